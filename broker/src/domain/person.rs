@@ -1,0 +1,51 @@
+//! Who someone is: keyed by provider, issuer and subject, never by a name.
+
+use std::fmt;
+
+use super::{BadName, label};
+
+/// A provider's alias at this broker, `[a-z0-9-]+`, pinned to one issuer in the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProviderAlias(String);
+
+/// A person's key. Two names, spellings or e-mail addresses never make two persons, nor one of two.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Person {
+    /// The provider's alias.
+    pub provider: ProviderAlias,
+    /// The provider's issuer URL, byte for byte as in the ID token.
+    pub issuer: String,
+    /// The subject, byte for byte.
+    pub subject: String,
+}
+
+/// A group at one provider. Kept as two values: a joined text could be forged from either side.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group {
+    /// The provider's alias.
+    pub provider: ProviderAlias,
+    /// The group's name, byte for byte.
+    pub name: String,
+}
+
+impl ProviderAlias {
+    /// An alias from its text.
+    ///
+    /// # Errors
+    /// When the text is not `[a-z0-9-]+`.
+    pub fn new(text: &str) -> Result<Self, BadName> {
+        label("provider alias", text).map(Self)
+    }
+
+    /// The alias's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProviderAlias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,87 @@
+//! Who someone is, verified. Pure: an ID token, keys and a time go in; an [`Identity`] or an error comes out.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::domain::{Group, Person, SessionId};
+use crate::store::SessionRow;
+
+/// A verified person. Only this room makes one: from a verified ID token, or from the row of a session that began with one.
+/// It carries no permission.
+#[derive(Debug)]
+pub struct Identity {
+    person: Person,
+    name: String,
+    user: String,
+    groups: BTreeSet<Group>,
+    groups_at: Timestamp,
+    acr: Option<String>,
+    auth_time: Option<Timestamp>,
+    session: Option<SessionId>,
+}
+
+impl Identity {
+    /// The identity of a session's row, as it was verified at login and last told by the provider.
+    #[must_use]
+    pub fn restore(row: &SessionRow) -> Self {
+        Self {
+            person: row.person.clone(),
+            name: row.name.clone(),
+            user: row.user.clone(),
+            groups: row.groups.iter().cloned().collect(),
+            groups_at: row.groups_at,
+            acr: row.acr.clone(),
+            auth_time: row.auth_time,
+            session: Some(row.id),
+        }
+    }
+
+    /// The person's key.
+    #[must_use]
+    pub fn person(&self) -> &Person {
+        &self.person
+    }
+
+    /// The name as the provider tells it: for people to read, never for a decision.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The value behind `user:` in certificates.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The person's groups.
+    #[must_use]
+    pub fn groups(&self) -> &BTreeSet<Group> {
+        &self.groups
+    }
+
+    /// When the groups were told.
+    #[must_use]
+    pub fn groups_at(&self) -> Timestamp {
+        self.groups_at
+    }
+
+    /// The authentication context vouched for; absent where the provider told none.
+    #[must_use]
+    pub fn acr(&self) -> Option<&str> {
+        self.acr.as_deref()
+    }
+
+    /// When the person authenticated; absent where the provider told none.
+    #[must_use]
+    pub fn auth_time(&self) -> Option<Timestamp> {
+        self.auth_time
+    }
+
+    /// The session, where there is one already.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+}

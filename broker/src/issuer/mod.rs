@@ -1,0 +1,38 @@
+//! From a recorded grant to a certificate.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::audit::Recorded;
+use crate::policy::Grant;
+
+mod issued;
+
+pub use issued::Issued;
+
+/// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant.
+///
+/// What comes back is not yet recorded as issued and must not leave the broker; every error is final for this grant.
+#[async_trait]
+pub trait Issuer: Send + Sync + 'static {
+    /// A certificate for the grant, beginning at about `now`.
+    async fn issue(&self, grant: &Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError>;
+}
+
+/// Why no certificate came about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// Custody cannot sign now.
+    #[error("the CA cannot sign: {0}")]
+    Custody(String),
+    /// The finished certificate is not what was granted.
+    #[error("the finished certificate differs from the grant: {0}")]
+    Mismatch(String),
+    /// The CA's or the grant's validity leaves no time.
+    #[error("the certificate would have no validity: {0}")]
+    Validity(String),
+    /// The certificate could not be built.
+    #[error("the certificate cannot be built: {0}")]
+    Build(String),
+}

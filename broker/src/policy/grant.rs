@@ -1,0 +1,129 @@
+//! The grant: permission as a value.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use crate::domain::{ClusterName, GrantId, Person, Role, SessionId};
+
+/// Policy's yes. Only [`super::decide`] makes one; it is neither `Clone` nor `Deserialize`, and has no test constructor.
+#[derive(Debug)]
+pub struct Grant {
+    pub(super) id: GrantId,
+    pub(super) person: Person,
+    pub(super) name: String,
+    pub(super) user: String,
+    pub(super) session: SessionId,
+    pub(super) cluster: ClusterName,
+    pub(super) roles: Vec<Role>,
+    pub(super) not_after: Timestamp,
+    pub(super) mode: Mode,
+    pub(super) policies: Vec<String>,
+    pub(super) policy_digest: [u8; 32],
+    pub(super) reason: Option<String>,
+    pub(super) public_key: Vec<u8>,
+    pub(super) address: IpAddr,
+}
+
+/// Where a certificate of the grant is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// At the nodes themselves.
+    Direct,
+}
+
+impl Grant {
+    /// The grant's id.
+    #[must_use]
+    pub fn id(&self) -> GrantId {
+        self.id
+    }
+
+    /// Whom it was given to.
+    #[must_use]
+    pub fn person(&self) -> &Person {
+        &self.person
+    }
+
+    /// The person's name as the provider tells it; the certificate's CN is [`Self::user`], not this.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The value behind `user:` in the certificate: printable ASCII without blanks and `,;=()`, at most 59 bytes.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The session it was given in.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The cluster it is for.
+    #[must_use]
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// The roles, sorted, never empty.
+    #[must_use]
+    pub fn roles(&self) -> &[Role] {
+        &self.roles
+    }
+
+    /// Nothing made of the grant outlives this.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Where its certificate is good.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The deciding policies, by `@id`.
+    #[must_use]
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+
+    /// SHA-256 of the policy set that decided.
+    #[must_use]
+    pub fn policy_digest(&self) -> &[u8; 32] {
+        &self.policy_digest
+    }
+
+    /// The reason the person gave.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// The key to certify: SubjectPublicKeyInfo, DER.
+    #[must_use]
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    /// Where the request came from.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
+impl Mode {
+    /// The mode in words, as entries have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! State changes that commit together with their entry, and the conditions that are re-read in that transaction.
+
+use jiff::Timestamp;
+
+use crate::domain::{Group, SessionId};
+
+use super::rows::SessionRow;
+
+/// A state change and its compare-and-set condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A session begins: the pending login whose one-time code (or device code) has `code_hash` is consumed, exactly once.
+    SessionCreate {
+        /// The session.
+        session: Box<SessionRow>,
+        /// SHA-256 of the one-time code or the device code.
+        code_hash: [u8; 32],
+        /// The time that the code's expiry is held against.
+        now: Timestamp,
+    },
+    /// A session ends. Condition: it has not ended yet.
+    SessionEnd {
+        /// The session.
+        session: SessionId,
+        /// When.
+        now: Timestamp,
+    },
+    /// The provider was asked again. Condition: the session is live and its version is still `version`.
+    SessionRefresh {
+        /// The session.
+        session: SessionId,
+        /// The version that the refresh began with.
+        version: u64,
+        /// The groups as now told.
+        groups: Vec<Group>,
+        /// When they were told.
+        groups_at: Timestamp,
+        /// The rotated token, sealed; `None` keeps the old one.
+        refresh_sealed: Option<Vec<u8>>,
+        /// The time that liveness is held against.
+        now: Timestamp,
+    },
+    /// A grant is made. Condition: the session is live at `now`, was not ended, and its groups are no older than `groups_at`.
+    GrantMade {
+        /// The session.
+        session: SessionId,
+        /// The time that liveness is held against.
+        now: Timestamp,
+        /// The end of what is granted.
+        not_after: Timestamp,
+    },
+}
+
+/// Why a change was refused in its own transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Condition {
+    /// The one-time code is unknown, expired or was consumed.
+    #[error("the code is unknown, expired or was used")]
+    CodeGone,
+    /// The session has ended or expired.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// The row changed since it was read.
+    #[error("something changed meanwhile")]
+    Stale,
+    /// The entry's time lies before the newest entry's: the clock went back.
+    #[error("the clock went back behind the newest entry")]
+    ClockWentBack,
+}

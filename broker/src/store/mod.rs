@@ -1,0 +1,134 @@
+//! Durable state: sessions, pending logins, and the log. One trait, one file per concern and backend.
+
+pub mod change;
+pub mod rows;
+pub mod sqlite;
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::domain::{ProviderAlias, SessionId};
+pub use change::{Change, Condition};
+pub use rows::{DeviceLogin, EntryFilter, LogHead, NewEntry, PendingLogin, SessionRow, StoredEntry};
+
+/// A store failed. The text is for the log; nothing of it goes to a client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database cannot be written or read now: gone, read-only, full, locked. Trying again may help.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// What was read cannot be what was written.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// Another process holds the writer lock.
+    #[error("another process writes to this database")]
+    Locked,
+}
+
+/// One writer's part of a batch: what to record and what to change with it.
+#[derive(Debug)]
+pub struct Append {
+    /// The entry, complete but for its place in the log.
+    pub entry: NewEntry,
+    /// The state change that must commit with it.
+    pub change: Option<Change>,
+}
+
+/// What became of one writer's part of a committed batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// The entry is durable at this index and its change was made.
+    Recorded {
+        /// The entry's index in the log.
+        index: u64,
+        /// The RFC 6962 hash of its leaf record.
+        leaf_hash: [u8; 32],
+    },
+    /// The change's condition failed: neither entry nor change of this writer exist; others of the batch are untouched.
+    Refused(Condition),
+}
+
+/// Durable state behind one broker.
+///
+/// Every method that writes returns once the write is durable (SQLite: `synchronous=FULL`; the log's file has been
+/// synced). A method that fails has written nothing, except where the failure is a lost answer: then the caller cannot
+/// know, and must treat it as not done; an [`Append`] whose answer was lost may stand in the log without effect outside.
+/// Reads never wait for writes.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Commits the batch as one transaction, in order, each part under its own savepoint, and answers part by part.
+    /// Only the sequencer calls this.
+    ///
+    /// # Errors
+    /// When the transaction as a whole failed: then no part of it happened.
+    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError>;
+
+    /// The log's end: how many entries, and the newest entry's time.
+    async fn head(&self) -> Result<LogHead, StoreError>;
+
+    /// Entries that match, newest first, at most `limit`, index below `before` where given.
+    async fn entries(
+        &self,
+        filter: &EntryFilter,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// Entries by index, oldest first: for verification and export.
+    async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// The session whose token has this SHA-256, ended or not.
+    async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError>;
+
+    /// The session by its id, ended or not.
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError>;
+
+    /// Takes the session's refresh lease until `until`, unless someone holds it past `now`: one refresh at a time.
+    async fn lease_refresh(&self, id: SessionId, now: Timestamp, until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Gives the lease back early.
+    async fn release_refresh(&self, id: SessionId) -> Result<(), StoreError>;
+
+    /// Notes that the session was used, at most once a minute's worth of precision; not an audited change.
+    async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Keeps a pending login. Refuses (`Ok(false)`) when `max_pending` unexpired ones exist: they are made by strangers.
+    async fn begin_login(&self, login: PendingLogin, max_pending: u32, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// The unexpired pending login whose browser cookie has this SHA-256.
+    async fn login_by_cookie(&self, cookie_hash: &[u8; 32], now: Timestamp)
+    -> Result<Option<PendingLogin>, StoreError>;
+
+    /// The unexpired pending login whose one-time code has this SHA-256. Does not consume it: [`Change::SessionCreate`] does.
+    async fn login_by_code(&self, code_hash: &[u8; 32], now: Timestamp) -> Result<Option<PendingLogin>, StoreError>;
+
+    /// Replaces the pending login if its `version` is still `login.version`, and counts the version up. `Ok(false)`: lost.
+    async fn advance_login(&self, login: PendingLogin) -> Result<bool, StoreError>;
+
+    /// Forgets the pending login.
+    async fn drop_login(&self, id: uuid::Uuid) -> Result<(), StoreError>;
+
+    /// Keeps a device login (RFC 8628), bounded as in [`Self::begin_login`].
+    async fn begin_device(&self, device: DeviceLogin, max_pending: u32, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// The unexpired device login whose device code has this SHA-256.
+    async fn device_by_code(&self, device_hash: &[u8; 32], now: Timestamp) -> Result<Option<DeviceLogin>, StoreError>;
+
+    /// The unexpired device login with this user code.
+    async fn device_by_user_code(&self, user_code: &str, now: Timestamp) -> Result<Option<DeviceLogin>, StoreError>;
+
+    /// Replaces the device login if its `version` is still the same. `Ok(false)`: lost.
+    async fn advance_device(&self, device: DeviceLogin) -> Result<bool, StoreError>;
+
+    /// Pins a provider's alias to its issuer at first use and answers the issuer that it is pinned to.
+    async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError>;
+
+    /// Removes pending logins that expired before `now`, and sessions that ended more than 30 days before.
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Answers whether a small write would succeed, within the store's own deadline; for readiness.
+    async fn probe(&self) -> Result<(), StoreError>;
+}

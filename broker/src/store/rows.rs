@@ -1,0 +1,126 @@
+//! The rows, as plain data. Times are whole in the database (`i64` microseconds), ids 16 bytes.
+
+use ichor_wire::log::{Entry, Kind};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::{GrantId, Group, Person, SessionId};
+
+/// A logged-in client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRow {
+    /// The session.
+    pub id: SessionId,
+    /// SHA-256 of the token; the token itself is kept nowhere.
+    pub token_hash: [u8; 32],
+    /// Thumbprint of the DPoP key that the token is bound to.
+    pub jkt: String,
+    /// Whose session.
+    pub person: Person,
+    /// The person's name as the provider tells it.
+    pub name: String,
+    /// The value behind `user:` in certificates.
+    pub user: String,
+    /// Groups, as last told.
+    pub groups: Vec<Group>,
+    /// When the groups were last told.
+    pub groups_at: Timestamp,
+    /// The authentication context vouched for at login; a refresh never renews it.
+    pub acr: Option<String>,
+    /// When the person authenticated; a refresh never renews it.
+    pub auth_time: Option<Timestamp>,
+    /// The provider's refresh token (or access token, for userinfo), sealed and bound to this row.
+    pub refresh_sealed: Option<Vec<u8>>,
+    /// Counts up with every refresh; the compare-and-set condition of [`super::Change::SessionRefresh`].
+    pub version: u64,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it ends whatever happens.
+    pub expires_at: Timestamp,
+    /// When it was last used, to the minute.
+    pub used_at: Timestamp,
+    /// When it was ended, if it was.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A login on its way. Made by strangers, so bounded in number and life (10 minutes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingLogin {
+    /// The row's id.
+    pub id: Uuid,
+    /// Counts up with every change.
+    pub version: u64,
+    /// SHA-256 of the browser's cookie.
+    pub cookie_hash: [u8; 32],
+    /// SHA-256 of the one-time code, once released.
+    pub code_hash: Option<[u8; 32]>,
+    /// Everything else, as the login room encodes it. Holds no token of ours; a provider's refresh token in it is sealed.
+    pub state: Vec<u8>,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// A device login on its way (RFC 8628).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceLogin {
+    /// The row's id.
+    pub id: Uuid,
+    /// Counts up with every change.
+    pub version: u64,
+    /// SHA-256 of the device code.
+    pub device_hash: [u8; 32],
+    /// The code that the person types.
+    pub user_code: String,
+    /// Everything else, as the login room encodes it.
+    pub state: Vec<u8>,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// An entry on its way into the log: complete but for its index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// Its deterministic encoding.
+    pub encoded: Vec<u8>,
+}
+
+/// An entry as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Its index, from 0.
+    pub index: u64,
+    /// The encoded leaf record.
+    pub leaf: Vec<u8>,
+    /// The encoded entry; `None` where the body was dropped.
+    pub body: Option<Vec<u8>>,
+}
+
+/// The log's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogHead {
+    /// How many entries there are.
+    pub size: u64,
+    /// The newest entry's time, in microseconds since the epoch.
+    pub time: i64,
+}
+
+/// What to look for; every given part must match. A person matches by `user:` value or by subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntryFilter {
+    /// The `user:` value or the subject.
+    pub person: Option<String>,
+    /// The person's key, exactly: what "everyone may see their own" uses.
+    pub own: Option<Person>,
+    /// The cluster's name.
+    pub cluster: Option<String>,
+    /// The kind of entry.
+    pub kind: Option<Kind>,
+    /// The grant.
+    pub grant: Option<GrantId>,
+    /// At or after.
+    pub since: Option<Timestamp>,
+    /// Before.
+    pub until: Option<Timestamp>,
+}

@@ -1,0 +1,20 @@
+//! What the broker and its client must agree on, and nothing else.
+//!
+//! The crate is pure: no runtime, no sockets, no database, no clock. A value goes in, a value comes out, so the broker,
+//! the client and an offline verifier share one definition of each format.
+//!
+//! - [`api`]: requests and answers of the HTTP API.
+//! - [`dpop`]: proof-of-possession claims, key thumbprints, and the number that a terminal and a confirmation page share.
+//! - [`problem`]: stable error codes (RFC 9457).
+//! - [`role`]: the closed list of Talos roles.
+//! - [`profile`]: the certificate profile, to build and to judge.
+//! - [`talosconfig`]: the talosconfig file, to read and to edit without damage.
+//! - [`log`]: audit entries and leaf records.
+
+pub mod api;
+pub mod dpop;
+pub mod log;
+pub mod problem;
+pub mod profile;
+pub mod role;
+pub mod talosconfig;

@@ -1,0 +1,214 @@
+//! Audit entries and leaf records: deterministic CBOR (RFC 8949 §4.2) with integer keys.
+//!
+//! An [`Entry`] is the body. A [`Leaf`] is the small record that the log is made of: it holds the body's salted hash, so
+//! that a body can be dropped later while its leaf stays. Field numbers and enum numbers are never used twice.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use minicbor::{Decode, Encode};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// The newest version of the entry format that this build writes and reads.
+pub const VERSION: u8 = 1;
+
+/// The largest entry, encoded, in bytes (64 KiB).
+pub const MAX_ENTRY: usize = 64 * 1024;
+
+/// What happened. The number goes into the log, the name into queries and answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A person logged in; a session exists.
+    #[n(1)]
+    Login,
+    /// Logins that did not come about, counted per minute and address.
+    #[n(2)]
+    LoginRefused,
+    /// A session ended: logout, provider's refusal, expiry noticed.
+    #[n(3)]
+    SessionEnd,
+    /// The provider was asked again and a rotated refresh token is in use.
+    #[n(4)]
+    SessionRefresh,
+    /// Policy said yes. Recorded before anything is signed.
+    #[n(5)]
+    Grant,
+    /// Policy, or a condition of the record, said no.
+    #[n(6)]
+    Refusal,
+    /// A certificate exists and matches its grant.
+    #[n(7)]
+    Issued,
+    /// A grant did not lead to a certificate.
+    #[n(8)]
+    IssueFailed,
+    /// Configuration, policies, clusters or TLS certificates were loaded anew, or a bad new value was refused.
+    #[n(9)]
+    Reload,
+    /// CA material was created, imported or replaced.
+    #[n(10)]
+    Ca,
+    /// An act of an administrator on the broker's host other than on CA material.
+    #[n(11)]
+    Admin,
+    /// The broker started on this log.
+    #[n(12)]
+    Start,
+    /// Someone read the audit.
+    #[n(13)]
+    AuditRead,
+}
+
+/// The person an entry is about.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Person {
+    /// The provider's alias at the broker.
+    #[n(0)]
+    pub provider: String,
+    /// The provider's issuer URL.
+    #[n(1)]
+    pub issuer: String,
+    /// The provider's subject.
+    #[n(2)]
+    pub subject: String,
+    /// The name as the provider told it.
+    #[n(3)]
+    pub name: String,
+    /// The value behind `user:` in certificates.
+    #[n(4)]
+    pub user: String,
+}
+
+/// What an entry says, apart from what every entry has. Fields that do not apply are absent.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Content {
+    /// What happened.
+    #[n(0)]
+    pub kind: Kind,
+    /// Who.
+    #[n(1)]
+    pub person: Option<Person>,
+    /// The cluster concerned.
+    #[n(2)]
+    pub cluster: Option<String>,
+    /// The grant concerned (UUIDv7, 16 bytes).
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub grant: Option<Vec<u8>>,
+    /// The session concerned (UUIDv7, 16 bytes).
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub session: Option<Vec<u8>>,
+    /// The client's address.
+    #[n(5)]
+    pub address: Option<String>,
+    /// Roles asked for or granted.
+    #[n(6)]
+    pub roles: Option<Vec<String>>,
+    /// The end of what was granted or issued, in seconds since the epoch.
+    #[n(7)]
+    pub not_after: Option<i64>,
+    /// The reason that the person gave.
+    #[n(8)]
+    pub reason: Option<String>,
+    /// The deciding policies, by `@id`.
+    #[n(9)]
+    pub policies: Option<Vec<String>>,
+    /// The problem code of a refusal or failure.
+    #[n(10)]
+    pub code: Option<String>,
+    /// The certificate's serial number, big-endian.
+    #[cbor(n(11), with = "minicbor::bytes")]
+    pub serial: Option<Vec<u8>>,
+    /// SHA-256 of the certificate's DER.
+    #[cbor(n(12), with = "minicbor::bytes")]
+    pub fingerprint: Option<Vec<u8>>,
+    /// SHA-256 of the public key's SubjectPublicKeyInfo.
+    #[cbor(n(13), with = "minicbor::bytes")]
+    pub public_key: Option<Vec<u8>>,
+    /// How often, for counted entries.
+    #[n(14)]
+    pub count: Option<u64>,
+    /// Names and SHA-256 digests (hex) of what was loaded or written.
+    #[n(15)]
+    pub digests: Option<BTreeMap<String, String>>,
+    /// The operating-system user who acted on the host.
+    #[n(16)]
+    pub os_user: Option<String>,
+    /// The host on which they acted.
+    #[n(17)]
+    pub host: Option<String>,
+    /// Anything else, one sentence.
+    #[n(18)]
+    pub message: Option<String>,
+    /// How the certificate is good: `direct`.
+    #[n(19)]
+    pub mode: Option<String>,
+    /// SHA-256 of the policy set that decided.
+    #[cbor(n(20), with = "minicbor::bytes")]
+    pub policy_digest: Option<Vec<u8>>,
+}
+
+/// One audit entry: the content, and what every entry has.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Entry {
+    /// The format's version, [`VERSION`].
+    #[n(0)]
+    pub version: u8,
+    /// The entry's id (UUIDv7, 16 bytes).
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub id: Vec<u8>,
+    /// When it was recorded, in microseconds since the epoch.
+    #[n(2)]
+    pub time: i64,
+    /// 16 random bytes, so that a dropped body cannot be guessed from its hash.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub salt: Vec<u8>,
+    /// The broker that recorded it.
+    #[n(4)]
+    pub broker: String,
+    /// What happened.
+    #[n(5)]
+    pub content: Content,
+}
+
+/// The small record that the log is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Leaf {
+    /// The format's version, [`VERSION`].
+    #[n(0)]
+    pub version: u8,
+    /// The entry's index in the log, from 0.
+    #[n(1)]
+    pub index: u64,
+    /// The entry's time, in microseconds since the epoch.
+    #[n(2)]
+    pub time: i64,
+    /// SHA-256 of the encoded entry, salt included.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub body: Vec<u8>,
+}
+
+/// Why bytes are not an entry, or an entry not encodable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// More than [`MAX_ENTRY`] bytes.
+    #[error("the entry has {0} bytes; at most 65536 are allowed")]
+    TooLarge(usize),
+    /// Not the CBOR of an entry or leaf.
+    #[error("the record cannot be decoded: {0}")]
+    Malformed(String),
+    /// Decodes, but is not the one deterministic encoding.
+    #[error("the record is not in its deterministic encoding")]
+    NotDeterministic,
+    /// Written by a newer build.
+    #[error("the record has version {0}; this build reads up to 1")]
+    Version(u8),
+}
