@@ -4,7 +4,7 @@ mod query;
 mod recorded;
 mod sequencer;
 
-pub use query::verify_log;
+#[expect(unused_imports, reason = "the issuer room implements it")]
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
 pub use sequencer::{RecordError, Sequencer, Settings};

@@ -1,1 +1,1 @@
-
+//! Reading and verifying the log.
