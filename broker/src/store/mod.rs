@@ -4,6 +4,9 @@ pub mod change;
 pub mod rows;
 pub mod sqlite;
 
+#[cfg(test)]
+pub(crate) mod conformance;
+
 use std::ops::Range;
 
 use async_trait::async_trait;

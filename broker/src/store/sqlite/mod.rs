@@ -15,6 +15,9 @@ mod sessions;
 mod value;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
