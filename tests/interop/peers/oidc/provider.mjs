@@ -1,10 +1,13 @@
 // A real OpenID provider (npm oidc-provider) with three people, for the interop suites.
 //
-//   PORT=0 CLIENTS='[{"client_id":…}]' node provider.mjs      prints {"issuer":…} when it listens on 127.0.0.1
+//   PORT=0 CLIENTS='[{"client_id":…}]' TLS_CERT=… TLS_KEY=… node provider.mjs
+//
+// It prints {"issuer":…} when it listens on 127.0.0.1.
 //
 // Signing in: POST `login=alice` (and `acr=…`, or `abort=1`) to the form that an authorization request ends at. What a
 // test may change or ask while it runs is under /control, see `control` below.
-import http from 'node:http';
+import fs from 'node:fs';
+import https from 'node:https';
 import { generateKeyPairSync } from 'node:crypto';
 import Provider, { interactionPolicy } from 'oidc-provider';
 
@@ -21,14 +24,17 @@ const counts = { jwks: 0, grants: {}, failed: {} };
 let generation = 0; // of signing keys
 let provider, app;
 
-const server = http.createServer(route);
+const server = https.createServer(
+  { cert: fs.readFileSync(process.env.TLS_CERT), key: fs.readFileSync(process.env.TLS_KEY) },
+  route,
+);
 server.listen(Number(process.env.PORT || 0), '127.0.0.1', () => {
   start();
   console.log(JSON.stringify({ issuer: issuer() }));
 });
 
 function issuer() {
-  return `http://127.0.0.1:${server.address().port}`;
+  return `https://127.0.0.1:${server.address().port}`;
 }
 
 /** Starts the provider with new signing keys. Sessions, grants and tokens live on: its memory store belongs to the process. */
