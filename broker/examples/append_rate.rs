@@ -77,7 +77,8 @@ fn content(writer: usize, turn: usize) -> Content {
             user: format!("user{}", writer % 100),
         }),
         cluster: Some(format!("cluster{}", turn % 10)),
-        grant: Some(((writer as u128) << 64 | turn as u128).to_be_bytes().to_vec()),
+        // Nearly ascending, as UUIDv7 are.
+        grant: Some(((turn as u128) << 64 | writer as u128).to_be_bytes().to_vec()),
         session: Some(vec![7; 16]),
         address: Some("192.0.2.7".into()),
         roles: Some(vec!["os:reader".into()]),
