@@ -247,3 +247,147 @@ fn by_id(mut rules: Vec<&Rule>) -> Vec<&Rule> {
     rules.sort_by(|one, other| one.id.cmp(&other.id));
     rules
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use cedar_policy::{Authorizer, EntityId, EntityTypeName, PolicySet as CedarSet};
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
+    use super::super::fixture::{cluster, load, row};
+    use super::*;
+    use crate::domain::Role;
+
+    /// A policy of any shape that loads: scopes that match often, conditions that are met, unmet or fail.
+    fn policy() -> impl Strategy<Value = String> {
+        let effect = select(vec!["permit", "permit", "forbid"]);
+        let principal = select(vec![
+            "principal",
+            "principal is Person",
+            r#"principal == Person::"corp/https://idp.example.com#alice""#,
+            r#"principal in Person::"corp/https://idp.example.com#alice""#,
+            r#"principal == Person::"corp/https://idp.example.com#bob""#,
+            r#"principal in Group::"corp/a""#,
+            r#"principal in Group::"corp/b""#,
+            r#"principal is Person in Group::"corp/c/d""#,
+            r#"principal in Group::"other/a""#,
+        ]);
+        let action = select(vec![
+            "action",
+            r#"action in Action::"hold""#,
+            r#"action == Action::"hold:os:reader""#,
+            r#"action in Action::"hold:os:admin""#,
+            r#"action in [Action::"hold:os:reader", Action::"audit:read"]"#,
+            r#"action in [Action::"hold", Action::"lock"]"#,
+        ]);
+        let resource = select(vec![
+            "resource",
+            "resource is Cluster",
+            r#"resource == Cluster::"prod""#,
+            r#"resource in Cluster::"prod""#,
+            r#"resource in Cluster::"other""#,
+            r#"resource in Label::"env=prod""#,
+            r#"resource is Cluster in Label::"env=dev""#,
+            r#"resource in Label::"region=eu=1""#,
+        ]);
+        let condition = select(vec![
+            "",
+            "",
+            "when { context has reason }",
+            r#"unless { context has acr && context.acr == "mfa" }"#,
+            "when { context has auth_age && context.auth_age < 600 }",
+            "when { context.groups_age * 9223372036854775807 > 0 }",
+            r#"when { principal in Group::"corp/unscoped" }"#,
+            r#"unless { resource in [Label::"tier=1", Label::"env=prod"] }"#,
+            r#"when { action in Action::"hold" }"#,
+        ]);
+        (effect, principal, action, resource, condition)
+            .prop_map(|(effect, who, what, on, condition)| format!("{effect} ({who}, {what}, {on}) {condition};"))
+    }
+
+    prop_compose! {
+        fn asked()(
+            subject in select(vec!["alice", "bob", "carol"]),
+            groups in subsequence(vec!["a", "b", "c/d", "unscoped", "never named"], 0..=5),
+            labels in subsequence(vec![("env", "prod"), ("region", "eu=1"), ("tier", "1"), ("never", "named")], 0..=4),
+            name in select(vec!["prod", "other", "third"]),
+            action in select(vec![Action::Hold(Role::Reader), Action::Hold(Role::Admin), Action::AuditRead, Action::Lock]),
+            reason in any::<bool>(),
+            acr in select(vec![None, Some("mfa"), Some("pwd")]),
+            auth_age in select(vec![None, Some(0), Some(600)]),
+            groups_age in 1..3_i64,
+        ) -> (Person, BTreeSet<Group>, Cluster, Action, Circumstances<'static>) {
+            let row = row(&groups);
+            let person = Person { subject: subject.into(), ..row.person };
+            let reason = reason.then_some("INC-42");
+            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None };
+            (person, row.groups.into_iter().collect(), cluster(name, &labels), action, circumstances)
+        }
+    }
+
+    /// The answer of Cedar alone over the whole set, from entities that are made anew and checked against the schema.
+    fn whole(
+        set: &PolicySet,
+        (person, groups, cluster, action, circumstances): &(
+            Person,
+            BTreeSet<Group>,
+            Cluster,
+            Action,
+            Circumstances<'_>,
+        ),
+    ) -> (&'static str, Vec<String>) {
+        let uid = |kind: &str, id: &str| {
+            EntityUid::from_type_name_and_id(kind.parse::<EntityTypeName>().unwrap(), EntityId::new(id))
+        };
+        let principal = uid("Person", &format!("corp/{}#{}", person.issuer, person.subject));
+        let resource = uid("Cluster", cluster.name.as_str());
+        let parents = groups.iter().map(|group| uid("Group", &format!("{}/{}", group.provider, group.name))).collect();
+        let labels = cluster.labels.iter().map(|(key, value)| uid("Label", &format!("{key}={value}"))).collect();
+        let schema = &set.vocabulary.schema;
+        let entities = [
+            Entity::new(principal.clone(), HashMap::new(), parents).unwrap(),
+            Entity::new(resource.clone(), HashMap::new(), labels).unwrap(),
+        ];
+        let entities = Entities::from_entities(entities, Some(schema)).unwrap();
+        let context = circumstances.context(*action).unwrap();
+        let request = Request::new(principal, uid("Action", &action.id()), resource, context, Some(schema)).unwrap();
+        let policies = CedarSet::from_policies(set.rules.iter().map(|rule| rule.policy.clone())).unwrap();
+        let response = Authorizer::new().is_authorized(&request, &policies, &entities);
+        let mut reasons: Vec<_> = response.diagnostics().reason().map(ToString::to_string).collect();
+        reasons.sort();
+        match (response.diagnostics().errors().next(), response.decision(), reasons.is_empty()) {
+            (Some(_), _, _) => ("failed", Vec::new()),
+            (None, Decision::Allow, _) => ("permitted", reasons),
+            (None, Decision::Deny, false) => ("forbidden", reasons),
+            (None, Decision::Deny, true) => ("unmet", reasons),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_index_answers_as_the_whole_set_does(
+            policies in prop::collection::vec(policy(), 0..24),
+            questions in prop::collection::vec(asked(), 24),
+        ) {
+            let text: String = policies.iter().enumerate().map(|(n, policy)| format!("@id(\"p{n}\")\n{policy}\n")).collect();
+            // a forbid that cannot apply is refused at load, so there is nothing to compare
+            let Ok(set) = load(&text) else { return Ok(()) };
+            for asked in questions {
+                let (person, groups, cluster, action, circumstances) = &asked;
+                let question = Question::about_cluster(&set, person, groups, cluster, &[*action]).unwrap();
+                let ids = |rules: &[&Rule]| rules.iter().map(|rule| rule.id.clone()).collect::<Vec<_>>();
+                let ours = match question.ask(*action, circumstances) {
+                    Verdict::Permitted(rules) => ("permitted", ids(&rules)),
+                    Verdict::Forbidden(rules) => ("forbidden", ids(&rules)),
+                    Verdict::Unmet(_) => ("unmet", Vec::new()),
+                    Verdict::Failed(_) => ("failed", Vec::new()),
+                };
+                prop_assert_eq!(ours, whole(&set, &asked));
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use cedar_policy::{Authorizer, Policy, PolicyId, PolicySet as CedarSet, ValidationMode, Validator};
+use cedar_policy::{Authorizer, Policy, PolicyId, PolicySet as CedarSet, ValidationMode, ValidationWarning, Validator};
 use jiff::SignedDuration;
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
@@ -63,9 +63,12 @@ impl PolicySet {
             }
             loading.read(source);
         }
-        let mut warnings = loading.validate(&vocabulary);
+        let mut warnings = loading.validate(&vocabulary, sources);
         if !loading.problems.is_empty() {
-            return Err(LoadError { problems: loading.problems });
+            let mut problems = loading.problems;
+            let place = |name: &Option<String>| sources.iter().position(|source| Some(&source.name) == name.as_ref());
+            problems.sort_by_key(|problem| (place(&problem.source), problem.line));
+            return Err(LoadError { problems });
         }
 
         let Loading { rules, by_id, .. } = loading;
@@ -149,6 +152,17 @@ impl Loading {
             }
             Terms::default()
         });
+        let reads = Reads::of(policy).unwrap_or_else(|problem| {
+            self.problem(Some(place.clone()), id, problem);
+            Reads::default()
+        });
+        for unknown in &reads.unknown {
+            self.problem(
+                Some(place.clone()),
+                id,
+                format!("`{}` can never be; see the schema for what there is", shown(unknown)),
+            );
+        }
         // a policy with problems stays in, so that type-checking tells the rest of them at once; the set is refused anyway
         self.by_id.insert(cedar_id.clone(), self.rules.len());
         self.rules.push(Rule {
@@ -157,12 +171,12 @@ impl Loading {
             policy: policy.new_id(cedar_id),
             actions,
             terms,
-            reads: Reads::of(policy),
+            reads,
         });
     }
 
     /// Type-checks all policies against the schema and returns Cedar's warnings.
-    fn validate(&mut self, vocabulary: &Vocabulary) -> Vec<String> {
+    fn validate(&mut self, vocabulary: &Vocabulary, sources: &[Source]) -> Vec<String> {
         let set = match CedarSet::from_policies(self.rules.iter().map(|rule| rule.policy.clone())) {
             Ok(set) => set,
             Err(error) => {
@@ -171,23 +185,48 @@ impl Loading {
             }
         };
         let result = Validator::new(vocabulary.schema.clone()).validate(&set, ValidationMode::Strict);
-        let mut errors: Vec<_> =
-            result.validation_errors().map(|error| (error.policy_id().clone(), said(error))).collect();
+        // one mistake is told once for every action that the policy covers; keep one, best about a certificate
+        let mut errors: Vec<_> = result
+            .validation_errors()
+            .map(|error| {
+                let message = said(error);
+                (error.policy_id().clone(), offset(error), !message.contains("hold:"), message)
+            })
+            .collect();
         errors.sort();
-        for (id, message) in errors {
-            let rule = self.by_id.get(&id).and_then(|place| self.rules.get(*place));
-            let (place, id) = (rule.map(|rule| rule.place.clone()), rule.map(|rule| rule.id.clone()));
-            self.problem(place, id.as_deref().filter(|id| !id.is_empty()), message);
+        errors.dedup_by(|later, first| (&later.0, later.1) == (&first.0, first.1));
+        for (id, offset, _, message) in errors {
+            self.invalid(&id, offset, &message, sources);
         }
-        let mut warnings: Vec<_> = result.validation_warnings().map(|warning| said(warning)).collect();
+        let mut warnings = Vec::new();
+        for warning in result.validation_warnings() {
+            let never = matches!(warning, ValidationWarning::ImpossiblePolicy(_));
+            let rule = self.by_id.get(warning.policy_id()).and_then(|place| self.rules.get(*place));
+            if never && rule.is_some_and(|rule| !rule.permits()) {
+                self.invalid(warning.policy_id(), None, "the forbid can never apply", sources);
+            }
+            warnings.push(said(warning));
+        }
         warnings.sort();
         warnings
     }
 
+    fn invalid(&mut self, id: &PolicyId, offset: Option<usize>, message: &str, sources: &[Source]) {
+        let rule = self.by_id.get(id).and_then(|place| self.rules.get(*place));
+        let Some((place, policy)) = rule.map(|rule| (rule.place.clone(), rule.id.clone())) else {
+            return self.problem(None, None, message.into());
+        };
+        let text = sources.iter().find(|source| source.name == place.source).map(|source| source.text.as_str());
+        let line = text.zip(offset).map_or(place.line, |(text, offset)| line_of(text, offset));
+        let message = message.strip_prefix(&format!("for policy `{id}`, ")).unwrap_or(message);
+        let policy = (!policy.is_empty()).then_some(policy);
+        self.problem(Some(Place { line, ..place }), policy.as_deref(), message.into());
+    }
+
     fn unparsable(&mut self, source: &Source, errors: &cedar_policy::ParseErrors) {
         for error in errors.iter() {
-            let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
-            let place = Place { source: source.name.clone(), line: line_of(&source.text, offset) };
+            let line = line_of(&source.text, offset(error).unwrap_or(0));
+            let place = Place { source: source.name.clone(), line };
             self.problem(Some(place), None, said(error));
         }
     }
@@ -258,6 +297,11 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
+/// Where in its source Cedar sees the problem, in bytes.
+fn offset(error: &dyn Diagnostic) -> Option<usize> {
+    error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset())
+}
+
 /// What Cedar says, on one line, with its advice.
 fn said(error: &dyn Diagnostic) -> String {
     let help = error.help().map(|help| format!(" ({help})")).unwrap_or_default();
@@ -275,4 +319,223 @@ fn digest(sources: &[Source]) -> [u8; 32] {
         }
     }
     hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{load, load_with};
+    use super::*;
+
+    const GOOD: &str = r#"@id("good") permit (principal in Group::"corp/sre", action, resource);"#;
+
+    fn refused(text: &str) -> String {
+        load(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn problems_are_told_all_at_once_with_file_line_and_policy() {
+        let text = r#"// a comment
+@id("one") @max_tll("1h")
+permit (principal, action, resource);
+
+@id("two")
+forbid (principal, action, resource)
+when { context.reasn == "x" };
+@id("one") permit (principal, action, resource);
+permit (principal, action, resource);
+"#;
+        insta::assert_snapshot!(refused(text), @r#"
+        test.cedar:2: policy `one`: unknown annotation `@max_tll`; known are @id, @max_ttl, @hint and @mode
+        test.cedar:7: policy `two`: attribute `reasn` in context for Action::"hold:os:admin" not found (did you mean `reason`?)
+        test.cedar:8: policy `one`: the id is already used at test.cedar:2
+        test.cedar:9: the policy has no `@id`; give it one that no other has
+        "#);
+        insta::assert_snapshot!(refused("@id(\"a\")\npermit (principal, action, resource)\nwhen { context. };"), @"test.cedar:3: unexpected token `}`");
+    }
+
+    #[test]
+    fn a_set_is_refused_whole() {
+        let sources = |texts: &[&str]| -> Vec<Source> {
+            let source = |(n, text): (usize, &&str)| Source { name: format!("{n}.cedar"), text: (*text).into() };
+            texts.iter().enumerate().map(source).collect()
+        };
+        assert!(PolicySet::load(&sources(&[GOOD]), Limits::default()).is_ok());
+        for bad in [
+            "permit",
+            GOOD,
+            "permit (principal, action, resource);",
+            "@id(\"x\") permit (principal == ?principal, action, resource);",
+        ] {
+            assert!(PolicySet::load(&sources(&[GOOD, bad]), Limits::default()).is_err(), "{bad}");
+        }
+        let mut twice = sources(&[GOOD, ""]);
+        twice[1].name = "0.cedar".into();
+        assert!(PolicySet::load(&twice, Limits::default()).is_err(), "one file name, two texts");
+    }
+
+    #[test]
+    fn templates_are_refused() {
+        let text = "\n@id(\"x\") permit (principal in ?principal, action, resource);";
+        assert_eq!(refused(text), "test.cedar:2: templates are not used; name the principal and the resource");
+    }
+
+    #[test]
+    fn ids_are_needed_and_plain() {
+        for id in ["", "@id ", "@id(\"\") ", "@id(\"a b\") ", "@id(\"a`b\") ", "@id(\"a\\nb\") ", "@id(\"é\") "] {
+            assert!(load(&format!("{id}permit (principal, action, resource);")).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_the_schema_is_refused() {
+        for scope in [
+            r#"principal, action == Action::"hold:os:impersonator", resource"#,
+            r#"principal, action == Action::"hold:os:readr", resource"#,
+            r#"principal == User::"corp/alice", action, resource"#,
+            r#"principal, action, resource == Server::"prod""#,
+        ] {
+            assert!(load(&format!("@id(\"x\") permit ({scope});")).is_err(), "{scope}");
+        }
+        for condition in [
+            "context.acr == \"mfa\"",
+            "context has auth_age && context.auth_age < \"1h\"",
+            "context has reason && context.reason",
+            "resource has labels && resource.labels.env == \"prod\"",
+            "ip(context.reason).isLoopback()",
+            "principal.name == \"alice\"",
+            "context has resaon",
+        ] {
+            assert!(
+                load(&format!("@id(\"x\") permit (principal, action, resource) when {{ {condition} }};")).is_err(),
+                "{condition}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_forbid_that_can_never_apply_is_refused() {
+        for forbid in [
+            r#"forbid (principal, action == Action::"hold:os:reader", resource is Ichor);"#,
+            r#"forbid (principal, action, resource) when { context has adress && context.adress.isLoopback() };"#,
+            r#"forbid (principal, action == Action::"lock", resource) when { context has reason };"#,
+        ] {
+            assert!(load(&format!("@id(\"x\") {forbid}")).is_err(), "{forbid}");
+        }
+    }
+
+    #[test]
+    fn names_that_can_never_match_are_refused() {
+        for name in [
+            r#"Group::"sre""#,
+            r#"Group::"Corp/sre""#,
+            r#"Group::"corp/""#,
+            r#"Person::"corp/alice""#,
+            r#"Person::"alice""#,
+        ] {
+            assert!(load(&format!("@id(\"x\") forbid (principal in {name}, action, resource);")).is_err(), "{name}");
+            let condition =
+                format!("@id(\"x\") permit (principal, action, resource) unless {{ principal in {name} }};");
+            assert!(load(&condition).is_err(), "{name} in a condition");
+        }
+        for name in
+            [r#"Label::"prod""#, r#"Label::"=prod""#, r#"Cluster::"Prod""#, r#"Ichor::"brokre""#, r#"Node::"10.0.0.5""#]
+        {
+            assert!(load(&format!("@id(\"x\") forbid (principal, action, resource in {name});")).is_err(), "{name}");
+        }
+        assert!(
+            load(r#"@id("x") permit (principal in Group::"corp/a/b c", action, resource in Label::"env=");"#).is_ok()
+        );
+    }
+
+    #[test]
+    fn annotations_are_checked_though_cedar_does_not() {
+        let with = |annotation: &str, effect: &str| {
+            load(&format!("@id(\"x\") {annotation} {effect} (principal, action, resource);"))
+        };
+        assert!(with("@max_ttl(\"1h\")", "permit").is_ok());
+        for annotation in [
+            "@max_ttl(\"1hour!\")",
+            "@max_tll(\"1h\")",
+            "@approvals(\"2\")",
+            "@approvals(\"0\")",
+            "@mode(\"gateway\")",
+            "@note(\"x\")",
+        ] {
+            assert!(with(annotation, "permit").is_err(), "{annotation}");
+        }
+        assert!(with("@max_ttl(\"1h\")", "forbid").is_err());
+        let audit = "@id(\"x\") @max_ttl(\"1h\") permit (principal, action == Action::\"audit:read\", resource);";
+        assert!(refused(audit).contains("covers no `hold:` action"));
+    }
+
+    #[test]
+    fn limits_are_checked() {
+        let hours = SignedDuration::from_hours;
+        for (default_ttl, max_ttl) in
+            [(hours(1), hours(25)), (hours(2), hours(1)), (hours(0), hours(1)), (hours(-1), hours(-1))]
+        {
+            assert!(load_with(GOOD, Limits { default_ttl, max_ttl }).is_err(), "{default_ttl} {max_ttl}");
+        }
+    }
+
+    #[test]
+    fn an_empty_set_loads_with_a_warning() {
+        let set = PolicySet::load(&[], Limits::default()).unwrap();
+        assert!(set.is_empty());
+        assert_eq!(set.warnings(), ["there are no policies, so everything is refused"]);
+    }
+
+    #[test]
+    fn the_digest_tells_any_change_and_no_order() {
+        let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
+        let digest = |sources: &[Source]| PolicySet::load(sources, Limits::default()).unwrap().digest();
+        let other = GOOD.replace("good", "other");
+        let one = digest(&[source("a", GOOD), source("b", &other)]);
+        assert_eq!(one, digest(&[source("b", &other), source("a", GOOD)]));
+        assert_ne!(one, digest(&[source("a", &other), source("b", GOOD)]));
+        assert_ne!(one, digest(&[source("a", &format!("{GOOD} ")), source("b", &other)]));
+        assert_ne!(one, digest(&[source("a", GOOD)]));
+    }
+
+    #[test]
+    fn a_shadowed_permit_is_warned_of() {
+        let strict = r#"@id("strict") @max_ttl("15m") permit (principal in Group::"corp/sre", action == Action::"hold:os:admin", resource in Label::"env=prod") when { context has reason };"#;
+        let beside = |weaker: &str| load(&format!("{strict} @id(\"weak\") {weaker}")).unwrap().warnings().to_vec();
+        for weaker in [
+            r#"@max_ttl("15m") permit (principal in Group::"corp/sre", action == Action::"hold:os:admin", resource in Label::"env=prod");"#,
+            r#"permit (principal in Group::"corp/sre", action in Action::"hold", resource);"#,
+            "permit (principal, action, resource);",
+        ] {
+            assert_eq!(beside(weaker).len(), 1, "{weaker}");
+            assert!(beside(weaker)[0].contains("`strict` are never needed, because `weak`"));
+        }
+        for harmless in [
+            r#"@max_ttl("5m") permit (principal in Group::"corp/sre", action == Action::"hold:os:admin", resource);"#,
+            r#"permit (principal in Group::"corp/dev", action, resource);"#,
+            r#"permit (principal, action == Action::"hold:os:reader", resource);"#,
+            r#"permit (principal, action, resource in Label::"env=dev");"#,
+            r#"permit (principal, action, resource) when { context has acr };"#,
+            "forbid (principal, action, resource);",
+        ] {
+            assert_eq!(beside(harmless), [""; 0], "{harmless}");
+        }
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_warned_of() {
+        let never = r#"@id("never") permit (principal, action == Action::"hold:os:reader", resource is Ichor);"#;
+        assert!(load(never).unwrap().warnings()[0].contains("never"), "{:?}", load(never).unwrap().warnings());
+        let limits = Limits { max_ttl: SignedDuration::from_hours(2), ..Limits::default() };
+        let long = r#"@id("long") @max_ttl("8h") permit (principal, action, resource);"#;
+        assert_eq!(load_with(long, limits).unwrap().warnings().len(), 1);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_text_makes_loading_panic(text in "(@id\\(\"a\"\\)|permit|forbid|[ (){};,@\"=:.]|principal|action|resource|when|context|has|Group::\"a/b\"|\\PC){0,24}") {
+            let _ = load(&text);
+        }
+    }
 }

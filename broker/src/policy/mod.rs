@@ -8,6 +8,7 @@
 mod advice;
 mod decide;
 mod evaluate;
+mod explain;
 #[cfg(test)]
 mod fixture;
 mod grant;
@@ -22,6 +23,7 @@ mod shadows;
 mod vocabulary;
 
 pub use decide::{AuditScope, decide, listing, may_read_audit};
+pub use explain::{Asks, Considered, Explanation, Granted, Who, explain};
 pub use grant::{Grant, Mode};
 pub use load::{LoadError, Problem};
 pub use refusal::Refusal;

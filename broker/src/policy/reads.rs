@@ -1,5 +1,5 @@
-//! What a policy's conditions look at. Only advice depends on it, never a decision: a refusal tries again with other
-//! circumstances, and these are the ones worth trying.
+//! What a policy's conditions look at. Decisions do not depend on it: loading uses it to find misspelt attributes, and a
+//! refusal tries again with other circumstances, of which these are the ones worth trying.
 
 use std::collections::BTreeSet;
 
@@ -17,20 +17,27 @@ pub(super) struct Reads {
     pub(super) acr: BTreeSet<String>,
     /// Lifetimes, in seconds, that it compares with.
     pub(super) ttl: BTreeSet<i64>,
+    /// What it asks for with `has` and the schema does not know.
+    pub(super) unknown: BTreeSet<String>,
 }
+
+/// The attributes of `Asking` in the schema; `Acting` has some of them. People and clusters have none.
+const KNOWN: [&str; 6] = ["reason", "acr", "auth_age", "groups_age", "ttl", "address"];
 
 // === impl Reads ===
 
 impl Reads {
-    /// What the policy's conditions look at; nothing where they cannot be told.
-    pub(super) fn of(policy: &Policy) -> Self {
+    /// What the policy's conditions look at.
+    ///
+    /// # Errors
+    /// When Cedar cannot take the policy apart, in words.
+    pub(super) fn of(policy: &Policy) -> Result<Self, String> {
+        let json = policy.to_json().map_err(|error| error.to_string())?;
         let mut reads = Self::default();
-        if let Ok(json) = policy.to_json()
-            && let Some(conditions) = json.get("conditions")
-        {
+        if let Some(conditions) = json.get("conditions") {
             reads.walk(conditions);
         }
-        reads
+        Ok(reads)
     }
 
     /// Adds what another policy looks at.
@@ -49,6 +56,9 @@ impl Reads {
                     if let Some(attribute) = attribute(operator, operands) {
                         self.reason |= attribute == "reason";
                         self.auth_age |= attribute == "auth_age";
+                    }
+                    if operator == "has" {
+                        self.unknown.extend(misspelt(operands));
                     }
                     self.compare(operands);
                     self.walk(operands);
@@ -80,6 +90,14 @@ fn attribute<'a>(operator: &str, operands: &'a Value) -> Option<&'a str> {
     operands.get("attr")?.as_str()
 }
 
+/// What `has` asks for, if nothing can have it. Cedar takes that for a plain false, which would switch a `forbid` off.
+fn misspelt(operands: &Value) -> Option<String> {
+    let variable = operands.get("left")?.get("Var")?.as_str()?;
+    let attribute = operands.get("attr")?.as_str()?;
+    let known = variable == "context" && KNOWN.contains(&attribute);
+    (!known).then(|| format!("{variable} has {attribute}"))
+}
+
 /// The literal, or the literals of a set.
 fn literals(node: &Value) -> Vec<&Value> {
     match (node.get("Value"), node.get("Set")) {
@@ -95,7 +113,7 @@ mod tests {
 
     fn reads(condition: &str) -> Reads {
         let policy = format!("permit(principal, action, resource) {condition};");
-        Reads::of(&Policy::parse(None, policy).unwrap())
+        Reads::of(&Policy::parse(None, policy).unwrap()).unwrap()
     }
 
     #[test]
@@ -108,6 +126,13 @@ mod tests {
         assert!(found.reason && found.auth_age);
         assert_eq!(found.acr, ["hw", "mfa", "phr"].map(String::from).into());
         assert_eq!(found.ttl, [900].into());
+        assert_eq!(found.unknown, [""; 0].map(String::from).into());
+        let unknown =
+            reads("when { context has resaon && !(resource has labels) } unless { principal has name }").unknown;
+        assert_eq!(
+            unknown,
+            ["context has resaon", "principal has name", "resource has labels"].map(String::from).into()
+        );
         assert_eq!(reads(""), Reads::default());
         assert_eq!(reads(r#"when { resource in Label::"acr=mfa" }"#), Reads::default());
     }
