@@ -1,0 +1,2 @@
+//! A Talos node.
+pub mod client;
