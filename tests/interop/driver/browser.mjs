@@ -7,6 +7,7 @@ export class Browser {
   constructor(roots) {
     this.roots = roots;
     this.cookies = new Map(); // origin host → name → value
+    this.visited = []; // every URL asked for
   }
 
   /** Opens `url` and follows redirects to the first page: {status, url, headers, body}. */
@@ -32,6 +33,7 @@ export class Browser {
 
   request({ url, method = 'GET', body, origin }) {
     const target = new URL(url);
+    this.visited.push(url);
     const headers = { 'user-agent': 'interop browser', accept: 'text/html' };
     const jar = this.cookies.get(target.host);
     if (jar?.size) headers.cookie = [...jar].map(([k, v]) => `${k}=${v}`).join('; ');

@@ -25,12 +25,12 @@ export async function tlsFor(dir, name) {
 }
 
 export class Provider {
-  static async start(dir, clients) {
+  static async start(dir, clients, { clock } = {}) {
     const provider = new Provider();
     const tls = await tlsFor(dir, 'provider');
     provider.ca = tls.ca;
     provider.process = new Background('oidc-provider', process.execPath, [path.join(peers, 'oidc', 'provider.mjs')], {
-      env: { ...process.env, PORT: '0', CLIENTS: JSON.stringify(clients), TLS_CERT: tls.certificate, TLS_KEY: tls.key },
+      env: { ...process.env, ...clock?.env(), PORT: '0', CLIENTS: JSON.stringify(clients), TLS_CERT: tls.certificate, TLS_KEY: tls.key },
       log: path.join(dir, 'provider.log'),
     });
     const [line] = await provider.process.says(/\{"issuer":.*\}/);
@@ -60,9 +60,13 @@ export class TalosCluster {
   }
 
   /** Patches the machine config with talosctl itself; each patch is one `--patch`. */
-  async patch(patches, into) {
+  patch(patches, into) {
+    return this.patchFrom(this.config, patches, into);
+  }
+
+  async patchFrom(from, patches, into) {
     const to = path.join(this.dir, into);
-    await talosctl(['machineconfig', 'patch', this.config, ...patches.flatMap((p) => ['--patch', p]), '--output', to]);
+    await talosctl(['machineconfig', 'patch', from, ...patches.flatMap((p) => ['--patch', p]), '--output', to]);
     return to;
   }
 

@@ -38,11 +38,11 @@ export async function done(program, args, options) {
 
 /** A program that goes on in the background, its output in a file as well. */
 export class Background {
-  constructor(name, program, args, { env, log } = {}) {
+  constructor(name, program, args, { env, log, cwd } = {}) {
     this.name = name;
     this.text = '';
     this.waiting = [];
-    this.child = spawn(program, args, { env: env ?? process.env, stdio: ['pipe', 'pipe', 'pipe'] });
+    this.child = spawn(program, args, { env: env ?? process.env, cwd, stdio: ['pipe', 'pipe', 'pipe'] });
     this.child.stdin.on('error', () => {});
     const file = log && fs.createWriteStream(log);
     const take = (data) => { this.text += data; file?.write(data); this.wake(); };
