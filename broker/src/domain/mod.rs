@@ -1,9 +1,11 @@
 //! Plain data that every room speaks of. Anyone may build these values; none of them permits anything.
 
+mod address;
 mod cluster;
 mod person;
 mod request;
 
+pub use address::AddressRange;
 pub use cluster::{Cluster, ClusterName, Clusters, Provenance};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};
