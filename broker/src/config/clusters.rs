@@ -47,39 +47,48 @@ pub enum ProvenanceName {
 pub fn load_clusters(folder: &Path) -> Result<Clusters, ConfigError> {
     let mut clusters = BTreeMap::new();
     for path in super::folder::files(folder, "toml")? {
-        let file: ClusterFile = read_toml(&path)?;
-        let value = |key: &str, why: String| ConfigError::Value { path: path.clone(), key: key.into(), why };
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let name = ClusterName::new(stem).map_err(|bad| value("the file's name", bad.to_string()))?;
-        if file.endpoints.is_empty() {
-            return Err(value("endpoints", "name at least one endpoint".into()));
-        }
-        for (key, target) in
-            file.endpoints.iter().map(|e| ("endpoints", e)).chain(file.nodes.iter().map(|n| ("nodes", n)))
-        {
-            check_target(target).map_err(|why| value(key, why))?;
-        }
-        for (key, text) in &file.labels {
-            if key.is_empty() || key.contains('=') || text.chars().chain(key.chars()).any(char::is_control) {
-                return Err(value("labels", format!("`{key}` cannot be a label: a label's name has no `=`")));
-            }
-        }
-        check_bundle(&file.ca).map_err(|why| value("ca", why))?;
-        let provenance = match file.provenance {
-            ProvenanceName::Dedicated => Provenance::Dedicated,
-            ProvenanceName::Imported => Provenance::Imported,
-        };
-        let cluster = Cluster {
-            name: name.clone(),
-            labels: file.labels,
-            endpoints: file.endpoints,
-            nodes: file.nodes,
-            ca: file.ca,
-            provenance,
-        };
+        let name = ClusterName::new(stem).map_err(|bad| ConfigError::Value {
+            path: path.clone(),
+            key: "the file's name".into(),
+            why: bad.to_string(),
+        })?;
+        let cluster = cluster(&path, name.clone(), read_toml(&path)?)?;
         clusters.insert(name, Arc::new(cluster));
     }
     Ok(Arc::new(clusters))
+}
+
+/// Checks the text of a cluster's file before it is written.
+///
+/// # Errors
+/// When it would not load.
+pub fn check_cluster(name: &ClusterName, text: &str) -> Result<(), ConfigError> {
+    let path = Path::new("new cluster file");
+    cluster(path, name.clone(), super::folder::decode(path, text)?).map(drop)
+}
+
+fn cluster(path: &Path, name: ClusterName, file: ClusterFile) -> Result<Cluster, ConfigError> {
+    let value = |key: &str, why: String| ConfigError::Value { path: path.into(), key: key.into(), why };
+    if file.endpoints.is_empty() {
+        return Err(value("endpoints", "name at least one endpoint".into()));
+    }
+    for (key, target) in
+        file.endpoints.iter().map(|e| ("endpoints", e)).chain(file.nodes.iter().map(|n| ("nodes", n)))
+    {
+        check_target(target).map_err(|why| value(key, why))?;
+    }
+    for (key, text) in &file.labels {
+        if key.is_empty() || key.contains('=') || text.chars().chain(key.chars()).any(char::is_control) {
+            return Err(value("labels", format!("`{key}` cannot be a label: a label's name has no `=`")));
+        }
+    }
+    check_bundle(&file.ca).map_err(|why| value("ca", why))?;
+    let provenance = match file.provenance {
+        ProvenanceName::Dedicated => Provenance::Dedicated,
+        ProvenanceName::Imported => Provenance::Imported,
+    };
+    Ok(Cluster { name, labels: file.labels, endpoints: file.endpoints, nodes: file.nodes, ca: file.ca, provenance })
 }
 
 /// The text of a cluster's file, with comments.

@@ -104,10 +104,14 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// A TOML file, unknown keys refused with the nearest known name.
 pub(super) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = read(path)?;
-    toml::from_str(&text).map_err(|error| ConfigError::Malformed {
+    decode(path, &read(path)?)
+}
+
+/// The same for a text already at hand.
+pub(super) fn decode<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Malformed {
         path: path.into(),
-        place: error.span().map(|span| place(&text, span.start)).unwrap_or_default(),
+        place: error.span().map(|span| place(text, span.start)).unwrap_or_default(),
         why: explain(error.message()),
     })
 }

@@ -14,16 +14,18 @@
 mod clusters;
 mod file;
 mod folder;
+mod login;
 mod settings;
 
 use std::path::PathBuf;
 
-pub use clusters::{ClusterFile, digests, load_clusters, render_cluster};
+pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
 pub use file::{
     Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies, Provider, Recheck, Server, Session, Store,
 };
 pub use folder::{Folder, Loaded, load_policies};
-pub use settings::{Listen, Settings};
+pub use login::{LoginParts, login_parts};
+pub use settings::{Listen, Settings, parse_duration};
 
 /// What is wrong with the configuration: which file, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,6 +10,7 @@ use url::{Host, Url};
 use super::file::{File, Identity};
 use super::{ConfigError, Folder, LogFormat};
 use crate::domain::AddressRange;
+use crate::http::layers::parse_version;
 
 /// The longest session (walks: NIST asks for a new login within 24 hours, ours is 12).
 const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
@@ -61,6 +62,8 @@ pub struct Settings {
     pub request_time: Duration,
     /// Logins under way at once.
     pub pending_logins: u32,
+    /// The oldest client that is served.
+    pub minimum_client: Option<[u64; 3]>,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// What to log.
@@ -133,6 +136,12 @@ impl Settings {
         if file.server.name.is_empty() || file.server.name.len() > 64 || !file.server.name.is_ascii() {
             return Err(value("server.name", "use 1 to 64 ASCII characters"));
         }
+        let minimum_client = match &file.session.minimum_client {
+            Some(text) => Some(
+                parse_version(text).ok_or_else(|| value("session.minimum_client", "write a version, as `0.1.0`"))?,
+            ),
+            None => None,
+        };
         Ok(Self {
             public_url,
             listen,
@@ -156,6 +165,7 @@ impl Settings {
             concurrent: file.limits.concurrent,
             request_time: request_time.unsigned_abs(),
             pending_logins: file.limits.pending_logins,
+            minimum_client,
             log_format: file.log.format,
             log_level: file.log.level.clone(),
         })
@@ -171,7 +181,8 @@ impl Settings {
 const BAD_DURATION: &str = "write a duration above zero, as `30s`, `15m` or `8h`";
 
 /// A duration as `8h`, `15m`, `1h 30m`; above zero.
-pub(super) fn parse_duration(text: &str) -> Option<SignedDuration> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<SignedDuration> {
     text.parse::<SignedDuration>().ok().filter(SignedDuration::is_positive)
 }
 

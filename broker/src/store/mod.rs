@@ -4,6 +4,11 @@ pub mod change;
 pub mod rows;
 pub mod sqlite;
 
+#[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
+
 use std::ops::Range;
 
 use async_trait::async_trait;

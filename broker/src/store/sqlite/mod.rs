@@ -8,12 +8,16 @@ mod append;
 mod devices;
 mod log;
 mod logins;
+mod names;
 mod providers;
 mod readers;
 mod schema;
 mod sessions;
 mod value;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::path::Path;

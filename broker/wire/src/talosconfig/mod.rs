@@ -18,7 +18,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub use edit::{EditError, NewContext, Renewal};
-pub use ours::{Ours, PemError};
+pub use ours::{Ours, PemError, is_fresh};
 
 /// The largest file that is read, in bytes (4 MiB; a thousand contexts are 2 MiB).
 pub const MAX_SIZE: usize = 4 * 1024 * 1024;

@@ -56,13 +56,20 @@ impl Ours {
         })
     }
 
-    /// Whether the certificate still serves: it is valid and at least a fifth of its life is left.
+    /// Whether the certificate still serves; see [`is_fresh`].
     #[must_use]
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        let life = self.not_after.as_second().saturating_sub(self.not_before.as_second());
-        let left = self.not_after.as_second().saturating_sub(now.as_second());
-        now >= self.not_before && left > 0 && left.saturating_mul(5) >= life
+        is_fresh(self.not_before, self.not_after, now)
     }
+}
+
+/// Whether a certificate of this life is still used rather than renewed: it is valid and at least a fifth of its life is
+/// left.
+#[must_use]
+pub fn is_fresh(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> bool {
+    let life = not_after.as_second().saturating_sub(not_before.as_second());
+    let left = not_after.as_second().saturating_sub(now.as_second());
+    now >= not_before && left > 0 && left.saturating_mul(5) >= life
 }
 
 /// PEM as the file holds it: base64 on one line.
@@ -73,4 +80,35 @@ pub(super) fn encode(pem: &str) -> String {
 fn decode(value: &str) -> Result<Vec<u8>, PemError> {
     let compact: String = value.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     BASE64.decode(compact.as_bytes()).or_else(|_| BASE64_MIME.decode(compact.as_bytes())).map_err(|_| PemError)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    fn context(organization: &str) -> Context {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        let pem = params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        Context { crt: Some(encode(&pem)), ..Context::default() }
+    }
+
+    #[test]
+    fn a_grant_makes_it_ours() {
+        assert_eq!(context("grant:0190").ours().unwrap().grant, "0190");
+        assert_eq!(context("os:admin").ours(), None);
+        assert_eq!(context("x-grant:0190").ours(), None);
+        assert_eq!(Context { crt: Some("not base64".into()), ..Context::default() }.ours(), None);
+        assert_eq!(Context::default().ours(), None);
+    }
+
+    #[test]
+    fn fresh_means_valid_with_a_fifth_left() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let fresh = |now| is_fresh(at(1000), at(2000), at(now));
+        assert_eq!([999, 1000, 1800, 1801, 2000, 2001].map(fresh), [false, true, true, false, false, false]);
+    }
 }
