@@ -13,10 +13,10 @@ use crate::config::{ConfigError, Settings};
 use crate::custody::{Vault, VaultError};
 use crate::login::LoginError;
 use crate::policy::LoadError;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
-pub use live::{Live, check_policies};
+pub use live::{Live, ca_warning, check_policies};
 pub use serve::Running;
 
 /// What a broker is started with, beside its config folder.
@@ -71,11 +71,19 @@ pub enum StartError {
 /// # Errors
 /// When another process holds the lock, or the database cannot be opened.
 pub fn open_store(settings: &Settings) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&settings.database)
+    SqliteStore::open(&settings.database, Options::default())
 }
 
 /// How the sequencer works for this broker.
 #[must_use]
 pub fn sequencer_settings(settings: &Settings) -> audit::Settings {
-    audit::Settings { broker: settings.name.clone(), max_batch: 512, max_waiting: 16_384 }
+    audit::Settings::named(settings.name.clone())
+}
+
+/// Whether the TLS certificate and its key can be served.
+///
+/// # Errors
+/// In one sentence, when they cannot.
+pub fn check_tls(chain: &std::path::Path, key: &std::path::Path) -> Result<(), String> {
+    tls::server_config(chain, key).map(drop)
 }

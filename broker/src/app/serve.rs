@@ -70,7 +70,7 @@ impl Running {
         };
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let secrets = parts.vault.secrets()?;
-        let live = Live::load(settings, parts.vault, &readiness)?;
+        let live = Live::load(settings, parts.vault, Arc::clone(&parts.clock), &readiness)?;
         let (sequencer, sequencing) =
             Sequencer::start(Arc::clone(&store), Arc::clone(&parts.clock), sequencer_settings(settings));
 

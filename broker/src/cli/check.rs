@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app;
-use crate::config::{self, Identity, Loaded};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Loaded};
 use crate::login::Login;
 use crate::readiness::Check;
 use crate::store::sqlite::{Options, SqliteStore};
@@ -69,14 +70,14 @@ fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
             return checks;
         }
     };
-    let beside = (settings.identity == Identity::InsecureBeside)
-        .then(|| "its identity lies beside it in plain text: whoever reads the folder has the CA keys; for a demo only".into());
-    checks.push(fine("vault", beside));
-    let hardening = custody::harden_process();
-    checks.push(fine("memory", (!hardening.warnings().is_empty()).then(|| hardening.warnings().join("; "))));
+    let warnings = vault.warnings();
+    checks.push(fine("vault", (!warnings.is_empty()).then(|| warnings.join("; "))));
+    checks.push(fine("memory", Some(custody::harden_process().to_string())));
     for name in clusters.keys() {
         match vault.open_ca(name) {
-            Ok((_, certificate)) => checks.push(fine(format!("ca {name}"), app::ca_warning(&certificate))),
+            Ok(material) => {
+                checks.push(fine(format!("ca {name}"), app::ca_warning(material.certificate(), SystemClock.now())));
+            }
             Err(error) => checks.push(failed(format!("ca {name}"), &error)),
         }
     }
