@@ -5,6 +5,7 @@ pub mod clock;
 pub mod custody;
 pub mod domain;
 pub mod entropy;
+pub mod http;
 pub mod identity;
 pub mod issuer;
 pub mod login;

@@ -1,6 +1,10 @@
 //! Where CA keys live. Key material never leaves this room: not by an API, a log, or `Debug`.
 
+mod data_key;
+
 use async_trait::async_trait;
+
+pub use data_key::{DataKey, SealError};
 
 /// Bytes that a CA key may sign. Made from a recorded grant, for a CA's self-signature, or for a checkpoint, nowhere else:
 /// the source test lists the callers.
