@@ -136,6 +136,12 @@ impl Sequencer {
         Ok(Receipt { index, leaf_hash: HEXLOWER.encode(&leaf_hash) })
     }
 
+    /// How many more writers may wait now.
+    #[must_use]
+    pub fn free_places(&self) -> usize {
+        self.places.available_permits()
+    }
+
     async fn append(&self, content: Content, change: Option<Change>) -> Result<Place, RecordError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| RecordError::Overloaded)?;
         let (to, answered) = oneshot::channel();
@@ -147,7 +153,7 @@ impl Sequencer {
 
 impl fmt::Debug for Sequencer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sequencer").field("free_places", &self.places.available_permits()).finish_non_exhaustive()
+        f.debug_struct("Sequencer").field("free_places", &self.free_places()).finish_non_exhaustive()
     }
 }
 

@@ -2,13 +2,19 @@
 
 use rusqlite::Transaction;
 
+use super::names::Names;
 use super::value::micros;
 use super::{Append, Appended, Failure, devices, log, logins, sessions};
 use crate::store::{Change, Condition};
 
 /// Writes the batch in order and answers with what became of each part, and the log's size after it. `seen` is the size
 /// that the log had at least.
-pub(super) fn batch(db: &Transaction<'_>, batch: &[Append], seen: u64) -> Result<(Vec<Appended>, u64), Failure> {
+pub(super) fn batch(
+    db: &Transaction<'_>,
+    names: &mut Names,
+    batch: &[Append],
+    seen: u64,
+) -> Result<(Vec<Appended>, u64), Failure> {
     let mut head = log::head(db)?;
     if head.size < seen {
         return Err(Failure::Damaged(format!(
@@ -21,7 +27,7 @@ pub(super) fn batch(db: &Transaction<'_>, batch: &[Append], seen: u64) -> Result
         answers.push(match refusal(db, part, head.time)? {
             Some(condition) => Appended::Refused(condition),
             None => {
-                let (index, leaf_hash) = (head.size, log::insert(db, head.size, &part.entry)?);
+                let (index, leaf_hash) = (head.size, log::insert(db, names, head.size, &part.entry)?);
                 head.size += 1;
                 head.time = part.entry.entry.time;
                 Appended::Recorded { index, leaf_hash }

@@ -7,13 +7,14 @@
 
 use std::ops::Range;
 
-use ichor_wire::log::{Entry, Kind, Leaf, Person, leaf_hash};
+use ichor_wire::log::{Entry, Kind, Leaf, leaf_hash};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::store::NewEntry;
 use crate::store::rows::{Columns, Indexed};
 
+use super::names::{self, Names};
 use super::value::{micros, signed, unsigned};
 use super::{EntryFilter, Failure, LogHead, StoredEntry};
 
@@ -36,11 +37,11 @@ struct Stretch {
 // === writing ===
 
 /// Appends one entry at `index` and answers its leaf's hash.
-pub(super) fn insert(db: &Connection, index: u64, new: &NewEntry) -> Result<[u8; 32], Failure> {
+pub(super) fn insert(db: &Connection, names: &mut Names, index: u64, new: &NewEntry) -> Result<[u8; 32], Failure> {
     let Entry { time, content, .. } = &new.entry;
     let leaf = Leaf::of(index, &new.encoded, *time).encode().map_err(|error| Failure::Io(error.to_string()))?;
-    let person = content.person.as_ref().map(|person| intern_person(db, person)).transpose()?;
-    let cluster = content.cluster.as_ref().map(|cluster| intern_cluster(db, cluster)).transpose()?;
+    let person = content.person.as_ref().map(|person| names.person(db, person)).transpose()?;
+    let cluster = content.cluster.as_ref().map(|cluster| names.cluster(db, cluster)).transpose()?;
     let index = signed(index);
     db.prepare_cached(
         "INSERT INTO leaf (idx, time, kind, person, cluster, grant_id, leaf) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -48,31 +49,6 @@ pub(super) fn insert(db: &Connection, index: u64, new: &NewEntry) -> Result<[u8;
     .execute((index, time, content.kind.number(), person, cluster, &content.grant, &leaf))?;
     db.prepare_cached("INSERT INTO body (idx, body) VALUES (?1, ?2)")?.execute((index, &new.encoded))?;
     Ok(leaf_hash(&leaf))
-}
-
-fn intern_person(db: &Connection, person: &Person) -> Result<i64, Failure> {
-    let key = (&person.subject, &person.issuer, &person.provider, &person.user);
-    let known = db
-        .prepare_cached("SELECT id FROM log_person WHERE subject = ?1 AND issuer = ?2 AND provider = ?3 AND user = ?4")?
-        .query_row(key, |row| row.get(0))
-        .optional()?;
-    if let Some(id) = known {
-        return Ok(id);
-    }
-    Ok(db
-        .prepare_cached(
-            "INSERT INTO log_person (subject, issuer, provider, user) VALUES (?1, ?2, ?3, ?4) RETURNING id",
-        )?
-        .query_row(key, |row| row.get(0))?)
-}
-
-fn intern_cluster(db: &Connection, name: &str) -> Result<i64, Failure> {
-    if let Some(id) = cluster_id(db, name)? {
-        return Ok(id);
-    }
-    Ok(db
-        .prepare_cached("INSERT INTO log_cluster (name) VALUES (?1) RETURNING id")?
-        .query_row([name], |row| row.get(0))?)
 }
 
 // === reading ===
@@ -149,13 +125,13 @@ impl Sought {
             range.end = first_at(db, micros(until), size)?.min(range.end);
         }
         let cluster = match &filter.cluster {
-            Some(name) => match cluster_id(db, name)? {
+            Some(name) => match names::cluster(db, name)? {
                 None => return Ok(None),
                 known => known,
             },
             None => None,
         };
-        let persons = persons(db, filter)?;
+        let persons = names::persons(db, filter)?;
         if range.is_empty() || persons.as_ref().is_some_and(Vec::is_empty) {
             return Ok(None);
         }
@@ -214,36 +190,6 @@ impl Sought {
         }
         Ok(())
     }
-}
-
-/// The persons that the filter asks for; `None` where it asks for none.
-fn persons(db: &Connection, filter: &EntryFilter) -> Result<Option<Vec<i64>>, Failure> {
-    let by_text = match &filter.person {
-        Some(text) => Some(
-            db.prepare_cached(
-                "SELECT id FROM log_person WHERE user = ?1 UNION SELECT id FROM log_person WHERE subject = ?1",
-            )?
-            .query_map([text], |row| row.get(0))?
-            .collect::<Result<Vec<i64>, _>>()?,
-        ),
-        None => None,
-    };
-    let Some(own) = &filter.own else { return Ok(by_text) };
-    let mut ids = db
-        .prepare_cached("SELECT id FROM log_person WHERE subject = ?1 AND issuer = ?2 AND provider = ?3")?
-        .query_map((&own.subject, &own.issuer, own.provider.as_str()), |row| row.get(0))?
-        .collect::<Result<Vec<i64>, _>>()?;
-    if let Some(by_text) = by_text {
-        ids.retain(|id| by_text.contains(id));
-    }
-    Ok(Some(ids))
-}
-
-fn cluster_id(db: &Connection, name: &str) -> Result<Option<i64>, Failure> {
-    Ok(db
-        .prepare_cached("SELECT id FROM log_cluster WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()?)
 }
 
 /// The place of the first entry at or after `time`; `size` where there is none.

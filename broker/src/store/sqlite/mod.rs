@@ -8,6 +8,7 @@ mod append;
 mod devices;
 mod log;
 mod logins;
+mod names;
 mod providers;
 mod readers;
 mod schema;

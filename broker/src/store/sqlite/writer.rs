@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use super::names::Names;
 use super::schema::{self, Use};
 use super::{Append, Appended, Failure, StoreError, append, log};
 
@@ -36,6 +37,8 @@ struct Desk {
     file: (u64, u64),
     /// How many entries the log had when last seen. A database that has fewer is not the one we wrote to.
     size: u64,
+    /// Numbers of names that are known to be in the database.
+    names: Names,
     /// The writer lock: held as long as the thread lives.
     _lock: File,
 }
@@ -70,8 +73,10 @@ impl Writer {
     pub(super) async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
         self.run(move |desk| {
             let seen = desk.size;
-            let (appended, size) = desk.transact(|transaction| append::batch(transaction, &batch, seen))?;
-            desk.size = size;
+            let mut names = std::mem::take(&mut desk.names);
+            let (appended, size) = desk.transact(|transaction| append::batch(transaction, &mut names, &batch, seen))?;
+            // Only now are the numbers in `names` durable too; after a failure they were dropped with it.
+            (desk.size, desk.names) = (size, names);
             Ok(appended)
         })
         .await
@@ -114,7 +119,7 @@ impl Desk {
         schema::migrate(&mut db)?;
         let size = log::head(&db)?.size;
         let file = identity(path).map_err(|error| unavailable(path, &error))?;
-        Ok(Self { path: path.into(), busy_timeout, db: Some(db), file, size, _lock: lock })
+        Ok(Self { path: path.into(), busy_timeout, db: Some(db), file, size, names: Names::default(), _lock: lock })
     }
 
     /// One transaction: committed when `work` succeeds, else undone, and then the connection is opened anew next time.

@@ -30,10 +30,10 @@ pub(super) async fn discovery(Shared(provider): Shared<Inner>) -> Json<Value> {
         "claims_supported": ["sub", "name", "email", "preferred_username", "groups", "acr", "auth_time"],
         "authorization_response_iss_parameter_supported": true,
     });
-    if state.behaviour.redirect_issuer == RedirectIssuer::Unsupported {
-        if let Some(fields) = document.as_object_mut() {
-            fields.remove("authorization_response_iss_parameter_supported");
-        }
+    if state.behaviour.redirect_issuer == RedirectIssuer::Unsupported
+        && let Some(fields) = document.as_object_mut()
+    {
+        fields.remove("authorization_response_iss_parameter_supported");
     }
     Json(document)
 }

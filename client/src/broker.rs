@@ -1,0 +1,330 @@
+//! The broker, as the client talks to it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use ichor_wire::api::CLIENT_VERSION_HEADER;
+use ichor_wire::problem::{Code, Problem};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::dpop::{DpopKey, ProofOf};
+use crate::error::Error;
+use crate::forms;
+use crate::session::Session;
+use crate::tls::Trust;
+
+/// This client's version, as it tells the broker.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The client's name at the broker's authorization server.
+pub const CLIENT_ID: &str = "ichor";
+
+/// The largest answer that is read, in bytes (8 MiB).
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+
+/// One broker; cheap to clone. Connections are kept, and none is made before the first request.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    url: Url,
+    trust: Trust,
+    clock: Clock,
+    http: OnceLock<reqwest::Client>,
+    /// The last `DPoP-Nonce` that the broker sent (RFC 9449 §8).
+    nonce: Mutex<Option<String>>,
+}
+
+/// What the broker's authorization server says of itself (RFC 8414), as far as we use it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Metadata {
+    /// Must equal the broker's URL.
+    pub issuer: String,
+    /// Where the browser goes.
+    #[serde(deserialize_with = "forms::url")]
+    pub authorization_endpoint: Url,
+    /// Where a code becomes a token.
+    #[serde(deserialize_with = "forms::url")]
+    pub token_endpoint: Url,
+    /// Where a session ends.
+    #[serde(default, deserialize_with = "forms::optional_url")]
+    pub revocation_endpoint: Option<Url>,
+    /// Where a device login starts, if the broker allows one.
+    #[serde(default, deserialize_with = "forms::optional_url")]
+    pub device_authorization_endpoint: Option<Url>,
+    /// The aliases of the broker's providers.
+    #[serde(default)]
+    pub ichor_providers: Vec<String>,
+    /// The broker's page that shows a code to paste, if it allows that.
+    #[serde(default, deserialize_with = "forms::optional_url")]
+    pub ichor_paste_redirect_uri: Option<Url>,
+    /// The oldest client that the broker serves.
+    #[serde(default)]
+    pub ichor_minimum_client_version: Option<String>,
+}
+
+/// An answer's status, headers and body.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+}
+
+/// An OAuth error (RFC 6749 §5.2).
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct OAuthError {
+    pub(crate) error: String,
+    #[serde(default)]
+    pub(crate) error_description: Option<String>,
+}
+
+// === impl Broker ===
+
+impl Broker {
+    /// The broker at `url` (without a slash at the end), believed if its certificate leads to `trust`. No connection is
+    /// made yet.
+    #[must_use]
+    pub fn new(url: Url, trust: Trust, clock: Clock) -> Self {
+        Self(Arc::new(Inner { url, trust, clock, http: OnceLock::new(), nonce: Mutex::new(None) }))
+    }
+
+    /// The broker's URL, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.0.url.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// The clock that proofs are dated with.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// What the broker's authorization server says of itself. Its endpoints are the broker's own: another host's are
+    /// refused, and so is a broker for which this client is too old.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or is not one.
+    pub async fn metadata(&self) -> Result<Metadata, Error> {
+        let url = self.at("/.well-known/oauth-authorization-server")?;
+        let answer = self.send(Method::GET, &url, HeaderMap::new(), None).await?;
+        if !answer.status.is_success() {
+            return Err(self.not_a_broker(&format!("it answers {} for its metadata", answer.status.as_u16())));
+        }
+        let metadata: Metadata = serde_json::from_slice(&answer.body).map_err(|_| self.not_a_broker("its metadata cannot be read"))?;
+        if metadata.issuer.trim_end_matches('/') != self.url() {
+            return Err(self.not_a_broker(&format!("it calls itself `{}`", metadata.issuer)));
+        }
+        let endpoints = [&metadata.authorization_endpoint, &metadata.token_endpoint].into_iter();
+        let optional = metadata.revocation_endpoint.iter().chain(&metadata.device_authorization_endpoint);
+        if endpoints.chain(optional).any(|endpoint| endpoint.origin() != self.0.url.origin()) {
+            return Err(self.not_a_broker("its metadata names another host"));
+        }
+        if let Some(minimum) = metadata.ichor_minimum_client_version.as_deref().filter(|minimum| is_older(VERSION, minimum)) {
+            let message = format!("this client is {VERSION}; the broker takes {minimum} and later");
+            return Err(Error::failed(message, format!("install ichor {minimum}")));
+        }
+        Ok(metadata)
+    }
+
+    /// `GET` of an API path with its query, for a session.
+    ///
+    /// # Errors
+    /// The broker's problem, or that it cannot be reached.
+    pub async fn get<T: DeserializeOwned>(&self, session: &Session, path: &[&str], query: &[(&str, String)]) -> Result<T, Error> {
+        let mut url = self.api(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.call(session, Method::GET, &url, None).await
+    }
+
+    /// `POST` of a JSON body to an API path, for a session.
+    ///
+    /// # Errors
+    /// The broker's problem, or that it cannot be reached.
+    pub async fn post<T: DeserializeOwned>(&self, session: &Session, path: &[&str], body: &impl serde::Serialize) -> Result<T, Error> {
+        let body = serde_json::to_vec(body).map_err(|_| Error::Bug("a request is not JSON"))?;
+        self.call(session, Method::POST, &self.api(path)?, Some(body)).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, session: &Session, method: Method, url: &Url, body: Option<Vec<u8>>) -> Result<T, Error> {
+        let json = body.map(|body| ("application/json", body));
+        let answer = self.proved(method, url, session.key(), Some(session.token()), json).await?;
+        if answer.status.is_success() {
+            return serde_json::from_slice(&answer.body).map_err(|_| self.not_a_broker("its answer cannot be read"));
+        }
+        Err(self.problem(&answer))
+    }
+
+    /// A request with a proof; repeated once where the broker wants a fresh nonce.
+    pub(crate) async fn proved(
+        &self,
+        method: Method,
+        url: &Url,
+        key: &DpopKey,
+        token: Option<&str>,
+        body: Option<(&'static str, Vec<u8>)>,
+    ) -> Result<Answer, Error> {
+        let mut repeated = false;
+        loop {
+            let nonce = self.nonce();
+            let changes = method != Method::GET;
+            let bytes = body.as_ref().map_or(&[][..], |(_, bytes)| bytes);
+            let of = ProofOf { method: method.as_str(), url, token, nonce: nonce.as_deref(), body: changes.then_some(bytes) };
+            let proof = key.proof(of, self.0.clock.now())?;
+            let mut headers = HeaderMap::new();
+            headers.insert("dpop", header(&proof)?);
+            if let Some(token) = token {
+                let mut value = header(&format!("DPoP {token}"))?;
+                value.set_sensitive(true);
+                headers.insert(http::header::AUTHORIZATION, value);
+            }
+            let answer = self.send(method.clone(), url, headers, body.clone()).await?;
+            if repeated || !wants_nonce(&answer) || self.nonce() == nonce {
+                return Ok(answer);
+            }
+            repeated = true;
+        }
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Option<(&'static str, Vec<u8>)>,
+    ) -> Result<Answer, Error> {
+        headers.insert(CLIENT_VERSION_HEADER, HeaderValue::from_static(VERSION));
+        let mut request = self.http()?.request(method, url.clone()).headers(headers);
+        if let Some((media_type, bytes)) = body {
+            request = request.header(http::header::CONTENT_TYPE, media_type).body(bytes);
+        }
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if let Some(nonce) = response.headers().get("dpop-nonce").and_then(|nonce| nonce.to_str().ok()) {
+            *self.0.nonce.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER {
+                return Err(self.not_a_broker("its answer is larger than 8 MiB"));
+            }
+        }
+        Ok(Answer { status, body })
+    }
+
+    fn nonce(&self) -> Option<String> {
+        self.0.nonce.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn api(&self, path: &[&str]) -> Result<Url, Error> {
+        let mut url = self.at("/v1")?;
+        url.path_segments_mut().map_err(|()| Error::Bug("the broker's URL has no path"))?.extend(path);
+        Ok(url)
+    }
+
+    fn at(&self, path: &str) -> Result<Url, Error> {
+        format!("{}{path}", self.url()).parse().map_err(|_| Error::Bug("the broker's URL takes no path"))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that builds an HTTP client")]
+    fn http(&self) -> Result<&reqwest::Client, Error> {
+        if let Some(client) = self.0.http.get() {
+            return Ok(client);
+        }
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.0.trust.client_config()?)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("ichor/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(40));
+        let client = builder.build().map_err(|_| Error::Bug("no HTTP client could be built"))?;
+        Ok(self.0.http.get_or_init(|| client))
+    }
+
+    /// The error that an unsuccessful answer stands for.
+    pub(crate) fn problem(&self, answer: &Answer) -> Error {
+        let Ok(problem) = serde_json::from_slice::<Problem>(&answer.body) else {
+            return self.not_a_broker(&format!("it answers {} without saying why", answer.status.as_u16()));
+        };
+        match problem.code {
+            Code::NotLoggedIn | Code::SessionEnded | Code::BadProof => Error::SessionEnded { detail: problem.detail },
+            _ => Error::Problem(Box::new(problem)),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Error {
+        let mut reason = String::new();
+        let mut cause: Option<&dyn std::error::Error> = Some(error);
+        while let Some(error) = cause {
+            reason = error.to_string();
+            cause = error.source();
+        }
+        let next = match &reason {
+            reason if error.is_timeout() || reason.contains("deadline") => "check the network, and whether the broker runs",
+            reason if reason.contains("ertificate") => "name the broker's CA with `--ca FILE`, or `ca_file` or `ca_pin` in .ichor.toml",
+            _ => "check the URL, the network, and whether the broker runs",
+        };
+        if error.is_timeout() {
+            reason = "it did not answer in time".into();
+        }
+        Error::Unreachable { url: self.url(), reason, next: next.into() }
+    }
+
+    pub(crate) fn not_a_broker(&self, reason: &str) -> Error {
+        Error::Unreachable { url: self.url(), reason: reason.into(), next: "check that the URL is an Ichor broker's".into() }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Broker").field(&self.url()).finish()
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// The OAuth error of an unsuccessful answer of the authorization server.
+    pub(crate) fn oauth_error(&self) -> Option<OAuthError> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+fn wants_nonce(answer: &Answer) -> bool {
+    if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST) {
+        return false;
+    }
+    let problem = serde_json::from_slice::<Problem>(&answer.body).is_ok_and(|problem| problem.code == Code::UseNonce);
+    problem || answer.oauth_error().is_some_and(|error| error.error == "use_dpop_nonce")
+}
+
+fn header(value: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(value).map_err(|_| Error::failed("the kept session cannot be used", "run `ichor login`"))
+}
+
+/// Whether `version` is older than `minimum`, by its three numbers. What cannot be read is not older.
+fn is_older(version: &str, minimum: &str) -> bool {
+    let numbers = |text: &str| text.split(['.', '-']).take(3).map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>();
+    matches!((numbers(version), numbers(minimum)), (Some(version), Some(minimum)) if version < minimum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert!(is_older("0.9.0", "0.10.0"));
+        assert!(!is_older("0.10.0", "0.10.0"));
+        assert!(!is_older("1.0.0", "0.10.0"));
+        assert!(!is_older("0.1.0", "soon"));
+    }
+}

@@ -1,0 +1,209 @@
+//! Files that only their owner may read, written whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// Holds a folder's lock until dropped: one writer at a time.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its drop")] Flock<File>);
+
+/// How long a second writer waits for the first.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns once the file holds exactly `content`, mode 0600, and both it and its name are on disk. A reader sees the old
+/// content or the new one, nothing between.
+///
+/// # Errors
+/// When the folder cannot be made or the file not be written; the old file is then as it was.
+pub fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::File { what: "write", path: path.into(), source };
+    let folder = folder_of(path);
+    ensure_folder(folder)?;
+    let mut beside = tempfile::Builder::new().prefix(".ichor-").tempfile_in(folder).map_err(failed)?;
+    beside.as_file().set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    beside.write_all(content).and_then(|()| beside.as_file().sync_all()).map_err(failed)?;
+    beside.persist(path).map_err(|error| failed(error.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// The file's content; `None` where there is no file.
+///
+/// # Errors
+/// When it cannot be read, is larger than `limit` bytes, or is not UTF-8.
+pub fn read(path: &Path, limit: usize) -> Result<Option<Zeroizing<String>>, Error> {
+    let failed = |source| Error::File { what: "read", path: path.into(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Zeroizing::new(Vec::new());
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > limit {
+        return Err(failed(std::io::Error::new(ErrorKind::FileTooLarge, "the file is too large")));
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
+        Err(error) => Err(failed(std::io::Error::new(ErrorKind::InvalidData, error))),
+    }
+}
+
+/// Like [`read`], for secrets of our own: a file that others may read, or that belongs to someone else, is refused.
+///
+/// # Errors
+/// As [`read`], and for a file that is not private.
+pub fn read_secret(path: &Path, limit: usize) -> Result<Option<Zeroizing<String>>, Error> {
+    match fs::metadata(path) {
+        Ok(found) if found.mode() & 0o077 != 0 || found.uid() != nix::unistd::geteuid().as_raw() => Err(Error::failed(
+            format!("`{}` can be read by others, so it is not used", path.display()),
+            format!("run `rm {}` and `ichor login`", path.display()),
+        )),
+        _ => read(path, limit),
+    }
+}
+
+/// Removes a file; one that is not there is fine.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the folder and its parents, 0700, where they are missing; an existing one keeps its mode.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn ensure_folder(path: &Path) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::file("make", path))
+}
+
+/// Creates a new file, 0600, in a 0700 folder; fails if it is there.
+///
+/// # Errors
+/// When it cannot be created.
+pub fn create_new(path: &Path, content: &[u8]) -> Result<(), Error> {
+    ensure_folder(folder_of(path))?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(content)).map_err(Error::file("write", path))
+}
+
+/// Returns once no other process of ours writes in the folder of `path`. The folder itself is what is locked, so nothing
+/// is left behind.
+///
+/// # Errors
+/// When another writer does not finish within 10 s.
+pub fn lock(path: &Path) -> Result<Lock, Error> {
+    let folder = folder_of(path);
+    ensure_folder(folder)?;
+    let failed = |source| Error::File { what: "lock", path: folder.into(), source };
+    let mut waited = Duration::ZERO;
+    let mut handle = File::open(folder).map_err(failed)?;
+    loop {
+        match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Lock(lock)),
+            Err((_, errno)) if waited >= LOCK_PATIENCE => return Err(failed(errno.into())),
+            Err((unlocked, nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR)) => handle = unlocked,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        }
+        let pause = Duration::from_millis(20);
+        std::thread::sleep(pause);
+        waited += pause;
+    }
+}
+
+/// Where writing goes when `path` is a symbolic link: the file it leads to, even one that is not there yet.
+///
+/// # Errors
+/// When the links lead in a circle.
+pub fn follow(path: &Path) -> Result<PathBuf, Error> {
+    let mut path = path.to_owned();
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder_of(&path).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Error::failed(format!("`{}` leads in a circle", path.display()), "correct the symbolic link"))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_written_is_private_and_so_are_its_folders() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b/file");
+        write(&path, b"one").unwrap();
+        write(&path, b"two").unwrap();
+        assert_eq!(read_secret(&path, 10).unwrap().unwrap().as_str(), "two");
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("session");
+        write(&path, b"token").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(read_secret(&path, 10).unwrap_err().to_string().contains("can be read by others"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_none_and_too_large_a_one_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(read(&root.path().join("none"), 10).unwrap().is_none());
+        fs::write(root.path().join("big"), "01234567890").unwrap();
+        assert!(read(&root.path().join("big"), 10).is_err());
+    }
+
+    #[test]
+    fn a_second_writer_waits_for_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("config");
+        let held = lock(&path).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let second = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let _lock = lock(&path).unwrap();
+                sender.send(()).unwrap();
+            }
+        });
+        assert!(receiver.recv_timeout(Duration::from_millis(60)).is_err());
+        drop(held);
+        receiver.recv_timeout(Duration::from_secs(5)).unwrap();
+        second.join().unwrap();
+    }
+
+    #[test]
+    fn links_are_followed_to_where_they_lead() {
+        let root = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("real", root.path().join("link")).unwrap();
+        assert_eq!(follow(&root.path().join("link")).unwrap(), root.path().join("real"));
+        std::os::unix::fs::symlink("loop", root.path().join("loop")).unwrap();
+        assert!(follow(&root.path().join("loop")).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! What we wrote where: so that a renewal knows what a person changed since, and the agent what to renew.
+
+use std::path::{Path, PathBuf};
+
+use ichor_wire::role::Role;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::private_file;
+use crate::session::no_home;
+
+/// A context that we wrote. It holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The file.
+    pub path: PathBuf,
+    /// The context's name in it.
+    pub context: String,
+    /// The broker's URL.
+    pub broker: String,
+    /// The cluster's name there.
+    pub cluster: String,
+    /// The roles asked for.
+    pub roles: Vec<Role>,
+    /// The lifetime asked for, in seconds.
+    pub ttl: Option<u64>,
+    /// Whether a reason was given: such a grant is not renewed unasked.
+    pub needs_reason: bool,
+    /// The endpoints as we last knew them from the broker.
+    pub endpoints: Vec<String>,
+}
+
+/// All records of this user.
+#[derive(Debug)]
+pub struct Written {
+    file: PathBuf,
+    records: Vec<Record>,
+}
+
+// === impl Written ===
+
+impl Written {
+    /// Reads the records; a file that cannot be understood counts as none, for they are conveniences.
+    ///
+    /// # Errors
+    /// When there is no home, or the file cannot be read.
+    pub fn load(environment: &Environment) -> Result<Self, Error> {
+        let file = environment.state_dir().ok_or_else(no_home)?.join("contexts.json");
+        let json = private_file::read(&file, 4 * 1024 * 1024)?;
+        let records = json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+        Ok(Self { file, records })
+    }
+
+    /// Writes the records that `change` makes of the newest ones on disk, under a lock.
+    ///
+    /// # Errors
+    /// When they cannot be locked, read or written.
+    pub fn update<T>(environment: &Environment, change: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let file = Self::load(environment)?.file;
+        let _lock = private_file::lock(&file)?;
+        let mut records = Self::load(environment)?;
+        let before = records.records.clone();
+        let result = change(&mut records)?;
+        if records.records != before {
+            let json = serde_json::to_vec_pretty(&records.records).map_err(|_| Error::Bug("records are not JSON"))?;
+            private_file::write(&records.file, &json)?;
+        }
+        Ok(result)
+    }
+
+    /// The record of a context.
+    #[must_use]
+    pub fn find(&self, path: &Path, context: &str) -> Option<&Record> {
+        self.records.iter().find(|record| record.path == path && record.context == context)
+    }
+
+    /// Every record.
+    #[must_use]
+    pub fn all(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Adds or replaces a record.
+    pub fn put(&mut self, record: Record) {
+        self.records.retain(|old| old.path != record.path || old.context != record.context);
+        self.records.push(record);
+    }
+
+    /// Drops a record.
+    pub fn forget(&mut self, path: &Path, context: &str) {
+        self.records.retain(|old| old.path != path || old.context != context);
+    }
+}
