@@ -1,1 +1,2 @@
-fn main() {}
+//! Suites by feature, in one binary: real HTTP and TLS in-process, frozen clocks.
+mod edges;

@@ -4,7 +4,10 @@ mod query;
 mod recorded;
 mod sequencer;
 
-#[expect(unused_imports, reason = "the issuer room implements it")]
+#[allow(unused_imports, reason = "the issuer room implements it")]
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
 pub use sequencer::{RecordError, Sequencer, Settings};
+
+#[cfg(test)]
+mod tests;

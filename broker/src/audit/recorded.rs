@@ -1,8 +1,9 @@
 //! `Recorded<T>`: evidence that an entry is durable.
 
 use ichor_wire::api::Receipt;
-use ichor_wire::log::Content;
+use ichor_wire::log::{self, Content, Kind};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use crate::policy::Grant;
 use crate::store::Change;
@@ -52,8 +53,28 @@ impl sealed::Sealed for Grant {}
 
 impl Recordable for Grant {
     fn content(&self) -> Content {
-        // filled by the audit room
-        unimplemented!()
+        let person = self.person();
+        Content {
+            person: Some(log::Person {
+                provider: person.provider.as_str().into(),
+                issuer: person.issuer.clone(),
+                subject: person.subject.clone(),
+                name: self.name().into(),
+                user: self.user().into(),
+            }),
+            cluster: Some(self.cluster().as_str().into()),
+            grant: Some(self.id().0.into_bytes().to_vec()),
+            session: Some(self.session().0.into_bytes().to_vec()),
+            address: Some(self.address().to_string()),
+            roles: Some(self.roles().iter().map(|role| role.as_str().into()).collect()),
+            not_after: Some(self.not_after().as_second()),
+            reason: self.reason().map(Into::into),
+            policies: Some(self.policies().to_vec()),
+            public_key: Some(Sha256::digest(self.public_key()).to_vec()),
+            mode: Some(self.mode().as_str().into()),
+            policy_digest: Some(self.policy_digest().to_vec()),
+            ..Content::new(Kind::Grant)
+        }
     }
 
     fn change(&self, now: Timestamp) -> Option<Change> {

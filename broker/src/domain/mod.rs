@@ -1,10 +1,12 @@
 //! Plain data that every room speaks of. Anyone may build these values; none of them permits anything.
 
+mod address;
 mod cluster;
 mod person;
 mod request;
 
-pub use cluster::{Cluster, ClusterName, Clusters, Provenance};
+pub use address::AddressRange;
+pub use cluster::{Cluster, ClusterName, Clusters};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};
 pub use request::{GrantId, Request, SessionId};

@@ -1,11 +1,16 @@
 //! Who someone is, verified. Pure: an ID token, keys and a time go in; an [`Identity`] or an error comes out.
 
+mod claims;
+mod id_token;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use crate::domain::{Group, Person, SessionId};
 use crate::store::SessionRow;
+pub use claims::{Claims, ClaimsError, GroupsFrom, LocalGroups, Mapping};
+pub use id_token::{Expected, IdTokenError, KeySet, Verified, verify};
 
 /// A verified person. Only this room makes one: from a verified ID token, or from the row of a session that began with one.
 /// It carries no permission.

@@ -1,8 +1,35 @@
 //! From an identity and a request to a [`Grant`] or a refusal. Pure: no clock, no store, no files.
 //!
 //! Policies are Cedar. What is yes or no is a Cedar condition; what is not (`@max_ttl`, `@hint`, …) is an annotation that
-//! we check ourselves, because Cedar's validator ignores annotations.
+//! we check ourselves, because Cedar's validator ignores annotations. A set is loaded whole or not at all ([`PolicySet::load`]),
+//! and [`decide`] is the one door to a grant. Everything that is not a plain yes is a no: nothing permits, something forbids,
+//! a policy cannot be evaluated.
 
+mod advice;
+mod cases;
+mod decide;
+mod evaluate;
+mod explain;
+#[cfg(test)]
+mod fixture;
 mod grant;
+mod index;
+mod judgement;
+mod load;
+mod reads;
+mod refusal;
+mod rule;
+mod set;
+mod shadows;
+mod shipped;
+mod vocabulary;
 
+pub use cases::{CaseError, CaseFailure, CaseReport, run_cases};
+pub use decide::{AuditScope, decide, listing, may_read_audit};
+pub use explain::{Asks, Considered, Explanation, Granted, Who, explain};
 pub use grant::{Grant, Mode};
+pub use load::{LoadError, Problem};
+pub use refusal::Refusal;
+pub use set::{HARD_MAX_TTL, Limits, PolicySet, Source};
+pub use shipped::{COMPANY, SMALL_TEAM};
+pub use vocabulary::SCHEMA;

@@ -68,3 +68,19 @@ pub enum Condition {
     #[error("the clock went back behind the newest entry")]
     ClockWentBack,
 }
+
+// === impl Change ===
+
+impl Change {
+    /// The same change, held against `now`: the sequencer gives every change the time of its entry.
+    #[must_use]
+    pub fn at(mut self, at: Timestamp) -> Self {
+        match &mut self {
+            Self::SessionCreate { now, .. }
+            | Self::SessionEnd { now, .. }
+            | Self::SessionRefresh { now, .. }
+            | Self::GrantMade { now, .. } => *now = at,
+        }
+        self
+    }
+}

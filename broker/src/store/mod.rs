@@ -4,6 +4,11 @@ pub mod change;
 pub mod rows;
 pub mod sqlite;
 
+#[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
+
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -11,7 +16,7 @@ use jiff::Timestamp;
 
 use crate::domain::{ProviderAlias, SessionId};
 pub use change::{Change, Condition};
-pub use rows::{DeviceLogin, EntryFilter, LogHead, NewEntry, PendingLogin, SessionRow, StoredEntry};
+pub use rows::{DeviceLogin, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredEntry};
 
 /// A store failed. The text is for the log; nothing of it goes to a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +29,7 @@ pub enum StoreError {
     #[error("the database is damaged: {0}")]
     Damaged(String),
     /// Another process holds the writer lock.
-    #[error("another process writes to this database")]
+    #[error("another process writes to this database; stop the running broker, or talk to it through its socket")]
     Locked,
 }
 
@@ -79,6 +84,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Entries by index, oldest first: for verification and export.
     async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// As [`Self::entry_range`], with the columns that queries go by: for verification.
+    async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError>;
 
     /// The session whose token has this SHA-256, ended or not.
     async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError>;

@@ -97,6 +97,30 @@ pub struct StoredEntry {
     pub body: Option<Vec<u8>>,
 }
 
+/// The columns that queries go by. They repeat what the body says: verification recomputes and compares them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// The kind's number.
+    pub kind: u8,
+    /// Provider's alias, issuer, subject and `user:` value.
+    pub person: Option<[String; 4]>,
+    /// The cluster's name.
+    pub cluster: Option<String>,
+    /// The grant's id.
+    pub grant: Option<Vec<u8>>,
+}
+
+/// An entry with its columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Indexed {
+    /// The entry.
+    pub entry: StoredEntry,
+    /// The time column, in microseconds since the epoch.
+    pub time: i64,
+    /// The other columns.
+    pub columns: Columns,
+}
+
 /// The log's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogHead {
@@ -123,4 +147,21 @@ pub struct EntryFilter {
     pub since: Option<Timestamp>,
     /// Before.
     pub until: Option<Timestamp>,
+}
+
+// === impl Columns ===
+
+impl Columns {
+    /// What the columns of this entry must be.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        let content = &entry.content;
+        let person = content.person.as_ref();
+        Self {
+            kind: content.kind.number(),
+            person: person.map(|p| [&p.provider, &p.issuer, &p.subject, &p.user].map(Clone::clone)),
+            cluster: content.cluster.clone(),
+            grant: content.grant.clone(),
+        }
+    }
 }

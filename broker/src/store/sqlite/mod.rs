@@ -1,1 +1,231 @@
-//! SQLite.
+//! SQLite: the embedded default, one file beside its write-ahead log.
+//!
+//! Through rusqlite rather than an async driver: one thread owns the only connection that writes, so a batch of a hundred
+//! savepoints is a hundred function calls, not a hundred trips between tasks, and no other writer is ever waited for. Reads
+//! have their own connections on the runtime's blocking threads; write-ahead logging lets them go on beside the writer.
+
+mod append;
+mod devices;
+mod log;
+mod logins;
+mod names;
+mod providers;
+mod readers;
+mod schema;
+mod sessions;
+mod value;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::domain::{ProviderAlias, SessionId};
+
+use super::rows::Indexed;
+use super::{
+    Append, Appended, DeviceLogin, EntryFilter, LogHead, PendingLogin, SessionRow, Store, StoreError, StoredEntry,
+};
+use readers::Readers;
+use value::micros;
+use writer::Writer;
+
+/// How the database is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many reads may run at once, each on its own connection.
+    pub readers: usize,
+    /// How long a write waits for another process that holds the database, a backup for one. Also readiness' deadline.
+    pub busy_timeout: Duration,
+}
+
+/// A store in one SQLite file. Dropping it waits for the write at hand and releases the writer lock.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    deadline: Duration,
+}
+
+/// What went wrong inside, before it becomes a [`StoreError`].
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Io(String),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+// === impl Options ===
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { readers: 4, busy_timeout: Duration::from_secs(2) }
+    }
+}
+
+// === impl SqliteStore ===
+
+impl SqliteStore {
+    /// Opens the database at `path`, making it (mode 0600) and its schema where they are missing, and takes the writer
+    /// lock, a file `<path>.lock` beside it that is held until the store is dropped. Blocks: call it at start.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process holds the lock; otherwise when the database cannot be opened, is no
+    /// database, or was written by a newer build.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let writer = Writer::start(path, options.busy_timeout)?;
+        let readers = Readers::new(path, options.readers, options.busy_timeout);
+        Ok(Self { writer, readers, deadline: options.busy_timeout })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
+        self.writer.append(batch).await
+    }
+
+    async fn head(&self) -> Result<LogHead, StoreError> {
+        self.readers.read(|db| log::head(db)).await
+    }
+
+    async fn entries(
+        &self,
+        filter: &EntryFilter,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |db| log::entries(db, &filter, before, limit)).await
+    }
+
+    async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
+        self.readers.read(move |db| log::range(db, &range)).await
+    }
+
+    async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError> {
+        self.readers.read(move |db| log::indexed_range(db, &range)).await
+    }
+
+    async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {
+        let token_hash = *token_hash;
+        self.readers.read(move |db| sessions::by_token(db, &token_hash)).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError> {
+        self.readers.read(move |db| sessions::by_id(db, id)).await
+    }
+
+    async fn lease_refresh(&self, id: SessionId, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.writer.write(move |db| sessions::lease(db, id, micros(now), micros(until))).await
+    }
+
+    async fn release_refresh(&self, id: SessionId) -> Result<(), StoreError> {
+        self.writer.write(move |db| sessions::release(db, id)).await
+    }
+
+    async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
+        let now = micros(now);
+        // Looked at first on a reading connection: nearly always there is nothing to write, and then nobody waits.
+        if self.readers.read(move |db| sessions::touch_due(db, id, now)).await? {
+            self.writer.write(move |db| sessions::touch(db, id, now)).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin_login(&self, login: PendingLogin, max_pending: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.writer.write(move |db| logins::begin(db, &login, max_pending, micros(now))).await
+    }
+
+    async fn login_by_cookie(
+        &self,
+        cookie_hash: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<PendingLogin>, StoreError> {
+        let cookie_hash = *cookie_hash;
+        self.readers.read(move |db| logins::by_cookie(db, &cookie_hash, micros(now))).await
+    }
+
+    async fn login_by_code(&self, code_hash: &[u8; 32], now: Timestamp) -> Result<Option<PendingLogin>, StoreError> {
+        let code_hash = *code_hash;
+        self.readers.read(move |db| logins::by_code(db, &code_hash, micros(now))).await
+    }
+
+    async fn advance_login(&self, login: PendingLogin) -> Result<bool, StoreError> {
+        self.writer.write(move |db| logins::advance(db, &login)).await
+    }
+
+    async fn drop_login(&self, id: Uuid) -> Result<(), StoreError> {
+        self.writer.write(move |db| logins::forget(db, id)).await
+    }
+
+    async fn begin_device(&self, device: DeviceLogin, max_pending: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.writer.write(move |db| devices::begin(db, &device, max_pending, micros(now))).await
+    }
+
+    async fn device_by_code(&self, device_hash: &[u8; 32], now: Timestamp) -> Result<Option<DeviceLogin>, StoreError> {
+        let device_hash = *device_hash;
+        self.readers.read(move |db| devices::by_code(db, &device_hash, micros(now))).await
+    }
+
+    async fn device_by_user_code(&self, user_code: &str, now: Timestamp) -> Result<Option<DeviceLogin>, StoreError> {
+        let user_code = user_code.to_owned();
+        self.readers.read(move |db| devices::by_user_code(db, &user_code, micros(now))).await
+    }
+
+    async fn advance_device(&self, device: DeviceLogin) -> Result<bool, StoreError> {
+        self.writer.write(move |db| devices::advance(db, &device)).await
+    }
+
+    async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
+        let (alias, issuer) = (alias.clone(), issuer.to_owned());
+        self.writer.write(move |db| providers::pin(db, &alias, &issuer)).await
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        let now = micros(now);
+        self.writer
+            .write(move |db| {
+                logins::sweep(db, now)?;
+                devices::sweep(db, now)?;
+                sessions::sweep(db, now)
+            })
+            .await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let write =
+            self.writer.write(|db| Ok(db.prepare_cached("UPDATE probe SET n = n + 1")?.execute([]).map(drop)?));
+        match tokio::time::timeout(self.deadline, write).await {
+            Ok(written) => written,
+            Err(_) => Err(StoreError::Unavailable("a write takes longer than its deadline".into())),
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match failure {
+            Failure::Damaged(why) => Self::Damaged(why),
+            Failure::Io(why) => Self::Unavailable(why),
+            Failure::Sqlite(error) => match error.sqlite_error_code() {
+                Some(DatabaseCorrupt | NotADatabase) => Self::Damaged(error.to_string()),
+                _ => Self::Unavailable(error.to_string()),
+            },
+        }
+    }
+}

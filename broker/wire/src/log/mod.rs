@@ -3,13 +3,16 @@
 //! An [`Entry`] is the body. A [`Leaf`] is the small record that the log is made of: it holds the body's salted hash, so
 //! that a body can be dropped later while its leaf stays. Field numbers and enum numbers are never used twice.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod codec;
+mod kind;
+mod show;
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+
 use minicbor::{Decode, Encode};
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
+
+pub use codec::leaf_hash;
+pub use kind::UnknownKind;
 
 /// The newest version of the entry format that this build writes and reads.
 pub const VERSION: u8 = 1;
@@ -134,7 +137,7 @@ pub struct Content {
     #[n(14)]
     pub count: Option<u64>,
     /// Names and SHA-256 digests (hex) of what was loaded or written.
-    #[n(15)]
+    #[cbor(n(15), with = "codec::text_map", has_nil)]
     pub digests: Option<BTreeMap<String, String>>,
     /// The operating-system user who acted on the host.
     #[n(16)]

@@ -1,0 +1,357 @@
+//! Starting, serving and stopping.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use ichor_wire::log::{Content, Kind};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Live, Parts, StartError, open_store, sequencer_settings};
+use crate::audit::Sequencer;
+use crate::config::{Listen, Loaded, Settings};
+use crate::custody::DataKey;
+use crate::http::admin::{self, Peer, Reload};
+use crate::http::api::Api;
+use crate::http::layers::Edge;
+use crate::http::limits::Limits;
+use crate::http::router::Bounds;
+use crate::http::{health, router};
+use crate::login::Login;
+use crate::mint::Mint;
+use crate::readiness::{Check, Readiness};
+use crate::store::Store;
+use crate::telemetry;
+
+/// How long requests under way may take to end once the broker is told to stop.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How often files are looked at for changes.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How often what has expired is cleared away.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// The longest that a client may take to send its request's headers.
+const HEADER_TIME: Duration = Duration::from_secs(10);
+
+/// A broker that serves. Dropping it ends its tasks at once; [`Running::stop`] ends them in order.
+pub struct Running {
+    address: Option<SocketAddr>,
+    health: Option<SocketAddr>,
+    reload: mpsc::Sender<Reload>,
+    stop: watch::Sender<bool>,
+    handle: Handle<SocketAddr>,
+    tasks: JoinSet<()>,
+    sequencing: JoinHandle<()>,
+    store: Arc<dyn Store>,
+    socket: PathBuf,
+}
+
+impl Running {
+    /// Returns once the broker listens, its start recorded.
+    ///
+    /// # Errors
+    /// When something that it cannot do without is missing or wrong; then nothing listens.
+    pub async fn start(loaded: &Loaded, parts: Parts) -> Result<Self, StartError> {
+        let settings = &loaded.settings;
+        let metrics = telemetry::install_metrics();
+        let store: Arc<dyn Store> = Arc::new(open_store(settings)?);
+        let store = match parts.wrap_store {
+            Some(wrap) => wrap(store),
+            None => store,
+        };
+        let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
+        let secrets = parts.vault.secrets()?;
+        let live = Live::load(settings, parts.vault, Arc::clone(&parts.clock), &readiness)?;
+        let (sequencer, sequencing) =
+            Sequencer::start(Arc::clone(&store), Arc::clone(&parts.clock), sequencer_settings(settings));
+
+        let listener = match (&settings.listen, parts.listener) {
+            (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
+            (Listen::Tcp(address), None) => Listening::Tcp(bind(*address)?),
+            (Listen::Unix(path), _) => Listening::Unix(bind_unix(path, 0o666)?),
+        };
+        let health_listener = settings.health.map(bind).transpose()?;
+        let admin_listener = bind_unix(&settings.admin_socket, 0o600)?;
+        let (address, health) = (listener.address(), health_listener.as_ref().and_then(|l| l.local_addr().ok()));
+
+        let login = Arc::new(Login::new(loaded, &store, &sequencer, &parts.clock, secrets)?);
+        let mint = Mint::new(
+            live.policies(),
+            live.clusters(),
+            live.issuers(),
+            sequencer.clone(),
+            Arc::clone(&parts.clock),
+        );
+        let limits = Arc::new(Limits::per_minute(settings.per_person, settings.per_address));
+        let api = Api {
+            login: Arc::clone(&login),
+            mint: Arc::new(mint),
+            limits: Arc::clone(&limits),
+            store: Arc::clone(&store),
+            sequencer: sequencer.clone(),
+            clock: Arc::clone(&parts.clock),
+            policies: live.policies(),
+            clusters: live.clusters(),
+            issuers: live.issuers(),
+        };
+        let edge = Edge {
+            trusted_proxies: settings.trusted_proxies.clone().into(),
+            https: settings.public_url.scheme() == "https",
+            minimum_client: settings.minimum_client,
+            clock: Arc::clone(&parts.clock),
+        };
+        let bounds = Bounds { concurrent: settings.concurrent, request_time: settings.request_time };
+        let public = router::public(api, Arc::clone(&login), edge, bounds);
+
+        let started = Content {
+            message: Some(format!("ichor-broker {} started", env!("CARGO_PKG_VERSION"))),
+            digests: Some(live.loaded()),
+            ..Content::of(Kind::Start)
+        };
+        sequencer.note(started, None).await?;
+
+        let (stop, stopped) = watch::channel(false);
+        let (reload, reloads) = mpsc::channel(4);
+        let handle = Handle::new();
+        let mut tasks = JoinSet::new();
+        listener.serve(public, live.tls(), &handle, &stopped, &mut tasks);
+        if let Some(listener) = health_listener {
+            let routes = health::routes(Arc::clone(&readiness), metrics);
+            Listening::Tcp(listener).serve(routes, None, &handle, &stopped, &mut tasks);
+        }
+        let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone());
+        tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
+        tasks.spawn(reload_on_change(live, reloads, sequencer.clone(), Arc::clone(&readiness), stopped.clone()));
+        tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
+        tasks.spawn(sweep(Arc::clone(&store), login, limits, parts.clock, stopped));
+        Ok(Self { address, health, reload, stop, handle, tasks, sequencing, store, socket: settings.admin_socket.clone() })
+    }
+
+    /// Where the public listener is, unless it is a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Where the health listener is, if there is one.
+    #[must_use]
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.health
+    }
+
+    /// The store behind it, for those who look at the log from inside the process.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// Loads policies, clusters, CA keys and TLS certificates anew; returns once that was tried, with what came of it.
+    pub async fn reload(&self) -> Vec<Check> {
+        let (done, answer) = tokio::sync::oneshot::channel();
+        if self.reload.send(done).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Returns once nothing new is accepted, requests under way have ended (or 30 s have passed), and everything that was
+    /// accepted for the record is recorded.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        self.handle.graceful_shutdown(Some(GRACE));
+        while self.tasks.join_next().await.is_some() {}
+        // every handle to the sequencer is gone with the tasks: it commits what it accepted and ends
+        let _ = self.sequencing.await;
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    fn serve(
+        self,
+        routes: Router,
+        tls: Option<axum_server::tls_rustls::RustlsConfig>,
+        handle: &Handle<SocketAddr>,
+        stopped: &watch::Receiver<bool>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        match self {
+            Self::Tcp(listener) => {
+                let handle = handle.clone();
+                tasks.spawn(async move {
+                    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+                    let served = match tls {
+                        Some(tls) => match axum_server::from_tcp_rustls(listener, tls) {
+                            Ok(mut server) => {
+                                bound(server.http_builder());
+                                server.handle(handle).serve(service).await
+                            }
+                            Err(error) => Err(error),
+                        },
+                        None => match axum_server::from_tcp(listener) {
+                            Ok(mut server) => {
+                                bound(server.http_builder());
+                                server.handle(handle).serve(service).await
+                            }
+                            Err(error) => Err(error),
+                        },
+                    };
+                    if let Err(error) = served {
+                        tracing::error!(%error, "listener ended");
+                    }
+                });
+            }
+            Self::Unix(listener) => {
+                let stopped = stopped.clone();
+                tasks.spawn(async move {
+                    let served = axum::serve(listener, routes.into_make_service()).with_graceful_shutdown(told(stopped));
+                    if let Err(error) = served.await {
+                        tracing::error!(%error, "listener ended");
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Bounds on what one connection may send and hold (rapid reset, header floods, slow headers).
+fn bound(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        .max_header_list_size(32 * 1024)
+        .max_pending_accept_reset_streams(16)
+        .max_local_error_reset_streams(256)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let refused = |error: std::io::Error| StartError::Listen { at: address.to_string(), why: error.to_string() };
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
+/// A Unix socket of this mode. A socket left by a broker that was killed is removed: the store's writer lock, taken before,
+/// shows that none runs.
+fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, StartError> {
+    let refused = |error: std::io::Error| StartError::Listen { at: path.display().to_string(), why: error.to_string() };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(refused)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
+        _ => {}
+    }
+    // nobody else may connect between bind and chmod
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path).map_err(refused);
+    nix::sys::stat::umask(before);
+    let listener = listener?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(refused)?;
+    Ok(listener)
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn serve_admin(listener: UnixListener, routes: Router, stopped: watch::Receiver<bool>) {
+    let service = routes.into_make_service_with_connect_info::<Peer>();
+    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(told(stopped)).await {
+        tracing::error!(%error, "admin socket ended");
+    }
+}
+
+/// Reloads when asked, and when a file has changed and then stayed the same for one look.
+async fn reload_on_change(
+    mut live: Live,
+    mut reloads: mpsc::Receiver<Reload>,
+    sequencer: Sequencer,
+    readiness: Arc<Readiness>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            Some(done) = reloads.recv() => {
+                let _ = done.send(live.reload(&sequencer, &readiness).await);
+            }
+            _ = look.tick() => {
+                if live.changed() {
+                    live.reload(&sequencer, &readiness).await;
+                }
+            }
+        }
+    }
+}
+
+/// Reports whether each provider can be reached, so that readiness is known before the first login.
+async fn watch_providers(login: Arc<Login>, readiness: Arc<Readiness>, mut stopped: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = ticks.tick() => {
+                for (alias, state) in login.probe_providers().await {
+                    let (ok, detail) = match state {
+                        Ok(warning) => (true, warning),
+                        Err(error) => (false, Some(error.to_string())),
+                    };
+                    readiness.report(Check { name: format!("provider {alias}"), ok, required: false, detail });
+                }
+            }
+        }
+    }
+}
+
+async fn sweep(
+    store: Arc<dyn Store>,
+    login: Arc<Login>,
+    limits: Arc<Limits>,
+    clock: crate::clock::SharedClock,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => {
+                login.flush_tally().await;
+                return;
+            }
+            _ = ticks.tick() => {
+                limits.sweep();
+                login.flush_tally().await;
+                if let Err(error) = store.sweep(clock.now()).await {
+                    tracing::warn!(%error, "expired rows could not be cleared away");
+                }
+            }
+        }
+    }
+}

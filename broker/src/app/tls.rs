@@ -1,0 +1,29 @@
+//! The broker's own TLS certificate.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A server configuration of this chain and key: TLS 1.3 only, since both ends are ours or a browser.
+///
+/// # Errors
+/// In one sentence, when a file cannot be read or chain and key do not belong together.
+pub fn server_config(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(chain, &error))?;
+    if certificates.is_empty() {
+        return Err(format!("`{}` has no certificate", chain.display()));
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private))
+        .map_err(|error| unreadable(chain, &error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

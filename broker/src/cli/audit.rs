@@ -1,0 +1,32 @@
+//! `audit verify`.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use clap::Subcommand;
+
+use super::{FolderArg, block_on};
+use crate::store::Store;
+use crate::store::sqlite::{Options, SqliteStore};
+
+/// Commands on the log as it lies on this host.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Read the whole log: indexes without gaps, every body as its leaf says, every index column as its body says, times in
+    /// order. Works beside a running broker.
+    Verify {
+        #[command(flatten)]
+        folder: FolderArg,
+    },
+}
+
+impl AuditCommand {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let Self::Verify { folder } = self;
+        let loaded = folder.folder().load()?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open_to_read(&loaded.settings.database, Options::default())?);
+        let report = block_on(async { Ok(crate::audit::verify_log(&*store).await?) })?;
+        writeln!(out, "ok: {report}")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! `check`: a line for each thing that must work.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::{FolderArg, block_on, reload::print_checks, unlock};
+use crate::app;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Loaded};
+use crate::login::Login;
+use crate::readiness::Check;
+use crate::store::sqlite::{Options, SqliteStore};
+use crate::{audit, custody};
+
+/// Check config, policies, vault, database, provider and clusters. Works beside a running broker and changes nothing.
+#[derive(Debug, Args)]
+pub struct CheckCommand {
+    #[command(flatten)]
+    folder: FolderArg,
+}
+
+impl CheckCommand {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let loaded = match self.folder.folder().load() {
+            Ok(loaded) => loaded,
+            Err(error) => return print_checks(out, &[failed("config", &error)]),
+        };
+        let mut checks = vec![fine("config", None)];
+        checks.push(policies(&loaded));
+        checks.extend(vault_and_clusters(&loaded));
+        checks.push(tls(&loaded));
+        checks.extend(block_on(async { Ok(database(&loaded).await) })?);
+        checks.extend(block_on(async { Ok(providers(&loaded).await) })?);
+        print_checks(out, &checks)
+    }
+}
+
+fn fine(name: impl Into<String>, detail: Option<String>) -> Check {
+    Check { name: name.into(), ok: true, required: true, detail }
+}
+
+fn failed(name: impl Into<String>, error: &dyn std::fmt::Display) -> Check {
+    Check { name: name.into(), ok: false, required: true, detail: Some(error.to_string()) }
+}
+
+fn policies(loaded: &Loaded) -> Check {
+    match app::check_policies(&loaded.settings) {
+        Ok(set) => {
+            let warnings = set.warnings();
+            fine("policies", (!warnings.is_empty()).then(|| warnings.join("; ")))
+        }
+        Err(error) => failed("policies", &error),
+    }
+}
+
+fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
+    let settings = &loaded.settings;
+    let clusters = match config::load_clusters(&settings.clusters) {
+        Ok(clusters) => clusters,
+        Err(error) => return vec![failed("clusters", &error)],
+    };
+    let none = clusters.is_empty().then(|| "none yet: run `ichor-broker cluster add`".to_owned());
+    let mut checks = vec![fine("clusters", none)];
+    let vault = match unlock::vault(settings) {
+        Ok(vault) => vault,
+        Err(error) => {
+            checks.push(failed("vault", &format!("{error:#}")));
+            return checks;
+        }
+    };
+    let warnings = vault.warnings();
+    checks.push(fine("vault", (!warnings.is_empty()).then(|| warnings.join("; "))));
+    checks.push(fine("memory", Some(custody::harden_process().to_string())));
+    for name in clusters.keys() {
+        match vault.open_ca(name) {
+            Ok(material) => {
+                checks.push(fine(format!("ca {name}"), app::ca_warning(material.certificate(), SystemClock.now())));
+            }
+            Err(error) => checks.push(failed(format!("ca {name}"), &error)),
+        }
+    }
+    checks
+}
+
+fn tls(loaded: &Loaded) -> Check {
+    match &loaded.settings.tls {
+        None => fine("tls", Some("plain http, on loopback or behind a proxy".into())),
+        Some((chain, key)) => match app::check_tls(chain, key) {
+            Ok(()) => fine("tls", None),
+            Err(error) => failed("tls", &error),
+        },
+    }
+}
+
+async fn database(loaded: &Loaded) -> Vec<Check> {
+    let path = &loaded.settings.database;
+    if !path.exists() {
+        return vec![fine("database", Some("none yet: made at the first start".into()))];
+    }
+    match SqliteStore::open_to_read(path, Options::default()) {
+        Ok(store) => match audit::verify_log(&store).await {
+            Ok(report) => vec![
+                fine("database", None),
+                fine("audit log", Some(format!("{report}; rollback not detected here: no anchor outside the database"))),
+            ],
+            Err(error) => vec![fine("database", None), failed("audit log", &error)],
+        },
+        Err(error) => vec![failed("database", &error)],
+    }
+}
+
+async fn providers(loaded: &Loaded) -> Vec<Check> {
+    if loaded.file.provider.is_empty() {
+        return vec![failed("provider", &"none: name one in config.toml under [[provider]]")];
+    }
+    let states = Login::probe(loaded_settings(loaded)).await;
+    states
+        .into_iter()
+        .map(|(alias, state)| match state {
+            Ok(warning) => fine(format!("provider {alias}"), warning),
+            Err(error) => failed(format!("provider {alias}"), &error),
+        })
+        .collect()
+}
+
+fn loaded_settings(loaded: &Loaded) -> Arc<crate::login::Settings> {
+    Arc::clone(&loaded.settings.login)
+}

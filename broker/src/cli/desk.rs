@@ -1,0 +1,124 @@
+//! Where an admin command records what it does: at the running broker, or, when none runs, in the store itself under its
+//! writer lock. Never both.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use ichor_wire::api::Receipt;
+use ichor_wire::problem::Problem;
+use tokio::net::UnixStream;
+
+use crate::app;
+use crate::audit::Sequencer;
+use crate::clock::SystemClock;
+use crate::config::Loaded;
+use crate::http::admin::{Act, user_name};
+use crate::readiness::Check;
+use crate::store::StoreError;
+
+/// What a command did, before host and user are added.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Deed {
+    pub(super) ca: bool,
+    pub(super) cluster: Option<String>,
+    pub(super) message: String,
+    pub(super) reason: String,
+    pub(super) digests: BTreeMap<String, String>,
+}
+
+/// Where deeds are recorded.
+pub(super) enum Desk {
+    /// A broker runs on this folder.
+    Running(PathBuf),
+    /// None runs; this process holds the writer lock.
+    Alone(Sequencer, tokio::task::JoinHandle<()>),
+}
+
+impl Desk {
+    /// Finds the running broker, or takes the writer lock.
+    pub(super) async fn open(loaded: &Loaded) -> anyhow::Result<Self> {
+        let socket = &loaded.settings.admin_socket;
+        if UnixStream::connect(socket).await.is_ok() {
+            return Ok(Self::Running(socket.clone()));
+        }
+        let store = match app::open_store(&loaded.settings) {
+            Ok(store) => store,
+            Err(StoreError::Locked) => bail!(
+                "a broker holds the database, but does not answer at `{}`: wait until it has started or stopped",
+                socket.display()
+            ),
+            Err(error) => return Err(error.into()),
+        };
+        let settings = app::sequencer_settings(&loaded.settings);
+        let (sequencer, task) = Sequencer::start(Arc::new(store), Arc::new(SystemClock), settings);
+        Ok(Self::Alone(sequencer, task))
+    }
+
+    /// Returns once the deed is durably recorded.
+    pub(super) async fn record(&self, deed: Deed) -> anyhow::Result<Receipt> {
+        let act = Act {
+            ca: deed.ca,
+            cluster: deed.cluster,
+            message: deed.message,
+            reason: deed.reason,
+            digests: deed.digests,
+            host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            os_user: user_name(nix::unistd::getuid().as_raw()),
+        };
+        match self {
+            Self::Running(socket) => {
+                let answer = call(socket, "POST", "/v1/acts", serde_json::to_vec(&act)?).await?;
+                Ok(serde_json::from_slice(&answer)?)
+            }
+            Self::Alone(sequencer, _) => {
+                sequencer.note(act.into_content(), None).await.context("the act could not be recorded, so nothing was done")
+            }
+        }
+    }
+
+    /// Lets a running broker load what was changed, and answers what came of it; nothing when none runs.
+    pub(super) async fn reload(&self) -> anyhow::Result<Vec<Check>> {
+        match self {
+            Self::Running(socket) => Ok(serde_json::from_slice(&call(socket, "POST", "/v1/reload", Vec::new()).await?)?),
+            Self::Alone(..) => Ok(Vec::new()),
+        }
+    }
+
+    /// Ends what was opened, everything recorded.
+    pub(super) async fn close(self) {
+        if let Self::Alone(sequencer, task) = self {
+            drop(sequencer);
+            let _ = task.await;
+        }
+    }
+}
+
+/// One request over the admin socket.
+pub(super) async fn call(socket: &std::path::Path, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
+    let stream = UnixStream::connect(socket).await;
+    let stream = stream.with_context(|| format!("no broker answers at `{}`", socket.display()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::HOST, "admin")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    connection.abort();
+    if status.is_success() {
+        return Ok(body);
+    }
+    match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) => bail!("the broker answers: {}", problem.detail),
+        Err(_) => bail!("the broker answers with status {status}"),
+    }
+}

@@ -1,0 +1,114 @@
+//! The command line, one file a command.
+
+mod audit;
+mod ca;
+mod check;
+mod cluster;
+mod completions;
+mod desk;
+mod init;
+mod policy;
+mod reload;
+mod serve;
+mod unlock;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Folder;
+
+/// The Ichor broker: it authenticates people by OIDC, decides by policy, records durably, and issues short-lived Talos
+/// client certificates from a CA that stays in a vault.
+///
+/// A first start:
+///
+///   ichor-broker init /etc/ichor            make the folder: config, vault, TLS certificate, policies
+///   $EDITOR /etc/ichor/config.toml          name your OpenID provider
+///   ichor-broker cluster add prod --from ~/.talos/config --label env=prod --reason "first cluster"
+///   ichor-broker ca create prod --reason "dedicated client CA"
+///   ichor-broker check                      a line for each thing that must work
+///   ichor-broker serve
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "ichor-broker", version, verbatim_doc_comment, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The config folder that a command works on.
+#[derive(Clone, Debug, Args)]
+pub struct FolderArg {
+    /// The config folder, as `init` makes it.
+    #[arg(long, value_name = "DIR", env = "ICHOR_BROKER_DIR", default_value = "/etc/ichor", global = true)]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a working folder: config, sealed vault, TLS certificate, default policies.
+    Init(init::Init),
+    /// Serve until SIGTERM or Ctrl-C; SIGHUP loads policies, clusters, CA keys and TLS certificates anew.
+    Serve(serve::Serve),
+    /// Check config, policies, vault, database, provider and clusters: a line each.
+    Check(check::CheckCommand),
+    /// Test or explain the policies.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Declare clusters.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Create, import or show the CAs that sign client certificates.
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// Verify the audit log.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Tell the running broker to load policies, clusters, CA keys and TLS certificates anew, and show what came of it.
+    Reload(reload::ReloadCommand),
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Runs the command, writing to `out`. Errors go to standard error, one sentence and the next step.
+    pub fn run(self, out: &mut dyn Write) -> ExitCode {
+        let result = match self.command {
+            Command::Init(command) => command.run(out),
+            Command::Serve(command) => command.run(out),
+            Command::Check(command) => command.run(out),
+            Command::Policy(command) => command.run(out),
+            Command::Cluster(command) => command.run(out),
+            Command::Ca(command) => command.run(out),
+            Command::Audit(command) => command.run(out),
+            Command::Reload(command) => command.run(out),
+            Command::Completions(command) => command.run(out),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let mut text = format!("{error:#}");
+                if let Some(end) = text.strip_suffix('\n') {
+                    text = end.to_owned();
+                }
+                let _ = writeln!(anstream::stderr(), "ichor-broker: {text}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl FolderArg {
+    fn folder(&self) -> Folder {
+        Folder::new(&self.dir)
+    }
+}
+
+/// Runs `future` on a runtime of one thread: admin commands do one thing after the other.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

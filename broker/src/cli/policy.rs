@@ -1,0 +1,130 @@
+//! `policy test` and `policy explain`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use jiff::SignedDuration;
+
+use super::FolderArg;
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::domain::{ClusterName, Group, Person, ProviderAlias, Role};
+use crate::{app, policy};
+
+/// Commands on policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Validate the policies and run the cases beside them (`cases.toml`): who, cluster, asks → expects.
+    Test(Test),
+    /// Say in words what the policies decide for someone, which policy decides, and what would help.
+    Explain(Explain),
+}
+
+/// `policy test`.
+#[derive(Debug, Args)]
+pub struct Test {
+    #[command(flatten)]
+    folder: FolderArg,
+    /// Test this folder of policies and cases instead of the configured one.
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+}
+
+/// `policy explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    folder: FolderArg,
+    /// The cluster.
+    cluster: String,
+    /// A group that the person is in, as `corp/sre`. May be given again.
+    #[arg(long = "group", value_name = "ALIAS/NAME")]
+    groups: Vec<String>,
+    /// The person, as `alias/subject`.
+    #[arg(long, value_name = "ALIAS/SUBJECT", default_value = "any/someone")]
+    person: String,
+    /// A role asked for. May be given again; none asks for os:reader.
+    #[arg(long = "role")]
+    roles: Vec<Role>,
+    /// The lifetime asked for, as `8h`.
+    #[arg(long)]
+    ttl: Option<String>,
+    /// The reason given.
+    #[arg(long)]
+    reason: Option<String>,
+    /// The authentication context that the provider vouched for.
+    #[arg(long)]
+    acr: Option<String>,
+    /// How long ago the person authenticated, as `5m`.
+    #[arg(long, value_name = "AGE")]
+    auth_age: Option<String>,
+}
+
+impl PolicyCommand {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self {
+            Self::Test(command) => command.run(out),
+            Self::Explain(command) => command.run(out),
+        }
+    }
+}
+
+impl Test {
+    fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let mut loaded = self.folder.folder().load()?;
+        if let Some(policies) = self.policies {
+            loaded.settings.policies = policies;
+        }
+        let set = app::check_policies(&loaded.settings)?;
+        writeln!(out, "{} policies are valid", set.len())?;
+        for warning in set.warnings() {
+            writeln!(out, "warning: {warning}")?;
+        }
+        let path = loaded.settings.policies.join("cases.toml");
+        let cases = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read `{}`: write cases beside the policies", path.display()))?;
+        let report = policy::run_cases(&set, &cases, "cases.toml")?;
+        write!(out, "{report}")?;
+        if !report.passed() {
+            bail!("some cases did not come out as expected; mend the policies or the cases");
+        }
+        Ok(())
+    }
+}
+
+impl Explain {
+    fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let loaded = self.folder.folder().load()?;
+        let set = app::check_policies(&loaded.settings)?;
+        let clusters = config::load_clusters(&loaded.settings.clusters)?;
+        let name = ClusterName::new(&self.cluster)?;
+        let Some(cluster) = clusters.get(&name) else {
+            bail!("there is no cluster `{name}`; `ichor-broker cluster list` names them")
+        };
+        let split = |text: &str| -> anyhow::Result<(ProviderAlias, String)> {
+            let (alias, name) = text.split_once('/').with_context(|| format!("write `{text}` as alias/name"))?;
+            Ok((ProviderAlias::new(alias)?, name.to_owned()))
+        };
+        let (provider, subject) = split(&self.person)?;
+        let duration = |text: &str| -> anyhow::Result<SignedDuration> {
+            config::parse_duration(text).with_context(|| format!("`{text}` is not a duration; write `30m` or `8h`"))
+        };
+        let groups = self.groups.iter().map(|text| split(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        let issuer = loaded.file.provider.iter().find(|known| known.alias == provider.as_str());
+        let who = policy::Who {
+            person: Person { provider, issuer: issuer.map(|known| known.issuer.clone()).unwrap_or_default(), subject },
+            groups: groups.into_iter().map(|(provider, name)| Group { provider, name }).collect(),
+            acr: self.acr,
+            auth_age: self.auth_age.as_deref().map(duration).transpose()?,
+        };
+        let asks = policy::Asks {
+            roles: self.roles,
+            ttl: self.ttl.as_deref().map(duration).transpose()?,
+            reason: self.reason,
+        };
+        write!(out, "{}", policy::explain(&set, &who, cluster, &asks, SystemClock.now()))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! `serve`.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::FolderArg;
+use crate::app::{Parts, Running};
+use crate::clock::SystemClock;
+use crate::config::{Loaded, LogFormat};
+use crate::{custody, telemetry};
+
+/// Serve until SIGTERM or Ctrl-C. SIGHUP, or a changed file, loads policies, clusters, CA keys and TLS certificates anew.
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    folder: FolderArg,
+}
+
+impl Serve {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        // before any secret is read
+        let hardening = custody::harden_process();
+        let loaded = self.folder.folder().load()?;
+        telemetry::install_log(loaded.settings.log_format == LogFormat::Json, &loaded.settings.log_level);
+        tracing::info!("{hardening}");
+        let vault = super::unlock::vault(&loaded.settings)?;
+        for warning in vault.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(serve(&loaded, vault, out))
+    }
+}
+
+async fn serve(loaded: &Loaded, vault: custody::Vault, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (mut term, mut int, mut hup) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let parts = Parts { clock: Arc::new(SystemClock), vault, listener: None, wrap_store: None };
+    let running = Running::start(loaded, parts).await?;
+    let base = loaded.settings.base_url();
+    match running.address() {
+        Some(address) => writeln!(out, "ichor-broker serves {base} on {address}")?,
+        None => writeln!(out, "ichor-broker serves {base} on a Unix socket")?,
+    }
+    if let Some(address) = running.health_address() {
+        writeln!(out, "health and metrics on http://{address}")?;
+    }
+    out.flush()?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            _ = hup.recv() => {
+                for check in running.reload().await {
+                    tracing::info!(name = check.name, ok = check.ok, detail = check.detail, "reloaded");
+                }
+            }
+        }
+    }
+    tracing::info!("stopping: requests under way end first");
+    running.stop().await;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What opens the vault: asked for on the terminal, or handed over by systemd. Never a command-line argument, never the
+//! environment itself.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::config::{Identity, Settings};
+use crate::custody::{IdentitySource, Vault};
+
+/// The vault, opened as the configuration says.
+pub(super) fn vault(settings: &Settings) -> anyhow::Result<Vault> {
+    let source = match settings.identity {
+        Identity::Passphrase => IdentitySource::Passphrase(match credential("ichor-passphrase")? {
+            Some(passphrase) => passphrase,
+            None => ask("passphrase of the vault: ")?,
+        }),
+        Identity::Credential => match credential("ichor-identity")? {
+            Some(identity) => IdentitySource::Text(identity),
+            None => bail!(
+                "there is no systemd credential `ichor-identity`; add `LoadCredentialEncrypted=ichor-identity` to the unit"
+            ),
+        },
+        Identity::InsecureBeside => IdentitySource::DangerBeside,
+    };
+    Ok(Vault::open(&settings.vault, source)?)
+}
+
+/// A passphrase for a new vault: from the credential, or asked for twice.
+pub(super) fn new_passphrase() -> anyhow::Result<SecretString> {
+    if let Some(passphrase) = credential("ichor-passphrase")? {
+        return Ok(passphrase);
+    }
+    let first = ask("new passphrase for the vault (12 characters or more): ")?;
+    let second = ask("the same again: ")?;
+    if first.expose_secret() != second.expose_secret() {
+        bail!("the two passphrases differ; nothing was made");
+    }
+    Ok(first)
+}
+
+fn ask(prompt: &str) -> anyhow::Result<SecretString> {
+    if !std::io::stdin().is_terminal() {
+        bail!("no terminal to ask for the passphrase; give it as the systemd credential `ichor-passphrase`");
+    }
+    Ok(SecretString::from(rpassword::prompt_password(prompt)?))
+}
+
+/// A systemd credential (`$CREDENTIALS_DIRECTORY/NAME`), without the newline that editors add.
+#[expect(clippy::disallowed_methods, reason = "systemd names the folder of credentials there, and nowhere else")]
+fn credential(name: &str) -> anyhow::Result<Option<SecretString>> {
+    let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
+    let path = PathBuf::from(folder).join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let text = Zeroizing::new(text);
+            Ok(Some(SecretString::from(text.trim_end_matches(['\r', '\n']))))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read the credential `{}`", path.display())),
+    }
+}

@@ -1,0 +1,109 @@
+//! From provider sections to the login room's settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::file::{self, File};
+use super::folder::{read, read_toml};
+use super::settings::{Settings, parse_duration};
+use super::{ConfigError, Folder};
+use crate::domain::ProviderAlias;
+use crate::identity::{GroupsFrom, LocalGroups, Mapping};
+use crate::login::{self, NonceKey, ProviderSettings, Recheck};
+
+/// The login room's settings, and each provider's own CA file where it has one.
+#[derive(Clone)]
+pub struct LoginParts {
+    /// The settings, checked.
+    pub settings: login::Settings,
+    /// PEM by provider.
+    pub cas: BTreeMap<ProviderAlias, Vec<u8>>,
+}
+
+/// Builds the login room's settings; reads the secrets and groups files that they name.
+///
+/// # Errors
+/// On the first value or file that does not fit.
+pub fn login_parts(
+    folder: &Folder,
+    file: &File,
+    settings: &Settings,
+    nonce_key: NonceKey,
+) -> Result<LoginParts, ConfigError> {
+    let mut cas = BTreeMap::new();
+    let mut providers = Vec::new();
+    for section in &file.provider {
+        let provider = provider(folder, section)?;
+        if let Some(path) = &section.ca_file {
+            cas.insert(provider.alias().clone(), read(&folder.at(path))?.into_bytes());
+        }
+        providers.push(provider);
+    }
+    let settings = login::Settings {
+        public_url: settings.public_url.clone(),
+        session_life: settings.session_life,
+        idle: settings.session_idle,
+        paste: file.session.paste,
+        device: file.session.device,
+        max_pending: settings.pending_logins,
+        minimum_client: file.session.minimum_client.clone(),
+        nonce_key,
+        providers,
+    };
+    settings.check().map_err(|error| ConfigError::Value {
+        path: folder.config(),
+        key: "provider".into(),
+        why: error.to_string(),
+    })?;
+    Ok(LoginParts { settings, cas })
+}
+
+fn provider(folder: &Folder, section: &file::Provider) -> Result<ProviderSettings, ConfigError> {
+    let value =
+        |key: &str, why: String| ConfigError::Value { path: folder.config(), key: format!("provider.{key}"), why };
+    let alias = ProviderAlias::new(&section.alias).map_err(|error| value("alias", error.to_string()))?;
+    let client_secret = section.client_secret_file.as_deref().map(|path| secret(&folder.at(path))).transpose()?;
+    let local_groups = match &section.groups_file {
+        Some(path) => LocalGroups(read_toml::<BTreeMap<String, BTreeSet<String>>>(&folder.at(path))?),
+        None => LocalGroups::default(),
+    };
+    let max_age = section.max_age.as_deref().map(|text| {
+        parse_duration(text).ok_or_else(|| value("max_age", "write a duration above zero, as `12h`".into()))
+    });
+    Ok(ProviderSettings {
+        mapping: Mapping {
+            provider: alias,
+            groups_claim: section.groups_claim.clone(),
+            groups_from: match section.groups_from {
+                file::GroupsFrom::IdToken => GroupsFrom::IdToken,
+                file::GroupsFrom::Userinfo => GroupsFrom::Userinfo,
+            },
+            user_claims: section.user_claims.clone(),
+            local_groups,
+        },
+        issuer: section.issuer.clone(),
+        client_id: section.client_id.clone(),
+        client_secret,
+        scopes: section.scopes.clone(),
+        recheck: match section.recheck {
+            file::Recheck::Refresh => Recheck::Refresh,
+            file::Recheck::Userinfo => Recheck::Userinfo,
+            file::Recheck::LoginOnly => Recheck::LoginOnly,
+        },
+        acr_values: section.acr_values.clone(),
+        max_age: max_age.transpose()?,
+        authorize_params: section.authorize_params.clone().into_iter().collect(),
+    })
+}
+
+/// A secret from a file, without the newline that editors add.
+fn secret(path: &Path) -> Result<SecretString, ConfigError> {
+    let text = zeroize::Zeroizing::new(read(path)?);
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(ConfigError::Unreadable { path: path.into(), why: "it is empty".into() });
+    }
+    Ok(SecretString::from(secret))
+}

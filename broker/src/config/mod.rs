@@ -1,0 +1,62 @@
+//! Reads the config folder and builds each room's checked settings. Only `app` and `cli` read it.
+//!
+//! The folder as `ichor-broker init` makes it:
+//!
+//! ```text
+//! config.toml      this module's `File`
+//! clusters/*.toml  one file a cluster
+//! policies/*.cedar one policy set, with cases.toml beside it
+//! vault/           sealed CA keys and secrets
+//! tls/             the broker's own certificate
+//! data/            the database
+//! ```
+
+mod clusters;
+mod file;
+mod folder;
+mod login;
+mod settings;
+
+use std::path::PathBuf;
+
+pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
+pub use file::{
+    Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies, Provider, Recheck, Server, Session, Store,
+};
+pub use folder::{Folder, Loaded, load_policies};
+pub use login::{LoginParts, login_parts};
+pub use settings::{Listen, Settings, parse_duration};
+
+/// What is wrong with the configuration: which file, what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{}`: {why}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        why: String,
+    },
+    /// The file is not what its format says.
+    #[error("`{}`{place}: {why}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// `:line:column`, or nothing.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A value does not fit its key.
+    #[error("`{key}` in `{}`: {why}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key, as `server.public_url`.
+        key: String,
+        /// What is wrong and what would be right.
+        why: String,
+    },
+}

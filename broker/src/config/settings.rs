@@ -1,0 +1,266 @@
+//! From the file as written to settings that were checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use url::{Host, Url};
+
+use super::file::{File, Identity};
+use super::{ConfigError, Folder, LogFormat};
+use crate::domain::AddressRange;
+use crate::http::layers::parse_version;
+
+/// The longest session (walks: NIST asks for a new login within 24 hours, ours is 12).
+const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
+
+/// Everything `app` needs, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The URL by which clients reach the broker, without a trailing slash in its text form.
+    pub public_url: Url,
+    /// Where to listen.
+    pub listen: Listen,
+    /// Certificate chain and key, PEM files; `None` for plain http.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Where health and metrics are served.
+    pub health: Option<SocketAddr>,
+    /// The Unix socket for admin commands.
+    pub admin_socket: PathBuf,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// The broker's name in entries.
+    pub name: String,
+    /// The database file.
+    pub database: PathBuf,
+    /// The vault's folder.
+    pub vault: PathBuf,
+    /// What opens the vault.
+    pub identity: Identity,
+    /// The policies' folder.
+    pub policies: PathBuf,
+    /// The clusters' folder.
+    pub clusters: PathBuf,
+    /// A session's life.
+    pub session_life: SignedDuration,
+    /// How long a session may be unused.
+    pub session_idle: Option<SignedDuration>,
+    /// The default life of a certificate.
+    pub default_ttl: SignedDuration,
+    /// The longest life of a certificate.
+    pub max_ttl: SignedDuration,
+    /// How far a certificate's start lies in the past.
+    pub backdate: SignedDuration,
+    /// API requests a minute and person.
+    pub per_person: u32,
+    /// Requests a minute and address without a valid session.
+    pub per_address: u32,
+    /// Requests worked on at once.
+    pub concurrent: usize,
+    /// The longest that one request may take.
+    pub request_time: Duration,
+    /// Logins under way at once.
+    pub pending_logins: u32,
+    /// The oldest client that is served.
+    pub minimum_client: Option<[u64; 3]>,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+    /// What to log.
+    pub log_level: String,
+}
+
+/// Where the broker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An address.
+    Tcp(SocketAddr),
+    /// A Unix socket, behind a proxy that ends TLS.
+    Unix(PathBuf),
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// The settings of a file in its folder.
+    ///
+    /// # Errors
+    /// On the first value that does not fit.
+    pub fn check(folder: &Folder, file: &File) -> Result<Self, ConfigError> {
+        let value = |key: &str, why: &str| ConfigError::Value { path: folder.config(), key: key.into(), why: why.into() };
+        let duration = |key: &str, text: &str| parse_duration(text).ok_or_else(|| value(key, BAD_DURATION));
+        let listen = Listen::parse(&file.server.listen)
+            .ok_or_else(|| value("server.listen", "write `address:port` or `unix:/path`"))?;
+        let public_url = check_public_url(&file.server.public_url).map_err(|why| value("server.public_url", why))?;
+        let tls = match (&file.server.tls_certificate, &file.server.tls_key) {
+            (Some(certificate), Some(key)) => Some((folder.at(certificate), folder.at(key))),
+            (None, None) => None,
+            _ => return Err(value("server.tls_certificate", "name both `tls_certificate` and `tls_key`, or neither")),
+        };
+        check_transport(&public_url, &listen, tls.is_some()).map_err(|(key, why)| value(key, why))?;
+        let mut trusted_proxies = Vec::new();
+        for text in &file.server.trusted_proxies {
+            let range = AddressRange::parse(text);
+            trusted_proxies.push(
+                range.ok_or_else(|| value("server.trusted_proxies", "write addresses or networks, as `10.0.0.0/8`"))?,
+            );
+        }
+        let session_life = duration("session.life", &file.session.life)?;
+        if session_life > LONGEST_SESSION {
+            return Err(value("session.life", "at most 12h; people log in again after that"));
+        }
+        let max_ttl = duration("certificates.max_ttl", &file.certificates.max_ttl)?;
+        if max_ttl > crate::policy::HARD_MAX_TTL {
+            return Err(value("certificates.max_ttl", "at most 24h"));
+        }
+        let default_ttl = duration("certificates.default_ttl", &file.certificates.default_ttl)?;
+        if default_ttl > max_ttl {
+            return Err(value("certificates.default_ttl", "it cannot exceed `certificates.max_ttl`"));
+        }
+        let backdate = duration("certificates.backdate", &file.certificates.backdate)?;
+        if backdate > SignedDuration::from_mins(10) {
+            return Err(value("certificates.backdate", "at most 10m"));
+        }
+        let request_time = duration("limits.request_time", &file.limits.request_time)?;
+        let positive = [
+            ("limits.per_person", file.limits.per_person as usize),
+            ("limits.per_address", file.limits.per_address as usize),
+            ("limits.concurrent", file.limits.concurrent),
+            ("limits.pending_logins", file.limits.pending_logins as usize),
+        ];
+        for (key, number) in positive {
+            if number == 0 {
+                return Err(value(key, "it must be at least 1"));
+            }
+        }
+        if file.server.name.is_empty() || file.server.name.len() > 64 || !file.server.name.is_ascii() {
+            return Err(value("server.name", "use 1 to 64 ASCII characters"));
+        }
+        let minimum_client = match &file.session.minimum_client {
+            Some(text) => Some(
+                parse_version(text).ok_or_else(|| value("session.minimum_client", "write a version, as `0.1.0`"))?,
+            ),
+            None => None,
+        };
+        Ok(Self {
+            public_url,
+            listen,
+            tls,
+            health: file.server.health_listen,
+            admin_socket: folder.at(&file.server.admin_socket),
+            trusted_proxies,
+            name: file.server.name.clone(),
+            database: folder.at(&file.store.path),
+            vault: folder.at(&file.custody.vault),
+            identity: file.custody.identity,
+            policies: folder.at(&file.policies.folder),
+            clusters: folder.at(&file.clusters.folder),
+            session_life,
+            session_idle: file.session.idle.as_deref().map(|text| duration("session.idle", text)).transpose()?,
+            default_ttl,
+            max_ttl,
+            backdate,
+            per_person: file.limits.per_person,
+            per_address: file.limits.per_address,
+            concurrent: file.limits.concurrent,
+            request_time: request_time.unsigned_abs(),
+            pending_logins: file.limits.pending_logins,
+            minimum_client,
+            log_format: file.log.format,
+            log_level: file.log.level.clone(),
+        })
+    }
+
+    /// The public URL without a trailing slash: what proofs and metadata are built from.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        self.public_url.as_str().trim_end_matches('/')
+    }
+}
+
+const BAD_DURATION: &str = "write a duration above zero, as `30s`, `15m` or `8h`";
+
+/// A duration as `8h`, `15m`, `1h 30m`; above zero.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<SignedDuration> {
+    text.parse::<SignedDuration>().ok().filter(SignedDuration::is_positive)
+}
+
+fn check_public_url(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "write the URL that clients use, as `https://ichor.example.com`")?;
+    if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
+        return Err("write an `https://` URL");
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        return Err("write the URL without path, query, fragment or user name");
+    }
+    Ok(url)
+}
+
+fn check_transport(url: &Url, listen: &Listen, tls: bool) -> Result<(), (&'static str, &'static str)> {
+    let loopback_url = is_loopback(url);
+    match (url.scheme(), listen, tls) {
+        ("http", _, _) if !loopback_url => Err(("server.public_url", "plain http is for loopback only; use https")),
+        ("http", Listen::Tcp(address), _) if !address.ip().is_loopback() => {
+            Err(("server.listen", "plain http listens on loopback only; give `tls_certificate` and `tls_key`"))
+        }
+        ("http", _, true) => Err(("server.public_url", "`tls_certificate` is given, so use https")),
+        ("https", Listen::Tcp(_), false) => {
+            Err(("server.tls_certificate", "https needs `tls_certificate` and `tls_key`"))
+        }
+        ("https", Listen::Unix(_), true) => {
+            Err(("server.tls_certificate", "behind a Unix socket the proxy ends TLS; leave it out"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the URL's host is loopback by its form: `localhost`, `127.0.0.0/8` or `[::1]`.
+#[must_use]
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+// === impl Listen ===
+
+impl Listen {
+    fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("unix:") {
+            Some(path) => path.starts_with('/').then(|| Self::Unix(path.into())),
+            None => text.parse().ok().map(Self::Tcp),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transport(url: &str, listen: &str, tls: bool) -> Result<(), &'static str> {
+        let listen = Listen::parse(listen).unwrap();
+        check_transport(&check_public_url(url)?, &listen, tls).map_err(|(key, _)| key)
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_or_a_unix_socket_behind_a_proxy() {
+        assert_eq!(transport("https://b.example", "0.0.0.0:443", true), Ok(()));
+        assert_eq!(transport("http://127.0.0.1:8080", "127.0.0.1:8080", false), Ok(()));
+        assert_eq!(transport("https://b.example", "unix:/run/ichor.sock", false), Ok(()));
+        assert_eq!(transport("http://b.example", "127.0.0.1:80", false), Err("server.public_url"));
+        assert_eq!(transport("http://localhost", "0.0.0.0:80", false), Err("server.listen"));
+        assert_eq!(transport("https://b.example", "0.0.0.0:443", false), Err("server.tls_certificate"));
+        assert_eq!(transport("http://b.example", "unix:/run/ichor.sock", false), Err("server.public_url"));
+    }
+
+    #[test]
+    fn a_public_url_has_no_path_and_no_user() {
+        for bad in ["ftp://b", "https://b/x", "https://u@b", "https://b?x", "b"] {
+            assert!(check_public_url(bad).is_err(), "{bad}");
+        }
+    }
+}

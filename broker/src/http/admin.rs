@@ -1,0 +1,127 @@
+//! The admin socket: commands on the broker's own host tell the running broker what they did, over a 0600 Unix socket.
+//!
+//! No key material passes here: a command seals new CA keys into the vault by itself (that needs only public recipients) and
+//! the broker opens them from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, State};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use ichor_wire::api::Receipt;
+use ichor_wire::log::{Content, Kind};
+use ichor_wire::problem::Code;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::ApiError;
+use super::layers::{unknown_method, unknown_path};
+use crate::audit::Sequencer;
+use crate::readiness::{Check, Readiness};
+
+/// An act of an administrator on this host, as it goes into the audit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Act {
+    /// Whether it concerns CA material.
+    pub ca: bool,
+    /// The cluster concerned.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// What was done, one sentence.
+    pub message: String,
+    /// Why, in the administrator's words.
+    pub reason: String,
+    /// SHA-256 digests (hex) by name of what was made or written.
+    #[serde(default)]
+    pub digests: BTreeMap<String, String>,
+    /// The host's name.
+    pub host: String,
+    /// The operating-system user, as the command saw it. The running broker replaces it by the socket's peer.
+    pub os_user: String,
+}
+
+/// A request to load policies, clusters, CA keys and TLS certificates anew; answered when that is done.
+pub type Reload = oneshot::Sender<Vec<Check>>;
+
+/// The peer of the socket.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    uid: Option<u32>,
+}
+
+#[derive(Clone)]
+struct Admin {
+    sequencer: Sequencer,
+    readiness: Arc<Readiness>,
+    reload: mpsc::Sender<Reload>,
+}
+
+/// The router of the admin socket.
+pub fn routes(sequencer: Sequencer, readiness: Arc<Readiness>, reload: mpsc::Sender<Reload>) -> Router {
+    Router::new()
+        .route("/v1/acts", post(act))
+        .route("/v1/reload", post(reload_now))
+        .route("/v1/status", get(status))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .with_state(Admin { sequencer, readiness, reload })
+}
+
+/// Returns once the act is durably recorded.
+async fn act(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(mut act): Json<Act>,
+) -> Result<Json<Receipt>, ApiError> {
+    act.os_user = match peer.uid {
+        Some(uid) => user_name(uid),
+        None => return Err(ApiError::new(Code::BadRequest, "the socket does not tell who calls")),
+    };
+    Ok(Json(admin.sequencer.note(act.into_content(), None).await?))
+}
+
+/// Returns once everything that can be loaded anew was tried, with what came of it.
+async fn reload_now(State(admin): State<Admin>) -> Result<Json<Vec<Check>>, ApiError> {
+    let (done, answer) = oneshot::channel();
+    let stopping = || ApiError::new(Code::Unavailable, "the broker is stopping");
+    admin.reload.send(done).await.map_err(|_| stopping())?;
+    Ok(Json(answer.await.map_err(|_| stopping())?))
+}
+
+async fn status(State(admin): State<Admin>) -> Json<Vec<Check>> {
+    Json(admin.readiness.checks().await)
+}
+
+/// The name of an operating-system user, or `uid N` where it has none.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    user.ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+impl Act {
+    /// The act as an entry's content.
+    #[must_use]
+    pub fn into_content(self) -> Content {
+        Content {
+            cluster: self.cluster,
+            message: Some(self.message),
+            reason: Some(self.reason),
+            digests: Some(self.digests),
+            os_user: Some(self.os_user),
+            host: Some(self.host),
+            ..Content::of(if self.ca { Kind::Ca } else { Kind::Admin })
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self { uid: stream.io().peer_cred().ok().map(|peer| peer.uid()) }
+    }
+}

@@ -1,0 +1,91 @@
+//! `POST /v1/clusters/{cluster}/certificates`: the main job.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use ichor_wire::api::{CertificateAnswer, CertificateRequest};
+use ichor_wire::problem::{Code, Problem};
+use ichor_wire::profile;
+use ichor_wire::role::Role;
+use jiff::SignedDuration;
+
+use super::Api;
+use super::clusters::find;
+use crate::domain::Request;
+use crate::http::error::ApiError;
+use crate::http::extract::Signed;
+use crate::policy::HARD_MAX_TTL;
+
+/// The longest reason, in characters.
+const LONGEST_REASON: usize = 500;
+
+/// A certificate for the caller's key: decided by policy, recorded, issued, recorded, answered.
+#[utoipa::path(post, path = "/v1/clusters/{cluster}/certificates", tag = "certificates",
+    params(("cluster" = String, Path, description = "the cluster's name")), request_body = CertificateRequest,
+    responses(
+        (status = 200, description = "the certificate", body = CertificateAnswer),
+        (status = 400, description = "the request or its CSR is not usable", body = Problem),
+        (status = 401, description = "no valid session or proof", body = Problem),
+        (status = 403, description = "policy refuses; the help says what would", body = Problem),
+        (status = 404, description = "no such cluster", body = Problem),
+        (status = 429, description = "too many requests", body = Problem),
+        (status = 503, description = "provider, store or custody is out", body = Problem),
+    ))]
+pub async fn create(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    signed: Signed<CertificateRequest>,
+) -> Result<Json<CertificateAnswer>, ApiError> {
+    let cluster = find(&api, &name)?;
+    let asked = signed.body;
+    let key = profile::read_csr(&asked.csr).map_err(|error| ApiError::new(Code::BadCsr, error.to_string()))?;
+    let request = Request {
+        cluster: cluster.name.clone(),
+        roles: roles(&asked.roles)?,
+        ttl: asked.ttl.map(lifetime).transpose()?,
+        reason: asked.reason.map(reason).transpose()?.flatten(),
+        public_key: key.spki,
+        address: signed.address,
+    };
+    let identity = signed.identity;
+    // A task of its own: once a grant is recorded its outcome is too, even when the caller hangs up.
+    let minted = tokio::spawn(async move { api.mint.certificate(&identity, request).await }).await;
+    let minted = minted.map_err(|error| ApiError::internal(&error))??;
+    let (grant, issued) = (minted.grant.value(), &minted.issued);
+    Ok(Json(CertificateAnswer {
+        cluster: minted.cluster.name.as_str().into(),
+        grant_id: grant.id().0,
+        certificate: issued.certificate_pem(),
+        ca: minted.cluster.ca.clone(),
+        endpoints: minted.cluster.endpoints.clone(),
+        nodes: minted.cluster.nodes.clone(),
+        roles: grant.roles().to_vec(),
+        not_before: issued.value().not_before(),
+        not_after: issued.value().not_after(),
+        user: grant.user().into(),
+        receipt: issued.receipt(),
+    }))
+}
+
+fn roles(texts: &[String]) -> Result<Vec<Role>, ApiError> {
+    let unknown = |error: ichor_wire::role::UnknownRole| ApiError::new(Code::UnknownRole, error.to_string());
+    let mut roles = texts.iter().map(|text| text.parse::<Role>()).collect::<Result<Vec<_>, _>>().map_err(unknown)?;
+    roles.sort_unstable();
+    roles.dedup();
+    Ok(roles)
+}
+
+fn lifetime(seconds: u64) -> Result<SignedDuration, ApiError> {
+    let most = HARD_MAX_TTL.as_secs().unsigned_abs();
+    match i64::try_from(seconds.min(most)) {
+        Ok(seconds) if seconds >= 60 => Ok(SignedDuration::from_secs(seconds)),
+        _ => Err(ApiError::new(Code::BadRequest, "a lifetime (`ttl`) is at least 60 seconds")),
+    }
+}
+
+fn reason(text: String) -> Result<Option<String>, ApiError> {
+    let text = text.trim();
+    if text.chars().count() > LONGEST_REASON || text.chars().any(char::is_control) {
+        return Err(ApiError::new(Code::BadRequest, "a reason has at most 500 characters, on one line"));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}

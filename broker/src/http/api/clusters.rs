@@ -1,0 +1,59 @@
+//! `GET /v1/clusters`: what may I hold, and why not.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use ichor_wire::api::{ClusterAnswer, ClustersAnswer};
+use ichor_wire::problem::{Code, Problem};
+
+use super::Api;
+use crate::domain::{Cluster, ClusterName};
+use crate::http::error::ApiError;
+use crate::http::extract::Fresh;
+use crate::identity::Identity;
+use crate::policy;
+
+/// Every cluster, and for each role whether the caller may hold it now.
+#[utoipa::path(get, path = "/v1/clusters", tag = "clusters", responses(
+    (status = 200, description = "the clusters by name", body = ClustersAnswer),
+    (status = 401, description = "no valid session or proof", body = Problem),
+    (status = 503, description = "the provider or the store is out of reach", body = Problem),
+))]
+pub async fn list(State(api): State<Api>, caller: Fresh) -> Json<ClustersAnswer> {
+    let clusters = api.clusters.borrow().clone();
+    Json(ClustersAnswer { clusters: clusters.values().map(|cluster| answer(&api, &caller.identity, cluster)).collect() })
+}
+
+/// One cluster, likewise.
+#[utoipa::path(get, path = "/v1/clusters/{cluster}", tag = "clusters", params(("cluster" = String, Path, description = "its name")), responses(
+    (status = 200, description = "the cluster", body = ClusterAnswer),
+    (status = 401, description = "no valid session or proof", body = Problem),
+    (status = 404, description = "no such cluster", body = Problem),
+))]
+pub async fn show(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    caller: Fresh,
+) -> Result<Json<ClusterAnswer>, ApiError> {
+    let cluster = find(&api, &name)?;
+    Ok(Json(answer(&api, &caller.identity, &cluster)))
+}
+
+/// The cluster of that name.
+pub(super) fn find(api: &Api, name: &str) -> Result<std::sync::Arc<Cluster>, ApiError> {
+    let unknown = || ApiError::new(Code::UnknownCluster, format!("there is no cluster `{}`", name.escape_debug()));
+    let name = ClusterName::new(name).map_err(|_| unknown())?;
+    api.clusters.borrow().get(&name).cloned().ok_or_else(unknown)
+}
+
+fn answer(api: &Api, identity: &Identity, cluster: &Cluster) -> ClusterAnswer {
+    let policies = api.policies.borrow().clone();
+    let in_custody = api.issuers.borrow().contains_key(&cluster.name);
+    ClusterAnswer {
+        name: cluster.name.as_str().into(),
+        labels: cluster.labels.clone(),
+        endpoints: cluster.endpoints.clone(),
+        nodes: cluster.nodes.clone(),
+        unavailable: (!in_custody).then(|| "its CA is not in custody".into()),
+        roles: policy::listing(&policies, identity, cluster, api.clock.now()),
+    }
+}

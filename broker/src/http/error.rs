@@ -1,0 +1,123 @@
+//! Every status mapping of the API, in one place.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
+
+use crate::audit::RecordError;
+use crate::mint::MintError;
+use crate::policy::Refusal;
+use crate::store::{Condition, StoreError};
+
+/// An error answer. Its internal cause is logged where it is made; the client gets the problem alone.
+#[derive(Debug)]
+pub struct ApiError(Box<Problem>);
+
+impl ApiError {
+    /// A problem with this code and sentence.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Problem::new(code, detail).into()
+    }
+
+    /// The same, to be tried again after so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// The problem's code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// A bug of ours: the cause goes to the log, not to the client.
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "request failed");
+        Self::new(Code::Internal, "the broker failed; nothing was issued")
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(mut problem: Problem) -> Self {
+        if problem.help.is_empty() {
+            problem.help.push(problem.code.next_step().into());
+        }
+        Self(Box::new(problem))
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "store failed");
+        Self::new(Code::StoreUnavailable, "the broker's database is unavailable").retry_after(5)
+    }
+}
+
+impl From<RecordError> for ApiError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Refused(Condition::SessionEnded) => Self::new(Code::SessionEnded, "the session has ended"),
+            RecordError::Refused(Condition::ClockWentBack) => {
+                tracing::error!("the clock went back behind the newest entry: nothing can be recorded");
+                Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded").retry_after(30)
+            }
+            RecordError::Refused(condition) => Self::new(Code::Conflict, condition.to_string()),
+            RecordError::Store(error) => error.into(),
+            RecordError::Overloaded => Self::new(Code::Unavailable, "the broker is busy or stopping").retry_after(1),
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let mut problem = Problem::new(refusal.code, refusal.sentence);
+        problem.help = refusal.help;
+        problem.policies = refusal.policies;
+        problem.into()
+    }
+}
+
+impl From<MintError> for ApiError {
+    fn from(error: MintError) -> Self {
+        match error {
+            MintError::UnknownCluster(name) => Self::new(Code::UnknownCluster, format!("there is no cluster `{name}`")),
+            MintError::NoCustody(name) => {
+                Self::new(Code::CustodyUnavailable, format!("the CA of cluster `{name}` is not in custody"))
+            }
+            MintError::Refused(refusal) => refusal.into(),
+            MintError::Record(error) => error.into(),
+            MintError::Issue(_) => {
+                Self::new(Code::CustodyUnavailable, "the cluster's CA could not issue; the grant is recorded as failed")
+            }
+            MintError::Entropy(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if let Some(seconds) = self.0.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9449 §7.1: the scheme, the error, and the algorithms that proofs may use
+            let error = if self.0.code == Code::UseNonce { "use_dpop_nonce" } else { "invalid_token" };
+            if let Ok(value) = HeaderValue::from_str(&format!("DPoP error=\"{error}\", algs=\"ES256\"")) {
+                headers.insert(WWW_AUTHENTICATE, value);
+            }
+        }
+        // layers put the request's id into the problem
+        response.extensions_mut().insert(*self.0);
+        response
+    }
+}

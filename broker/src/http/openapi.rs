@@ -1,0 +1,35 @@
+//! The API's description, generated from the handlers. `docs/openapi.json` is this, committed; a test compares the two.
+
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Ichor broker",
+        description = "Short-lived Talos client certificates by policy. Requests carry a session's token (`Authorization: DPoP …`) and a proof of possession (`DPoP: …`, RFC 9449) with `ath`, the last `DPoP-Nonce`, and for requests that change state `body_sha256`. Errors are problem documents (RFC 9457) with stable codes.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        super::api::session::show,
+        super::api::clusters::list,
+        super::api::clusters::show,
+        super::api::certificates::create,
+        super::api::audit::list,
+    ),
+    security(("dpop" = []))
+)]
+struct Description;
+
+/// The description as pretty JSON with a final newline.
+#[must_use]
+pub fn document() -> String {
+    let mut description = Description::openapi();
+    if let Some(components) = description.components.as_mut() {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Custom("DPoP".into())));
+        components.add_security_scheme("dpop", scheme);
+    }
+    let mut text = description.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}

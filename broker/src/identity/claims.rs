@@ -1,0 +1,231 @@
+//! What verified claims say about a person: name, groups, the value behind `user:`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{Identity, Verified};
+use crate::domain::{Group, Person, ProviderAlias};
+
+/// The most groups a person may have. Beyond it a provider is misconfigured: no policy needs them all.
+const MOST_GROUPS: usize = 2_000;
+
+/// The longest group name, in bytes.
+const LONGEST_GROUP: usize = 512;
+
+/// The longest name shown, in characters.
+const LONGEST_NAME: usize = 128;
+
+/// A set of claims: of a verified ID token, or of the userinfo answer for the same subject.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claims(Map<String, Value>);
+
+/// Where groups come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupsFrom {
+    /// The ID token.
+    #[default]
+    IdToken,
+    /// The userinfo endpoint.
+    Userinfo,
+}
+
+/// How one provider's claims are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The provider's alias.
+    pub provider: ProviderAlias,
+    /// The claim that lists groups; dots reach into objects, unless a claim has the whole text as its name.
+    pub groups_claim: String,
+    /// Where that claim is.
+    pub groups_from: GroupsFrom,
+    /// Claims that may become `user:`, in order.
+    pub user_claims: Vec<String>,
+    /// Groups from a local file, in addition.
+    pub local_groups: LocalGroups,
+}
+
+/// Groups by subject, from a local file, for a provider that tells none. Keyed by subject, never by a name or address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalGroups(pub BTreeMap<String, BTreeSet<String>>);
+
+/// Why verified claims are of no use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimsError {
+    /// Entra's "overage": more groups than fit into the token, so a link instead of a list.
+    #[error(
+        "the provider sent a link instead of the groups, because the person is in too many (Entra's groups overage); \
+         let the app registration emit only groups assigned to the application, or app roles with `groups_claim = \"roles\"`"
+    )]
+    Overage,
+    /// The claim is there, but is no list of names.
+    #[error("the claim `{0}` is not a list of group names")]
+    GroupsForm(String),
+    /// More groups, or longer names, than are plausible.
+    #[error("the claim `{0}` has more than 2000 groups or a name over 512 bytes")]
+    GroupsTooLarge(String),
+    /// Userinfo answered for someone else (OpenID Connect Core §5.3.2).
+    #[error("userinfo answered for another subject")]
+    OtherSubject,
+    /// Groups come from userinfo, and userinfo was not asked.
+    #[error("the groups come from userinfo, which did not answer")]
+    NoUserinfo,
+}
+
+// === impl Claims ===
+
+impl Claims {
+    pub(super) fn new(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
+    /// The claims of a userinfo answer, once its `sub` is the one expected.
+    ///
+    /// # Errors
+    /// When the answer is for someone else, or for nobody.
+    pub fn of_userinfo(map: Map<String, Value>, subject: &str) -> Result<Self, ClaimsError> {
+        if map.get("sub").and_then(Value::as_str) != Some(subject) {
+            return Err(ClaimsError::OtherSubject);
+        }
+        Ok(Self(map))
+    }
+
+    /// The claim at `path`: its whole text as a name first, then object by object at each dot.
+    fn at(&self, path: &str) -> Option<&Value> {
+        find(&self.0, path)
+    }
+
+    fn text(&self, path: &str) -> Option<&str> {
+        self.at(path).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// The group names at `path`. `None`: the claim is absent, which is not the same as an empty list.
+    fn groups(&self, path: &str) -> Result<Option<BTreeSet<String>>, ClaimsError> {
+        let names = match self.at(path) {
+            None | Some(Value::Null) if self.has_overage() => return Err(ClaimsError::Overage),
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(one)) => BTreeSet::from([one.clone()]),
+            Some(Value::Array(list)) => {
+                if list.len() > MOST_GROUPS {
+                    return Err(ClaimsError::GroupsTooLarge(path.into()));
+                }
+                let names: Option<_> = list.iter().map(|item| item.as_str().map(String::from)).collect();
+                names.ok_or_else(|| ClaimsError::GroupsForm(path.into()))?
+            }
+            Some(_) => return Err(ClaimsError::GroupsForm(path.into())),
+        };
+        if names.iter().any(|name| name.len() > LONGEST_GROUP) {
+            return Err(ClaimsError::GroupsTooLarge(path.into()));
+        }
+        Ok(Some(names))
+    }
+
+    /// Whether Entra says that the groups did not fit: `_claim_names` points elsewhere, or `hasgroups` is set.
+    fn has_overage(&self) -> bool {
+        let pointed = self.0.get("_claim_names").and_then(Value::as_object).is_some_and(|names| names.contains_key("groups"));
+        let flag = self.0.get("hasgroups").is_some_and(|flag| flag == &Value::Bool(true) || flag == "true");
+        pointed || flag
+    }
+
+    /// A name to show: what the provider tells, without what could disturb a page or terminal.
+    fn name(&self) -> Option<String> {
+        let told = ["name", "preferred_username", "email"].into_iter().find_map(|claim| self.text(claim))?;
+        let shown: String = told.chars().filter(|c| !c.is_control() && !is_format(*c)).take(LONGEST_NAME).collect();
+        (!shown.trim().is_empty()).then(|| shown.trim().to_owned())
+    }
+}
+
+// === impl Mapping ===
+
+impl Mapping {
+    /// The identity that a verified token, and userinfo where asked, speak of. A claim of groups that is absent is none.
+    ///
+    /// # Errors
+    /// When the claims are of no use; see [`ClaimsError`].
+    pub fn identity(
+        &self,
+        verified: Verified,
+        userinfo: Option<&Claims>,
+        now: Timestamp,
+    ) -> Result<Identity, ClaimsError> {
+        let told = self.told_groups(Some(&verified.claims), userinfo)?.unwrap_or_default();
+        let sources = [Some(&verified.claims), userinfo];
+        let candidates: Vec<&str> = self
+            .user_claims
+            .iter()
+            .filter_map(|claim| sources.into_iter().flatten().find_map(|source| source.text(claim)))
+            .collect();
+        let (user, _) = user_value(&verified.issuer, &verified.subject, &candidates);
+        let name = sources.into_iter().flatten().find_map(Claims::name);
+        Ok(Identity {
+            groups: self.groups(&verified.subject, told),
+            name: name.unwrap_or_else(|| verified.subject.clone()),
+            person: Person { provider: self.provider.clone(), issuer: verified.issuer, subject: verified.subject },
+            user,
+            groups_at: now,
+            acr: verified.acr,
+            auth_time: verified.auth_time,
+            session: None,
+        })
+    }
+
+    /// The group names that the provider tells. `None`: it tells nothing about groups.
+    ///
+    /// # Errors
+    /// When the claim cannot be read, or its source is missing.
+    pub fn told_groups(
+        &self,
+        id_token: Option<&Claims>,
+        userinfo: Option<&Claims>,
+    ) -> Result<Option<BTreeSet<String>>, ClaimsError> {
+        match self.groups_from {
+            GroupsFrom::IdToken => id_token.map_or(Ok(None), |claims| claims.groups(&self.groups_claim)),
+            GroupsFrom::Userinfo => userinfo.ok_or(ClaimsError::NoUserinfo)?.groups(&self.groups_claim),
+        }
+    }
+
+    /// The groups told, and those of the local file.
+    #[must_use]
+    pub fn groups(&self, subject: &str, told: BTreeSet<String>) -> BTreeSet<Group> {
+        let local = self.local_groups.0.get(subject).into_iter().flatten().cloned();
+        told.into_iter().chain(local).map(|name| Group { provider: self.provider.clone(), name }).collect()
+    }
+}
+
+/// Formatting characters that can turn or hide the text around them.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+fn find<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = map.get(path) {
+        return Some(value);
+    }
+    path.match_indices('.').find_map(|(at, _)| {
+        let (head, tail) = (path.get(..at)?, path.get(at + 1..)?);
+        find(map.get(head)?.as_object()?, tail)
+    })
+}
+
+/// The value behind `user:`: the first candidate that fits, else a name made from issuer and subject.
+fn user_value(issuer: &str, subject: &str, candidates: &[&str]) -> (String, bool) {
+    use sha2::{Digest, Sha256};
+    let fits = |text: &&&str| {
+        !text.is_empty()
+            && text.len() <= 64 - "user:".len()
+            && !text.starts_with('~')
+            && text.bytes().all(|b| b.is_ascii_graphic() && !b",;=()".contains(&b))
+    };
+    if let Some(value) = candidates.iter().find(fits) {
+        return ((*value).to_owned(), false);
+    }
+    let mut hash = Sha256::new();
+    for part in [issuer, subject] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let text = data_encoding::BASE32_NOPAD.encode(&hash.finalize()).to_ascii_lowercase();
+    (format!("~{}", text.get(..26).unwrap_or(&text)), true)
+}

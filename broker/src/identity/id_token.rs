@@ -1,0 +1,208 @@
+//! The verification of an ID token (OpenID Connect Core §3.1.3.7), whole or not at all.
+
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use data_encoding::BASE64URL_NOPAD;
+use jiff::{SignedDuration, Timestamp};
+use openidconnect::core::{CoreIdToken, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJwsSigningAlgorithm};
+use openidconnect::{ClaimsVerificationError, ClientId, IssuerUrl, Nonce, SignatureVerificationError};
+use serde_json::{Map, Value};
+
+use super::claims::Claims;
+
+/// The provider's signing keys, as its `jwks_uri` gives them.
+pub type KeySet = CoreJsonWebKeySet;
+
+/// How far the provider's clock may run ahead of ours, and by how much `max_age` may be exceeded.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// The longest subject (OpenID Connect Core §2: 255 ASCII characters).
+const LONGEST_SUBJECT: usize = 255;
+
+/// What the token must say.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The issuer, byte for byte.
+    pub issuer: &'a str,
+    /// Our client id at the provider: the one audience.
+    pub client_id: &'a str,
+    /// The nonce of our authorization request. `None` only for a token that answers a refresh, which has none (§12.2).
+    pub nonce: Option<&'a str>,
+    /// The `max_age` that was asked for: then `auth_time` must be told, and be recent enough.
+    pub max_age: Option<SignedDuration>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// The claims of a token that was verified whole. Made only by [`verify`].
+#[derive(Debug)]
+pub struct Verified {
+    pub(super) issuer: String,
+    pub(super) subject: String,
+    pub(super) acr: Option<String>,
+    pub(super) auth_time: Option<Timestamp>,
+    pub(super) claims: Claims,
+}
+
+/// Why an ID token is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdTokenError {
+    /// Not a JWT of an ID token's form; a token without `exp`, `iat`, `aud` or `sub` is none.
+    #[error("the ID token is malformed: {0}")]
+    Malformed(String),
+    /// Its key is not in the set; fetching the set again may help.
+    #[error("the ID token is signed by a key that the provider does not list")]
+    UnknownKey,
+    /// Its algorithm is not an allowed one: `none` and symmetric ones never are.
+    #[error("the ID token's signature algorithm is not allowed")]
+    Algorithm,
+    /// The signature does not verify.
+    #[error("the ID token's signature is wrong")]
+    Signature,
+    /// Another issuer.
+    #[error("the ID token is of another issuer")]
+    Issuer,
+    /// Not for us, or not for us alone.
+    #[error("the ID token is for another audience")]
+    Audience,
+    /// `azp` names another client.
+    #[error("the ID token was given to another client (`azp`)")]
+    AuthorizedParty,
+    /// Past `exp`.
+    #[error("the ID token has expired")]
+    Expired,
+    /// Before `nbf`, or issued in the future.
+    #[error("the ID token is not valid yet; compare the clocks of provider and broker")]
+    NotYetValid,
+    /// Another nonce, or none.
+    #[error("the ID token belongs to another login (`nonce`)")]
+    Nonce,
+    /// `auth_time` is missing or older than asked for.
+    #[error("the provider did not tell of an authentication as recent as was asked for (`auth_time`)")]
+    AuthTime,
+}
+
+/// Verifies `token` whole: form, algorithm, signature, issuer, audience, authorized party, times, nonce.
+///
+/// # Errors
+/// With the first check that fails. [`IdTokenError::UnknownKey`] is worth another try with newer keys.
+pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Verified, IdTokenError> {
+    let parsed = CoreIdToken::from_str(token).map_err(|error| IdTokenError::Malformed(error.to_string()))?;
+    let issuer = IssuerUrl::new(expected.issuer.into()).map_err(|_| IdTokenError::Issuer)?;
+    let verifier = CoreIdTokenVerifier::new_public_client(ClientId::new(expected.client_id.into()), issuer, keys.clone())
+        .set_allowed_algs(ALGORITHMS)
+        .set_time_fn(|| SystemTime::from(expected.now).into());
+    let nonce_check = |told: Option<&Nonce>| match expected.nonce {
+        Some(nonce) => openidconnect::NonceVerifier::verify(&Nonce::new(nonce.into()), told),
+        None => Ok(()),
+    };
+    let typed = parsed.claims(&verifier, nonce_check).map_err(explain)?;
+    // The library leaves to us: issue times ahead of ours, `nbf`, `azp`, `auth_time`.
+    let latest = expected.now.saturating_add(SKEW).unwrap_or(Timestamp::MAX).as_second();
+    let issued = typed.issue_time().timestamp();
+    let auth_time = typed.auth_time().map(|time| time.timestamp());
+    let subject = typed.subject().as_str().to_owned();
+    let acr = typed.auth_context_ref().map(|acr| acr.as_str().to_owned());
+    let raw = payload(token)?;
+    let not_before = match raw.get("nbf") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(seconds(value).ok_or_else(|| IdTokenError::Malformed("`nbf` is not a time".into()))?),
+    };
+    if issued > latest || not_before.is_some_and(|time| time > latest) {
+        return Err(IdTokenError::NotYetValid);
+    }
+    if raw.get("iss").and_then(Value::as_str) != Some(expected.issuer) {
+        return Err(IdTokenError::Issuer);
+    }
+    match raw.get("azp") {
+        None | Some(Value::Null) => {}
+        Some(azp) if azp.as_str() == Some(expected.client_id) => {}
+        Some(_) => return Err(IdTokenError::AuthorizedParty),
+    }
+    if subject.is_empty() || subject.len() > LONGEST_SUBJECT {
+        return Err(IdTokenError::Malformed("the subject is empty or too long".into()));
+    }
+    let auth_time = auth_time.map(Timestamp::from_second).transpose().map_err(|_| IdTokenError::AuthTime)?;
+    if let Some(max_age) = expected.max_age {
+        let age = auth_time.map(|time| expected.now.duration_since(time)).ok_or(IdTokenError::AuthTime)?;
+        if age > max_age.saturating_add(SKEW) {
+            return Err(IdTokenError::AuthTime);
+        }
+    }
+    if auth_time.is_some_and(|time| time.as_second() > latest) {
+        return Err(IdTokenError::AuthTime);
+    }
+    Ok(Verified { issuer: expected.issuer.into(), subject, acr, auth_time, claims: Claims::new(raw) })
+}
+
+/// Asymmetric ones only. With a symmetric one in the list, whoever knows the client secret or, by confusion, the public
+/// key could sign.
+const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha256,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha384,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha512,
+    CoreJwsSigningAlgorithm::EcdsaP256Sha256,
+    CoreJwsSigningAlgorithm::EcdsaP384Sha384,
+    CoreJwsSigningAlgorithm::EdDsa,
+];
+
+// === impl Verified ===
+
+impl Verified {
+    /// The issuer, as expected.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The subject, byte for byte.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// When the person authenticated, where told.
+    #[must_use]
+    pub fn auth_time(&self) -> Option<Timestamp> {
+        self.auth_time
+    }
+
+    /// All claims.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+}
+
+fn explain(error: ClaimsVerificationError) -> IdTokenError {
+    use {ClaimsVerificationError as C, SignatureVerificationError as S};
+    match error {
+        C::Expired(_) => IdTokenError::Expired,
+        C::InvalidAudience(_) => IdTokenError::Audience,
+        C::InvalidIssuer(_) => IdTokenError::Issuer,
+        C::InvalidNonce(_) => IdTokenError::Nonce,
+        C::SignatureVerification(S::NoMatchingKey) => IdTokenError::UnknownKey,
+        C::SignatureVerification(S::DisallowedAlg(_) | S::UnsupportedAlg(_) | S::NoSignature) => IdTokenError::Algorithm,
+        C::SignatureVerification(S::CryptoError(_) | S::InvalidKey(_)) => IdTokenError::Signature,
+        other => IdTokenError::Malformed(other.to_string()),
+    }
+}
+
+/// The claims as they were signed: the typed ones leave out what a provider adds.
+fn payload(token: &str) -> Result<Map<String, Value>, IdTokenError> {
+    let part = token.split('.').nth(1).unwrap_or_default();
+    let bytes = BASE64URL_NOPAD.decode(part.as_bytes());
+    let bytes = bytes.map_err(|_| IdTokenError::Malformed("its claims are not base64url".into()))?;
+    serde_json::from_slice(&bytes).map_err(|_| IdTokenError::Malformed("its claims are not a JSON object".into()))
+}
+
+/// A NumericDate (RFC 7519 §2) in whole seconds, rounded up: later is stricter for `nbf`.
+#[expect(clippy::cast_possible_truncation, reason = "a float beyond i64 saturates, and is refused as a far future")]
+fn seconds(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_f64().map(|float| float.ceil() as i64))
+}

@@ -1,0 +1,103 @@
+//! The HTTP client towards providers: one place for deadlines, roots, redirects and sizes.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use url::Url;
+
+use super::settings::is_secure;
+
+/// The longest that one call to a provider may take, from connecting to the last byte.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The largest answer of a provider, in bytes. Key sets and tokens are far smaller.
+const LARGEST_ANSWER: usize = 1 << 20;
+
+/// The client cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client for provider `{provider}` cannot be built: {why}")]
+pub struct ClientError {
+    provider: String,
+    why: String,
+}
+
+/// A call that came to nothing. The text is for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct CallError(pub(super) String);
+
+/// A client with a deadline, no redirects, no proxy from the environment, and the system's roots beside `ca`, a PEM file's
+/// content with one or more certificates.
+///
+/// # Errors
+/// When `ca` is not PEM, or the TLS provider is not installed.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards providers")]
+pub fn build(provider: &str, ca: Option<&[u8]>) -> Result<reqwest::Client, ClientError> {
+    let failed = |why: String| ClientError { provider: provider.into(), why };
+    let mut builder = reqwest::Client::builder()
+        .timeout(DEADLINE)
+        .connect_timeout(DEADLINE / 2)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));
+    if let Some(pem) = ca {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem);
+        let certificates = certificates.map_err(|_| failed("its CA file is not a list of PEM certificates".into()))?;
+        if certificates.is_empty() {
+            return Err(failed("its CA file has no certificate".into()));
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|error| failed(chain(&error)))
+}
+
+/// Sends the request and reads the whole answer, within [`DEADLINE`] and [`LARGEST_ANSWER`]. Only to https, or plain http on
+/// loopback: a discovery document cannot lead elsewhere.
+pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<(StatusCode, Bytes), CallError> {
+    let (client, request) = request.build_split();
+    let request = request.map_err(|error| CallError(chain(&error)))?;
+    let url: Url = request.url().clone();
+    if !is_secure(&url) {
+        return Err(CallError(format!("`{}` is neither https nor on loopback", shown(&url))));
+    }
+    let exchange = async {
+        let mut answer = client.execute(request).await.map_err(|error| CallError(chain(&error)))?;
+        let status = answer.status();
+        let mut body = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| CallError(chain(&error)))? {
+            if body.len() + chunk.len() > LARGEST_ANSWER {
+                return Err(CallError(format!("`{}` answered with more than 1 MiB", shown(&url))));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, body.freeze()))
+    };
+    match tokio::time::timeout(DEADLINE, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(CallError(format!("`{}` did not answer in time", shown(&url)))),
+    }
+}
+
+/// The URL without its query, which may hold secrets.
+fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+/// The error and its causes; reqwest's own text says only that something failed. Its URL is left out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let part = error.to_string();
+        let part = part.split(" for url (").next().unwrap_or_default();
+        if !text.contains(part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(part);
+        }
+        next = error.source();
+    }
+    text
+}

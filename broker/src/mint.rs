@@ -1,0 +1,176 @@
+//! The product on one page: from an identity and a request to a certificate that may leave the broker.
+//!
+//! ```text
+//! Identity + Request ─ policy::decide ─▶ Grant ─ record ◆─▶ Recorded<Grant> ─ issue ─▶ Issued ─ record ◆─▶ Recorded<Issued>
+//! ```
+//!
+//! ◆ marks the moments when something is durable. Nothing is signed before the first, nothing leaves before the second.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ichor_wire::log::{self, Content, Kind};
+use ichor_wire::problem::Code;
+use tokio::sync::watch;
+
+use crate::audit::{RecordError, Recorded, Sequencer};
+use crate::clock::SharedClock;
+use crate::domain::{Cluster, ClusterName, Clusters, GrantId, Request};
+use crate::entropy::{self, EntropyError};
+use crate::identity::Identity;
+use crate::issuer::{IssueError, Issued, Issuer};
+use crate::policy::{self, Grant, PolicySet, Refusal};
+
+/// The issuers by cluster, published as one value.
+pub type Issuers = Arc<BTreeMap<ClusterName, Arc<dyn Issuer>>>;
+
+/// Mints certificates. One for the whole broker.
+#[derive(Debug)]
+pub struct Mint {
+    policies: watch::Receiver<Arc<PolicySet>>,
+    clusters: watch::Receiver<Clusters>,
+    issuers: watch::Receiver<Issuers>,
+    sequencer: Sequencer,
+    clock: SharedClock,
+}
+
+/// A certificate and what goes with it.
+#[derive(Debug)]
+pub struct Minted {
+    /// The cluster it is for.
+    pub cluster: Arc<Cluster>,
+    /// The grant.
+    pub grant: Recorded<Grant>,
+    /// The certificate, readable because it is recorded.
+    pub issued: Recorded<Issued>,
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// No such cluster.
+    #[error("there is no cluster `{0}`")]
+    UnknownCluster(ClusterName),
+    /// The cluster is declared, but its CA is not in custody.
+    #[error("the CA of cluster `{0}` is not in custody")]
+    NoCustody(ClusterName),
+    /// Policy says no; that is recorded.
+    #[error("{}", .0.sentence)]
+    Refused(Refusal),
+    /// Nothing could be recorded, so nothing was done.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The grant is recorded, but led to no certificate; that is recorded too.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+impl Mint {
+    /// A mint over the values that `app` publishes.
+    #[must_use]
+    pub fn new(
+        policies: watch::Receiver<Arc<PolicySet>>,
+        clusters: watch::Receiver<Clusters>,
+        issuers: watch::Receiver<Issuers>,
+        sequencer: Sequencer,
+        clock: SharedClock,
+    ) -> Self {
+        Self { policies, clusters, issuers, sequencer, clock }
+    }
+
+    /// Returns a certificate once its grant and the certificate itself are durably recorded.
+    ///
+    /// Every way out is recorded: a refusal, a failure of the CA, a certificate. The caller must let it run to its end even
+    /// when whoever asked has gone: what was recorded as granted must get its outcome.
+    ///
+    /// # Errors
+    /// When there is no certificate; nothing that could serve as one has left this function.
+    pub async fn certificate(&self, identity: &Identity, request: Request) -> Result<Minted, MintError> {
+        let now = self.clock.now();
+        let cluster = self.clusters.borrow().get(&request.cluster).cloned();
+        let cluster = cluster.ok_or_else(|| MintError::UnknownCluster(request.cluster.clone()))?;
+        let issuer = self.issuers.borrow().get(&request.cluster).cloned();
+        let issuer = issuer.ok_or_else(|| MintError::NoCustody(request.cluster.clone()))?;
+        let policies = Arc::clone(&self.policies.borrow());
+
+        let id = GrantId(entropy::uuid_v7(now)?);
+        let grant = match policy::decide(&policies, identity, &cluster, &request, id, now) {
+            Ok(grant) => grant,
+            Err(refusal) => {
+                self.sequencer.note(refused(identity, &request, &refusal, &policies), None).await?;
+                return Err(MintError::Refused(refusal));
+            }
+        };
+
+        // ◆ the grant; its transaction reads the session again
+        let grant = match self.sequencer.record(grant).await {
+            Ok(grant) => grant,
+            Err(RecordError::Refused(condition)) => {
+                let content = Content {
+                    code: Some(Code::SessionEnded.as_str().into()),
+                    message: Some(condition.to_string()),
+                    ..asked(Kind::Refusal, identity, &request)
+                };
+                self.sequencer.note(content, None).await?;
+                return Err(RecordError::Refused(condition).into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+
+        let issued = match issuer.issue(&grant, self.clock.now()).await {
+            Ok(issued) => issued,
+            Err(error) => {
+                tracing::error!(grant = %id, cluster = %request.cluster, %error, "no certificate for a recorded grant");
+                let content = Content {
+                    grant: Some(id.0.as_bytes().to_vec()),
+                    code: Some(Code::CustodyUnavailable.as_str().into()),
+                    message: Some(error.to_string()),
+                    ..asked(Kind::IssueFailed, identity, &request)
+                };
+                self.sequencer.note(content, None).await?;
+                return Err(error.into());
+            }
+        };
+
+        // ◆ the outcome; only now can the certificate's bytes be read
+        let issued = self.sequencer.record(issued).await?;
+        Ok(Minted { cluster, grant, issued })
+    }
+}
+
+/// The person of an identity, as entries have it.
+#[must_use]
+pub fn person(identity: &Identity) -> log::Person {
+    log::Person {
+        provider: identity.person().provider.as_str().into(),
+        issuer: identity.person().issuer.clone(),
+        subject: identity.person().subject.clone(),
+        name: identity.name().into(),
+        user: identity.user().into(),
+    }
+}
+
+fn asked(kind: Kind, identity: &Identity, request: &Request) -> Content {
+    Content {
+        person: Some(person(identity)),
+        session: identity.session().map(|id| id.0.as_bytes().to_vec()),
+        cluster: Some(request.cluster.as_str().into()),
+        roles: Some(request.roles.iter().map(ToString::to_string).collect()),
+        reason: request.reason.clone(),
+        address: Some(request.address.to_string()),
+        ..Content::of(kind)
+    }
+}
+
+fn refused(identity: &Identity, request: &Request, refusal: &Refusal, policies: &PolicySet) -> Content {
+    Content {
+        code: Some(refusal.code.as_str().into()),
+        message: Some(refusal.sentence.clone()),
+        policies: Some(refusal.policies.clone()),
+        policy_digest: Some(policies.digest().to_vec()),
+        ..asked(Kind::Refusal, identity, request)
+    }
+}

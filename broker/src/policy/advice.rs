@@ -1,0 +1,149 @@
+//! What would help: the question is put again with other circumstances until the answer is yes.
+
+use std::borrow::Cow;
+
+use jiff::SignedDuration;
+
+use crate::domain::Role;
+
+use super::evaluate::{Circumstances, Question, Verdict};
+use super::judgement::Judgement;
+use super::reads::Reads;
+use super::rule::spoken;
+use super::vocabulary::Action;
+
+/// At most so many authentication contexts or lifetimes are tried, so that a refusal stays cheap.
+const TRIES: usize = 8;
+
+/// What someone could do differently.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Change {
+    /// Give a reason.
+    reason: bool,
+    /// Ask for so many seconds.
+    ttl: Option<i64>,
+    /// Sign in again.
+    login: bool,
+    /// Sign in again with this authentication context.
+    acr: Option<String>,
+}
+
+/// What would help, a sentence each, never none: the smallest change that leads to a yes with the hints of the policies that
+/// then decide, else the hints of those that decided; and what can be held as things are.
+pub(super) fn help(question: &Question<'_>, refused: &Judgement<'_>, circumstances: &Circumstances<'_>) -> Vec<String> {
+    let roles: Vec<_> = refused.roles.iter().map(|(role, _)| *role).collect();
+    let mut help = Vec::new();
+    let change = changes(question, &roles, circumstances).into_iter().find_map(|change| {
+        let judged = Judgement::of(question, &roles, &change.applied_to(circumstances));
+        judged.approved(question).map(|approved| (change, approved))
+    });
+    match change {
+        Some((change, approved)) => {
+            help.push(change.said());
+            help.extend(approved.deciding.iter().filter_map(|(_, rule)| rule.terms.hint.clone()));
+        }
+        None => help.extend(refused.roles.iter().flat_map(|(_, verdict)| match verdict {
+            Verdict::Forbidden(rules) | Verdict::Unmet(rules) => {
+                rules.iter().filter_map(|rule| rule.terms.hint.clone()).collect()
+            }
+            Verdict::Permitted(_) | Verdict::Failed(_) => Vec::new(),
+        })),
+    }
+    help.extend(held(question, &roles, circumstances));
+    if help.is_empty() {
+        help.push("ask whoever keeps the broker's policies".into());
+    }
+    let mut said = Vec::new();
+    help.retain(|sentence| {
+        let first = !said.contains(sentence);
+        said.push(sentence.clone());
+        first
+    });
+    help
+}
+
+/// The roles that would be granted as things are, one by one, if asked for alone.
+fn held(question: &Question<'_>, asked: &[Role], circumstances: &Circumstances<'_>) -> Option<String> {
+    let roles: Vec<_> = Role::ALL.into_iter().filter(|role| asked.len() > 1 || !asked.contains(role)).collect();
+    let grants = roles.into_iter().filter_map(|role| {
+        let approved = Judgement::of(question, &[role], circumstances).approved(question)?;
+        Some(format!("{role} for up to {}", spoken(approved.longest)))
+    });
+    let grants: Vec<_> = grants.collect();
+    (!grants.is_empty()).then(|| format!("granted as things are: {}", grants.join(", ")))
+}
+
+/// The changes worth trying, the smallest first: only what a policy in scope looks at.
+fn changes(question: &Question<'_>, roles: &[Role], now: &Circumstances<'_>) -> Vec<Change> {
+    let mut reads = Reads::default();
+    for role in roles {
+        for rule in question.scoped_rules(Action::Hold(*role)) {
+            reads.extend(&rule.reads);
+        }
+    }
+    let reasons = if reads.reason && now.reason.is_none() { vec![false, true] } else { vec![false] };
+    let mut logins = vec![(false, None)];
+    if reads.auth_age {
+        logins.push((true, None));
+    }
+    let stronger = reads.acr.iter().filter(|acr| now.acr != Some(acr.as_str())).take(TRIES);
+    logins.extend(stronger.map(|acr| (true, Some(acr.clone()))));
+    let shorter = reads.ttl.iter().rev().flat_map(|ttl| [*ttl, ttl.saturating_sub(1)]);
+    let shorter = shorter.filter(|ttl| (1..now.ttl).contains(ttl)).map(Some).take(TRIES);
+    let lives: Vec<_> = std::iter::once(None).chain(shorter).collect();
+
+    let mut changes = Vec::new();
+    for reason in reasons {
+        for (login, acr) in &logins {
+            for ttl in &lives {
+                changes.push(Change { reason, ttl: *ttl, login: *login, acr: acr.clone() });
+            }
+        }
+    }
+    changes.retain(|change| *change != Change::default());
+    changes.sort_by_key(Change::effort); // stable: of equal ones the longer life stays first
+    changes
+}
+
+// === impl Change ===
+
+impl Change {
+    fn effort(&self) -> u8 {
+        u8::from(self.reason)
+            + u8::from(self.ttl.is_some())
+            + 2 * u8::from(self.login)
+            + 2 * u8::from(self.acr.is_some())
+    }
+
+    fn applied_to<'a>(&'a self, now: &Circumstances<'a>) -> Circumstances<'a> {
+        let mut then = now.clone();
+        if self.reason {
+            then.reason = Some("a reason");
+        }
+        if self.login {
+            then.auth_age = Some(0);
+        }
+        if let Some(acr) = &self.acr {
+            then.acr = Some(acr);
+        }
+        then.ttl = self.ttl.unwrap_or(then.ttl);
+        then
+    }
+
+    fn said(&self) -> String {
+        let mut parts: Vec<Cow<'static, str>> = Vec::new();
+        if self.reason {
+            parts.push("give a reason with `--reason`".into());
+        }
+        if let Some(ttl) = self.ttl {
+            let ttl = spoken(SignedDuration::from_secs(ttl)).replace(' ', "");
+            parts.push(format!("ask for less with `--ttl {ttl}`").into());
+        }
+        match (&self.acr, self.login) {
+            (Some(acr), _) => parts.push(format!("sign in again with `ichor login --fresh --acr {acr}`").into()),
+            (None, true) => parts.push("sign in again with `ichor login --fresh`".into()),
+            (None, false) => {}
+        }
+        parts.join(", and ")
+    }
+}

@@ -1,0 +1,447 @@
+//! The one door to a [`Grant`], and the answers that go with it: what may I hold, and may I read the audit.
+
+use ichor_wire::api::RoleAnswer;
+use ichor_wire::problem::Code;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::{Cluster, GrantId, Request, Role};
+use crate::identity::Identity;
+
+use super::evaluate::{Circumstances, Question, Verdict};
+use super::grant::{Grant, Mode};
+use super::judgement::Judgement;
+use super::refusal::{Refusal, Subject};
+use super::set::{HARD_MAX_TTL, PolicySet};
+use super::vocabulary::Action;
+
+/// What part of the audit someone wants to read. One's own entries need no policy.
+#[derive(Clone, Copy, Debug)]
+pub enum AuditScope<'a> {
+    /// All of it.
+    Everything,
+    /// The entries about one cluster.
+    Cluster(&'a Cluster),
+}
+
+/// Returns the grant, if policy permits every role that `request` asks for on `cluster` now.
+///
+/// It lasts no longer than what was asked for (or the broker's default), than each deciding policy gives, than the broker's
+/// longest life, and than [`HARD_MAX_TTL`]. The identity must belong to a session, and whoever calls must have asked the
+/// provider for its groups recently.
+///
+/// # Errors
+/// Everything else, evaluation errors included: the refusal says which policy decided and what would help.
+pub fn decide(
+    policies: &PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    request: &Request,
+    id: GrantId,
+    now: Timestamp,
+) -> Result<Grant, Refusal> {
+    let Some(session) = identity.session() else {
+        return Err(Refusal::plain("a grant needs a session", Code::NotLoggedIn.next_step()));
+    };
+    if request.cluster != cluster.name {
+        return Err(Refusal::failed("the request is for another cluster than the one to decide about"));
+    }
+    let ttl = request.ttl.unwrap_or(policies.limits.default_ttl);
+    if ttl < SignedDuration::from_secs(1) {
+        return Err(Refusal::plain("the lifetime asked for is less than a second", "ask for longer with `--ttl`"));
+    }
+    let roles = roles(&request.roles);
+    let circumstances = Circumstances::of(identity, request.reason.as_deref(), ttl, Some(request.address), now);
+    let question = holding(policies, identity, cluster)?;
+    let judgement = Judgement::of(&question, &roles, &circumstances);
+    let Some(approved) = judgement.approved(&question) else {
+        return Err(judgement.refusal(&question, &cluster.name, &circumstances));
+    };
+    let life = ttl.min(approved.longest).min(HARD_MAX_TTL);
+    let not_after = now.checked_add(life).map_err(|error| Refusal::failed(&error.to_string()))?;
+    let mut deciding: Vec<_> = approved.deciding.iter().map(|(_, rule)| rule.id.clone()).collect();
+    deciding.sort();
+    deciding.dedup();
+    Ok(Grant {
+        id,
+        person: identity.person().clone(),
+        name: identity.name().into(),
+        user: identity.user().into(),
+        session,
+        cluster: cluster.name.clone(),
+        roles,
+        not_after,
+        mode: Mode::Direct,
+        policies: deciding,
+        policy_digest: policies.digest,
+        reason: circumstances.reason.map(Into::into),
+        public_key: request.public_key.clone(),
+        address: request.address,
+    })
+}
+
+/// For every role: would a request for it alone, with nothing else said, be granted now, and if not, why and what would help.
+#[must_use]
+pub fn listing(policies: &PolicySet, identity: &Identity, cluster: &Cluster, now: Timestamp) -> Vec<RoleAnswer> {
+    let circumstances = Circumstances::of(identity, None, policies.limits.default_ttl, None, now);
+    let question = holding(policies, identity, cluster);
+    let answer = |role: Role| {
+        let question = match &question {
+            Ok(question) => question,
+            Err(refusal) => return refused(role, refusal.clone()),
+        };
+        let judgement = Judgement::of(question, &[role], &circumstances);
+        match judgement.approved(question) {
+            Some(approved) => RoleAnswer {
+                role,
+                allowed: true,
+                max_ttl: u64::try_from(approved.longest.as_secs()).ok(),
+                why: None,
+                help: Vec::new(),
+                policies: approved.deciding.iter().map(|(_, rule)| rule.id.clone()).collect(),
+            },
+            None => refused(role, judgement.refusal(question, &cluster.name, &circumstances)),
+        }
+    };
+    Role::ALL.into_iter().map(answer).collect()
+}
+
+/// Returns if policy lets this person read that part of the audit now (`audit:read`). Who may read everything may read a
+/// part, unless a policy forbids the part.
+///
+/// # Errors
+/// When policy does not, or could not be evaluated.
+pub fn may_read_audit(
+    policies: &PolicySet,
+    identity: &Identity,
+    scope: AuditScope<'_>,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let (person, groups) = (identity.person(), identity.groups());
+    let failed = |error: String| Refusal::failed(&error);
+    let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
+    let whole = || {
+        let question = Question::about_ichor(policies, person, groups, &[Action::AuditRead]).map_err(failed)?;
+        Ok(question.ask(Action::AuditRead, &circumstances))
+    };
+    let (subject, verdict) = match scope {
+        AuditScope::Everything => (Subject::WholeAudit, whole()?),
+        AuditScope::Cluster(cluster) => {
+            let question = Question::about_cluster(policies, person, groups, cluster, &[Action::AuditRead]);
+            let verdict = question.map_err(failed)?.ask(Action::AuditRead, &circumstances);
+            let verdict = match verdict {
+                Verdict::Unmet(rules) => match whole()? {
+                    permitted @ Verdict::Permitted(_) => permitted,
+                    failed @ Verdict::Failed(_) => failed,
+                    Verdict::Forbidden(_) | Verdict::Unmet(_) => Verdict::Unmet(rules),
+                },
+                decided => decided,
+            };
+            (Subject::AuditOf(&cluster.name), verdict)
+        }
+    };
+    let rules = match &verdict {
+        Verdict::Permitted(_) => return Ok(()),
+        Verdict::Failed(failure) => return Err(Refusal::failed(failure)),
+        Verdict::Forbidden(rules) | Verdict::Unmet(rules) => rules,
+    };
+    let mut help: Vec<_> = rules.iter().filter_map(|rule| rule.terms.hint.clone()).collect();
+    help.push("your own entries need no policy: `ichor audit log --person me`".into());
+    Err(Refusal {
+        code: Code::Refused,
+        sentence: subject.refused(&verdict).unwrap_or_default(),
+        help,
+        policies: rules.iter().map(|rule| rule.id.clone()).collect(),
+        internal: None,
+    })
+}
+
+/// The roles to decide about: those asked for, sorted and each once, or os:reader.
+pub(super) fn roles(asked: &[Role]) -> Vec<Role> {
+    let mut roles = asked.to_vec();
+    if roles.is_empty() {
+        roles.push(Role::Reader);
+    }
+    roles.sort_unstable();
+    roles.dedup();
+    roles
+}
+
+/// A question about all roles on a cluster.
+fn holding<'a>(policies: &'a PolicySet, identity: &Identity, cluster: &Cluster) -> Result<Question<'a>, Refusal> {
+    Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &Role::ALL.map(Action::Hold))
+        .map_err(|error| Refusal::failed(&error))
+}
+
+fn refused(role: Role, refusal: Refusal) -> RoleAnswer {
+    RoleAnswer {
+        role,
+        allowed: false,
+        max_ttl: None,
+        why: Some(refusal.sentence),
+        help: refusal.help,
+        policies: refusal.policies,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{alice, asks, cluster, decided, life, load, load_with, now, prod, row};
+    use super::super::set::Limits;
+    use super::*;
+
+    const HOURS: fn(i64) -> SignedDuration = SignedDuration::from_hours;
+    const MINUTES: fn(i64) -> SignedDuration = SignedDuration::from_mins;
+
+    const READ: &str = r#"@id("read") @max_ttl("8h")
+        permit (principal in Group::"corp/sre", action == Action::"hold:os:reader", resource in Label::"env=prod");"#;
+    const ADMIN: &str = r#"@id("admin") @max_ttl("15m") @hint("use the second factor")
+        permit (principal in Group::"corp/admins", action == Action::"hold:os:admin", resource in Label::"env=prod")
+        when { context has reason && context has acr && context.acr == "mfa" && context has auth_age && context.auth_age < 3600 };"#;
+
+    #[test]
+    fn grants_what_a_policy_permits_and_says_which() {
+        let set = load(READ).unwrap();
+        let grant = decided(&set, &alice(&["sre"]), &asks(&[])).unwrap();
+        assert_eq!(grant.roles(), [Role::Reader], "no role asked means os:reader");
+        assert_eq!(grant.policies(), ["read"]);
+        assert_eq!(grant.policy_digest(), &set.digest());
+        assert_eq!(grant.not_after(), now() + HOURS(1), "no life asked means the broker's default");
+        assert_eq!(grant.user(), "alice@example.com");
+        assert_eq!(grant.public_key(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn everything_is_refused_by_default() {
+        let refusal = decided(&load("").unwrap(), &alice(&["sre"]), &asks(&[Role::Reader])).unwrap_err();
+        assert_eq!(refusal.code, Code::Refused);
+        assert_eq!(refusal.sentence, "no policy permits os:reader on `prod`");
+        assert!(!refusal.help.is_empty());
+        let set = load(READ).unwrap();
+        assert!(decided(&set, &alice(&["dev"]), &asks(&[])).is_err(), "another group");
+        assert!(decided(&set, &alice(&["corp/sre"]), &asks(&[])).is_err(), "a group named like a joined one");
+        assert!(decided(&set, &alice(&["sre"]), &asks(&[Role::Operator])).is_err(), "another role");
+        let staging = cluster("prod", &[("env", "staging")]);
+        assert!(decide(&set, &alice(&["sre"]), &staging, &asks(&[]), GrantId(uuid::Uuid::nil()), now()).is_err());
+    }
+
+    #[test]
+    fn a_life_is_the_shortest_of_all_limits() {
+        let set = load(READ).unwrap();
+        let sre = alice(&["sre"]);
+        let ask = |ttl| Request { ttl: Some(ttl), ..asks(&[]) };
+        assert_eq!(life(&set, &sre, &ask(MINUTES(5))).unwrap(), MINUTES(5));
+        assert_eq!(life(&set, &sre, &ask(HOURS(100))).unwrap(), HOURS(8), "cut to what the policy gives");
+        let strict = Limits { default_ttl: MINUTES(30), max_ttl: HOURS(2) };
+        let set = load_with(READ, strict).unwrap();
+        assert_eq!(life(&set, &sre, &ask(HOURS(100))).unwrap(), HOURS(2), "cut to what the broker gives");
+        let set = load_with(&READ.replace("@max_ttl(\"8h\")", ""), strict).unwrap();
+        assert_eq!(
+            life(&set, &sre, &ask(HOURS(100))).unwrap(),
+            MINUTES(30),
+            "without `@max_ttl` the default is the longest"
+        );
+        for ttl in [SignedDuration::ZERO, MINUTES(-5), SignedDuration::from_millis(999), SignedDuration::MIN] {
+            assert!(life(&set, &sre, &ask(ttl)).is_err(), "{ttl}");
+        }
+        assert!(life(&set, &sre, &ask(SignedDuration::MAX)).is_ok());
+    }
+
+    #[test]
+    fn nothing_lasts_longer_than_the_hard_maximum() {
+        // limits that load refuses, put in behind its back
+        let mut set = load(READ).unwrap();
+        set.limits = Limits { default_ttl: HOURS(1000), max_ttl: HOURS(1000) };
+        set.rules[0].terms.max_ttl = Some(HOURS(1000));
+        let request = Request { ttl: Some(HOURS(1000)), ..asks(&[]) };
+        assert_eq!(life(&set, &alice(&["sre"]), &request).unwrap(), HARD_MAX_TTL);
+    }
+
+    #[test]
+    fn within_a_role_the_longest_permit_decides_and_ties_go_by_id() {
+        let more = |id: &str, ttl: &str| READ.replace("read\"", &format!("{id}\"")).replace("8h", ttl);
+        let set = load(&[more("z", "2h"), more("c", "9h"), more("b", "9h"), more("a", "1h")].concat()).unwrap();
+        let request = Request { ttl: Some(HOURS(24)), ..asks(&[]) };
+        let grant = decided(&set, &alice(&["sre"]), &request).unwrap();
+        assert_eq!(grant.policies(), ["b"]);
+        assert_eq!(grant.not_after(), now() + HOURS(9));
+    }
+
+    #[test]
+    fn across_roles_all_must_be_granted_and_the_shortest_life_holds() {
+        let operator = r#"@id("operate") @max_ttl("2h")
+            permit (principal in Group::"corp/sre", action == Action::"hold:os:operator", resource);"#;
+        let set = load(&[READ, operator, ADMIN].concat()).unwrap();
+        let both = Request { ttl: Some(HOURS(24)), ..asks(&[Role::Operator, Role::Reader, Role::Operator]) };
+        let grant = decided(&set, &alice(&["sre"]), &both).unwrap();
+        assert_eq!(grant.roles(), [Role::Operator, Role::Reader]);
+        assert_eq!(grant.policies(), ["operate", "read"]);
+        assert_eq!(grant.not_after(), now() + HOURS(2));
+        let refusal = decided(&set, &alice(&["sre"]), &asks(&[Role::Reader, Role::Admin])).unwrap_err();
+        assert_eq!(refusal.sentence, "no policy permits os:admin on `prod`");
+        assert_eq!(refusal.help, ["granted as things are: os:operator for up to 2h, os:reader for up to 8h"]);
+    }
+
+    #[test]
+    fn a_refusal_finds_what_would_help() {
+        let set = load(&[READ, ADMIN].concat()).unwrap();
+        let admin = alice(&["admins", "sre"]);
+        let refusal = decided(&set, &admin, &asks(&[Role::Admin])).unwrap_err();
+        assert_eq!(refusal.sentence, "os:admin on `prod` is permitted by `admin` only on conditions that are not met");
+        assert_eq!(refusal.policies, ["admin"]);
+        assert_eq!(
+            refusal.help,
+            [
+                "give a reason with `--reason`, and sign in again with `ichor login --fresh --acr mfa`",
+                "use the second factor",
+                "granted as things are: os:reader for up to 8h",
+            ]
+        );
+        let request = Request { reason: Some("INC-42".into()), ..asks(&[Role::Admin]) };
+        let refusal = decided(&set, &admin, &request).unwrap_err();
+        assert_eq!(refusal.help[0], "sign in again with `ichor login --fresh --acr mfa`");
+        let mut session = row(&["admins"]);
+        session.acr = Some("mfa".into());
+        assert_eq!(life(&set, &Identity::restore(&session), &request).unwrap(), MINUTES(15));
+        session.auth_time = Some(now() - HOURS(2));
+        let refusal = decided(&set, &Identity::restore(&session), &request).unwrap_err();
+        assert_eq!(refusal.help[0], "sign in again with `ichor login --fresh`");
+    }
+
+    #[test]
+    fn a_shorter_life_can_be_what_helps() {
+        let set = load(r#"@id("short") permit (principal, action == Action::"hold:os:reader", resource) when { context.ttl <= 900 };"#).unwrap();
+        let refusal = decided(&set, &alice(&[]), &asks(&[])).unwrap_err();
+        assert_eq!(refusal.help[0], "ask for less with `--ttl 15m`");
+        assert!(decided(&set, &alice(&[]), &Request { ttl: Some(MINUTES(15)), ..asks(&[]) }).is_ok());
+    }
+
+    #[test]
+    fn an_absent_acr_or_auth_time_is_not_met() {
+        let set = load(ADMIN).unwrap();
+        let request = Request { reason: Some("INC-42".into()), ..asks(&[Role::Admin]) };
+        let mut session = row(&["admins"]);
+        session.acr = Some("mfa".into());
+        assert!(decided(&set, &Identity::restore(&session), &request).is_ok());
+        for (acr, auth_time) in [(None, session.auth_time), (session.acr.clone(), None)] {
+            let changed = crate::store::SessionRow { acr, auth_time, ..session.clone() };
+            assert!(decided(&set, &Identity::restore(&changed), &request).is_err());
+        }
+        session.auth_time = Some(now() + HOURS(1));
+        assert!(decided(&set, &Identity::restore(&session), &request).is_err(), "a time to come is not believed");
+        session.auth_time = Some(now() + SignedDuration::from_secs(30));
+        assert!(decided(&set, &Identity::restore(&session), &request).is_ok(), "a clock that differs a little is");
+    }
+
+    #[test]
+    fn a_blank_reason_is_none() {
+        let set = load(r#"@id("why") permit (principal, action, resource) when { context has reason };"#).unwrap();
+        let refusal = decided(&set, &alice(&[]), &Request { reason: Some(" \t".into()), ..asks(&[]) }).unwrap_err();
+        assert_eq!(refusal.help[0], "give a reason with `--reason`");
+        assert_eq!(
+            decided(&set, &alice(&[]), &Request { reason: Some("x".into()), ..asks(&[]) }).unwrap().reason(),
+            Some("x")
+        );
+    }
+
+    #[test]
+    fn a_forbid_wins_wherever_it_stands() {
+        let freeze = r#"@id("freeze") @hint("wait for the end of the freeze")
+            forbid (principal, action in Action::"hold", resource in Label::"region=eu");"#;
+        for text in [[READ, freeze].concat(), [freeze, READ].concat()] {
+            let refusal = decided(&load(&text).unwrap(), &alice(&["sre"]), &asks(&[])).unwrap_err();
+            assert_eq!(refusal.sentence, "os:reader on `prod` is forbidden by `freeze`");
+            assert_eq!(refusal.policies, ["freeze"]);
+            assert_eq!(refusal.help, ["wait for the end of the freeze"]);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_evaluated_refuses_everything_it_is_about() {
+        // a forbid that overflows: Cedar alone would leave it out and allow
+        let broken = r#"@id("broken")
+            forbid (principal, action, resource) when { context.groups_age * 9223372036854775807 > 0 };"#;
+        let set = load(&[READ, broken].concat()).unwrap();
+        let refusal = decided(&set, &alice(&["sre"]), &asks(&[])).unwrap_err();
+        assert_eq!(refusal.code, Code::PolicyError);
+        assert!(refusal.internal.as_deref().unwrap().contains("broken"), "{refusal:?}");
+        assert!(!refusal.sentence.contains("overflow"), "what failed is for the log");
+        assert!(listing(&set, &alice(&["sre"]), &prod(), now()).iter().all(|answer| !answer.allowed));
+    }
+
+    #[test]
+    fn a_label_that_could_be_another_one_refuses() {
+        let set = load(r#"@id("all") permit (principal, action, resource);"#).unwrap();
+        let odd = cluster("prod", &[("a=b", "c")]);
+        let refusal = decide(&set, &alice(&[]), &odd, &asks(&[]), GrantId(uuid::Uuid::nil()), now()).unwrap_err();
+        assert_eq!(refusal.code, Code::PolicyError);
+    }
+
+    #[test]
+    fn a_request_for_another_cluster_is_never_decided() {
+        let set = load(r#"@id("all") permit (principal, action, resource);"#).unwrap();
+        let other = cluster("staging", &[]);
+        assert!(decide(&set, &alice(&[]), &other, &asks(&[]), GrantId(uuid::Uuid::nil()), now()).is_err());
+    }
+
+    #[test]
+    fn the_address_can_be_a_condition() {
+        let set = load(
+            r#"@id("office") permit (principal, action == Action::"hold:os:reader", resource)
+               when { context has address && context.address.isInRange(ip("10.1.0.0/16")) };"#,
+        )
+        .unwrap();
+        assert!(decided(&set, &alice(&[]), &asks(&[])).is_ok());
+        let elsewhere = Request { address: [192, 0, 2, 1].into(), ..asks(&[]) };
+        assert!(decided(&set, &alice(&[]), &elsewhere).is_err());
+        assert!(decided(&set, &alice(&[]), &Request { address: "2001:db8::1".parse().unwrap(), ..asks(&[]) }).is_err());
+        let mapped = Request { address: "::ffff:10.1.2.3".parse().unwrap(), ..asks(&[]) };
+        assert!(decided(&set, &alice(&[]), &mapped).is_ok(), "the same address in IPv6 clothes");
+    }
+
+    #[test]
+    fn a_person_can_be_named_and_another_with_the_same_subject_is_not_them() {
+        let set = load(
+            r#"@id("alice") permit (principal == Person::"corp/https://idp.example.com#alice", action, resource);"#,
+        )
+        .unwrap();
+        let mut session = row(&[]);
+        assert!(decided(&set, &Identity::restore(&session), &asks(&[])).is_ok());
+        session.person.issuer = "https://other.example.com".into();
+        assert!(decided(&set, &Identity::restore(&session), &asks(&[])).is_err());
+    }
+
+    #[test]
+    fn the_listing_says_what_decide_would() {
+        let set = load(&[READ, ADMIN].concat()).unwrap();
+        let who = alice(&["sre", "admins"]);
+        for answer in listing(&set, &who, &prod(), now()) {
+            let decided = decided(&set, &who, &asks(&[answer.role]));
+            assert_eq!(answer.allowed, decided.is_ok(), "{answer:?}");
+            match decided {
+                Ok(grant) => {
+                    assert_eq!((answer.max_ttl, answer.policies.as_slice()), (Some(8 * 3600), grant.policies()));
+                }
+                Err(refusal) => assert_eq!((answer.why, answer.help), (Some(refusal.sentence), refusal.help)),
+            }
+        }
+    }
+
+    #[test]
+    fn the_audit_is_read_by_policy() {
+        let set = load(
+            r#"@id("auditors") permit (principal in Group::"corp/audit", action == Action::"audit:read", resource == Ichor::"broker");
+               @id("sre-prod") permit (principal in Group::"corp/sre", action == Action::"audit:read", resource in Label::"env=prod");
+               @id("sealed") forbid (principal, action == Action::"audit:read", resource == Cluster::"vault");"#,
+        )
+        .unwrap();
+        let (prod, vault) = (prod(), cluster("vault", &[("env", "prod")]));
+        let read = |groups: &[&str], scope| may_read_audit(&set, &alice(groups), scope, now());
+        assert!(read(&["audit"], AuditScope::Everything).is_ok());
+        assert!(read(&["audit"], AuditScope::Cluster(&prod)).is_ok(), "all includes each");
+        assert!(read(&["audit"], AuditScope::Cluster(&vault)).is_err(), "unless forbidden");
+        assert!(read(&["sre"], AuditScope::Cluster(&prod)).is_ok());
+        let refusal = read(&["sre"], AuditScope::Everything).unwrap_err();
+        assert_eq!(refusal.sentence, "no policy permits reading the whole audit");
+        assert!(read(&[], AuditScope::Cluster(&prod)).is_err());
+    }
+}

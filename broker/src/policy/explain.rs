@@ -1,0 +1,257 @@
+//! Why a request would be granted or refused, for `ichor-broker policy explain` and for policies' own test cases.
+//!
+//! Here the person is a claim, not a verified identity; so nothing of this room but words comes out of it, never a grant.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use ichor_wire::problem::Code;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::{Cluster, Group, Person, Role};
+
+use super::decide::roles;
+use super::evaluate::{Circumstances, Question};
+use super::judgement::Judgement;
+use super::refusal::Refusal;
+use super::rule::spoken;
+use super::set::{HARD_MAX_TTL, PolicySet};
+use super::vocabulary::Action;
+
+/// Someone, as claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// The person.
+    pub person: Person,
+    /// Their groups.
+    pub groups: BTreeSet<Group>,
+    /// The authentication context that their provider would vouch for.
+    pub acr: Option<String>,
+    /// How long ago they authenticated; absent where the provider does not tell.
+    pub auth_age: Option<SignedDuration>,
+}
+
+/// What they would ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Which roles; none means `os:reader`.
+    pub roles: Vec<Role>,
+    /// For how long; absent means the broker's default.
+    pub ttl: Option<SignedDuration>,
+    /// Why.
+    pub reason: Option<String>,
+    /// From where; absent, a condition on the address is not met.
+    pub address: Option<IpAddr>,
+}
+
+/// What would be decided and why. Its text is for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The answer.
+    pub outcome: Result<Granted, Refusal>,
+    /// Every policy whose scope is about this person, role and cluster, and whether it is met.
+    pub considered: Vec<Considered>,
+}
+
+/// A yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// For each role the policy that decides, by `@id`.
+    pub deciding: Vec<(Role, String)>,
+    /// How long a certificate would last.
+    pub life: SignedDuration,
+    /// The longest that could be asked for.
+    pub longest: SignedDuration,
+    /// When it would end.
+    pub not_after: Timestamp,
+}
+
+/// A policy that was considered for a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Considered {
+    /// For which role.
+    pub role: Role,
+    /// The policy's `@id`.
+    pub id: String,
+    /// Its file and line, as `team.cedar:12`.
+    pub place: String,
+    /// Whether it permits when it is met; otherwise it forbids.
+    pub permits: bool,
+    /// Whether its conditions are met, or why they cannot be evaluated.
+    pub met: Result<bool, String>,
+}
+
+/// Explains what would be decided for this person now.
+#[must_use]
+pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, now: Timestamp) -> Explanation {
+    let roles = roles(&asks.roles);
+    let ttl = asks.ttl.unwrap_or(policies.limits.default_ttl);
+    let circumstances = Circumstances {
+        reason: asks.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
+        acr: who.acr.as_deref(),
+        auth_age: who.auth_age.map(|age| age.as_secs()),
+        groups_age: 0,
+        ttl: ttl.as_secs(),
+        address: asks.address,
+    };
+    let actions: Vec<_> = Role::ALL.map(Action::Hold).to_vec();
+    let question = match Question::about_cluster(policies, &who.person, &who.groups, cluster, &actions) {
+        Ok(question) => question,
+        Err(error) => return Explanation { outcome: Err(Refusal::failed(&error)), considered: Vec::new() },
+    };
+    let judgement = Judgement::of(&question, &roles, &circumstances);
+    let outcome = match judgement.approved(&question) {
+        Some(approved) => {
+            let life = ttl.min(approved.longest).min(HARD_MAX_TTL);
+            Ok(Granted {
+                deciding: approved.deciding.iter().map(|(role, rule)| (*role, rule.id.clone())).collect(),
+                life,
+                longest: approved.longest,
+                not_after: now.saturating_add(life).unwrap_or(now),
+            })
+        }
+        None => Err(judgement.refusal(&question, &cluster.name, &circumstances)),
+    };
+    let consider = |role: Role| {
+        let action = Action::Hold(role);
+        let rules = question.scoped_rules(action).into_iter();
+        let considered = rules.map(|rule| Considered {
+            role,
+            id: rule.id.clone(),
+            place: rule.place.to_string(),
+            permits: rule.permits(),
+            met: question.is_met(rule, action, &circumstances),
+        });
+        considered.collect::<Vec<_>>()
+    };
+    Explanation { outcome, considered: roles.into_iter().flat_map(consider).collect() }
+}
+
+// === impl Explanation ===
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Ok(granted) => {
+                writeln!(f, "granted for {}, until {}", spoken(granted.life), granted.not_after)?;
+                for (role, id) in &granted.deciding {
+                    writeln!(f, "  {role}: `{id}` decides")?;
+                }
+                writeln!(f, "  at most {} could be asked for", spoken(granted.longest))?;
+            }
+            Err(refusal) => {
+                writeln!(f, "refused: {refusal}")?;
+                // this is shown to whoever keeps the policies, so what the person is not told stands here
+                if let (Code::PolicyError, Some(internal)) = (refusal.code, &refusal.internal) {
+                    writeln!(f, "  {internal}")?;
+                }
+                writeln!(f, "what would help:")?;
+                for help in &refusal.help {
+                    writeln!(f, "  {help}")?;
+                }
+            }
+        }
+        if self.considered.is_empty() {
+            return writeln!(f, "no policy is about this person, role and cluster");
+        }
+        writeln!(f, "policies about this person, role and cluster:")?;
+        for considered in &self.considered {
+            writeln!(f, "  {considered}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Considered ===
+
+impl fmt::Display for Considered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let effect = if self.permits { "permit" } else { "forbid" };
+        let met = match &self.met {
+            Ok(true) => "met",
+            Ok(false) => "conditions not met",
+            Err(error) => error,
+        };
+        write!(f, "{}: {effect} `{}` ({}): {met}", self.role, self.id, self.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{alice, asks, decided, load, now, prod, row};
+    use super::*;
+
+    const POLICIES: &str = r#"
+        @id("read") @max_ttl("8h")
+        permit (principal in Group::"corp/sre", action == Action::"hold:os:reader", resource);
+        @id("admin") @max_ttl("15m")
+        permit (principal in Group::"corp/sre", action == Action::"hold:os:admin", resource) when { context has reason };
+        @id("freeze")
+        forbid (principal, action == Action::"hold:os:admin", resource) when { context has reason && context.reason like "*later*" };
+    "#;
+
+    fn who() -> Who {
+        let row = row(&["sre"]);
+        Who {
+            person: row.person,
+            groups: row.groups.into_iter().collect(),
+            acr: row.acr,
+            auth_age: Some(SignedDuration::from_mins(10)),
+        }
+    }
+
+    fn said(asks: &Asks) -> String {
+        explain(&load(POLICIES).unwrap(), &who(), &prod(), asks, now()).to_string()
+    }
+
+    #[test]
+    fn says_which_policy_decides() {
+        insta::assert_snapshot!(said(&Asks::default()), @r"
+        granted for 1h, until 2027-01-15T09:00:00Z
+          os:reader: `read` decides
+          at most 8h could be asked for
+        policies about this person, role and cluster:
+          os:reader: permit `read` (test.cedar:2): met
+        ");
+    }
+
+    #[test]
+    fn says_what_would_help() {
+        insta::assert_snapshot!(said(&Asks { roles: vec![Role::Admin], ..Asks::default() }), @r"
+        refused: os:admin on `prod` is permitted by `admin` only on conditions that are not met
+        what would help:
+          give a reason with `--reason`
+          granted as things are: os:reader for up to 8h
+        policies about this person, role and cluster:
+          os:admin: permit `admin` (test.cedar:4): conditions not met
+          os:admin: forbid `freeze` (test.cedar:6): conditions not met
+        ");
+    }
+
+    #[test]
+    fn says_what_forbids() {
+        let asks = Asks { roles: vec![Role::Admin], reason: Some("later".into()), ..Asks::default() };
+        insta::assert_snapshot!(said(&asks), @r"
+        refused: os:admin on `prod` is forbidden by `freeze`
+        what would help:
+          granted as things are: os:reader for up to 8h
+        policies about this person, role and cluster:
+          os:admin: permit `admin` (test.cedar:4): met
+          os:admin: forbid `freeze` (test.cedar:6): met
+        ");
+    }
+
+    #[test]
+    fn agrees_with_the_decision() {
+        let set = load(POLICIES).unwrap();
+        for role in Role::ALL {
+            let explained = explain(&set, &who(), &prod(), &Asks { roles: vec![role], ..Asks::default() }, now());
+            match (explained.outcome, decided(&set, &alice(&["sre"]), &asks(&[role]))) {
+                (Ok(granted), Ok(grant)) => assert_eq!(granted.not_after, grant.not_after()),
+                (Err(explained), Err(refusal)) => assert_eq!(explained, refusal),
+                (explained, decided) => panic!("{explained:?} but {decided:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the set says to all roles that were asked for together.
+
+use ichor_wire::problem::Code;
+use jiff::SignedDuration;
+
+use crate::domain::{ClusterName, Role};
+
+use super::advice;
+use super::evaluate::{Circumstances, Question, Verdict};
+use super::refusal::{Refusal, Subject};
+use super::rule::Rule;
+use super::vocabulary::Action;
+
+/// A verdict for each role.
+#[derive(Clone, Debug)]
+pub(super) struct Judgement<'a> {
+    pub(super) roles: Vec<(Role, Verdict<'a>)>,
+}
+
+/// Yes to every role.
+#[derive(Clone, Debug)]
+pub(super) struct Approved<'a> {
+    /// For each role the permit that decides.
+    pub(super) deciding: Vec<(Role, &'a Rule)>,
+    /// The longest life that all of them give.
+    pub(super) longest: SignedDuration,
+}
+
+// === impl Judgement ===
+
+impl<'a> Judgement<'a> {
+    /// Judges each role.
+    pub(super) fn of(question: &Question<'a>, roles: &[Role], circumstances: &Circumstances<'_>) -> Self {
+        let judge = |role: &Role| (*role, question.ask(Action::Hold(*role), circumstances));
+        Self { roles: roles.iter().map(judge).collect() }
+    }
+
+    /// Yes, if every role is permitted and there is at least one.
+    ///
+    /// Within a role permits are alternatives: the one with the longest life decides, ties by id, and its annotations alone
+    /// apply. Across roles the shortest of those lives holds.
+    pub(super) fn approved(&self, question: &Question<'a>) -> Option<Approved<'a>> {
+        let mut deciding = Vec::new();
+        for (role, verdict) in &self.roles {
+            let Verdict::Permitted(permits) = verdict else { return None };
+            // permits come sorted by id, and of equals the first one wins
+            let best = permits.iter().rev().max_by_key(|rule| question.set.longest(rule))?;
+            deciding.push((*role, *best));
+        }
+        let longest = deciding.iter().map(|(_, rule)| question.set.longest(rule)).min()?;
+        Some(Approved { deciding, longest })
+    }
+
+    /// The refusal, where [`Self::approved`] is none: which policy decided, in words, and what would help.
+    pub(super) fn refusal(
+        &self,
+        question: &Question<'a>,
+        cluster: &ClusterName,
+        circumstances: &Circumstances<'_>,
+    ) -> Refusal {
+        let mut sentences = Vec::new();
+        let mut policies = Vec::new();
+        let mut failures = Vec::new();
+        for (role, verdict) in &self.roles {
+            let subject = Subject::Role(*role, cluster);
+            // where nothing would permit it anyway, to name what forbids it would only mislead
+            let hopeless = Verdict::Unmet(Vec::new());
+            let permitting = || question.scoped_rules(Action::Hold(*role)).iter().any(|rule| rule.permits());
+            let verdict = if matches!(verdict, Verdict::Forbidden(_)) && !permitting() { &hopeless } else { verdict };
+            match verdict {
+                Verdict::Permitted(_) => continue,
+                Verdict::Failed(failure) => failures.push(failure.clone()),
+                Verdict::Forbidden(rules) | Verdict::Unmet(rules) => {
+                    policies.extend(rules.iter().map(|rule| rule.id.clone()))
+                }
+            }
+            sentences.extend(subject.refused(verdict));
+        }
+        if !failures.is_empty() {
+            return Refusal::failed(&failures.join("; "));
+        }
+        policies.sort();
+        policies.dedup();
+        let help = advice::help(question, self, circumstances);
+        Refusal { code: Code::Refused, sentence: sentences.join("; "), help, policies, internal: None }
+    }
+}

@@ -1,0 +1,92 @@
+//! Policy's no, in words that help.
+
+use ichor_wire::problem::Code;
+
+use crate::domain::{ClusterName, Role};
+
+use super::evaluate::Verdict;
+use super::rule::Rule;
+
+/// Why something is refused: which policy decided, and what would help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Refusal {
+    /// [`Code::Refused`], or [`Code::PolicyError`] when a policy could not be evaluated.
+    pub code: Code,
+    /// The reason in one sentence: lower case, no full stop.
+    pub sentence: String,
+    /// What would help, a sentence each, the best first; never empty.
+    pub help: Vec<String>,
+    /// The policies that decided, by `@id`, sorted: forbids that are met, or permits that are not.
+    pub policies: Vec<String>,
+    /// What went wrong inside, for the broker's log alone.
+    pub internal: Option<String>,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Subject<'a> {
+    Role(Role, &'a ClusterName),
+    AuditOf(&'a ClusterName),
+    WholeAudit,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// A refusal that no policy decided.
+    pub(super) fn plain(sentence: &str, help: &str) -> Self {
+        Self {
+            code: Code::Refused,
+            sentence: sentence.into(),
+            help: vec![help.into()],
+            policies: Vec::new(),
+            internal: None,
+        }
+    }
+
+    /// The refusal for policies that could not be evaluated.
+    pub(super) fn failed(internal: &str) -> Self {
+        Self {
+            code: Code::PolicyError,
+            sentence: "a policy could not be evaluated, so the request is refused".into(),
+            help: vec![Code::PolicyError.next_step().into()],
+            policies: Vec::new(),
+            internal: Some(internal.into()),
+        }
+    }
+}
+
+// === impl Subject ===
+
+impl Subject<'_> {
+    /// Why it is refused; nothing when it is not.
+    pub(super) fn refused(self, verdict: &Verdict<'_>) -> Option<String> {
+        let what = match self {
+            Self::Role(role, cluster) => format!("{role} on `{cluster}`"),
+            Self::AuditOf(cluster) => format!("reading the audit of `{cluster}`"),
+            Self::WholeAudit => "reading the whole audit".into(),
+        };
+        Some(match verdict {
+            Verdict::Permitted(_) => return None,
+            Verdict::Forbidden(rules) => format!("{what} is forbidden by {}", listed(rules, "and")),
+            Verdict::Unmet(rules) if rules.is_empty() => format!("no policy permits {what}"),
+            Verdict::Unmet(rules) => {
+                format!("{what} is permitted by {} only on conditions that are not met", listed(rules, "or"))
+            }
+            Verdict::Failed(_) => format!("a policy about {what} could not be evaluated"),
+        })
+    }
+}
+
+/// Policies by id, at most three of them.
+fn listed(rules: &[&Rule], link: &str) -> String {
+    let ids: Vec<_> = rules.iter().map(|rule| format!("`{}`", rule.id)).collect();
+    match ids.as_slice() {
+        [one] => one.clone(),
+        [one, two] => format!("{one} {link} {two}"),
+        [one, two, three] => format!("{one}, {two} {link} {three}"),
+        [one, two, three, rest @ ..] => format!("{one}, {two}, {three} {link} {} more", rest.len()),
+        [] => String::new(),
+    }
+}

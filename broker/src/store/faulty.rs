@@ -1,0 +1,139 @@
+//! A store whose writes fail or wait as a test says.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::*;
+
+/// What happens at one write.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// It fails and nothing is written.
+    Before,
+    /// It is written, but the answer is lost.
+    After,
+    /// It waits for a permit, then succeeds.
+    Hold(Arc<Semaphore>),
+}
+
+/// Another store, with faults before its next writes; beyond them it works.
+pub(crate) struct FaultyStore {
+    inner: Arc<dyn Store>,
+    faults: Mutex<VecDeque<Fault>>,
+    /// The size of every batch that came.
+    pub(crate) batches: Mutex<Vec<usize>>,
+    waiting: AtomicUsize,
+}
+
+// === impl FaultyStore ===
+
+impl FaultyStore {
+    pub(crate) fn new(inner: Arc<dyn Store>, faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            faults: Mutex::new(faults.into_iter().collect()),
+            batches: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// Returns once `count` writes wait at a [`Fault::Hold`].
+    pub(crate) async fn held(&self, count: usize) {
+        while self.waiting.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn write<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let fault = self.faults.lock().unwrap().pop_front();
+        let failed = || StoreError::Unavailable("a test's fault".into());
+        match fault {
+            None => write.await,
+            Some(Fault::Before) => Err(failed()),
+            Some(Fault::After) => {
+                write.await?;
+                Err(failed())
+            }
+            Some(Fault::Hold(gate)) => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                gate.acquire().await.unwrap().forget();
+                write.await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
+        self.batches.lock().unwrap().push(batch.len());
+        self.write(self.inner.append(batch)).await
+    }
+    async fn head(&self) -> Result<LogHead, StoreError> {
+        self.inner.head().await
+    }
+    async fn entries(&self, f: &EntryFilter, before: Option<u64>, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.inner.entries(f, before, limit).await
+    }
+    async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
+        self.inner.entry_range(range).await
+    }
+    async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError> {
+        self.inner.indexed_range(range).await
+    }
+    async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {
+        self.inner.session_by_token(token_hash).await
+    }
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError> {
+        self.inner.session(id).await
+    }
+    async fn lease_refresh(&self, id: SessionId, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.write(self.inner.lease_refresh(id, now, until)).await
+    }
+    async fn release_refresh(&self, id: SessionId) -> Result<(), StoreError> {
+        self.write(self.inner.release_refresh(id)).await
+    }
+    async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(self.inner.touch_session(id, now)).await
+    }
+    async fn begin_login(&self, login: PendingLogin, max_pending: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.write(self.inner.begin_login(login, max_pending, now)).await
+    }
+    async fn login_by_cookie(&self, cookie: &[u8; 32], now: Timestamp) -> Result<Option<PendingLogin>, StoreError> {
+        self.inner.login_by_cookie(cookie, now).await
+    }
+    async fn login_by_code(&self, code: &[u8; 32], now: Timestamp) -> Result<Option<PendingLogin>, StoreError> {
+        self.inner.login_by_code(code, now).await
+    }
+    async fn advance_login(&self, login: PendingLogin) -> Result<bool, StoreError> {
+        self.write(self.inner.advance_login(login)).await
+    }
+    async fn drop_login(&self, id: Uuid) -> Result<(), StoreError> {
+        self.write(self.inner.drop_login(id)).await
+    }
+    async fn begin_device(&self, device: DeviceLogin, max_pending: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.write(self.inner.begin_device(device, max_pending, now)).await
+    }
+    async fn device_by_code(&self, device: &[u8; 32], now: Timestamp) -> Result<Option<DeviceLogin>, StoreError> {
+        self.inner.device_by_code(device, now).await
+    }
+    async fn device_by_user_code(&self, code: &str, now: Timestamp) -> Result<Option<DeviceLogin>, StoreError> {
+        self.inner.device_by_user_code(code, now).await
+    }
+    async fn advance_device(&self, device: DeviceLogin) -> Result<bool, StoreError> {
+        self.write(self.inner.advance_device(device)).await
+    }
+    async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
+        self.write(self.inner.pin_provider(alias, issuer)).await
+    }
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(self.inner.sweep(now)).await
+    }
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.write(self.inner.probe()).await
+    }
+}

@@ -1,0 +1,84 @@
+//! One batch of the sequencer: entries and the state changes that stand or fall with them.
+
+use rusqlite::Transaction;
+
+use super::names::Names;
+use super::value::micros;
+use super::{Append, Appended, Failure, devices, log, logins, sessions};
+use crate::store::{Change, Condition};
+
+/// Writes the batch in order and answers with what became of each part, and the log's size after it. `seen` is the size
+/// that the log had at least.
+pub(super) fn batch(
+    db: &Transaction<'_>,
+    names: &mut Names,
+    batch: &[Append],
+    seen: u64,
+) -> Result<(Vec<Appended>, u64), Failure> {
+    let mut head = log::head(db)?;
+    if head.size < seen {
+        return Err(Failure::Damaged(format!(
+            "the log has {} entries where this broker has seen {seen}; restore the database that it was writing to",
+            head.size
+        )));
+    }
+    let mut answers = Vec::with_capacity(batch.len());
+    for part in batch {
+        answers.push(match refusal(db, part, head.time)? {
+            Some(condition) => Appended::Refused(condition),
+            None => {
+                let (index, leaf_hash) = (head.size, log::insert(db, names, head.size, &part.entry)?);
+                head.size += 1;
+                head.time = part.entry.entry.time;
+                Appended::Recorded { index, leaf_hash }
+            }
+        });
+    }
+    Ok((answers, head.size))
+}
+
+/// Makes the part's change, or undoes what it began and answers the condition that failed.
+fn refusal(db: &Transaction<'_>, part: &Append, newest: i64) -> Result<Option<Condition>, Failure> {
+    if part.entry.entry.time < newest {
+        return Ok(Some(Condition::ClockWentBack));
+    }
+    let Some(change) = &part.change else { return Ok(None) };
+    db.prepare_cached("SAVEPOINT part")?.execute([])?;
+    let made = match make(db, change) {
+        Err(Failure::Sqlite(error)) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            // The row is there already, so it is not what this writer took it for; the others need not suffer.
+            Err(Condition::Stale)
+        }
+        made => made?,
+    };
+    if made.is_err() {
+        db.prepare_cached("ROLLBACK TO part")?.execute([])?;
+    }
+    db.prepare_cached("RELEASE part")?.execute([])?;
+    Ok(made.err())
+}
+
+fn make(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, Failure> {
+    let (done, otherwise) = match change {
+        Change::SessionCreate { session, code_hash, now } => {
+            let now = micros(*now);
+            let consumed = logins::consume(db, code_hash, now)? || devices::consume(db, code_hash, now)?;
+            if consumed {
+                sessions::create(db, session)?;
+            }
+            (consumed, Condition::CodeGone)
+        }
+        Change::SessionEnd { session, now } => (sessions::end(db, *session, micros(*now))?, Condition::SessionEnded),
+        Change::SessionRefresh { session, version, groups, groups_at, refresh_sealed, now } => {
+            let now = micros(*now);
+            let told = (groups.as_slice(), *groups_at);
+            let done = sessions::refresh(db, *session, *version, told, refresh_sealed.as_deref(), now)?;
+            let live = done || sessions::is_live(db, *session, now)?;
+            (done, if live { Condition::Stale } else { Condition::SessionEnded })
+        }
+        Change::GrantMade { session, now, .. } => {
+            (sessions::is_live(db, *session, micros(*now))?, Condition::SessionEnded)
+        }
+    };
+    Ok(if done { Ok(()) } else { Err(otherwise) })
+}

@@ -1,0 +1,90 @@
+//! The conformance suite on SQLite, and what is SQLite's own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ichor_wire::log::Kind;
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::conformance::{self, noon, note, one};
+
+pub(super) fn fresh() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ichor.db");
+    (folder, path)
+}
+
+pub(super) fn open(path: &Path) -> Arc<SqliteStore> {
+    Arc::new(SqliteStore::open(path, Options::default()).unwrap())
+}
+
+macro_rules! conforms {
+    ($($case:ident),+) => { $(
+        #[tokio::test]
+        async fn $case() {
+            let (_folder, path) = fresh();
+            conformance::$case(open(&path)).await;
+        }
+    )+ };
+}
+mod conforms {
+    use super::*;
+    conformance::cases!(conforms);
+}
+
+#[tokio::test]
+async fn a_commit_is_synced_and_foreign_keys_hold() {
+    let (_folder, path) = fresh();
+    let store = open(&path);
+    let pragma = |name: &'static str| {
+        store.writer.write(move |db| Ok(db.pragma_query_value(None, name, |r| r.get::<_, i64>(0))?))
+    };
+    assert_eq!(
+        pragma("synchronous").await.unwrap(),
+        2,
+        "2 is FULL: an answer must mean that the entry survives a power cut"
+    );
+    assert_eq!(pragma("foreign_keys").await.unwrap(), 1);
+    assert!(pragma("busy_timeout").await.unwrap() > 0);
+    let mode = store.writer.write(|db| Ok(db.pragma_query_value(None, "journal_mode", |r| r.get::<_, String>(0))?));
+    assert_eq!(mode.await.unwrap(), "wal");
+}
+
+#[tokio::test]
+async fn files_are_their_owners_alone() {
+    let (folder, path) = fresh();
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let store = open(&path);
+    one(&*store, note(Kind::Start, noon())).await;
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+        names.push(file.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["ichor.db", "ichor.db-shm", "ichor.db-wal", "ichor.db.lock"]);
+}
+
+#[tokio::test]
+async fn a_second_writer_is_refused_until_the_first_is_gone() {
+    let (_folder, path) = fresh();
+    let first = open(&path);
+    one(&*first, note(Kind::Start, noon())).await;
+    let refused = SqliteStore::open(&path, Options::default()).unwrap_err();
+    assert_eq!(refused, StoreError::Locked);
+    assert!(refused.to_string().contains("stop the running broker"));
+    drop(first);
+    assert_eq!(open(&path).head().await.unwrap().size, 1);
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_said_to_be_damaged() {
+    let (_folder, path) = fresh();
+    std::fs::write(&path, "this is a text file and not a database, as anyone can see who reads it\n".repeat(20))
+        .unwrap();
+    assert!(matches!(SqliteStore::open(&path, Options::default()), Err(StoreError::Damaged(_))));
+}

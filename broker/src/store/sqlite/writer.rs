@@ -1,0 +1,181 @@
+//! The thread that writes.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::names::Names;
+use super::schema::{self, Use};
+use super::{Append, Appended, Failure, StoreError, append, log};
+
+/// How many writes may wait for the thread; further ones wait in their own task.
+const WAITING: usize = 256;
+
+/// A write on its way to the thread.
+type Job = Box<dyn FnOnce(&mut Desk) + Send>;
+
+/// The way to the thread that owns the connection. Dropping it lets the thread finish what it was given, then ends it.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread works at.
+#[derive(Debug)]
+struct Desk {
+    path: PathBuf,
+    busy_timeout: Duration,
+    /// Absent after a failure: the next write opens it anew, so the store recovers when the cause is gone.
+    db: Option<Connection>,
+    /// Device and inode of the file that was opened. A record in a file that someone moved away would be no record.
+    file: (u64, u64),
+    /// How many entries the log had when last seen. A database that has fewer is not the one we wrote to.
+    size: u64,
+    /// Numbers of names that are known to be in the database.
+    names: Names,
+    /// The writer lock: held as long as the thread lives.
+    _lock: File,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Takes the lock, opens the database, brings its schema up to date, and starts the thread.
+    pub(super) fn start(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+        let mut desk = Desk::open(path, busy_timeout)?;
+        let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                while let Some(job) = waiting.blocking_recv() {
+                    job(&mut desk);
+                }
+            })
+            .map_err(|error| StoreError::Unavailable(format!("the writer thread cannot start: {error}")))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Runs `work` in one transaction on the thread; returns once it is committed and synced, or undone.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(move |desk| desk.transact(|transaction| work(transaction))).await
+    }
+
+    /// Commits a batch; the contract is the trait's.
+    pub(super) async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
+        self.run(move |desk| {
+            let seen = desk.size;
+            let mut names = std::mem::take(&mut desk.names);
+            let (appended, size) = desk.transact(|transaction| append::batch(transaction, &mut names, &batch, seen))?;
+            // Only now are the numbers in `names` durable too; after a failure they were dropped with it.
+            (desk.size, desk.names) = (size, names);
+            Ok(appended)
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Desk) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let stopped = || StoreError::Unavailable("the writer thread has stopped; restart the broker".into());
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |desk| {
+            // Who asked may have gone; the write stands all the same.
+            let _ = answer.send(work(desk));
+        });
+        self.jobs.as_ref().ok_or_else(stopped)?.send(job).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It ended, whether well or not; the lock is released either way.
+            let _ = thread.join();
+        }
+    }
+}
+
+// === impl Desk ===
+
+impl Desk {
+    fn open(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        // Made here with its mode, because SQLite would use the umask. Before any connection exists: closing a second
+        // descriptor of the file would drop the POSIX locks that SQLite holds on it.
+        private(path).map_err(|error| unavailable(path, &error))?;
+        let mut db = schema::open(path, Use::Write, busy_timeout)?;
+        schema::migrate(&mut db)?;
+        let size = log::head(&db)?.size;
+        let file = identity(path).map_err(|error| unavailable(path, &error))?;
+        Ok(Self { path: path.into(), busy_timeout, db: Some(db), file, size, names: Names::default(), _lock: lock })
+    }
+
+    /// One transaction: committed when `work` succeeds, else undone, and then the connection is opened anew next time.
+    fn transact<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let done = self.attempt(work);
+        if done.is_err() {
+            self.db = None;
+        }
+        Ok(done?)
+    }
+
+    fn attempt<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let there = identity(&self.path).map_err(|error| Failure::Io(format!("`{}`: {error}", self.path.display())))?;
+        if there != self.file {
+            return Err(Failure::Io(format!(
+                "`{}` was replaced while the broker ran; put the file back or restart the broker",
+                self.path.display()
+            )));
+        }
+        let db = match &mut self.db {
+            Some(db) => db,
+            None => self.db.insert(schema::open(&self.path, Use::Write, self.busy_timeout)?),
+        };
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+}
+
+/// Takes the writer lock beside the database.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let file = private(&beside).map_err(|error| unavailable(&beside, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+        Err(TryLockError::Error(error)) => Err(unavailable(&beside, &error)),
+    }
+}
+
+/// The file, made where it is missing, readable and writable by its owner alone.
+fn private(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.mode() & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    path.metadata().map(|file| (file.dev(), file.ino()))
+}
+
+fn unavailable(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Unavailable(format!("`{}`: {error}", path.display()))
+}

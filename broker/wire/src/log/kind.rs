@@ -1,0 +1,140 @@
+//! The names of the kinds.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Content, Kind};
+
+/// The text names no kind of entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind of entry `{0}`; kinds are {known}", known = Kind::ALL.map(Kind::as_str).join(", "))]
+pub struct UnknownKind(
+    /// The text as given, cut to 64 characters.
+    pub String,
+);
+
+impl Kind {
+    /// Every kind that this build knows, by number.
+    pub const ALL: [Self; 13] = [
+        Self::Login,
+        Self::LoginRefused,
+        Self::SessionEnd,
+        Self::SessionRefresh,
+        Self::Grant,
+        Self::Refusal,
+        Self::Issued,
+        Self::IssueFailed,
+        Self::Reload,
+        Self::Ca,
+        Self::Admin,
+        Self::Start,
+        Self::AuditRead,
+    ];
+
+    /// The kind as queries and answers name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::LoginRefused => "login-refused",
+            Self::SessionEnd => "session-end",
+            Self::SessionRefresh => "session-refresh",
+            Self::Grant => "grant",
+            Self::Refusal => "refusal",
+            Self::Issued => "issued",
+            Self::IssueFailed => "issue-failed",
+            Self::Reload => "reload",
+            Self::Ca => "ca",
+            Self::Admin => "admin",
+            Self::Start => "start",
+            Self::AuditRead => "audit-read",
+        }
+    }
+
+    /// The kind's number in the log, never used twice.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Login => 1,
+            Self::LoginRefused => 2,
+            Self::SessionEnd => 3,
+            Self::SessionRefresh => 4,
+            Self::Grant => 5,
+            Self::Refusal => 6,
+            Self::Issued => 7,
+            Self::IssueFailed => 8,
+            Self::Reload => 9,
+            Self::Ca => 10,
+            Self::Admin => 11,
+            Self::Start => 12,
+            Self::AuditRead => 13,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| UnknownKind(text.chars().filter(|c| !c.is_control()).take(64).collect()))
+    }
+}
+
+impl Content {
+    /// Content that says nothing but what happened; the rest is filled in as `Content { cluster, ..Content::new(kind) }`.
+    #[must_use]
+    pub const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            person: None,
+            cluster: None,
+            grant: None,
+            session: None,
+            address: None,
+            roles: None,
+            not_after: None,
+            reason: None,
+            policies: None,
+            code: None,
+            serial: None,
+            fingerprint: None,
+            public_key: None,
+            count: None,
+            digests: None,
+            os_user: None,
+            host: None,
+            message: None,
+            mode: None,
+            policy_digest: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_are_one_to_one() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+            assert_eq!(minicbor::to_vec(kind).unwrap(), [kind.number()], "the number is what the log holds");
+        }
+        assert!(Kind::ALL.is_sorted(), "by number, none twice");
+    }
+
+    #[test]
+    fn an_unknown_kind_is_refused_with_the_known_ones() {
+        let refused = "grants\u{1b}[31m".parse::<Kind>().unwrap_err().to_string();
+        assert!(refused.starts_with("unknown kind of entry `grants[31m`; kinds are login, "), "{refused}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Entries as people and programs read them.
+
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Entry, Leaf};
+use crate::api::AuditEntry;
+
+impl AuditEntry {
+    /// The answer for one entry of the log; `leaf_hash` is its leaf's hash.
+    #[must_use]
+    pub fn of(index: u64, entry: &Entry, leaf_hash: &[u8; 32]) -> Self {
+        let content = &entry.content;
+        let person = content.person.as_ref();
+        Self {
+            index,
+            id: uuid(&entry.id).unwrap_or_default(),
+            time: time(entry.time),
+            kind: content.kind.as_str().into(),
+            user: person.map(|person| person.user.clone()),
+            issuer: person.map(|person| person.issuer.clone()),
+            subject: person.map(|person| person.subject.clone()),
+            cluster: content.cluster.clone(),
+            grant_id: content.grant.as_deref().and_then(uuid),
+            session_id: content.session.as_deref().and_then(uuid),
+            detail: detail(entry),
+            leaf_hash: HEXLOWER.encode(leaf_hash),
+        }
+    }
+
+    /// The answer for an entry whose body was dropped: nothing but its place, time and hash; its kind reads `dropped`.
+    #[must_use]
+    pub fn of_dropped(leaf: &Leaf, leaf_hash: &[u8; 32]) -> Self {
+        Self {
+            index: leaf.index,
+            id: Uuid::nil(),
+            time: time(leaf.time),
+            kind: "dropped".into(),
+            user: None,
+            issuer: None,
+            subject: None,
+            cluster: None,
+            grant_id: None,
+            session_id: None,
+            detail: BTreeMap::new(),
+            leaf_hash: HEXLOWER.encode(leaf_hash),
+        }
+    }
+}
+
+/// Every field that has no place of its own, by its name. A file's digest is named `digest of FILE`.
+fn detail(entry: &Entry) -> BTreeMap<String, String> {
+    let content = &entry.content;
+    let person = content.person.as_ref();
+    let fields = [
+        ("broker", Some(entry.broker.clone())),
+        ("provider", person.map(|person| person.provider.clone())),
+        ("name", person.map(|person| person.name.clone())),
+        ("address", content.address.clone()),
+        ("roles", content.roles.as_ref().map(|roles| roles.join(" "))),
+        ("not_after", content.not_after.map(|at| time(at.saturating_mul(1_000_000)).to_string())),
+        ("reason", content.reason.clone()),
+        ("policies", content.policies.as_ref().map(|policies| policies.join(" "))),
+        ("code", content.code.clone()),
+        ("serial", content.serial.as_deref().map(hex)),
+        ("fingerprint", content.fingerprint.as_deref().map(hex)),
+        ("public_key", content.public_key.as_deref().map(hex)),
+        ("count", content.count.map(|count| count.to_string())),
+        ("os_user", content.os_user.clone()),
+        ("host", content.host.clone()),
+        ("message", content.message.clone()),
+        ("mode", content.mode.clone()),
+        ("policy_digest", content.policy_digest.as_deref().map(hex)),
+    ];
+    let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));
+    named.chain(digests).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    HEXLOWER.encode(bytes)
+}
+
+fn uuid(bytes: &[u8]) -> Option<Uuid> {
+    Uuid::from_slice(bytes).ok()
+}
+
+/// A time outside what a clock can show is shown as the epoch rather than refused: the log is what it is.
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
+}

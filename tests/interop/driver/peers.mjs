@@ -1,0 +1,112 @@
+// The peers as processes: an OpenID provider, and Talos nodes whose apid is the real one.
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Background, done } from './processes.mjs';
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const peers = path.join(here, '..', 'peers');
+/** Where `run` puts the programs that it builds. */
+export const bin = path.join(here, '..', '.work', 'bin');
+export const tool = (name) => path.join(bin, name);
+
+/** A TLS certificate for 127.0.0.1 from a CA of its own: {ca, certificate, key} are paths. */
+export async function tlsFor(dir, name) {
+  const at = (file) => path.join(dir, `${name}-${file}`);
+  const [caKey, ca, key, request, certificate, extensions] = ['ca.key', 'ca.pem', 'tls.key', 'tls.csr', 'tls.pem', 'tls.ext'].map(at);
+  fs.writeFileSync(extensions, 'subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n');
+  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+  await done('openssl', ['req', '-x509', ...ec, '-days', '2', '-subj', `/CN=${name} CA`, '-keyout', caKey, '-out', ca,
+    '-addext', 'keyUsage=critical,keyCertSign']);
+  await done('openssl', ['req', ...ec, '-subj', `/CN=${name}`, '-keyout', key, '-out', request]);
+  await done('openssl', ['x509', '-req', '-in', request, '-CA', ca, '-CAkey', caKey, '-CAcreateserial', '-days', '2',
+    '-extfile', extensions, '-out', certificate]);
+  return { ca, certificate, key };
+}
+
+export class Provider {
+  static async start(dir, clients, { clock } = {}) {
+    const provider = new Provider();
+    const tls = await tlsFor(dir, 'provider');
+    provider.ca = tls.ca;
+    provider.process = new Background('oidc-provider', process.execPath, [path.join(peers, 'oidc', 'provider.mjs')], {
+      env: { ...process.env, ...clock?.env(), PORT: '0', CLIENTS: JSON.stringify(clients), TLS_CERT: tls.certificate, TLS_KEY: tls.key },
+      log: path.join(dir, 'provider.log'),
+    });
+    const [line] = await provider.process.says(/\{"issuer":.*\}/);
+    provider.issuer = JSON.parse(line).issuer;
+    return provider;
+  }
+
+  /** Asks or changes something under /control. */
+  async control(browser, what, change) {
+    const options = change ? { method: 'POST', body: JSON.stringify(change), origin: this.issuer } : {};
+    const page = await browser.open(`${this.issuer}/control/${what}`, options);
+    if (page.status !== 200) throw new Error(`provider control ${what}: ${page.status} ${page.body}`);
+    return JSON.parse(page.body);
+  }
+}
+
+/** The secrets and a control-plane machine config of one made-up cluster, as talosctl makes them. */
+export class TalosCluster {
+  static async make(dir, name) {
+    const cluster = new TalosCluster();
+    const at = (file) => path.join(dir, file);
+    fs.mkdirSync(dir, { recursive: true });
+    Object.assign(cluster, { dir, name, secrets: at('secrets.yaml'), config: at('controlplane.yaml'), talosconfig: at('talosconfig') });
+    await talosctl(['gen', 'secrets', '-o', cluster.secrets]);
+    await talosctl(['gen', 'config', name, 'https://127.0.0.2:6443', '--with-secrets', cluster.secrets, '--output-dir', dir, '--force']);
+    return cluster;
+  }
+
+  /** Patches the machine config with talosctl itself; each patch is one `--patch`. */
+  patch(patches, into) {
+    return this.patchFrom(this.config, patches, into);
+  }
+
+  async patchFrom(from, patches, into) {
+    const to = path.join(this.dir, into);
+    await talosctl(['machineconfig', 'patch', from, ...patches.flatMap((p) => ['--patch', p]), '--output', to]);
+    return to;
+  }
+
+  /** A certificate that is not ours, made in exactly this form: the path of its talosconfig. */
+  async made(name, args) {
+    const out = path.join(this.dir, `${name}.talosconfig`);
+    await done(tool('mintcfg'), ['-secrets', this.secrets, '-out', out, ...args]);
+    return out;
+  }
+}
+
+/** A node: real apid, on `address` port 50000. */
+export class Node {
+  static async start(dir, { address, hostname, config }) {
+    const node = new Node();
+    Object.assign(node, { address, hostname, dir });
+    fs.mkdirSync(dir, { recursive: true });
+    node.process = new Background(hostname, tool('talosnode'), [
+      '-config', config, '-listen', `${address}:50000`, '-hostname', hostname, '-apid', tool('machined'), '-logs', dir,
+    ], { log: path.join(dir, 'talosnode.log') });
+    node.controlAddress = (await node.process.says(/control (\S+)/))[1];
+    await node.process.says(/^ready$/m);
+    return node;
+  }
+
+  /** Applies a machine config's CAs, as a node does when its config changes. */
+  async apply(config) {
+    const response = await fetch(`http://${this.controlAddress}/machine-config`, { method: 'PUT', body: fs.readFileSync(config) });
+    if (!response.ok) throw new Error(`${this.hostname} refused the machine config: ${await response.text()}`);
+    return (await response.text()).trim();
+  }
+
+  machinedLog() {
+    return fs.readFileSync(path.join(this.dir, 'machined.log'), 'utf8');
+  }
+}
+
+/** Stock talosctl, away from anyone's own files. */
+export function talosctl(args, options = {}) {
+  const home = path.join(bin, '..', 'home');
+  fs.mkdirSync(home, { recursive: true });
+  return done(tool('talosctl'), args, { ...options, env: { ...process.env, HOME: home, ...options.env } });
+}

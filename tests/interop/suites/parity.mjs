@@ -1,0 +1,62 @@
+// The stand-in node of the in-process tests is given the same calls as the real one, and must answer alike: otherwise those
+// tests prove nothing about Talos.
+import fs from 'node:fs';
+import path from 'node:path';
+import { check, same } from '../driver/report.mjs';
+import { Node, StandInNode, TalosCluster, tool } from '../driver/peers.mjs';
+import { done, run as execute } from '../driver/processes.mjs';
+
+export const needs = ['talos'];
+
+/** What is tried: how the certificate is made, and what is called with it. */
+const certificates = {
+  reader: ['-o', 'os:reader|user:alice@example.test|grant:01'],
+  operator: ['-o', 'os:operator'],
+  admin: ['-o', 'os:admin'],
+  'reader in separate RDNs': ['-o', 'os:reader|user:alice', '-separate-rdns'],
+  'no role at all': ['-o', 'user:alice'],
+  'a role with blanks around it': ['-o', ' os:admin '],
+  'a role in upper case': ['-o', 'OS:ADMIN'],
+  'two roles in one value': ['-o', 'os:reader,os:admin'],
+  'a name that is not ASCII': ['-o', 'os:reader|user:ålice'],
+  'for servers only': ['-eku', 'server'],
+  'for clients and servers': ['-eku', 'both'],
+  'for anything': ['-eku', 'any'],
+  'for nothing in particular': ['-eku', 'none'],
+  'for clients and something unknown': ['-eku', 'client+unknown'],
+  'a CA as leaf': ['-is-ca', '-eku', 'both'],
+  'a P-256 key': ['-key', 'p256'],
+  'an RSA key': ['-key', 'rsa'],
+  expired: ['-nb', '-2h', '-na', '-1h'],
+  'not yet valid': ['-nb', '1h', '-na', '2h'],
+};
+const methods = ['Version', 'Hostname', 'Dmesg', 'Reboot', 'Read'];
+
+export async function run(dir) {
+  const cluster = await TalosCluster.make(path.join(dir, 'cluster'), 'parity');
+  const foreign = path.join(dir, 'foreign');
+  await done(tool('mintcfg'), ['-make-ca', foreign]);
+  const real = await Node.start(path.join(dir, 'real'), { address: '127.0.0.2', hostname: 'parity', config: cluster.config });
+  const standIn = await StandInNode.start(path.join(dir, 'stand-in'), { cluster, hostname: 'parity' });
+
+  const every = { ...certificates, 'of a CA that nobody accepts': ['-signer', foreign] };
+  for (const [name, args] of Object.entries(every)) {
+    await check(`a certificate ${name}: the stand-in answers like the real node`, async () => {
+      const talosconfig = await cluster.made('leaf', args);
+      const answers = async (endpoint) => {
+        const all = {};
+        for (const method of methods) all[method] = await call(talosconfig, endpoint, method);
+        return all;
+      };
+      same(await answers(standIn.endpoint), await answers(`${real.address}:50000`), 'answers');
+    });
+  }
+  fs.rmSync(path.join(dir, 'cluster'), { recursive: true });
+}
+
+/** The code, and the message where the node itself wrote it: a failed handshake reads differently each time. */
+async function call(talosconfig, endpoint, method) {
+  const { stdout } = await execute(tool('call'), [talosconfig, endpoint, method]);
+  const { code, message } = JSON.parse(stdout);
+  return code === 'Unavailable' ? { code } : { code, message };
+}

@@ -1,0 +1,141 @@
+//! Pages that are generated and committed: what stands in `docs/` must be what the sources say. To write them anew:
+//! `ICHOR_WRITE_DOCS=1 cargo test -p ichor-tests generated`.
+
+use std::path::Path;
+
+use syn::{Attribute, Expr, ExprLit, Fields, Item, ItemFn, ItemStruct, Lit, Meta};
+
+fn root() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn compare(page: &str, fresh: &str) {
+    let path = root().join("docs").join(page);
+    #[expect(clippy::disallowed_methods, reason = "a switch for people, not for the tests")]
+    if std::env::var_os("ICHOR_WRITE_DOCS").is_some() {
+        std::fs::write(&path, fresh).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == fresh, "docs/{page} is not what the sources say; run ICHOR_WRITE_DOCS=1 cargo test -p ichor-tests generated");
+}
+
+#[test]
+fn generated_openapi_is_committed() {
+    compare("openapi.json", &ichor_broker::http::openapi::document());
+}
+
+#[test]
+fn generated_errors_page_is_committed() {
+    use ichor_wire::problem::Code;
+    let mut page = String::from(
+        "# Errors\n\nEvery error of the API is a problem document (RFC 9457) with a stable `code`; `type` is \
+         `urn:ichor:problem:<code>`. The client prints the sentence and the next step. This page is generated.\n",
+    );
+    for code in Code::ALL {
+        page.push_str(&format!(
+            "\n## {}\n\nHTTP {}: {}.\n\nNext step: {}.\n",
+            code.as_str(),
+            code.status(),
+            code.title(),
+            code.next_step()
+        ));
+    }
+    compare("errors.md", &page);
+}
+
+#[test]
+fn generated_config_reference_is_committed() {
+    let file = std::fs::read_to_string(root().join("broker/src/config/file.rs")).unwrap();
+    let clusters = std::fs::read_to_string(root().join("broker/src/config/clusters.rs")).unwrap();
+    let (file, clusters) = (syn::parse_file(&file).unwrap(), syn::parse_file(&clusters).unwrap());
+    let mut page = String::from(
+        "# Configuration\n\n`config.toml` in the broker's folder. Paths are relative to the folder; durations read as `30s`, \
+         `15m`, `8h`. Unknown keys are refused. Secrets never stand here: they come from files or systemd credentials. This \
+         page is generated from the source.\n",
+    );
+    let root = find(&file, "File");
+    for field in &root.fields {
+        let name = field.ident.as_ref().unwrap().to_string();
+        let kind = type_name(&field.ty);
+        let (heading, kind) = match kind.strip_prefix("Vec<") {
+            Some(inner) => (format!("[[{name}]]"), inner.trim_end_matches('>').to_owned()),
+            None => (format!("[{name}]"), kind),
+        };
+        page.push_str(&format!("\n## `{heading}`\n\n{}\n", docs(&field.attrs)));
+        table(&mut page, &file, find(&file, &kind));
+    }
+    page.push_str("\n## `clusters/<name>.toml`\n\nOne file a cluster, reloaded when it changes; `ichor-broker cluster add` writes it.\n");
+    table(&mut page, &clusters, find(&clusters, "ClusterFile"));
+    compare("config.md", &page);
+}
+
+fn table(page: &mut String, file: &syn::File, section: &ItemStruct) {
+    let Fields::Named(fields) = &section.fields else { panic!("a section has named fields") };
+    page.push_str("\n| key | default | meaning |\n|---|---|---|\n");
+    for field in &fields.named {
+        let name = field.ident.as_ref().unwrap();
+        page.push_str(&format!("| `{name}` | {} | {} |\n", default(file, &field.attrs), docs(&field.attrs)));
+    }
+}
+
+fn find<'a>(file: &'a syn::File, name: &str) -> &'a ItemStruct {
+    let named = |item: &'a Item| match item {
+        Item::Struct(item) if item.ident == name => Some(item),
+        _ => None,
+    };
+    file.items.iter().find_map(named).unwrap_or_else(|| panic!("no struct {name}"))
+}
+
+fn docs(attributes: &[Attribute]) -> String {
+    let line = |attribute: &Attribute| match &attribute.meta {
+        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),
+            _ => None,
+        },
+        _ => None,
+    };
+    attributes.iter().filter_map(line).collect::<Vec<_>>().join(" ")
+}
+
+/// The default as the source has it: the body of the function that serde names, in TOML's spelling.
+fn default(file: &syn::File, attributes: &[Attribute]) -> String {
+    let serde = attributes.iter().find(|attribute| attribute.path().is_ident("serde"));
+    let Some(Meta::List(list)) = serde.map(|attribute| &attribute.meta) else { return "required".into() };
+    let text = list.tokens.to_string();
+    let Some((_, function)) = text.split_once("default = \"") else { return "none, or the first value".into() };
+    let function = function.trim_end_matches('"');
+    let named = |item: &Item| match item {
+        Item::Fn(item) if item.sig.ident == function => Some(body(item)),
+        _ => None,
+    };
+    file.items.iter().find_map(named).unwrap_or_else(|| panic!("no function {function}"))
+}
+
+fn body(function: &ItemFn) -> String {
+    match function.block.stmts.first() {
+        Some(syn::Stmt::Expr(expression, None)) => format!("`{}`", value(expression)),
+        _ => panic!("a default is one expression"),
+    }
+}
+
+fn value(expression: &Expr) -> String {
+    match expression {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => format!("\"{}\"", text.value()),
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_digits().to_owned(),
+        Expr::MethodCall(call) => value(&call.receiver),
+        Expr::Array(array) => format!("[{}]", array.elems.iter().map(value).collect::<Vec<_>>().join(", ")),
+        _ => panic!("a default is text, a number or a list of texts"),
+    }
+}
+
+fn type_name(kind: &syn::Type) -> String {
+    let syn::Type::Path(path) = kind else { panic!("a section is a named type") };
+    let last = path.path.segments.last().unwrap();
+    match &last.arguments {
+        syn::PathArguments::AngleBracketed(inner) => match inner.args.first() {
+            Some(syn::GenericArgument::Type(inner)) => format!("{}<{}>", last.ident, type_name(inner)),
+            _ => panic!("a section's type has one argument"),
+        },
+        _ => last.ident.to_string(),
+    }
+}
