@@ -4,7 +4,6 @@ mod query;
 mod recorded;
 mod sequencer;
 
-#[allow(unused_imports, reason = "the issuer room implements it")]
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
 pub use sequencer::{RecordError, Sequencer, Settings};

@@ -124,7 +124,8 @@ impl Claims {
 
     /// Whether Entra says that the groups did not fit: `_claim_names` points elsewhere, or `hasgroups` is set.
     fn has_overage(&self) -> bool {
-        let pointed = self.0.get("_claim_names").and_then(Value::as_object).is_some_and(|names| names.contains_key("groups"));
+        let pointed =
+            self.0.get("_claim_names").and_then(Value::as_object).is_some_and(|names| names.contains_key("groups"));
         let flag = self.0.get("hasgroups").is_some_and(|flag| flag == &Value::Bool(true) || flag == "true");
         pointed || flag
     }

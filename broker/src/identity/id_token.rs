@@ -91,9 +91,10 @@ pub enum IdTokenError {
 pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Verified, IdTokenError> {
     let parsed = CoreIdToken::from_str(token).map_err(|error| IdTokenError::Malformed(error.to_string()))?;
     let issuer = IssuerUrl::new(expected.issuer.into()).map_err(|_| IdTokenError::Issuer)?;
-    let verifier = CoreIdTokenVerifier::new_public_client(ClientId::new(expected.client_id.into()), issuer, keys.clone())
-        .set_allowed_algs(ALGORITHMS)
-        .set_time_fn(|| SystemTime::from(expected.now).into());
+    let verifier =
+        CoreIdTokenVerifier::new_public_client(ClientId::new(expected.client_id.into()), issuer, keys.clone())
+            .set_allowed_algs(ALGORITHMS)
+            .set_time_fn(|| SystemTime::from(expected.now).into());
     let nonce_check = |told: Option<&Nonce>| match expected.nonce {
         Some(nonce) => openidconnect::NonceVerifier::verify(&Nonce::new(nonce.into()), told),
         None => Ok(()),
@@ -187,7 +188,9 @@ fn explain(error: ClaimsVerificationError) -> IdTokenError {
         C::InvalidIssuer(_) => IdTokenError::Issuer,
         C::InvalidNonce(_) => IdTokenError::Nonce,
         C::SignatureVerification(S::NoMatchingKey) => IdTokenError::UnknownKey,
-        C::SignatureVerification(S::DisallowedAlg(_) | S::UnsupportedAlg(_) | S::NoSignature) => IdTokenError::Algorithm,
+        C::SignatureVerification(S::DisallowedAlg(_) | S::UnsupportedAlg(_) | S::NoSignature) => {
+            IdTokenError::Algorithm
+        }
         C::SignatureVerification(S::CryptoError(_) | S::InvalidKey(_)) => IdTokenError::Signature,
         other => IdTokenError::Malformed(other.to_string()),
     }
