@@ -7,7 +7,6 @@ mod tally;
 mod verify;
 
 pub use query::{QueryError, entries};
-#[allow(unused_imports, reason = "the issuer room implements it")]
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
 pub use sequencer::{RecordError, Sequencer, Settings};

@@ -73,15 +73,15 @@ impl Init {
     }
 
     fn fill(&self, dir: &Path) -> anyhow::Result<()> {
-        for folder in ["clusters", "policies", "vault", "tls", "data"] {
+        for folder in ["clusters", "policies", "tls", "data"] {
             fs::DirBuilder::new().mode(0o700).create(dir.join(folder))?;
         }
         let vault = dir.join("vault");
         if self.insecure_identity_beside {
-            custody::Vault::create(&vault, custody::NewIdentity::InsecureBeside)?;
+            custody::Vault::create(&vault, custody::Keep::DangerBeside, &[])?;
         } else {
             let passphrase = unlock::new_passphrase()?;
-            custody::Vault::create(&vault, custody::NewIdentity::Passphrase(passphrase))?;
+            custody::Vault::create(&vault, custody::Keep::Passphrase(passphrase), &[])?;
         }
         match (&self.tls_certificate, &self.tls_key) {
             (Some(certificate), Some(key)) => {

@@ -63,6 +63,10 @@ impl<'a> Judgement<'a> {
         let mut failures = Vec::new();
         for (role, verdict) in &self.roles {
             let subject = Subject::Role(*role, cluster);
+            // where nothing would permit it anyway, to name what forbids it would only mislead
+            let hopeless = Verdict::Unmet(Vec::new());
+            let permitting = || question.scoped_rules(Action::Hold(*role)).iter().any(|rule| rule.permits());
+            let verdict = if matches!(verdict, Verdict::Forbidden(_)) && !permitting() { &hopeless } else { verdict };
             match verdict {
                 Verdict::Permitted(_) => continue,
                 Verdict::Failed(failure) => failures.push(failure.clone()),

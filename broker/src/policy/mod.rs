@@ -6,6 +6,7 @@
 //! a policy cannot be evaluated.
 
 mod advice;
+mod cases;
 mod decide;
 mod evaluate;
 mod explain;
@@ -20,12 +21,15 @@ mod refusal;
 mod rule;
 mod set;
 mod shadows;
+mod shipped;
 mod vocabulary;
 
+pub use cases::{CaseError, CaseFailure, CaseReport, run_cases};
 pub use decide::{AuditScope, decide, listing, may_read_audit};
 pub use explain::{Asks, Considered, Explanation, Granted, Who, explain};
 pub use grant::{Grant, Mode};
 pub use load::{LoadError, Problem};
 pub use refusal::Refusal;
 pub use set::{HARD_MAX_TTL, Limits, PolicySet, Source};
+pub use shipped::{COMPANY, SMALL_TEAM};
 pub use vocabulary::SCHEMA;
