@@ -82,10 +82,11 @@ impl Test {
         for warning in set.warnings() {
             writeln!(out, "warning: {warning}")?;
         }
+        let clusters = config::load_clusters(&loaded.settings.clusters)?;
         let path = loaded.settings.policies.join("cases.toml");
         let cases = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read `{}`: write cases beside the policies", path.display()))?;
-        let report = policy::run_cases(&set, &cases, "cases.toml")?;
+        let report = policy::run_cases(&set, &clusters, &cases, "cases.toml")?;
         write!(out, "{report}")?;
         if !report.passed() {
             bail!("some cases did not come out as expected; mend the policies or the cases");
@@ -123,6 +124,7 @@ impl Explain {
             roles: self.roles,
             ttl: self.ttl.as_deref().map(duration).transpose()?,
             reason: self.reason,
+            address: None,
         };
         write!(out, "{}", policy::explain(&set, &who, cluster, &asks, SystemClock.now()))?;
         Ok(())
