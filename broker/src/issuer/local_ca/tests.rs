@@ -10,7 +10,7 @@ use super::*;
 use crate::audit::{self, Sequencer};
 use crate::clock::FrozenClock;
 use crate::custody::{LocalSigner, SignError, ca};
-use crate::domain::{Cluster, ClusterName, GrantId, Provenance, Request, Role};
+use crate::domain::{Cluster, ClusterName, GrantId, Request, Role};
 use crate::identity::Identity;
 use crate::policy::{self, PolicySet, Source};
 use crate::store::conformance::{login, noon, session};
@@ -28,7 +28,8 @@ fn name() -> ClusterName {
 }
 
 fn material() -> (LocalSigner, CaCertificate) {
-    ca::create(&name(), noon(), 1).unwrap().into_parts()
+    let (certificate, signer) = ca::create(&name(), noon(), 1).unwrap().into_parts();
+    (signer, certificate)
 }
 
 fn public_key() -> Vec<u8> {
@@ -63,7 +64,6 @@ impl Room {
             endpoints: Vec::new(),
             nodes: Vec::new(),
             ca: String::new(),
-            provenance: Provenance::Dedicated,
         };
         let request = Request {
             cluster: name(),
