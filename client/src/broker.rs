@@ -38,6 +38,8 @@ struct Inner {
     http: OnceLock<reqwest::Client>,
     /// The last `DPoP-Nonce` that the broker sent (RFC 9449 §8).
     nonce: Mutex<Option<String>>,
+    /// By how many seconds the broker's last `Date` was ahead of our clock.
+    skew: Mutex<Option<i64>>,
 }
 
 /// What the broker's authorization server says of itself (RFC 8414), as far as we use it.
@@ -89,7 +91,7 @@ impl Broker {
     /// made yet.
     #[must_use]
     pub fn new(url: Url, trust: Trust, clock: Clock) -> Self {
-        Self(Arc::new(Inner { url, trust, clock, http: OnceLock::new(), nonce: Mutex::new(None) }))
+        Self(Arc::new(Inner { url, trust, clock, http: OnceLock::new(), nonce: Mutex::new(None), skew: Mutex::new(None) }))
     }
 
     /// The broker's URL, without a slash at the end.
@@ -102,6 +104,12 @@ impl Broker {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// By how many seconds the broker's clock was ahead of ours at its last answer (negative: behind), to the second.
+    #[must_use]
+    pub fn clock_skew(&self) -> Option<i64> {
+        *self.0.skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the broker's authorization server says of itself. Its endpoints are the broker's own: another host's are
@@ -208,6 +216,12 @@ impl Broker {
         let status = response.status();
         if let Some(nonce) = response.headers().get("dpop-nonce").and_then(|nonce| nonce.to_str().ok()) {
             *self.0.nonce.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
+        }
+        if let Some(date) = response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok()) {
+            // The form of HTTP is that of RFC 2822 (RFC 9110 §5.6.7).
+            let date = jiff::fmt::rfc2822::parse(date).ok().map(|date| date.timestamp());
+            let skew = date.map(|date| date.as_second() - self.0.clock.now().as_second());
+            *self.0.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew;
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {

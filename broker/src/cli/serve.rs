@@ -25,10 +25,11 @@ impl Serve {
         let hardening = custody::harden_process();
         let loaded = self.folder.folder().load()?;
         telemetry::install_log(loaded.settings.log_format == LogFormat::Json, &loaded.settings.log_level);
-        for warning in hardening.warnings() {
+        tracing::info!("{hardening}");
+        let vault = super::unlock::vault(&loaded.settings)?;
+        for warning in vault.warnings() {
             tracing::warn!("{warning}");
         }
-        let vault = super::unlock::vault(&loaded.settings)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(serve(&loaded, vault, out))
     }

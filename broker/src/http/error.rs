@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
 
 use crate::audit::RecordError;
+use crate::login::FreshError;
 use crate::mint::MintError;
 use crate::policy::Refusal;
 use crate::store::{Condition, StoreError};
@@ -70,6 +71,16 @@ impl From<RecordError> for ApiError {
             RecordError::Overloaded => Self::new(Code::Unavailable, "the broker is busy or stopping").retry_after(1),
             other => Self::internal(&other),
         }
+    }
+}
+
+impl From<FreshError> for ApiError {
+    fn from(error: FreshError) -> Self {
+        if let FreshError::Store(error) = error {
+            return error.into();
+        }
+        let answer = Self::new(error.code(), error.to_string());
+        if error.code() == Code::ProviderUnavailable { answer.retry_after(5) } else { answer }
     }
 }
 

@@ -62,6 +62,8 @@ pub struct ProviderSettings {
     pub acr_values: Vec<String>,
     /// How old the authentication may be; asking makes the provider tell `auth_time`.
     pub max_age: Option<SignedDuration>,
+    /// A CA for its TLS beside the system's: PEM, the content of a file.
+    pub ca: Option<Vec<u8>>,
     /// Further parameters of the authorization request.
     pub authorize_params: Vec<(String, String)>,
 }

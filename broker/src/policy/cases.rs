@@ -30,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::domain::{Cluster, ClusterName, Clusters, Group, Person, Provenance, ProviderAlias, Role};
+use crate::domain::{Cluster, ClusterName, Clusters, Group, Person, ProviderAlias, Role};
 
 use super::explain::{Asks, Explanation, Who, explain};
 use super::rule::{shown, spoken};
@@ -240,7 +240,6 @@ fn cluster(name: &str, entry: &ClusterEntry) -> Result<Cluster, String> {
         endpoints: Vec::new(),
         nodes: Vec::new(),
         ca: String::new(),
-        provenance: Provenance::Dedicated,
     })
 }
 

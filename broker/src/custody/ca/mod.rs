@@ -72,10 +72,10 @@ impl CaMaterial {
         &self.certificate
     }
 
-    /// The certificate, and what signs with its key.
+    /// What signs with the key, and the certificate.
     #[must_use]
-    pub fn into_parts(self) -> (CaCertificate, LocalSigner) {
-        (self.certificate, self.signer)
+    pub fn into_parts(self) -> (LocalSigner, CaCertificate) {
+        (self.signer, self.certificate)
     }
 
     /// What may be told of it.

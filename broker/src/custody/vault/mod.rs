@@ -56,13 +56,13 @@ pub enum IdentitySource {
 
 /// Where a new vault's identity is kept.
 #[derive(Debug)]
-pub enum Keep {
+pub enum NewIdentity {
     /// As `identity.age`, sealed with this passphrase of at least twelve characters.
     Passphrase(SecretString),
     /// Handed back in [`Created::identity`], to be made a systemd credential; not in the folder.
     Elsewhere,
     /// As `identity.txt` in the folder. For demonstrations only.
-    DangerBeside,
+    InsecureBeside,
 }
 
 /// A new vault.
@@ -70,8 +70,17 @@ pub enum Keep {
 pub struct Created {
     /// The recipient of the new identity.
     pub recipient: String,
-    /// The text of the identity file, for [`Keep::Elsewhere`].
+    /// The text of the identity file, for [`NewIdentity::Elsewhere`].
     pub identity: Option<SecretString>,
+}
+
+/// The broker's own secrets, opened.
+#[derive(Debug)]
+pub struct Secrets {
+    /// Seals rows of the database.
+    pub data_key: DataKey,
+    /// Makes nonces for DPoP proofs; 32 bytes.
+    pub dpop_nonce_key: LockedBytes,
 }
 
 /// What a vault's folder holds.
@@ -166,27 +175,35 @@ pub enum VaultError {
 
 impl Vault {
     /// Returns once a new vault is durable in `dir`: folders only the owner may read, recipients, identity, and the broker's
-    /// own secrets ([`DATA_KEY`], [`DPOP_NONCE_KEY`]). `others` are further recipients, for a backup of the identity.
+    /// own secrets ([`DATA_KEY`], [`DPOP_NONCE_KEY`]).
     ///
     /// # Errors
-    /// When there is one already, a recipient or the passphrase does not do, or the file system fails.
-    pub fn create(dir: &Path, keep: Keep, others: &[String]) -> Result<Created, VaultError> {
+    /// When there is one already, the passphrase is too short, or the file system fails.
+    pub fn create(dir: &Path, keep: NewIdentity) -> Result<Created, VaultError> {
+        Self::create_for(dir, keep, &[])
+    }
+
+    /// As [`Self::create`], for `others` too: the recipients of identities kept elsewhere as a backup.
+    ///
+    /// # Errors
+    /// As [`Self::create`], and when one of them is not an X25519 recipient.
+    pub fn create_for(dir: &Path, keep: NewIdentity, others: &[String]) -> Result<Created, VaultError> {
         let identity = x25519::Identity::generate();
         let recipient = identity.to_public().to_string();
         let text = identity::text(&identity);
         let sealed = match &keep {
-            Keep::Passphrase(passphrase) => Some(identity::seal(&text, passphrase, identity::WORK)?),
-            Keep::Elsewhere | Keep::DangerBeside => None,
+            NewIdentity::Passphrase(passphrase) => Some(identity::seal(&text, passphrase, identity::WORK)?),
+            NewIdentity::Elsewhere | NewIdentity::InsecureBeside => None,
         };
         let sealer = Sealer::create(dir, &recipient, others)?;
         match (&keep, sealed) {
-            (Keep::DangerBeside, _) => identity::write_beside(dir, &text)?,
+            (NewIdentity::InsecureBeside, _) => identity::write_beside(dir, &text)?,
             (_, Some(sealed)) => file::write(&dir.join(identity::SEALED), &sealed, false)?,
             (_, None) => {}
         }
         sealer.create_secret(DATA_KEY)?;
         sealer.create_secret(DPOP_NONCE_KEY)?;
-        let identity = matches!(keep, Keep::Elsewhere).then_some(text);
+        let identity = matches!(keep, NewIdentity::Elsewhere).then_some(text);
         Ok(Created { recipient, identity })
     }
 
@@ -216,10 +233,11 @@ impl Vault {
     ///
     /// # Errors
     /// When there is none, or it does not open as this cluster's CA.
-    pub fn open_ca(&self, cluster: &ClusterName) -> Result<CaMaterial, VaultError> {
+    pub fn open_ca(&self, cluster: &ClusterName) -> Result<(LocalSigner, CaCertificate), VaultError> {
         let path = self.sealer.ca_path(cluster);
         let (certificate, key) = sealed::open_ca(&path, &self.identities, cluster.as_str())?;
-        Ok(CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?)
+        let ca = CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?;
+        Ok(ca.into_parts())
     }
 
     /// Opens a secret.
@@ -237,6 +255,14 @@ impl Vault {
     /// As [`Self::open_secret`].
     pub fn data_key(&self) -> Result<DataKey, VaultError> {
         Ok(DataKey::new(self.open_secret(DATA_KEY)?.as_slice())?)
+    }
+
+    /// The broker's own secrets.
+    ///
+    /// # Errors
+    /// As [`Self::open_secret`].
+    pub fn secrets(&self) -> Result<Secrets, VaultError> {
+        Ok(Secrets { data_key: self.data_key()?, dpop_nonce_key: self.open_secret(DPOP_NONCE_KEY)? })
     }
 
     /// What the folder holds.

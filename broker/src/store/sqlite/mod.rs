@@ -88,6 +88,17 @@ impl SqliteStore {
         let readers = Readers::new(path, options.readers, options.busy_timeout);
         Ok(Self { writer, readers, deadline: options.busy_timeout })
     }
+
+    /// Opens the database at `path` only to read, beside a broker that may be running. Every write is refused.
+    ///
+    /// # Errors
+    /// When it does not exist, cannot be opened, or has another schema than this build's.
+    pub fn open_to_read(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        schema::check(&schema::open(path, schema::Use::Read, options.busy_timeout)?)?;
+        let readers = Readers::new(path, options.readers, options.busy_timeout);
+        Ok(Self { writer: Writer::none(), readers, deadline: options.busy_timeout })
+    }
 }
 
 #[async_trait]

@@ -19,7 +19,8 @@ const WAITING: usize = 256;
 /// A write on its way to the thread.
 type Job = Box<dyn FnOnce(&mut Desk) + Send>;
 
-/// The way to the thread that owns the connection. Dropping it lets the thread finish what it was given, then ends it.
+/// The way to the thread that owns the connection. Dropping it lets the thread finish what it was given, then ends it. Without
+/// a thread every write is refused.
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
@@ -61,6 +62,11 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
+    /// No writer: every write is refused.
+    pub(super) fn none() -> Self {
+        Self { jobs: None, thread: None }
+    }
+
     /// Runs `work` in one transaction on the thread; returns once it is committed and synced, or undone.
     pub(super) async fn write<T: Send + 'static>(
         &self,
@@ -92,7 +98,8 @@ impl Writer {
             // Who asked may have gone; the write stands all the same.
             let _ = answer.send(work(desk));
         });
-        self.jobs.as_ref().ok_or_else(stopped)?.send(job).await.map_err(|_| stopped())?;
+        let read_only = || StoreError::Unavailable("the database was opened only to read".into());
+        self.jobs.as_ref().ok_or_else(read_only)?.send(job).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 }
