@@ -31,8 +31,8 @@ import (
 
 type options struct {
 	secrets, signer, nodeCA, orgs, commonName, eku, keyAlg, endpoint, out string
-	notBefore, notAfter                                           time.Duration
-	separateRDNs, isCA                                            bool
+	notBefore, notAfter                                                   time.Duration
+	separateRDNs, isCA                                                    bool
 }
 
 func main() {
