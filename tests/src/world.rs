@@ -103,7 +103,7 @@ impl World {
         let loaded = Folder::new(&dir).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
         let ca = vault.open_ca(&ichor_broker::domain::ClusterName::new(CLUSTER)?)?;
-        node.set_accepted_cas(&ca.1.pem())?;
+        node.set_accepted_cas(&ca.certificate().pem())?;
         drop(ca);
         let parts = Parts {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,

@@ -82,8 +82,8 @@ impl Login {
     pub async fn token(&self, request: &TokenRequest<'_>) -> Result<TokenAnswer, OauthError> {
         let result = self.try_token(request).await;
         result.inspect_err(|error| {
-            if !matches!(error.code, "authorization_pending" | "slow_down" | "use_dpop_nonce") {
-                self.refused(request.address, error.code);
+            if let Some(code) = error.problem() {
+                self.refused(request.address, code);
             }
         })
     }
