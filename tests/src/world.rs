@@ -105,6 +105,8 @@ impl World {
         let ca = vault.open_ca(&ichor_broker::domain::ClusterName::new(CLUSTER)?)?;
         node.set_accepted_cas(&ca.certificate().pem())?;
         drop(ca);
+        // the commands above lived in the host's time; the world's clock must not lie behind their entries
+        clock.advance(SystemClock.now().duration_since(clock.now()) + jiff::SignedDuration::from_millis(1));
         let parts = Parts {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             vault,
