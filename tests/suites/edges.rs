@@ -118,8 +118,7 @@ impl Seen {
 
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Ident>().is_ok_and(|ident| ident == "test")
+        attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|ident| ident == "test")
     })
 }
 
@@ -220,7 +219,10 @@ fn only_the_listed_rooms_name_what_permits() {
 
 #[test]
 fn the_edge_check_sees_what_it_must() {
-    let seen = look("use crate::http::x; use super::super::mint::Y; fn f() { crate::cli::run(); }", vec!["store".into(), "sqlite".into()]);
+    let seen = look(
+        "use crate::http::x; use super::super::mint::Y; fn f() { crate::cli::run(); }",
+        vec!["store".into(), "sqlite".into()],
+    );
     assert_eq!(wrong_edges("store", &seen), ["store → cli", "store → http", "store → mint"]);
     let fine = look("use crate::domain::Role; #[cfg(test)] mod tests { use crate::http::x; }", vec!["store".into()]);
     assert!(wrong_edges("store", &fine).is_empty());

@@ -186,11 +186,15 @@ fn open_issuers(settings: &Settings, vault: &Vault, clusters: &Clusters, now: Ti
     let mut checks = Vec::new();
     for name in clusters.keys() {
         let (ok, detail) = match vault.open_ca(name) {
-            Ok(material) => {
-                let (certificate, signer) = material.into_parts();
+            Ok((signer, certificate)) => {
                 let warning = ca_warning(&certificate, now);
-                issuers.insert(name.clone(), Arc::new(LocalCa::new(Arc::new(signer), certificate, settings.backdate)));
-                (true, warning)
+                match LocalCa::new(Arc::new(signer), certificate, settings.backdate) {
+                    Ok(issuer) => {
+                        issuers.insert(name.clone(), Arc::new(issuer));
+                        (true, warning)
+                    }
+                    Err(error) => (false, Some(error.to_string())),
+                }
             }
             Err(error) => (false, Some(error.to_string())),
         };
@@ -205,7 +209,9 @@ pub fn ca_warning(certificate: &CaCertificate, now: Timestamp) -> Option<String>
     let end = certificate.not_after();
     let left = end.duration_since(now);
     if left.is_negative() {
-        return Some(format!("it expired at {end}; nothing can be issued: make a new one with `ichor-broker ca create`"));
+        return Some(format!(
+            "it expired at {end}; nothing can be issued: make a new one with `ichor-broker ca create`"
+        ));
     }
     (left < NEAR_END).then(|| format!("it expires at {end}; make a new one with `ichor-broker ca create` before that"))
 }

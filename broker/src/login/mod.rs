@@ -28,7 +28,7 @@ use std::sync::Arc;
 use ichor_wire::log::{self, Content, Kind};
 use sha2::{Digest, Sha256};
 
-use crate::audit::Sequencer;
+use crate::audit::{Sequencer, Tally};
 use crate::clock::SharedClock;
 use crate::custody::DataKey;
 use crate::domain::SessionId;
@@ -60,6 +60,7 @@ pub struct Login {
     dpop: dpop::Dpop,
     flights: recheck::Flights,
     polls: device::Polls,
+    tally: Tally,
 }
 
 /// Login cannot begin.
@@ -97,7 +98,8 @@ impl Login {
         }
         let dpop = dpop::Dpop::new(&settings.nonce_key);
         let (flights, polls) = (recheck::Flights::default(), device::Polls::default());
-        Ok(Arc::new(Self { settings, providers, store, sequencer, clock, data_key, dpop, flights, polls }))
+        let tally = Tally::new(sequencer.clone(), clock.clone());
+        Ok(Arc::new(Self { settings, providers, store, sequencer, clock, data_key, dpop, flights, polls, tally }))
     }
 
     /// The settings.
@@ -121,12 +123,21 @@ impl Login {
         results
     }
 
+    /// Records the counted refusals of the minutes that are over, and with `all` of the present one too. What cannot be
+    /// recorded is counted still.
+    pub async fn flush_tally(&self, all: bool) {
+        if let Err(error) = self.tally.flush(all).await {
+            tracing::warn!(%error, "counted refusals could not be recorded; they will be tried again");
+        }
+    }
+
     fn provider(&self, alias: &str) -> Option<&provider::Provider> {
         self.providers.iter().find(|provider| provider.settings.alias().as_str() == alias)
     }
 
     /// Notes a login that did not come about. Strangers cause these, so they are only counted.
-    fn refused(&self, address: IpAddr, code: &str) {
+    fn refused(&self, address: IpAddr, code: &'static str) {
+        self.tally.count(address, code);
         tracing::info!(%address, code, "login refused");
     }
 }
@@ -152,6 +163,6 @@ fn about(kind: Kind, row: &SessionRow) -> Content {
             user: row.user.clone(),
         }),
         session: Some(row.id.0.as_bytes().to_vec()),
-        ..Content::new(kind)
+        ..Content::of(kind)
     }
 }

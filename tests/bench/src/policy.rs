@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use ichor_broker::domain::{
-    Cluster, ClusterName, GrantId, Group, Person, Provenance, ProviderAlias, Request, Role, SessionId,
+    Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId,
 };
 use ichor_broker::identity::Identity;
 use ichor_broker::policy::{Limits, PolicySet, Source, decide};
@@ -142,6 +142,5 @@ fn prod() -> anyhow::Result<Cluster> {
         endpoints: vec!["10.0.0.2".into()],
         nodes: Vec::new(),
         ca: String::new(),
-        provenance: Provenance::Dedicated,
     })
 }

@@ -20,7 +20,9 @@ use crate::policy;
 ))]
 pub async fn list(State(api): State<Api>, caller: Fresh) -> Json<ClustersAnswer> {
     let clusters = api.clusters.borrow().clone();
-    Json(ClustersAnswer { clusters: clusters.values().map(|cluster| answer(&api, &caller.identity, cluster)).collect() })
+    Json(ClustersAnswer {
+        clusters: clusters.values().map(|cluster| answer(&api, &caller.identity, cluster)).collect(),
+    })
 }
 
 /// One cluster, likewise.

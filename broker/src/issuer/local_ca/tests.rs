@@ -48,7 +48,7 @@ impl Room {
         let expires = noon() + SignedDuration::from_secs(60);
         assert!(store.begin_login(login(1, expires), 9, noon()).await.unwrap());
         let change = Change::SessionCreate { session: Box::new(session(1)), code_hash: [101; 32], now: noon() };
-        sequencer.note(ichor_wire::log::Content::new(Kind::Login), Some(change)).await.unwrap();
+        sequencer.note(ichor_wire::log::Content::of(Kind::Login), Some(change)).await.unwrap();
         Self { store, sequencer, _folder: folder }
     }
 
