@@ -86,6 +86,7 @@ impl Test {
         for warning in set.warnings() {
             writeln!(out, "warning: {warning}")?;
         }
+        let clusters = config::load_clusters(&loaded.settings.clusters)?;
         let path = loaded.settings.policies.join("cases.toml");
         let cases = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read `{}`: write cases beside the policies", path.display()))?;
