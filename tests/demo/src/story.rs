@@ -47,8 +47,10 @@ impl Stage<'_> {
     fn scene(&mut self) {
         self.transcript.part("Ichor, all of it, on this machine");
         self.transcript.says(&format!("provider   {}  (throwaway; no passwords)", self.world.provider.issuer()));
-        self.transcript
-            .says(&format!("broker     {}  (SQLite and an age vault in a temporary folder)", self.broker.url));
+        self.transcript.says(&format!(
+            "broker     {}  (SQLite and an age vault in a temporary folder)",
+            self.broker.url.as_str().trim_end_matches('/')
+        ));
         let nodes = self.world.endpoints().join(" and ");
         self.transcript.says(&format!("nodes      {nodes}  (simulated Talos; they accept the broker's client CA)"));
         self.transcript.says(match self.caller {
