@@ -1,6 +1,6 @@
 //! A broker's login room behind real HTTP, a provider, and one clock for both.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::Extension;
@@ -203,6 +203,10 @@ impl World {
         self.entries().await.iter().filter(|entry| entry.content.kind == kind).count()
     }
 
+    pub(super) fn clock_seconds(&self) -> i64 {
+        self.clock.now().as_second()
+    }
+
     pub(super) fn wait_minutes(&self, minutes: i64) {
         self.clock.advance(SignedDuration::from_mins(minutes));
     }
@@ -242,9 +246,4 @@ pub(super) fn code_form<'a>(client: &'a Client, code: &'a str) -> [(&'a str, &'a
 /// Whether the browser is about to leave for the client's listener.
 pub(super) fn at_client(url: &Url) -> bool {
     url.path() == "/callback" && url.port() == Some(45123)
-}
-
-/// A free address that nobody listens on.
-pub(super) async fn nobody() -> SocketAddr {
-    tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
