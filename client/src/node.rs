@@ -61,12 +61,18 @@ impl NodeClient {
     /// # Errors
     /// When the certificate or its key cannot be used.
     pub fn new(held: &Held) -> Result<Self, Error> {
-        let unusable = |what: &str| Error::failed(format!("the certificate for {} cannot be used: {what}", held.answer.cluster), "run `ichor talosconfig` for it again");
+        let unusable = |what: &str| {
+            Error::failed(
+                format!("the certificate for {} cannot be used: {what}", held.answer.cluster),
+                "run `ichor talosconfig` for it again",
+            )
+        };
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(held.answer.ca.as_bytes()).filter_map(Result::ok) {
             let _ = roots.add(certificate);
         }
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(held.answer.certificate.as_bytes()).filter_map(Result::ok).collect();
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(held.answer.certificate.as_bytes()).filter_map(Result::ok).collect();
         let pem = x509_parser::pem::Pem::iter_from_buffer(held.key.as_bytes()).find_map(Result::ok);
         let pkcs8 = pem.ok_or_else(|| unusable("its key is not PEM"))?.contents;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8));
@@ -88,11 +94,17 @@ impl NodeClient {
         }
     }
 
-    async fn call(&self, host: &str, port: u16, node: Option<&str>) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>> {
+    async fn call(
+        &self,
+        host: &str,
+        port: u16,
+        node: Option<&str>,
+    ) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>> {
         let stream = TcpStream::connect((host, port)).await?;
         let name = ServerName::try_from(host.to_owned())?;
         let stream = self.tls.connect(name, stream).await?;
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let mut request = Request::builder()
@@ -116,14 +128,21 @@ impl NodeClient {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, 1 << 20).collect().await?;
         let trailers = body.trailers().cloned().unwrap_or_default();
-        let field = |name: &str| head.headers.get(name).or_else(|| trailers.get(name)).and_then(|value| value.to_str().ok());
+        let field =
+            |name: &str| head.headers.get(name).or_else(|| trailers.get(name)).and_then(|value| value.to_str().ok());
         if let Some(code) = field("grpc-status").filter(|code| *code != "0") {
             let message = field("grpc-message").unwrap_or_default();
-            return Ok(if code == "14" { Verdict::Unreachable(message.into()) } else { Verdict::Refused(format!("gRPC code {code}: {message}")) });
+            return Ok(if code == "14" {
+                Verdict::Unreachable(message.into())
+            } else {
+                Verdict::Refused(format!("gRPC code {code}: {message}"))
+            });
         }
         let body = body.to_bytes();
         let answer = VersionResponse::decode(body.get(5..).unwrap_or_default())?;
-        let Some(message) = answer.messages.into_iter().next() else { return Ok(Verdict::Refused("it answers nothing".into())) };
+        let Some(message) = answer.messages.into_iter().next() else {
+            return Ok(Verdict::Refused("it answers nothing".into()));
+        };
         let error = message.metadata.map(|metadata| metadata.error).unwrap_or_default();
         if !error.is_empty() {
             return Ok(Verdict::Unreachable(error));
@@ -194,7 +213,9 @@ fn judge(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> Verdict {
             _ => {}
         }
         if io.is_some_and(|io| matches!(io.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)) {
-            return Verdict::Unreachable("it closed the connection; perhaps it does not trust the certificate's CA, or its clock is off".into());
+            return Verdict::Unreachable(
+                "it closed the connection; perhaps it does not trust the certificate's CA, or its clock is off".into(),
+            );
         }
         cause = error.source();
     }
@@ -205,7 +226,10 @@ fn judge(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> Verdict {
 /// is expired *or* not yet valid.
 fn of_alert(alert: AlertDescription) -> Verdict {
     match alert {
-        AlertDescription::UnknownCA | AlertDescription::CertificateRequired | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => Verdict::UntrustedCa,
+        AlertDescription::UnknownCA
+        | AlertDescription::CertificateRequired
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown => Verdict::UntrustedCa,
         AlertDescription::CertificateExpired => Verdict::ClockOff,
         other => Verdict::Refused(format!("TLS alert {other:?}")),
     }
@@ -213,8 +237,13 @@ fn of_alert(alert: AlertDescription) -> Verdict {
 
 fn of_server(reason: &CertificateError) -> Verdict {
     match reason {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } | CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Verdict::ClockOff,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Verdict::NotTheCluster("its certificate is for another address".into()),
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => Verdict::ClockOff,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Verdict::NotTheCluster("its certificate is for another address".into())
+        }
         _ => Verdict::NotTheCluster("its certificate is not of the cluster's CA".into()),
     }
 }
@@ -260,7 +289,10 @@ mod tests {
         let judged = |error: rustls::Error| judge(&std::io::Error::new(ErrorKind::InvalidData, error));
         assert_eq!(judged(rustls::Error::AlertReceived(AlertDescription::UnknownCA)), Verdict::UntrustedCa);
         assert_eq!(judged(rustls::Error::AlertReceived(AlertDescription::CertificateExpired)), Verdict::ClockOff);
-        assert!(matches!(judged(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), Verdict::NotTheCluster(_)));
+        assert!(matches!(
+            judged(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            Verdict::NotTheCluster(_)
+        ));
         assert!(matches!(judge(&std::io::Error::from(ErrorKind::ConnectionRefused)), Verdict::Unreachable(_)));
     }
 }

@@ -281,7 +281,8 @@ fn is_loopback_redirect(text: &str) -> bool {
         Some(Host::Ipv6(address)) => address == std::net::Ipv6Addr::LOCALHOST,
         _ => false,
     };
-    let bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    let bare =
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     url.as_str() == text
         && url.scheme() == "http"
         && loopback

@@ -72,8 +72,7 @@ impl Login {
         };
         match checked.await {
             Ok(person) => {
-                pending.stage =
-                    Stage::Confirming { person: Box::new(person), csrf: entropy::secret()?.to_string() };
+                pending.stage = Stage::Confirming { person: Box::new(person), csrf: entropy::secret()?.to_string() };
                 self.advance(&mut row, &pending).await
             }
             Err(error) => {

@@ -28,7 +28,9 @@ pub enum LoginError {
     #[error("too many logins are under way; try again in a few minutes")]
     TooMany,
     /// The flow is not configured.
-    #[error("this way of logging in is switched off at this broker; use `ichor login` with a browser on the same machine")]
+    #[error(
+        "this way of logging in is switched off at this broker; use `ichor login` with a browser on the same machine"
+    )]
     SwitchedOff,
     /// The provider gave nobody.
     #[error("{}", explain(.0))]
@@ -146,10 +148,13 @@ fn explain(error: &ProviderError) -> String {
         ProviderError::Unavailable(_) => "the identity provider is out of reach; try again in a moment".into(),
         ProviderError::Refused(text) => format!("the identity provider refused: {}", printable(text)),
         ProviderError::Misconfigured(_) => {
-            "the identity provider and the broker's configuration do not fit together; tell the broker's operator".into()
+            "the identity provider and the broker's configuration do not fit together; tell the broker's operator"
+                .into()
         }
         ProviderError::IdToken(error @ (IdTokenError::AuthTime | IdTokenError::NotYetValid)) => error.to_string(),
-        ProviderError::IdToken(_) => "the identity provider's answer cannot be trusted; tell the broker's operator".into(),
+        ProviderError::IdToken(_) => {
+            "the identity provider's answer cannot be trusted; tell the broker's operator".into()
+        }
         ProviderError::Claims(error @ ClaimsError::Overage) => format!("{error}; tell the broker's operator"),
         ProviderError::Claims(error) => format!("the identity provider's answer is of no use: {error}"),
         ProviderError::Store(_) => "the broker's database is unavailable; try again in a moment".into(),
