@@ -85,13 +85,21 @@ async fn a_device_logs_in() {
     let page = enter(&world, &browser, &user.to_lowercase().replace('-', " "), "alice").await;
     assert!(page.body.contains(&login_number(&client.thumbprint())), "{}", page.body);
     world.clock.advance(SignedDuration::from_secs(6));
-    assert_eq!(poll(&world, &client, device).await.json["error"], "authorization_pending", "not before it is confirmed");
+    assert_eq!(
+        poll(&world, &client, device).await.json["error"],
+        "authorization_pending",
+        "not before it is confirmed"
+    );
     let page = world.decide(&browser, &page, "continue").await;
     assert_eq!((page.status.as_u16(), page.stopped), (200, false));
 
     world.clock.advance(SignedDuration::from_secs(6));
     let thief = Client::new();
-    assert_eq!(poll(&world, &thief, device).await.json["error"], "invalid_dpop_proof", "bound to the key of the beginning");
+    assert_eq!(
+        poll(&world, &thief, device).await.json["error"],
+        "invalid_dpop_proof",
+        "bound to the key of the beginning"
+    );
     assert_eq!(poll(&world, &client, device).await.status, 200);
     world.clock.advance(SignedDuration::from_secs(6));
     assert_eq!(poll(&world, &client, device).await.json["error"], "expired_token");
