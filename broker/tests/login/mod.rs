@@ -2,6 +2,7 @@
 
 mod client;
 mod flow;
+mod other_flows;
 mod proofs;
 mod provider;
 mod recheck;

@@ -58,7 +58,10 @@ impl World {
         ichor_standins::install_tls_provider();
         let start = "2026-11-22T12:00:00Z".parse().unwrap();
         let clock = FrozenClock::at(start);
-        let now = { let clock = clock.clone(); Arc::new(move || clock.now()) };
+        let now = {
+            let clock = clock.clone();
+            Arc::new(move || clock.now())
+        };
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let callbacks = [format!("{base}/oauth/callback/corp"), format!("{base}/oauth/callback/other")];
@@ -183,14 +186,8 @@ impl World {
         body: &[u8],
     ) -> Result<SessionRow, SessionError> {
         let authorization = format!("DPoP {token}");
-        let presented = Presented {
-            authorization: Some(&authorization),
-            proofs,
-            method,
-            path: "/v1/session",
-            body,
-            address: HERE,
-        };
+        let presented =
+            Presented { authorization: Some(&authorization), proofs, method, path: "/v1/session", body, address: HERE };
         self.login.authenticate(&presented).await
     }
 
