@@ -43,6 +43,24 @@ pub fn harden_process() -> Hardening {
 
 // === impl Hardening ===
 
+impl Hardening {
+    /// What an operator should know, a sentence each; nothing when all was achieved.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let mut warnings = Vec::new();
+        if !(self.core_limit && self.not_dumpable) {
+            warnings.push("core dumps could not be turned off: a crash may write keys to disk");
+        }
+        if self.memory == Memory::Pages {
+            warnings.push(
+                "memory is not locked, so keys in use may reach swap; give the service `LimitMEMLOCK=infinity`, or turn \
+                 swap off or encrypt it",
+            );
+        }
+        warnings
+    }
+}
+
 impl fmt::Display for Hardening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dumps = if self.core_limit && self.not_dumpable { "core dumps off" } else { "core dumps NOT off" };

@@ -63,6 +63,13 @@ authorize_params = { prompt = "consent" } # this provider gives refresh tokens o
     return done(program('ichor-broker'), [...args, ...(folder ? ['--dir', this.dir] : [])]);
   }
 
+  /** One of the admin's commands, which must fail: its words. */
+  async refuses(args) {
+    const result = await run(program('ichor-broker'), [...args, '--dir', this.dir]);
+    if (result.code === 0) throw new Error(`${result.name}: succeeded\n${result.text}`);
+    return result.text;
+  }
+
   async start({ clock, log }) {
     this.process = new Background('ichor-broker', program('ichor-broker'), ['serve', '--dir', this.dir], {
       env: { ...process.env, ...clock?.env() }, log,
