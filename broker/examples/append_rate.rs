@@ -88,6 +88,6 @@ fn content(writer: usize, turn: usize) -> Content {
         public_key: Some(vec![8; 32]),
         mode: Some("direct".into()),
         policy_digest: Some(vec![9; 32]),
-        ..Content::new(Kind::Grant)
+        ..Content::of(Kind::Grant)
     }
 }

@@ -7,16 +7,16 @@ mod tls;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use crate::audit;
-use crate::clock::SharedClock;
-use crate::config::{ConfigError, Settings};
-use crate::custody::{Vault, VaultError};
-use crate::login::LoginError;
+use crate::audit::{self, Sequencer};
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{self, ConfigError, Loaded, Settings};
+use crate::custody::{DPOP_NONCE_KEY, DataKey, Vault, VaultError};
+use crate::login::{BeginError, Login, NonceKey, ProviderError};
 use crate::policy::LoadError;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
-pub use live::{Live, check_policies};
+pub use live::{Live, ca_warning, check_policies};
 pub use serve::Running;
 
 /// What a broker is started with, beside its config folder.
@@ -49,7 +49,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The login room refuses its settings.
     #[error(transparent)]
-    Login(#[from] LoginError),
+    Login(#[from] BeginError),
     /// The start could not be recorded.
     #[error("the start cannot be recorded: {0}")]
     Record(#[from] audit::RecordError),
@@ -71,11 +71,52 @@ pub enum StartError {
 /// # Errors
 /// When another process holds the lock, or the database cannot be opened.
 pub fn open_store(settings: &Settings) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&settings.database)
+    SqliteStore::open(&settings.database, Options::default())
 }
 
 /// How the sequencer works for this broker.
 #[must_use]
 pub fn sequencer_settings(settings: &Settings) -> audit::Settings {
-    audit::Settings { broker: settings.name.clone(), max_batch: 512, max_waiting: 16_384 }
+    audit::Settings::named(settings.name.clone())
+}
+
+/// Whether the TLS certificate and its key can be served.
+///
+/// # Errors
+/// In one sentence, when they cannot.
+pub fn check_tls(chain: &std::path::Path, key: &std::path::Path) -> Result<(), String> {
+    tls::server_config(chain, key).map(drop)
+}
+
+/// The login room over a store and a sequencer, with the vault's secrets.
+///
+/// # Errors
+/// When a setting cannot be, or a secret cannot be opened.
+pub fn login(
+    loaded: &Loaded,
+    vault: &Vault,
+    store: Arc<dyn Store>,
+    sequencer: Sequencer,
+    clock: SharedClock,
+) -> Result<Arc<Login>, StartError> {
+    let nonce = vault.open_secret(DPOP_NONCE_KEY)?;
+    let nonce = <[u8; 32]>::try_from(nonce.as_slice()).map_err(|_| VaultError::Name(DPOP_NONCE_KEY.into()))?;
+    let nonce = NonceKey(zeroize::Zeroizing::new(nonce));
+    let settings = config::login_settings(&loaded.folder, &loaded.file, &loaded.settings, nonce)?;
+    Ok(Login::new(settings, store, sequencer, clock, Arc::new(vault.data_key()?))?)
+}
+
+/// Whether each provider answers discovery, by alias, asked over a throwaway store: nothing of the broker's own is touched.
+///
+/// # Errors
+/// When a provider's settings cannot be, or there is no room for the throwaway store.
+pub async fn probe_providers(loaded: &Loaded) -> Result<Vec<(String, Result<(), ProviderError>)>, StartError> {
+    let room = tempfile::tempdir().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(room.path().join("probe.db"), Options::default())?);
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (sequencer, _) = Sequencer::start(Arc::clone(&store), Arc::clone(&clock), sequencer_settings(&loaded.settings));
+    let nonce = NonceKey(zeroize::Zeroizing::new([0; 32]));
+    let settings = config::login_settings(&loaded.folder, &loaded.file, &loaded.settings, nonce)?;
+    let key = DataKey::new(&[0; 32]).map_err(VaultError::from)?;
+    Ok(Login::new(settings, store, sequencer, clock, Arc::new(key))?.probe().await)
 }

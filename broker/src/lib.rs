@@ -1,12 +1,37 @@
-//! The Ichor broker.
+//! The Ichor broker: it authenticates people, decides by policy, records durably, and issues short-lived Talos client
+//! certificates from a CA that stays in a vault.
+//!
+//! # The guided tour
+//!
+//! Read the rooms in this order; each may use only those above it.
+//!
+//! 1. [`clock`], [`entropy`], [`telemetry`], [`domain`]: time, randomness, subscribers, and plain data.
+//! 2. [`custody`], [`store`]: where CA keys live, and where state and the log live.
+//! 3. [`identity`]: from a verified ID token, or a session that began with one, to an [`identity::Identity`].
+//! 4. [`policy`]: from an identity and a request to a [`policy::Grant`], or a refusal that says what would help.
+//! 5. [`audit`]: from a grant to an [`audit::Recorded`] grant, once its entry is durable.
+//! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
+//! 7. [`mint`]: the product on one page. [`readiness`]: which dependency is out.
+//! 8. [`http`]: router, extraction, errors, one file per resource and page.
+//! 9. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.
+//!
+//! There is one way to a certificate, and the types force it: `Identity → Grant → Recorded<Grant> → Issued →
+//! Recorded<Issued>`. Each is built in one room by private fields.
 
+pub mod app;
 pub mod audit;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod custody;
 pub mod domain;
 pub mod entropy;
+pub mod http;
 pub mod identity;
 pub mod issuer;
 pub mod login;
+pub mod mint;
 pub mod policy;
+pub mod readiness;
 pub mod store;
+pub mod telemetry;

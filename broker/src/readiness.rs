@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::store::Store;
 
 /// The state of one dependency or of the last reload of one thing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// What was checked, as `store`, `provider corp`, `policies`.
     pub name: String,
@@ -17,7 +17,7 @@ pub struct Check {
     /// Whether the broker as a whole is not ready without it.
     pub required: bool,
     /// What is wrong, or a warning.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 

@@ -38,6 +38,8 @@ struct Inner {
     http: OnceLock<reqwest::Client>,
     /// The last `DPoP-Nonce` that the broker sent (RFC 9449 §8).
     nonce: Mutex<Option<String>>,
+    /// By how many seconds the broker's last `Date` was ahead of our clock.
+    skew: Mutex<Option<i64>>,
 }
 
 /// What the broker's authorization server says of itself (RFC 8414), as far as we use it.
@@ -89,7 +91,14 @@ impl Broker {
     /// made yet.
     #[must_use]
     pub fn new(url: Url, trust: Trust, clock: Clock) -> Self {
-        Self(Arc::new(Inner { url, trust, clock, http: OnceLock::new(), nonce: Mutex::new(None) }))
+        Self(Arc::new(Inner {
+            url,
+            trust,
+            clock,
+            http: OnceLock::new(),
+            nonce: Mutex::new(None),
+            skew: Mutex::new(None),
+        }))
     }
 
     /// The broker's URL, without a slash at the end.
@@ -104,6 +113,12 @@ impl Broker {
         &self.0.clock
     }
 
+    /// By how many seconds the broker's clock was ahead of ours at its last answer (negative: behind), to the second.
+    #[must_use]
+    pub fn clock_skew(&self) -> Option<i64> {
+        *self.0.skew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the broker's authorization server says of itself. Its endpoints are the broker's own: another host's are
     /// refused, and so is a broker for which this client is too old.
     ///
@@ -115,7 +130,8 @@ impl Broker {
         if !answer.status.is_success() {
             return Err(self.not_a_broker(&format!("it answers {} for its metadata", answer.status.as_u16())));
         }
-        let metadata: Metadata = serde_json::from_slice(&answer.body).map_err(|_| self.not_a_broker("its metadata cannot be read"))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&answer.body).map_err(|_| self.not_a_broker("its metadata cannot be read"))?;
         if metadata.issuer.trim_end_matches('/') != self.url() {
             return Err(self.not_a_broker(&format!("it calls itself `{}`", metadata.issuer)));
         }
@@ -124,7 +140,9 @@ impl Broker {
         if endpoints.chain(optional).any(|endpoint| endpoint.origin() != self.0.url.origin()) {
             return Err(self.not_a_broker("its metadata names another host"));
         }
-        if let Some(minimum) = metadata.ichor_minimum_client_version.as_deref().filter(|minimum| is_older(VERSION, minimum)) {
+        if let Some(minimum) =
+            metadata.ichor_minimum_client_version.as_deref().filter(|minimum| is_older(VERSION, minimum))
+        {
             let message = format!("this client is {VERSION}; the broker takes {minimum} and later");
             return Err(Error::failed(message, format!("install ichor {minimum}")));
         }
@@ -135,7 +153,12 @@ impl Broker {
     ///
     /// # Errors
     /// The broker's problem, or that it cannot be reached.
-    pub async fn get<T: DeserializeOwned>(&self, session: &Session, path: &[&str], query: &[(&str, String)]) -> Result<T, Error> {
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        session: &Session,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Error> {
         let mut url = self.api(path)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -147,12 +170,23 @@ impl Broker {
     ///
     /// # Errors
     /// The broker's problem, or that it cannot be reached.
-    pub async fn post<T: DeserializeOwned>(&self, session: &Session, path: &[&str], body: &impl serde::Serialize) -> Result<T, Error> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        session: &Session,
+        path: &[&str],
+        body: &impl serde::Serialize,
+    ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|_| Error::Bug("a request is not JSON"))?;
         self.call(session, Method::POST, &self.api(path)?, Some(body)).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, session: &Session, method: Method, url: &Url, body: Option<Vec<u8>>) -> Result<T, Error> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        session: &Session,
+        method: Method,
+        url: &Url,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, Error> {
         let json = body.map(|body| ("application/json", body));
         let answer = self.proved(method, url, session.key(), Some(session.token()), json).await?;
         if answer.status.is_success() {
@@ -175,7 +209,13 @@ impl Broker {
             let nonce = self.nonce();
             let changes = method != Method::GET;
             let bytes = body.as_ref().map_or(&[][..], |(_, bytes)| bytes);
-            let of = ProofOf { method: method.as_str(), url, token, nonce: nonce.as_deref(), body: changes.then_some(bytes) };
+            let of = ProofOf {
+                method: method.as_str(),
+                url,
+                token,
+                nonce: nonce.as_deref(),
+                body: changes.then_some(bytes),
+            };
             let proof = key.proof(of, self.0.clock.now())?;
             let mut headers = HeaderMap::new();
             headers.insert("dpop", header(&proof)?);
@@ -208,6 +248,12 @@ impl Broker {
         let status = response.status();
         if let Some(nonce) = response.headers().get("dpop-nonce").and_then(|nonce| nonce.to_str().ok()) {
             *self.0.nonce.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
+        }
+        if let Some(date) = response.headers().get(http::header::DATE).and_then(|date| date.to_str().ok()) {
+            // The form of HTTP is that of RFC 2822 (RFC 9110 §5.6.7).
+            let date = jiff::fmt::rfc2822::parse(date).ok().map(|date| date.timestamp());
+            let skew = date.map(|date| date.as_second() - self.0.clock.now().as_second());
+            *self.0.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew;
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
@@ -268,8 +314,12 @@ impl Broker {
             cause = error.source();
         }
         let next = match &reason {
-            reason if error.is_timeout() || reason.contains("deadline") => "check the network, and whether the broker runs",
-            reason if reason.contains("ertificate") => "name the broker's CA with `--ca FILE`, or `ca_file` or `ca_pin` in .ichor.toml",
+            reason if error.is_timeout() || reason.contains("deadline") => {
+                "check the network, and whether the broker runs"
+            }
+            reason if reason.contains("ertificate") => {
+                "name the broker's CA with `--ca FILE`, or `ca_file` or `ca_pin` in .ichor.toml"
+            }
             _ => "check the URL, the network, and whether the broker runs",
         };
         if error.is_timeout() {
@@ -279,7 +329,11 @@ impl Broker {
     }
 
     pub(crate) fn not_a_broker(&self, reason: &str) -> Error {
-        Error::Unreachable { url: self.url(), reason: reason.into(), next: "check that the URL is an Ichor broker's".into() }
+        Error::Unreachable {
+            url: self.url(),
+            reason: reason.into(),
+            next: "check that the URL is an Ichor broker's".into(),
+        }
     }
 }
 
@@ -312,7 +366,8 @@ fn header(value: &str) -> Result<HeaderValue, Error> {
 
 /// Whether `version` is older than `minimum`, by its three numbers. What cannot be read is not older.
 fn is_older(version: &str, minimum: &str) -> bool {
-    let numbers = |text: &str| text.split(['.', '-']).take(3).map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>();
+    let numbers =
+        |text: &str| text.split(['.', '-']).take(3).map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>();
     matches!((numbers(version), numbers(minimum)), (Some(version), Some(minimum)) if version < minimum)
 }
 

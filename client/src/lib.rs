@@ -10,15 +10,19 @@
 //! - [`exec`]: a command with a talosconfig of its own.
 //! - [`cli`]: one file per command.
 
+pub mod agent;
 pub mod broker;
 pub mod certificate;
+pub mod cli;
 pub mod clock;
 pub mod dpop;
 mod entropy;
 pub mod environment;
 pub mod error;
+pub mod exec;
 mod forms;
 pub mod login;
+pub mod node;
 pub mod private_file;
 pub mod session;
 pub mod settings;

@@ -1,1 +1,8 @@
-//!
+//! A small world for the suites: a provider, a broker, nodes and people, all in this process, over real HTTP and TLS, on one
+//! clock that stands still until a test moves it.
+
+mod people;
+mod world;
+
+pub use people::{Person, confirm, sign_in};
+pub use world::{CLUSTER, Options, World, init_folder, run_command};

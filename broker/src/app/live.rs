@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use axum_server::tls_rustls::RustlsConfig;
 use ichor_wire::log::{Content, Kind};
+use ichor_wire::profile::CaCertificate;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::tls;
 use crate::audit::Sequencer;
+use crate::clock::SharedClock;
 use crate::config::{self, Settings};
 use crate::custody::Vault;
 use crate::domain::{ClusterName, Clusters};
@@ -20,10 +23,14 @@ use crate::readiness::{Check, Readiness};
 
 use super::StartError;
 
+/// A CA whose end is nearer than this is warned of.
+const NEAR_END: SignedDuration = SignedDuration::from_hours(60 * 24);
+
 /// The values in force and how to renew them.
 pub struct Live {
     settings: Settings,
     vault: Vault,
+    clock: SharedClock,
     policies: watch::Sender<Arc<PolicySet>>,
     clusters: watch::Sender<Clusters>,
     issuers: watch::Sender<Issuers>,
@@ -46,7 +53,12 @@ impl Live {
     ///
     /// # Errors
     /// When policies, clusters or the TLS certificate cannot be loaded.
-    pub fn load(settings: &Settings, vault: Vault, readiness: &Readiness) -> Result<Self, StartError> {
+    pub fn load(
+        settings: &Settings,
+        vault: Vault,
+        clock: SharedClock,
+        readiness: &Readiness,
+    ) -> Result<Self, StartError> {
         let policies = check_policies(settings)?;
         let clusters = config::load_clusters(&settings.clusters)?;
         let tls = match &settings.tls {
@@ -56,7 +68,7 @@ impl Live {
             None => None,
         };
         report_policies(readiness, &policies);
-        let (issuers, checks) = open_issuers(settings, &vault, &clusters);
+        let (issuers, checks) = open_issuers(settings, &vault, &clusters, clock.now());
         checks.into_iter().for_each(|check| readiness.report(check));
         let live = Self {
             policies: watch::Sender::new(Arc::new(policies)),
@@ -64,6 +76,7 @@ impl Live {
             issuers: watch::Sender::new(issuers),
             tls,
             vault,
+            clock,
             digests: digests(settings),
             settings: settings.clone(),
         };
@@ -152,7 +165,7 @@ impl Live {
         }
 
         let clusters = self.clusters.borrow().clone();
-        let (issuers, opened) = open_issuers(&self.settings, &self.vault, &clusters);
+        let (issuers, opened) = open_issuers(&self.settings, &self.vault, &clusters, self.clock.now());
         let same = now.get("vault") == self.digests.get("vault");
         if same || note(sequencer, "CA keys opened", now.get("vault")).await {
             self.issuers.send_replace(issuers);
@@ -168,23 +181,35 @@ impl Live {
 }
 
 /// The issuers of all clusters whose CA is in custody, and a line for each cluster.
-fn open_issuers(settings: &Settings, vault: &Vault, clusters: &Clusters) -> (Issuers, Vec<Check>) {
+fn open_issuers(settings: &Settings, vault: &Vault, clusters: &Clusters, now: Timestamp) -> (Issuers, Vec<Check>) {
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
     let mut checks = Vec::new();
     for name in clusters.keys() {
         let (ok, detail) = match vault.open_ca(name) {
-            Ok((signer, certificate)) => match LocalCa::new(Arc::new(signer), certificate, settings.backdate) {
-                Ok(issuer) => {
-                    issuers.insert(name.clone(), Arc::new(issuer));
-                    (true, None)
-                }
-                Err(error) => (false, Some(error.to_string())),
-            },
+            Ok(material) => {
+                let warning = ca_warning(material.certificate(), now);
+                let (certificate, signer) = material.into_parts();
+                issuers.insert(name.clone(), Arc::new(LocalCa::new(Arc::new(signer), certificate, settings.backdate)));
+                (true, warning)
+            }
             Err(error) => (false, Some(error.to_string())),
         };
         checks.push(Check { name: format!("ca {name}"), ok, required: false, detail });
     }
     (Arc::new(issuers), checks)
+}
+
+/// What an operator should know of a CA: that its end is near, or past.
+#[must_use]
+pub fn ca_warning(certificate: &CaCertificate, now: Timestamp) -> Option<String> {
+    let end = certificate.not_after();
+    let left = end.duration_since(now);
+    if left.is_negative() {
+        return Some(format!(
+            "it expired at {end}; nothing can be issued: make a new one with `ichor-broker ca create`"
+        ));
+    }
+    (left < NEAR_END).then(|| format!("it expires at {end}; make a new one with `ichor-broker ca create` before that"))
 }
 
 fn report_policies(readiness: &Readiness, set: &PolicySet) {

@@ -3,11 +3,15 @@
 mod query;
 mod recorded;
 mod sequencer;
+mod tally;
+mod verify;
 
-#[allow(unused_imports, reason = "the issuer room implements it")]
+pub use query::{QueryError, entries};
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
 pub use sequencer::{RecordError, Sequencer, Settings};
+pub use tally::Tally;
+pub use verify::{Fault, VerifyError, VerifyReport, verify_log};
 
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,7 @@ impl sealed::Sealed for Evidence {}
 
 impl Recordable for Evidence {
     fn content(&self) -> Content {
-        Content { message: Some(self.0.into()), ..Content::new(Kind::Login) }
+        Content { message: Some(self.0.into()), ..Content::of(Kind::Login) }
     }
 
     fn change(&self, now: Timestamp) -> Option<Change> {
@@ -54,7 +54,7 @@ impl Room {
     }
 
     async fn note(&self, kind: Kind) -> Result<u64, RecordError> {
-        self.sequencer.note(Content::new(kind), None).await.map(|receipt| receipt.index)
+        self.sequencer.note(Content::of(kind), None).await.map(|receipt| receipt.index)
     }
 
     /// Starts `count` writers and returns once all of them wait.
@@ -63,7 +63,7 @@ impl Room {
         let mut writers = JoinSet::new();
         for _ in 0..count {
             let sequencer = self.sequencer.clone();
-            writers.spawn(async move { Ok(sequencer.note(Content::new(Kind::Reload), None).await?.index) });
+            writers.spawn(async move { Ok(sequencer.note(Content::of(Kind::Reload), None).await?.index) });
         }
         while self.sequencer.free_places() > free - count {
             tokio::task::yield_now().await;
@@ -108,7 +108,7 @@ async fn a_condition_is_held_against_the_entrys_own_time() {
     let change = Evidence("late").change(noon()).unwrap();
     // Decided at noon, recorded a minute later: the code has expired by then.
     room.clock.advance(SignedDuration::from_secs(60));
-    let refused = room.sequencer.note(Content::new(Kind::Login), Some(change)).await.unwrap_err();
+    let refused = room.sequencer.note(Content::of(Kind::Login), Some(change)).await.unwrap_err();
     assert_eq!(refused, RecordError::Refused(Condition::CodeGone));
     assert_eq!(room.log().await.len(), 0);
 }
@@ -193,7 +193,7 @@ async fn an_entry_that_cannot_be_encoded_hurts_nobody_else() {
     let first = room.crowd(1).await;
     room.store.held(1).await;
     let crowd = room.crowd(2).await;
-    let large = Content { message: Some("x".repeat(MAX_ENTRY)), ..Content::new(Kind::Admin) };
+    let large = Content { message: Some("x".repeat(MAX_ENTRY)), ..Content::of(Kind::Admin) };
     // Answered while the store is held: it never gets into a batch.
     assert!(matches!(room.sequencer.note(large, None).await, Err(RecordError::Entry(why)) if why.contains("65536")));
     gate.add_permits(1);
@@ -210,7 +210,7 @@ async fn what_was_accepted_is_committed_before_the_end() {
     for _ in 0..7 {
         let sequencer = sequencer.clone();
         // Polled once, then dropped: the writer is gone, its entry is not.
-        let mut writer = Box::pin(async move { sequencer.note(Content::new(Kind::Reload), None).await });
+        let mut writer = Box::pin(async move { sequencer.note(Content::of(Kind::Reload), None).await });
         assert!(futures_util::poll!(&mut writer).is_pending());
         writers.push(writer);
     }

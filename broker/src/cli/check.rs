@@ -1,21 +1,20 @@
 //! `check`: a line for each thing that must work.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use clap::Args;
 
 use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app;
-use crate::config::{self, Identity, Loaded};
-use crate::login::Login;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Loaded};
 use crate::readiness::Check;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::{audit, custody};
 
 /// Check config, policies, vault, database, provider and clusters. Works beside a running broker and changes nothing.
 #[derive(Debug, Args)]
-pub struct CheckCommand {
+pub(super) struct CheckCommand {
     #[command(flatten)]
     folder: FolderArg,
 }
@@ -69,14 +68,15 @@ fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
             return checks;
         }
     };
-    let beside = (settings.identity == Identity::InsecureBeside)
-        .then(|| "its identity lies beside it in plain text: whoever reads the folder has the CA keys; for a demo only".into());
-    checks.push(fine("vault", beside));
-    let hardening = custody::harden_process();
-    checks.push(fine("memory", (!hardening.warnings().is_empty()).then(|| hardening.warnings().join("; "))));
+    let warnings = vault.warnings();
+    checks.push(fine("vault", (!warnings.is_empty()).then(|| warnings.join("; "))));
+    let warnings = custody::harden_process().warnings();
+    checks.push(fine("memory", (!warnings.is_empty()).then(|| warnings.join("; "))));
     for name in clusters.keys() {
         match vault.open_ca(name) {
-            Ok((_, certificate)) => checks.push(fine(format!("ca {name}"), app::ca_warning(&certificate))),
+            Ok(material) => {
+                checks.push(fine(format!("ca {name}"), app::ca_warning(material.certificate(), SystemClock.now())));
+            }
             Err(error) => checks.push(failed(format!("ca {name}"), &error)),
         }
     }
@@ -102,7 +102,10 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
         Ok(store) => match audit::verify_log(&store).await {
             Ok(report) => vec![
                 fine("database", None),
-                fine("audit log", Some(format!("{report}; rollback not detected here: no anchor outside the database"))),
+                fine(
+                    "audit log",
+                    Some(format!("{report}; rollback not detected here: no anchor outside the database")),
+                ),
             ],
             Err(error) => vec![fine("database", None), failed("audit log", &error)],
         },
@@ -110,20 +113,20 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
     }
 }
 
+/// Asks each provider for its discovery document, over a store in memory: nothing of the broker's own is touched.
 async fn providers(loaded: &Loaded) -> Vec<Check> {
     if loaded.file.provider.is_empty() {
         return vec![failed("provider", &"none: name one in config.toml under [[provider]]")];
     }
-    let states = Login::probe(loaded_settings(loaded)).await;
-    states
-        .into_iter()
-        .map(|(alias, state)| match state {
-            Ok(warning) => fine(format!("provider {alias}"), warning),
+    let mut checks = Vec::new();
+    for (alias, state) in match app::probe_providers(loaded).await {
+        Ok(states) => states,
+        Err(error) => return vec![failed("provider", &error)],
+    } {
+        checks.push(match state {
+            Ok(()) => fine(format!("provider {alias}"), None),
             Err(error) => failed(format!("provider {alias}"), &error),
-        })
-        .collect()
-}
-
-fn loaded_settings(loaded: &Loaded) -> Arc<crate::login::Settings> {
-    Arc::clone(&loaded.settings.login)
+        });
+    }
+    checks
 }

@@ -12,12 +12,12 @@ use super::desk::{Deed, Desk};
 use super::reload::print_checks;
 use super::{FolderArg, block_on};
 use crate::config::{self, load_clusters, render_cluster};
-use crate::custody::ClusterFacts;
-use crate::domain::{Cluster, ClusterName, Provenance};
+use crate::custody::ca::ClusterFacts;
+use crate::domain::{Cluster, ClusterName};
 
 /// Commands on clusters.
 #[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
+pub(super) enum ClusterCommand {
     /// Declare a cluster: endpoints, nodes and the public CA certificate are read from any talosconfig or machine config;
     /// no key is taken from it.
     Add(Add),
@@ -37,7 +37,7 @@ pub enum ClusterCommand {
 
 /// `cluster add`.
 #[derive(Debug, Args)]
-pub struct Add {
+pub(super) struct Add {
     #[command(flatten)]
     folder: FolderArg,
     /// Its name, `[a-z0-9-]+`.
@@ -109,8 +109,7 @@ impl Add {
             labels: labels(&self.labels)?,
             endpoints: if self.endpoints.is_empty() { facts.endpoints } else { self.endpoints },
             nodes: if self.nodes.is_empty() { facts.nodes } else { self.nodes },
-            ca: facts.ca,
-            provenance: Provenance::Dedicated,
+            ca: facts.ca_pem,
         };
         if cluster.endpoints.is_empty() {
             bail!("`{}` names no endpoints; give them with `--endpoint`", self.from.display());

@@ -42,7 +42,7 @@ pub struct Cli {
 
 /// The config folder that a command works on.
 #[derive(Clone, Debug, Args)]
-pub struct FolderArg {
+struct FolderArg {
     /// The config folder, as `init` makes it.
     #[arg(long, value_name = "DIR", env = "ICHOR_BROKER_DIR", default_value = "/etc/ichor", global = true)]
     dir: PathBuf,
@@ -77,7 +77,21 @@ enum Command {
 impl Cli {
     /// Runs the command, writing to `out`. Errors go to standard error, one sentence and the next step.
     pub fn run(self, out: &mut dyn Write) -> ExitCode {
-        let result = match self.command {
+        match self.execute(out) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(anstream::stderr(), "ichor-broker: {}", format!("{error:#}").trim_end());
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Runs the command, writing to `out`. It runs a runtime of its own: call it outside of one.
+    ///
+    /// # Errors
+    /// In one sentence, with the next step.
+    pub fn execute(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self.command {
             Command::Init(command) => command.run(out),
             Command::Serve(command) => command.run(out),
             Command::Check(command) => command.run(out),
@@ -87,17 +101,6 @@ impl Cli {
             Command::Audit(command) => command.run(out),
             Command::Reload(command) => command.run(out),
             Command::Completions(command) => command.run(out),
-        };
-        match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                let mut text = format!("{error:#}");
-                if let Some(end) = text.strip_suffix('\n') {
-                    text = end.to_owned();
-                }
-                let _ = writeln!(anstream::stderr(), "ichor-broker: {text}");
-                ExitCode::FAILURE
-            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{custody, telemetry};
 
 /// Serve until SIGTERM or Ctrl-C. SIGHUP, or a changed file, loads policies, clusters, CA keys and TLS certificates anew.
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(super) struct Serve {
     #[command(flatten)]
     folder: FolderArg,
 }
@@ -29,6 +29,9 @@ impl Serve {
             tracing::warn!("{warning}");
         }
         let vault = super::unlock::vault(&loaded.settings)?;
+        for warning in vault.warnings() {
+            tracing::warn!("{warning}");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(serve(&loaded, vault, out))
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::folder::{read, read_toml};
-use crate::domain::{Cluster, ClusterName, Clusters, Provenance};
+use crate::domain::{Cluster, ClusterName, Clusters};
 
 /// One cluster, public facts only. The file's name is the cluster's.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,23 +21,9 @@ pub struct ClusterFile {
     pub nodes: Vec<String>,
     /// The CA certificate that the nodes' own certificates come from, PEM: what a talosconfig calls `ca`.
     pub ca: String,
-    /// Where the CA that signs client certificates comes from: `dedicated` or `imported`.
-    #[serde(default)]
-    pub provenance: ProvenanceName,
     /// Labels that policies speak of, as `env = "prod"`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-}
-
-/// [`Provenance`] as the file spells it.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProvenanceName {
-    /// A client CA born in custody, trusted by `machine.acceptedCAs`.
-    #[default]
-    Dedicated,
-    /// The cluster's own OS CA.
-    Imported,
 }
 
 /// All clusters of a folder, as one value.
@@ -73,8 +59,7 @@ fn cluster(path: &Path, name: ClusterName, file: ClusterFile) -> Result<Cluster,
     if file.endpoints.is_empty() {
         return Err(value("endpoints", "name at least one endpoint".into()));
     }
-    for (key, target) in
-        file.endpoints.iter().map(|e| ("endpoints", e)).chain(file.nodes.iter().map(|n| ("nodes", n)))
+    for (key, target) in file.endpoints.iter().map(|e| ("endpoints", e)).chain(file.nodes.iter().map(|n| ("nodes", n)))
     {
         check_target(target).map_err(|why| value(key, why))?;
     }
@@ -84,27 +69,18 @@ fn cluster(path: &Path, name: ClusterName, file: ClusterFile) -> Result<Cluster,
         }
     }
     check_bundle(&file.ca).map_err(|why| value("ca", why))?;
-    let provenance = match file.provenance {
-        ProvenanceName::Dedicated => Provenance::Dedicated,
-        ProvenanceName::Imported => Provenance::Imported,
-    };
-    Ok(Cluster { name, labels: file.labels, endpoints: file.endpoints, nodes: file.nodes, ca: file.ca, provenance })
+    Ok(Cluster { name, labels: file.labels, endpoints: file.endpoints, nodes: file.nodes, ca: file.ca })
 }
 
 /// The text of a cluster's file, with comments.
 #[must_use]
 pub fn render_cluster(cluster: &Cluster) -> String {
     let list = |items: &[String]| items.iter().map(|item| quote(item)).collect::<Vec<_>>().join(", ");
-    let provenance = match cluster.provenance {
-        Provenance::Dedicated => "dedicated",
-        Provenance::Imported => "imported",
-    };
     let mut text = format!(
-        "# Cluster `{}`. Reloaded when it changes.\nendpoints = [{}]\nnodes = [{}]\nprovenance = {}\nca = \"\"\"\n{}\n\"\"\"\n",
+        "# Cluster `{}`. Reloaded when it changes.\nendpoints = [{}]\nnodes = [{}]\nca = \"\"\"\n{}\n\"\"\"\n",
         cluster.name,
         list(&cluster.endpoints),
         list(&cluster.nodes),
-        quote(provenance),
         cluster.ca.trim()
     );
     text.push_str("\n[labels]\n");

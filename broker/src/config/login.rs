@@ -13,34 +13,17 @@ use crate::domain::ProviderAlias;
 use crate::identity::{GroupsFrom, LocalGroups, Mapping};
 use crate::login::{self, NonceKey, ProviderSettings, Recheck};
 
-/// The login room's settings, and each provider's own CA file where it has one.
-#[derive(Clone)]
-pub struct LoginParts {
-    /// The settings, checked.
-    pub settings: login::Settings,
-    /// PEM by provider.
-    pub cas: BTreeMap<ProviderAlias, Vec<u8>>,
-}
-
 /// Builds the login room's settings; reads the secrets and groups files that they name.
 ///
 /// # Errors
 /// On the first value or file that does not fit.
-pub fn login_parts(
+pub fn login_settings(
     folder: &Folder,
     file: &File,
     settings: &Settings,
     nonce_key: NonceKey,
-) -> Result<LoginParts, ConfigError> {
-    let mut cas = BTreeMap::new();
-    let mut providers = Vec::new();
-    for section in &file.provider {
-        let provider = provider(folder, section)?;
-        if let Some(path) = &section.ca_file {
-            cas.insert(provider.alias().clone(), read(&folder.at(path))?.into_bytes());
-        }
-        providers.push(provider);
-    }
+) -> Result<login::Settings, ConfigError> {
+    let providers = file.provider.iter().map(|section| provider(folder, section)).collect::<Result<_, _>>()?;
     let settings = login::Settings {
         public_url: settings.public_url.clone(),
         session_life: settings.session_life,
@@ -57,7 +40,7 @@ pub fn login_parts(
         key: "provider".into(),
         why: error.to_string(),
     })?;
-    Ok(LoginParts { settings, cas })
+    Ok(settings)
 }
 
 fn provider(folder: &Folder, section: &file::Provider) -> Result<ProviderSettings, ConfigError> {
@@ -94,6 +77,7 @@ fn provider(folder: &Folder, section: &file::Provider) -> Result<ProviderSetting
         },
         acr_values: section.acr_values.clone(),
         max_age: max_age.transpose()?,
+        ca: section.ca_file.as_deref().map(|path| read(&folder.at(path)).map(String::into_bytes)).transpose()?,
         authorize_params: section.authorize_params.clone().into_iter().collect(),
     })
 }

@@ -1,6 +1,25 @@
 //! Where CA keys live. Key material never leaves this room: not by an API, a log, or `Debug`.
+//!
+//! - [`Signer`] signs what may be signed: [`ToBeSigned`] has one constructor per purpose, and no other.
+//! - [`Vault`] is the default custody: a folder of files sealed to age recipients. It opens CAs as [`ca::CaMaterial`], whose
+//!   [`LocalSigner`] holds the key in this process, and secrets such as the [`DataKey`].
+//! - [`ca`] creates and imports CA material, and writes the patches that make nodes trust it or stop to.
+//! - [`harden_process`] keeps keys out of core dumps and, where allowed, out of swap.
 
 use async_trait::async_trait;
+
+pub mod ca;
+mod data_key;
+mod harden;
+mod local;
+mod locked;
+mod vault;
+
+pub use data_key::{DataKey, SealError};
+pub use harden::{Hardening, Memory, harden_process};
+pub use local::{KeyLoadError, LocalSigner};
+pub use locked::LockedBytes;
+pub use vault::{Created, DATA_KEY, DPOP_NONCE_KEY, IdentitySource, Keep, Listing, Sealer, Secrets, Vault, VaultError};
 
 /// Bytes that a CA key may sign. Made from a recorded grant, for a CA's self-signature, or for a checkpoint, nowhere else:
 /// the source test lists the callers.
@@ -26,4 +45,22 @@ pub trait Signer: Send + Sync + 'static {
 
     /// The signature over the bytes, as it stands in a certificate's `signatureValue`.
     async fn sign(&self, bytes: ToBeSigned) -> Result<Vec<u8>, SignError>;
+}
+
+// === impl ToBeSigned ===
+
+impl ToBeSigned {
+    /// The to-be-signed part of a client certificate. Only an issuer calls this, with a recorded grant in its hands.
+    pub(crate) fn certificate(tbs: &[u8]) -> Self {
+        Self(tbs.to_vec())
+    }
+
+    /// The to-be-signed part of a CA's own certificate. Only the making of a dedicated CA calls this.
+    fn ca_self_signature(tbs: &[u8]) -> Self {
+        Self(tbs.to_vec())
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }

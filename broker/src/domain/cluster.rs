@@ -23,17 +23,6 @@ pub struct Cluster {
     pub nodes: Vec<String>,
     /// The CA certificates that the nodes' own certificates come from, PEM.
     pub ca: String,
-    /// Where the CA that signs client certificates comes from.
-    pub provenance: Provenance,
-}
-
-/// Where the CA that signs a cluster's client certificates comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provenance {
-    /// A client CA born in custody, trusted by `machine.acceptedCAs`.
-    Dedicated,
-    /// The cluster's own OS CA.
-    Imported,
 }
 
 /// All clusters, published as one value.

@@ -6,7 +6,7 @@ mod person;
 mod request;
 
 pub use address::AddressRange;
-pub use cluster::{Cluster, ClusterName, Clusters, Provenance};
+pub use cluster::{Cluster, ClusterName, Clusters};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};
 pub use request::{GrantId, Request, SessionId};

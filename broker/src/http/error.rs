@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
 
 use crate::audit::RecordError;
+use crate::login::FreshError;
 use crate::mint::MintError;
 use crate::policy::Refusal;
 use crate::store::{Condition, StoreError};
@@ -63,13 +64,24 @@ impl From<RecordError> for ApiError {
             RecordError::Refused(Condition::SessionEnded) => Self::new(Code::SessionEnded, "the session has ended"),
             RecordError::Refused(Condition::ClockWentBack) => {
                 tracing::error!("the clock went back behind the newest entry: nothing can be recorded");
-                Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded").retry_after(30)
+                Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded")
+                    .retry_after(30)
             }
             RecordError::Refused(condition) => Self::new(Code::Conflict, condition.to_string()),
             RecordError::Store(error) => error.into(),
             RecordError::Overloaded => Self::new(Code::Unavailable, "the broker is busy or stopping").retry_after(1),
             other => Self::internal(&other),
         }
+    }
+}
+
+impl From<FreshError> for ApiError {
+    fn from(error: FreshError) -> Self {
+        if let FreshError::Store(error) = error {
+            return error.into();
+        }
+        let answer = Self::new(error.code(), error.to_string());
+        if error.code() == Code::ProviderUnavailable { answer.retry_after(5) } else { answer }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ichor_wire::profile::user_value;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -124,7 +125,8 @@ impl Claims {
 
     /// Whether Entra says that the groups did not fit: `_claim_names` points elsewhere, or `hasgroups` is set.
     fn has_overage(&self) -> bool {
-        let pointed = self.0.get("_claim_names").and_then(Value::as_object).is_some_and(|names| names.contains_key("groups"));
+        let pointed =
+            self.0.get("_claim_names").and_then(Value::as_object).is_some_and(|names| names.contains_key("groups"));
         let flag = self.0.get("hasgroups").is_some_and(|flag| flag == &Value::Bool(true) || flag == "true");
         pointed || flag
     }
@@ -207,25 +209,4 @@ fn find<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
         let (head, tail) = (path.get(..at)?, path.get(at + 1..)?);
         find(map.get(head)?.as_object()?, tail)
     })
-}
-
-/// The value behind `user:`: the first candidate that fits, else a name made from issuer and subject.
-fn user_value(issuer: &str, subject: &str, candidates: &[&str]) -> (String, bool) {
-    use sha2::{Digest, Sha256};
-    let fits = |text: &&&str| {
-        !text.is_empty()
-            && text.len() <= 64 - "user:".len()
-            && !text.starts_with('~')
-            && text.bytes().all(|b| b.is_ascii_graphic() && !b",;=()".contains(&b))
-    };
-    if let Some(value) = candidates.iter().find(fits) {
-        return ((*value).to_owned(), false);
-    }
-    let mut hash = Sha256::new();
-    for part in [issuer, subject] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    let text = data_encoding::BASE32_NOPAD.encode(&hash.finalize()).to_ascii_lowercase();
-    (format!("~{}", text.get(..26).unwrap_or(&text)), true)
 }

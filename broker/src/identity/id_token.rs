@@ -14,7 +14,7 @@ use super::claims::Claims;
 /// The provider's signing keys, as its `jwks_uri` gives them.
 pub type KeySet = CoreJsonWebKeySet;
 
-/// How far the provider's clock may run ahead of ours, and by how much `max_age` may be exceeded.
+/// How far the provider's clock may differ from ours.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// The longest subject (OpenID Connect Core §2: 255 ASCII characters).
@@ -29,8 +29,8 @@ pub struct Expected<'a> {
     pub client_id: &'a str,
     /// The nonce of our authorization request. `None` only for a token that answers a refresh, which has none (§12.2).
     pub nonce: Option<&'a str>,
-    /// The `max_age` that was asked for: then `auth_time` must be told, and be recent enough.
-    pub max_age: Option<SignedDuration>,
+    /// The person must have authenticated at this time or later: when we asked, less the `max_age` that we asked with.
+    pub auth_since: Option<Timestamp>,
     /// The time.
     pub now: Timestamp,
 }
@@ -91,9 +91,10 @@ pub enum IdTokenError {
 pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Verified, IdTokenError> {
     let parsed = CoreIdToken::from_str(token).map_err(|error| IdTokenError::Malformed(error.to_string()))?;
     let issuer = IssuerUrl::new(expected.issuer.into()).map_err(|_| IdTokenError::Issuer)?;
-    let verifier = CoreIdTokenVerifier::new_public_client(ClientId::new(expected.client_id.into()), issuer, keys.clone())
-        .set_allowed_algs(ALGORITHMS)
-        .set_time_fn(|| SystemTime::from(expected.now).into());
+    let verifier =
+        CoreIdTokenVerifier::new_public_client(ClientId::new(expected.client_id.into()), issuer, keys.clone())
+            .set_allowed_algs(ALGORITHMS)
+            .set_time_fn(|| SystemTime::from(expected.now).into());
     let nonce_check = |told: Option<&Nonce>| match expected.nonce {
         Some(nonce) => openidconnect::NonceVerifier::verify(&Nonce::new(nonce.into()), told),
         None => Ok(()),
@@ -125,9 +126,9 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
         return Err(IdTokenError::Malformed("the subject is empty or too long".into()));
     }
     let auth_time = auth_time.map(Timestamp::from_second).transpose().map_err(|_| IdTokenError::AuthTime)?;
-    if let Some(max_age) = expected.max_age {
-        let age = auth_time.map(|time| expected.now.duration_since(time)).ok_or(IdTokenError::AuthTime)?;
-        if age > max_age.saturating_add(SKEW) {
+    if let Some(since) = expected.auth_since {
+        let time = auth_time.ok_or(IdTokenError::AuthTime)?;
+        if since.duration_since(time) > SKEW {
             return Err(IdTokenError::AuthTime);
         }
     }
@@ -187,7 +188,9 @@ fn explain(error: ClaimsVerificationError) -> IdTokenError {
         C::InvalidIssuer(_) => IdTokenError::Issuer,
         C::InvalidNonce(_) => IdTokenError::Nonce,
         C::SignatureVerification(S::NoMatchingKey) => IdTokenError::UnknownKey,
-        C::SignatureVerification(S::DisallowedAlg(_) | S::UnsupportedAlg(_) | S::NoSignature) => IdTokenError::Algorithm,
+        C::SignatureVerification(S::DisallowedAlg(_) | S::UnsupportedAlg(_) | S::NoSignature) => {
+            IdTokenError::Algorithm
+        }
         C::SignatureVerification(S::CryptoError(_) | S::InvalidKey(_)) => IdTokenError::Signature,
         other => IdTokenError::Malformed(other.to_string()),
     }

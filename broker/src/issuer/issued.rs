@@ -1,17 +1,130 @@
 //! A certificate that exists and matches its grant.
 
+use ichor_wire::log::{Content, Kind};
+use ichor_wire::profile::{Facts, pem};
 use jiff::Timestamp;
 
+use crate::audit::{Recordable, Recorded, sealed};
 use crate::domain::{ClusterName, GrantId};
+use crate::policy::Grant;
+use crate::store::Change;
 
 /// A finished certificate. Its bytes can be read only from a `Recorded<Issued>`.
+///
+/// Nobody outside this room makes one, and nobody reads it before it is recorded:
+///
+/// ```
+/// # use ichor_broker::audit::Recorded;
+/// # use ichor_broker::issuer::Issued;
+/// fn answer(issued: &Recorded<Issued>) -> String {
+///     issued.certificate_pem()
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # use ichor_broker::audit::Recorded;
+/// # use ichor_broker::issuer::Issued;
+/// fn answer(issued: &Issued) -> String {
+///     issued.certificate_pem()
+/// }
+/// ```
+///
+/// ```compile_fail,E0616
+/// # use ichor_broker::issuer::Issued;
+/// fn answer(issued: &Issued) -> Vec<u8> {
+///     issued.der.clone()
+/// }
+/// ```
+///
+/// ```compile_fail,E0451
+/// # use ichor_broker::issuer::Issued;
+/// # fn made() -> Issued { unreachable!() }
+/// let forged = Issued { der: Vec::new(), ..made() };
+/// ```
 #[derive(Debug)]
 pub struct Issued {
-    pub(super) grant: GrantId,
-    pub(super) cluster: ClusterName,
-    pub(super) serial: Vec<u8>,
-    pub(super) fingerprint: [u8; 32],
-    pub(super) not_before: Timestamp,
-    pub(super) not_after: Timestamp,
-    pub(super) der: Vec<u8>,
+    content: Content,
+    grant: GrantId,
+    cluster: ClusterName,
+    facts: Facts,
+    der: Vec<u8>,
+}
+
+// === impl Issued ===
+
+impl Issued {
+    /// A certificate that was judged to be what was granted.
+    pub(super) fn new(grant: &Recorded<Grant>, facts: Facts, der: Vec<u8>) -> Self {
+        let granted = grant.value();
+        let content = Content {
+            kind: Kind::Issued,
+            not_after: Some(facts.not_after.as_second()),
+            serial: Some(facts.serial.clone()),
+            fingerprint: Some(facts.fingerprint.to_vec()),
+            // Why it was granted stands in the grant's entry.
+            reason: None,
+            policies: None,
+            policy_digest: None,
+            ..granted.content()
+        };
+        Self { content, grant: granted.id(), cluster: granted.cluster().clone(), facts, der }
+    }
+
+    /// The grant that it was made for.
+    #[must_use]
+    pub fn grant(&self) -> GrantId {
+        self.grant
+    }
+
+    /// The cluster that it is for.
+    #[must_use]
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// The serial number, big-endian.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        &self.facts.serial
+    }
+
+    /// SHA-256 of the certificate's DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> &[u8; 32] {
+        &self.facts.fingerprint
+    }
+
+    /// The certificate's start.
+    #[must_use]
+    pub fn not_before(&self) -> Timestamp {
+        self.facts.not_before
+    }
+
+    /// The certificate's end.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.facts.not_after
+    }
+}
+
+impl sealed::Sealed for Issued {}
+
+impl Recordable for Issued {
+    fn content(&self) -> Content {
+        self.content.clone()
+    }
+
+    fn change(&self, _now: Timestamp) -> Option<Change> {
+        None
+    }
+}
+
+// === impl Recorded<Issued> ===
+
+impl Recorded<Issued> {
+    /// The certificate, PEM. It can be read from here alone: what leaves the broker is in the log.
+    #[must_use]
+    pub fn certificate_pem(&self) -> String {
+        pem::encode("CERTIFICATE", &self.value().der).to_string()
+    }
 }

@@ -19,6 +19,9 @@ const FRESH: SignedDuration = SignedDuration::from_hours(1);
 /// After a failed fetch nothing is tried for so long, so that a provider in trouble is not asked by every login.
 const PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
+/// The same while an older document can be used meanwhile.
+const PAUSE_WITH_OLD: SignedDuration = SignedDuration::from_mins(1);
+
 /// The key set is fetched again for an unknown key at most this often: strangers can make up key ids.
 const KEYS_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -79,7 +82,7 @@ impl Discovery {
             return Ok(known.clone());
         }
         if let Some((at, error)) = &cache.failed
-            && within(*at, now, PAUSE)
+            && within(*at, now, if cache.known.is_some() { PAUSE_WITH_OLD } else { PAUSE })
         {
             return cache.known.clone().ok_or_else(|| error.clone());
         }

@@ -9,7 +9,7 @@ use url::Url;
 use super::settings::is_secure;
 
 /// The longest that one call to a provider may take, from connecting to the last byte.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The largest answer of a provider, in bytes. Key sets and tokens are far smaller.
 const LARGEST_ANSWER: usize = 1 << 20;
@@ -33,8 +33,11 @@ pub(super) struct CallError(pub(super) String);
 /// # Errors
 /// When `ca` is not PEM, or the TLS provider is not installed.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards providers")]
-pub fn build(provider: &str, ca: Option<&[u8]>) -> Result<reqwest::Client, ClientError> {
+pub(super) fn build(provider: &str, ca: Option<&[u8]>) -> Result<reqwest::Client, ClientError> {
     let failed = |why: String| ClientError { provider: provider.into(), why };
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        return Err(failed("no TLS provider is installed in this process".into()));
+    }
     let mut builder = reqwest::Client::builder()
         .timeout(DEADLINE)
         .connect_timeout(DEADLINE / 2)

@@ -1,1 +1,169 @@
-//! Login.
+//! Login: a relying party towards OpenID providers, a small OAuth 2.1 authorization server towards our clients, and the
+//! sessions in between.
+//!
+//! The way of a login: [`Login::authorize`] → the provider → [`Login::callback`] → [`Login::confirmation`], the page →
+//! [`Login::confirm`] → the client → [`Login::token`]. Then every request: [`Login::authenticate`], and before a grant
+//! [`Login::fresh_identity`].
+
+mod authorize;
+mod callback;
+mod confirm;
+mod device;
+mod discovery;
+mod dpop;
+mod errors;
+mod http_client;
+mod metadata;
+mod pending;
+mod provider;
+mod recheck;
+mod replay;
+mod session;
+mod settings;
+mod token;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ichor_wire::log::{self, Content, Kind};
+use ichor_wire::problem::Code;
+use sha2::{Digest, Sha256};
+
+use crate::audit::{Sequencer, Tally};
+use crate::clock::SharedClock;
+use crate::custody::DataKey;
+use crate::domain::SessionId;
+use crate::store::{SessionRow, Store};
+pub use authorize::{Ask, Begun, Start};
+pub use callback::Answer;
+pub use confirm::{Confirmation, Confirmed};
+pub use device::DeviceStart;
+pub use dpop::ProofError;
+pub use errors::{LoginError, OauthError};
+pub use http_client::ClientError;
+pub use metadata::Metadata;
+pub use provider::ProviderError;
+pub use recheck::FreshError;
+pub use session::{Presented, SessionError};
+pub use settings::{
+    CLIENT_ID, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, ProviderSettings, Recheck, Settings, SettingsError,
+};
+pub use token::{TokenGrant, TokenAnswer, TokenRequest};
+
+/// Everything about logins and sessions. Shared by all handlers.
+pub struct Login {
+    settings: Settings,
+    providers: Vec<provider::Provider>,
+    store: Arc<dyn Store>,
+    sequencer: Sequencer,
+    clock: SharedClock,
+    data_key: Arc<DataKey>,
+    dpop: dpop::Dpop,
+    flights: recheck::Flights,
+    polls: device::Polls,
+    tally: Tally,
+}
+
+/// Login cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginError {
+    /// A setting cannot be.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A provider's HTTP client cannot be built.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+// === impl Login ===
+
+impl Login {
+    /// Checks the settings and builds the providers' HTTP clients. Nobody is called yet: a provider that is out must not
+    /// keep the broker from starting.
+    ///
+    /// # Errors
+    /// When a setting cannot be, or a CA file is no certificate.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        sequencer: Sequencer,
+        clock: SharedClock,
+        data_key: Arc<DataKey>,
+    ) -> Result<Arc<Self>, BeginError> {
+        settings.check()?;
+        let mut providers = Vec::with_capacity(settings.providers.len());
+        for one in &settings.providers {
+            let http = http_client::build(one.alias().as_str(), one.ca.as_deref())?;
+            providers.push(provider::Provider::new(one.clone(), http, clock.clone(), store.clone()));
+        }
+        let dpop = dpop::Dpop::new(&settings.nonce_key);
+        let (flights, polls) = (recheck::Flights::default(), device::Polls::default());
+        let tally = Tally::new(sequencer.clone(), clock.clone());
+        Ok(Arc::new(Self { settings, providers, store, sequencer, clock, data_key, dpop, flights, polls, tally }))
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The nonce to send along as `DPoP-Nonce`.
+    #[must_use]
+    pub fn dpop_nonce(&self) -> String {
+        self.dpop.nonce(self.clock.now())
+    }
+
+    /// Whether each provider answers discovery, by alias: for readiness and `check`.
+    pub async fn probe(&self) -> Vec<(String, Result<(), ProviderError>)> {
+        let mut results = Vec::with_capacity(self.providers.len());
+        for provider in &self.providers {
+            results.push((provider.settings.alias().to_string(), provider.known().await.map(|_| ())));
+        }
+        results
+    }
+
+    fn provider(&self, alias: &str) -> Option<&provider::Provider> {
+        self.providers.iter().find(|provider| provider.settings.alias().as_str() == alias)
+    }
+
+    /// Records the refusals of strangers that were counted since the last time. To be called about once a minute, and at
+    /// the end. What cannot be recorded now is counted still.
+    pub async fn flush_tally(&self) {
+        if let Err(error) = self.tally.flush(true).await {
+            tracing::warn!(%error, "refused logins could not be recorded yet");
+        }
+    }
+
+    /// Notes a login or a request that did not come about. Strangers cause these, so they are only counted.
+    fn refused(&self, address: IpAddr, code: Code) {
+        tracing::debug!(%address, code = code.as_str(), "refused");
+        self.tally.count(address, code);
+    }
+}
+
+/// SHA-256, as hashes of tokens, codes and cookies are kept.
+fn hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// What sealed provider tokens are bound to: their column and row.
+fn seal_context(session: SessionId) -> Vec<u8> {
+    [b"session.refresh\0".as_slice(), session.0.as_bytes()].concat()
+}
+
+/// An entry's content about a session.
+fn about(kind: Kind, row: &SessionRow) -> Content {
+    Content {
+        person: Some(log::Person {
+            provider: row.person.provider.as_str().into(),
+            issuer: row.person.issuer.clone(),
+            subject: row.person.subject.clone(),
+            name: row.name.clone(),
+            user: row.user.clone(),
+        }),
+        session: Some(row.id.0.as_bytes().to_vec()),
+        ..Content::of(kind)
+    }
+}

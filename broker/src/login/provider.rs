@@ -72,9 +72,9 @@ pub(super) struct Tokens {
 
 #[derive(Deserialize)]
 struct TokenAnswer {
-    access_token: Zeroizing<String>,
+    access_token: String,
     #[serde(default)]
-    refresh_token: Option<Zeroizing<String>>,
+    refresh_token: Option<String>,
     #[serde(default)]
     id_token: Option<String>,
 }
@@ -178,13 +178,13 @@ impl Provider {
         &self,
         tokens: &Tokens,
         nonce: Option<&str>,
-        max_age: Option<SignedDuration>,
+        auth_since: Option<Timestamp>,
     ) -> Result<Option<Verified>, ProviderError> {
         let Some(token) = &tokens.id_token else { return Ok(None) };
         let known = self.known().await?;
-        match self.verify(token, &known.keys, nonce, max_age, self.clock.now()) {
+        match self.verify(token, &known.keys, nonce, auth_since, self.clock.now()) {
             Err(IdTokenError::UnknownKey) => match self.discovery.newer_keys(&known).await? {
-                Some(newer) => Ok(Some(self.verify(token, &newer.keys, nonce, max_age, self.clock.now())?)),
+                Some(newer) => Ok(Some(self.verify(token, &newer.keys, nonce, auth_since, self.clock.now())?)),
                 None => Err(IdTokenError::UnknownKey.into()),
             },
             result => Ok(Some(result?)),
@@ -196,11 +196,11 @@ impl Provider {
         token: &str,
         keys: &KeySet,
         nonce: Option<&str>,
-        max_age: Option<SignedDuration>,
+        auth_since: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Verified, IdTokenError> {
         let expected =
-            Expected { issuer: &self.settings.issuer, client_id: &self.settings.client_id, nonce, max_age, now };
+            Expected { issuer: &self.settings.issuer, client_id: &self.settings.client_id, nonce, auth_since, now };
         verify(token, keys, &expected)
     }
 
@@ -226,41 +226,47 @@ impl Provider {
 
     async fn token(&self, form: &[(&str, &str)]) -> Result<Tokens, ProviderError> {
         let known = self.known().await?;
-        let mut request = self.http.post(known.document.token_endpoint.clone());
-        let mut encoder = form_urlencoded::Serializer::new(String::new());
-        encoder.extend_pairs(form);
-        match &self.settings.client_secret {
-            Some(secret) if !known.document.wants_secret_in_form() => {
-                // RFC 6749 §2.3.1: both are form-encoded before they become Basic credentials
-                let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-                let pair = Zeroizing::new(format!(
-                    "{}:{}",
-                    encode(&self.settings.client_id),
-                    *Zeroizing::new(encode(secret.expose_secret()))
-                ));
-                let value = Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));
-                request = request.header(http::header::AUTHORIZATION, value.as_str());
-            }
-            Some(secret) => {
-                encoder.append_pair("client_id", &self.settings.client_id);
-                encoder.append_pair("client_secret", secret.expose_secret());
-            }
-            None => {
-                encoder.append_pair("client_id", &self.settings.client_id);
-            }
-        }
-        let request = request
-            .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(http::header::ACCEPT, "application/json")
-            .body(encoder.finish());
+        let request = self.token_request(&known, form);
         let (status, body) = send(request).await.map_err(|CallError(text)| ProviderError::Unavailable(text))?;
         if status == StatusCode::OK {
             let answer: TokenAnswer = serde_json::from_slice(&body)
                 .map_err(|_| ProviderError::Unavailable("the token endpoint's answer cannot be read".into()))?;
-            let TokenAnswer { access_token, refresh_token, id_token } = answer;
-            return Ok(Tokens { access_token, refresh_token, id_token });
+            return Ok(Tokens {
+                access_token: Zeroizing::new(answer.access_token),
+                refresh_token: answer.refresh_token.map(Zeroizing::new),
+                id_token: answer.id_token,
+            });
         }
         Err(refusal(status, &body))
+    }
+
+    /// The form, with our client id and secret where the provider wants them.
+    fn token_request(&self, known: &Known, form: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        let settings = &self.settings;
+        let mut request = self.http.post(known.document.token_endpoint.clone());
+        let mut encoder = form_urlencoded::Serializer::new(String::new());
+        encoder.extend_pairs(form);
+        match &settings.client_secret {
+            Some(secret) if !known.document.wants_secret_in_form() => {
+                // RFC 6749 §2.3.1: both are form-encoded before they become Basic credentials
+                let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                let secret = Zeroizing::new(encode(secret.expose_secret()));
+                let pair = Zeroizing::new(format!("{}:{}", encode(&settings.client_id), *secret));
+                let value = Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));
+                request = request.header(http::header::AUTHORIZATION, value.as_str());
+            }
+            Some(secret) => {
+                encoder.append_pair("client_id", &settings.client_id);
+                encoder.append_pair("client_secret", secret.expose_secret());
+            }
+            None => {
+                encoder.append_pair("client_id", &settings.client_id);
+            }
+        }
+        request
+            .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(http::header::ACCEPT, "application/json")
+            .body(encoder.finish())
     }
 }
 

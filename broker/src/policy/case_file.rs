@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::domain::{Cluster, ClusterName, Group, Person, Provenance, ProviderAlias, Role};
+use crate::domain::{Cluster, ClusterName, Group, Person, ProviderAlias, Role};
 
 use super::explain::{Asks, Who};
 use super::rule::shown;
@@ -129,7 +129,6 @@ pub(super) fn cluster(name: &str, entry: &ClusterEntry) -> Result<Cluster, Strin
         endpoints: Vec::new(),
         nodes: Vec::new(),
         ca: String::new(),
-        provenance: Provenance::Dedicated,
     })
 }
 

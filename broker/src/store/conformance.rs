@@ -69,11 +69,11 @@ pub(crate) fn entry(content: Content, at: Timestamp) -> NewEntry {
 }
 
 pub(crate) fn note(kind: Kind, at: Timestamp) -> Append {
-    Append { entry: entry(Content::new(kind), at), change: None }
+    Append { entry: entry(Content::of(kind), at), change: None }
 }
 
 fn with(change: Change) -> Append {
-    Append { entry: entry(Content::new(Kind::Login), noon()), change: Some(change) }
+    Append { entry: entry(Content::of(Kind::Login), noon()), change: Some(change) }
 }
 
 pub(crate) fn session(number: u8) -> SessionRow {
@@ -195,7 +195,7 @@ pub(crate) async fn a_refused_part_leaves_no_trace(store: Arc<dyn Store>) {
 pub(crate) async fn a_clock_going_back_is_refused(store: Arc<dyn Store>) {
     assert!(store.begin_login(login(1, after(600)), 10, noon()).await.unwrap());
     let mut late = create(session(1), 101);
-    late.entry = entry(Content::new(Kind::Login), after(-1));
+    late.entry = entry(Content::of(Kind::Login), after(-1));
     let answers = store
         .append(vec![note(Kind::Start, noon()), note(Kind::Start, noon()), late, note(Kind::Start, after(1))])
         .await
@@ -213,7 +213,7 @@ pub(crate) async fn queries_find_what_matches(store: Arc<dyn Store>) {
         person: who.map(|(subject, user)| log_person(subject, user)),
         cluster: cluster.map(Into::into),
         grant: (kind == Kind::Issued).then(|| grant.0.into_bytes().to_vec()),
-        ..Content::new(kind)
+        ..Content::of(kind)
     };
     let ada = Some(("s-ada", "ada"));
     let contents = [
@@ -266,7 +266,7 @@ pub(crate) async fn own_entries_are_matched_by_the_whole_key(store: Arc<dyn Stor
         LogPerson { provider: "other".into(), ..mine.clone() },
     ];
     let contents =
-        std::iter::once(mine).chain(others).map(|who| Content { person: Some(who), ..Content::new(Kind::Login) });
+        std::iter::once(mine).chain(others).map(|who| Content { person: Some(who), ..Content::of(Kind::Login) });
     store
         .append(contents.map(|content| Append { entry: entry(content, noon()), change: None }).collect())
         .await

@@ -1,1 +1,75 @@
-fn main() {}
+//! Benchmarks as programs: each prints a table of what it measured, with the goal beside it.
+//!
+//! They are programs and not timed tests, because a time on a shared machine fails by luck. Trust the CPU per operation and
+//! ratios within one run more than single times.
+
+mod audit;
+mod machine;
+mod meter;
+mod policy;
+mod report;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+/// Measures Ichor and prints a table.
+#[derive(Parser)]
+#[command(name = "ichor-bench")]
+struct Cli {
+    /// What to measure; everything when none is named.
+    names: Vec<Name>,
+    /// Print one JSON document a benchmark, for machines.
+    #[arg(long)]
+    json: bool,
+    /// Where databases lie: on the file system whose durability is paid for.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    dir: PathBuf,
+    /// How long each load runs.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// One decision, with 10, 100 and 1,000 policies.
+    Policy,
+    /// Durable appends to the audit log.
+    Audit,
+}
+
+/// What every benchmark is told.
+struct Settings {
+    dir: PathBuf,
+    seconds: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    ichor_standins::install_tls_provider();
+    std::fs::create_dir_all(&cli.dir).with_context(|| format!("cannot make `{}`", cli.dir.display()))?;
+    let settings = Settings { dir: cli.dir, seconds: cli.seconds };
+    let names = if cli.names.is_empty() { Name::value_variants() } else { &cli.names };
+    let mut out = std::io::stdout().lock();
+    if !cli.json {
+        writeln!(out, "{}", machine::describe(&settings.dir)?)?;
+    }
+    for name in names {
+        let report = match name {
+            Name::Policy => policy::run(&settings)?,
+            Name::Audit => runtime()?.block_on(audit::run(&settings))?,
+        };
+        if cli.json {
+            writeln!(out, "{}", report.json())?;
+        } else {
+            writeln!(out, "\n{report}")?;
+        }
+    }
+    Ok(())
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

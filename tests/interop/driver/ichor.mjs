@@ -30,17 +30,19 @@ export class Broker {
   client() {
     return {
       client_id: CLIENT.id, client_secret: CLIENT.secret, grant_types: ['authorization_code', 'refresh_token'],
-      response_types: ['code'], redirect_uris: [`${this.url}/login/callback/${ALIAS}`],
+      response_types: ['code'], redirect_uris: [`${this.url}/oauth/callback/${ALIAS}`],
     };
   }
 
   async init(provider, policies) {
-    await this.admin(['init', this.dir, '--insecure-identity-beside'], { folder: false });
+    await this.admin(['init', this.dir, '--insecure-identity-beside', '--public-url', this.url, '--listen', `127.0.0.1:${this.port}`],
+      { folder: false });
     const secret = path.join(this.dir, 'client-secret');
     fs.writeFileSync(secret, CLIENT.secret, { mode: 0o600 });
-    this.configure((text) => `${text
-      .replace(/^public_url = .*$/m, `public_url = "${this.url}"`)
-      .replace(/^listen = .*$/m, `listen = "127.0.0.1:${this.port}"`)}
+    fs.appendFileSync(path.join(this.dir, 'config.toml'), `
+[limits]
+per_person = 1000
+
 [[provider]]
 alias = "${ALIAS}"
 issuer = "${provider.issuer}"
@@ -49,21 +51,23 @@ client_secret_file = "${secret}"
 ca_file = "${provider.ca}"
 acr_values = ["urn:ichor:mfa"]
 max_age = "12h"
-authorize_params = { prompt = "consent" }
+authorize_params = { prompt = "consent" } # this provider gives refresh tokens only so
 `);
     const folder = path.join(this.dir, 'policies');
     for (const file of fs.readdirSync(folder)) fs.rmSync(path.join(folder, file), { recursive: true });
     fs.writeFileSync(path.join(folder, 'interop.cedar'), policies);
   }
 
-  configure(change) {
-    const file = path.join(this.dir, 'config.toml');
-    fs.writeFileSync(file, change(fs.readFileSync(file, 'utf8')));
-  }
-
   /** One of the admin's commands, which must succeed. */
   admin(args, { folder = true } = {}) {
     return done(program('ichor-broker'), [...args, ...(folder ? ['--dir', this.dir] : [])]);
+  }
+
+  /** One of the admin's commands, which must fail: its words. */
+  async refuses(args) {
+    const result = await run(program('ichor-broker'), [...args, '--dir', this.dir]);
+    if (result.code === 0) throw new Error(`${result.name}: succeeded\n${result.text}`);
+    return result.text;
   }
 
   async start({ clock, log }) {
@@ -75,8 +79,7 @@ authorize_params = { prompt = "consent" }
 
   /** The PEM that people trust this broker by. */
   ca() {
-    const name = fs.readdirSync(path.join(this.dir, 'tls')).find((file) => /ca.*\.pem$/.test(file)) ?? 'certificate.pem';
-    return path.join(this.dir, 'tls', name);
+    return path.join(this.dir, 'tls', 'ca.crt');
   }
 }
 

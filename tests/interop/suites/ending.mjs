@@ -25,10 +25,11 @@ export async function ending({ alice, broker, cluster, nodes }) {
   const open = new Background('call -again', tool('call'), ['-again', own, endpoint, 'Version']);
   await open.says(/"code":"OK"/);
 
-  await check('the printed removal takes our CA out and leaves other people\'s', async () => {
-    const removal = await broker.admin(['ca', 'show', 'prod', '--removal', cluster.trusting]);
-    const patches = removalPatches(removal.stdout);
-    const removed = await cluster.patchFrom(cluster.trusting, patches, 'removed.yaml');
+  await check('the removal patch takes our CA out and leaves other people\'s', async () => {
+    const written = await broker.admin(['ca', 'removal-patch', 'prod', '--machine-config', cluster.trusting, '--output', cluster.dir]);
+    const patches = [...written.stdout.matchAll(/--patch @(\S+?\.yaml)/g)].map((match) => match[1]);
+    same(patches.length, 2, 'how many patches the printed command has');
+    const removed = await cluster.patchFrom(cluster.trusting, patches.map((file) => `@${path.resolve(cluster.dir, file)}`), 'removed.yaml');
     for (const each of nodes) has(await each.apply(removed), '2 accepted');
   });
   await check('after it a new connection with our certificate is refused', async () => {
@@ -49,11 +50,4 @@ export async function ending({ alice, broker, cluster, nodes }) {
     has(result.text, 'acceptedCAs');
   });
   await open.end();
-}
-
-/** The patches in what the command printed: documents between `---` lines or fences, each beginning with `machine:`. */
-function removalPatches(text) {
-  const found = [...text.matchAll(/^machine:\n(?:[ \t]+.*\n?)+/gm)].map((m) => m[0]);
-  if (found.length === 0) throw new Error(`no patch in\n${text}`);
-  return found;
 }

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use tokio::sync::watch;
 
+use super::extract::add_nonce;
 use super::limits::Limits;
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
@@ -61,5 +62,6 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/clusters/{cluster}", get(clusters::show))
         .route("/v1/clusters/{cluster}/certificates", post(certificates::create))
         .route("/v1/audit/entries", get(audit::list))
+        .route_layer(axum::middleware::from_fn_with_state(api.clone(), add_nonce))
         .with_state(api)
 }

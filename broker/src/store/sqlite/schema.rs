@@ -54,13 +54,7 @@ pub(super) fn open(path: &Path, purpose: Use, busy_timeout: Duration) -> Result<
 
 /// Brings the schema to this build's step, each missing step in one transaction.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
-    let reached: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = STEPS.len();
-    if reached as usize > known {
-        return Err(Failure::Damaged(format!(
-            "it was written by a newer build (schema {reached}, this build knows {known}); install that build"
-        )));
-    }
+    let reached = reached(db)?;
     for (step, sql) in (1u32..).zip(STEPS).skip(reached as usize) {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
@@ -68,6 +62,29 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Checks that the schema is this build's, for one who may not change it.
+pub(super) fn check(db: &Connection) -> Result<(), Failure> {
+    match reached(db)? as usize {
+        step if step == STEPS.len() => Ok(()),
+        step => Err(Failure::Damaged(format!(
+            "it was written by an older build (schema {step}, this build knows {}); start the broker once",
+            STEPS.len()
+        ))),
+    }
+}
+
+/// The step that the database has reached, refused where it is beyond what this build knows.
+fn reached(db: &Connection) -> Result<u32, Failure> {
+    let reached: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = STEPS.len();
+    if reached as usize > known {
+        return Err(Failure::Damaged(format!(
+            "it was written by a newer build (schema {reached}, this build knows {known}); install that build"
+        )));
+    }
+    Ok(reached)
 }
 
 #[cfg(test)]

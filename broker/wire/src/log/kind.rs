@@ -90,9 +90,9 @@ impl FromStr for Kind {
 }
 
 impl Content {
-    /// Content that says nothing but what happened; the rest is filled in as `Content { cluster, ..Content::new(kind) }`.
+    /// Content that says nothing but what happened; the rest is filled in as `Content { cluster, ..Content::of(kind) }`.
     #[must_use]
-    pub const fn new(kind: Kind) -> Self {
+    pub const fn of(kind: Kind) -> Self {
         Self {
             kind,
             person: None,

@@ -191,7 +191,7 @@ pub(super) fn draft<'a>(profile: &Profile<'a>) -> Result<Tbs<'a>, BuildError> {
 }
 
 /// The 128 bits as a number; DER puts a zero byte in front where the first bit would make it negative.
-fn serial(bits: [u8; 16]) -> Result<SerialNumber, BuildError> {
+pub(super) fn serial(bits: [u8; 16]) -> Result<SerialNumber, BuildError> {
     if bits == [0; 16] {
         return Err(BuildError::Serial);
     }
@@ -211,7 +211,7 @@ fn subject(organizations: &[String], user: &str) -> Result<RdnSequence, BuildErr
     Ok(subject)
 }
 
-fn attribute(oid: ObjectIdentifier, value: &str) -> Result<AttributeTypeAndValue, BuildError> {
+pub(super) fn attribute(oid: ObjectIdentifier, value: &str) -> Result<AttributeTypeAndValue, BuildError> {
     Ok(AttributeTypeAndValue { oid, value: Any::from(Utf8StringRef::new(value)?) })
 }
 
@@ -231,11 +231,11 @@ fn extensions(ca: &CaCertificate) -> Result<Vec<Extension>, BuildError> {
     Ok(all)
 }
 
-fn extension<T: Encode + AssociatedOid>(critical: bool, value: &T) -> Result<Extension, BuildError> {
+pub(super) fn extension<T: Encode + AssociatedOid>(critical: bool, value: &T) -> Result<Extension, BuildError> {
     Ok(Extension { extn_id: T::OID, critical, extn_value: OctetString::new(value.to_der()?)? })
 }
 
-fn time(at: Timestamp) -> Result<Time, BuildError> {
+pub(super) fn time(at: Timestamp) -> Result<Time, BuildError> {
     let seconds = u64::try_from(at.as_second()).map_err(|e| BuildError::Encoding(e.to_string()))?;
     // The encoder turns it into UTCTime up to 2049 (RFC 5280 §4.1.2.5).
     Ok(Time::GeneralTime(GeneralizedTime::from_unix_duration(Duration::from_secs(seconds))?))

@@ -13,6 +13,7 @@
 //! with it, so that one wrong field is not written and approved by the same mistake.
 
 mod build;
+mod build_ca;
 mod ca;
 mod csr;
 mod judge;
@@ -21,6 +22,7 @@ pub mod pem;
 mod user;
 
 pub use build::{BuildError, DEFAULT_BACKDATE, MAX_BACKDATE, MAX_TTL, Profile, Span, assemble, span, tbs};
+pub use build_ca::{CaProfile, ca_tbs};
 pub use ca::{CaCertificate, CaError};
 pub use csr::{CsrError, CsrKey, MAX_CSR, read_csr};
 pub use judge::{Expected, Facts, Mismatch, judge};

@@ -77,7 +77,9 @@ impl Talosconfig {
                 }
                 allowed
             }
-            None if self.names().next().is_some() => return Err(EditError::Unsafe("`contexts` is not a plain mapping")),
+            None if self.names().next().is_some() => {
+                return Err(EditError::Unsafe("`contexts` is not a plain mapping"));
+            }
             None => {
                 let wrapped = MappingBuilder::new().pair(name, &value).build_document();
                 let wrapped = wrapped.as_mapping().ok_or(EditError::Unsafe("no mapping could be built"))?;
@@ -146,7 +148,8 @@ impl Talosconfig {
     fn editable(&self) -> Result<YamlFile, EditError> {
         let text = self.text();
         // A file without a mapping has nothing for the editor to hold on to; this gives it one, after the comments.
-        let file = YamlFile::from_str(text).map_err(|_| EditError::Unsafe("the editor does not understand its YAML"))?;
+        let file =
+            YamlFile::from_str(text).map_err(|_| EditError::Unsafe("the editor does not understand its YAML"))?;
         if file.to_string() != text {
             return Err(EditError::Unsafe("the editor does not reproduce it"));
         }
@@ -155,7 +158,13 @@ impl Talosconfig {
 
     /// The new text, believed only if it reads as `wanted` and differs from the old one within `allowed` alone (`None`: by
     /// insertion alone).
-    fn checked(&self, text: String, wanted: &Tree, allowed: Option<Range<usize>>, put: bool) -> Result<Self, EditError> {
+    fn checked(
+        &self,
+        text: String,
+        wanted: &Tree,
+        allowed: Option<Range<usize>>,
+        put: bool,
+    ) -> Result<Self, EditError> {
         let text = Zeroizing::new(text);
         let new = Self::parse(&text)?;
         if !put || !wanted.same(&new.tree()?) {
@@ -214,7 +223,7 @@ fn find(mapping: &Mapping, name: &str) -> Option<(yaml_edit::YamlNode, Range<usi
         let key = entry.key_node()?;
         let text = key.as_scalar()?.as_string();
         let range = entry.byte_range();
-        (text == name).then(|| (key, range.start as usize..range.end as usize))
+        (text == name).then_some((key, range.start as usize..range.end as usize))
     })
 }
 
@@ -285,14 +294,18 @@ mod tests {
         let text = "context: b # mine\ncontexts:\n  # the real one\n  prod:\n    endpoints: [10.0.0.2] # two more soon\n    \
                     nodes: [10.0.0.9]\n    ca: x # ca\n    crt: y\n    key: 'z'\n    proxy-url: socks5://h:1\n    v: 1.10\n  b: {}\n# end\n";
         let file = Talosconfig::parse(text).unwrap().renew_context("prod", &renewal(None)).unwrap();
-        let expected = text.replace("ca: x", "ca: Q0Ey").replace("crt: y", "crt: Q1JUMg==").replace("key: 'z'", "key: 'S0VZMg=='");
+        let expected =
+            text.replace("ca: x", "ca: Q0Ey").replace("crt: y", "crt: Q1JUMg==").replace("key: 'z'", "key: 'S0VZMg=='");
         assert_eq!(file.text().replace("key: S0VZMg==", "key: 'S0VZMg=='"), expected);
     }
 
     #[test]
     fn endpoints_change_only_when_given() {
         let file = Talosconfig::empty().put_context("prod", &context()).unwrap();
-        assert_eq!(file.renew_context("prod", &renewal(None)).unwrap().context("prod").unwrap().endpoints, context().endpoints);
+        assert_eq!(
+            file.renew_context("prod", &renewal(None)).unwrap().context("prod").unwrap().endpoints,
+            context().endpoints
+        );
         let renewed = file.renew_context("prod", &renewal(Some(&["10.9.9.9"]))).unwrap();
         assert_eq!(renewed.context("prod").unwrap().endpoints, ["10.9.9.9"]);
         assert_eq!(renewed.context("prod").unwrap().nodes, ["10.0.0.5"]);
@@ -320,19 +333,38 @@ mod tests {
         let file = Talosconfig::parse("contexts:\n  a: {v: 1.10}\n  b: {}\n").unwrap();
         let wanted = file.tree().unwrap();
         let same_model = "contexts:\n  a: {v: 1.1}\n  b: {}\n".to_owned();
-        assert!(matches!(file.checked(same_model, &wanted, None, true), Err(EditError::Unsafe("text outside the context would have changed"))));
+        assert!(matches!(
+            file.checked(same_model, &wanted, None, true),
+            Err(EditError::Unsafe("text outside the context would have changed"))
+        ));
         let other_model = "contexts:\n  a: {v: 2}\n  b: {}\n".to_owned();
-        assert!(matches!(file.checked(other_model, &wanted, Some(0..100), true), Err(EditError::Unsafe("another field would have changed with it"))));
+        assert!(matches!(
+            file.checked(other_model, &wanted, Some(0..100), true),
+            Err(EditError::Unsafe("another field would have changed with it"))
+        ));
         assert!(matches!(file.checked("contexts: [".into(), &wanted, None, true), Err(EditError::Unreadable(_))));
     }
 
     #[test]
     fn empty_files_of_every_kind_take_a_context() {
-        for text in ["", "\n", "# only a comment\n", "context: \"\"\ncontexts: {}\n", "contexts:\n", "context: x\n", "---\n", "{}\n", "contexts: {}\r\n"] {
+        for text in [
+            "",
+            "\n",
+            "# only a comment\n",
+            "context: \"\"\ncontexts: {}\n",
+            "contexts:\n",
+            "context: x\n",
+            "---\n",
+            "{}\n",
+            "contexts: {}\r\n",
+        ] {
             let file = Talosconfig::parse(text).unwrap().put_context("prod", &context());
             let file = file.unwrap_or_else(|error| panic!("{text:?}: {error}"));
             assert!(file.contains("prod"), "{text:?}");
-            assert!(text.lines().filter(|line| line.starts_with('#')).all(|line| file.text().contains(line)), "{text:?}");
+            assert!(
+                text.lines().filter(|line| line.starts_with('#')).all(|line| file.text().contains(line)),
+                "{text:?}"
+            );
         }
     }
 

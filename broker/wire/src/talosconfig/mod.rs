@@ -126,7 +126,10 @@ impl Talosconfig {
 
 impl fmt::Debug for Talosconfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Talosconfig").field("context", &self.view.context).field("contexts", &self.view.contexts).finish()
+        f.debug_struct("Talosconfig")
+            .field("context", &self.view.context)
+            .field("contexts", &self.view.contexts)
+            .finish()
     }
 }
 
@@ -148,8 +151,9 @@ mod tests {
 
     #[test]
     fn reads_what_talosctl_reads() {
-        let file = Talosconfig::parse("context: b\ncontexts:\n  b:\n    endpoints: [10.0.0.2, 10.0.0.3]\n    nodes:\n  a:\n")
-            .unwrap();
+        let file =
+            Talosconfig::parse("context: b\ncontexts:\n  b:\n    endpoints: [10.0.0.2, 10.0.0.3]\n    nodes:\n  a:\n")
+                .unwrap();
         assert_eq!(file.current(), Some("b"));
         assert_eq!(file.names().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(file.context("b").unwrap().endpoints, ["10.0.0.2", "10.0.0.3"]);
@@ -194,7 +198,8 @@ mod tests {
 
     #[test]
     fn an_error_never_shows_a_key() {
-        let error = Talosconfig::parse("contexts:\n  a:\n    nodes: LS0tLS1CRUdJTiBFRDI1NTE5IFBSSVZBVEUgS0VZ\n").unwrap_err();
+        let error =
+            Talosconfig::parse("contexts:\n  a:\n    nodes: LS0tLS1CRUdJTiBFRDI1NTE5IFBSSVZBVEUgS0VZ\n").unwrap_err();
         assert!(!error.to_string().contains("LS0t"), "{error}");
         let file = Talosconfig::parse("contexts: {a: {key: SECRETSECRET}}").unwrap();
         assert!(!format!("{file:?}").contains("SECRETSECRET"));

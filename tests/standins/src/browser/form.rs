@@ -7,8 +7,21 @@ pub struct Form {
     pub action: String,
     /// It is sent by POST.
     pub post: bool,
-    /// Inputs and buttons, in the page's order.
+    /// Inputs and buttons that have a name, in the page's order.
     pub fields: Vec<Field>,
+    /// Buttons that send the form, in the page's order.
+    pub buttons: Vec<Button>,
+}
+
+/// A button that sends its form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Button {
+    /// Its name, if it has one: then name and value go along when it is pressed.
+    pub name: Option<String>,
+    /// Its value.
+    pub value: String,
+    /// What a person reads on it.
+    pub text: String,
 }
 
 /// An input or a button.
@@ -37,6 +50,21 @@ impl Form {
         self.fields.iter().any(|field| field.name == name)
     }
 
+    fn take(&mut self, tag: &Tag<'_>) {
+        let kind = tag.attribute("type").unwrap_or_default().to_ascii_lowercase();
+        let button = (tag.name == "button" && kind != "button" && kind != "reset") || kind == "submit";
+        let unticked = (kind == "checkbox" || kind == "radio") && tag.attribute("checked").is_none();
+        let (name, value) = (tag.attribute("name"), tag.attribute("value").unwrap_or_default());
+        if button {
+            let text = if tag.name == "button" { tag.text() } else { value.clone() };
+            self.buttons.push(Button { name: name.clone(), value: value.clone(), text });
+        }
+        if let Some(name) = name {
+            let sent_by_itself = tag.name != "button" && !button && !unticked;
+            self.fields.push(Field { name, value, sent_by_itself });
+        }
+    }
+
     /// What goes along when no button in particular is pressed.
     pub(super) fn successful(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.fields.iter().filter(|field| field.sent_by_itself).map(|field| (field.name.clone(), field.value.clone()))
@@ -54,16 +82,12 @@ pub(super) fn parse(html: &str) -> Vec<Form> {
             "form" => {
                 open = true;
                 let post = tag.attribute("method").is_some_and(|method| method.eq_ignore_ascii_case("post"));
-                forms.push(Form { action: tag.attribute("action").unwrap_or_default(), post, fields: Vec::new() });
+                forms.push(Form { action: tag.attribute("action").unwrap_or_default(), post, ..Form::default() });
             }
             "/form" => open = false,
             "input" | "button" | "select" | "textarea" if open => {
-                if let (Some(form), Some(name)) = (forms.last_mut(), tag.attribute("name")) {
-                    let kind = tag.attribute("type").unwrap_or_default().to_ascii_lowercase();
-                    let button = tag.name == "button" || kind == "submit" || kind == "image";
-                    let unticked = (kind == "checkbox" || kind == "radio") && tag.attribute("checked").is_none();
-                    let value = tag.attribute("value").unwrap_or_default();
-                    form.fields.push(Field { name, value, sent_by_itself: !button && !unticked });
+                if let Some(form) = forms.last_mut() {
+                    form.take(&tag);
                 }
             }
             _ => {}
@@ -150,6 +174,19 @@ fn entity(name: &str) -> Option<char> {
 // === impl Tag ===
 
 impl Tag<'_> {
+    /// What a person reads between a button's tags.
+    fn text(&self) -> String {
+        let mut rest = self.rest.split_once("</button").map_or(self.rest, |(inside, _)| inside);
+        let mut out = String::new();
+        while let Some((before, tag)) = rest.split_once('<') {
+            out.push_str(before);
+            out.push(' ');
+            rest = tag.split_once('>').map_or("", |(_, after)| after);
+        }
+        out.push_str(rest);
+        unescape(&out.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
     fn attribute(&self, name: &str) -> Option<String> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
     }
@@ -164,12 +201,15 @@ mod tests {
         let forms = parse(
             "<!-- <form action=/no> --><p>1 < 2</p><form method=POST action='/go?a=1&amp;b=2'>\
              <input type=hidden name=\"csrf\" value=\"a&quot;b&#x41;\"/><input type=checkbox name=tick>\
-             <button name=login value=alice>Alice</button></form><form action=/other><input name=q></form>",
+             <button name=login value=alice>Alice <small>in
+ sre</small></button></form><form action=/other><input name=q></form>",
         );
         assert_eq!(forms.len(), 2);
         let first = &forms[0];
         assert!(first.post && first.action == "/go?a=1&b=2" && first.has("login") && first.has("tick"));
         assert_eq!(first.successful().collect::<Vec<_>>(), [("csrf".to_owned(), "a\"bA".to_owned())]);
+        let button = Button { name: Some("login".into()), value: "alice".into(), text: "Alice in sre".into() };
+        assert_eq!(first.buttons, [button]);
         assert!(!forms[1].post && forms[1].has("q"));
     }
 

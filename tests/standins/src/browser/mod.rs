@@ -16,7 +16,7 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
-pub use form::{Field, Form};
+pub use form::{Button, Field, Form};
 
 use crate::lock;
 use cookies::{Jar, Navigation};
@@ -139,6 +139,27 @@ impl Browser {
             Step { method: Method::GET, url, body: None, origin: None }
         };
         self.navigate(step, Some(&page.url), &stop).await
+    }
+
+    /// Presses the first button on which `text` can be read, whatever form it is in, and follows redirects.
+    ///
+    /// # Errors
+    /// When there is no such button, and as [`Browser::open`].
+    pub async fn press(&self, page: &Page, text: &str) -> anyhow::Result<Page> {
+        self.press_until(page, text, |_| false).await
+    }
+
+    /// As [`Browser::press`], but does not fetch the first redirect target for which `stop` says true.
+    ///
+    /// # Errors
+    /// As [`Browser::press`].
+    pub async fn press_until(&self, page: &Page, text: &str, stop: impl Fn(&Url) -> bool) -> anyhow::Result<Page> {
+        let forms = page.forms();
+        let button = forms.iter().flat_map(|form| &form.buttons).find(|button| button.text.contains(text)).cloned();
+        let button =
+            button.with_context(|| format!("no button `{text}` on {} ({}):\n{}", page.url, page.status, page.body))?;
+        let fields: Vec<(&str, &str)> = button.name.iter().map(|name| (name.as_str(), button.value.as_str())).collect();
+        self.submit_until(page, |form| form.buttons.contains(&button), &fields, stop).await
     }
 
     /// The value of the cookie that the browser would send to `url` under `name`.

@@ -1,0 +1,227 @@
+//! What an operator applies to nodes: patches on `machine.acceptedCAs`, each with its check.
+//!
+//! Talos merges lists by appending, so applying a patch twice lists a CA twice; and one element cannot be deleted, only the
+//! whole list, other people's CAs with it. So a removal deletes the list and adds again what stays, in one command.
+
+use data_encoding::BASE64;
+use ichor_wire::profile::{CaCertificate, CaError, pem};
+
+use super::documents::{self, DocumentError, Pair};
+use crate::domain::ClusterName;
+
+/// Takes one CA out of a node's `machine.acceptedCAs` and leaves the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovalPatch {
+    /// Deletes the list.
+    pub first: String,
+    /// Adds again what stays; `None` when nothing does.
+    pub second: Option<String>,
+    /// How many other CAs stay.
+    pub kept: usize,
+    /// The one command that applies both, for files named `remove-1.yaml` and `remove-2.yaml`; `NODE` is to be filled in.
+    pub command: String,
+}
+
+/// Why there is no patch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatchError {
+    /// The machine config cannot be read.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The CA cannot be read.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// No machine config.
+    #[error(
+        "this is not a machine config; get it with `talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}'`"
+    )]
+    NotAMachineConfig,
+    /// More than one `machine` section.
+    #[error("there is more than one machine config in this; give one node's")]
+    Several,
+    /// The CA is not in the list.
+    #[error("this node does not accept the CA; nothing to remove")]
+    NotThere,
+    /// An entry of the list cannot be written again as it stands, so it would be lost.
+    #[error("entry {0} of `machine.acceptedCAs` is not base64 of PEM; correct it first, so that it is not lost")]
+    OddEntry(usize),
+}
+
+/// The patch that makes nodes accept client certificates of this CA. Apply it only where [`is_accepted`] says no.
+///
+/// # Errors
+/// When the text is not one CA certificate.
+pub fn apply_patch(ca_pem: &str) -> Result<String, PatchError> {
+    let ca = CaCertificate::parse(ca_pem)?;
+    Ok(format!("machine:\n  acceptedCAs:\n    - crt: {}\n", encoded(&ca)))
+}
+
+/// Whether a node with this machine config accepts the CA already, by `machine.acceptedCAs` or as its own.
+///
+/// # Errors
+/// When either cannot be read.
+pub fn is_accepted(machine_config: &str, ca_pem: &str) -> Result<bool, PatchError> {
+    let ca = CaCertificate::parse(ca_pem)?;
+    let documents = documents::read(machine_config)?;
+    let mut machines = documents.iter().filter_map(|d| d.machine.as_ref()).peekable();
+    if machines.peek().is_none() {
+        return Err(PatchError::NotAMachineConfig);
+    }
+    Ok(machines.any(|m| m.accepted.iter().flatten().chain(&m.ca).any(|pair| is(pair, &ca))))
+}
+
+/// What takes the CA out of the node with this machine config, and leaves every other that it accepts.
+///
+/// The list is read from the node's own config and differs from node to node; make one removal for each.
+///
+/// # Errors
+/// When the config cannot be read, does not list the CA, or lists something that could not be kept.
+pub fn removal_patch(machine_config: &str, ca_pem: &str) -> Result<RemovalPatch, PatchError> {
+    let ca = CaCertificate::parse(ca_pem)?;
+    let documents = documents::read(machine_config)?;
+    let mut machines = documents.iter().filter_map(|d| d.machine.as_ref());
+    let machine = machines.next().ok_or(PatchError::NotAMachineConfig)?;
+    if machines.next().is_some() {
+        return Err(PatchError::Several);
+    }
+    let mut found = false;
+    let mut stay = Vec::new();
+    for (index, pair) in machine.accepted.iter().flatten().enumerate() {
+        if is(pair, &ca) {
+            found = true;
+        } else {
+            // Only the certificate counts for trust; a key has no business in this list and is not written again.
+            stay.push(verbatim(pair).ok_or(PatchError::OddEntry(index + 1))?);
+        }
+    }
+    if !found {
+        return Err(PatchError::NotThere);
+    }
+    let lines: String = stay.iter().map(|crt| format!("    - crt: {crt}\n")).collect();
+    let second = (!stay.is_empty()).then(|| format!("machine:\n  acceptedCAs:\n{lines}"));
+    let also = if second.is_some() { " --patch @remove-2.yaml" } else { "" };
+    Ok(RemovalPatch {
+        first: "machine:\n  acceptedCAs:\n    $patch: delete\n".to_owned(),
+        second,
+        kept: stay.len(),
+        command: format!("talosctl -n NODE patch machineconfig --patch @remove-1.yaml{also}"),
+    })
+}
+
+/// What `ca create` tells an operator: how nodes come to trust the CA, how that is undone, and what os:admin means.
+///
+/// # Errors
+/// When the text is not one CA certificate.
+pub fn created_text(cluster: &ClusterName, ca_pem: &str) -> Result<String, PatchError> {
+    let ca = CaCertificate::parse(ca_pem)?;
+    let (patch, subject, end) = (apply_patch(ca_pem)?, ca.subject(), ca.not_after());
+    Ok(format!(
+        "The client CA of `{cluster}` is sealed in the vault: {subject}, until {end}.\n\
+         No node trusts it yet. Save this as accepted-ca.yaml (it is public):\n\
+         \n\
+         {patch}\n\
+         Then, for every node, control plane and workers:\n\
+         \n\
+         \x20 crt=$(sed -n 's/.*crt: //p' accepted-ca.yaml)\n\
+         \x20 talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' | grep -qF \"$crt\" \\\n\
+         \x20   || talosctl -n NODE patch machineconfig --patch @accepted-ca.yaml\n\
+         \n\
+         The check before the patch matters: applied twice, the CA is listed twice.\n\
+         To end everything that this CA ever signed, take it out again: `ichor-broker ca removal-patch {cluster}` writes\n\
+         the patch from a node's own config and keeps other CAs. It acts on new connections; open ones go on.\n\
+         \n\
+         Mind os:admin. Whoever held it may hold the cluster: with it one can read the cluster's own CA key at a node, mint\n\
+         certificates of any life, and edit acceptedCAs. Taking this CA out does not undo that; `talosctl rotate-ca` does.\n\
+         Grant it rarely, for minutes, with a reason and a fresh second factor, as the shipped policies do.\n"
+    ))
+}
+
+fn encoded(ca: &CaCertificate) -> String {
+    BASE64.encode(ca.pem().as_bytes())
+}
+
+/// Whether the pair's certificate is this one, however it is written.
+fn is(pair: &Pair, ca: &CaCertificate) -> bool {
+    let text = pair.crt.as_deref().and_then(|crt| documents::pem_text("crt", crt).ok());
+    let blocks = text.and_then(|text| pem::blocks(&text).ok()).unwrap_or_default();
+    blocks.iter().any(|block| block.label == "CERTIFICATE" && block.der.as_slice() == ca.der())
+}
+
+/// The entry's certificate on one line, if it is what belongs there; so nothing else gets into the YAML.
+fn verbatim(pair: &Pair) -> Option<String> {
+    let crt: String = pair.crt.as_deref()?.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let text = documents::pem_text("crt", &crt).ok()?;
+    let holds_one = pem::blocks(&text).ok()?.iter().any(|block| block.label == "CERTIFICATE");
+    holds_one.then_some(crt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::custody::ca::create;
+
+    fn ca() -> String {
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        create(&ClusterName::new("prod").unwrap(), now, 1).unwrap().certificate().pem()
+    }
+
+    fn config(cas: &[&str]) -> String {
+        let mut text = String::from("version: v1alpha1\nmachine:\n  type: worker\n  acceptedCAs:\n");
+        for pem in cas {
+            text.push_str(&format!("    - crt: {}\n      key: \"\"\n", BASE64.encode(pem.as_bytes())));
+        }
+        format!("{text}---\napiVersion: v1alpha1\nkind: HostnameConfig\nhostname: n1\n")
+    }
+
+    #[test]
+    fn a_patch_makes_what_the_check_finds() {
+        let (ours, theirs) = (ca(), ca());
+        let patch = apply_patch(&ours).unwrap();
+        assert_eq!(is_accepted(&patch, &ours), Ok(true));
+        assert_eq!(is_accepted(&patch, &theirs), Ok(false));
+        // However the PEM was written.
+        assert_eq!(is_accepted(&config(&[&ours.replace('\n', "\r\n")]), &ours), Ok(true));
+        assert_eq!(is_accepted("hello: world\n", &ours), Err(PatchError::NotAMachineConfig));
+    }
+
+    #[test]
+    fn a_removal_keeps_other_peoples_cas() {
+        let (ours, one, two) = (ca(), ca(), ca());
+        let removal = removal_patch(&config(&[&one, &ours, &two, &ours]), &ours).unwrap();
+        assert_eq!(removal.kept, 2);
+        assert_eq!(removal.first, "machine:\n  acceptedCAs:\n    $patch: delete\n");
+        let second = removal.second.unwrap();
+        assert_eq!(is_accepted(&second, &ours), Ok(false));
+        assert_eq!(is_accepted(&second, &one), Ok(true));
+        assert_eq!(is_accepted(&second, &two), Ok(true));
+        assert!(removal.command.contains("--patch @remove-1.yaml --patch @remove-2.yaml"));
+    }
+
+    #[test]
+    fn the_last_one_leaves_no_list() {
+        let ours = ca();
+        let removal = removal_patch(&config(&[&ours]), &ours).unwrap();
+        assert_eq!((removal.second, removal.kept), (None, 0));
+        assert!(!removal.command.contains("remove-2"));
+    }
+
+    #[test]
+    fn refuses_what_would_lose_something() {
+        let (ours, theirs) = (ca(), ca());
+        assert_eq!(removal_patch(&config(&[&theirs]), &ours), Err(PatchError::NotThere));
+        assert_eq!(removal_patch("a: b\n", &ours), Err(PatchError::NotAMachineConfig));
+        assert_eq!(removal_patch(&config(&[&ours, "not pem"]), &ours), Err(PatchError::OddEntry(2)));
+        let two = format!("{}---\n{}", config(&[&ours]), config(&[&theirs]));
+        assert_eq!(removal_patch(&two, &ours), Err(PatchError::Several));
+    }
+
+    #[test]
+    fn the_text_says_what_matters() {
+        let ours = ca();
+        let text = created_text(&ClusterName::new("prod").unwrap(), &ours).unwrap();
+        for needed in [apply_patch(&ours).unwrap().as_str(), "grep -qF", "os:admin", "rotate-ca", "open ones go on"] {
+            assert!(text.contains(needed), "{needed}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Files that only their owner reads, whole or not at all.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use super::VaultError;
+
+/// The largest file read, in bytes: a sealed CA has about two thousand.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Returns once the file is durable with mode 0600: written beside, synced, renamed, its folder synced. A crash leaves the
+/// old file or the new one. Without `replace` an existing file stays, and that is decided by the rename itself.
+pub(super) fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), VaultError> {
+    let failed = |error: std::io::Error| failure(path, &error);
+    let dir = path.parent().unwrap_or(Path::new("."));
+    // tempfile makes files with mode 0600.
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    let renamed = if replace { file.persist(path) } else { file.persist_noclobber(path) };
+    match renamed {
+        Ok(_) => sync_dir(dir),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(VaultError::Exists(path.to_owned())),
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
+/// Makes a folder with mode 0700, and what is missing above it; one that is there stays as it is.
+pub(super) fn make_dir(path: &Path) -> Result<(), VaultError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failure(path, &error))
+}
+
+/// The file's bytes; `None` when there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, VaultError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failure(path, &error)),
+        Ok(metadata) if metadata.len() > MAX_FILE => return Err(VaultError::Damaged(path.to_owned())),
+        Ok(_) => {}
+    }
+    fs::read(path).map(Some).map_err(|error| failure(path, &error))
+}
+
+/// The names of the folder's `*.age` files without the ending, sorted.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, VaultError> {
+    let failed = |error: std::io::Error| failure(dir, &error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if let Some(name) = name.to_str().and_then(|n| n.strip_suffix(".age")).filter(|n| !n.starts_with('.')) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// A sentence if others than the owner can read the folder.
+pub(super) fn open_to_others(dir: &Path) -> Option<String> {
+    let mode = fs::metadata(dir).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0)
+        .then(|| format!("the vault's folder `{}` has mode {mode:o}; make it 700 (`chmod 700 {0}`)", dir.display()))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), VaultError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|error| failure(dir, &error))
+}
+
+fn failure(path: &Path, error: &std::io::Error) -> VaultError {
+    VaultError::File { path: path.to_owned(), reason: error.to_string() }
+}

@@ -1,0 +1,290 @@
+//! The default custody: a folder whose files are sealed to age recipients.
+//!
+//! ```text
+//! recipients.txt      who can open it: X25519 recipients, one a line
+//! identity.age        the broker's identity, sealed with a passphrase (or handed over as a systemd credential, and not here)
+//! identity.txt        the same in plain text: for demonstrations only
+//! ca/<cluster>.age    a CA certificate and its key
+//! secrets/<name>.age  a key of the broker's own
+//! ```
+//!
+//! Sealing needs only the recipients, opening needs the identity. Each sealed file names what it is for, so that a file
+//! moved to another name does not open as that.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use age::x25519;
+use ichor_wire::profile::{CaCertificate, CaError};
+use secrecy::SecretString;
+
+use super::ca::{CaMaterial, KeyMismatch};
+use super::{DataKey, KeyLoadError, LocalSigner, LockedBytes, SealError};
+use crate::domain::ClusterName;
+use crate::entropy::EntropyError;
+
+mod file;
+mod identity;
+mod sealed;
+mod sealer;
+
+pub use sealer::Sealer;
+
+/// The secret that seals rows of the database.
+pub const DATA_KEY: &str = "data-key";
+
+/// The secret that nonces for DPoP proofs are made with; every broker of one store has the same.
+pub const DPOP_NONCE_KEY: &str = "dpop-nonce-key";
+
+/// An opened vault. Holds the identity; nothing else is kept decrypted.
+pub struct Vault {
+    sealer: Sealer,
+    identities: Vec<x25519::Identity>,
+    beside: bool,
+}
+
+/// Where the identity comes from.
+#[derive(Debug)]
+pub enum IdentitySource {
+    /// `identity.age`, opened with this passphrase.
+    Passphrase(SecretString),
+    /// The text of an identity file, as a systemd credential hands it over.
+    Text(SecretString),
+    /// `identity.txt` in the vault's own folder. Whoever reads the folder can open it: `check` warns.
+    DangerBeside,
+}
+
+/// Where a new vault's identity is kept.
+#[derive(Debug)]
+pub enum Keep {
+    /// As `identity.age`, sealed with this passphrase of at least twelve characters.
+    Passphrase(SecretString),
+    /// Handed back in [`Created::identity`], to be made a systemd credential; not in the folder.
+    Elsewhere,
+    /// As `identity.txt` in the folder. For demonstrations only.
+    DangerBeside,
+}
+
+/// A new vault.
+#[derive(Debug)]
+pub struct Created {
+    /// The recipient of the new identity.
+    pub recipient: String,
+    /// The text of the identity file, for [`Keep::Elsewhere`].
+    pub identity: Option<SecretString>,
+}
+
+/// The broker's own secrets, opened.
+#[derive(Debug)]
+pub struct Secrets {
+    /// Seals rows of the database.
+    pub data_key: DataKey,
+    /// Makes nonces for DPoP proofs; 32 bytes.
+    pub dpop_nonce_key: LockedBytes,
+}
+
+/// What a vault's folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Clusters with CA material, sorted.
+    pub cas: Vec<String>,
+    /// The broker's own secrets, sorted.
+    pub secrets: Vec<String>,
+}
+
+/// Why the vault could not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// The file system said no.
+    #[error("`{path}`: {reason}")]
+    File {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What it said.
+        reason: String,
+    },
+    /// A vault, or a file in it, is there already.
+    #[error("`{0}` exists already and is not overwritten; ask to replace it if that is meant")]
+    Exists(PathBuf),
+    /// No such file in the vault.
+    #[error("`{0}` does not exist; `ichor-broker ca create` or `ca import` makes CA material")]
+    Missing(PathBuf),
+    /// The folder has no recipients.
+    #[error("`{0}` is not a vault (no recipients.txt); `ichor-broker init` makes one")]
+    NotAVault(PathBuf),
+    /// A line of `recipients.txt`, or a recipient given, is not one.
+    #[error("`{0}` is not an X25519 age recipient; they begin with `age1`")]
+    Recipient(String),
+    /// The identity's file is not there.
+    #[error("no identity at `{0}`; give the passphrase's file, or the identity as a systemd credential")]
+    NoIdentity(PathBuf),
+    /// The identity's text is not one.
+    #[error("the identity is not an X25519 age identity; they begin with `AGE-SECRET-KEY-1`")]
+    Identity,
+    /// `identity.age` is not sealed with a passphrase.
+    #[error("`{0}` is not sealed with a passphrase")]
+    NotPassphrase(PathBuf),
+    /// The passphrase does not open the identity.
+    #[error("the passphrase is wrong")]
+    WrongPassphrase,
+    /// The passphrase is too short to protect the vault.
+    #[error("the passphrase is too short; use at least twelve characters")]
+    ShortPassphrase,
+    /// Opening the identity would take too much work: nothing of ours asks for so much.
+    #[error("`{0}` asks for too much work; it was not made by this program")]
+    Work(PathBuf),
+    /// The identity is none of the recipients, so what is sealed from now on could not be opened.
+    #[error("the identity's recipient `{0}` is not in recipients.txt; add it, or give the right identity")]
+    NotARecipient(String),
+    /// The file is sealed, but not to this identity.
+    #[error("`{0}` is not sealed to this identity; open it with another, or seal it again")]
+    NoMatch(PathBuf),
+    /// The file was changed or cut, or is no age file.
+    #[error("`{0}` is damaged; restore it from a backup")]
+    Damaged(PathBuf),
+    /// The file was sealed for something else.
+    #[error("`{path}` was sealed as `{found}`; it was moved or renamed")]
+    Mislabelled {
+        /// Which file.
+        path: PathBuf,
+        /// What it says of itself.
+        found: String,
+    },
+    /// A secret's name does not fit.
+    #[error("`{0}` is not a secret's name: use lower-case letters, digits and inner hyphens")]
+    Name(String),
+    /// A private key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyLoadError),
+    /// A CA certificate cannot be used.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// Key and certificate belong to different CAs.
+    #[error(transparent)]
+    Mismatch(#[from] KeyMismatch),
+    /// A data key cannot be used.
+    #[error(transparent)]
+    Data(#[from] SealError),
+    /// No random values.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+// === impl Vault ===
+
+impl Vault {
+    /// Returns once a new vault is durable in `dir`: folders only the owner may read, recipients, identity, and the broker's
+    /// own secrets ([`DATA_KEY`], [`DPOP_NONCE_KEY`]). `others` are further recipients, for a backup of the identity.
+    ///
+    /// # Errors
+    /// When there is one already, a recipient or the passphrase does not do, or the file system fails.
+    pub fn create(dir: &Path, keep: Keep, others: &[String]) -> Result<Created, VaultError> {
+        let identity = x25519::Identity::generate();
+        let recipient = identity.to_public().to_string();
+        let text = identity::text(&identity);
+        let sealed = match &keep {
+            Keep::Passphrase(passphrase) => Some(identity::seal(&text, passphrase, identity::WORK)?),
+            Keep::Elsewhere | Keep::DangerBeside => None,
+        };
+        let sealer = Sealer::create(dir, &recipient, others)?;
+        match (&keep, sealed) {
+            (Keep::DangerBeside, _) => identity::write_beside(dir, &text)?,
+            (_, Some(sealed)) => file::write(&dir.join(identity::SEALED), &sealed, false)?,
+            (_, None) => {}
+        }
+        sealer.create_secret(DATA_KEY)?;
+        sealer.create_secret(DPOP_NONCE_KEY)?;
+        let identity = matches!(keep, Keep::Elsewhere).then_some(text);
+        Ok(Created { recipient, identity })
+    }
+
+    /// Opens the vault in `dir`. With a passphrase it takes about a second, by design.
+    ///
+    /// # Errors
+    /// When the identity is missing, damaged or does not open, or is not among the recipients.
+    pub fn open(dir: &Path, source: IdentitySource) -> Result<Self, VaultError> {
+        let sealer = Sealer::at(dir)?;
+        let beside = matches!(source, IdentitySource::DangerBeside);
+        let identities = identity::load(dir, source)?;
+        let own: Vec<String> = identities.iter().map(|i| i.to_public().to_string()).collect();
+        if !own.iter().any(|recipient| sealer.has(recipient)) {
+            return Err(VaultError::NotARecipient(own.into_iter().next().unwrap_or_default()));
+        }
+        Ok(Self { sealer, identities, beside })
+    }
+
+    /// Seals to this vault's recipients.
+    #[must_use]
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// Opens a cluster's CA and checks that key and certificate belong together. Whether the CA is valid now is for the
+    /// issuer to check, each time.
+    ///
+    /// # Errors
+    /// When there is none, or it does not open as this cluster's CA.
+    pub fn open_ca(&self, cluster: &ClusterName) -> Result<CaMaterial, VaultError> {
+        let path = self.sealer.ca_path(cluster);
+        let (certificate, key) = sealed::open_ca(&path, &self.identities, cluster.as_str())?;
+        Ok(CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?)
+    }
+
+    /// Opens a secret.
+    ///
+    /// # Errors
+    /// When there is none, or it does not open as this secret.
+    pub fn open_secret(&self, name: &str) -> Result<LockedBytes, VaultError> {
+        let path = self.sealer.secret_path(name)?;
+        sealed::open_secret(&path, &self.identities, name)
+    }
+
+    /// The key that seals rows of the database.
+    ///
+    /// # Errors
+    /// As [`Self::open_secret`].
+    pub fn data_key(&self) -> Result<DataKey, VaultError> {
+        Ok(DataKey::new(self.open_secret(DATA_KEY)?.as_slice())?)
+    }
+
+    /// The broker's own secrets.
+    ///
+    /// # Errors
+    /// As [`Self::open_secret`].
+    pub fn secrets(&self) -> Result<Secrets, VaultError> {
+        Ok(Secrets { data_key: self.data_key()?, dpop_nonce_key: self.open_secret(DPOP_NONCE_KEY)? })
+    }
+
+    /// What the folder holds.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn list(&self) -> Result<Listing, VaultError> {
+        self.sealer.list()
+    }
+
+    /// What an operator should know, a sentence each: for `check`.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.beside {
+            warnings.push(format!(
+                "the vault's identity lies beside it in plain text (`{}`): whoever reads the folder has the CA keys; \
+                 use a passphrase or a systemd credential",
+                self.sealer.dir().join(identity::BESIDE).display()
+            ));
+        }
+        warnings.extend(file::open_to_others(self.sealer.dir()));
+        warnings
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("dir", &self.sealer.dir()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What a sealed file says, and how it is sealed and opened.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use age::{DecryptError, Decryptor, Encryptor, x25519};
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{VaultError, file};
+use crate::custody::LockedBytes;
+
+/// A CA, as JSON. The key is base64 of PKCS#8: base64 needs no escapes, so reading it makes no copy.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealedCa<'a> {
+    version: u8,
+    ca: &'a str,
+    certificate: String,
+    key: &'a str,
+}
+
+/// A secret, as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealedSecret<'a> {
+    version: u8,
+    secret: &'a str,
+    value: &'a str,
+}
+
+const VERSION: u8 = 1;
+
+/// A CA for the vault, sealed.
+pub(super) fn seal_ca(
+    recipients: &[x25519::Recipient],
+    cluster: &str,
+    certificate: String,
+    key: &LockedBytes,
+) -> Result<Vec<u8>, VaultError> {
+    let key = Zeroizing::new(BASE64.encode(key.as_slice()));
+    seal(recipients, &SealedCa { version: VERSION, ca: cluster, certificate, key: &key })
+}
+
+/// A secret for the vault, sealed.
+pub(super) fn seal_secret(recipients: &[x25519::Recipient], name: &str, value: &[u8]) -> Result<Vec<u8>, VaultError> {
+    let value = Zeroizing::new(BASE64.encode(value));
+    seal(recipients, &SealedSecret { version: VERSION, secret: name, value: &value })
+}
+
+/// A CA's certificate (PEM) and key (PKCS#8), if the file was sealed for this cluster.
+pub(super) fn open_ca(
+    path: &Path,
+    identities: &[x25519::Identity],
+    cluster: &str,
+) -> Result<(String, LockedBytes), VaultError> {
+    let plaintext = open(path, identities)?;
+    let sealed: SealedCa<'_> = parse(path, &plaintext)?;
+    if sealed.version != VERSION {
+        return Err(VaultError::Damaged(path.to_owned()));
+    }
+    if sealed.ca != cluster {
+        return Err(VaultError::Mislabelled { path: path.to_owned(), found: sealed.ca.to_owned() });
+    }
+    let key = decode(path, sealed.key)?;
+    Ok((sealed.certificate, key))
+}
+
+/// A secret's bytes, if the file was sealed for this name.
+pub(super) fn open_secret(path: &Path, identities: &[x25519::Identity], name: &str) -> Result<LockedBytes, VaultError> {
+    let plaintext = open(path, identities)?;
+    let sealed: SealedSecret<'_> = parse(path, &plaintext)?;
+    if sealed.version != VERSION {
+        return Err(VaultError::Damaged(path.to_owned()));
+    }
+    if sealed.secret != name {
+        return Err(VaultError::Mislabelled { path: path.to_owned(), found: sealed.secret.to_owned() });
+    }
+    decode(path, sealed.value)
+}
+
+fn seal<T: Serialize>(recipients: &[x25519::Recipient], value: &T) -> Result<Vec<u8>, VaultError> {
+    let failed = |reason: String| VaultError::File { path: "sealing".into(), reason };
+    let recipients = recipients.iter().map(|r| r as &dyn age::Recipient);
+    let encryptor = Encryptor::with_recipients(recipients).map_err(|e| failed(e.to_string()))?;
+    let mut sealed = Vec::new();
+    let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| failed(e.to_string()))?;
+    serde_json::to_writer(&mut writer, value).map_err(|e| failed(e.to_string()))?;
+    writer.flush().map_err(|e| failed(e.to_string()))?;
+    writer.finish().map_err(|e| failed(e.to_string()))?;
+    Ok(sealed)
+}
+
+fn open(path: &Path, identities: &[x25519::Identity]) -> Result<LockedBytes, VaultError> {
+    let damaged = || VaultError::Damaged(path.to_owned());
+    let sealed = file::read(path)?.ok_or_else(|| VaultError::Missing(path.to_owned()))?;
+    let decryptor = Decryptor::new_buffered(sealed.as_slice()).map_err(|_| damaged())?;
+    let reader = decryptor.decrypt(identities.iter().map(|i| i as &dyn age::Identity));
+    let mut reader = reader.map_err(|error| match error {
+        DecryptError::NoMatchingKeys => VaultError::NoMatch(path.to_owned()),
+        _ => damaged(),
+    })?;
+    // The plaintext is shorter than the file, so it is read straight into locked memory.
+    let mut plaintext = LockedBytes::zeroed(sealed.len());
+    let mut filled = 0;
+    while let Some(free) = plaintext.as_mut_slice().get_mut(filled..).filter(|free| !free.is_empty()) {
+        match reader.read(free).map_err(|_| damaged())? {
+            0 => break,
+            more => filled += more,
+        }
+    }
+    plaintext.truncate(filled);
+    Ok(plaintext)
+}
+
+/// The error's text is dropped: a parser may quote what it read.
+fn parse<'a, T: Deserialize<'a>>(path: &Path, plaintext: &'a LockedBytes) -> Result<T, VaultError> {
+    serde_json::from_slice(plaintext.as_slice()).map_err(|_| VaultError::Damaged(path.to_owned()))
+}
+
+fn decode(path: &Path, base64: &str) -> Result<LockedBytes, VaultError> {
+    let damaged = || VaultError::Damaged(path.to_owned());
+    let len = BASE64.decode_len(base64.len()).map_err(|_| damaged())?;
+    let mut bytes = LockedBytes::zeroed(len);
+    let len = BASE64.decode_mut(base64.as_bytes(), bytes.as_mut_slice()).map_err(|_| damaged())?;
+    bytes.truncate(len);
+    Ok(bytes)
+}

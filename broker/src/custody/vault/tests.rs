@@ -1,0 +1,205 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use age::secrecy::ExposeSecret;
+use jiff::Timestamp;
+
+use super::*;
+use crate::custody::ca;
+
+fn cluster(name: &str) -> ClusterName {
+    ClusterName::new(name).unwrap()
+}
+
+fn made() -> CaMaterial {
+    ca::create(&cluster("prod"), Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(500_000), 1).unwrap()
+}
+
+/// A vault whose identity is the given source's.
+fn demo() -> (tempfile::TempDir, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("vault");
+    Vault::create(&dir, Keep::DangerBeside, &[]).unwrap();
+    (root, dir)
+}
+
+fn open(dir: &Path) -> Result<Vault, VaultError> {
+    Vault::open(dir, IdentitySource::DangerBeside)
+}
+
+#[test]
+fn what_was_sealed_opens() {
+    let (_root, dir) = demo();
+    let ca = made();
+    // Sealing needs no identity.
+    let sealer = Sealer::at(&dir).unwrap();
+    sealer.seal_ca(&cluster("prod"), &ca, false).unwrap();
+    sealer.seal_secret("other", b"value", false).unwrap();
+    let vault = open(&dir).unwrap();
+    let opened = vault.open_ca(&cluster("prod")).unwrap();
+    assert_eq!(opened.certificate(), ca.certificate());
+    assert_eq!(vault.open_secret("other").unwrap().as_slice(), b"value");
+    assert_eq!(vault.open_secret(DATA_KEY).unwrap().as_slice().len(), 32);
+    vault.data_key().unwrap();
+    let listing =
+        Listing { cas: vec!["prod".into()], secrets: vec!["data-key".into(), "dpop-nonce-key".into(), "other".into()] };
+    assert_eq!(vault.list().unwrap(), listing);
+    assert!(matches!(vault.open_ca(&cluster("staging")), Err(VaultError::Missing(_))));
+}
+
+#[test]
+fn nothing_is_overwritten_unasked() {
+    let (_root, dir) = demo();
+    let sealer = Sealer::at(&dir).unwrap();
+    sealer.seal_ca(&cluster("prod"), &made(), false).unwrap();
+    let before = fs::read(dir.join("ca/prod.age")).unwrap();
+    assert!(matches!(sealer.seal_ca(&cluster("prod"), &made(), false), Err(VaultError::Exists(_))));
+    assert_eq!(fs::read(dir.join("ca/prod.age")).unwrap(), before);
+    let new = made();
+    sealer.seal_ca(&cluster("prod"), &new, true).unwrap();
+    assert_eq!(open(&dir).unwrap().open_ca(&cluster("prod")).unwrap().certificate(), new.certificate());
+    assert!(matches!(sealer.create_secret(DATA_KEY), Err(VaultError::Exists(_))));
+    assert!(matches!(Vault::create(&dir, Keep::DangerBeside, &[]), Err(VaultError::Exists(_))));
+    // No temporary file is left behind.
+    assert_eq!(fs::read_dir(dir.join("ca")).unwrap().count(), 1);
+}
+
+#[test]
+fn only_the_owner_may_read() {
+    let (_root, dir) = demo();
+    Sealer::at(&dir).unwrap().seal_ca(&cluster("prod"), &made(), false).unwrap();
+    let mode = |path: &str| fs::metadata(dir.join(path)).unwrap().permissions().mode() & 0o777;
+    for folder in ["", "ca", "secrets"] {
+        assert_eq!(mode(folder), 0o700, "{folder}");
+    }
+    for file in ["identity.txt", "recipients.txt", "ca/prod.age", "secrets/data-key.age"] {
+        assert_eq!(mode(file), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn no_key_lies_in_the_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("vault");
+    let created = Vault::create(&dir, Keep::Elsewhere, &[]).unwrap();
+    let ca = made();
+    let sealer = Sealer::at(&dir).unwrap();
+    sealer.seal_ca(&cluster("prod"), &ca, false).unwrap();
+    let key = ca.signer().to_pkcs8().unwrap();
+    let base64 = data_encoding::BASE64.encode(key.as_slice());
+    let seed = &key.as_slice()[16..48];
+    for path in ["ca/prod.age", "recipients.txt", "secrets/data-key.age"] {
+        let bytes = fs::read(dir.join(path)).unwrap();
+        assert!(!bytes.windows(32).any(|w| w == seed), "{path}");
+        assert!(!String::from_utf8_lossy(&bytes).contains(&base64), "{path}");
+        assert!(!String::from_utf8_lossy(&bytes).contains("AGE-SECRET-KEY"), "{path}");
+    }
+    assert!(!dir.join("identity.txt").exists() && !dir.join("identity.age").exists());
+    let identity = created.identity.unwrap();
+    assert!(identity.expose_secret().contains(&created.recipient));
+    let vault = Vault::open(&dir, IdentitySource::Text(identity)).unwrap();
+    assert!(vault.open_ca(&cluster("prod")).is_ok());
+    assert!(vault.warnings().is_empty(), "{:?}", vault.warnings());
+    let shown = format!("{vault:?} {:?}", vault.open_ca(&cluster("prod")));
+    assert!(!shown.contains("AGE-SECRET") && !shown.contains(&base64), "{shown}");
+}
+
+#[test]
+fn a_passphrase_opens_and_a_wrong_one_does_not() {
+    let (_root, dir) = demo();
+    let text = SecretString::from(fs::read_to_string(dir.join("identity.txt")).unwrap());
+    let passphrase = |p: &str| SecretString::from(p.to_owned());
+    // Little work, so that the test is quick.
+    let sealed = identity::seal(&text, &passphrase("correct horse battery"), 4).unwrap();
+    file::write(&dir.join("identity.age"), &sealed, false).unwrap();
+    let with = |p: &str| Vault::open(&dir, IdentitySource::Passphrase(passphrase(p))).map(|_| ());
+    assert_eq!(with("correct horse battery"), Ok(()));
+    assert_eq!(with("wrong horse battery"), Err(VaultError::WrongPassphrase));
+    assert_eq!(identity::seal(&text, &passphrase("short"), 4), Err(VaultError::ShortPassphrase));
+    // Asks for hours of work and a terabyte of memory.
+    let at = sealed.windows(3).position(|w| w == b" 4\n").unwrap();
+    let greedy = [&sealed[..at], b" 30\n", &sealed[at + 3..]].concat();
+    file::write(&dir.join("identity.age"), &greedy, true).unwrap();
+    assert!(matches!(with("correct horse battery"), Err(VaultError::Work(_))));
+    fs::remove_file(dir.join("identity.age")).unwrap();
+    assert!(matches!(with("correct horse battery"), Err(VaultError::NoIdentity(_))));
+}
+
+#[test]
+fn another_identity_is_told_from_a_damaged_file() {
+    let (_root, dir) = demo();
+    let (_other_root, other) = demo();
+    let sealer = Sealer::at(&dir).unwrap();
+    sealer.seal_ca(&cluster("prod"), &made(), false).unwrap();
+
+    // Another vault's identity is refused at once.
+    let foreign = SecretString::from(fs::read_to_string(other.join("identity.txt")).unwrap());
+    assert!(matches!(Vault::open(&dir, IdentitySource::Text(foreign)), Err(VaultError::NotARecipient(_))));
+
+    // A file sealed to others.
+    Sealer::at(&other).unwrap().seal_ca(&cluster("theirs"), &made(), false).unwrap();
+    fs::copy(other.join("ca/theirs.age"), dir.join("ca/theirs.age")).unwrap();
+    let vault = open(&dir).unwrap();
+    assert!(matches!(vault.open_ca(&cluster("theirs")), Err(VaultError::NoMatch(_))));
+
+    // A changed byte, a cut, garbage, nothing.
+    let path = dir.join("ca/prod.age");
+    let good = fs::read(&path).unwrap();
+    let mut changed = good.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for bytes in [&changed[..], &good[..good.len() - 1], &good[..40], b"garbage", b""] {
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(vault.open_ca(&cluster("prod")), Err(VaultError::Damaged(_))), "{} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn a_moved_file_does_not_open_as_something_else() {
+    let (_root, dir) = demo();
+    Sealer::at(&dir).unwrap().seal_ca(&cluster("staging"), &made(), false).unwrap();
+    fs::rename(dir.join("ca/staging.age"), dir.join("ca/prod.age")).unwrap();
+    fs::copy(dir.join("secrets/dpop-nonce-key.age"), dir.join("secrets/data-key.age")).unwrap();
+    let vault = open(&dir).unwrap();
+    let found = |error| match error {
+        VaultError::Mislabelled { found, .. } => found,
+        other => panic!("{other}"),
+    };
+    assert_eq!(found(vault.open_ca(&cluster("prod")).unwrap_err()), "staging");
+    assert_eq!(found(vault.open_secret(DATA_KEY).unwrap_err()), "dpop-nonce-key");
+    // Nor a secret as a CA.
+    fs::copy(dir.join("secrets/dpop-nonce-key.age"), dir.join("ca/prod.age")).unwrap();
+    assert!(matches!(vault.open_ca(&cluster("prod")), Err(VaultError::Damaged(_))));
+}
+
+#[test]
+fn several_recipients_can_open() {
+    let root = tempfile::tempdir().unwrap();
+    let backup = x25519::Identity::generate();
+    Vault::create(root.path(), Keep::DangerBeside, &[backup.to_public().to_string()]).unwrap();
+    let text = SecretString::from(format!("# backup\n\n{}\n", backup.to_string().expose_secret()));
+    let vault = Vault::open(root.path(), IdentitySource::Text(text)).unwrap();
+    vault.data_key().unwrap();
+}
+
+#[test]
+fn names_and_recipients_are_checked() {
+    let (_root, dir) = demo();
+    let sealer = Sealer::at(&dir).unwrap();
+    for name in ["", "../data-key", "a/b", "A", "-a", "a.b"] {
+        assert!(matches!(sealer.seal_secret(name, b"x", false), Err(VaultError::Name(_))), "{name}");
+    }
+    let root = tempfile::tempdir().unwrap();
+    let pasted = x25519::Identity::generate().to_string().expose_secret().to_owned();
+    let error = Vault::create(&root.path().join("v"), Keep::DangerBeside, std::slice::from_ref(&pasted)).unwrap_err();
+    assert_eq!(error, VaultError::Recipient("(an identity)".into()));
+    assert!(!root.path().join("v").exists(), "a refused vault leaves nothing behind");
+    assert!(matches!(Sealer::at(root.path()), Err(VaultError::NotAVault(_))));
+}
+
+#[test]
+fn an_identity_beside_is_warned_of() {
+    let (_root, dir) = demo();
+    assert_eq!(open(&dir).unwrap().warnings().len(), 1);
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(open(&dir).unwrap().warnings().len(), 2);
+}

@@ -1,0 +1,232 @@
+//! Proofs of possession (RFC 9449), checked.
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use data_encoding::BASE64URL_NOPAD;
+use ichor_wire::dpop::{ALGORITHM, ProofClaims, ProofHeader, PublicJwk, TYPE, sha256_base64url};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::replay::{ProofId, Remembered, Seen};
+use super::settings::NonceKey;
+
+/// How far `iat` may lie from our time, in seconds, either way.
+const WINDOW: i64 = 60;
+
+/// For how many seconds one nonce is given out; it is taken for as long again.
+const NONCE_SECONDS: i64 = 120;
+
+/// The longest proof, in bytes.
+const LONGEST_PROOF: usize = 4096;
+
+/// The longest `jti`, in bytes.
+const LONGEST_JTI: usize = 256;
+
+/// What the proof must be for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct For<'a> {
+    /// The method, upper case.
+    pub(super) method: &'a str,
+    /// The URL under `public_url`, without query.
+    pub(super) url: &'a str,
+    /// The access token; `None` only where one is asked for.
+    pub(super) token: Option<&'a str>,
+    /// What the proof must say about the body.
+    pub(super) body: Body<'a>,
+}
+
+/// What the proof must say about the body.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Body<'a> {
+    /// The request changes nothing.
+    Free,
+    /// Its digest, if the proof has one: where the request can have its effect only once anyhow.
+    IfTold(&'a [u8]),
+    /// Its digest.
+    Told(&'a [u8]),
+}
+
+/// A proof that holds, not yet remembered as used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Proof {
+    /// The key's thumbprint.
+    pub(super) jkt: String,
+    id: ProofId,
+}
+
+/// Why a proof does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProofError {
+    /// None, or several.
+    #[error("the request needs exactly one `DPoP` header")]
+    Missing,
+    /// Not a proof's form; a private key in it is one way.
+    #[error("the proof is malformed")]
+    Malformed,
+    /// Another `typ`.
+    #[error("the proof's `typ` is not `dpop+jwt`")]
+    Type,
+    /// Another algorithm.
+    #[error("the proof is not signed with ES256")]
+    Algorithm,
+    /// Not a P-256 key.
+    #[error("the proof's key is not a P-256 public key")]
+    Key,
+    /// The signature is wrong.
+    #[error("the proof's signature is wrong")]
+    Signature,
+    /// Made for another method.
+    #[error("the proof is for another method (`htm`)")]
+    Method,
+    /// Made for another URL.
+    #[error("the proof is for another URL (`htu`); compare the broker's `public_url` with the address you use")]
+    Url,
+    /// Made too long ago, or in the future.
+    #[error("the proof's time (`iat`) is more than 60 seconds away from the broker's; check this machine's clock")]
+    Time,
+    /// Made for another token.
+    #[error("the proof is for another token (`ath`)")]
+    Token,
+    /// Made for another body.
+    #[error("the proof is for another body (`body_sha256`)")]
+    Body,
+    /// The nonce is missing or old.
+    #[error("the proof needs the nonce of the `DPoP-Nonce` header")]
+    UseNonce,
+    /// The key is not the one that token or code are bound to.
+    #[error("the proof is made with another key than the login's")]
+    OtherKey,
+    /// Used before.
+    #[error("the proof was used before (`jti`)")]
+    Replayed,
+    /// No room to remember it.
+    #[error("the broker cannot take more proofs now; try again in two minutes")]
+    Full,
+}
+
+/// Checks proofs.
+pub(super) struct Dpop {
+    nonce_key: hmac::Key,
+    seen: Seen,
+}
+
+// === impl Dpop ===
+
+impl Dpop {
+    pub(super) fn new(key: &NonceKey) -> Self {
+        Self { nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key.0.as_slice()), seen: Seen::default() }
+    }
+
+    /// The nonce for now: an HMAC over the time, so that every broker with the key takes it.
+    pub(super) fn nonce(&self, now: Timestamp) -> String {
+        self.nonce_of(now.as_second().div_euclid(NONCE_SECONDS))
+    }
+
+    fn nonce_of(&self, period: i64) -> String {
+        let mut context = hmac::Context::with_key(&self.nonce_key);
+        context.update(b"ichor dpop nonce\0");
+        context.update(&period.to_be_bytes());
+        BASE64URL_NOPAD.encode(context.sign().as_ref().get(..16).unwrap_or_default())
+    }
+
+    /// Checks everything but whether the proof was used before and whose key it is.
+    ///
+    /// # Errors
+    /// With the first check that fails. The nonce comes last, so that [`ProofError::UseNonce`] means that all else is right.
+    pub(super) fn verify(&self, proof: &str, what: &For<'_>, now: Timestamp) -> Result<Proof, ProofError> {
+        let (header, claims) = verify_signature(proof)?;
+        if claims.htm != what.method {
+            return Err(ProofError::Method);
+        }
+        if !same_url(&claims.htu, what.url) {
+            return Err(ProofError::Url);
+        }
+        if claims.iat.abs_diff(now.as_second()) > WINDOW.unsigned_abs() {
+            return Err(ProofError::Time);
+        }
+        if claims.ath != what.token.map(|token| sha256_base64url(token.as_bytes())) {
+            return Err(ProofError::Token);
+        }
+        let body_fits = match what.body {
+            Body::Free => true,
+            Body::IfTold(bytes) => claims.body_sha256.is_none_or(|told| told == sha256_base64url(bytes)),
+            Body::Told(bytes) => claims.body_sha256.is_some_and(|told| told == sha256_base64url(bytes)),
+        };
+        if !body_fits {
+            return Err(ProofError::Body);
+        }
+        if claims.jti.is_empty() || claims.jti.len() > LONGEST_JTI {
+            return Err(ProofError::Malformed);
+        }
+        let period = now.as_second().div_euclid(NONCE_SECONDS);
+        let nonce = claims.nonce.ok_or(ProofError::UseNonce)?;
+        if nonce != self.nonce_of(period) && nonce != self.nonce_of(period - 1) {
+            return Err(ProofError::UseNonce);
+        }
+        let jkt = header.jwk.thumbprint();
+        let id = proof_id(&jkt, &claims.jti);
+        Ok(Proof { jkt, id })
+    }
+
+    /// Uses the proof up. Comes last, when key and token are known to fit, so that strangers cannot fill the memory.
+    ///
+    /// # Errors
+    /// When it was used before, or there is no room.
+    pub(super) fn use_up(&self, proof: &Proof, now: Timestamp) -> Result<(), ProofError> {
+        match self.seen.remember(proof.id, now) {
+            Remembered::New => Ok(()),
+            Remembered::Replayed => Err(ProofError::Replayed),
+            Remembered::Full => Err(ProofError::Full),
+        }
+    }
+}
+
+/// The header and claims of a proof whose signature verifies with the key inside it.
+fn verify_signature(proof: &str) -> Result<(ProofHeader, ProofClaims), ProofError> {
+    if proof.len() > LONGEST_PROOF {
+        return Err(ProofError::Malformed);
+    }
+    let (signed, signature) = proof.rsplit_once('.').ok_or(ProofError::Malformed)?;
+    let (header, claims) = signed.split_once('.').ok_or(ProofError::Malformed)?;
+    let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).map_err(|_| ProofError::Malformed);
+    let header: ProofHeader = serde_json::from_slice(&decode(header)?).map_err(|_| ProofError::Malformed)?;
+    if header.typ != TYPE {
+        return Err(ProofError::Type);
+    }
+    if header.alg != ALGORITHM {
+        return Err(ProofError::Algorithm);
+    }
+    let key = public_point(&header.jwk).ok_or(ProofError::Key)?;
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
+        .verify(signed.as_bytes(), &decode(signature)?)
+        .map_err(|_| ProofError::Signature)?;
+    let claims = serde_json::from_slice(&decode(claims)?).map_err(|_| ProofError::Malformed)?;
+    Ok((header, claims))
+}
+
+/// The key as an uncompressed point (SEC 1 §2.3.3); whether it lies on the curve is the verifier's check.
+fn public_point(jwk: &PublicJwk) -> Option<[u8; 65]> {
+    if jwk.kty != "EC" || jwk.crv != "P-256" {
+        return None;
+    }
+    let mut point = [4; 65];
+    for (place, coordinate) in [(1..33, &jwk.x), (33..65, &jwk.y)] {
+        let bytes: [u8; 32] = BASE64URL_NOPAD.decode(coordinate.as_bytes()).ok()?.try_into().ok()?;
+        point.get_mut(place)?.copy_from_slice(&bytes);
+    }
+    Some(point)
+}
+
+/// Whether two URLs are one (RFC 9449 §4.3: by their normal form). A query or fragment in `told` never fits.
+fn same_url(told: &str, expected: &str) -> bool {
+    told == expected || matches!((Url::parse(told), Url::parse(expected)), (Ok(told), Ok(expected)) if told == expected)
+}
+
+fn proof_id(jkt: &str, jti: &str) -> ProofId {
+    let digest = Sha256::new().chain_update(jkt).chain_update([0]).chain_update(jti).finalize();
+    let mut id = ProofId::default();
+    id.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+    id
+}

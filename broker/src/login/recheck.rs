@@ -1,0 +1,367 @@
+//! Groups are asked again during a session, so that someone who left gets nothing new. One refresh per session at a time;
+//! whoever asks meanwhile waits for its result; a provider out of reach is never a yes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ichor_wire::log::Kind;
+use ichor_wire::problem::Code;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::provider::{Provider, ProviderError};
+use super::{Login, Recheck, about, seal_context};
+use crate::audit::RecordError;
+use crate::domain::{Group, SessionId};
+use crate::identity::{Claims, GroupsFrom, IdTokenError, Identity};
+use crate::store::{Change, Condition, SessionRow, StoreError};
+
+/// Groups older than this are asked again before a grant.
+pub(super) const FRESH: SignedDuration = SignedDuration::from_mins(5);
+
+/// How long one broker may take for a refresh before another may try: more than two provider deadlines.
+const LEASE: SignedDuration = SignedDuration::from_secs(30);
+
+/// How long to wait for another broker's refresh, and how often to look.
+const WAIT: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Why there is no fresh identity. Nothing may be granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FreshError {
+    /// The provider takes the person, or their groups, back; the session is over.
+    #[error("the session has ended: {0}")]
+    Ended(String),
+    /// The provider cannot tell now. The session stays. The text is for the log.
+    #[error("the identity provider cannot confirm the groups now: {0}")]
+    Unavailable(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the provider told could not be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// The refreshes under way in this broker, by session.
+#[derive(Default)]
+pub(super) struct Flights(Mutex<HashMap<SessionId, Arc<Flight>>>);
+
+/// One session's refreshes, one after another.
+#[derive(Default)]
+struct Flight {
+    /// Counts finished ones.
+    finished: AtomicU64,
+    last: tokio::sync::Mutex<Last>,
+}
+
+/// What the last refresh left behind.
+#[derive(Default)]
+struct Last {
+    error: Option<FreshError>,
+    /// Told by the provider, but not recorded yet: a rotated token that is lost ends the session at many providers.
+    unrecorded: Option<Told>,
+}
+
+/// What the provider told, ready to be recorded.
+#[derive(Clone)]
+struct Told {
+    groups: Vec<Group>,
+    groups_at: Timestamp,
+    sealed: Option<Vec<u8>>,
+}
+
+/// What came of asking.
+enum Asked {
+    /// The groups.
+    Groups(BTreeSet<Group>),
+    /// A no: end the session.
+    No(String),
+    /// No answer. A rotated token may have come all the same.
+    Nothing(String),
+}
+
+// === impl Login ===
+
+impl Login {
+    /// The session's identity with groups no older than [`FRESH`], asking the provider first where needed. What the provider
+    /// tells is durable before this returns.
+    ///
+    /// # Errors
+    /// See [`FreshError`].
+    pub async fn fresh_identity(self: &Arc<Self>, session: &SessionRow) -> Result<Identity, FreshError> {
+        if self.is_fresh(session) {
+            return Ok(Identity::restore(session));
+        }
+        // A task of its own: a caller who hangs up must not drop a rotated token.
+        let (login, id) = (Arc::clone(self), session.id);
+        let task = tokio::spawn(async move { login.recheck(id).await });
+        task.await.unwrap_or_else(|error| Err(FreshError::Unavailable(error.to_string())))
+    }
+
+    fn is_fresh(&self, row: &SessionRow) -> bool {
+        let never =
+            self.provider(row.person.provider.as_str()).is_some_and(|p| p.settings.recheck == Recheck::LoginOnly);
+        never || self.clock.now().duration_since(row.groups_at).abs() <= FRESH
+    }
+
+    async fn recheck(&self, id: SessionId) -> Result<Identity, FreshError> {
+        let flight = self.flights.enter(id);
+        let before = flight.finished.load(Ordering::SeqCst);
+        let result = {
+            let mut last = flight.last.lock().await;
+            self.recheck_alone(id, &flight, before, &mut last).await
+        };
+        self.flights.leave(id, flight);
+        result
+    }
+
+    async fn recheck_alone(
+        &self,
+        id: SessionId,
+        flight: &Flight,
+        before: u64,
+        last: &mut Last,
+    ) -> Result<Identity, FreshError> {
+        let row = self.live(id).await?;
+        if self.is_fresh(&row) {
+            return Ok(Identity::restore(&row));
+        }
+        // another one finished while this one waited: its failure is ours too
+        if flight.finished.load(Ordering::SeqCst) != before
+            && let Some(error) = &last.error
+        {
+            return Err(error.clone());
+        }
+        let result = match self.lease(id).await {
+            Ok(None) => {
+                let result = self.ask_and_record(id, last).await;
+                if let Err(error) = self.store.release_refresh(id).await {
+                    tracing::warn!(session = %id, %error, "a refresh lease was not given back");
+                }
+                result
+            }
+            Ok(Some(identity)) => Ok(identity),
+            Err(error) => Err(error),
+        };
+        flight.finished.fetch_add(1, Ordering::SeqCst);
+        last.error = result.as_ref().err().cloned();
+        result
+    }
+
+    /// The session, if it is live.
+    async fn live(&self, id: SessionId) -> Result<SessionRow, FreshError> {
+        let row = self.store.session(id).await?.ok_or_else(|| FreshError::Ended("it is not known".into()))?;
+        match self.over(&row, self.clock.now()) {
+            None => Ok(row),
+            Some(why) => Err(FreshError::Ended(why.into())),
+        }
+    }
+
+    /// Takes the session's lease, or waits for another broker that has it: then its result is the answer.
+    async fn lease(&self, id: SessionId) -> Result<Option<Identity>, FreshError> {
+        let deadline = Instant::now().checked_add(WAIT);
+        loop {
+            let now = self.clock.now();
+            if self.store.lease_refresh(id, now, now.saturating_add(LEASE).unwrap_or(now)).await? {
+                return Ok(None);
+            }
+            tokio::time::sleep(LOOK).await;
+            let row = self.live(id).await?;
+            if self.is_fresh(&row) {
+                return Ok(Some(Identity::restore(&row)));
+            }
+            if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+                return Err(FreshError::Unavailable("another broker's refresh did not end in time".into()));
+            }
+        }
+    }
+
+    async fn ask_and_record(&self, id: SessionId, last: &mut Last) -> Result<Identity, FreshError> {
+        // read again under the lease: another broker may have finished just before
+        let mut row = self.live(id).await?;
+        if let Some(told) = last.unrecorded.clone() {
+            self.record(&mut row, told, last).await?;
+        }
+        if self.is_fresh(&row) {
+            return Ok(Identity::restore(&row));
+        }
+        let asked_at = self.clock.now();
+        let Some(provider) = self.provider(row.person.provider.as_str()) else {
+            return Err(FreshError::Ended("its provider is no longer configured".into()));
+        };
+        let Some(secret) = self.unseal(&row) else {
+            return self.end_for(&row, "its refresh token cannot be opened".into()).await;
+        };
+        let (asked, rotated) = ask(provider, &row, &secret).await;
+        let sealed = match rotated.map(|token| self.data_key.seal(&seal_context(id), token.as_bytes())).transpose() {
+            Ok(sealed) => sealed,
+            Err(error) => return Err(FreshError::Unavailable(error.to_string())),
+        };
+        match asked {
+            Asked::Groups(groups) => {
+                let told = Told { groups: groups.into_iter().collect(), groups_at: asked_at, sealed };
+                self.record(&mut row, told, last).await?;
+                Ok(Identity::restore(&row))
+            }
+            Asked::No(why) => self.end_for(&row, why).await,
+            Asked::Nothing(why) => {
+                if sealed.is_some() {
+                    let told = Told { groups: row.groups.clone(), groups_at: row.groups_at, sealed };
+                    self.record(&mut row, told, last).await?;
+                }
+                tracing::warn!(session = %id, why, "groups could not be asked again");
+                Err(FreshError::Unavailable(why))
+            }
+        }
+    }
+
+    fn unseal(&self, row: &SessionRow) -> Option<zeroize::Zeroizing<String>> {
+        let bytes = self.data_key.open(&seal_context(row.id), row.refresh_sealed.as_deref()?).ok()?;
+        std::str::from_utf8(&bytes).ok().map(|text| zeroize::Zeroizing::new(text.to_owned()))
+    }
+
+    async fn end_for(&self, row: &SessionRow, why: String) -> Result<Identity, FreshError> {
+        tracing::info!(session = %row.id, why, "session ended");
+        self.end(row, &why, None).await?;
+        Err(FreshError::Ended(why))
+    }
+
+    /// Records what the provider told, and brings `row` up to it. What cannot be recorded now is kept for the next try.
+    async fn record(&self, row: &mut SessionRow, told: Told, last: &mut Last) -> Result<(), FreshError> {
+        let change = Change::SessionRefresh {
+            session: row.id,
+            version: row.version,
+            groups: told.groups.clone(),
+            groups_at: told.groups_at,
+            refresh_sealed: told.sealed.clone(),
+            now: self.clock.now(),
+        };
+        let result = self.sequencer.note(about(Kind::SessionRefresh, row), Some(change)).await;
+        last.unrecorded = None;
+        match result {
+            Ok(_) => {
+                row.version += 1;
+                row.groups = told.groups;
+                row.groups_at = told.groups_at;
+                row.refresh_sealed = told.sealed.or_else(|| row.refresh_sealed.take());
+                Ok(())
+            }
+            Err(RecordError::Refused(Condition::SessionEnded)) => Err(FreshError::Ended("it was ended".into())),
+            Err(RecordError::Refused(Condition::Stale)) => {
+                *row = self.live(row.id).await?;
+                Ok(())
+            }
+            Err(error) => {
+                last.unrecorded = Some(told);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Asks the provider about the session's person. A rotated token comes along even where the rest is of no use.
+async fn ask(provider: &Provider, row: &SessionRow, secret: &str) -> (Asked, Option<zeroize::Zeroizing<String>>) {
+    match provider.settings.recheck {
+        Recheck::LoginOnly => (Asked::Nothing("this provider is asked at login only".into()), None),
+        Recheck::Userinfo => {
+            let claims = provider.userinfo(secret, &row.person.subject).await;
+            (claims.map_or_else(judge, |claims| read(provider, row, None, Some(&claims))), None)
+        }
+        Recheck::Refresh => match provider.refresh(secret).await {
+            Err(error) => (judge(error), None),
+            Ok(mut tokens) => {
+                let rotated = tokens.refresh_token.take();
+                let asked = match read_tokens(provider, row, &tokens).await {
+                    Ok(asked) => asked,
+                    Err(error) => judge(error),
+                };
+                (asked, rotated)
+            }
+        },
+    }
+}
+
+async fn read_tokens(
+    provider: &Provider,
+    row: &SessionRow,
+    tokens: &super::provider::Tokens,
+) -> Result<Asked, ProviderError> {
+    let verified = provider.verified(tokens, None, None).await?;
+    if verified
+        .as_ref()
+        .is_some_and(|token| token.issuer() != row.person.issuer || token.subject() != row.person.subject)
+    {
+        return Ok(Asked::No("the provider answered for another person".into()));
+    }
+    let userinfo = match provider.settings.mapping.groups_from {
+        GroupsFrom::Userinfo => Some(provider.userinfo(&tokens.access_token, &row.person.subject).await?),
+        GroupsFrom::IdToken => None,
+    };
+    Ok(read(provider, row, verified.as_ref().map(|token| token.claims()), userinfo.as_ref()))
+}
+
+/// The groups in the provider's answer. An answer without any is a no, unless the person had none from there to lose.
+fn read(provider: &Provider, row: &SessionRow, id_token: Option<&Claims>, userinfo: Option<&Claims>) -> Asked {
+    let mapping = &provider.settings.mapping;
+    match mapping.told_groups(id_token, userinfo) {
+        Ok(Some(told)) => Asked::Groups(mapping.groups(&row.person.subject, told)),
+        Ok(None) => {
+            let local = mapping.groups(&row.person.subject, BTreeSet::new());
+            match row.groups.iter().all(|group| local.contains(group)) {
+                true => Asked::Groups(local),
+                false => Asked::No("the provider answered without groups".into()),
+            }
+        }
+        Err(error) => Asked::No(error.to_string()),
+    }
+}
+
+/// What an error of the provider means for the session: only an answer about this person ends it.
+fn judge(error: ProviderError) -> Asked {
+    match error {
+        ProviderError::Refused(_) => Asked::No("the provider no longer vouches for the person".into()),
+        ProviderError::Claims(error) => Asked::No(error.to_string()),
+        ProviderError::IdToken(IdTokenError::UnknownKey) => Asked::Nothing(IdTokenError::UnknownKey.to_string()),
+        ProviderError::IdToken(error) => Asked::No(error.to_string()),
+        error => Asked::Nothing(error.to_string()),
+    }
+}
+
+// === impl Flights ===
+
+impl Flights {
+    fn enter(&self, id: SessionId) -> Arc<Flight> {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(flights.entry(id).or_default())
+    }
+
+    /// Forgets the flight if nobody else is in it and nothing is left to record.
+    fn leave(&self, id: SessionId, flight: Arc<Flight>) {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_idle = flight.last.try_lock().is_ok_and(|last| last.unrecorded.is_none());
+        // the map's own and this one
+        if is_idle && Arc::strong_count(&flight) <= 2 {
+            flights.remove(&id);
+        }
+    }
+}
+
+// === impl FreshError ===
+
+impl FreshError {
+    /// The problem code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Ended(_) => Code::SessionEnded,
+            Self::Unavailable(_) => Code::ProviderUnavailable,
+            Self::Store(_) => Code::StoreUnavailable,
+            Self::Record(RecordError::Overloaded) => Code::Unavailable,
+            Self::Record(_) => Code::StoreUnavailable,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Sessions: who calls, and logging out.
+
+use std::net::IpAddr;
+
+use ichor_wire::log::Kind;
+use ichor_wire::problem::Code;
+use jiff::{SignedDuration, Timestamp};
+
+use super::dpop::{Body, For};
+use super::settings::CLIENT_ID;
+use super::{Login, OauthError, ProofError, about, hash};
+use crate::audit::RecordError;
+use crate::store::{Change, Condition, SessionRow, StoreError};
+
+/// The longest token presented, in bytes; ours have 43.
+const LONGEST_TOKEN: usize = 256;
+
+/// How often a session's use is written down.
+const TOUCH: SignedDuration = SignedDuration::from_mins(1);
+
+/// What a request presents.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// The `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The values of the `DPoP` headers.
+    pub proofs: &'a [&'a str],
+    /// The method.
+    pub method: &'a str,
+    /// The path, without query.
+    pub path: &'a str,
+    /// The body. Its digest must stand in the proof unless the method is `GET` or `HEAD`.
+    pub body: &'a [u8],
+    /// Where the request came from.
+    pub address: IpAddr,
+}
+
+/// Why a request has no session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// No token, or none of ours.
+    #[error("the request has no valid session")]
+    NotLoggedIn,
+    /// The session is over.
+    #[error("the session has ended: {0}")]
+    Ended(&'static str),
+    /// The proof does not hold.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+// === impl Login ===
+
+impl Login {
+    /// The live session whose token and key the request proves to have. Says nothing about what it may do; before a grant,
+    /// ask for [`Login::fresh_identity`].
+    ///
+    /// # Errors
+    /// When there is none, or the proof does not hold.
+    pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<SessionRow, SessionError> {
+        let result = self.try_authenticate(presented).await;
+        result.inspect_err(|error| {
+            if !matches!(error, SessionError::Store(_) | SessionError::Proof(ProofError::UseNonce)) {
+                self.refused(presented.address, error.code());
+            }
+        })
+    }
+
+    async fn try_authenticate(&self, presented: &Presented<'_>) -> Result<SessionRow, SessionError> {
+        let token = presented.authorization.and_then(dpop_token).ok_or(SessionError::NotLoggedIn)?;
+        let body = match presented.method {
+            "GET" | "HEAD" => Body::Free,
+            _ => Body::Told(presented.body),
+        };
+        let row = self.prove(token, presented.proofs, presented.method, presented.path, body).await?;
+        self.touch(&row).await;
+        Ok(row)
+    }
+
+    /// The live session of `token`, if the proof is made for this request with the session's key.
+    async fn prove(
+        &self,
+        token: &str,
+        proofs: &[&str],
+        method: &str,
+        path: &str,
+        body: Body<'_>,
+    ) -> Result<SessionRow, SessionError> {
+        let now = self.clock.now();
+        let row = self.store.session_by_token(&hash(token)).await?.ok_or(SessionError::NotLoggedIn)?;
+        let [proof] = proofs else { return Err(ProofError::Missing.into()) };
+        let what = For { method, url: &self.at(path), token: Some(token), body };
+        let proof = self.dpop.verify(proof, &what, now)?;
+        if proof.jkt != row.jkt {
+            return Err(ProofError::OtherKey.into());
+        }
+        self.dpop.use_up(&proof, now)?;
+        match self.over(&row, now) {
+            None => Ok(row),
+            Some(why) => {
+                if row.ended_at.is_none() {
+                    // recorded once; whether that works now changes nothing for the caller
+                    let _ = self.end(&row, why, None).await;
+                }
+                Err(SessionError::Ended(why))
+            }
+        }
+    }
+
+    /// Why the session is over, if it is.
+    pub(super) fn over(&self, row: &SessionRow, now: Timestamp) -> Option<&'static str> {
+        let idle = self.settings.idle.is_some_and(|idle| now.duration_since(row.used_at) > idle);
+        let provider = self.provider(row.person.provider.as_str());
+        if row.ended_at.is_some() {
+            Some("it was ended")
+        } else if now >= row.expires_at {
+            Some("its time is over")
+        } else if idle {
+            Some("it was not used for too long")
+        } else if provider.is_none_or(|provider| provider.settings.issuer != row.person.issuer) {
+            Some("its provider is no longer configured")
+        } else {
+            None
+        }
+    }
+
+    /// Ends the session: entry and end in one commit.
+    pub(super) async fn end(&self, row: &SessionRow, why: &str, address: Option<IpAddr>) -> Result<(), RecordError> {
+        let mut content = about(Kind::SessionEnd, row);
+        content.message = Some(why.into());
+        content.address = address.map(|address| address.to_string());
+        let change = Change::SessionEnd { session: row.id, now: self.clock.now() };
+        match self.sequencer.note(content, Some(change)).await {
+            // ended by someone else meanwhile: as wanted
+            Ok(_) | Err(RecordError::Refused(Condition::SessionEnded)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn touch(&self, row: &SessionRow) {
+        let now = self.clock.now();
+        if now.duration_since(row.used_at) < TOUCH {
+            return;
+        }
+        if let Err(error) = self.store.touch_session(row.id, now).await {
+            tracing::warn!(session = %row.id, %error, "a session's use was not noted");
+        }
+    }
+
+    /// Logs out (RFC 7009): the session ends, once the token's key is proven. A token that opens nothing is no error.
+    ///
+    /// # Errors
+    /// When the proof does not hold, or the end cannot be recorded.
+    pub async fn revoke(
+        &self,
+        client_id: Option<&str>,
+        token: &str,
+        proofs: &[&str],
+        body: &[u8],
+        address: IpAddr,
+    ) -> Result<(), OauthError> {
+        if client_id != Some(CLIENT_ID) {
+            return Err(OauthError::new("invalid_client", "the `client_id` is not `ichor`"));
+        }
+        if token.is_empty() || token.len() > LONGEST_TOKEN {
+            return Ok(());
+        }
+        match self.prove(token, proofs, "POST", "/oauth/revoke", Body::Told(body)).await {
+            Ok(row) => Ok(self.end(&row, "logged out", Some(address)).await?),
+            Err(SessionError::NotLoggedIn | SessionError::Ended(_)) => Ok(()),
+            Err(SessionError::Proof(error)) => Err(error.into()),
+            Err(SessionError::Store(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// The token of `Authorization: DPoP <token>`. A bearer's presentation is refused: it would skip the proof (RFC 9449 §7.2).
+fn dpop_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    let fits = token.len() <= LONGEST_TOKEN && token.bytes().all(|b| b.is_ascii_graphic()) && !token.is_empty();
+    (scheme.eq_ignore_ascii_case("dpop") && fits).then_some(token)
+}
+
+// === impl SessionError ===
+
+impl SessionError {
+    /// The problem code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotLoggedIn => Code::NotLoggedIn,
+            Self::Ended(_) => Code::SessionEnded,
+            Self::Proof(ProofError::UseNonce) => Code::UseNonce,
+            Self::Proof(ProofError::Full) => Code::Unavailable,
+            Self::Proof(_) => Code::BadProof,
+            Self::Store(_) => Code::StoreUnavailable,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Login, end to end: a provider stand-in, a browser, our authorization server, and a client of its own making.
+
+mod client;
+mod flow;
+mod proofs;
+mod provider;
+mod recheck;
+mod world;

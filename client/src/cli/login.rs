@@ -1,0 +1,114 @@
+//! `ichor login`
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+
+use super::terminal::{Terminal, Tone};
+use super::{Here, block_on};
+use crate::error::Error;
+use crate::login::{Event, LoginOptions, Way, login};
+use crate::session::KeptIn;
+
+/// Log in at the broker through your company's identity provider
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The provider's alias, where the broker has several
+    #[arg(long, value_name = "ALIAS")]
+    provider: Option<String>,
+    /// Authenticate anew even if the provider still knows you
+    #[arg(long)]
+    fresh: bool,
+    /// Ask the provider for this authentication context, as for a second factor
+    #[arg(long, value_name = "VALUE")]
+    acr: Option<String>,
+    /// Print the address instead of opening it, and paste the code that the broker's page shows
+    #[arg(long, conflicts_with = "device")]
+    no_browser: bool,
+    /// Type a short code into the broker's page on any device
+    #[arg(long)]
+    device: bool,
+}
+
+pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    let broker = here.broker()?;
+    let store = here.sessions()?;
+    let way = match (args.no_browser, args.device) {
+        (true, _) => Way::Paste(Arc::new(|| Box::pin(read_line()))),
+        (_, true) => Way::Device,
+        _ => Way::Browser,
+    };
+    let pasted = args.no_browser;
+    // What happens is told at once, from within the login; the terminal is back afterwards.
+    let silent = Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false, false);
+    let terminal = Arc::new(Mutex::new(std::mem::replace(&mut here.around.terminal, silent)));
+    let options = LoginOptions {
+        way,
+        provider: args.provider,
+        fresh: args.fresh,
+        acr: args.acr,
+        host: here.around.host.clone(),
+        open: if pasted { Arc::new(|_| ()) } else { here.around.open.clone() },
+        on: Arc::new({
+            let terminal = terminal.clone();
+            move |event| tell(&mut terminal.lock().unwrap_or_else(PoisonError::into_inner), event, pasted)
+        }),
+    };
+    let done = block_on(async {
+        let session = login(&broker, &options).await?;
+        let kept = store.save(&session)?;
+        Ok((session.describe().await?, kept))
+    });
+    drop(options);
+    if let Some(terminal) = Arc::into_inner(terminal) {
+        here.around.terminal = terminal.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+    let (session, kept) = done?;
+    let value = json!({ "session": session, "kept_in": kept });
+    here.print(&value, |terminal| {
+        let done = terminal.toned("✓", Tone::Good);
+        terminal.line(&format!(
+            "{done} logged in as {} until {}",
+            terminal.toned(&session.name, Tone::Strong),
+            session.expires_at
+        ))?;
+        if session.user.starts_with('~') {
+            terminal.line(&format!(
+                "  your name does not fit into a certificate; nodes will log you as {}",
+                session.user
+            ))?;
+        }
+        if let KeptIn::File(path) = kept {
+            terminal.line(&format!(
+                "  no keyring is used: the session is kept in {} (readable by you only)",
+                path.display()
+            ))?;
+        }
+        Ok(())
+    })
+}
+
+fn tell(terminal: &mut Terminal, event: Event, pasted: bool) {
+    match event {
+        Event::Number(number) => {
+            let number = terminal.toned(&number, Tone::Strong);
+            terminal.note(&format!("Confirm only if the page shows this number:  {number}"));
+        }
+        Event::Opening(url) if pasted => terminal.note(&format!("Open this address and paste the code here:\n  {url}")),
+        Event::Opening(url) => terminal.note(&format!("If no browser opens, open this address:\n  {url}")),
+        Event::Code { at, code } => {
+            terminal.note(&format!("Open {at} and type the code  {}", terminal.toned(&code, Tone::Strong)))
+        }
+    }
+}
+
+async fn read_line() -> std::io::Result<String> {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        match std::io::stdin().read_line(&mut line)? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line),
+        }
+    });
+    read.await.map_err(std::io::Error::other)?
+}

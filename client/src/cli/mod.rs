@@ -1,0 +1,283 @@
+//! The command line: one file per command, each a thin layer over the library.
+
+mod agent;
+mod audit;
+mod clusters;
+mod completions;
+mod doctor;
+mod exec;
+mod login;
+mod logout;
+mod status;
+mod talosconfig;
+pub mod terminal;
+mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use ichor_wire::role::Role;
+use jiff::SignedDuration;
+use url::Url;
+
+use crate::broker::Broker;
+use crate::certificate::{CertificateStore, Held, Wish, certificate};
+use crate::clock::Clock;
+use crate::environment::Environment;
+use crate::error::{EXIT_FAILED, EXIT_OK, EXIT_USAGE, Error};
+use crate::session::{Session, SessionStore};
+use crate::settings::{BrokerFlags, Settings};
+use terminal::Terminal;
+
+const AFTER_HELP: &str = "\
+First steps:
+  ichor login                        log in through the browser
+  ichor talosconfig prod             write the context `prod`; then plain talosctl works
+  ichor exec prod -- talosctl dmesg  or run one command, writing nothing
+
+Exit codes:
+  0  done
+  1  failed
+  2  wrong command line or settings
+  3  not logged in, or the session expired
+  4  refused by policy
+  5  the broker, or what it needs, is out of reach
+  `exec` passes on the command's own exit code";
+
+/// Log in once, and talosctl works: short-lived Talos certificates with your name on them.
+#[derive(Debug, Parser)]
+#[command(name = "ichor", version, after_help = AFTER_HELP, max_term_width = 110, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// The broker's URL [env: ICHOR_BROKER; else the nearest .ichor.toml, ~/.config/ichor/config.toml,
+    /// /etc/ichor/config.toml]
+    #[arg(long, global = true, value_name = "URL")]
+    broker: Option<String>,
+    /// Believe only these CA certificates (PEM) for the broker
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Keep the session in the OS keyring where there is one (auto), or in a 0600 file (off) [env: ICHOR_KEYRING]
+    #[arg(long, global = true, value_name = "WHEN")]
+    keyring: Option<KeyringUse>,
+    /// How to print the result
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KeyringUse {
+    Auto,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Login(login::Args),
+    Logout(logout::Args),
+    Status(status::Args),
+    Clusters(clusters::Args),
+    Talosconfig(talosconfig::Args),
+    Exec(exec::Args),
+    Agent(agent::Args),
+    Doctor(doctor::Args),
+    Audit(audit::Args),
+    Completions(completions::Args),
+    Version(version::Args),
+}
+
+/// What a certificate is asked for with.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct WishArgs {
+    /// A role to hold: reader, operator, admin, etcd:backup, image:verifier, meta:writer (with or without `os:`);
+    /// several by comma or repetition [default: reader]
+    #[arg(long = "role", value_name = "ROLE", value_parser = role, value_delimiter = ',')]
+    roles: Vec<Role>,
+    /// How long it should be good, as 30m or 1h; policy may shorten it [default: the broker's]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    ttl: Option<u64>,
+    /// Why; some policies require it. It is kept in the audit
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// What surrounds a command: handed in, so that a test can bring its own.
+pub struct Surroundings {
+    /// The process environment, read once.
+    pub environment: Environment,
+    /// The clock.
+    pub clock: Clock,
+    /// Where results and messages go.
+    pub terminal: Terminal,
+    /// Opens a browser; must return at once.
+    pub open: Arc<dyn Fn(&Url) + Send + Sync>,
+    /// This machine's name.
+    pub host: String,
+}
+
+/// A command's view of the world.
+struct Here {
+    around: Surroundings,
+    flags: BrokerFlags,
+    json: bool,
+}
+
+/// Runs one command line (the first argument is the program's name) and returns its exit code. Errors have been printed,
+/// with the next step.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundings) -> u8 {
+    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            let text = error.render();
+            let text = if around.terminal.colour() { text.ansi().to_string() } else { text.to_string() };
+            if error.use_stderr() {
+                around.terminal.error_text(&text);
+                return EXIT_USAGE;
+            }
+            return if around.terminal.text(&text).is_ok() { EXIT_OK } else { EXIT_FAILED };
+        }
+    };
+    if let Some(keyring) = cli.global.keyring {
+        around.environment.keyring_off = keyring == KeyringUse::Off;
+    }
+    let flags = BrokerFlags { broker: cli.global.broker, ca: cli.global.ca };
+    let mut here = Here { around, flags, json: cli.global.output == Format::Json };
+    let done = match cli.command {
+        Command::Login(args) => login::run(&mut here, args),
+        Command::Logout(args) => logout::run(&mut here, args),
+        Command::Status(args) => status::run(&mut here, args),
+        Command::Clusters(args) => clusters::run(&mut here, args),
+        Command::Talosconfig(args) => talosconfig::run(&mut here, args),
+        Command::Exec(args) => exec::run(&mut here, args),
+        Command::Agent(args) => agent::run(&mut here, args),
+        Command::Doctor(args) => doctor::run(&mut here, args),
+        Command::Audit(args) => audit::run(&mut here, args),
+        Command::Completions(args) => completions::run(&mut here, args),
+        Command::Version(args) => version::run(&mut here, args),
+    };
+    done.unwrap_or_else(|error| {
+        here.around.terminal.error(&error, here.json);
+        error.exit_code()
+    })
+}
+
+// === impl Here ===
+
+impl Here {
+    fn broker(&self) -> Result<Broker, Error> {
+        let settings = Settings::find(&self.around.environment, &self.flags)?;
+        Ok(Broker::new(settings.broker, settings.trust, self.around.clock.clone()))
+    }
+
+    fn sessions(&self) -> Result<SessionStore, Error> {
+        SessionStore::new(&self.around.environment)
+    }
+
+    fn session(&self) -> Result<Session, Error> {
+        self.sessions()?.load(&self.broker()?)
+    }
+
+    /// A certificate that is held already and serves, else a new one, which is then kept. The session is only opened for
+    /// a new one.
+    async fn held(&self, broker: &Broker, wish: &Wish) -> Result<Held, Error> {
+        let store = CertificateStore::new(&self.around.environment)?;
+        if let Some(held) = store.find(broker, wish)? {
+            return Ok(held);
+        }
+        let session = self.sessions()?.load(broker)?;
+        let waiting = self.around.terminal.waiting(format!("asking for a certificate for {}", wish.cluster));
+        let held = certificate(&session, wish).await;
+        drop(waiting);
+        let held = held?;
+        store.save(broker, &held)?;
+        Ok(held)
+    }
+
+    /// Prints a result: `value` as JSON, or what `text` says.
+    fn print(
+        &mut self,
+        value: &impl serde::Serialize,
+        text: impl FnOnce(&mut Terminal) -> std::io::Result<()>,
+    ) -> Result<u8, Error> {
+        let printed = if self.json { self.around.terminal.json(value) } else { text(&mut self.around.terminal) };
+        match printed {
+            Ok(()) => Ok(EXIT_OK),
+            // The reader has gone, as in `| head`: it has what it wanted.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(EXIT_OK),
+            Err(error) => {
+                Err(Error::failed(format!("the result cannot be printed: {error}"), "check where the output goes"))
+            }
+        }
+    }
+}
+
+// === impl WishArgs ===
+
+impl WishArgs {
+    fn wish(&self, cluster: &str) -> Wish {
+        Wish { cluster: cluster.into(), roles: self.roles.clone(), ttl: self.ttl, reason: self.reason.clone() }
+    }
+}
+
+/// A runtime for one command, on this thread alone: starting it costs next to nothing.
+fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Error::failed(format!("no runtime could be started: {error}"), "try again"))?;
+    let result = runtime.block_on(work);
+    // A read from the terminal that nobody answers must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let named = if text.starts_with("os:") { text.to_owned() } else { format!("os:{text}") };
+    named
+        .parse()
+        .map_err(|_| "roles are reader, operator, admin, etcd:backup, image:verifier and meta:writer".to_owned())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let duration: SignedDuration = text.parse().map_err(|_| "write a time as 30m, 1h or 1h30m".to_owned())?;
+    u64::try_from(duration.as_secs())
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "the time must be a second or more".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn roles_and_times_read_as_people_write_them() {
+        assert_eq!(role("reader"), Ok(Role::Reader));
+        assert_eq!(role("os:etcd:backup"), Ok(Role::EtcdBackup));
+        assert!(role("os:impersonator").is_err());
+        assert_eq!(["90s", "30m", "1h30m"].map(seconds), [Ok(90), Ok(1800), Ok(5400)]);
+        for bad in ["", "0s", "-1h", "1", "soon"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `ichor status`
+
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{Here, block_on};
+use crate::error::Error;
+use crate::settings::Settings;
+use crate::talosconfig::{self, Written};
+
+/// Who you are to the broker, and how long your certificates last
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The talosconfig whose contexts are shown [default: as talosctl]
+    #[arg(long, value_name = "FILE")]
+    talosconfig: Option<PathBuf>,
+}
+
+pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    let settings = Settings::find(&here.around.environment, &here.flags)?;
+    let session = here.session()?;
+    let described = block_on(session.describe())?;
+    let now = here.around.clock.now();
+    let path = talosconfig::readable(&here.around.environment, args.talosconfig.as_deref())?;
+    let file = talosconfig::read(&path)?;
+    let records = Written::load(&here.around.environment)?;
+    let ours: Vec<_> = file
+        .names()
+        .filter_map(|name| {
+            let ours = file.context(name)?.ours()?;
+            let cluster = records.find(&path, name).map(|record| record.cluster.clone());
+            Some(json!({ "context": name, "cluster": cluster, "roles": ours.roles, "not_after": ours.not_after, "grant": ours.grant }))
+        })
+        .collect();
+    let rows: Vec<Vec<String>> = std::iter::once(["CONTEXT", "ROLES", "EXPIRES"].map(str::to_owned).to_vec())
+        .chain(file.names().filter_map(|name| {
+            let ours = file.context(name)?.ours()?;
+            let roles: Vec<&str> = ours.roles.iter().map(|role| role.as_str()).collect();
+            Some(vec![name.to_owned(), roles.join(","), left(ours.not_after, now)])
+        }))
+        .collect();
+    let value = json!({
+        "broker": session.broker().url(), "broker_from": settings.source, "session": described,
+        "talosconfig": path, "contexts": ours,
+    });
+    here.print(&value, |terminal| {
+        terminal.line(&format!("broker   {} (from {})", session.broker().url(), settings.source))?;
+        terminal.line(&format!("you      {} ({}), user:{}", described.name, described.provider, described.user))?;
+        terminal.line(&format!(
+            "groups   {}",
+            if described.groups.is_empty() { "none".into() } else { described.groups.join(", ") }
+        ))?;
+        terminal.line(&format!("session  {}", left(described.expires_at, now)))?;
+        if rows.len() > 1 {
+            terminal.line("")?;
+            terminal.table(&rows)?;
+        }
+        Ok(())
+    })
+}
+
+/// How long until `end`, as people say it.
+pub(super) fn left(end: Timestamp, now: Timestamp) -> String {
+    let left = end.duration_since(now);
+    if left <= SignedDuration::ZERO {
+        return format!("expired {end}");
+    }
+    let (hours, minutes) = (left.as_hours(), left.as_mins() % 60);
+    match hours {
+        0 if minutes == 0 => format!("in {} s", left.as_secs()),
+        0 => format!("in {minutes} min"),
+        _ => format!("in {hours} h {minutes:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_reads_well() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(left(at(59), at(0)), "in 59 s");
+        assert_eq!(left(at(3540), at(0)), "in 59 min");
+        assert_eq!(left(at(3660), at(0)), "in 1 h 01 min");
+        assert!(left(at(0), at(1)).starts_with("expired"));
+    }
+}

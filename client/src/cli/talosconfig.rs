@@ -1,0 +1,179 @@
+//! `ichor talosconfig`
+
+use std::path::PathBuf;
+
+use ichor_wire::api::ClustersAnswer;
+use serde::Serialize;
+use serde_json::json;
+
+use super::clusters::{has_labels, label};
+use super::status::left;
+use super::terminal::Tone;
+use super::{Here, WishArgs, block_on};
+use crate::broker::Broker;
+use crate::certificate::Wish;
+use crate::error::{EXIT_FAILED, EXIT_OK, Error};
+use crate::talosconfig::{self, Outcome, Target, Written};
+
+/// Write contexts into your talosconfig; then plain talosctl works until they expire
+///
+/// Everything else in the file stays as it is, byte for byte. Running it again renews a certificate once less than a fifth
+/// of its life is left.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false).args(["clusters", "all", "labels"]))]
+pub(super) struct Args {
+    /// The clusters
+    #[arg(value_name = "CLUSTER")]
+    clusters: Vec<String>,
+    /// Every cluster on which you may hold the roles
+    #[arg(long)]
+    all: bool,
+    /// Every such cluster with this label; several must all match
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    #[command(flatten)]
+    wish: WishArgs,
+    /// The context's name [default: the cluster's]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The file to write [default: as talosctl: $TALOSCONFIG, $TALOS_HOME/config, ~/.talos/config]
+    #[arg(long, value_name = "FILE")]
+    talosconfig: Option<PathBuf>,
+    /// Make it the current context
+    #[arg(long)]
+    set_current: bool,
+    /// Replace a context that ichor did not write, or that is another cluster's
+    #[arg(long)]
+    replace: bool,
+    /// Say what would be written, and ask for no certificate
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Line {
+    cluster: String,
+    context: String,
+    outcome: Option<Outcome>,
+    expires: Option<jiff::Timestamp>,
+    grant: Option<String>,
+    error: Option<String>,
+    #[serde(skip)]
+    failure: Option<Error>,
+}
+
+pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    let broker = here.broker()?;
+    let path = talosconfig::writable(&here.around.environment, args.talosconfig.as_deref())?;
+    // A malformed file is known before anyone is asked for anything.
+    talosconfig::read(&path)?;
+    let clusters =
+        if args.clusters.is_empty() { block_on(choose(here, &broker, &args))? } else { args.clusters.clone() };
+    if args.context.is_some() && clusters.len() != 1 {
+        return Err(Error::usage("`--context` names one context, but there are several clusters", "name one cluster"));
+    }
+    if args.set_current && clusters.len() != 1 {
+        return Err(Error::usage("only one context can be the current one", "name one cluster with `--set-current`"));
+    }
+    let mut lines = Vec::new();
+    for cluster in &clusters {
+        let target = Target {
+            path: path.clone(),
+            context: args.context.clone().unwrap_or_else(|| cluster.clone()),
+            set_current: args.set_current,
+            replace: args.replace,
+        };
+        let line = block_on(one(here, &broker, &args, &target, cluster));
+        lines.push(line.unwrap_or_else(|error| Line {
+            cluster: cluster.clone(),
+            context: target.context.clone(),
+            outcome: None,
+            expires: None,
+            grant: None,
+            error: Some(error.to_string()),
+            failure: Some(error),
+        }));
+    }
+    if let [Line { failure: failure @ Some(_), .. }] = lines.as_mut_slice() {
+        return failure.take().map_or(Ok(EXIT_FAILED), Err);
+    }
+    let now = here.around.clock.now();
+    let failed = lines.iter().filter_map(|line| line.failure.as_ref()).map(Error::exit_code).max();
+    let value = json!({ "talosconfig": path, "dry_run": args.dry_run, "contexts": lines });
+    here.print(&value, |terminal| {
+        for line in &lines {
+            let Line { context, .. } = line;
+            if let Some(failure) = &line.failure {
+                terminal.line(&format!("{} {context}: {failure}", terminal.toned("✗", Tone::Bad)))?;
+                for step in failure.next_steps() {
+                    terminal.line(&format!("    → {step}"))?;
+                }
+                continue;
+            }
+            let done = match (line.outcome, args.dry_run) {
+                (Some(Outcome::Added), false) => "written",
+                (Some(Outcome::Renewed), false) => "renewed",
+                (Some(Outcome::Replaced), false) => "replaced",
+                (Some(Outcome::Added), true) => "would be written",
+                (Some(Outcome::Renewed), true) => "would be renewed",
+                (Some(Outcome::Replaced), true) => "would be replaced",
+                (Some(Outcome::UpToDate), _) | (None, _) => "is up to date",
+            };
+            let expires = line.expires.map(|end| format!(", expires {}", left(end, now))).unwrap_or_default();
+            let mark = terminal.toned("✓", Tone::Good);
+            terminal.line(&format!(
+                "{mark} context {} {done} in {}{expires}",
+                terminal.toned(context, Tone::Strong),
+                path.display()
+            ))?;
+        }
+        if lines.is_empty() {
+            terminal.line("no cluster is there for you with these roles; `ichor clusters` says why")?;
+        }
+        Ok(())
+    })?;
+    Ok(failed.unwrap_or(EXIT_OK))
+}
+
+async fn one(here: &Here, broker: &Broker, args: &Args, target: &Target, cluster: &str) -> Result<Line, Error> {
+    let environment = &here.around.environment;
+    let wish: Wish = args.wish.wish(cluster);
+    let now = here.around.clock.now();
+    let planned = talosconfig::plan(target, &wish, &broker.url(), &Written::load(environment)?, now)?;
+    let line = |outcome, expires, grant| Line {
+        cluster: cluster.into(),
+        context: target.context.clone(),
+        outcome: Some(outcome),
+        expires,
+        grant,
+        error: None,
+        failure: None,
+    };
+    if args.dry_run || planned == Outcome::UpToDate {
+        let there = talosconfig::read(&target.path)?.context(&target.context).and_then(|context| context.ours());
+        let there = there.filter(|_| planned == Outcome::UpToDate);
+        return Ok(line(planned, there.as_ref().map(|ours| ours.not_after), there.map(|ours| ours.grant)));
+    }
+    let held = here.held(broker, &wish).await?;
+    let outcome =
+        Written::update(environment, |records| talosconfig::write(target, &wish, &broker.url(), &held, records, now))?;
+    Ok(line(outcome, Some(held.answer.not_after), Some(held.answer.grant_id.to_string())))
+}
+
+/// The clusters of `--all` and `--label` on which every role asked for is allowed now.
+async fn choose(here: &Here, broker: &Broker, args: &Args) -> Result<Vec<String>, Error> {
+    let session = here.sessions()?.load(broker)?;
+    let answer: ClustersAnswer = broker.get(&session, &["clusters"], &[]).await?;
+    let roles = args.wish.wish("").effective_roles();
+    let mut chosen: Vec<String> = answer
+        .clusters
+        .into_iter()
+        .filter(|cluster| has_labels(cluster, &args.labels) && cluster.unavailable.is_none())
+        .filter(|cluster| {
+            roles.iter().all(|role| cluster.roles.iter().any(|answer| answer.role == *role && answer.allowed))
+        })
+        .map(|cluster| cluster.name)
+        .collect();
+    chosen.sort();
+    Ok(chosen)
+}

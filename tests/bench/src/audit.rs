@@ -1,0 +1,110 @@
+//! `audit`: durable appends through the sequencer, at several numbers of writers.
+//!
+//! Each writer waits for its entry before it sends the next, as requests do. SQLite with synchronous=FULL on the file system
+//! that is named above; entries are of the size and shape of a grant's, about 600 bytes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use ichor_broker::audit::{Sequencer, Settings as SequencerSettings};
+use ichor_broker::clock::SystemClock;
+use ichor_broker::store::Store;
+use ichor_broker::store::sqlite::{Options, SqliteStore};
+use ichor_wire::log::{Content, Kind, Person};
+use tokio::time::Instant;
+
+use crate::Settings;
+use crate::meter::{Times, each, micros, millis, own_cpu, rate};
+use crate::report::{Goal, Report};
+
+/// Appends a second that the best of the loads must reach.
+const GOAL_RATE: f64 = 50_000.0;
+
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
+    let mut report = Report::new("audit");
+    report.note(
+        "sequencer and SQLite, synchronous=FULL, entries of a grant's size; CPU is that of writers and log together",
+    );
+    let time = Duration::from_secs(settings.seconds);
+    let mut best: f64 = 0.0;
+    for writers in [1, 64, 512, 2048] {
+        let folder = tempfile::tempdir_in(&settings.dir)?;
+        let mut load = load(folder.path(), writers, time).await?;
+        let rate = rate(load.times.len(), load.took);
+        best = best.max(rate);
+        report.add(format!("{writers} writers: appends"), rate, "1/s");
+        report.add(format!("{writers} writers: p50"), millis(load.times.percentile(0.5)), "ms");
+        report.add(format!("{writers} writers: p99"), millis(load.times.percentile(0.99)), "ms");
+        report.add(format!("{writers} writers: CPU each"), micros(each(load.cpu, load.times.len())?), "µs");
+    }
+    report.hold("appends, at the best of these", best, "1/s", Goal::AtLeast(GOAL_RATE));
+    Ok(report)
+}
+
+struct Load {
+    times: Times,
+    took: Duration,
+    cpu: Duration,
+}
+
+async fn load(folder: &Path, writers: usize, time: Duration) -> anyhow::Result<Load> {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.join("ichor.db"), Options::default())?);
+    let settings = SequencerSettings { broker: "bench".into(), ..SequencerSettings::default() };
+    let (sequencer, ended) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
+    let (began, cpu) = (Instant::now(), own_cpu()?);
+    let end = began + time;
+    let tasks: Vec<_> = (0..writers)
+        .map(|_| {
+            let sequencer = sequencer.clone();
+            tokio::spawn(async move {
+                let mut times = Times::default();
+                while Instant::now() < end {
+                    let sent = Instant::now();
+                    sequencer.note(like_a_grant(), None).await?;
+                    times.push(sent.elapsed());
+                }
+                anyhow::Ok(times)
+            })
+        })
+        .collect();
+    let mut times = Times::default();
+    for task in tasks {
+        times.extend(task.await??);
+    }
+    let (took, cpu) = (began.elapsed(), own_cpu()?.saturating_sub(cpu));
+    drop(sequencer);
+    ended.await?;
+    let recorded = store.head().await?.size;
+    ensure!(
+        recorded == u64::try_from(times.len()).context("a count")?,
+        "{recorded} entries for {} answers",
+        times.len()
+    );
+    Ok(Load { times, took, cpu })
+}
+
+fn like_a_grant() -> Content {
+    Content {
+        person: Some(Person {
+            provider: "corp".into(),
+            issuer: "https://login.example.com/realms/company".into(),
+            subject: "248289761001-4fd1-9d31".into(),
+            name: "Alice Example".into(),
+            user: "alice@example.com".into(),
+        }),
+        cluster: Some("prod-eu-central-1".into()),
+        grant: Some(vec![7; 16]),
+        session: Some(vec![8; 16]),
+        address: Some("203.0.113.17".into()),
+        roles: Some(vec!["os:reader".into()]),
+        not_after: Some(1_800_000_000),
+        reason: Some("INC-4242: node 10.0.0.5 drops packets, looking at dmesg and the link's counters".into()),
+        policies: Some(vec!["sre-read-prod".into()]),
+        public_key: Some(vec![9; 32]),
+        mode: Some("direct".into()),
+        policy_digest: Some(vec![10; 32]),
+        ..Content::of(Kind::Grant)
+    }
+}

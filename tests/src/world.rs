@@ -1,0 +1,208 @@
+//! The world: built the way an operator builds it, by the broker's own commands.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use clap::Parser;
+use ichor_broker::app::{Parts, Running};
+use ichor_broker::cli::Cli;
+use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
+use ichor_broker::config::Folder;
+use ichor_broker::custody::{IdentitySource, Vault};
+use ichor_broker::store::Store;
+use ichor_client::tls::Trust;
+use ichor_client::{Broker, Clock as ClientClock};
+use ichor_standins::node::{Node, NodeOptions};
+use ichor_standins::provider::{Client, Person as Known, Provider, ProviderOptions};
+use jiff::Timestamp;
+use tempfile::TempDir;
+use url::Url;
+
+/// The world's cluster, labelled `env=prod`.
+pub const CLUSTER: &str = "prod";
+
+/// A running world. Dropping it ends everything at once.
+pub struct World {
+    /// The provider, alias `corp`.
+    pub provider: Provider,
+    /// The broker.
+    pub running: Running,
+    /// A node of [`CLUSTER`] that accepts its dedicated CA.
+    pub node: Node,
+    /// The one clock.
+    pub clock: Arc<FrozenClock>,
+    /// The broker's folder.
+    pub dir: PathBuf,
+    /// The broker's URL.
+    pub url: Url,
+    /// The CA of the broker's TLS certificate, PEM.
+    pub tls_ca: String,
+    folder: TempDir,
+}
+
+/// How a world differs from the usual one.
+#[derive(Default)]
+pub struct Options {
+    /// Lines for `config.toml` besides the usual, ahead of the provider's section.
+    pub config: String,
+    /// Lines for the provider's section.
+    pub provider: String,
+    /// Wraps the store.
+    pub wrap_store: Option<fn(Arc<dyn Store>) -> Arc<dyn Store>>,
+    /// Policy files instead of the shipped ones.
+    pub policies: Option<&'static str>,
+}
+
+impl World {
+    /// The usual world: alice in `sre`, bob in `dev`, carol in nothing, root in `talos-admins`.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::with(Options::default()).await
+    }
+
+    /// A world with differences.
+    pub async fn with(options: Options) -> anyhow::Result<Self> {
+        ichor_standins::install_tls_provider();
+        let clock = FrozenClock::at(SystemClock.now());
+        let folder = tempfile::tempdir()?;
+        let dir = folder.path().join("broker");
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let url = Url::parse(&format!("https://localhost:{}", listener.local_addr()?.port()))?;
+
+        let now = {
+            let clock = Arc::clone(&clock);
+            Arc::new(move || clock.now()) as Arc<dyn Fn() -> Timestamp + Send + Sync>
+        };
+        let provider = Provider::start(ProviderOptions {
+            people: vec![
+                Known::new("alice", "Alice Example", ["sre"]).with_acr("mfa"),
+                Known::new("bob", "Bob Example", ["dev"]),
+                Known::new("carol", "Carol Example", []),
+                Known::new("root", "Root Example", ["talos-admins"]).with_acr("mfa"),
+            ],
+            clients: vec![Client::public("ichor", [format!("{}oauth/callback/corp", url).as_str()])],
+            now: Arc::clone(&now),
+            ..ProviderOptions::default()
+        })
+        .await?;
+        let node = Node::start(NodeOptions { now, ..NodeOptions::new("node-a")? }).await?;
+
+        init_folder(&dir, &url, &provider, &options.config, &options.provider).await?;
+        if let Some(policies) = options.policies {
+            for entry in std::fs::read_dir(dir.join("policies"))? {
+                std::fs::remove_file(entry?.path())?;
+            }
+            std::fs::write(dir.join("policies/test.cedar"), policies)?;
+        }
+        declare_cluster(&dir, &node).await?;
+        let output = run_command(&["ca", "create", CLUSTER, "--reason", "tests", "--dir", &text(&dir)]).await?;
+        ensure!(output.contains("acceptedCAs"), "the patch was not printed:\n{output}");
+
+        let loaded = Folder::new(&dir).load()?;
+        let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
+        let ca = vault.open_ca(&ichor_broker::domain::ClusterName::new(CLUSTER)?)?;
+        node.set_accepted_cas(&ca.certificate().pem())?;
+        drop(ca);
+        // the commands above lived in the host's time; the world's clock must not lie behind their entries
+        clock.advance(SystemClock.now().duration_since(clock.now()) + jiff::SignedDuration::from_millis(1));
+        let parts = Parts {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            vault,
+            listener: Some(listener),
+            wrap_store: options.wrap_store,
+        };
+        let running = Running::start(&loaded, parts).await?;
+        let tls_ca = std::fs::read_to_string(dir.join("tls/ca.crt"))?;
+        Ok(Self { provider, running, node, clock, dir, url, tls_ca, folder })
+    }
+
+    /// The broker as a client of this world sees it.
+    #[must_use]
+    pub fn broker(&self) -> Broker {
+        let clock = Arc::clone(&self.clock);
+        let clock = ClientClock::showing(move || clock.now());
+        Broker::new(self.url.clone(), Trust::CaPem(self.tls_ca.clone()), clock)
+    }
+
+    /// A private folder of the world's own.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The log's newest entries, newest first, at most 500.
+    pub async fn entries(&self) -> anyhow::Result<Vec<ichor_wire::api::AuditEntry>> {
+        let store = self.running.store();
+        Ok(ichor_broker::audit::entries(&*store, &Default::default(), None, 500).await?.entries)
+    }
+}
+
+/// Makes a broker's folder by `init` and puts the provider into its configuration.
+pub async fn init_folder(
+    dir: &Path,
+    url: &Url,
+    provider: &Provider,
+    config: &str,
+    provider_lines: &str,
+) -> anyhow::Result<()> {
+    let at = format!("127.0.0.1:{}", url.port().context("a port")?);
+    run_command(&["init", &text(dir), "--insecure-identity-beside", "--public-url", url.as_str(), "--listen", &at])
+        .await?;
+    let path = dir.join("config.toml");
+    let mut file = std::fs::read_to_string(&path)?;
+    file.push_str(&format!(
+        "\n{config}\n[[provider]]\nalias = \"corp\"\nissuer = \"{}\"\nclient_id = \"ichor\"\n{provider_lines}\n",
+        provider.issuer()
+    ));
+    std::fs::write(&path, file)?;
+    Ok(())
+}
+
+/// Declares [`CLUSTER`] from a talosconfig that points at the node, as an operator would.
+async fn declare_cluster(dir: &Path, node: &Node) -> anyhow::Result<()> {
+    let encoded = data_encoding::BASE64.encode(node.ca_pem().as_bytes());
+    let talosconfig = format!(
+        "context: prod\ncontexts:\n  prod:\n    endpoints: [{}]\n    nodes: [{}]\n    ca: {encoded}\n",
+        node.endpoint(),
+        node.address().ip()
+    );
+    let path = dir.parent().context("a folder")?.join("operator-talosconfig");
+    std::fs::write(&path, talosconfig)?;
+    let arguments = [
+        "cluster",
+        "add",
+        CLUSTER,
+        "--from",
+        &text(&path),
+        "--label",
+        "env=prod",
+        "--reason",
+        "tests",
+        "--dir",
+        &text(dir),
+    ];
+    run_command(&arguments).await.map(drop)
+}
+
+/// Runs a command of `ichor-broker` in this process and answers what it printed.
+pub async fn run_command(arguments: &[&str]) -> anyhow::Result<String> {
+    let cli = Cli::try_parse_from(std::iter::once("ichor-broker").chain(arguments.iter().copied()))?;
+    let shown = arguments.join(" ");
+    // commands run a runtime of their own
+    let (result, printed) = tokio::task::spawn_blocking(move || {
+        let mut out = Vec::new();
+        (cli.execute(&mut out), out)
+    })
+    .await?;
+    let printed = String::from_utf8(printed)?;
+    match result {
+        Ok(()) => Ok(printed),
+        Err(error) => bail!("`ichor-broker {shown}` failed: {error:#}\n{printed}"),
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
