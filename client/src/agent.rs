@@ -38,8 +38,13 @@ pub enum Doing {
 ///
 /// # Errors
 /// When the records cannot be read. What goes wrong with one context is that context's [`Doing::Failed`].
-pub async fn round(environment: &Environment, broker: &Broker, sessions: &SessionStore) -> Result<Vec<(Record, Doing)>, Error> {
-    let records: Vec<Record> = Written::load(environment)?.all().iter().filter(|record| record.broker == broker.url()).cloned().collect();
+pub async fn round(
+    environment: &Environment,
+    broker: &Broker,
+    sessions: &SessionStore,
+) -> Result<Vec<(Record, Doing)>, Error> {
+    let records: Vec<Record> =
+        Written::load(environment)?.all().iter().filter(|record| record.broker == broker.url()).cloned().collect();
     let mut done = Vec::new();
     for record in records {
         let doing = match one(environment, broker, sessions, &record).await {
@@ -53,7 +58,9 @@ pub async fn round(environment: &Environment, broker: &Broker, sessions: &Sessio
             }
             Err(Error::Problem(problem)) if matches!(problem.code, Code::Refused | Code::UnknownCluster) => {
                 let help = problem.help.join("; ");
-                Doing::LetEnd { why: if help.is_empty() { problem.detail } else { format!("{}; {help}", problem.detail) } }
+                Doing::LetEnd {
+                    why: if help.is_empty() { problem.detail } else { format!("{}; {help}", problem.detail) },
+                }
             }
             Err(error) => Doing::Failed { error },
         };
@@ -63,7 +70,12 @@ pub async fn round(environment: &Environment, broker: &Broker, sessions: &Sessio
 }
 
 /// `None` where there is nothing of ours any more.
-async fn one(environment: &Environment, broker: &Broker, sessions: &SessionStore, record: &Record) -> Result<Option<Doing>, Error> {
+async fn one(
+    environment: &Environment,
+    broker: &Broker,
+    sessions: &SessionStore,
+    record: &Record,
+) -> Result<Option<Doing>, Error> {
     let file = talosconfig::read(&record.path)?;
     let Some(ours) = file.context(&record.context).and_then(|context| context.ours()) else { return Ok(None) };
     let now = broker.clock().now();
@@ -78,7 +90,8 @@ async fn one(environment: &Environment, broker: &Broker, sessions: &SessionStore
     let wish = Wish { cluster: record.cluster.clone(), roles: record.roles.clone(), ttl: record.ttl, reason: None };
     let held = certificate(&session, &wish).await?;
     CertificateStore::new(environment)?.save(broker, &held)?;
-    let target = Target { path: record.path.clone(), context: record.context.clone(), set_current: false, replace: false };
+    let target =
+        Target { path: record.path.clone(), context: record.context.clone(), set_current: false, replace: false };
     Written::update(environment, |records| talosconfig::write(&target, &wish, &broker.url(), &held, records, now))?;
     Ok(Some(Doing::Renewed { until: held.answer.not_after }))
 }

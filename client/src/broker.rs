@@ -91,7 +91,14 @@ impl Broker {
     /// made yet.
     #[must_use]
     pub fn new(url: Url, trust: Trust, clock: Clock) -> Self {
-        Self(Arc::new(Inner { url, trust, clock, http: OnceLock::new(), nonce: Mutex::new(None), skew: Mutex::new(None) }))
+        Self(Arc::new(Inner {
+            url,
+            trust,
+            clock,
+            http: OnceLock::new(),
+            nonce: Mutex::new(None),
+            skew: Mutex::new(None),
+        }))
     }
 
     /// The broker's URL, without a slash at the end.
@@ -123,7 +130,8 @@ impl Broker {
         if !answer.status.is_success() {
             return Err(self.not_a_broker(&format!("it answers {} for its metadata", answer.status.as_u16())));
         }
-        let metadata: Metadata = serde_json::from_slice(&answer.body).map_err(|_| self.not_a_broker("its metadata cannot be read"))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&answer.body).map_err(|_| self.not_a_broker("its metadata cannot be read"))?;
         if metadata.issuer.trim_end_matches('/') != self.url() {
             return Err(self.not_a_broker(&format!("it calls itself `{}`", metadata.issuer)));
         }
@@ -132,7 +140,9 @@ impl Broker {
         if endpoints.chain(optional).any(|endpoint| endpoint.origin() != self.0.url.origin()) {
             return Err(self.not_a_broker("its metadata names another host"));
         }
-        if let Some(minimum) = metadata.ichor_minimum_client_version.as_deref().filter(|minimum| is_older(VERSION, minimum)) {
+        if let Some(minimum) =
+            metadata.ichor_minimum_client_version.as_deref().filter(|minimum| is_older(VERSION, minimum))
+        {
             let message = format!("this client is {VERSION}; the broker takes {minimum} and later");
             return Err(Error::failed(message, format!("install ichor {minimum}")));
         }
@@ -143,7 +153,12 @@ impl Broker {
     ///
     /// # Errors
     /// The broker's problem, or that it cannot be reached.
-    pub async fn get<T: DeserializeOwned>(&self, session: &Session, path: &[&str], query: &[(&str, String)]) -> Result<T, Error> {
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        session: &Session,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, Error> {
         let mut url = self.api(path)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -155,12 +170,23 @@ impl Broker {
     ///
     /// # Errors
     /// The broker's problem, or that it cannot be reached.
-    pub async fn post<T: DeserializeOwned>(&self, session: &Session, path: &[&str], body: &impl serde::Serialize) -> Result<T, Error> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        session: &Session,
+        path: &[&str],
+        body: &impl serde::Serialize,
+    ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|_| Error::Bug("a request is not JSON"))?;
         self.call(session, Method::POST, &self.api(path)?, Some(body)).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, session: &Session, method: Method, url: &Url, body: Option<Vec<u8>>) -> Result<T, Error> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        session: &Session,
+        method: Method,
+        url: &Url,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, Error> {
         let json = body.map(|body| ("application/json", body));
         let answer = self.proved(method, url, session.key(), Some(session.token()), json).await?;
         if answer.status.is_success() {
@@ -183,7 +209,13 @@ impl Broker {
             let nonce = self.nonce();
             let changes = method != Method::GET;
             let bytes = body.as_ref().map_or(&[][..], |(_, bytes)| bytes);
-            let of = ProofOf { method: method.as_str(), url, token, nonce: nonce.as_deref(), body: changes.then_some(bytes) };
+            let of = ProofOf {
+                method: method.as_str(),
+                url,
+                token,
+                nonce: nonce.as_deref(),
+                body: changes.then_some(bytes),
+            };
             let proof = key.proof(of, self.0.clock.now())?;
             let mut headers = HeaderMap::new();
             headers.insert("dpop", header(&proof)?);
@@ -282,8 +314,12 @@ impl Broker {
             cause = error.source();
         }
         let next = match &reason {
-            reason if error.is_timeout() || reason.contains("deadline") => "check the network, and whether the broker runs",
-            reason if reason.contains("ertificate") => "name the broker's CA with `--ca FILE`, or `ca_file` or `ca_pin` in .ichor.toml",
+            reason if error.is_timeout() || reason.contains("deadline") => {
+                "check the network, and whether the broker runs"
+            }
+            reason if reason.contains("ertificate") => {
+                "name the broker's CA with `--ca FILE`, or `ca_file` or `ca_pin` in .ichor.toml"
+            }
             _ => "check the URL, the network, and whether the broker runs",
         };
         if error.is_timeout() {
@@ -293,7 +329,11 @@ impl Broker {
     }
 
     pub(crate) fn not_a_broker(&self, reason: &str) -> Error {
-        Error::Unreachable { url: self.url(), reason: reason.into(), next: "check that the URL is an Ichor broker's".into() }
+        Error::Unreachable {
+            url: self.url(),
+            reason: reason.into(),
+            next: "check that the URL is an Ichor broker's".into(),
+        }
     }
 }
 
@@ -326,7 +366,8 @@ fn header(value: &str) -> Result<HeaderValue, Error> {
 
 /// Whether `version` is older than `minimum`, by its three numbers. What cannot be read is not older.
 fn is_older(version: &str, minimum: &str) -> bool {
-    let numbers = |text: &str| text.split(['.', '-']).take(3).map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>();
+    let numbers =
+        |text: &str| text.split(['.', '-']).take(3).map(|part| part.parse::<u64>().ok()).collect::<Option<Vec<_>>>();
     matches!((numbers(version), numbers(minimum)), (Some(version), Some(minimum)) if version < minimum)
 }
 

@@ -62,7 +62,8 @@ pub async fn certificate(session: &Session, wish: &Wish) -> Result<Held, Error> 
         ttl: wish.ttl,
         reason: wish.reason.clone(),
     };
-    let answer: CertificateAnswer = session.broker().post(session, &["clusters", &wish.cluster, "certificates"], &request).await?;
+    let answer: CertificateAnswer =
+        session.broker().post(session, &["clusters", &wish.cluster, "certificates"], &request).await?;
     if !is_for(&answer, wish, key.public_key().as_ref()) {
         return Err(session.broker().not_a_broker("the certificate it answered is not the one asked for"));
     }
@@ -192,7 +193,10 @@ fn talos_pem(pkcs8: &[u8]) -> Zeroizing<String> {
 /// Whether the answer is for our key, our cluster, no role beyond those asked for, and says of itself what it is.
 fn is_for(answer: &CertificateAnswer, wish: &Wish, public_key: &[u8]) -> bool {
     let pem = x509_parser::pem::Pem::iter_from_buffer(answer.certificate.as_bytes()).find_map(Result::ok);
-    let key = pem.as_ref().and_then(|pem| pem.parse_x509().ok()).map(|certificate| certificate.public_key().subject_public_key.data.to_vec());
+    let key = pem
+        .as_ref()
+        .and_then(|pem| pem.parse_x509().ok())
+        .map(|certificate| certificate.public_key().subject_public_key.data.to_vec());
     let Some(ours) = Ours::read(answer.certificate.as_bytes()) else { return false };
     key.as_deref() == Some(public_key)
         && answer.cluster == wish.cluster
@@ -221,7 +225,8 @@ mod tests {
         let pem = request_pem(key.to_pkcs8v1().unwrap().as_ref()).unwrap();
         let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
         use x509_parser::prelude::FromDer;
-        let (_, request) = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).unwrap();
+        let (_, request) =
+            x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).unwrap();
         assert_eq!(request.certification_request_info.subject.iter().count(), 0);
         request.verify_signature().unwrap();
     }

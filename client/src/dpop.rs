@@ -128,7 +128,9 @@ mod tests {
         let of = ProofOf { method: "POST", url: &url, token: Some("token"), nonce: Some("n"), body: Some(b"{}") };
         let proof = key.proof(of, Timestamp::from_second(1_800_000_000).unwrap()).unwrap();
         let parts: Vec<&str> = proof.split('.').collect();
-        let json = |part: &str| serde_json::from_slice::<serde_json::Value>(&BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap();
+        let json = |part: &str| {
+            serde_json::from_slice::<serde_json::Value>(&BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap()
+        };
         let header: ProofHeader = serde_json::from_value(json(parts[0])).unwrap();
         let claims: ProofClaims = serde_json::from_value(json(parts[1])).unwrap();
         let decode = |text: &String| BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();

@@ -28,9 +28,16 @@ pub struct PrivateTalosconfig(PathBuf);
 ///
 /// # Errors
 /// When it cannot be started.
-pub async fn run(command: &[OsString], talosconfig: Option<&PrivateTalosconfig>, has_terminal: bool) -> Result<u8, Error> {
+pub async fn run(
+    command: &[OsString],
+    talosconfig: Option<&PrivateTalosconfig>,
+    has_terminal: bool,
+) -> Result<u8, Error> {
     let Some((program, arguments)) = command.split_first() else {
-        return Err(Error::usage("no command is named", "write it after `--`, as in `ichor exec prod -- talosctl version`"));
+        return Err(Error::usage(
+            "no command is named",
+            "write it after `--`, as in `ichor exec prod -- talosctl version`",
+        ));
     };
     let no_signals = |error: std::io::Error| Error::failed(format!("signals cannot be handled: {error}"), "try again");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
@@ -82,7 +89,10 @@ pub fn is_offline(command: &[OsString]) -> bool {
     let Some((program, arguments)) = command.split_first() else { return false };
     let is_talosctl = Path::new(program).file_name().is_some_and(|name| name == "talosctl");
     let first = arguments.iter().filter_map(|argument| argument.to_str()).find(|argument| !argument.starts_with('-'));
-    is_talosctl && first.map_or(arguments.iter().any(|argument| argument == "--help" || argument == "-h"), |first| OFFLINE.contains(&first))
+    is_talosctl
+        && first.map_or(arguments.iter().any(|argument| argument == "--help" || argument == "-h"), |first| {
+            OFFLINE.contains(&first)
+        })
 }
 
 // === impl PrivateTalosconfig ===
@@ -93,8 +103,15 @@ impl PrivateTalosconfig {
     ///
     /// # Errors
     /// When there is no place for it or it cannot be written.
-    pub fn create(environment: &Environment, name: &str, held: &Held, own: Option<&ichor_wire::talosconfig::Context>) -> Result<Self, Error> {
-        let theirs = |theirs: Option<&Vec<String>>, brokers: &Vec<String>| theirs.filter(|list| !list.is_empty()).unwrap_or(brokers).clone();
+    pub fn create(
+        environment: &Environment,
+        name: &str,
+        held: &Held,
+        own: Option<&ichor_wire::talosconfig::Context>,
+    ) -> Result<Self, Error> {
+        let theirs = |theirs: Option<&Vec<String>>, brokers: &Vec<String>| {
+            theirs.filter(|list| !list.is_empty()).unwrap_or(brokers).clone()
+        };
         let context = NewContext {
             endpoints: theirs(own.map(|own| &own.endpoints), &held.answer.endpoints),
             nodes: theirs(own.map(|own| &own.nodes), &held.answer.nodes),
@@ -106,7 +123,8 @@ impl PrivateTalosconfig {
         sweep(&folder);
         let path = folder.join(format!("exec-{}-{}", std::process::id(), held.answer.grant_id.simple()));
         let edit = |source| Error::Edit { path: path.clone(), source };
-        let file = Talosconfig::empty().put_context(name, &context).and_then(|file| file.set_current(name)).map_err(edit)?;
+        let file =
+            Talosconfig::empty().put_context(name, &context).and_then(|file| file.set_current(name)).map_err(edit)?;
         private_file::remove(&path)?;
         private_file::create_new(&path, file.text().as_bytes())?;
         Ok(Self(path))
@@ -137,7 +155,8 @@ fn sweep(folder: &Path) {
 }
 
 fn flag_of(command: &[OsString], flag: &str) -> Option<String> {
-    let mut arguments = command.iter().skip(1).filter_map(|argument| argument.to_str()).take_while(|argument| *argument != "--");
+    let mut arguments =
+        command.iter().skip(1).filter_map(|argument| argument.to_str()).take_while(|argument| *argument != "--");
     while let Some(argument) = arguments.next() {
         match argument.strip_prefix(flag) {
             Some("") => return arguments.next().map(str::to_owned),

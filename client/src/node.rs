@@ -3,7 +3,7 @@
 //! The message definitions are our own, with the field numbers of the public Talos API (machine.proto, common.proto).
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::certificate::Held;
 use crate::error::Error;
@@ -61,12 +62,18 @@ impl NodeClient {
     /// # Errors
     /// When the certificate or its key cannot be used.
     pub fn new(held: &Held) -> Result<Self, Error> {
-        let unusable = |what: &str| Error::failed(format!("the certificate for {} cannot be used: {what}", held.answer.cluster), "run `ichor talosconfig` for it again");
+        let unusable = |what: &str| {
+            Error::failed(
+                format!("the certificate for {} cannot be used: {what}", held.answer.cluster),
+                "run `ichor talosconfig` for it again",
+            )
+        };
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(held.answer.ca.as_bytes()).filter_map(Result::ok) {
             let _ = roots.add(certificate);
         }
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(held.answer.certificate.as_bytes()).filter_map(Result::ok).collect();
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(held.answer.certificate.as_bytes()).filter_map(Result::ok).collect();
         let pem = x509_parser::pem::Pem::iter_from_buffer(held.key.as_bytes()).find_map(Result::ok);
         let pkcs8 = pem.ok_or_else(|| unusable("its key is not PEM"))?.contents;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8));
@@ -88,11 +95,18 @@ impl NodeClient {
         }
     }
 
-    async fn call(&self, host: &str, port: u16, node: Option<&str>) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>> {
+    async fn call(
+        &self,
+        host: &str,
+        port: u16,
+        node: Option<&str>,
+    ) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>> {
         let stream = TcpStream::connect((host, port)).await?;
         let name = ServerName::try_from(host.to_owned())?;
-        let stream = self.tls.connect(name, stream).await?;
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let mut stream = self.tls.connect(name, stream).await?;
+        hear(&mut stream).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let mut request = Request::builder()
@@ -107,7 +121,7 @@ impl NodeClient {
         let sent = sender.send_request(request.body(Full::new(bytes_of(&[0; 5])))?).await;
         let response = match sent {
             Ok(response) => response,
-            // TLS 1.3: the client is done before the node has judged its certificate, so the alert ends the connection.
+            // What ended the connection says more than that it ended.
             Err(error) => return Err(driver.await.ok().and_then(Result::err).unwrap_or(error).into()),
         };
         if response.status() != StatusCode::OK {
@@ -116,14 +130,21 @@ impl NodeClient {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, 1 << 20).collect().await?;
         let trailers = body.trailers().cloned().unwrap_or_default();
-        let field = |name: &str| head.headers.get(name).or_else(|| trailers.get(name)).and_then(|value| value.to_str().ok());
+        let field =
+            |name: &str| head.headers.get(name).or_else(|| trailers.get(name)).and_then(|value| value.to_str().ok());
         if let Some(code) = field("grpc-status").filter(|code| *code != "0") {
             let message = field("grpc-message").unwrap_or_default();
-            return Ok(if code == "14" { Verdict::Unreachable(message.into()) } else { Verdict::Refused(format!("gRPC code {code}: {message}")) });
+            return Ok(if code == "14" {
+                Verdict::Unreachable(message.into())
+            } else {
+                Verdict::Refused(format!("gRPC code {code}: {message}"))
+            });
         }
         let body = body.to_bytes();
         let answer = VersionResponse::decode(body.get(5..).unwrap_or_default())?;
-        let Some(message) = answer.messages.into_iter().next() else { return Ok(Verdict::Refused("it answers nothing".into())) };
+        let Some(message) = answer.messages.into_iter().next() else {
+            return Ok(Verdict::Refused("it answers nothing".into()));
+        };
         let error = message.metadata.map(|metadata| metadata.error).unwrap_or_default();
         if !error.is_empty() {
             return Ok(Verdict::Unreachable(error));
@@ -175,6 +196,34 @@ struct FeaturesInfo {
     rbac: bool,
 }
 
+/// Waits for the node's first word after the handshake, a second at most. In TLS 1.3 the client is done before the node
+/// has judged its certificate; a client that speaks first may find the connection closed and never read the alert that
+/// says why. What is read stays in the connection for whoever reads next.
+async fn hear(stream: &mut TlsStream<TcpStream>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    struct Ready<'a>(&'a TcpStream);
+
+    impl Read for Ready<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0.try_read(buffer)
+        }
+    }
+
+    let (socket, tls) = stream.get_mut();
+    let first_word = async {
+        loop {
+            socket.readable().await?;
+            match tls.read_tls(&mut Ready(socket)) {
+                Ok(0) => return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
+                Ok(_) if tls.process_new_packets()?.plaintext_bytes_to_read() > 0 => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), first_word).await.unwrap_or(Ok(()))
+}
+
 fn bytes_of(bytes: &'static [u8]) -> hyper::body::Bytes {
     hyper::body::Bytes::from_static(bytes)
 }
@@ -193,8 +242,12 @@ fn judge(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> Verdict {
             Some(rustls::Error::InvalidCertificate(reason)) => return of_server(reason),
             _ => {}
         }
-        if io.is_some_and(|io| matches!(io.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)) {
-            return Verdict::Unreachable("it closed the connection; perhaps it does not trust the certificate's CA, or its clock is off".into());
+        if io.is_some_and(|io| {
+            matches!(io.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)
+        }) {
+            return Verdict::Unreachable(
+                "it closed the connection; perhaps it does not trust the certificate's CA, or its clock is off".into(),
+            );
         }
         cause = error.source();
     }
@@ -205,7 +258,10 @@ fn judge(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> Verdict {
 /// is expired *or* not yet valid.
 fn of_alert(alert: AlertDescription) -> Verdict {
     match alert {
-        AlertDescription::UnknownCA | AlertDescription::CertificateRequired | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => Verdict::UntrustedCa,
+        AlertDescription::UnknownCA
+        | AlertDescription::CertificateRequired
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown => Verdict::UntrustedCa,
         AlertDescription::CertificateExpired => Verdict::ClockOff,
         other => Verdict::Refused(format!("TLS alert {other:?}")),
     }
@@ -213,8 +269,13 @@ fn of_alert(alert: AlertDescription) -> Verdict {
 
 fn of_server(reason: &CertificateError) -> Verdict {
     match reason {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } | CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Verdict::ClockOff,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Verdict::NotTheCluster("its certificate is for another address".into()),
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => Verdict::ClockOff,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Verdict::NotTheCluster("its certificate is for another address".into())
+        }
         _ => Verdict::NotTheCluster("its certificate is not of the cluster's CA".into()),
     }
 }
@@ -260,7 +321,10 @@ mod tests {
         let judged = |error: rustls::Error| judge(&std::io::Error::new(ErrorKind::InvalidData, error));
         assert_eq!(judged(rustls::Error::AlertReceived(AlertDescription::UnknownCA)), Verdict::UntrustedCa);
         assert_eq!(judged(rustls::Error::AlertReceived(AlertDescription::CertificateExpired)), Verdict::ClockOff);
-        assert!(matches!(judged(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), Verdict::NotTheCluster(_)));
+        assert!(matches!(
+            judged(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            Verdict::NotTheCluster(_)
+        ));
         assert!(matches!(judge(&std::io::Error::from(ErrorKind::ConnectionRefused)), Verdict::Unreachable(_)));
     }
 }

@@ -59,7 +59,13 @@ struct Kept {
 // === impl Session ===
 
 impl Session {
-    pub(crate) fn new(broker: Broker, token: Zeroizing<String>, key: DpopKey, expires_at: Timestamp, session_id: Option<Uuid>) -> Self {
+    pub(crate) fn new(
+        broker: Broker,
+        token: Zeroizing<String>,
+        key: DpopKey,
+        expires_at: Timestamp,
+        session_id: Option<Uuid>,
+    ) -> Self {
         Self { broker, token, key, expires_at, session_id }
     }
 
@@ -104,7 +110,10 @@ impl Session {
     pub async fn revoke(&self) -> Result<(), Error> {
         let metadata = self.broker.metadata().await?;
         let Some(url) = metadata.revocation_endpoint else {
-            return Err(Error::failed("the broker has no way to end a session early", format!("it ends by itself at {}", self.expires_at)));
+            return Err(Error::failed(
+                "the broker has no way to end a session early",
+                format!("it ends by itself at {}", self.expires_at),
+            ));
         };
         let form = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("token", &self.token)
@@ -124,7 +133,10 @@ impl Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("broker", &self.broker).field("expires_at", &self.expires_at).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("broker", &self.broker)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -184,7 +196,13 @@ impl SessionStore {
         }
         let key = Zeroizing::new(BASE64.decode(kept.key.as_bytes()).map_err(|_| none())?);
         let key = DpopKey::from_pkcs8(key)?;
-        Ok(Session { broker: broker.clone(), token: kept.token, key, expires_at: kept.expires_at, session_id: kept.session_id })
+        Ok(Session {
+            broker: broker.clone(),
+            token: kept.token,
+            key,
+            expires_at: kept.expires_at,
+            session_id: kept.session_id,
+        })
     }
 
     /// Forgets the session for `broker`, in both places.
@@ -245,7 +263,13 @@ mod tests {
     }
 
     fn session(broker: &Broker) -> Session {
-        Session::new(broker.clone(), Zeroizing::new("secret-token".into()), DpopKey::generate().unwrap(), at(1000), None)
+        Session::new(
+            broker.clone(),
+            Zeroizing::new("secret-token".into()),
+            DpopKey::generate().unwrap(),
+            at(1000),
+            None,
+        )
     }
 
     #[test]

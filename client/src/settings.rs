@@ -59,16 +59,23 @@ impl Settings {
         let (text, source) = match (&flags.broker, &environment.broker, &found) {
             (Some(url), _, _) => (url.clone(), "--broker".to_owned()),
             (None, Some(url), _) => (url.clone(), "ICHOR_BROKER".to_owned()),
-            (None, None, Some((path, SettingsFile { broker: Some(url), .. }))) => (url.clone(), path.display().to_string()),
+            (None, None, Some((path, SettingsFile { broker: Some(url), .. }))) => {
+                (url.clone(), path.display().to_string())
+            }
             _ => {
                 return Err(Error::usage(
                     "no broker is named",
-                    format!("pass `--broker https://…`, set ICHOR_BROKER, or put `broker = \"https://…\"` into {PROJECT_FILE}"),
+                    format!(
+                        "pass `--broker https://…`, set ICHOR_BROKER, or put `broker = \"https://…\"` into {PROJECT_FILE}"
+                    ),
                 ));
             }
         };
-        let broker = broker_url(&text).map_err(|why| Error::usage(format!("`{text}` from {source} {why}"), "name the broker as https://host"))?;
-        let file = found.filter(|(_, file)| file.broker.as_deref().is_some_and(|url| broker_url(url).ok().as_ref() == Some(&broker)));
+        let broker = broker_url(&text)
+            .map_err(|why| Error::usage(format!("`{text}` from {source} {why}"), "name the broker as https://host"))?;
+        let file = found.filter(|(_, file)| {
+            file.broker.as_deref().is_some_and(|url| broker_url(url).ok().as_ref() == Some(&broker))
+        });
         let trust = match (&flags.ca, file) {
             (Some(path), _) => Trust::CaFile(environment.working_dir.join(path)),
             (None, Some((path, file))) => file.trust(&path)?,
@@ -87,11 +94,13 @@ impl Settings {
 impl SettingsFile {
     fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let refuse = |message: String| Error::usage(format!("`{}`: {message}", path.display()), "correct the file");
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| refuse(error.to_string().trim_end().to_owned()))?;
+        let table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| refuse(error.to_string().trim_end().to_owned()))?;
         if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
             let nearest = KEYS.into_iter().min_by_key(|key| strsim::damerau_levenshtein(key, unknown));
             let hint = nearest.filter(|key| strsim::damerau_levenshtein(key, unknown) <= 3);
-            let hint = hint.map_or_else(|| format!("keys are {}", KEYS.join(", ")), |key| format!("did you mean `{key}`?"));
+            let hint =
+                hint.map_or_else(|| format!("keys are {}", KEYS.join(", ")), |key| format!("did you mean `{key}`?"));
             return Err(refuse(format!("unknown key `{unknown}`; {hint}")));
         }
         table.try_into().map_err(|error| refuse(error.to_string().trim_end().to_owned()))
@@ -135,7 +144,8 @@ pub fn broker_url(text: &str) -> Result<Url, String> {
 }
 
 fn find_file(environment: &Environment) -> Result<Option<(PathBuf, SettingsFile)>, Error> {
-    let nearest = environment.working_dir.ancestors().map(|folder| folder.join(PROJECT_FILE)).find(|path| path.is_file());
+    let nearest =
+        environment.working_dir.ancestors().map(|folder| folder.join(PROJECT_FILE)).find(|path| path.is_file());
     let user = environment.config_dir().map(|folder| folder.join("config.toml"));
     for path in nearest.into_iter().chain(user).chain([PathBuf::from(SYSTEM_FILE)]) {
         if let Some(text) = private_file::read(&path, 64 * 1024)? {
@@ -166,7 +176,9 @@ mod tests {
     #[test]
     fn the_nearest_file_upward_is_used_and_flag_and_environment_go_before_it() {
         let (_root, mut environment) = with("broker = \"https://file.example/\"\n");
-        let find = |environment: &Environment, flags: &BrokerFlags| Settings::find(environment, flags).unwrap().broker.to_string();
+        let find = |environment: &Environment, flags: &BrokerFlags| {
+            Settings::find(environment, flags).unwrap().broker.to_string()
+        };
         assert_eq!(find(&environment, &BrokerFlags::default()), "https://file.example/");
         environment.broker = Some("https://env.example".into());
         assert_eq!(find(&environment, &BrokerFlags::default()), "https://env.example/");
@@ -207,10 +219,20 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_this_machine_only() {
-        for good in ["https://b.example", "http://127.0.0.1:80", "http://[::1]:8080", "http://localhost:1", "https://b/x/"] {
+        for good in
+            ["https://b.example", "http://127.0.0.1:80", "http://[::1]:8080", "http://localhost:1", "https://b/x/"]
+        {
             assert!(broker_url(good).is_ok(), "{good}");
         }
-        for bad in ["http://b.example", "http://10.0.0.1", "ftp://b", "b.example", "https://u:p@b", "https://b?x=1", "http://localhost.evil.example"] {
+        for bad in [
+            "http://b.example",
+            "http://10.0.0.1",
+            "ftp://b",
+            "b.example",
+            "https://u:p@b",
+            "https://b?x=1",
+            "http://localhost.evil.example",
+        ] {
             assert!(broker_url(bad).is_err(), "{bad}");
         }
     }

@@ -70,7 +70,9 @@ impl Trust {
         let versions = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
         let builder = versions.map_err(|_| Error::Bug("the TLS library has no protocol version"))?;
         Ok(match self {
-            Self::System { bundle } => builder.with_root_certificates(system_roots(bundle.as_deref())?).with_no_client_auth(),
+            Self::System { bundle } => {
+                builder.with_root_certificates(system_roots(bundle.as_deref())?).with_no_client_auth()
+            }
             Self::CaFile(path) => {
                 let pem = std::fs::read(path).map_err(Error::file("read", path))?;
                 builder.with_root_certificates(roots(&pem, &path.display().to_string())?).with_no_client_auth()
@@ -165,7 +167,10 @@ fn roots(pem: &[u8], name: &str) -> Result<RootCertStore, Error> {
         let _ = store.add(certificate);
     }
     if store.is_empty() {
-        return Err(Error::usage(format!("`{name}` holds no usable CA certificate"), "name a PEM file with the broker's CA"));
+        return Err(Error::usage(
+            format!("`{name}` holds no usable CA certificate"),
+            "name a PEM file with the broker's CA",
+        ));
     }
     Ok(store)
 }

@@ -54,7 +54,11 @@ impl Person {
             let url = opening.recv().await.context("no browser was opened")?;
             let page = sign_in(&browser, &url, name).await?;
             let number = number.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-            ensure!(page.body.contains(&number), "the page does not show the terminal's number {number}:\n{}", page.body);
+            ensure!(
+                page.body.contains(&number),
+                "the page does not show the terminal's number {number}:\n{}",
+                page.body
+            );
             confirm(&browser, &page).await
         };
         let (session, _) = tokio::try_join!(async { Ok(login(&broker, &options).await?) }, visit)?;

@@ -187,8 +187,8 @@ fn open_issuers(settings: &Settings, vault: &Vault, clusters: &Clusters, now: Ti
     for name in clusters.keys() {
         let (ok, detail) = match vault.open_ca(name) {
             Ok(material) => {
+                let warning = ca_warning(material.certificate(), now);
                 let (certificate, signer) = material.into_parts();
-                let warning = ca_warning(&certificate, now);
                 issuers.insert(name.clone(), Arc::new(LocalCa::new(Arc::new(signer), certificate, settings.backdate)));
                 (true, warning)
             }
@@ -205,7 +205,9 @@ pub fn ca_warning(certificate: &CaCertificate, now: Timestamp) -> Option<String>
     let end = certificate.not_after();
     let left = end.duration_since(now);
     if left.is_negative() {
-        return Some(format!("it expired at {end}; nothing can be issued: make a new one with `ichor-broker ca create`"));
+        return Some(format!(
+            "it expired at {end}; nothing can be issued: make a new one with `ichor-broker ca create`"
+        ));
     }
     (left < NEAR_END).then(|| format!("it expires at {end}; make a new one with `ichor-broker ca create` before that"))
 }

@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Live, Parts, StartError, open_store, sequencer_settings};
 use crate::audit::Sequencer;
-use crate::config::{Listen, Loaded, Settings};
+use crate::config::{Listen, Loaded};
 use crate::http::admin::{self, Peer, Reload};
 use crate::http::api::Api;
 use crate::http::layers::Edge;
@@ -68,10 +68,10 @@ impl Running {
             None => store,
         };
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
+        let (clock, vault) = (parts.clock, parts.vault);
         let (sequencer, sequencing) =
             Sequencer::start(Arc::clone(&store), Arc::clone(&clock), sequencer_settings(settings));
 
-        let (clock, vault) = (parts.clock, parts.vault);
         let login = super::login(loaded, &vault, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let live = Live::load(settings, vault, Arc::clone(&clock), &readiness)?;
 
@@ -84,13 +84,7 @@ impl Running {
         let admin_listener = bind_unix(&settings.admin_socket, 0o600)?;
         let (address, health) = (listener.address(), health_listener.as_ref().and_then(|l| l.local_addr().ok()));
 
-        let mint = Mint::new(
-            live.policies(),
-            live.clusters(),
-            live.issuers(),
-            sequencer.clone(),
-            Arc::clone(&clock),
-        );
+        let mint = Mint::new(live.policies(), live.clusters(), live.issuers(), sequencer.clone(), Arc::clone(&clock));
         let limits = Arc::new(Limits::per_minute(settings.per_person, settings.per_address));
         let api = Api {
             login: Arc::clone(&login),
@@ -133,7 +127,17 @@ impl Running {
         tasks.spawn(reload_on_change(live, reloads, sequencer.clone(), Arc::clone(&readiness), stopped.clone()));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
         tasks.spawn(sweep(Arc::clone(&store), login, limits, clock, stopped));
-        Ok(Self { address, health, reload, stop, handle, tasks, sequencing, store, socket: settings.admin_socket.clone() })
+        Ok(Self {
+            address,
+            health,
+            reload,
+            stop,
+            handle,
+            tasks,
+            sequencing,
+            store,
+            socket: settings.admin_socket.clone(),
+        })
     }
 
     /// Where the public listener is, unless it is a Unix socket.
@@ -225,7 +229,8 @@ impl Listening {
             Self::Unix(listener) => {
                 let stopped = stopped.clone();
                 tasks.spawn(async move {
-                    let served = axum::serve(listener, routes.into_make_service()).with_graceful_shutdown(told(stopped));
+                    let served =
+                        axum::serve(listener, routes.into_make_service()).with_graceful_shutdown(told(stopped));
                     if let Err(error) = served.await {
                         tracing::error!(%error, "listener ended");
                     }
@@ -293,13 +298,14 @@ async fn reload_on_change(
     mut reloads: mpsc::Receiver<Reload>,
     sequencer: Sequencer,
     readiness: Arc<Readiness>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) {
+    let mut stop = std::pin::pin!(told(stopped));
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = &mut stop => return,
             Some(done) = reloads.recv() => {
                 let _ = done.send(live.reload(&sequencer, &readiness).await);
             }
@@ -313,11 +319,12 @@ async fn reload_on_change(
 }
 
 /// Reports whether each provider can be reached, so that readiness is known before the first login.
-async fn watch_providers(login: Arc<Login>, readiness: Arc<Readiness>, mut stopped: watch::Receiver<bool>) {
+async fn watch_providers(login: Arc<Login>, readiness: Arc<Readiness>, stopped: watch::Receiver<bool>) {
+    let mut stop = std::pin::pin!(told(stopped));
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = &mut stop => return,
             _ = ticks.tick() => {
                 for (alias, state) in login.probe().await {
                     let (ok, detail) = (state.is_ok(), state.err().map(|error| error.to_string()));
@@ -333,12 +340,13 @@ async fn sweep(
     login: Arc<Login>,
     limits: Arc<Limits>,
     clock: crate::clock::SharedClock,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) {
+    let mut stop = std::pin::pin!(told(stopped));
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => {
+            () = &mut stop => {
                 login.flush_tally().await;
                 return;
             }

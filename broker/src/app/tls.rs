@@ -11,11 +11,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 ///
 /// # Errors
 /// In one sentence, when a file cannot be read or chain and key do not belong together.
-pub fn server_config(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+pub(super) fn server_config(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
     let unreadable = |path: &Path, error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(chain, &error))?;
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(chain).and_then(Iterator::collect).map_err(|error| unreadable(chain, &error))?;
     if certificates.is_empty() {
         return Err(format!("`{}` has no certificate", chain.display()));
     }

@@ -11,7 +11,7 @@ use crate::store::sqlite::{Options, SqliteStore};
 
 /// Commands on the log as it lies on this host.
 #[derive(Debug, Subcommand)]
-pub enum AuditCommand {
+pub(super) enum AuditCommand {
     /// Read the whole log: indexes without gaps, every body as its leaf says, every index column as its body says, times in
     /// order. Works beside a running broker.
     Verify {

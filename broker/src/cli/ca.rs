@@ -14,12 +14,12 @@ use super::{FolderArg, block_on, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::Sealer;
-use crate::custody::ca::{self, CaFacts, CaMaterial};
+use crate::custody::ca::{self, CaMaterial};
 use crate::domain::ClusterName;
 
 /// Commands on the CAs that sign client certificates.
 #[derive(Debug, Subcommand)]
-pub enum CaCommand {
+pub(super) enum CaCommand {
     /// Make a dedicated client CA: its key is born in the vault; nodes trust it through `machine.acceptedCAs`. Prints the
     /// patch that makes them.
     Create(Create),
@@ -60,7 +60,7 @@ pub enum CaCommand {
 
 /// `ca create`.
 #[derive(Debug, Args)]
-pub struct Create {
+pub(super) struct Create {
     #[command(flatten)]
     folder: FolderArg,
     /// The cluster.
@@ -78,7 +78,7 @@ pub struct Create {
 
 /// `ca import`.
 #[derive(Debug, Args)]
-pub struct Import {
+pub(super) struct Import {
     #[command(flatten)]
     folder: FolderArg,
     /// The cluster.
@@ -150,9 +150,16 @@ impl Import {
         let facts = material.facts();
         let message = format!("CA imported for cluster `{cluster}` from {kind}");
         keep(&loaded, &cluster, &material, message, self.reason, self.replace)?;
-        writeln!(out, "imported from {kind}: {} ({}), valid until {}", facts.subject, facts.algorithm, facts.not_after)?;
+        writeln!(
+            out,
+            "imported from {kind}: {} ({}), valid until {}",
+            facts.subject, facts.algorithm, facts.not_after
+        )?;
         writeln!(out, "certificate sha256 {}", facts.fingerprint)?;
-        writeln!(out, "this is the cluster's own CA: whoever takes it from the vault has the cluster until `talosctl rotate-ca`")?;
+        writeln!(
+            out,
+            "this is the cluster's own CA: whoever takes it from the vault has the cluster until `talosctl rotate-ca`"
+        )?;
         Ok(())
     }
 }
@@ -172,7 +179,9 @@ fn keep(
     }
     let sealer = Sealer::at(&loaded.settings.vault)?;
     if !replace && sealer.list()?.cas.iter().any(|name| name == cluster.as_str()) {
-        bail!("cluster `{cluster}` has a CA in custody; `--replace` replaces it, and nodes must then be told of the new one");
+        bail!(
+            "cluster `{cluster}` has a CA in custody; `--replace` replaces it, and nodes must then be told of the new one"
+        );
     }
     let facts = material.facts();
     let digests = BTreeMap::from([
@@ -208,7 +217,7 @@ fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> anyhow::Res
         bail!("no such CA in custody; `ichor-broker ca create` or `ca import` brings one");
     }
     for name in names {
-        let facts: CaFacts = vault.open_ca(&ClusterName::new(name)?)?.facts();
+        let facts = vault.open_ca(&ClusterName::new(name)?)?.facts();
         writeln!(out, "{name}: {} ({})", facts.subject, facts.algorithm)?;
         writeln!(out, "  valid {} to {}", facts.not_before, facts.not_after)?;
         writeln!(out, "  certificate sha256 {}\n  public key sha256  {}", facts.fingerprint, facts.key_fingerprint)?;
@@ -219,14 +228,16 @@ fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> anyhow::Res
 /// The cluster's CA certificate, PEM.
 fn certificate(loaded: &Loaded, cluster: &str) -> anyhow::Result<String> {
     let vault = unlock::vault(&loaded.settings)?;
-    Ok(vault.open_ca(&ClusterName::new(cluster)?)?.certificate().pem().to_owned())
+    Ok(vault.open_ca(&ClusterName::new(cluster)?)?.certificate().pem())
 }
 
 /// The cluster's name, if it is declared: a CA for a misspelt cluster would lie there unused.
 fn declared(loaded: &Loaded, name: &str) -> anyhow::Result<ClusterName> {
     let name = ClusterName::new(name)?;
     if !crate::config::load_clusters(&loaded.settings.clusters)?.contains_key(&name) {
-        bail!("there is no cluster `{name}`; declare it first with `ichor-broker cluster add {name} --from TALOSCONFIG`");
+        bail!(
+            "there is no cluster `{name}`; declare it first with `ichor-broker cluster add {name} --from TALOSCONFIG`"
+        );
     }
     Ok(name)
 }

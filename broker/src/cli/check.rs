@@ -14,7 +14,7 @@ use crate::{audit, custody};
 
 /// Check config, policies, vault, database, provider and clusters. Works beside a running broker and changes nothing.
 #[derive(Debug, Args)]
-pub struct CheckCommand {
+pub(super) struct CheckCommand {
     #[command(flatten)]
     folder: FolderArg,
 }
@@ -70,7 +70,8 @@ fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     };
     let warnings = vault.warnings();
     checks.push(fine("vault", (!warnings.is_empty()).then(|| warnings.join("; "))));
-    checks.push(fine("memory", Some(custody::harden_process().to_string())));
+    let warnings = custody::harden_process().warnings();
+    checks.push(fine("memory", (!warnings.is_empty()).then(|| warnings.join("; "))));
     for name in clusters.keys() {
         match vault.open_ca(name) {
             Ok(material) => {
@@ -101,7 +102,10 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
         Ok(store) => match audit::verify_log(&store).await {
             Ok(report) => vec![
                 fine("database", None),
-                fine("audit log", Some(format!("{report}; rollback not detected here: no anchor outside the database"))),
+                fine(
+                    "audit log",
+                    Some(format!("{report}; rollback not detected here: no anchor outside the database")),
+                ),
             ],
             Err(error) => vec![fine("database", None), failed("audit log", &error)],
         },

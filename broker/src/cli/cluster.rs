@@ -17,7 +17,7 @@ use crate::domain::{Cluster, ClusterName};
 
 /// Commands on clusters.
 #[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
+pub(super) enum ClusterCommand {
     /// Declare a cluster: endpoints, nodes and the public CA certificate are read from any talosconfig or machine config;
     /// no key is taken from it.
     Add(Add),
@@ -37,7 +37,7 @@ pub enum ClusterCommand {
 
 /// `cluster add`.
 #[derive(Debug, Args)]
-pub struct Add {
+pub(super) struct Add {
     #[command(flatten)]
     folder: FolderArg,
     /// Its name, `[a-z0-9-]+`.

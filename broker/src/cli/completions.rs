@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory};
 
 /// Print a completion script, as `ichor-broker completions bash > /etc/bash_completion.d/ichor-broker`.
 #[derive(Debug, Args)]
-pub struct Completions {
+pub(super) struct Completions {
     /// The shell.
     shell: clap_complete::Shell,
 }

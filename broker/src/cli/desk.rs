@@ -75,16 +75,19 @@ impl Desk {
                 let answer = call(socket, "POST", "/v1/acts", serde_json::to_vec(&act)?).await?;
                 Ok(serde_json::from_slice(&answer)?)
             }
-            Self::Alone(sequencer, _) => {
-                sequencer.note(act.into_content(), None).await.context("the act could not be recorded, so nothing was done")
-            }
+            Self::Alone(sequencer, _) => sequencer
+                .note(act.into_content(), None)
+                .await
+                .context("the act could not be recorded, so nothing was done"),
         }
     }
 
     /// Lets a running broker load what was changed, and answers what came of it; nothing when none runs.
     pub(super) async fn reload(&self) -> anyhow::Result<Vec<Check>> {
         match self {
-            Self::Running(socket) => Ok(serde_json::from_slice(&call(socket, "POST", "/v1/reload", Vec::new()).await?)?),
+            Self::Running(socket) => {
+                Ok(serde_json::from_slice(&call(socket, "POST", "/v1/reload", Vec::new()).await?)?)
+            }
             Self::Alone(..) => Ok(Vec::new()),
         }
     }

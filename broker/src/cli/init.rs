@@ -18,7 +18,7 @@ use crate::{custody, policy};
 /// policies. Nothing that exists is overwritten. The vault's identity is sealed with a passphrase, asked for on the terminal
 /// or taken from the systemd credential `ichor-passphrase`.
 #[derive(Debug, Args)]
-pub struct Init {
+pub(super) struct Init {
     /// The folder to make.
     dir: PathBuf,
     /// The URL by which clients will reach the broker.
@@ -165,14 +165,23 @@ impl Init {
         let dir = self.dir.display();
         writeln!(out, "made `{dir}`: config.toml, vault/, tls/, policies/, clusters/, data/")?;
         if self.insecure_identity_beside {
-            writeln!(out, "warning: the vault's identity lies beside the vault in plain text; use this for a demo only")?;
+            writeln!(
+                out,
+                "warning: the vault's identity lies beside the vault in plain text; use this for a demo only"
+            )?;
         }
         if self.tls_certificate.is_none() && self.public_url.scheme() == "https" {
-            writeln!(out, "TLS is self-signed; give clients `{dir}/tls/ca.crt` (`ichor login --ca …`, or `ca_file` in .ichor.toml)")?;
+            writeln!(
+                out,
+                "TLS is self-signed; give clients `{dir}/tls/ca.crt` (`ichor login --ca …`, or `ca_file` in .ichor.toml)"
+            )?;
         }
         writeln!(out, "\nnext:")?;
         writeln!(out, "  1. name your OpenID provider in `{dir}/config.toml`, under [[provider]]")?;
-        writeln!(out, "  2. ichor-broker cluster add prod --from ~/.talos/config --reason \"first cluster\" --dir {dir}")?;
+        writeln!(
+            out,
+            "  2. ichor-broker cluster add prod --from ~/.talos/config --reason \"first cluster\" --dir {dir}"
+        )?;
         writeln!(out, "  3. ichor-broker ca create prod --reason \"dedicated client CA\" --dir {dir}")?;
         writeln!(out, "  4. ichor-broker check --dir {dir}")?;
         writeln!(out, "  5. ichor-broker serve --dir {dir}")

@@ -42,7 +42,7 @@ pub struct Cli {
 
 /// The config folder that a command works on.
 #[derive(Clone, Debug, Args)]
-pub struct FolderArg {
+struct FolderArg {
     /// The config folder, as `init` makes it.
     #[arg(long, value_name = "DIR", env = "ICHOR_BROKER_DIR", default_value = "/etc/ichor", global = true)]
     dir: PathBuf,

@@ -15,7 +15,7 @@ use crate::{app, policy};
 
 /// Commands on policies.
 #[derive(Debug, Subcommand)]
-pub enum PolicyCommand {
+pub(super) enum PolicyCommand {
     /// Validate the policies and run the cases beside them (`cases.toml`): who, cluster, asks → expects.
     Test(Test),
     /// Say in words what the policies decide for someone, which policy decides, and what would help.
@@ -24,7 +24,7 @@ pub enum PolicyCommand {
 
 /// `policy test`.
 #[derive(Debug, Args)]
-pub struct Test {
+pub(super) struct Test {
     #[command(flatten)]
     folder: FolderArg,
     /// Test this folder of policies and cases instead of the configured one.
@@ -34,7 +34,7 @@ pub struct Test {
 
 /// `policy explain`.
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(super) struct Explain {
     #[command(flatten)]
     folder: FolderArg,
     /// The cluster.
@@ -57,6 +57,9 @@ pub struct Explain {
     /// The authentication context that the provider vouched for.
     #[arg(long)]
     acr: Option<String>,
+    /// The address that the request comes from.
+    #[arg(long, value_name = "IP")]
+    address: Option<std::net::IpAddr>,
     /// How long ago the person authenticated, as `5m`.
     #[arg(long, value_name = "AGE")]
     auth_age: Option<String>,
@@ -82,10 +85,11 @@ impl Test {
         for warning in set.warnings() {
             writeln!(out, "warning: {warning}")?;
         }
+        let clusters = config::load_clusters(&loaded.settings.clusters)?;
         let path = loaded.settings.policies.join("cases.toml");
         let cases = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read `{}`: write cases beside the policies", path.display()))?;
-        let report = policy::run_cases(&set, &cases, "cases.toml")?;
+        let report = policy::run_cases(&set, &clusters, &cases, "cases.toml")?;
         write!(out, "{report}")?;
         if !report.passed() {
             bail!("some cases did not come out as expected; mend the policies or the cases");
@@ -123,6 +127,7 @@ impl Explain {
             roles: self.roles,
             ttl: self.ttl.as_deref().map(duration).transpose()?,
             reason: self.reason,
+            address: self.address,
         };
         write!(out, "{}", policy::explain(&set, &who, cluster, &asks, SystemClock.now()))?;
         Ok(())

@@ -10,7 +10,7 @@ use crate::readiness::Check;
 
 /// Tell the running broker to load anew; the same as SIGHUP, with an answer.
 #[derive(Debug, Args)]
-pub struct ReloadCommand {
+pub(super) struct ReloadCommand {
     #[command(flatten)]
     folder: FolderArg,
 }

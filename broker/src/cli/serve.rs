@@ -14,7 +14,7 @@ use crate::{custody, telemetry};
 
 /// Serve until SIGTERM or Ctrl-C. SIGHUP, or a changed file, loads policies, clusters, CA keys and TLS certificates anew.
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(super) struct Serve {
     #[command(flatten)]
     folder: FolderArg,
 }
@@ -25,7 +25,9 @@ impl Serve {
         let hardening = custody::harden_process();
         let loaded = self.folder.folder().load()?;
         telemetry::install_log(loaded.settings.log_format == LogFormat::Json, &loaded.settings.log_level);
-        tracing::info!("{hardening}");
+        for warning in hardening.warnings() {
+            tracing::warn!("{warning}");
+        }
         let vault = super::unlock::vault(&loaded.settings)?;
         for warning in vault.warnings() {
             tracing::warn!("{warning}");

@@ -59,8 +59,7 @@ fn cluster(path: &Path, name: ClusterName, file: ClusterFile) -> Result<Cluster,
     if file.endpoints.is_empty() {
         return Err(value("endpoints", "name at least one endpoint".into()));
     }
-    for (key, target) in
-        file.endpoints.iter().map(|e| ("endpoints", e)).chain(file.nodes.iter().map(|n| ("nodes", n)))
+    for (key, target) in file.endpoints.iter().map(|e| ("endpoints", e)).chain(file.nodes.iter().map(|n| ("nodes", n)))
     {
         check_target(target).map_err(|why| value(key, why))?;
     }

@@ -77,8 +77,7 @@ pub fn load_policies(folder: &Path) -> Result<Vec<policy::Source>, ConfigError> 
 
 /// The folder's files with that ending, by name; hidden files are left out.
 pub(super) fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>, ConfigError> {
-    let unreadable =
-        |error: std::io::Error| ConfigError::Unreadable { path: folder.into(), why: error.to_string() };
+    let unreadable = |error: std::io::Error| ConfigError::Unreadable { path: folder.into(), why: error.to_string() };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -152,7 +151,8 @@ mod tests {
     fn an_unknown_key_is_refused_with_the_nearest_name_and_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        std::fs::write(&path, "[server]\npublic_url = \"https://b\"\nlisten = \"x\"\ntls_certificat = \"y\"\n").unwrap();
+        std::fs::write(&path, "[server]\npublic_url = \"https://b\"\nlisten = \"x\"\ntls_certificat = \"y\"\n")
+            .unwrap();
         let error = Folder::new(folder.path()).load().unwrap_err().to_string();
         assert!(error.contains("unknown key `tls_certificat`; did you mean `tls_certificate`?"), "{error}");
         assert!(error.contains("config.toml`:4:1"), "{error}");
@@ -162,7 +162,8 @@ mod tests {
     fn an_unknown_value_names_those_that_are_known() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        std::fs::write(&path, "[server]\npublic_url = \"https://b\"\nlisten = \"x\"\n[log]\nformat = \"xml\"\n").unwrap();
+        std::fs::write(&path, "[server]\npublic_url = \"https://b\"\nlisten = \"x\"\n[log]\nformat = \"xml\"\n")
+            .unwrap();
         let error = Folder::new(folder.path()).load().unwrap_err().to_string();
         assert!(error.contains("unknown value `xml`; known here: text, json"), "{error}");
     }

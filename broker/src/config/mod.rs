@@ -21,7 +21,8 @@ use std::path::PathBuf;
 
 pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
 pub use file::{
-    Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies, Provider, Recheck, Server, Session, Store,
+    Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies, Provider,
+    Recheck, Server, Session, Store,
 };
 pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;

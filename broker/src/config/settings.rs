@@ -87,7 +87,8 @@ impl Settings {
     /// # Errors
     /// On the first value that does not fit.
     pub fn check(folder: &Folder, file: &File) -> Result<Self, ConfigError> {
-        let value = |key: &str, why: &str| ConfigError::Value { path: folder.config(), key: key.into(), why: why.into() };
+        let value =
+            |key: &str, why: &str| ConfigError::Value { path: folder.config(), key: key.into(), why: why.into() };
         let duration = |key: &str, text: &str| parse_duration(text).ok_or_else(|| value(key, BAD_DURATION));
         let listen = Listen::parse(&file.server.listen)
             .ok_or_else(|| value("server.listen", "write `address:port` or `unix:/path`"))?;

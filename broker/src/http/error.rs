@@ -64,7 +64,8 @@ impl From<RecordError> for ApiError {
             RecordError::Refused(Condition::SessionEnded) => Self::new(Code::SessionEnded, "the session has ended"),
             RecordError::Refused(Condition::ClockWentBack) => {
                 tracing::error!("the clock went back behind the newest entry: nothing can be recorded");
-                Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded").retry_after(30)
+                Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded")
+                    .retry_after(30)
             }
             RecordError::Refused(condition) => Self::new(Code::Conflict, condition.to_string()),
             RecordError::Store(error) => error.into(),

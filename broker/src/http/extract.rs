@@ -74,7 +74,7 @@ impl FromRequestParts<Api> for Fresh {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<Api> for Signed<T> {
+impl<T: DeserializeOwned + Send> FromRequest<Api> for Signed<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {

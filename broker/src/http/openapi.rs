@@ -1,7 +1,7 @@
 //! The API's description, generated from the handlers. `docs/openapi.json` is this, committed; a test compares the two.
 
 use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,7 +26,9 @@ struct Description;
 pub fn document() -> String {
     let mut description = Description::openapi();
     if let Some(components) = description.components.as_mut() {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Custom("DPoP".into())));
+        // OpenAPI knows no DPoP; the header is what a client sends
+        let header = ApiKeyValue::with_description("Authorization", "`DPoP <token>`, with a `DPoP` header beside it");
+        let scheme = SecurityScheme::ApiKey(ApiKey::Header(header));
         components.add_security_scheme("dpop", scheme);
     }
     let mut text = description.to_pretty_json().unwrap_or_default();

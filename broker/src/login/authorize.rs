@@ -79,7 +79,7 @@ impl Login {
     /// [`LoginError::Back`] once the redirect URI is known to be a loopback one; before that an error for a page.
     pub async fn authorize(&self, ask: &Ask, address: IpAddr) -> Result<Start, LoginError> {
         let result = self.try_authorize(ask, address).await;
-        result.inspect_err(|error| self.refused(address, error.code()))
+        result.inspect_err(|error| self.refused(address, error.problem()))
     }
 
     async fn try_authorize(&self, ask: &Ask, address: IpAddr) -> Result<Start, LoginError> {
@@ -281,7 +281,8 @@ fn is_loopback_redirect(text: &str) -> bool {
         Some(Host::Ipv6(address)) => address == std::net::Ipv6Addr::LOCALHOST,
         _ => false,
     };
-    let bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    let bare =
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     url.as_str() == text
         && url.scheme() == "http"
         && loopback

@@ -43,7 +43,7 @@ impl Login {
         let result = self.try_callback(alias, cookie, answer).await;
         result.inspect_err(|error| {
             tracing::info!(provider = alias, cause = error.cause(), "login failed at the provider");
-            self.refused(address, error.code());
+            self.refused(address, error.problem());
         })
     }
 
@@ -72,8 +72,7 @@ impl Login {
         };
         match checked.await {
             Ok(person) => {
-                pending.stage =
-                    Stage::Confirming { person: Box::new(person), csrf: entropy::secret()?.to_string() };
+                pending.stage = Stage::Confirming { person: Box::new(person), csrf: entropy::secret()?.to_string() };
                 self.advance(&mut row, &pending).await
             }
             Err(error) => {

@@ -1,6 +1,7 @@
 //! What goes wrong on the way to a session, in two texts: one for whoever asks, the cause for the log.
 
 use http::StatusCode;
+use ichor_wire::problem::Code;
 use url::Url;
 
 use super::dpop::ProofError;
@@ -27,7 +28,9 @@ pub enum LoginError {
     #[error("too many logins are under way; try again in a few minutes")]
     TooMany,
     /// The flow is not configured.
-    #[error("this way of logging in is switched off at this broker; use `ichor login` with a browser on the same machine")]
+    #[error(
+        "this way of logging in is switched off at this broker; use `ichor login` with a browser on the same machine"
+    )]
     SwitchedOff,
     /// The provider gave nobody.
     #[error("{}", explain(.0))]
@@ -89,6 +92,22 @@ impl LoginError {
         }
     }
 
+    /// The code under which the refusal is counted.
+    pub(super) fn problem(&self) -> Code {
+        match self {
+            Self::Request(_) => Code::BadRequest,
+            Self::Over | Self::UserCode => Code::NotLoggedIn,
+            Self::TooMany => Code::TooManyRequests,
+            Self::SwitchedOff => Code::Refused,
+            Self::Provider(ProviderError::Unavailable(_) | ProviderError::Misconfigured(_)) => {
+                Code::ProviderUnavailable
+            }
+            Self::Provider(ProviderError::Store(_)) | Self::Broken(_) => Code::StoreUnavailable,
+            Self::Provider(_) => Code::Refused,
+            Self::Back { error, .. } => error.problem(),
+        }
+    }
+
     /// The cause, for the log.
     #[must_use]
     pub fn cause(&self) -> String {
@@ -131,10 +150,13 @@ fn explain(error: &ProviderError) -> String {
         ProviderError::Unavailable(_) => "the identity provider is out of reach; try again in a moment".into(),
         ProviderError::Refused(text) => format!("the identity provider refused: {}", printable(text)),
         ProviderError::Misconfigured(_) => {
-            "the identity provider and the broker's configuration do not fit together; tell the broker's operator".into()
+            "the identity provider and the broker's configuration do not fit together; tell the broker's operator"
+                .into()
         }
         ProviderError::IdToken(error @ (IdTokenError::AuthTime | IdTokenError::NotYetValid)) => error.to_string(),
-        ProviderError::IdToken(_) => "the identity provider's answer cannot be trusted; tell the broker's operator".into(),
+        ProviderError::IdToken(_) => {
+            "the identity provider's answer cannot be trusted; tell the broker's operator".into()
+        }
         ProviderError::Claims(error @ ClaimsError::Overage) => format!("{error}; tell the broker's operator"),
         ProviderError::Claims(error) => format!("the identity provider's answer is of no use: {error}"),
         ProviderError::Store(_) => "the broker's database is unavailable; try again in a moment".into(),
@@ -144,6 +166,18 @@ fn explain(error: &ProviderError) -> String {
 // === impl OauthError ===
 
 impl OauthError {
+    /// The code under which the refusal is counted; `None` for what belongs to the protocol.
+    pub(super) fn problem(&self) -> Option<Code> {
+        match self.code {
+            "authorization_pending" | "slow_down" | "use_dpop_nonce" => None,
+            "invalid_dpop_proof" => Some(Code::BadProof),
+            "temporarily_unavailable" => Some(Code::Unavailable),
+            "access_denied" => Some(Code::Refused),
+            "invalid_grant" | "expired_token" => Some(Code::NotLoggedIn),
+            _ => Some(Code::BadRequest),
+        }
+    }
+
     pub(super) fn new(code: &'static str, description: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, description: description.into() }
     }

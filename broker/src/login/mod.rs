@@ -26,9 +26,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ichor_wire::log::{self, Content, Kind};
+use ichor_wire::problem::Code;
 use sha2::{Digest, Sha256};
 
-use crate::audit::Sequencer;
+use crate::audit::{Sequencer, Tally};
 use crate::clock::SharedClock;
 use crate::custody::DataKey;
 use crate::domain::SessionId;
@@ -47,7 +48,7 @@ pub use session::{Presented, SessionError};
 pub use settings::{
     CLIENT_ID, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, ProviderSettings, Recheck, Settings, SettingsError,
 };
-pub use token::{Grant as TokenGrant, TokenAnswer, TokenRequest};
+pub use token::{TokenAnswer, TokenGrant, TokenRequest};
 
 /// Everything about logins and sessions. Shared by all handlers.
 pub struct Login {
@@ -60,6 +61,7 @@ pub struct Login {
     dpop: dpop::Dpop,
     flights: recheck::Flights,
     polls: device::Polls,
+    tally: Tally,
 }
 
 /// Login cannot begin.
@@ -97,7 +99,8 @@ impl Login {
         }
         let dpop = dpop::Dpop::new(&settings.nonce_key);
         let (flights, polls) = (recheck::Flights::default(), device::Polls::default());
-        Ok(Arc::new(Self { settings, providers, store, sequencer, clock, data_key, dpop, flights, polls }))
+        let tally = Tally::new(sequencer.clone(), clock.clone());
+        Ok(Arc::new(Self { settings, providers, store, sequencer, clock, data_key, dpop, flights, polls, tally }))
     }
 
     /// The settings.
@@ -125,9 +128,18 @@ impl Login {
         self.providers.iter().find(|provider| provider.settings.alias().as_str() == alias)
     }
 
-    /// Notes a login that did not come about. Strangers cause these, so they are only counted.
-    fn refused(&self, address: IpAddr, code: &str) {
-        tracing::info!(%address, code, "login refused");
+    /// Records the refusals of strangers that were counted since the last time. To be called about once a minute, and at
+    /// the end. What cannot be recorded now is counted still.
+    pub async fn flush_tally(&self) {
+        if let Err(error) = self.tally.flush(true).await {
+            tracing::warn!(%error, "refused logins could not be recorded yet");
+        }
+    }
+
+    /// Notes a login or a request that did not come about. Strangers cause these, so they are only counted.
+    fn refused(&self, address: IpAddr, code: Code) {
+        tracing::debug!(%address, code = code.as_str(), "refused");
+        self.tally.count(address, code);
     }
 }
 
@@ -152,6 +164,6 @@ fn about(kind: Kind, row: &SessionRow) -> Content {
             user: row.user.clone(),
         }),
         session: Some(row.id.0.as_bytes().to_vec()),
-        ..Content::new(kind)
+        ..Content::of(kind)
     }
 }

@@ -103,7 +103,8 @@ impl Login {
     }
 
     fn is_fresh(&self, row: &SessionRow) -> bool {
-        let never = self.provider(row.person.provider.as_str()).is_some_and(|p| p.settings.recheck == Recheck::LoginOnly);
+        let never =
+            self.provider(row.person.provider.as_str()).is_some_and(|p| p.settings.recheck == Recheck::LoginOnly);
         never || self.clock.now().duration_since(row.groups_at).abs() <= FRESH
     }
 
@@ -263,11 +264,7 @@ impl Login {
 }
 
 /// Asks the provider about the session's person. A rotated token comes along even where the rest is of no use.
-async fn ask(
-    provider: &Provider,
-    row: &SessionRow,
-    secret: &str,
-) -> (Asked, Option<zeroize::Zeroizing<String>>) {
+async fn ask(provider: &Provider, row: &SessionRow, secret: &str) -> (Asked, Option<zeroize::Zeroizing<String>>) {
     match provider.settings.recheck {
         Recheck::LoginOnly => (Asked::Nothing("this provider is asked at login only".into()), None),
         Recheck::Userinfo => {
@@ -294,7 +291,10 @@ async fn read_tokens(
     tokens: &super::provider::Tokens,
 ) -> Result<Asked, ProviderError> {
     let verified = provider.verified(tokens, None, None).await?;
-    if verified.as_ref().is_some_and(|token| token.issuer() != row.person.issuer || token.subject() != row.person.subject) {
+    if verified
+        .as_ref()
+        .is_some_and(|token| token.issuer() != row.person.issuer || token.subject() != row.person.subject)
+    {
         return Ok(Asked::No("the provider answered for another person".into()));
     }
     let userinfo = match provider.settings.mapping.groups_from {

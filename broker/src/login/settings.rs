@@ -85,7 +85,9 @@ pub enum Recheck {
 #[non_exhaustive]
 pub enum SettingsError {
     /// The public URL.
-    #[error("the public URL `{0}` is not `https://host` (plain http is for loopback only), without path, query and user name")]
+    #[error(
+        "the public URL `{0}` is not `https://host` (plain http is for loopback only), without path, query and user name"
+    )]
     PublicUrl(String),
     /// The issuer's URL.
     #[error("the issuer `{1}` of provider `{0}` is not an https URL (plain http is for loopback only)")]
@@ -173,7 +175,8 @@ impl ProviderSettings {
         if !Url::parse(&self.issuer).is_ok_and(|url| is_secure(&url)) {
             return Err(SettingsError::Issuer(alias.clone(), self.issuer.clone()));
         }
-        if let Some((name, _)) = self.authorize_params.iter().find(|(name, _)| OWN_PARAMETERS.contains(&name.as_str())) {
+        if let Some((name, _)) = self.authorize_params.iter().find(|(name, _)| OWN_PARAMETERS.contains(&name.as_str()))
+        {
             return Err(SettingsError::OwnParameter(alias.clone(), name.clone()));
         }
         let from_userinfo = self.mapping.groups_from == crate::identity::GroupsFrom::Userinfo;

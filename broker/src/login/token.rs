@@ -23,7 +23,7 @@ pub struct TokenRequest<'a> {
     /// `client_id`.
     pub client_id: Option<&'a str>,
     /// What is exchanged.
-    pub grant: Grant<'a>,
+    pub grant: TokenGrant<'a>,
     /// The values of the `DPoP` headers.
     pub proofs: &'a [&'a str],
     /// The body, as it came over the wire.
@@ -34,7 +34,7 @@ pub struct TokenRequest<'a> {
 
 /// What is exchanged for a token.
 #[derive(Clone, Copy, Debug)]
-pub enum Grant<'a> {
+pub enum TokenGrant<'a> {
     /// A code of a confirmed login (`authorization_code`).
     Code {
         /// `code`.
@@ -82,8 +82,8 @@ impl Login {
     pub async fn token(&self, request: &TokenRequest<'_>) -> Result<TokenAnswer, OauthError> {
         let result = self.try_token(request).await;
         result.inspect_err(|error| {
-            if !matches!(error.code, "authorization_pending" | "slow_down" | "use_dpop_nonce") {
-                self.refused(request.address, error.code);
+            if let Some(code) = error.problem() {
+                self.refused(request.address, code);
             }
         })
     }
@@ -98,8 +98,10 @@ impl Login {
         let what = For { method: "POST", url: &url, token: None, body: Body::IfTold(request.body) };
         let proof = self.dpop.verify(proof, &what, now)?;
         let (ready, code) = match request.grant {
-            Grant::Code { code, verifier, redirect_uri } => (self.released(code, verifier, redirect_uri, now).await?, code),
-            Grant::Device { device_code } => (self.approved(device_code, &proof, now).await?, device_code),
+            TokenGrant::Code { code, verifier, redirect_uri } => {
+                (self.released(code, verifier, redirect_uri, now).await?, code)
+            }
+            TokenGrant::Device { device_code } => (self.approved(device_code, &proof, now).await?, device_code),
         };
         if proof.jkt != ready.client.jkt {
             return Err(ProofError::OtherKey.into());
@@ -118,7 +120,8 @@ impl Login {
     ) -> Result<Ready, OauthError> {
         let row = self.store.login_by_code(&hash(code), now).await?.ok_or_else(OauthError::invalid_grant)?;
         let pending = Pending::decode(&row.state)?;
-        let (Stage::Released { person }, Some((expected, challenge))) = (pending.stage, pending.target.redirect()) else {
+        let (Stage::Released { person }, Some((expected, challenge))) = (pending.stage, pending.target.redirect())
+        else {
             return Err(OauthError::invalid_grant());
         };
         // RFC 7636 §4.1: 43 to 128 characters
@@ -168,7 +171,8 @@ impl Login {
         let access_token = entropy::secret()?;
         let expires_at = now.saturating_add(life).unwrap_or(now);
         let client = ready.client;
-        let row = ready.person.into_session(provider.settings.alias(), client.jkt, hash(&access_token), now, expires_at);
+        let row =
+            ready.person.into_session(provider.settings.alias(), client.jkt, hash(&access_token), now, expires_at);
         let session_id = row.id.0;
         let mut content = about(Kind::Login, &row);
         content.address = Some(address.to_string());
@@ -183,7 +187,10 @@ impl Login {
 
 /// What else an auditor should see: the strength of the login, and a browser at another address than the client.
 fn describe(row: &SessionRow, browser: IpAddr, client: IpAddr) -> Option<String> {
-    let acr = row.acr.as_ref().map(|acr| format!("acr {}", acr.chars().filter(|c| !c.is_control()).take(100).collect::<String>()));
+    let acr = row
+        .acr
+        .as_ref()
+        .map(|acr| format!("acr {}", acr.chars().filter(|c| !c.is_control()).take(100).collect::<String>()));
     let elsewhere = (browser != client).then(|| format!("begun from {browser}"));
     let parts: Vec<String> = [acr, elsewhere].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))

@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::domain::{
-    Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId,
-};
+use crate::domain::{Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId};
 use crate::identity::Identity;
 use crate::store::SessionRow;
 

@@ -53,14 +53,17 @@ async fn watch(here: &mut Here, once: bool) -> Result<u8, Error> {
     // What was said already is not said again every half minute.
     let mut said = BTreeSet::new();
     loop {
+        let round = round(&here.around.environment, &broker, &store).await?;
         let now = here.around.clock.now();
-        for (record, doing) in round(&here.around.environment, &broker, &store).await? {
+        for (record, doing) in round {
             let name = &record.context;
             let line = match &doing {
                 Doing::Fresh => continue,
                 Doing::Renewed { until } => format!("{name}: renewed, expires {}", left(*until, now)),
                 Doing::LetEnd { why } => format!("{name}: not renewed: {why}"),
-                Doing::Failed { error } => format!("{name}: not renewed yet: {error}; {}", error.next_steps().join("; ")),
+                Doing::Failed { error } => {
+                    format!("{name}: not renewed yet: {error}; {}", error.next_steps().join("; "))
+                }
             };
             if matches!(doing, Doing::Renewed { .. }) || said.insert(line.clone()) {
                 let value = json!({ "context": name, "time": now, "message": line });
@@ -95,7 +98,8 @@ async fn stopped() {
 
 fn install(here: &mut Here) -> Result<u8, Error> {
     let path = unit_path(here)?;
-    let program = std::env::current_exe().map_err(|error| Error::failed(format!("this program's path is unknown: {error}"), "try again"))?;
+    let program = std::env::current_exe()
+        .map_err(|error| Error::failed(format!("this program's path is unknown: {error}"), "try again"))?;
     let broker = here.broker()?.url();
     let ca = here.flags.ca.as_ref().map(|ca| here.around.environment.working_dir.join(ca));
     let mut command = vec![program.display().to_string(), "agent".into(), "--broker".into(), broker];

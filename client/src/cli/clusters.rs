@@ -20,7 +20,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let waiting = here.around.terminal.waiting("asking the broker".into());
     let answer = block_on(async {
         match &args.cluster {
-            Some(name) => Ok(ClustersAnswer { clusters: vec![session.broker().get(&session, &["clusters", name], &[]).await?] }),
+            Some(name) => {
+                Ok(ClustersAnswer { clusters: vec![session.broker().get(&session, &["clusters", name], &[]).await?] })
+            }
             None => session.broker().get(&session, &["clusters"], &[]).await,
         }
     });

@@ -17,6 +17,8 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ichor", &mut script);
     let printed = here.around.terminal.text(&String::from_utf8_lossy(&script));
-    printed.map_err(|error| Error::failed(format!("the completions cannot be printed: {error}"), "check where the output goes"))?;
+    printed.map_err(|error| {
+        Error::failed(format!("the completions cannot be printed: {error}"), "check where the output goes")
+    })?;
     Ok(EXIT_OK)
 }

@@ -54,7 +54,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         }
     }
     let well = findings.iter().all(|finding| finding.ok);
-    here.print(&serde_json::json!({ "ok": well, "findings": findings }), |terminal| findings.iter().try_for_each(|finding| show(terminal, finding)))?;
+    here.print(&serde_json::json!({ "ok": well, "findings": findings }), |terminal| {
+        findings.iter().try_for_each(|finding| show(terminal, finding))
+    })?;
     Ok(if well { EXIT_OK } else { EXIT_FAILED })
 }
 
@@ -71,9 +73,12 @@ impl Finding {
 }
 
 fn talosconfig_finding(here: &Here) -> Finding {
-    let read = talosconfig::readable(&here.around.environment, None).and_then(|path| Ok((talosconfig::read(&path)?, path)));
+    let read =
+        talosconfig::readable(&here.around.environment, None).and_then(|path| Ok((talosconfig::read(&path)?, path)));
     match read {
-        Ok((file, path)) => Finding::good("talosconfig", format!("{} has {} contexts", path.display(), file.names().count())),
+        Ok((file, path)) => {
+            Finding::good("talosconfig", format!("{} has {} contexts", path.display(), file.names().count()))
+        }
         Err(error) => Finding::bad("talosconfig", &error),
     }
 }
@@ -88,7 +93,12 @@ async fn broker_findings(here: &Here, broker: &Broker) -> Vec<Finding> {
         let mut finding = Finding::good("clock", format!("{} s from the broker's", skew.abs()));
         if skew.abs() > SKEW {
             let side = if skew > 0 { "behind" } else { "ahead of" };
-            finding = Finding { ok: false, says: format!("this clock is {} s {side} the broker's", skew.abs()), help: vec!["set this machine's clock".into()], ..finding };
+            finding = Finding {
+                ok: false,
+                says: format!("this clock is {} s {side} the broker's", skew.abs()),
+                help: vec!["set this machine's clock".into()],
+                ..finding
+            };
         }
         findings.push(finding);
     }
@@ -97,7 +107,10 @@ async fn broker_findings(here: &Here, broker: &Broker) -> Vec<Finding> {
         Err(error) => Err(error),
     };
     findings.push(match session {
-        Ok(session) => Finding::good("session", format!("{}, ends {}", session.name, left(session.expires_at, here.around.clock.now()))),
+        Ok(session) => Finding::good(
+            "session",
+            format!("{}, ends {}", session.name, left(session.expires_at, here.around.clock.now())),
+        ),
         Err(error) => Finding::bad("session", &error),
     });
     findings
@@ -135,21 +148,33 @@ fn finding(what: &str, verdict: Verdict, held: &Held, now: Timestamp) -> Finding
             format!("accepted, but RBAC is off (Talos {version}): here every certificate is os:admin"),
             vec!["set `machine.features.rbac: true` in the machine configuration".into()],
         ),
-        Verdict::UntrustedCa => bad("the certificate's CA is not in acceptedCAs".into(), untrusted_steps(held, cluster)),
+        Verdict::UntrustedCa => bad("the certificate's CA is not in acceptedCAs".into(), untrusted_steps(cluster)),
         Verdict::ClockOff => {
-            let margin = now.duration_since(held.answer.not_before).as_secs().min(held.answer.not_after.duration_since(now).as_secs());
+            let margin = now
+                .duration_since(held.answer.not_before)
+                .as_secs()
+                .min(held.answer.not_after.duration_since(now).as_secs());
             bad(
                 format!("clock off by {} s or more: it holds the certificate for expired or not yet valid", margin.max(1)),
                 vec!["compare this machine's clock, the broker's (`ichor doctor`) and the node's (`talosctl time`, on its console)".into()],
             )
         }
-        Verdict::Refused(why) => bad(format!("accepted, but the call was refused: {why}"), vec!["ask for a role that may call `version`, as `--role reader`".into()]),
-        Verdict::NotTheCluster(why) => bad(format!("not a node of {cluster}: {why}"), vec!["compare the cluster's endpoints and CA at the broker".into()]),
-        Verdict::Unreachable(why) => bad(format!("unreachable: {why}"), vec!["check the network, a VPN, and that port 50000 is open to you".into()]),
+        Verdict::Refused(why) => bad(
+            format!("accepted, but the call was refused: {why}"),
+            vec!["ask for a role that may call `version`, as `--role reader`".into()],
+        ),
+        Verdict::NotTheCluster(why) => bad(
+            format!("not a node of {cluster}: {why}"),
+            vec!["compare the cluster's endpoints and CA at the broker".into()],
+        ),
+        Verdict::Unreachable(why) => bad(
+            format!("unreachable: {why}"),
+            vec!["check the network, a VPN, and that port 50000 is open to you".into()],
+        ),
     }
 }
 
-fn untrusted_steps(held: &Held, cluster: &str) -> Vec<String> {
+fn untrusted_steps(cluster: &str) -> Vec<String> {
     vec![format!("apply the patch that `ichor-broker ca show {cluster}` prints")]
 }
 

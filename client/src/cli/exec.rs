@@ -42,14 +42,26 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let broker = here.broker()?;
     let named = context_of(&args.command);
     let context = named.or_else(|| args.cluster.is_none().then(|| file.current().map(str::to_owned)).flatten());
-    let own = context.as_deref().or(args.cluster.as_deref()).and_then(|name| file.context(name)).filter(|own| own.ours().is_some());
+    let own = context
+        .as_deref()
+        .or(args.cluster.as_deref())
+        .and_then(|name| file.context(name))
+        .filter(|own| own.ours().is_some());
     let wish: Wish = match (&args.cluster, &context) {
         (Some(cluster), _) => args.wish.wish(cluster),
-        (None, None) => return Err(Error::usage("no cluster is named and no context is current", "name one: `ichor exec CLUSTER -- …`")),
+        (None, None) => {
+            return Err(Error::usage(
+                "no cluster is named and no context is current",
+                "name one: `ichor exec CLUSTER -- …`",
+            ));
+        }
         (None, Some(name)) => {
             if own.is_none() && file.contains(name) {
                 let message = format!("context `{name}` in `{}` was not written by ichor", path.display());
-                return Err(Error::usage(message, "run the command itself, or name a cluster: `ichor exec CLUSTER -- …`"));
+                return Err(Error::usage(
+                    message,
+                    "run the command itself, or name a cluster: `ichor exec CLUSTER -- …`",
+                ));
             }
             let records = Written::load(&environment)?;
             match records.find(&path, name) {
@@ -57,7 +69,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
                     let message = format!("context `{name}` is of the broker {}", record.broker);
                     return Err(Error::usage(message, format!("pass `--broker {}`", record.broker)));
                 }
-                Some(record) if args.wish.roles.is_empty() => Wish { roles: record.roles.clone(), ..args.wish.wish(&record.cluster) },
+                Some(record) if args.wish.roles.is_empty() => {
+                    Wish { roles: record.roles.clone(), ..args.wish.wish(&record.cluster) }
+                }
                 Some(record) => args.wish.wish(&record.cluster),
                 None => args.wish.wish(name),
             }

@@ -67,12 +67,22 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let value = json!({ "session": session, "kept_in": kept });
     here.print(&value, |terminal| {
         let done = terminal.toned("✓", Tone::Good);
-        terminal.line(&format!("{done} logged in as {} until {}", terminal.toned(&session.name, Tone::Strong), session.expires_at))?;
+        terminal.line(&format!(
+            "{done} logged in as {} until {}",
+            terminal.toned(&session.name, Tone::Strong),
+            session.expires_at
+        ))?;
         if session.user.starts_with('~') {
-            terminal.line(&format!("  your name does not fit into a certificate; nodes will log you as {}", session.user))?;
+            terminal.line(&format!(
+                "  your name does not fit into a certificate; nodes will log you as {}",
+                session.user
+            ))?;
         }
         if let KeptIn::File(path) = kept {
-            terminal.line(&format!("  no keyring is used: the session is kept in {} (readable by you only)", path.display()))?;
+            terminal.line(&format!(
+                "  no keyring is used: the session is kept in {} (readable by you only)",
+                path.display()
+            ))?;
         }
         Ok(())
     })
@@ -86,7 +96,9 @@ fn tell(terminal: &mut Terminal, event: Event, pasted: bool) {
         }
         Event::Opening(url) if pasted => terminal.note(&format!("Open this address and paste the code here:\n  {url}")),
         Event::Opening(url) => terminal.note(&format!("If no browser opens, open this address:\n  {url}")),
-        Event::Code { at, code } => terminal.note(&format!("Open {at} and type the code  {}", terminal.toned(&code, Tone::Strong))),
+        Event::Code { at, code } => {
+            terminal.note(&format!("Open {at} and type the code  {}", terminal.toned(&code, Tone::Strong)))
+        }
     }
 }
 

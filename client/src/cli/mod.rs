@@ -210,13 +210,19 @@ impl Here {
     }
 
     /// Prints a result: `value` as JSON, or what `text` says.
-    fn print(&mut self, value: &impl serde::Serialize, text: impl FnOnce(&mut Terminal) -> std::io::Result<()>) -> Result<u8, Error> {
+    fn print(
+        &mut self,
+        value: &impl serde::Serialize,
+        text: impl FnOnce(&mut Terminal) -> std::io::Result<()>,
+    ) -> Result<u8, Error> {
         let printed = if self.json { self.around.terminal.json(value) } else { text(&mut self.around.terminal) };
         match printed {
             Ok(()) => Ok(EXIT_OK),
             // The reader has gone, as in `| head`: it has what it wanted.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(EXIT_OK),
-            Err(error) => Err(Error::failed(format!("the result cannot be printed: {error}"), "check where the output goes")),
+            Err(error) => {
+                Err(Error::failed(format!("the result cannot be printed: {error}"), "check where the output goes"))
+            }
         }
     }
 }
@@ -232,7 +238,8 @@ impl WishArgs {
 /// A runtime for one command, on this thread alone: starting it costs next to nothing.
 fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::failed(format!("no runtime could be started: {error}"), "try again"))?;
+    let runtime =
+        runtime.map_err(|error| Error::failed(format!("no runtime could be started: {error}"), "try again"))?;
     let result = runtime.block_on(work);
     // A read from the terminal that nobody answers must not hold up the end.
     runtime.shutdown_background();
@@ -241,12 +248,17 @@ fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
 
 fn role(text: &str) -> Result<Role, String> {
     let named = if text.starts_with("os:") { text.to_owned() } else { format!("os:{text}") };
-    named.parse().map_err(|_| "roles are reader, operator, admin, etcd:backup, image:verifier and meta:writer".to_owned())
+    named
+        .parse()
+        .map_err(|_| "roles are reader, operator, admin, etcd:backup, image:verifier and meta:writer".to_owned())
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
     let duration: SignedDuration = text.parse().map_err(|_| "write a time as 30m, 1h or 1h30m".to_owned())?;
-    u64::try_from(duration.as_secs()).ok().filter(|seconds| *seconds > 0).ok_or_else(|| "the time must be a second or more".to_owned())
+    u64::try_from(duration.as_secs())
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "the time must be a second or more".to_owned())
 }
 
 #[cfg(test)]

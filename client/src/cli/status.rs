@@ -48,7 +48,10 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     here.print(&value, |terminal| {
         terminal.line(&format!("broker   {} (from {})", session.broker().url(), settings.source))?;
         terminal.line(&format!("you      {} ({}), user:{}", described.name, described.provider, described.user))?;
-        terminal.line(&format!("groups   {}", if described.groups.is_empty() { "none".into() } else { described.groups.join(", ") }))?;
+        terminal.line(&format!(
+            "groups   {}",
+            if described.groups.is_empty() { "none".into() } else { described.groups.join(", ") }
+        ))?;
         terminal.line(&format!("session  {}", left(described.expires_at, now)))?;
         if rows.len() > 1 {
             terminal.line("")?;

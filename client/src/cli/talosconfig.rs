@@ -67,7 +67,8 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let path = talosconfig::writable(&here.around.environment, args.talosconfig.as_deref())?;
     // A malformed file is known before anyone is asked for anything.
     talosconfig::read(&path)?;
-    let clusters = if args.clusters.is_empty() { block_on(choose(here, &broker, &args))? } else { args.clusters.clone() };
+    let clusters =
+        if args.clusters.is_empty() { block_on(choose(here, &broker, &args))? } else { args.clusters.clone() };
     if args.context.is_some() && clusters.len() != 1 {
         return Err(Error::usage("`--context` names one context, but there are several clusters", "name one cluster"));
     }
@@ -120,7 +121,11 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             };
             let expires = line.expires.map(|end| format!(", expires {}", left(end, now))).unwrap_or_default();
             let mark = terminal.toned("✓", Tone::Good);
-            terminal.line(&format!("{mark} context {} {done} in {}{expires}", terminal.toned(context, Tone::Strong), path.display()))?;
+            terminal.line(&format!(
+                "{mark} context {} {done} in {}{expires}",
+                terminal.toned(context, Tone::Strong),
+                path.display()
+            ))?;
         }
         if lines.is_empty() {
             terminal.line("no cluster is there for you with these roles; `ichor clusters` says why")?;
@@ -150,7 +155,8 @@ async fn one(here: &Here, broker: &Broker, args: &Args, target: &Target, cluster
         return Ok(line(planned, there.as_ref().map(|ours| ours.not_after), there.map(|ours| ours.grant)));
     }
     let held = here.held(broker, &wish).await?;
-    let outcome = Written::update(environment, |records| talosconfig::write(target, &wish, &broker.url(), &held, records, now))?;
+    let outcome =
+        Written::update(environment, |records| talosconfig::write(target, &wish, &broker.url(), &held, records, now))?;
     Ok(line(outcome, Some(held.answer.not_after), Some(held.answer.grant_id.to_string())))
 }
 
@@ -163,7 +169,9 @@ async fn choose(here: &Here, broker: &Broker, args: &Args) -> Result<Vec<String>
         .clusters
         .into_iter()
         .filter(|cluster| has_labels(cluster, &args.labels) && cluster.unavailable.is_none())
-        .filter(|cluster| roles.iter().all(|role| cluster.roles.iter().any(|answer| answer.role == *role && answer.allowed)))
+        .filter(|cluster| {
+            roles.iter().all(|role| cluster.roles.iter().any(|answer| answer.role == *role && answer.allowed))
+        })
         .map(|cluster| cluster.name)
         .collect();
     chosen.sort();

@@ -25,9 +25,17 @@ struct DeviceAnswer {
     interval: Option<u64>,
 }
 
-pub(super) async fn login(broker: &Broker, metadata: &Metadata, key: &DpopKey, options: &LoginOptions) -> Result<TokenAnswer, Error> {
+pub(super) async fn login(
+    broker: &Broker,
+    metadata: &Metadata,
+    key: &DpopKey,
+    options: &LoginOptions,
+) -> Result<TokenAnswer, Error> {
     let Some(url) = &metadata.device_authorization_endpoint else {
-        return Err(Error::failed("this broker does not allow `--device`", "run `ichor login` where a browser is, or ask the broker's operator"));
+        return Err(Error::failed(
+            "this broker does not allow `--device`",
+            "run `ichor login` where a browser is, or ask the broker's operator",
+        ));
     };
     let form = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("client_id", CLIENT_ID)
@@ -42,7 +50,8 @@ pub(super) async fn login(broker: &Broker, metadata: &Metadata, key: &DpopKey, o
             None => broker.problem(&answer),
         });
     }
-    let started: DeviceAnswer = serde_json::from_slice(&answer.body).map_err(|_| broker.not_a_broker("its device code cannot be read"))?;
+    let started: DeviceAnswer =
+        serde_json::from_slice(&answer.body).map_err(|_| broker.not_a_broker("its device code cannot be read"))?;
     (options.on)(Event::Code { at: started.verification_uri.clone(), code: started.user_code.clone() });
     let mut pause = Duration::from_secs(started.interval.unwrap_or(5).clamp(1, 60));
     let form = [

@@ -29,8 +29,15 @@ enum Callback {
     NotOurs,
 }
 
-pub(super) async fn login(broker: &Broker, metadata: &Metadata, key: &DpopKey, options: &LoginOptions) -> Result<TokenAnswer, Error> {
-    let no_port = |error: std::io::Error| Error::failed(format!("no port of this machine can be listened on: {error}"), "try `ichor login --no-browser`");
+pub(super) async fn login(
+    broker: &Broker,
+    metadata: &Metadata,
+    key: &DpopKey,
+    options: &LoginOptions,
+) -> Result<TokenAnswer, Error> {
+    let no_port = |error: std::io::Error| {
+        Error::failed(format!("no port of this machine can be listened on: {error}"), "try `ichor login --no-browser`")
+    };
     let listener = match TcpListener::bind(("127.0.0.1", 0)).await {
         Ok(listener) => listener,
         Err(_) => TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.map_err(no_port)?,

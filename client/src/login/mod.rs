@@ -112,7 +112,8 @@ pub async fn login(broker: &Broker, options: &LoginOptions) -> Result<Session, E
         return Err(broker.not_a_broker("its token is not bound to our key"));
     }
     let life = SignedDuration::from_secs(i64::try_from(answer.expires_in).unwrap_or(0));
-    let expires_at = broker.clock().now().checked_add(life).map_err(|_| broker.not_a_broker("its session never ends"))?;
+    let expires_at =
+        broker.clock().now().checked_add(life).map_err(|_| broker.not_a_broker("its session never ends"))?;
     Ok(Session::new(broker.clone(), answer.access_token, key, expires_at, answer.session_id))
 }
 
@@ -124,7 +125,10 @@ async fn paste(
     read: &(dyn Fn() -> PastedCode + Send + Sync),
 ) -> Result<TokenAnswer, Error> {
     let Some(redirect_uri) = &metadata.ichor_paste_redirect_uri else {
-        return Err(Error::failed("this broker does not allow `--no-browser`", "run `ichor login` where a browser is, or ask the broker's operator"));
+        return Err(Error::failed(
+            "this broker does not allow `--no-browser`",
+            "run `ichor login` where a browser is, or ask the broker's operator",
+        ));
     };
     let pkce = Pkce::new()?;
     let url = pkce.authorization_url(metadata, redirect_uri.as_str(), key, options);
@@ -165,7 +169,10 @@ impl Pkce {
 
 impl fmt::Debug for LoginOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoginOptions").field("provider", &self.provider).field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("LoginOptions")
+            .field("provider", &self.provider)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,7 +199,14 @@ fn check_provider(metadata: &Metadata, options: &LoginOptions) -> Result<(), Err
     }
 }
 
-async fn exchange(broker: &Broker, metadata: &Metadata, key: &DpopKey, pkce: &Pkce, code: &str, redirect_uri: &str) -> Result<TokenAnswer, Error> {
+async fn exchange(
+    broker: &Broker,
+    metadata: &Metadata,
+    key: &DpopKey,
+    pkce: &Pkce,
+    code: &str,
+    redirect_uri: &str,
+) -> Result<TokenAnswer, Error> {
     let form = [
         ("grant_type", "authorization_code"),
         ("code", code),
@@ -207,12 +221,18 @@ async fn exchange(broker: &Broker, metadata: &Metadata, key: &DpopKey, pkce: &Pk
 }
 
 /// Asks the token endpoint; an OAuth error is its code and its description.
-async fn token(broker: &Broker, metadata: &Metadata, key: &DpopKey, form: &[(&str, &str)]) -> Result<Result<TokenAnswer, (String, String)>, Error> {
+async fn token(
+    broker: &Broker,
+    metadata: &Metadata,
+    key: &DpopKey,
+    form: &[(&str, &str)],
+) -> Result<Result<TokenAnswer, (String, String)>, Error> {
     let body = Zeroizing::new(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish());
     let body = ("application/x-www-form-urlencoded", body.as_bytes().to_vec());
     let answer = broker.proved(Method::POST, &metadata.token_endpoint, key, None, Some(body)).await?;
     if answer.status.is_success() {
-        let answer = serde_json::from_slice(&answer.body).map_err(|_| broker.not_a_broker("its token cannot be read"))?;
+        let answer =
+            serde_json::from_slice(&answer.body).map_err(|_| broker.not_a_broker("its token cannot be read"))?;
         return Ok(Ok(answer));
     }
     match answer.oauth_error() {

@@ -14,9 +14,13 @@ const IN_CLUSTER: &str = "/var/run/secrets/talos.dev/config";
 /// When there is no home folder and nothing names a file.
 pub fn writable(environment: &Environment, flag: Option<&Path>) -> Result<PathBuf, Error> {
     let named = flag.map(Path::to_owned).or_else(|| environment.talosconfig.clone());
-    let home = || Some(environment.talos_home.clone().or_else(|| Some(environment.home.as_ref()?.join(".talos")))?.join("config"));
+    let home = || {
+        Some(environment.talos_home.clone().or_else(|| Some(environment.home.as_ref()?.join(".talos")))?.join("config"))
+    };
     let path = named.or_else(home);
-    let path = path.ok_or_else(|| Error::usage("no talosconfig is named and there is no home folder", "pass `--talosconfig FILE`"))?;
+    let path = path.ok_or_else(|| {
+        Error::usage("no talosconfig is named and there is no home folder", "pass `--talosconfig FILE`")
+    })?;
     Ok(environment.working_dir.join(path))
 }
 

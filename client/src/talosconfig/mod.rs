@@ -68,14 +68,25 @@ pub fn plan(target: &Target, wish: &Wish, broker: &str, records: &Written, now: 
     }
     let current_needed = target.set_current && file.current() != Some(&target.context) || file.current().is_none();
     let serves = context.ours().is_some_and(|ours| ours.is_fresh(now) && ours.roles == wish.effective_roles());
-    Ok(if serves && wish.may_reuse() && !current_needed && context.key.is_some() { Outcome::UpToDate } else { Outcome::Renewed })
+    Ok(if serves && wish.may_reuse() && !current_needed && context.key.is_some() {
+        Outcome::UpToDate
+    } else {
+        Outcome::Renewed
+    })
 }
 
 /// Writes a certificate into `target`. Returns once the file is on disk, whole; everything that is not ours is as it was.
 ///
 /// # Errors
 /// As [`plan`], and when the file cannot be locked, edited or written; it is then as it was.
-pub fn write(target: &Target, wish: &Wish, broker: &str, held: &Held, records: &mut Written, now: Timestamp) -> Result<Outcome, Error> {
+pub fn write(
+    target: &Target,
+    wish: &Wish,
+    broker: &str,
+    held: &Held,
+    records: &mut Written,
+    now: Timestamp,
+) -> Result<Outcome, Error> {
     let path = private_file::follow(&target.path)?;
     let _lock = private_file::lock(&path)?;
     let planned = plan(target, wish, broker, records, now)?;
@@ -92,7 +103,10 @@ pub fn write(target: &Target, wish: &Wish, broker: &str, held: &Held, records: &
     }
     // talosctl takes no lock: if it wrote meanwhile, its work is not ours to undo.
     if read(&path)?.text() != old.text() {
-        return Err(Error::failed(format!("`{}` changed meanwhile; it was left as it is", path.display()), "try again"));
+        return Err(Error::failed(
+            format!("`{}` changed meanwhile; it was left as it is", path.display()),
+            "try again",
+        ));
     }
     private_file::write(&path, new.text().as_bytes())?;
     records.put(Record {

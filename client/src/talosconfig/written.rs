@@ -56,7 +56,10 @@ impl Written {
     ///
     /// # Errors
     /// When they cannot be locked, read or written.
-    pub fn update<T>(environment: &Environment, change: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+    pub fn update<T>(
+        environment: &Environment,
+        change: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let file = Self::load(environment)?.file;
         let _lock = private_file::lock(&file)?;
         let mut records = Self::load(environment)?;

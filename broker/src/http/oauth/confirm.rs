@@ -46,9 +46,11 @@ pub(super) async fn decide(
     let mut response = match confirmed {
         Confirmed::Redirect(to) => Redirect::to(to.as_str()).into_response(),
         Confirmed::Code(code) => web::code(&code),
-        Confirmed::Device => {
-            web::message(StatusCode::OK, "You are logged in", "Your terminal goes on by itself. You can close this page.")
-        }
+        Confirmed::Device => web::message(
+            StatusCode::OK,
+            "You are logged in",
+            "Your terminal goes on by itself. You can close this page.",
+        ),
         Confirmed::Cancelled => {
             web::message(StatusCode::OK, "Cancelled", "Nobody was logged in. You can close this page.")
         }

@@ -13,7 +13,8 @@ fn name(https: bool) -> &'static str {
 
 /// The cookie's value in the request; none when there are two.
 pub(super) fn read(headers: &HeaderMap, https: bool) -> Option<String> {
-    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+    let pairs =
+        headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
     let mut values = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(key, _)| *key == name(https));
     let (_, value) = values.next()?;
     values.next().is_none().then(|| value.to_owned())

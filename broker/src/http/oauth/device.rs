@@ -34,7 +34,9 @@ pub(super) async fn enter(
     match login.enter_user_code(typed, params.text("provider"), address).await {
         // with several providers the form asks for one, so this choice leads back to it
         Ok(start) => started(&login, start, |_| "/device".into()),
-        Err(error @ LoginError::UserCode) => web::device(&providers(&login), Some(&super::sentence(&error.to_string()))),
+        Err(error @ LoginError::UserCode) => {
+            web::device(&providers(&login), Some(&super::sentence(&error.to_string())))
+        }
         Err(error) => refuse(&error),
     }
 }
