@@ -186,15 +186,11 @@ fn open_issuers(settings: &Settings, vault: &Vault, clusters: &Clusters, now: Ti
     let mut checks = Vec::new();
     for name in clusters.keys() {
         let (ok, detail) = match vault.open_ca(name) {
-            Ok((signer, certificate)) => {
-                let warning = ca_warning(&certificate, now);
-                match LocalCa::new(Arc::new(signer), certificate, settings.backdate) {
-                    Ok(issuer) => {
-                        issuers.insert(name.clone(), Arc::new(issuer));
-                        (true, warning)
-                    }
-                    Err(error) => (false, Some(error.to_string())),
-                }
+            Ok(material) => {
+                let warning = ca_warning(material.certificate(), now);
+                let (certificate, signer) = material.into_parts();
+                issuers.insert(name.clone(), Arc::new(LocalCa::new(Arc::new(signer), certificate, settings.backdate)));
+                (true, warning)
             }
             Err(error) => (false, Some(error.to_string())),
         };

@@ -347,12 +347,12 @@ async fn sweep(
     loop {
         tokio::select! {
             () = &mut stop => {
-                login.flush_tally(true).await;
+                login.flush_tally().await;
                 return;
             }
             _ = ticks.tick() => {
                 limits.sweep();
-                login.flush_tally(false).await;
+                login.flush_tally().await;
                 if let Err(error) = store.sweep(clock.now()).await {
                     tracing::warn!(%error, "expired rows could not be cleared away");
                 }

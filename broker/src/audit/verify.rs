@@ -126,3 +126,115 @@ impl fmt::Display for VerifyReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ichor_wire::log::{Content, Kind};
+    use jiff::SignedDuration;
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::conformance::{entry, log_person, noon};
+    use crate::store::sqlite::{Options, SqliteStore};
+    use crate::store::{Append, Change};
+
+    /// A log of four entries, closed.
+    async fn four() -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ichor.db");
+        let store = SqliteStore::open(&path, Options::default()).unwrap();
+        let content = |who: &str| Content {
+            person: Some(log_person(who, who)),
+            cluster: Some(format!("cluster-{who}")),
+            grant: Some(vec![1; 16]),
+            ..Content::of(Kind::Grant)
+        };
+        let batch = ["ada", "bob", "cyd", "dan"].into_iter().zip(0..).map(|(who, second)| Append {
+            entry: entry(content(who), noon() + SignedDuration::from_secs(second)),
+            change: None::<Change>,
+        });
+        store.append(batch.collect()).await.unwrap();
+        (folder, path)
+    }
+
+    async fn verify(path: &PathBuf) -> Result<VerifyReport, VerifyError> {
+        verify_log(&SqliteStore::open(path, Options::default()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn an_untouched_log_is_vouched_for() {
+        let (_folder, path) = four().await;
+        assert_eq!(verify(&path).await.unwrap().to_string(), "4 entries, the newest of 2026-11-22T12:00:03Z");
+    }
+
+    #[tokio::test]
+    async fn whatever_is_touched_is_found_and_named() {
+        // Each is done to a fresh log; the entry that is named, and why.
+        let cases: &[(&str, u64, &str)] = &[
+            (
+                "UPDATE body SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB) WHERE idx = 2",
+                2,
+                "its body is not",
+            ),
+            ("UPDATE body SET body = (SELECT body FROM body WHERE idx = 0) WHERE idx = 1", 1, "its body is not"),
+            ("DELETE FROM body WHERE idx = 1", 1, "its body is missing"),
+            ("DELETE FROM leaf WHERE idx = 1", 1, "it is missing"),
+            ("DELETE FROM leaf WHERE idx < 3", 0, "it is missing"),
+            (
+                "UPDATE leaf SET leaf = (SELECT leaf FROM leaf WHERE idx = 3) WHERE idx = 1",
+                1,
+                "its leaf is that of entry 3",
+            ),
+            ("UPDATE leaf SET leaf = x'00' WHERE idx = 0", 0, "its leaf: "),
+            ("UPDATE leaf SET time = time + 1 WHERE idx = 2", 2, "its time does not fit"),
+            ("UPDATE leaf SET kind = 1 WHERE idx = 2", 2, "the columns"),
+            ("UPDATE leaf SET person = NULL WHERE idx = 2", 2, "the columns"),
+            ("UPDATE leaf SET person = (SELECT person FROM leaf WHERE idx = 0) WHERE idx = 3", 3, "the columns"),
+            ("UPDATE leaf SET cluster = NULL WHERE idx = 1", 1, "the columns"),
+            ("UPDATE leaf SET grant_id = NULL WHERE idx = 0", 0, "the columns"),
+            ("UPDATE log_person SET user = 'eve' WHERE user = 'cyd'", 2, "the columns"),
+            ("UPDATE log_person SET issuer = 'https://else.example.com' WHERE user = 'bob'", 1, "the columns"),
+            ("UPDATE log_cluster SET name = 'x' WHERE name = 'cluster-dan'", 3, "the columns"),
+        ];
+        for (sql, index, why) in cases {
+            let (_folder, path) = four().await;
+            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+            let found = verify(&path).await.unwrap_err().to_string();
+            assert!(found.starts_with(&format!("audit entry {index}: {why}")), "{sql}: {found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_flipped_bit_of_a_body_or_leaf_is_found() {
+        let (_folder, path) = four().await;
+        let store = SqliteStore::open(&path, Options::default()).unwrap();
+        let row = store.indexed_range(1..2).await.unwrap().remove(0);
+        assert!(check(&row, 1, 0).is_ok());
+        for bit in 0..row.entry.leaf.len() * 8 {
+            let mut forged = row.clone();
+            forged.entry.leaf[bit / 8] ^= 1 << (bit % 8);
+            assert!(check(&forged, 1, 0).is_err(), "bit {bit} of the leaf");
+        }
+        for bit in 0..row.entry.body.as_ref().unwrap().len() * 8 {
+            let mut forged = row.clone();
+            forged.entry.body.as_mut().unwrap()[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(check(&forged, 1, 0), Err(Fault::Body), "bit {bit} of the body");
+        }
+    }
+
+    #[test]
+    fn a_time_before_the_entry_before_is_found() {
+        let new = entry(Content::of(Kind::Start), noon());
+        let leaf = Leaf::of(0, &new.encoded, new.entry.time).encode().unwrap();
+        let row = Indexed {
+            entry: crate::store::StoredEntry { index: 0, leaf, body: Some(new.encoded) },
+            time: new.entry.time,
+            columns: Columns::of(&new.entry),
+        };
+        assert_eq!(check(&row, 0, new.entry.time), Ok(new.entry.time));
+        assert_eq!(check(&row, 0, new.entry.time + 1), Err(Fault::Time));
+    }
+}

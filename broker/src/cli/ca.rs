@@ -14,7 +14,7 @@ use super::{FolderArg, block_on, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::Sealer;
-use crate::custody::ca::{self, CaFacts, CaMaterial};
+use crate::custody::ca::{self, CaMaterial};
 use crate::domain::ClusterName;
 
 /// Commands on the CAs that sign client certificates.
@@ -217,7 +217,7 @@ fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> anyhow::Res
         bail!("no such CA in custody; `ichor-broker ca create` or `ca import` brings one");
     }
     for name in names {
-        let facts = CaFacts::of(&vault.open_ca(&ClusterName::new(name)?)?.1);
+        let facts = vault.open_ca(&ClusterName::new(name)?)?.facts();
         writeln!(out, "{name}: {} ({})", facts.subject, facts.algorithm)?;
         writeln!(out, "  valid {} to {}", facts.not_before, facts.not_after)?;
         writeln!(out, "  certificate sha256 {}\n  public key sha256  {}", facts.fingerprint, facts.key_fingerprint)?;
@@ -228,7 +228,7 @@ fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> anyhow::Res
 /// The cluster's CA certificate, PEM.
 fn certificate(loaded: &Loaded, cluster: &str) -> anyhow::Result<String> {
     let vault = unlock::vault(&loaded.settings)?;
-    Ok(vault.open_ca(&ClusterName::new(cluster)?)?.1.pem().to_owned())
+    Ok(vault.open_ca(&ClusterName::new(cluster)?)?.certificate().pem())
 }
 
 /// The cluster's name, if it is declared: a CA for a misspelt cluster would lie there unused.

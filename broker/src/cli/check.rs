@@ -74,8 +74,8 @@ fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     checks.push(fine("memory", (!warnings.is_empty()).then(|| warnings.join("; "))));
     for name in clusters.keys() {
         match vault.open_ca(name) {
-            Ok((_, certificate)) => {
-                checks.push(fine(format!("ca {name}"), app::ca_warning(&certificate, SystemClock.now())));
+            Ok(material) => {
+                checks.push(fine(format!("ca {name}"), app::ca_warning(material.certificate(), SystemClock.now())));
             }
             Err(error) => checks.push(failed(format!("ca {name}"), &error)),
         }

@@ -109,7 +109,7 @@ impl Add {
             labels: labels(&self.labels)?,
             endpoints: if self.endpoints.is_empty() { facts.endpoints } else { self.endpoints },
             nodes: if self.nodes.is_empty() { facts.nodes } else { self.nodes },
-            ca: facts.ca,
+            ca: facts.ca_pem,
         };
         if cluster.endpoints.is_empty() {
             bail!("`{}` names no endpoints; give them with `--endpoint`", self.from.display());

@@ -78,10 +78,10 @@ impl Init {
         }
         let vault = dir.join("vault");
         if self.insecure_identity_beside {
-            custody::Vault::create(&vault, custody::NewIdentity::InsecureBeside)?;
+            custody::Vault::create(&vault, custody::Keep::DangerBeside, &[])?;
         } else {
             let passphrase = unlock::new_passphrase()?;
-            custody::Vault::create(&vault, custody::NewIdentity::Passphrase(passphrase))?;
+            custody::Vault::create(&vault, custody::Keep::Passphrase(passphrase), &[])?;
         }
         match (&self.tls_certificate, &self.tls_key) {
             (Some(certificate), Some(key)) => {

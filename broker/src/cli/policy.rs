@@ -81,11 +81,11 @@ impl Test {
             loaded.settings.policies = policies;
         }
         let set = app::check_policies(&loaded.settings)?;
-        let clusters = config::load_clusters(&loaded.settings.clusters)?;
         writeln!(out, "{} policies are valid", set.len())?;
         for warning in set.warnings() {
             writeln!(out, "warning: {warning}")?;
         }
+        let clusters = config::load_clusters(&loaded.settings.clusters)?;
         let path = loaded.settings.policies.join("cases.toml");
         let cases = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read `{}`: write cases beside the policies", path.display()))?;

@@ -66,7 +66,7 @@ impl fmt::Display for Hardening {
         let dumps = if self.core_limit && self.not_dumpable { "core dumps off" } else { "core dumps NOT off" };
         let memory = match self.memory {
             Memory::All => "memory locked",
-            Memory::Pages => "only opened files locked into memory",
+            Memory::Pages => "only opened files locked into memory; give the service LimitMEMLOCK=infinity",
         };
         write!(f, "{dumps}, {memory}")
     }

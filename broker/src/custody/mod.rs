@@ -1,8 +1,8 @@
 //! Where CA keys live. Key material never leaves this room: not by an API, a log, or `Debug`.
 //!
 //! - [`Signer`] signs what may be signed: [`ToBeSigned`] has one constructor per purpose, and no other.
-//! - [`Vault`] is the default custody: a folder of files sealed to age recipients. It opens CAs as a
-//!   [`LocalSigner`] that holds the key in this process, and secrets such as the [`DataKey`].
+//! - [`Vault`] is the default custody: a folder of files sealed to age recipients. It opens CAs as [`ca::CaMaterial`], whose
+//!   [`LocalSigner`] holds the key in this process, and secrets such as the [`DataKey`].
 //! - [`ca`] creates and imports CA material, and writes the patches that make nodes trust it or stop to.
 //! - [`harden_process`] keeps keys out of core dumps and, where allowed, out of swap.
 
@@ -15,14 +15,11 @@ mod local;
 mod locked;
 mod vault;
 
-pub use ca::ClusterFacts;
 pub use data_key::{DataKey, SealError};
 pub use harden::{Hardening, Memory, harden_process};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
-pub use vault::{
-    Created, DATA_KEY, DPOP_NONCE_KEY, IdentitySource, Listing, NewIdentity, Sealer, Secrets, Vault, VaultError,
-};
+pub use vault::{Created, DATA_KEY, DPOP_NONCE_KEY, IdentitySource, Keep, Listing, Sealer, Secrets, Vault, VaultError};
 
 /// Bytes that a CA key may sign. Made from a recorded grant, for a CA's self-signature, or for a checkpoint, nowhere else:
 /// the source test lists the callers.

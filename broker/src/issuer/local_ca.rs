@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ichor_wire::profile::{
-    self, BuildError, CaCertificate, Expected, MAX_BACKDATE, Profile, SignatureAlgorithm, assemble, judge, tbs,
+    self, BuildError, CaCertificate, Expected, Profile, SignatureAlgorithm, assemble, judge, tbs,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,34 +23,18 @@ pub struct LocalCa {
     backdate: SignedDuration,
 }
 
-/// Why signer and certificate do not make an issuer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LocalCaError {
-    /// The signer has another key than the certificate.
-    #[error("the CA's key and certificate differ; import or create the CA again")]
-    KeyMismatch,
-    /// The backdating is negative or more than ten minutes.
-    #[error("certificates can be backdated by at most ten minutes")]
-    Backdate,
-}
-
 // === impl LocalCa ===
 
 impl LocalCa {
-    /// An issuer of certificates that begin `backdate` before they are made.
+    /// An issuer of certificates that begin `backdate` before they are made (at most
+    /// [`MAX_BACKDATE`](ichor_wire::profile::MAX_BACKDATE), else nothing is issued).
     ///
-    /// # Errors
-    /// When the signer's key is not the certificate's, or `backdate` is out of bounds.
-    pub fn new(signer: Arc<dyn Signer>, ca: CaCertificate, backdate: SignedDuration) -> Result<Self, LocalCaError> {
-        if signer.public_key() != ca.public_key() {
-            return Err(LocalCaError::KeyMismatch);
-        }
-        if backdate.is_negative() || backdate > MAX_BACKDATE {
-            return Err(LocalCaError::Backdate);
-        }
+    /// The signer's key must be the certificate's, as custody checks when it opens a CA; where it is not, every certificate
+    /// fails its judgement and none is issued.
+    #[must_use]
+    pub fn new(signer: Arc<dyn Signer>, ca: CaCertificate, backdate: SignedDuration) -> Self {
         let algorithm = ca.algorithm().signature_algorithm();
-        Ok(Self { signer, ca, algorithm, backdate })
+        Self { signer, ca, algorithm, backdate }
     }
 
     /// The CA's certificate.

@@ -10,13 +10,13 @@ mod issued;
 mod local_ca;
 
 pub use issued::Issued;
-pub use local_ca::{LocalCa, LocalCaError};
+pub use local_ca::LocalCa;
 
 /// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant.
 ///
 /// What comes back is not yet recorded as issued and must not leave the broker; every error is final for this grant.
 #[async_trait]
-pub trait Issuer: Send + Sync + 'static {
+pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
     /// A certificate for the grant, made at `now`.
     async fn issue(&self, grant: &Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError>;
 }

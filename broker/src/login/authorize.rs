@@ -79,7 +79,7 @@ impl Login {
     /// [`LoginError::Back`] once the redirect URI is known to be a loopback one; before that an error for a page.
     pub async fn authorize(&self, ask: &Ask, address: IpAddr) -> Result<Start, LoginError> {
         let result = self.try_authorize(ask, address).await;
-        result.inspect_err(|error| self.refused(address, error.code()))
+        result.inspect_err(|error| self.refused(address, error.problem()))
     }
 
     async fn try_authorize(&self, ask: &Ask, address: IpAddr) -> Result<Start, LoginError> {

@@ -43,7 +43,7 @@ impl Login {
         let result = self.try_callback(alias, cookie, answer).await;
         result.inspect_err(|error| {
             tracing::info!(provider = alias, cause = error.cause(), "login failed at the provider");
-            self.refused(address, error.code());
+            self.refused(address, error.problem());
         })
     }
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use ichor_wire::dpop::login_number;
+use ichor_wire::problem::Code;
 use jiff::{SignedDuration, Timestamp};
 use subtle::ConstantTimeEq;
 use url::Url;
@@ -95,12 +96,12 @@ impl Login {
         let (mut row, mut pending) = self.pending(cookie).await?;
         let Stage::Confirming { person, csrf: expected } = pending.stage else { return Err(LoginError::Over) };
         if !bool::from(csrf.unwrap_or_default().as_bytes().ct_eq(expected.as_bytes())) {
-            self.refused(address, "csrf");
+            self.refused(address, Code::NotLoggedIn);
             return Err(LoginError::Over);
         }
         if !go_on {
             self.store.drop_login(row.id).await?;
-            self.refused(address, "cancelled");
+            self.refused(address, Code::Refused);
             return self.cancelled(&pending.target).await;
         }
         if let Target::Device { user_code } = &pending.target {

@@ -106,7 +106,7 @@ impl Login {
         address: IpAddr,
     ) -> Result<Start, LoginError> {
         let result = self.try_user_code(typed, provider).await;
-        result.inspect_err(|error| self.refused(address, error.code()))
+        result.inspect_err(|error| self.refused(address, error.problem()))
     }
 
     async fn try_user_code(&self, typed: &str, provider: Option<&str>) -> Result<Start, LoginError> {

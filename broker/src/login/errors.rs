@@ -1,6 +1,7 @@
 //! What goes wrong on the way to a session, in two texts: one for whoever asks, the cause for the log.
 
 use http::StatusCode;
+use ichor_wire::problem::Code;
 use url::Url;
 
 use super::dpop::ProofError;
@@ -91,6 +92,22 @@ impl LoginError {
         }
     }
 
+    /// The code under which the refusal is counted.
+    pub(super) fn problem(&self) -> Code {
+        match self {
+            Self::Request(_) => Code::BadRequest,
+            Self::Over | Self::UserCode => Code::NotLoggedIn,
+            Self::TooMany => Code::TooManyRequests,
+            Self::SwitchedOff => Code::Refused,
+            Self::Provider(ProviderError::Unavailable(_) | ProviderError::Misconfigured(_)) => {
+                Code::ProviderUnavailable
+            }
+            Self::Provider(ProviderError::Store(_)) | Self::Broken(_) => Code::StoreUnavailable,
+            Self::Provider(_) => Code::Refused,
+            Self::Back { error, .. } => error.problem(),
+        }
+    }
+
     /// The cause, for the log.
     #[must_use]
     pub fn cause(&self) -> String {
@@ -149,6 +166,18 @@ fn explain(error: &ProviderError) -> String {
 // === impl OauthError ===
 
 impl OauthError {
+    /// The code under which the refusal is counted; `None` for what belongs to the protocol.
+    pub(super) fn problem(&self) -> Option<Code> {
+        match self.code {
+            "authorization_pending" | "slow_down" | "use_dpop_nonce" => None,
+            "invalid_dpop_proof" => Some(Code::BadProof),
+            "temporarily_unavailable" => Some(Code::Unavailable),
+            "access_denied" => Some(Code::Refused),
+            "invalid_grant" | "expired_token" => Some(Code::NotLoggedIn),
+            _ => Some(Code::BadRequest),
+        }
+    }
+
     pub(super) fn new(code: &'static str, description: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, description: description.into() }
     }

@@ -26,6 +26,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ichor_wire::log::{self, Content, Kind};
+use ichor_wire::problem::Code;
 use sha2::{Digest, Sha256};
 
 use crate::audit::{Sequencer, Tally};
@@ -47,7 +48,7 @@ pub use session::{Presented, SessionError};
 pub use settings::{
     CLIENT_ID, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, ProviderSettings, Recheck, Settings, SettingsError,
 };
-pub use token::{Grant as TokenGrant, TokenAnswer, TokenRequest};
+pub use token::{TokenAnswer, TokenGrant, TokenRequest};
 
 /// Everything about logins and sessions. Shared by all handlers.
 pub struct Login {
@@ -123,22 +124,22 @@ impl Login {
         results
     }
 
-    /// Records the counted refusals of the minutes that are over, and with `all` of the present one too. What cannot be
-    /// recorded is counted still.
-    pub async fn flush_tally(&self, all: bool) {
-        if let Err(error) = self.tally.flush(all).await {
-            tracing::warn!(%error, "counted refusals could not be recorded; they will be tried again");
-        }
-    }
-
     fn provider(&self, alias: &str) -> Option<&provider::Provider> {
         self.providers.iter().find(|provider| provider.settings.alias().as_str() == alias)
     }
 
-    /// Notes a login that did not come about. Strangers cause these, so they are only counted.
-    fn refused(&self, address: IpAddr, code: &'static str) {
+    /// Records the refusals of strangers that were counted since the last time. To be called about once a minute, and at
+    /// the end. What cannot be recorded now is counted still.
+    pub async fn flush_tally(&self) {
+        if let Err(error) = self.tally.flush(true).await {
+            tracing::warn!(%error, "refused logins could not be recorded yet");
+        }
+    }
+
+    /// Notes a login or a request that did not come about. Strangers cause these, so they are only counted.
+    fn refused(&self, address: IpAddr, code: Code) {
+        tracing::debug!(%address, code = code.as_str(), "refused");
         self.tally.count(address, code);
-        tracing::info!(%address, code, "login refused");
     }
 }
 

@@ -65,7 +65,7 @@ impl Login {
         let result = self.try_authenticate(presented).await;
         result.inspect_err(|error| {
             if !matches!(error, SessionError::Store(_) | SessionError::Proof(ProofError::UseNonce)) {
-                self.refused(presented.address, error.code().as_str());
+                self.refused(presented.address, error.code());
             }
         })
     }

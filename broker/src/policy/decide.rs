@@ -1,5 +1,7 @@
 //! The one door to a [`Grant`], and the answers that go with it: what may I hold, and may I read the audit.
 
+use std::net::IpAddr;
+
 use ichor_wire::api::RoleAnswer;
 use ichor_wire::problem::Code;
 use jiff::{SignedDuration, Timestamp};
@@ -79,10 +81,17 @@ pub fn decide(
     })
 }
 
-/// For every role: would a request for it alone, with nothing else said, be granted now, and if not, why and what would help.
+/// For every role: would a request for it alone, from `address` and with nothing else said, be granted now, and if not, why
+/// and what would help. Without an address no condition on one is met.
 #[must_use]
-pub fn listing(policies: &PolicySet, identity: &Identity, cluster: &Cluster, now: Timestamp) -> Vec<RoleAnswer> {
-    let circumstances = Circumstances::of(identity, None, policies.limits.default_ttl, None, now);
+pub fn listing(
+    policies: &PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    address: Option<IpAddr>,
+    now: Timestamp,
+) -> Vec<RoleAnswer> {
+    let circumstances = Circumstances::of(identity, None, policies.limits.default_ttl, address, now);
     let question = holding(policies, identity, cluster);
     let answer = |role: Role| {
         let question = match &question {
@@ -365,7 +374,7 @@ mod tests {
         assert_eq!(refusal.code, Code::PolicyError);
         assert!(refusal.internal.as_deref().unwrap().contains("broken"), "{refusal:?}");
         assert!(!refusal.sentence.contains("overflow"), "what failed is for the log");
-        assert!(listing(&set, &alice(&["sre"]), &prod(), now()).iter().all(|answer| !answer.allowed));
+        assert!(listing(&set, &alice(&["sre"]), &prod(), None, now()).iter().all(|answer| !answer.allowed));
     }
 
     #[test]
@@ -414,7 +423,7 @@ mod tests {
     fn the_listing_says_what_decide_would() {
         let set = load(&[READ, ADMIN].concat()).unwrap();
         let who = alice(&["sre", "admins"]);
-        for answer in listing(&set, &who, &prod(), now()) {
+        for answer in listing(&set, &who, &prod(), Some(asks(&[]).address), now()) {
             let decided = decided(&set, &who, &asks(&[answer.role]));
             assert_eq!(answer.allowed, decided.is_ok(), "{answer:?}");
             match decided {

@@ -7,6 +7,65 @@ use jiff::Timestamp;
 use crate::domain::{ClusterName, GrantId, Person, Role, SessionId};
 
 /// Policy's yes. Only [`super::decide`] makes one; it is neither `Clone` nor `Deserialize`, and has no test constructor.
+///
+/// Who holds a grant may read it:
+/// ```
+/// fn read(grant: &ichor_broker::policy::Grant) -> ichor_broker::domain::GrantId {
+///     grant.id()
+/// }
+/// ```
+/// but nobody else makes one, from nothing or from another,
+/// ```compile_fail,E0451
+/// fn build(grant: ichor_broker::policy::Grant) -> ichor_broker::policy::Grant {
+///     ichor_broker::policy::Grant { roles: Vec::new(), ..grant }
+/// }
+/// ```
+/// changes one,
+/// ```compile_fail,E0616
+/// fn change(grant: &mut ichor_broker::policy::Grant) {
+///     grant.roles = Vec::new();
+/// }
+/// ```
+/// or makes two of one. What passes for its mode
+/// ```
+/// fn twice<T: Clone>(value: &T) -> (T, T) {
+///     (value.clone(), value.clone())
+/// }
+/// let _ = twice::<ichor_broker::policy::Mode>;
+/// ```
+/// does not for the grant,
+/// ```compile_fail,E0277
+/// fn twice<T: Clone>(value: &T) -> (T, T) {
+///     (value.clone(), value.clone())
+/// }
+/// let _ = twice::<ichor_broker::policy::Grant>;
+/// ```
+/// and what passes for a problem document
+/// ```
+/// fn read<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+///     serde_json::from_str(text).ok()
+/// }
+/// let _ = read::<ichor_wire::problem::Problem>;
+/// ```
+/// does not for a grant.
+/// ```compile_fail,E0277
+/// fn read<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+///     serde_json::from_str(text).ok()
+/// }
+/// let _ = read::<ichor_broker::policy::Grant>;
+/// ```
+/// ```
+/// fn some<T: Default>() -> T {
+///     T::default()
+/// }
+/// let _ = some::<ichor_broker::policy::Limits>;
+/// ```
+/// ```compile_fail,E0277
+/// fn some<T: Default>() -> T {
+///     T::default()
+/// }
+/// let _ = some::<ichor_broker::policy::Grant>;
+/// ```
 #[derive(Debug)]
 pub struct Grant {
     pub(super) id: GrantId,

@@ -139,11 +139,29 @@ impl Index {
     }
 }
 
-/// The group that a name in a policy stands for: the reverse of [`super::vocabulary::Vocabulary::group`].
+/// The group that a name in a policy, `alias/name`, stands for. An alias has no `/`, so the first one ends it.
 fn group(uid: &EntityUid) -> Option<Group> {
     if Kind::of(uid)? != Kind::Group {
         return None;
     }
     let (alias, name) = uid.id().unescaped().split_once('/')?;
     Some(Group { provider: ProviderAlias::new(alias).ok()?, name: name.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use cedar_policy::{EntityId, EntityTypeName};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_groups_name_is_taken_apart_at_its_alias(alias in "[a-z]([a-z0-9-]{0,5}[a-z0-9])?", name in "[a/#%= é]{1,6}") {
+            let kind = "Group".parse::<EntityTypeName>().unwrap();
+            let uid = EntityUid::from_type_name_and_id(kind, EntityId::new(format!("{alias}/{name}")));
+            let expected = Group { provider: ProviderAlias::new(&alias).unwrap(), name };
+            prop_assert_eq!(group(&uid), Some(expected));
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! What policies speak of: the schema, and the names of people, groups, clusters and actions as Cedar knows them.
 //!
-//! Cedar names an entity by one text, while a person is three values and a group two. The encodings here are injective: no
-//! two persons, groups or labels ever share a text, whatever a provider or a config file puts into theirs.
+//! Cedar names an entity by one text, while a person is three values and a group two. The encodings are injective: no two
+//! persons, groups or labels ever share a text, whatever a provider or a config file puts into theirs. (Groups are looked up by
+//! value: the index takes the names in policies apart.)
 
 use std::collections::HashSet;
 
 use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema};
 
-use crate::domain::{ClusterName, Group, Person, ProviderAlias, Role};
+use crate::domain::{ClusterName, Person, ProviderAlias, Role};
 
 /// The schema, as `policies/ichor.cedarschema` has it.
 pub const SCHEMA: &str = include_str!("../../../policies/ichor.cedarschema");
@@ -46,7 +47,6 @@ pub(super) enum Kind {
 pub(super) struct Vocabulary {
     pub(super) schema: Schema,
     person: EntityTypeName,
-    group: EntityTypeName,
     label: EntityTypeName,
     cluster: EntityTypeName,
     ichor: EntityTypeName,
@@ -139,7 +139,6 @@ impl Vocabulary {
         Ok(Self {
             schema,
             person: kind("Person")?,
-            group: kind("Group")?,
             label: kind("Label")?,
             cluster: kind("Cluster")?,
             ichor: kind("Ichor")?,
@@ -151,11 +150,6 @@ impl Vocabulary {
     pub(super) fn person(&self, person: &Person) -> EntityUid {
         let issuer = person.issuer.replace('%', "%25").replace('#', "%23");
         uid(&self.person, &format!("{}/{issuer}#{}", person.provider, person.subject))
-    }
-
-    /// `alias/name`. The alias has no `/`; the name may.
-    pub(super) fn group(&self, group: &Group) -> EntityUid {
-        uid(&self.group, &format!("{}/{}", group.provider, group.name))
     }
 
     /// `key=value`.
@@ -233,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_persons_or_groups_never_share_a_name(
+        fn two_persons_never_share_a_name(
             a in ("[ab]{1,2}", "[a/#%25]{0,4}", "[a/#%25]{0,4}"),
             b in ("[ab]{1,2}", "[a/#%25]{0,4}", "[a/#%25]{0,4}"),
         ) {
@@ -242,9 +236,6 @@ mod tests {
             let one = person(&a.0, &a.1, &a.2);
             let other = person(&b.0, &b.1, &b.2);
             prop_assert_eq!(one == other, words.person(&one) == words.person(&other));
-            let one = Group { provider: one.provider, name: a.1 };
-            let other = Group { provider: other.provider, name: b.1 };
-            prop_assert_eq!(one == other, words.group(&one) == words.group(&other));
             Ok(())
             })?;
         }

@@ -148,9 +148,7 @@ fn finding(what: &str, verdict: Verdict, held: &Held, now: Timestamp) -> Finding
             format!("accepted, but RBAC is off (Talos {version}): here every certificate is os:admin"),
             vec!["set `machine.features.rbac: true` in the machine configuration".into()],
         ),
-        Verdict::UntrustedCa => {
-            bad("the certificate's CA is not in acceptedCAs".into(), untrusted_steps(held, cluster))
-        }
+        Verdict::UntrustedCa => bad("the certificate's CA is not in acceptedCAs".into(), untrusted_steps(cluster)),
         Verdict::ClockOff => {
             let margin = now
                 .duration_since(held.answer.not_before)
@@ -176,7 +174,7 @@ fn finding(what: &str, verdict: Verdict, held: &Held, now: Timestamp) -> Finding
     }
 }
 
-fn untrusted_steps(held: &Held, cluster: &str) -> Vec<String> {
+fn untrusted_steps(cluster: &str) -> Vec<String> {
     vec![format!("apply the patch that `ichor-broker ca show {cluster}` prints")]
 }
 

@@ -105,6 +105,6 @@ fn like_a_grant() -> Content {
         public_key: Some(vec![9; 32]),
         mode: Some("direct".into()),
         policy_digest: Some(vec![10; 32]),
-        ..Content::new(Kind::Grant)
+        ..Content::of(Kind::Grant)
     }
 }

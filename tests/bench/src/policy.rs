@@ -9,9 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ichor_broker::domain::{
-    Cluster, ClusterName, GrantId, Group, Person, Provenance, ProviderAlias, Request, Role, SessionId,
-};
+use ichor_broker::domain::{Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId};
 use ichor_broker::identity::Identity;
 use ichor_broker::policy::{Limits, PolicySet, Source, decide};
 use ichor_broker::store::SessionRow;
@@ -142,6 +140,5 @@ fn prod() -> anyhow::Result<Cluster> {
         endpoints: vec!["10.0.0.2".into()],
         nodes: Vec::new(),
         ca: String::new(),
-        provenance: Provenance::Dedicated,
     })
 }

@@ -70,6 +70,11 @@ export class TalosCluster {
     return to;
   }
 
+  /** The cluster's CA certificate, PEM. */
+  ca() {
+    return Buffer.from(fs.readFileSync(this.talosconfig, 'utf8').match(/^\s+ca: (\S+)/m)[1], 'base64').toString();
+  }
+
   /** A certificate that is not ours, made in exactly this form: the path of its talosconfig. */
   async made(name, args) {
     const out = path.join(this.dir, `${name}.talosconfig`);
@@ -101,6 +106,21 @@ export class Node {
 
   machinedLog() {
     return fs.readFileSync(path.join(this.dir, 'machined.log'), 'utf8');
+  }
+}
+
+/** The simulated node of the in-process tests, as a process; it accepts the given CA. */
+export class StandInNode {
+  static async start(dir, { accepted, hostname }) {
+    const node = new StandInNode();
+    fs.mkdirSync(dir, { recursive: true });
+    const program = path.join(process.env.INTEROP_RELEASE, 'examples', 'node');
+    node.process = new Background('stand-in node', program, [accepted, hostname], { log: path.join(dir, 'node.log') });
+    const { endpoint, ca } = JSON.parse((await node.process.says(/^\{.*\}$/m))[0]);
+    node.endpoint = endpoint;
+    node.ca = path.join(dir, 'ca.crt');
+    fs.writeFileSync(node.ca, ca);
+    return node;
   }
 }
 

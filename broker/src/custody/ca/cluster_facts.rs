@@ -13,7 +13,7 @@ pub struct ClusterFacts {
     /// Nodes, if the file declares any.
     pub nodes: Vec<String>,
     /// The CA certificates, PEM; only certificates, whatever else stood beside them.
-    pub ca: String,
+    pub ca_pem: String,
 }
 
 /// Why a file gave no facts.
@@ -65,14 +65,14 @@ impl ClusterFacts {
         let ca = machine.ca.as_ref().and_then(|ca| ca.crt.as_deref());
         let endpoint = documents.iter().find_map(|d| d.cluster.as_ref()?.control_plane.as_ref()?.endpoint.as_deref());
         let host = endpoint.and_then(|e| Url::parse(e).ok()).and_then(|url| url.host_str().map(str::to_owned));
-        Ok(Self { endpoints: host.into_iter().collect(), nodes: Vec::new(), ca: certificates(ca)? })
+        Ok(Self { endpoints: host.into_iter().collect(), nodes: Vec::new(), ca_pem: certificates(ca)? })
     }
 
     fn of_context(context: &Context) -> Result<Self, FactsError> {
         Ok(Self {
             endpoints: context.endpoints.clone().unwrap_or_default(),
             nodes: context.nodes.clone().unwrap_or_default(),
-            ca: certificates(context.ca.as_deref())?,
+            ca_pem: certificates(context.ca.as_deref())?,
         })
     }
 }
@@ -119,7 +119,7 @@ mod tests {
         let facts = ClusterFacts::read(&text, None).unwrap();
         assert_eq!(facts.endpoints, ["10.0.0.2", "10.0.0.3"]);
         assert_eq!(facts.nodes, ["10.0.0.5"]);
-        assert_eq!(facts.ca, ca());
+        assert_eq!(facts.ca_pem, ca());
         assert_eq!(ClusterFacts::read(&text, Some("other")).unwrap().endpoints, ["a"]);
         assert!(matches!(ClusterFacts::read(&text, Some("x")), Err(FactsError::NoContext { .. })));
         assert_eq!(ClusterFacts::read(&text, Some("roots")), Err(FactsError::NoCa));
@@ -135,7 +135,7 @@ mod tests {
             BASE64.encode(both.as_bytes())
         );
         let facts = ClusterFacts::read(&text, None).unwrap();
-        assert_eq!(facts, ClusterFacts { endpoints: vec!["10.0.0.9".into()], nodes: vec![], ca: ca() });
+        assert_eq!(facts, ClusterFacts { endpoints: vec!["10.0.0.9".into()], nodes: vec![], ca_pem: ca() });
         assert_eq!(ClusterFacts::read("a: 1\n", None), Err(FactsError::Unknown));
     }
 }

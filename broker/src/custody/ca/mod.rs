@@ -72,10 +72,10 @@ impl CaMaterial {
         &self.certificate
     }
 
-    /// What signs with the key, and the certificate.
+    /// The certificate, and what signs with its key.
     #[must_use]
-    pub fn into_parts(self) -> (LocalSigner, CaCertificate) {
-        (self.signer, self.certificate)
+    pub fn into_parts(self) -> (CaCertificate, LocalSigner) {
+        (self.certificate, self.signer)
     }
 
     /// What may be told of it.

@@ -56,13 +56,13 @@ pub enum IdentitySource {
 
 /// Where a new vault's identity is kept.
 #[derive(Debug)]
-pub enum NewIdentity {
+pub enum Keep {
     /// As `identity.age`, sealed with this passphrase of at least twelve characters.
     Passphrase(SecretString),
     /// Handed back in [`Created::identity`], to be made a systemd credential; not in the folder.
     Elsewhere,
     /// As `identity.txt` in the folder. For demonstrations only.
-    InsecureBeside,
+    DangerBeside,
 }
 
 /// A new vault.
@@ -70,7 +70,7 @@ pub enum NewIdentity {
 pub struct Created {
     /// The recipient of the new identity.
     pub recipient: String,
-    /// The text of the identity file, for [`NewIdentity::Elsewhere`].
+    /// The text of the identity file, for [`Keep::Elsewhere`].
     pub identity: Option<SecretString>,
 }
 
@@ -175,35 +175,27 @@ pub enum VaultError {
 
 impl Vault {
     /// Returns once a new vault is durable in `dir`: folders only the owner may read, recipients, identity, and the broker's
-    /// own secrets ([`DATA_KEY`], [`DPOP_NONCE_KEY`]).
+    /// own secrets ([`DATA_KEY`], [`DPOP_NONCE_KEY`]). `others` are further recipients, for a backup of the identity.
     ///
     /// # Errors
-    /// When there is one already, the passphrase is too short, or the file system fails.
-    pub fn create(dir: &Path, keep: NewIdentity) -> Result<Created, VaultError> {
-        Self::create_for(dir, keep, &[])
-    }
-
-    /// As [`Self::create`], for `others` too: the recipients of identities kept elsewhere as a backup.
-    ///
-    /// # Errors
-    /// As [`Self::create`], and when one of them is not an X25519 recipient.
-    pub fn create_for(dir: &Path, keep: NewIdentity, others: &[String]) -> Result<Created, VaultError> {
+    /// When there is one already, a recipient or the passphrase does not do, or the file system fails.
+    pub fn create(dir: &Path, keep: Keep, others: &[String]) -> Result<Created, VaultError> {
         let identity = x25519::Identity::generate();
         let recipient = identity.to_public().to_string();
         let text = identity::text(&identity);
         let sealed = match &keep {
-            NewIdentity::Passphrase(passphrase) => Some(identity::seal(&text, passphrase, identity::WORK)?),
-            NewIdentity::Elsewhere | NewIdentity::InsecureBeside => None,
+            Keep::Passphrase(passphrase) => Some(identity::seal(&text, passphrase, identity::WORK)?),
+            Keep::Elsewhere | Keep::DangerBeside => None,
         };
         let sealer = Sealer::create(dir, &recipient, others)?;
         match (&keep, sealed) {
-            (NewIdentity::InsecureBeside, _) => identity::write_beside(dir, &text)?,
+            (Keep::DangerBeside, _) => identity::write_beside(dir, &text)?,
             (_, Some(sealed)) => file::write(&dir.join(identity::SEALED), &sealed, false)?,
             (_, None) => {}
         }
         sealer.create_secret(DATA_KEY)?;
         sealer.create_secret(DPOP_NONCE_KEY)?;
-        let identity = matches!(keep, NewIdentity::Elsewhere).then_some(text);
+        let identity = matches!(keep, Keep::Elsewhere).then_some(text);
         Ok(Created { recipient, identity })
     }
 
@@ -233,11 +225,10 @@ impl Vault {
     ///
     /// # Errors
     /// When there is none, or it does not open as this cluster's CA.
-    pub fn open_ca(&self, cluster: &ClusterName) -> Result<(LocalSigner, CaCertificate), VaultError> {
+    pub fn open_ca(&self, cluster: &ClusterName) -> Result<CaMaterial, VaultError> {
         let path = self.sealer.ca_path(cluster);
         let (certificate, key) = sealed::open_ca(&path, &self.identities, cluster.as_str())?;
-        let ca = CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?;
-        Ok(ca.into_parts())
+        Ok(CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?)
     }
 
     /// Opens a secret.

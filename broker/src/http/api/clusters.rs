@@ -1,5 +1,7 @@
 //! `GET /v1/clusters`: what may I hold, and why not.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use ichor_wire::api::{ClusterAnswer, ClustersAnswer};
@@ -20,9 +22,8 @@ use crate::policy;
 ))]
 pub async fn list(State(api): State<Api>, caller: Fresh) -> Json<ClustersAnswer> {
     let clusters = api.clusters.borrow().clone();
-    Json(ClustersAnswer {
-        clusters: clusters.values().map(|cluster| answer(&api, &caller.identity, cluster)).collect(),
-    })
+    let answer = |cluster| answer(&api, &caller.identity, caller.address, cluster);
+    Json(ClustersAnswer { clusters: clusters.values().map(|cluster| answer(cluster)).collect() })
 }
 
 /// One cluster, likewise.
@@ -37,7 +38,7 @@ pub async fn show(
     caller: Fresh,
 ) -> Result<Json<ClusterAnswer>, ApiError> {
     let cluster = find(&api, &name)?;
-    Ok(Json(answer(&api, &caller.identity, &cluster)))
+    Ok(Json(answer(&api, &caller.identity, caller.address, &cluster)))
 }
 
 /// The cluster of that name.
@@ -47,7 +48,7 @@ pub(super) fn find(api: &Api, name: &str) -> Result<std::sync::Arc<Cluster>, Api
     api.clusters.borrow().get(&name).cloned().ok_or_else(unknown)
 }
 
-fn answer(api: &Api, identity: &Identity, cluster: &Cluster) -> ClusterAnswer {
+fn answer(api: &Api, identity: &Identity, address: IpAddr, cluster: &Cluster) -> ClusterAnswer {
     let policies = api.policies.borrow().clone();
     let in_custody = api.issuers.borrow().contains_key(&cluster.name);
     ClusterAnswer {
@@ -56,6 +57,6 @@ fn answer(api: &Api, identity: &Identity, cluster: &Cluster) -> ClusterAnswer {
         endpoints: cluster.endpoints.clone(),
         nodes: cluster.nodes.clone(),
         unavailable: (!in_custody).then(|| "its CA is not in custody".into()),
-        roles: policy::listing(&policies, identity, cluster, api.clock.now()),
+        roles: policy::listing(&policies, identity, cluster, Some(address), api.clock.now()),
     }
 }

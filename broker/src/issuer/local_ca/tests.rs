@@ -10,7 +10,7 @@ use super::*;
 use crate::audit::{self, Sequencer};
 use crate::clock::FrozenClock;
 use crate::custody::{LocalSigner, SignError, ca};
-use crate::domain::{Cluster, ClusterName, GrantId, Provenance, Request, Role};
+use crate::domain::{Cluster, ClusterName, GrantId, Request, Role};
 use crate::identity::Identity;
 use crate::policy::{self, PolicySet, Source};
 use crate::store::conformance::{login, noon, session};
@@ -28,7 +28,8 @@ fn name() -> ClusterName {
 }
 
 fn material() -> (LocalSigner, CaCertificate) {
-    ca::create(&name(), noon(), 1).unwrap().into_parts()
+    let (certificate, signer) = ca::create(&name(), noon(), 1).unwrap().into_parts();
+    (signer, certificate)
 }
 
 fn public_key() -> Vec<u8> {
@@ -57,14 +58,8 @@ impl Room {
                     @id(\"etcd\") @max_ttl(\"8h\") permit (principal, action == Action::\"hold:os:etcd:backup\", resource);";
         let source = Source { name: "test.cedar".into(), text: text.into() };
         let policies = PolicySet::load(&[source], policy::Limits::default()).unwrap();
-        let cluster = Cluster {
-            name: name(),
-            labels: [].into(),
-            endpoints: Vec::new(),
-            nodes: Vec::new(),
-            ca: String::new(),
-            provenance: Provenance::Dedicated,
-        };
+        let cluster =
+            Cluster { name: name(), labels: [].into(), endpoints: Vec::new(), nodes: Vec::new(), ca: String::new() };
         let request = Request {
             cluster: name(),
             roles: vec![Role::Reader, Role::EtcdBackup],
@@ -102,7 +97,7 @@ async fn a_grant_becomes_a_certificate_and_both_are_recorded() {
     let room = Room::new().await;
     let grant = room.grant().await;
     let (signer, ca) = material();
-    let issuer = LocalCa::new(Arc::new(signer), ca.clone(), profile::DEFAULT_BACKDATE).unwrap();
+    let issuer = LocalCa::new(Arc::new(signer), ca.clone(), profile::DEFAULT_BACKDATE);
     let issued = issuer.issue(&grant, noon()).await.unwrap();
     let issued = room.sequencer.record(issued).await.unwrap();
 
@@ -139,7 +134,7 @@ async fn two_certificates_of_one_grant_have_two_serials() {
     let room = Room::new().await;
     let grant = room.grant().await;
     let (signer, ca) = material();
-    let issuer = LocalCa::new(Arc::new(signer), ca, SignedDuration::ZERO).unwrap();
+    let issuer = LocalCa::new(Arc::new(signer), ca, SignedDuration::ZERO);
     let (one, two) = (issuer.issue(&grant, noon()).await.unwrap(), issuer.issue(&grant, noon()).await.unwrap());
     assert_ne!(one.serial(), two.serial());
 }
@@ -151,7 +146,7 @@ async fn what_custody_signed_wrongly_is_not_issued() {
     let (signer, ca) = material();
     let bent = |inner| {
         let signer = Bent { public_key: ca.public_key().to_vec(), inner };
-        LocalCa::new(Arc::new(signer), ca.clone(), SignedDuration::ZERO).unwrap()
+        LocalCa::new(Arc::new(signer), ca.clone(), SignedDuration::ZERO)
     };
     let error = bent(Ok(signer)).issue(&grant, noon()).await.unwrap_err();
     assert_eq!(error, IssueError::Mismatch("the CA did not sign it".into()));
@@ -166,17 +161,20 @@ async fn nothing_is_issued_outside_of_ca_and_grant() {
     let grant = room.grant().await;
     let (signer, ca) = material();
     let end = ca.not_after();
-    let issuer = LocalCa::new(Arc::new(signer), ca, SignedDuration::ZERO).unwrap();
+    let issuer = LocalCa::new(Arc::new(signer), ca, SignedDuration::ZERO);
     for now in [noon() + SignedDuration::from_hours(2), noon() - SignedDuration::from_hours(2), end] {
         let error = issuer.issue(&grant, now).await.unwrap_err();
         assert!(matches!(error, IssueError::Validity(_)), "{now}: {error}");
     }
 }
 
-#[test]
-fn key_certificate_and_backdating_are_checked_at_load() {
+#[tokio::test]
+async fn another_key_or_too_much_backdating_issues_nothing() {
+    let room = Room::new().await;
+    let grant = room.grant().await;
     let ((signer, ca), (other, _)) = (material(), material());
-    let new = |signer, backdate| LocalCa::new(Arc::new(signer), ca.clone(), backdate).map(|_| ());
-    assert_eq!(new(other, SignedDuration::ZERO), Err(LocalCaError::KeyMismatch));
-    assert_eq!(new(signer, SignedDuration::from_mins(11)), Err(LocalCaError::Backdate));
+    let foreign = LocalCa::new(Arc::new(other), ca.clone(), SignedDuration::ZERO);
+    assert!(matches!(foreign.issue(&grant, noon()).await, Err(IssueError::Mismatch(_))));
+    let early = LocalCa::new(Arc::new(signer), ca, SignedDuration::from_mins(11));
+    assert!(matches!(early.issue(&grant, noon()).await, Err(IssueError::Build(_))));
 }

@@ -17,6 +17,8 @@ mod value;
 mod writer;
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;
 
 use std::ops::Range;
@@ -37,13 +39,19 @@ use readers::Readers;
 use value::micros;
 use writer::Writer;
 
+/// How long readiness' write may take beyond [`Options::busy_timeout`].
+const PROBE: Duration = Duration::from_secs(2);
+
 /// How the database is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How many reads may run at once, each on its own connection.
     pub readers: usize,
-    /// How long a write waits for another process that holds the database, a backup for one. Also readiness' deadline.
+    /// How long a write waits for another process that holds the database, a backup for one.
     pub busy_timeout: Duration,
+    /// What a test does to every connection that is opened for writing.
+    #[cfg(test)]
+    sabotage: std::sync::Arc<std::sync::Mutex<String>>,
 }
 
 /// A store in one SQLite file. Dropping it waits for the write at hand and releases the writer lock.
@@ -69,7 +77,12 @@ enum Failure {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { readers: 4, busy_timeout: Duration::from_secs(2) }
+        Self {
+            readers: 4,
+            busy_timeout: Duration::from_secs(2),
+            #[cfg(test)]
+            sabotage: std::sync::Arc::default(),
+        }
     }
 }
 
@@ -84,9 +97,9 @@ impl SqliteStore {
     /// database, or was written by a newer build.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let writer = Writer::start(path, options.busy_timeout)?;
+        let writer = Writer::start(path, &options)?;
         let readers = Readers::new(path, options.readers, options.busy_timeout);
-        Ok(Self { writer, readers, deadline: options.busy_timeout })
+        Ok(Self { writer, readers, deadline: options.busy_timeout + PROBE })
     }
 
     /// Opens the database at `path` only to read, beside a broker that may be running. Every write is refused.
@@ -97,7 +110,7 @@ impl SqliteStore {
         let path = path.as_ref();
         schema::check(&schema::open(path, schema::Use::Read, options.busy_timeout)?)?;
         let readers = Readers::new(path, options.readers, options.busy_timeout);
-        Ok(Self { writer: Writer::none(), readers, deadline: options.busy_timeout })
+        Ok(Self { writer: Writer::none(), readers, deadline: options.busy_timeout + PROBE })
     }
 }
 
@@ -108,7 +121,7 @@ impl Store for SqliteStore {
     }
 
     async fn head(&self) -> Result<LogHead, StoreError> {
-        self.readers.read(|db| log::head(db)).await
+        self.readers.read(log::head).await
     }
 
     async fn entries(

@@ -4,14 +4,13 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::names::Names;
 use super::schema::{self, Use};
-use super::{Append, Appended, Failure, StoreError, append, log};
+use super::{Append, Appended, Failure, Options, StoreError, append, log};
 
 /// How many writes may wait for the thread; further ones wait in their own task.
 const WAITING: usize = 256;
@@ -31,7 +30,7 @@ pub(super) struct Writer {
 #[derive(Debug)]
 struct Desk {
     path: PathBuf,
-    busy_timeout: Duration,
+    options: Options,
     /// Absent after a failure: the next write opens it anew, so the store recovers when the cause is gone.
     db: Option<Connection>,
     /// Device and inode of the file that was opened. A record in a file that someone moved away would be no record.
@@ -48,8 +47,8 @@ struct Desk {
 
 impl Writer {
     /// Takes the lock, opens the database, brings its schema up to date, and starts the thread.
-    pub(super) fn start(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
-        let mut desk = Desk::open(path, busy_timeout)?;
+    pub(super) fn start(path: &Path, options: &Options) -> Result<Self, StoreError> {
+        let mut desk = Desk::open(path, options)?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -88,6 +87,17 @@ impl Writer {
         .await
     }
 
+    /// Closes the connection, so that the next write opens another.
+    #[cfg(test)]
+    pub(super) async fn hang_up(&self) {
+        self.run(|desk| {
+            desk.db = None;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Desk) -> Result<T, StoreError> + Send + 'static,
@@ -117,16 +127,24 @@ impl Drop for Writer {
 // === impl Desk ===
 
 impl Desk {
-    fn open(path: &Path, busy_timeout: Duration) -> Result<Self, StoreError> {
+    fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let lock = lock(path)?;
         // Made here with its mode, because SQLite would use the umask. Before any connection exists: closing a second
         // descriptor of the file would drop the POSIX locks that SQLite holds on it.
         private(path).map_err(|error| unavailable(path, &error))?;
-        let mut db = schema::open(path, Use::Write, busy_timeout)?;
+        let mut db = schema::open(path, Use::Write, options.busy_timeout)?;
         schema::migrate(&mut db)?;
         let size = log::head(&db)?.size;
         let file = identity(path).map_err(|error| unavailable(path, &error))?;
-        Ok(Self { path: path.into(), busy_timeout, db: Some(db), file, size, names: Names::default(), _lock: lock })
+        Ok(Self {
+            path: path.into(),
+            options: options.clone(),
+            db: Some(db),
+            file,
+            size,
+            names: Names::default(),
+            _lock: lock,
+        })
     }
 
     /// One transaction: committed when `work` succeeds, else undone, and then the connection is opened anew next time.
@@ -148,13 +166,20 @@ impl Desk {
         }
         let db = match &mut self.db {
             Some(db) => db,
-            None => self.db.insert(schema::open(&self.path, Use::Write, self.busy_timeout)?),
+            None => self.db.insert(reopen(&self.path, &self.options)?),
         };
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = work(&transaction)?;
         transaction.commit()?;
         Ok(value)
     }
+}
+
+fn reopen(path: &Path, options: &Options) -> Result<Connection, Failure> {
+    let db = schema::open(path, Use::Write, options.busy_timeout)?;
+    #[cfg(test)]
+    db.execute_batch(&options.sabotage.lock().unwrap_or_else(std::sync::PoisonError::into_inner))?;
+    Ok(db)
 }
 
 /// Takes the writer lock beside the database.

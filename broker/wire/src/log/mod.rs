@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 
+#[cfg(test)]
+mod tests;
+
 pub use codec::leaf_hash;
 pub use kind::UnknownKind;
 

@@ -14,7 +14,7 @@ use super::pem::{self, PemError};
 const MAX_CA: usize = 64 * 1024;
 
 /// A CA certificate whose form allows it to issue client certificates. Whether it is valid *now* is [`Self::check_time`]'s.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CaCertificate {
     pub(super) der: Vec<u8>,
     pub(super) subject_der: Vec<u8>,
@@ -216,6 +216,12 @@ impl CaCertificate {
     #[must_use]
     pub fn key_fingerprint(&self) -> [u8; 32] {
         Sha256::digest(&self.spki).into()
+    }
+}
+
+impl std::fmt::Debug for CaCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CaCertificate").field("subject", &self.subject).finish_non_exhaustive()
     }
 }
 

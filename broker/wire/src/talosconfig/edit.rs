@@ -223,7 +223,7 @@ fn find(mapping: &Mapping, name: &str) -> Option<(yaml_edit::YamlNode, Range<usi
         let key = entry.key_node()?;
         let text = key.as_scalar()?.as_string();
         let range = entry.byte_range();
-        (text == name).then(|| (key, range.start as usize..range.end as usize))
+        (text == name).then_some((key, range.start as usize..range.end as usize))
     })
 }
 

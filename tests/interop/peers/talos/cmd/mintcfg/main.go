@@ -30,9 +30,9 @@ import (
 )
 
 type options struct {
-	secrets, signer, orgs, commonName, eku, keyAlg, endpoint, out string
-	notBefore, notAfter                                           time.Duration
-	separateRDNs, isCA                                            bool
+	secrets, signer, nodeCA, orgs, commonName, eku, keyAlg, endpoint, out string
+	notBefore, notAfter                                                   time.Duration
+	separateRDNs, isCA                                                    bool
 }
 
 func main() {
@@ -41,6 +41,7 @@ func main() {
 	makeCA := flag.String("make-ca", "", "only make an Ed25519 CA: PREFIX.crt and PREFIX.key")
 	flag.StringVar(&o.secrets, "secrets", "", "cluster secrets.yaml: the CA that the nodes' own certificates come from")
 	flag.StringVar(&o.signer, "signer", "", "sign with PREFIX.crt and PREFIX.key instead of the cluster's CA")
+	flag.StringVar(&o.nodeCA, "node-ca", "", "trust nodes by this CA certificate instead of the cluster's")
 	flag.StringVar(&o.orgs, "o", "os:reader", "organizations, separated by |")
 	flag.StringVar(&o.commonName, "cn", "", "common name")
 	flag.StringVar(&o.eku, "eku", "client", "client, server, both, any, none or client+unknown")
@@ -130,9 +131,16 @@ func writeTalosconfig(o options) error {
 		return err
 	}
 
+	nodeCA := bundle.Certs.OS.Crt
+	if o.nodeCA != "" {
+		if nodeCA, err = os.ReadFile(o.nodeCA); err != nil {
+			return err
+		}
+	}
+
 	encode := base64.StdEncoding.EncodeToString
 	text := fmt.Sprintf("context: made\ncontexts:\n  made:\n    endpoints: [%[1]s]\n    nodes: [%[1]s]\n    ca: %s\n    crt: %s\n    key: %s\n",
-		o.endpoint, encode(bundle.Certs.OS.Crt), encode(block("CERTIFICATE", der)), encode(block("PRIVATE KEY", pkcs8)))
+		o.endpoint, encode(nodeCA), encode(block("CERTIFICATE", der)), encode(block("PRIVATE KEY", pkcs8)))
 
 	return os.WriteFile(o.out, []byte(text), 0o600)
 }
