@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use ichor_broker::domain::{
-    Cluster, ClusterName, GrantId, Group, Person, Provenance, ProviderAlias, Request, Role, SessionId,
+    Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId,
 };
 use ichor_broker::identity::Identity;
 use ichor_broker::policy::{Limits, PolicySet, Source, decide, listing};
@@ -31,7 +31,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         endpoints: Vec::new(),
         nodes: Vec::new(),
         ca: String::new(),
-        provenance: Provenance::Dedicated,
     };
     let mut request = Request {
         cluster: name,

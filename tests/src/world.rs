@@ -56,7 +56,7 @@ pub struct Options {
 }
 
 impl World {
-    /// The usual world: alice in `sre`, bob in `dev`, carol in nothing, root in `talos-admins`.
+    /// The usual world: alice in `talos-users`, oscar in `talos-operators`, root in `talos-admins`, carol in nothing.
     pub async fn start() -> anyhow::Result<Self> {
         Self::with(Options::default()).await
     }
@@ -77,10 +77,10 @@ impl World {
         };
         let provider = Provider::start(ProviderOptions {
             people: vec![
-                Known::new("alice", "Alice Example", ["sre"]).with_acr("mfa"),
-                Known::new("bob", "Bob Example", ["dev"]),
-                Known::new("carol", "Carol Example", []),
+                Known::new("alice", "Alice Example", ["talos-users"]).with_acr("mfa"),
+                Known::new("oscar", "Oscar Example", ["talos-operators"]).with_acr("mfa"),
                 Known::new("root", "Root Example", ["talos-admins"]).with_acr("mfa"),
+                Known::new("carol", "Carol Example", []),
             ],
             clients: vec![Client::public("ichor", [format!("{}oauth/callback/corp", url).as_str()])],
             now: Arc::clone(&now),
@@ -105,6 +105,8 @@ impl World {
         let ca = vault.open_ca(&ichor_broker::domain::ClusterName::new(CLUSTER)?)?;
         node.set_accepted_cas(&ca.certificate().pem())?;
         drop(ca);
+        // the commands above lived in the host's time; the world's clock must not lie behind their entries
+        clock.advance(SystemClock.now().duration_since(clock.now()) + jiff::SignedDuration::from_millis(1));
         let parts = Parts {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             vault,

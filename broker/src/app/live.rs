@@ -188,7 +188,8 @@ fn open_issuers(settings: &Settings, vault: &Vault, clusters: &Clusters, now: Ti
         let (ok, detail) = match vault.open_ca(name) {
             Ok(material) => {
                 let warning = ca_warning(material.certificate(), now);
-                issuers.insert(name.clone(), Arc::new(LocalCa::of(material, settings.backdate)));
+                let (certificate, signer) = material.into_parts();
+                issuers.insert(name.clone(), Arc::new(LocalCa::new(Arc::new(signer), certificate, settings.backdate)));
                 (true, warning)
             }
             Err(error) => (false, Some(error.to_string())),

@@ -9,6 +9,50 @@ use crate::policy::Grant;
 use crate::store::Change;
 
 /// A value whose entry is durable. Built only here, after the commit; neither `Clone` nor `Default` nor `Deserialize`.
+///
+/// One that exists can be asked where the log has it:
+/// ```
+/// use ichor_broker::audit::Recorded;
+/// use ichor_wire::api::Receipt;
+///
+/// fn receipt<T>(recorded: &Recorded<T>) -> Receipt {
+///     recorded.receipt()
+/// }
+/// ```
+/// None can be made of a value and a place,
+/// ```compile_fail,E0624
+/// use ichor_broker::audit::Recorded;
+///
+/// fn recorded<T>(value: T) -> Recorded<T> {
+///     Recorded::new(value, 0, [0; 32])
+/// }
+/// ```
+/// nor written out,
+/// ```compile_fail,E0451
+/// use ichor_broker::audit::Recorded;
+///
+/// fn recorded<T>(value: T) -> Recorded<T> {
+///     Recorded { value, index: 0, leaf_hash: [0; 32] }
+/// }
+/// ```
+/// nor taken out of a recorded one to be put elsewhere. A receipt, which proves nothing to the broker, can be copied:
+/// ```
+/// fn twice<T: Clone>(value: &T) -> (T, T) {
+///     (value.clone(), value.clone())
+/// }
+/// fn receipts(receipt: &ichor_wire::api::Receipt) -> impl Sized {
+///     twice(receipt)
+/// }
+/// ```
+/// A recorded value cannot, not even where the value itself can:
+/// ```compile_fail,E0277
+/// fn twice<T: Clone>(value: &T) -> (T, T) {
+///     (value.clone(), value.clone())
+/// }
+/// fn evidence(recorded: &ichor_broker::audit::Recorded<String>) -> impl Sized {
+///     twice(recorded)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Recorded<T> {
     value: T,
@@ -16,7 +60,23 @@ pub struct Recorded<T> {
     leaf_hash: [u8; 32],
 }
 
-/// What may be recorded as evidence: a sealed set of types.
+/// What may be recorded as evidence: a sealed set of types. A [`Grant`] is one,
+/// ```
+/// use ichor_broker::audit::{RecordError, Recorded, Sequencer};
+/// use ichor_broker::policy::Grant;
+///
+/// async fn record(sequencer: &Sequencer, grant: Grant) -> Result<Recorded<Grant>, RecordError> {
+///     sequencer.record(grant).await
+/// }
+/// ```
+/// a value of another type is not, so what is to be signed cannot be dressed up as recorded:
+/// ```compile_fail,E0277
+/// use ichor_broker::audit::{RecordError, Recorded, Sequencer};
+///
+/// async fn record(sequencer: &Sequencer, grant: String) -> Result<Recorded<String>, RecordError> {
+///     sequencer.record(grant).await
+/// }
+/// ```
 pub trait Recordable: sealed::Sealed {
     /// The entry's content.
     fn content(&self) -> Content;
@@ -79,5 +139,102 @@ impl Recordable for Grant {
 
     fn change(&self, now: Timestamp) -> Option<Change> {
         Some(Change::GrantMade { session: self.session(), now, not_after: self.not_after() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ichor_wire::log::Entry;
+    use jiff::SignedDuration;
+
+    use crate::audit::RecordError;
+    use crate::audit::tests::Room;
+    use crate::domain::{Cluster, ClusterName, GrantId, Request, Role};
+    use crate::identity::Identity;
+    use crate::policy::{Grant, Limits, PolicySet, Source, decide};
+    use crate::store::conformance::{logged_in, noon};
+    use crate::store::{Change, Condition, SessionRow, Store};
+
+    use super::*;
+
+    /// A grant for the session's person, as policy makes it.
+    fn grant(row: &SessionRow) -> Grant {
+        let name = ClusterName::new("prod").unwrap();
+        let text =
+            r#"@id("everyone") @max_ttl("8h") permit (principal, action == Action::"hold:os:reader", resource);"#;
+        let source = Source { name: "test.cedar".into(), text: text.into() };
+        let policies = PolicySet::load(&[source], Limits::default()).unwrap();
+        let cluster = Cluster {
+            name: name.clone(),
+            labels: BTreeMap::new(),
+            endpoints: Vec::new(),
+            nodes: Vec::new(),
+            ca: String::new(),
+        };
+        let request = Request {
+            cluster: name,
+            roles: vec![Role::Reader],
+            ttl: Some(SignedDuration::from_mins(10)),
+            reason: Some("INC-4711".into()),
+            public_key: b"a public key".to_vec(),
+            address: "192.0.2.7".parse().unwrap(),
+        };
+        let id = GrantId(uuid::Uuid::from_bytes([6; 16]));
+        decide(&policies, &Identity::restore(row), &cluster, &request, id, noon()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_grants_entry_says_all_of_it() {
+        let room = Room::new([]);
+        let row = logged_in(&*room.store, 1).await;
+        let recorded = room.sequencer.record(grant(&row)).await.unwrap();
+        let stored = room.store.entry_range(1..2).await.unwrap().remove(0);
+        let content = Entry::decode(&stored.body.unwrap()).unwrap().content;
+        let expected = Content {
+            person: Some(log::Person {
+                provider: "corp".into(),
+                issuer: "https://id.example.com".into(),
+                subject: "subject".into(),
+                name: "Ada".into(),
+                user: "ada".into(),
+            }),
+            cluster: Some("prod".into()),
+            grant: Some(vec![6; 16]),
+            session: Some(vec![1; 16]),
+            address: Some("192.0.2.7".into()),
+            roles: Some(vec!["os:reader".into()]),
+            not_after: Some((noon() + SignedDuration::from_mins(10)).as_second()),
+            reason: Some("INC-4711".into()),
+            policies: Some(vec!["everyone".into()]),
+            public_key: Some(Sha256::digest("a public key").to_vec()),
+            mode: Some("direct".into()),
+            policy_digest: Some(recorded.value().policy_digest().to_vec()),
+            ..Content::of(Kind::Grant)
+        };
+        assert_eq!(content, expected);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ended_after_the_decision_gets_no_recorded_grant() {
+        let room = Room::new([]);
+        let row = logged_in(&*room.store, 1).await;
+        let decided = grant(&row);
+        let end = Change::SessionEnd { session: row.id, now: noon() };
+        room.sequencer.note(Content::of(Kind::SessionEnd), Some(end)).await.unwrap();
+        let refused = room.sequencer.record(decided).await.unwrap_err();
+        assert_eq!(refused, RecordError::Refused(Condition::SessionEnded));
+        assert_eq!(room.store.head().await.unwrap().size, 2, "login and end, no grant");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_expired_after_the_decision_gets_no_recorded_grant() {
+        let room = Room::new([]);
+        let row = logged_in(&*room.store, 1).await;
+        let decided = grant(&row);
+        room.clock.advance(SignedDuration::from_hours(1));
+        let refused = room.sequencer.record(decided).await.unwrap_err();
+        assert_eq!(refused, RecordError::Refused(Condition::SessionEnded));
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
 use ichor_wire::log::{Content, Kind};
+use ichor_wire::problem::Code;
 use jiff::Timestamp;
 
 use crate::clock::SharedClock;
@@ -46,10 +47,10 @@ impl Tally {
         Self { sequencer, clock, minutes: Mutex::default() }
     }
 
-    /// Counts one refusal under its code. Never waits, and takes bounded memory whatever comes.
-    pub fn count(&self, address: IpAddr, code: &'static str) {
+    /// Counts one refusal. Never waits, and takes bounded memory whatever comes.
+    pub fn count(&self, address: IpAddr, code: Code) {
         let minute = self.clock.now().as_second().div_euclid(60);
-        self.add(minute, Source::of(address), code, 1);
+        self.add(minute, Source::of(address), code.as_str(), 1);
     }
 
     /// Records the minutes that are over, and with `all` the present one too, as at the end of the process. Returns once
@@ -138,8 +139,6 @@ mod tests {
 
     use jiff::SignedDuration;
 
-    use ichor_wire::problem::Code;
-
     use super::*;
     use crate::audit::tests::Room;
     use crate::store::faulty::Fault;
@@ -163,17 +162,17 @@ mod tests {
         let room = Room::new([]);
         let tally = tally(&room);
         for _ in 0..1000 {
-            tally.count(address("192.0.2.1"), Code::NotLoggedIn.as_str());
+            tally.count(address("192.0.2.1"), Code::NotLoggedIn);
         }
-        tally.count(address("192.0.2.1"), Code::BadProof.as_str());
-        tally.count(address("::ffff:192.0.2.1"), Code::BadProof.as_str());
-        tally.count(address("2001:db8::1"), Code::BadProof.as_str());
-        tally.count(address("2001:db8::ffff:2"), Code::BadProof.as_str());
+        tally.count(address("192.0.2.1"), Code::BadProof);
+        tally.count(address("::ffff:192.0.2.1"), Code::BadProof);
+        tally.count(address("2001:db8::1"), Code::BadProof);
+        tally.count(address("2001:db8::ffff:2"), Code::BadProof);
         tally.flush(false).await.unwrap();
         assert_eq!(recorded(&room).await, [], "the minute is not over");
 
         room.clock.advance(SignedDuration::from_mins(1));
-        tally.count(address("192.0.2.1"), Code::BadProof.as_str());
+        tally.count(address("192.0.2.1"), Code::BadProof);
         tally.flush(false).await.unwrap();
         assert_eq!(recorded(&room).await, [("192.0.2.1".into(), 1002), ("2001:db8::/64".into(), 2)]);
         let first = room.log().await.remove(0).content;
@@ -193,7 +192,7 @@ mod tests {
         let room = Room::new([]);
         let tally = tally(&room);
         for number in 0..5000u32 {
-            tally.count(Ipv4Addr::from(0x0a00_0000 + number).into(), Code::NotLoggedIn.as_str());
+            tally.count(Ipv4Addr::from(0x0a00_0000 + number).into(), Code::NotLoggedIn);
         }
         tally.flush(true).await.unwrap();
         let recorded = recorded(&room).await;
@@ -206,9 +205,9 @@ mod tests {
     async fn what_could_not_be_recorded_is_counted_still() {
         let room = Room::new([Fault::Before]);
         let tally = tally(&room);
-        tally.count(address("192.0.2.1"), Code::NotLoggedIn.as_str());
+        tally.count(address("192.0.2.1"), Code::NotLoggedIn);
         assert!(tally.flush(true).await.is_err());
-        tally.count(address("192.0.2.1"), Code::NotLoggedIn.as_str());
+        tally.count(address("192.0.2.1"), Code::NotLoggedIn);
         tally.flush(true).await.unwrap();
         assert_eq!(recorded(&room).await, [("192.0.2.1".into(), 2)]);
     }
@@ -218,7 +217,7 @@ mod tests {
         let room = Room::new([]);
         let tally = tally(&room);
         for _ in 0..100 {
-            tally.count(address("192.0.2.1"), Code::NotLoggedIn.as_str());
+            tally.count(address("192.0.2.1"), Code::NotLoggedIn);
             room.clock.advance(SignedDuration::from_mins(1));
         }
         assert_eq!(tally.minutes.lock().unwrap().len(), MINUTES);

@@ -81,7 +81,6 @@ impl Test {
             loaded.settings.policies = policies;
         }
         let set = app::check_policies(&loaded.settings)?;
-        let clusters = config::load_clusters(&loaded.settings.clusters)?;
         writeln!(out, "{} policies are valid", set.len())?;
         for warning in set.warnings() {
             writeln!(out, "warning: {warning}")?;

@@ -35,6 +35,9 @@ pub(super) struct CallError(pub(super) String);
 #[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards providers")]
 pub(super) fn build(provider: &str, ca: Option<&[u8]>) -> Result<reqwest::Client, ClientError> {
     let failed = |why: String| ClientError { provider: provider.into(), why };
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        return Err(failed("no TLS provider is installed in this process".into()));
+    }
     let mut builder = reqwest::Client::builder()
         .timeout(DEADLINE)
         .connect_timeout(DEADLINE / 2)

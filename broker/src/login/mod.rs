@@ -48,7 +48,7 @@ pub use session::{Presented, SessionError};
 pub use settings::{
     CLIENT_ID, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, ProviderSettings, Recheck, Settings, SettingsError,
 };
-pub use token::{Grant as TokenGrant, TokenAnswer, TokenRequest};
+pub use token::{TokenAnswer, TokenGrant, TokenRequest};
 
 /// Everything about logins and sessions. Shared by all handlers.
 pub struct Login {

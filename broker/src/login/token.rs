@@ -23,7 +23,7 @@ pub struct TokenRequest<'a> {
     /// `client_id`.
     pub client_id: Option<&'a str>,
     /// What is exchanged.
-    pub grant: Grant<'a>,
+    pub grant: TokenGrant<'a>,
     /// The values of the `DPoP` headers.
     pub proofs: &'a [&'a str],
     /// The body, as it came over the wire.
@@ -34,7 +34,7 @@ pub struct TokenRequest<'a> {
 
 /// What is exchanged for a token.
 #[derive(Clone, Copy, Debug)]
-pub enum Grant<'a> {
+pub enum TokenGrant<'a> {
     /// A code of a confirmed login (`authorization_code`).
     Code {
         /// `code`.
@@ -98,10 +98,10 @@ impl Login {
         let what = For { method: "POST", url: &url, token: None, body: Body::IfTold(request.body) };
         let proof = self.dpop.verify(proof, &what, now)?;
         let (ready, code) = match request.grant {
-            Grant::Code { code, verifier, redirect_uri } => {
+            TokenGrant::Code { code, verifier, redirect_uri } => {
                 (self.released(code, verifier, redirect_uri, now).await?, code)
             }
-            Grant::Device { device_code } => (self.approved(device_code, &proof, now).await?, device_code),
+            TokenGrant::Device { device_code } => (self.approved(device_code, &proof, now).await?, device_code),
         };
         if proof.jkt != ready.client.jkt {
             return Err(ProofError::OtherKey.into());

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use tokio::signal::ctrl_c;
 
 use crate::broker::Broker;
 use crate::call::Caller;
@@ -41,12 +42,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut transcript = Transcript::new(anstream::stdout());
-    // Ctrl-C ends the demo at any moment; the temporary folder goes with it.
-    let ended = tokio::select! {
-        ended = run(&arguments, &mut transcript) => ended,
-        _ = tokio::signal::ctrl_c() => Ok(()),
-    };
-    match ended {
+    match run(&arguments, &mut transcript).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             transcript.failed(&format!("{error:#}"));
@@ -55,18 +51,30 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Ctrl-C ends the demo at any moment, in order; the temporary folder goes with it.
 async fn run(arguments: &Arguments, transcript: &mut Transcript) -> anyhow::Result<()> {
     ichor_standins::install_tls_provider();
-    let world = World::start().await?;
-    let broker = Broker::start(&world).await.context("the broker does not start")?;
-    world.accept(&broker.client_ca)?;
+    let (world, broker) = tokio::select! {
+        started = start() => started?,
+        _ = ctrl_c() => anyhow::bail!("interrupted"),
+    };
     let caller = Caller::find();
-    let told = story::tell(&world, &broker, &caller, transcript).await;
+    let told = tokio::select! {
+        told = story::tell(&world, &broker, &caller, transcript) => told,
+        _ = ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
     if told.is_ok() && !arguments.once {
         by_hand::explain(&world, &broker, &caller, transcript)?;
-        // Only Ctrl-C ends this.
-        std::future::pending::<()>().await;
+        ctrl_c().await?;
+        transcript.says("stopping; the temporary folder goes with it");
     }
     broker.stop().await;
     told
+}
+
+async fn start() -> anyhow::Result<(World, Broker)> {
+    let world = World::start().await?;
+    let broker = Broker::start(&world).await.context("the broker does not start")?;
+    world.accept(&broker.client_ca)?;
+    Ok((world, broker))
 }

@@ -129,7 +129,7 @@ async fn confirm(
     if !page.body.contains(&number) {
         bail!("the confirmation page ({}) does not show the number {number}:\n{}", page.status, page.body);
     }
-    let end = browser.press(&page, "Continue").await.context("the confirmation page")?;
+    let end = browser.press(&page, "continue").await.context("the confirmation page")?;
     ensure!(end.status.is_success(), "{} answered {}", end.url, end.status);
     Ok(())
 }

@@ -11,8 +11,11 @@ use crate::person::{Person, explained};
 use crate::transcript::Transcript;
 use crate::world::{CLUSTER, World};
 
+/// Why the operator reboots: in production the shipped policies want to know.
+const MAINTENANCE: &str = "CHG-7 new kernel";
+
 /// Why the admin needs the cluster.
-const REASON: &str = "INC-42 node-b does not answer";
+const INCIDENT: &str = "INC-42 etcd lost a member";
 
 /// Tells the whole story.
 ///
@@ -47,8 +50,10 @@ impl Stage<'_> {
     fn scene(&mut self) {
         self.transcript.part("Ichor, all of it, on this machine");
         self.transcript.says(&format!("provider   {}  (throwaway; no passwords)", self.world.provider.issuer()));
-        self.transcript
-            .says(&format!("broker     {}  (SQLite and an age vault in a temporary folder)", self.broker.url));
+        self.transcript.says(&format!(
+            "broker     {}  (SQLite and an age vault in a temporary folder)",
+            self.broker.url.as_str().trim_end_matches('/')
+        ));
         let nodes = self.world.endpoints().join(" and ");
         self.transcript.says(&format!("nodes      {nodes}  (simulated Talos; they accept the broker's client CA)"));
         self.transcript.says(match self.caller {
@@ -77,9 +82,9 @@ impl Stage<'_> {
     }
 
     async fn operator(&mut self) -> anyhow::Result<String> {
-        self.transcript.part("Otto may reboot");
+        self.transcript.part("Otto may reboot, and in production says why");
         let otto = self.log_in(OTTO).await?;
-        let grant = self.talosconfig(OTTO, &otto, Role::Operator, None).await?;
+        let grant = self.talosconfig(OTTO, &otto, Role::Operator, Some(MAINTENANCE)).await?;
         let [first, _] = self.targets();
         self.succeeds(OTTO, &otto, &first, Verb::Reboot).await?;
         ensure!(
@@ -98,7 +103,7 @@ impl Stage<'_> {
         };
         self.transcript.prints(&explained(&error).to_string());
         self.transcript.refused("not without a reason");
-        self.talosconfig(ADA, &ada, Role::Admin, Some(REASON)).await?;
+        self.talosconfig(ADA, &ada, Role::Admin, Some(INCIDENT)).await?;
         Ok(ada)
     }
 
@@ -109,8 +114,12 @@ impl Stage<'_> {
         for entry in entries.iter().filter(|entry| entry.user.is_some()) {
             let user = entry.user.as_deref().unwrap_or_default();
             let told = entry.detail.get("roles").or_else(|| entry.detail.get("message")).map_or("", String::as_str);
-            let line =
-                format!("{:>3}  {}  {:<9} {user:<20} {told}", entry.index, entry.time.strftime("%H:%M:%S"), entry.kind);
+            let line = format!(
+                "{:<3}  {}  {:<10}  {user:<20} {told}",
+                entry.index,
+                entry.time.strftime("%H:%M:%S"),
+                entry.kind
+            );
             self.transcript.prints(&line);
         }
         for grant in grants {

@@ -34,7 +34,7 @@ impl Transcript {
     pub(crate) fn prints(&mut self, text: &str) {
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         for line in lines.iter().take(MOST_LINES) {
-            self.line(&format!("      {}", line.trim_end().dimmed()));
+            self.line(&format!("      {}", line.trim().dimmed()));
         }
         if lines.len() > MOST_LINES {
             self.line(&format!("      {}", format!("… {} more lines", lines.len() - MOST_LINES).dimmed()));

@@ -152,6 +152,15 @@ impl Authority {
     /// When the system gives no random values.
     pub fn issue(&self, leaf: &Leaf) -> anyhow::Result<Certified> {
         let key = generate()?;
+        let certificate = self.issue_for(leaf, key.public_key().as_ref())?;
+        Ok(Certified { certificate, key: pem("PRIVATE KEY", &pkcs8(&key)?) })
+    }
+
+    /// Signs a leaf for the Ed25519 public key (32 bytes) of somebody's request; PEM.
+    ///
+    /// # Errors
+    /// When the system gives no random values.
+    pub fn issue_for(&self, leaf: &Leaf, public_key: &[u8]) -> anyhow::Result<String> {
         let mut extensions = Vec::new();
         let constraints = if leaf.ca { vec![der::element(0x01, &[0xff])] } else { Vec::new() };
         extensions.push(extension(&[0x55, 0x1d, 0x13], true, &der::sequence(&constraints)));
@@ -161,9 +170,8 @@ impl Authority {
         extensions.extend(alternative_names(&leaf.addresses, &leaf.names));
         let subject = name(&leaf.organization, leaf.common_name.as_deref());
         let life = (leaf.not_before, leaf.not_after);
-        let unsigned = unsigned(&self.name, &subject, life, key.public_key().as_ref(), extensions)?;
-        let certificate = signed(unsigned, &self.key);
-        Ok(Certified { certificate: pem("CERTIFICATE", &certificate), key: pem("PRIVATE KEY", &pkcs8(&key)?) })
+        let unsigned = unsigned(&self.name, &subject, life, public_key, extensions)?;
+        Ok(pem("CERTIFICATE", &signed(unsigned, &self.key)))
     }
 }
 

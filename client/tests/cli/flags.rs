@@ -1,0 +1,83 @@
+//! Every flag that `--help` shows has a test of its effect, listed here.
+
+use std::collections::BTreeMap;
+
+use crate::world::World;
+
+/// Command, flag, and the test that goes red when the flag does nothing.
+const TESTED: [(&str, &str, &str); 34] = [
+    ("", "--broker", "usage::the_broker_is_found_and_said_where"),
+    ("", "--ca", "usage::only_the_named_ca_is_believed"),
+    ("", "--keyring", "login::the_keyring_is_left_alone_when_off"),
+    ("", "--output", "usage::the_version_in_words_and_in_json"),
+    ("login", "--provider", "login::what_the_broker_must_know_is_in_the_address"),
+    ("login", "--fresh", "login::what_the_broker_must_know_is_in_the_address"),
+    ("login", "--acr", "login::what_the_broker_must_know_is_in_the_address"),
+    ("login", "--no-browser", "login::without_a_browser_the_code_is_pasted"),
+    ("login", "--device", "login::on_a_machine_without_browser_a_device_login_works"),
+    ("status", "--talosconfig", "usage::status_in_json_names_the_contexts"),
+    ("clusters", "--label", "audit::clusters_say_what_and_why_not"),
+    ("talosconfig", "--all", "talosconfig::many_clusters_at_once"),
+    ("talosconfig", "--label", "talosconfig::many_clusters_at_once"),
+    ("talosconfig", "--role", "talosconfig::what_is_asked_reaches_the_broker"),
+    ("talosconfig", "--ttl", "talosconfig::what_is_asked_reaches_the_broker"),
+    ("talosconfig", "--reason", "talosconfig::what_is_asked_reaches_the_broker"),
+    ("talosconfig", "--context", "talosconfig::a_name_a_file_and_the_current_context_can_be_chosen"),
+    ("talosconfig", "--talosconfig", "talosconfig::a_name_a_file_and_the_current_context_can_be_chosen"),
+    ("talosconfig", "--set-current", "talosconfig::a_name_a_file_and_the_current_context_can_be_chosen"),
+    ("talosconfig", "--replace", "talosconfig::somebody_elses_context_is_kept_unless_replaced"),
+    ("talosconfig", "--dry-run", "talosconfig::a_dry_run_asks_for_nothing_and_writes_nothing"),
+    ("exec", "--role", "exec::a_command_gets_a_talosconfig_of_its_own_that_is_gone_afterwards"),
+    ("exec", "--ttl", "exec::a_command_gets_a_talosconfig_of_its_own_that_is_gone_afterwards"),
+    ("exec", "--reason", "exec::a_command_gets_a_talosconfig_of_its_own_that_is_gone_afterwards"),
+    ("exec", "--talosconfig", "exec::what_cannot_be_meant_is_refused"),
+    ("agent", "--once", "agent::what_nears_its_end_is_renewed_and_the_rest_is_left"),
+    ("audit log", "--person", "audit::filters_reach_the_broker"),
+    ("audit log", "--cluster", "audit::filters_reach_the_broker"),
+    ("audit log", "--kind", "audit::filters_reach_the_broker"),
+    ("audit log", "--grant", "audit::filters_reach_the_broker"),
+    ("audit log", "--since", "audit::filters_reach_the_broker"),
+    ("audit log", "--until", "audit::filters_reach_the_broker"),
+    ("audit log", "--limit", "audit::filters_reach_the_broker"),
+    ("audit log", "--all", "audit::the_log_is_read_page_by_page"),
+];
+
+#[test]
+fn every_flag_in_help_is_in_the_list() {
+    let world = World::new();
+    let mut tested: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (command, flag, _) in TESTED {
+        tested.entry(command).or_default().push(flag);
+    }
+    let commands = [
+        "",
+        "login",
+        "logout",
+        "status",
+        "clusters",
+        "talosconfig",
+        "exec",
+        "agent",
+        "doctor",
+        "audit",
+        "audit log",
+        "completions",
+        "version",
+    ];
+    for command in commands {
+        let arguments: Vec<&str> = command.split(' ').filter(|word| !word.is_empty()).chain(["--help"]).collect();
+        let help = world.ichor(&arguments).ok().out;
+        let shown = help.lines().map(str::trim_start).filter(|line| line.starts_with('-')).filter_map(|line| {
+            line.split([' ', ','])
+                .find(|word| word.starts_with("--"))
+                .filter(|flag| !["--help", "--version"].contains(flag))
+        });
+        for flag in shown {
+            let listed =
+                [command, ""].iter().any(|command| tested.get(command).is_some_and(|flags| flags.contains(&flag)));
+            // `doctor` takes the flags of every request for a certificate, through the very same code as `exec`.
+            let shared = command == "doctor" && tested["exec"].contains(&flag);
+            assert!(listed || shared, "`ichor {command} {flag}` has no test");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `login`, `logout`, `status`.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::fake::Tamper;
+use crate::world::{World, address, get, mode};
+
+#[test]
+fn a_person_logs_in_and_out() {
+    let world = World::new();
+    let mut ran = world.log_in(&[]).ok();
+    let number = ran.err.split_once("number:  ").unwrap().1.split('\n').next().unwrap().to_owned();
+    assert!(number.len() == 7 && number.chars().all(|c| c.is_ascii_digit() || c == ' '), "{number}");
+    ran.err = ran.err.replace(&number, "123 456");
+    let file = ran.out.split_once("kept in ").unwrap().1.split(' ').next().unwrap().to_owned();
+    assert_eq!(mode(&world.path(file.strip_prefix("~/").unwrap())), 0o600);
+    ran.out = ran.out.replace(&file, "~/.local/state/ichor/sessions/<broker>.json");
+    insta::assert_snapshot!("login", ran.transcript());
+    insta::assert_snapshot!("status", world.ichor(&["status"]).transcript());
+    insta::assert_snapshot!("logout", world.ichor(&["logout"]).transcript());
+    assert!(world.fake.with(|state| state.session_ended));
+    insta::assert_snapshot!("status_logged_out", world.ichor(&["status"]).transcript());
+    insta::assert_snapshot!("logout_again", world.ichor(&["logout"]).transcript());
+    world.fake.assert_kept();
+}
+
+#[test]
+fn what_the_broker_must_know_is_in_the_address() {
+    let world = World::new();
+    world.log_in(&["--provider", "corp", "--fresh", "--acr", "mfa"]).ok();
+    let query = world.fake.with(|state| state.authorizations.remove(0));
+    for (name, value) in [("provider", "corp"), ("max_age", "0"), ("acr_values", "mfa")] {
+        assert_eq!(query.get(name).map(String::as_str), Some(value));
+    }
+    assert!(query["redirect_uri"].starts_with("http://127.0.0.1:") && query["redirect_uri"].ends_with("/callback"));
+    assert!(query.contains_key("client_host") && query["dpop_jkt"].len() == 43);
+    world.log_in(&[]).ok();
+    let query = world.fake.with(|state| state.authorizations.remove(0));
+    for name in ["provider", "max_age", "acr_values"] {
+        assert!(!query.contains_key(name), "{name}");
+    }
+    world.fake.assert_kept();
+}
+
+#[test]
+fn an_answer_that_is_not_the_brokers_is_refused() {
+    for (tamper, says) in [
+        (Tamper::WrongIssuer, "does not come from this broker"),
+        (Tamper::NoIssuer, "does not come from this broker"),
+        (Tamper::Denied, "you said no"),
+    ] {
+        let world = World::new();
+        world.fake.with(|state| state.tamper = Some(tamper));
+        let ran = world.log_in(&[]);
+        assert_eq!(ran.code, 1, "{tamper:?}");
+        assert!(ran.err.contains(says), "{tamper:?}: {}", ran.err);
+        assert!(!world.fake.with(|state| state.seen.iter().any(|seen| seen == "POST /token")), "{tamper:?}");
+    }
+}
+
+#[test]
+fn a_stranger_at_the_port_changes_nothing() {
+    let world = World::new();
+    world.fake.with(|state| state.tamper = Some(Tamper::WrongState));
+    let mut child = world.command(&["login"]).spawn().unwrap();
+    let (url, _) = address(&mut child);
+    // A connection that says nothing, a page that guesses ports, an answer with another state.
+    let redirect = get(&url).0.unwrap();
+    let port = redirect.split('/').nth(2).unwrap();
+    let silent = std::net::TcpStream::connect(port).unwrap();
+    assert!(get(&format!("http://{port}/favicon.ico")).1.contains("not the answer"));
+    assert!(get(&redirect).1.contains("not the answer"));
+    world.fake.with(|state| state.tamper = None);
+    assert!(world.browse(&url).contains("close this window"));
+    drop(silent);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn without_a_browser_the_code_is_pasted() {
+    let world = World::new();
+    let refused = world.ichor(&["login", "--no-browser"]);
+    assert!(refused.err.contains("does not allow `--no-browser`"), "{}", refused.err);
+    world.fake.with(|state| state.metadata.insert("ichor_paste_redirect_uri".into(), "/paste".into()));
+    let mut child = world.command(&["login", "--no-browser"]).stdin(Stdio::piped()).spawn().unwrap();
+    let (url, _) = address(&mut child);
+    let back = get(&url).0.unwrap();
+    assert!(back.contains("/paste?code=the-code"), "{back}");
+    child.stdin.take().unwrap().write_all(b" the-code\n").unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    world.fake.assert_kept();
+}
+
+#[test]
+fn on_a_machine_without_browser_a_device_login_works() {
+    let world = World::new();
+    assert!(world.ichor(&["login", "--device"]).err.contains("does not allow `--device`"));
+    world.fake.with(|state| {
+        state.metadata.insert("device_authorization_endpoint".into(), "/device".into());
+        state.pending = 1;
+    });
+    let ran = world.ichor(&["login", "--device"]).ok();
+    assert!(ran.err.contains("type the code  WXYZ-1234"), "{}", ran.err);
+    world.fake.assert_kept();
+}
+
+#[test]
+fn a_provider_is_named_where_there_are_several() {
+    let world = World::new();
+    world.fake.with(|state| state.metadata.insert("ichor_providers".into(), serde_json::json!(["corp", "guests"])));
+    insta::assert_snapshot!("login_which_provider", world.ichor(&["login"]).transcript());
+    insta::assert_snapshot!("login_no_such_provider", world.ichor(&["login", "--provider", "corb"]).transcript());
+}
+
+#[test]
+fn a_broker_that_is_not_the_one_named_is_refused() {
+    let world = World::new();
+    world.fake.with(|state| state.metadata.insert("issuer".into(), "https://evil.example".into()));
+    let ran = world.ichor(&["login"]);
+    assert_eq!(ran.code, 5);
+    assert!(ran.err.contains("it calls itself `https://evil.example`"), "{}", ran.err);
+    world.fake.with(|state| {
+        state.metadata.clear();
+        state.metadata.insert("token_endpoint".into(), "https://evil.example/token".into());
+    });
+    assert!(world.ichor(&["login"]).err.contains("names another host"));
+    world.fake.with(|state| {
+        state.metadata.clear();
+        state.metadata.insert("ichor_minimum_client_version".into(), "99.0.0".into());
+    });
+    assert!(world.ichor(&["login"]).err.contains("install ichor 99.0.0"));
+}
+
+#[test]
+fn a_session_that_the_broker_ended_says_what_to_do() {
+    let world = World::logged_in();
+    world.fake.with(|state| state.session_ended = true);
+    insta::assert_snapshot!("session_ended", world.ichor(&["clusters"]).transcript());
+}
+
+#[test]
+fn the_keyring_is_left_alone_when_off() {
+    let mut world = World::new();
+    world.unset("ICHOR_KEYRING");
+    let ran = world.log_in(&["--keyring", "off"]).ok();
+    assert!(ran.out.contains("no keyring is used"), "{}", ran.out);
+    world.ichor(&["--keyring=off", "status"]).ok();
+}

@@ -1,0 +1,20 @@
+//! The binary `ichor` against a fake broker: what is typed, what is printed, what is on disk afterwards.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "all of this crate is tests, its fake broker included"
+)]
+
+mod agent;
+mod audit;
+mod doctor;
+mod exec;
+mod fake;
+mod flags;
+mod login;
+mod talosconfig;
+mod usage;
+mod world;

@@ -1,0 +1,160 @@
+//! `talosconfig`.
+
+use ichor_wire::problem::{Code, Problem};
+use ichor_wire::role::Role;
+
+use crate::world::{World, mode};
+
+#[test]
+fn a_context_is_written_renewed_and_left_alone() {
+    let world = World::logged_in();
+    insta::assert_snapshot!("talosconfig_written", world.ichor(&["talosconfig", "prod"]).transcript());
+    let file = world.talosconfig();
+    assert_eq!(file.current(), Some("prod"));
+    let context = file.context("prod").unwrap();
+    let ours = context.ours().unwrap();
+    assert_eq!((ours.roles, ours.user.as_deref()), (vec![Role::Reader], Some("alice@example.com")));
+    assert_eq!((context.endpoints, context.nodes), (vec!["10.0.0.2".to_owned()], vec!["10.0.0.5".to_owned()]));
+    assert_eq!(mode(&world.path(".talos/config")), 0o600);
+    let before = world.text(".talos/config");
+    insta::assert_snapshot!("talosconfig_up_to_date", world.ichor(&["talosconfig", "prod"]).transcript());
+    assert_eq!(world.text(".talos/config"), before);
+    assert_eq!(world.fake.with(|state| state.asked.len()), 1, "one certificate serves");
+    world.ichor(&["talosconfig", "prod", "--role", "operator"]).ok();
+    assert_eq!(world.talosconfig().context("prod").unwrap().ours().unwrap().roles, [Role::Operator]);
+    world.fake.assert_kept();
+}
+
+#[test]
+fn a_certificate_near_its_end_is_renewed() {
+    let world = World::logged_in();
+    // It was 30 s old when it was made: with five seconds left, less than a fifth is.
+    world.fake.with(|state| state.life = 5);
+    world.ichor(&["talosconfig", "prod"]).ok();
+    world.fake.with(|state| state.life = 3600);
+    let ran = world.ichor(&["talosconfig", "prod"]).ok();
+    assert!(ran.out.contains("renewed"), "{}", ran.out);
+    assert_eq!(world.fake.with(|state| state.asked.len()), 2);
+}
+
+#[test]
+fn what_is_asked_reaches_the_broker() {
+    let world = World::logged_in();
+    world.ichor(&["talosconfig", "prod", "--role", "os:operator,reader", "--ttl", "15m", "--reason", "INC-42"]).ok();
+    let asked = world.fake.with(|state| state.asked.remove(0));
+    assert_eq!(asked.roles, ["os:operator", "os:reader"]);
+    assert_eq!((asked.ttl, asked.reason.as_deref()), (Some(900), Some("INC-42")));
+    assert!(asked.csr.starts_with("-----BEGIN CERTIFICATE REQUEST-----"));
+    assert!(!asked.csr.contains("PRIVATE"));
+}
+
+#[test]
+fn a_name_a_file_and_the_current_context_can_be_chosen() {
+    let world = World::logged_in();
+    world.write("team.yaml", "# ours\ncontext: old\ncontexts:\n  old: {}\n");
+    let file = world.path("team.yaml").display().to_string();
+    world.ichor(&["talosconfig", "prod", "--context", "p", "--talosconfig", &file]).ok();
+    assert!(
+        world.text("team.yaml").starts_with("# ours\ncontext: old\ncontexts:\n  old: {}\n  p:\n"),
+        "{}",
+        world.text("team.yaml")
+    );
+    world.ichor(&["talosconfig", "prod", "--context", "p", "--talosconfig", &file, "--set-current"]).ok();
+    assert!(world.text("team.yaml").starts_with("# ours\ncontext: p\n"));
+    assert!(!world.path(".talos/config").exists());
+}
+
+#[test]
+fn talosctls_own_variables_are_heeded() {
+    let mut world = World::logged_in();
+    let home = world.path("th").display().to_string();
+    world.set("TALOS_HOME", &home);
+    world.ichor(&["talosconfig", "prod"]).ok();
+    assert!(world.path("th/config").is_file());
+    let file = world.path("tc").display().to_string();
+    world.set("TALOSCONFIG", &file);
+    world.ichor(&["talosconfig", "prod"]).ok();
+    assert!(world.path("tc").is_file());
+}
+
+#[test]
+fn somebody_elses_context_is_kept_unless_replaced() {
+    let world = World::logged_in();
+    let theirs = "context: prod\ncontexts:\n  prod:\n    endpoints: [1.2.3.4]\n    crt: bm9uZQ==\n";
+    world.write(".talos/config", theirs);
+    insta::assert_snapshot!("talosconfig_foreign", world.ichor(&["talosconfig", "prod"]).transcript());
+    assert_eq!(world.text(".talos/config"), theirs);
+    assert_eq!(world.fake.with(|state| state.asked.len()), 0, "nothing was granted for nothing");
+    insta::assert_snapshot!("talosconfig_replaced", world.ichor(&["talosconfig", "prod", "--replace"]).transcript());
+    assert_eq!(world.talosconfig().context("prod").unwrap().endpoints, ["10.0.0.2"]);
+}
+
+#[test]
+fn a_malformed_file_is_refused_before_anyone_is_asked() {
+    let world = World::logged_in();
+    world.write(".talos/config", "contexts:\n  a: {}\n  a: {}\n");
+    insta::assert_snapshot!("talosconfig_malformed", world.ichor(&["talosconfig", "prod"]).transcript());
+    assert_eq!(world.text(".talos/config"), "contexts:\n  a: {}\n  a: {}\n");
+    assert_eq!(world.fake.with(|state| state.asked.len()), 0);
+}
+
+#[test]
+fn a_dry_run_asks_for_nothing_and_writes_nothing() {
+    let world = World::logged_in();
+    insta::assert_snapshot!(
+        "talosconfig_dry_run",
+        world.ichor(&["talosconfig", "prod", "staging", "--dry-run"]).transcript()
+    );
+    assert!(!world.path(".talos/config").exists());
+    assert_eq!(world.fake.with(|state| state.asked.len()), 0);
+}
+
+#[test]
+fn many_clusters_at_once() {
+    let world = World::logged_in();
+    world.ichor(&["talosconfig", "--all"]).ok();
+    assert_eq!(world.talosconfig().names().collect::<Vec<_>>(), ["prod", "staging"]);
+    let ran = world.ichor(&["talosconfig", "--label", "env=staging", "--role", "operator", "-o", "json"]).ok();
+    assert_eq!(ran.json()["contexts"][0]["cluster"], "staging");
+    // Only where the role may be held.
+    let ran = world.ichor(&["talosconfig", "--all", "--role", "operator", "-o", "json"]).ok();
+    assert_eq!(ran.json()["contexts"].as_array().unwrap().len(), 1);
+    let ran = world.ichor(&["talosconfig", "--label", "env=nowhere"]).ok();
+    assert!(ran.out.contains("no cluster is there for you"), "{}", ran.out);
+}
+
+#[test]
+fn one_of_several_that_fails_does_not_stop_the_others() {
+    let world = World::logged_in();
+    world.write(".talos/config", "contexts:\n  prod: {crt: bm9uZQ==}\n");
+    let ran = world.ichor(&["talosconfig", "prod", "staging"]);
+    insta::assert_snapshot!("talosconfig_partly", ran.transcript());
+    assert!(world.talosconfig().contains("staging"));
+}
+
+#[test]
+fn a_refusal_says_who_decided_and_what_helps() {
+    let world = World::logged_in();
+    let mut refusal = Problem::new(Code::Refused, "os:admin on prod needs a fresh login");
+    refusal.help = vec!["sign in again with your second factor: `ichor login --fresh --acr mfa`".into()];
+    refusal.policies = vec!["admin-prod".into()];
+    world.fake.with(|state| state.refuse = Some(refusal));
+    insta::assert_snapshot!(
+        "talosconfig_refused",
+        world.ichor(&["talosconfig", "prod", "--role", "admin"]).transcript()
+    );
+    insta::assert_snapshot!(
+        "talosconfig_refused_json",
+        world.ichor(&["-o", "json", "talosconfig", "prod", "--role", "admin"]).transcript()
+    );
+}
+
+#[test]
+fn a_certificate_that_was_not_asked_for_is_not_written() {
+    let world = World::logged_in();
+    // The answer's end is not the certificate's: no honest broker says that.
+    world.fake.with(|state| state.lie = true);
+    let ran = world.ichor(&["talosconfig", "prod"]);
+    assert!(ran.err.contains("not the one asked for"), "{}", ran.err);
+    assert!(!world.path(".talos/config").exists());
+}
