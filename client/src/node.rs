@@ -3,7 +3,7 @@
 //! The message definitions are our own, with the field numbers of the public Talos API (machine.proto, common.proto).
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::certificate::Held;
 use crate::error::Error;
@@ -102,7 +103,8 @@ impl NodeClient {
     ) -> Result<Verdict, Box<dyn std::error::Error + Send + Sync>> {
         let stream = TcpStream::connect((host, port)).await?;
         let name = ServerName::try_from(host.to_owned())?;
-        let stream = self.tls.connect(name, stream).await?;
+        let mut stream = self.tls.connect(name, stream).await?;
+        hear(&mut stream).await?;
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
@@ -119,7 +121,7 @@ impl NodeClient {
         let sent = sender.send_request(request.body(Full::new(bytes_of(&[0; 5])))?).await;
         let response = match sent {
             Ok(response) => response,
-            // TLS 1.3: the client is done before the node has judged its certificate, so the alert ends the connection.
+            // What ended the connection says more than that it ended.
             Err(error) => return Err(driver.await.ok().and_then(Result::err).unwrap_or(error).into()),
         };
         if response.status() != StatusCode::OK {
@@ -194,6 +196,34 @@ struct FeaturesInfo {
     rbac: bool,
 }
 
+/// Waits for the node's first word after the handshake, a second at most. In TLS 1.3 the client is done before the node
+/// has judged its certificate; a client that speaks first may find the connection closed and never read the alert that
+/// says why. What is read stays in the connection for whoever reads next.
+async fn hear(stream: &mut TlsStream<TcpStream>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    struct Ready<'a>(&'a TcpStream);
+
+    impl Read for Ready<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0.try_read(buffer)
+        }
+    }
+
+    let (socket, tls) = stream.get_mut();
+    let first_word = async {
+        loop {
+            socket.readable().await?;
+            match tls.read_tls(&mut Ready(socket)) {
+                Ok(0) => return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
+                Ok(_) if tls.process_new_packets()?.plaintext_bytes_to_read() > 0 => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), first_word).await.unwrap_or(Ok(()))
+}
+
 fn bytes_of(bytes: &'static [u8]) -> hyper::body::Bytes {
     hyper::body::Bytes::from_static(bytes)
 }
@@ -212,7 +242,9 @@ fn judge(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> Verdict {
             Some(rustls::Error::InvalidCertificate(reason)) => return of_server(reason),
             _ => {}
         }
-        if io.is_some_and(|io| matches!(io.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)) {
+        if io.is_some_and(|io| {
+            matches!(io.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)
+        }) {
             return Verdict::Unreachable(
                 "it closed the connection; perhaps it does not trust the certificate's CA, or its clock is off".into(),
             );

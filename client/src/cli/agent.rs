@@ -53,8 +53,9 @@ async fn watch(here: &mut Here, once: bool) -> Result<u8, Error> {
     // What was said already is not said again every half minute.
     let mut said = BTreeSet::new();
     loop {
+        let round = round(&here.around.environment, &broker, &store).await?;
         let now = here.around.clock.now();
-        for (record, doing) in round(&here.around.environment, &broker, &store).await? {
+        for (record, doing) in round {
             let name = &record.context;
             let line = match &doing {
                 Doing::Fresh => continue,

@@ -118,8 +118,7 @@ fn row(entry: &AuditEntry) -> Vec<String> {
         entry.user.clone().or_else(|| entry.subject.clone()).unwrap_or_default(),
         entry.cluster.clone().unwrap_or_default(),
         entry.grant_id.map(|id| id.to_string()).unwrap_or_default(),
-        // Entries carry what people typed: nothing of it may move the cursor.
-        more.join(" ").chars().filter(|c| !c.is_control()).collect(),
+        more.join(" "),
     ]
 }
 

@@ -148,9 +148,7 @@ fn finding(what: &str, verdict: Verdict, held: &Held, now: Timestamp) -> Finding
             format!("accepted, but RBAC is off (Talos {version}): here every certificate is os:admin"),
             vec!["set `machine.features.rbac: true` in the machine configuration".into()],
         ),
-        Verdict::UntrustedCa => {
-            bad("the certificate's CA is not in acceptedCAs".into(), untrusted_steps(cluster))
-        }
+        Verdict::UntrustedCa => bad("the certificate's CA is not in acceptedCAs".into(), untrusted_steps(cluster)),
         Verdict::ClockOff => {
             let margin = now
                 .duration_since(held.answer.not_before)

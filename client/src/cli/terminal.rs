@@ -80,11 +80,14 @@ impl Terminal {
         self.line(&json)
     }
 
-    /// Prints columns: as wide as their widest cell, two blanks apart, the last one as it is.
+    /// Prints columns: as wide as their widest cell, two blanks apart. Cells may hold what strangers typed, so control
+    /// characters are left out: nothing of it may move the cursor.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn table(&mut self, rows: &[Vec<String>]) -> std::io::Result<()> {
+        let printable = |cell: &String| cell.chars().filter(|c| !c.is_control()).collect::<String>();
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(printable).collect()).collect();
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -111,8 +114,10 @@ impl Terminal {
             let value = serde_json::json!({ "error": { "code": error.code(), "message": error.to_string(), "help": error.next_steps() } });
             format!("{value}\n")
         } else {
-            let steps = error.next_steps().into_iter().map(|step| format!("  → {step}\n")).collect::<String>();
-            format!("{} {error}\n{steps}", self.toned("error:", Tone::Bad))
+            // The words may be the broker's: control characters other than line ends are left out.
+            let plain = |text: &str| text.chars().filter(|c| *c == '\n' || !c.is_control()).collect::<String>();
+            let steps = error.next_steps().iter().map(|step| format!("  → {}\n", plain(step))).collect::<String>();
+            format!("{} {}\n{steps}", self.toned("error:", Tone::Bad), plain(&error.to_string()))
         };
         self.error_text(&text);
     }

@@ -52,7 +52,10 @@ fn the_unit_is_written_and_removed() {
     let world = World::new();
     world.ichor(&["agent", "install"]).ok();
     let unit = world.text(".config/systemd/user/ichor-agent.service");
-    assert!(unit.contains("ExecStart=\"") && unit.contains(&format!("\"agent\" \"--broker\" \"{}\"", world.fake.url)), "{unit}");
+    assert!(
+        unit.contains("ExecStart=\"") && unit.contains(&format!("\"agent\" \"--broker\" \"{}\"", world.fake.url)),
+        "{unit}"
+    );
     world.ichor(&["agent", "uninstall"]).ok();
     assert!(!world.path(".config/systemd/user/ichor-agent.service").exists());
     assert!(world.ichor(&["agent", "uninstall"]).ok().out.contains("was not installed"));

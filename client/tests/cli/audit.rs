@@ -20,12 +20,34 @@ fn filters_reach_the_broker() {
     let grant = "00000000-0000-0000-0000-000000000007";
     world
         .ichor(&[
-            "audit", "log", "--person", "alice", "--cluster", "prod", "--kind", "grant", "--grant", grant, "--since", "2026-01-01T00:00:00Z",
-            "--until", "1h", "--limit", "1",
+            "audit",
+            "log",
+            "--person",
+            "alice",
+            "--cluster",
+            "prod",
+            "--kind",
+            "grant",
+            "--grant",
+            grant,
+            "--since",
+            "2026-01-01T00:00:00Z",
+            "--until",
+            "1h",
+            "--limit",
+            "1",
         ])
         .ok();
     let seen = world.fake.with(|state| state.seen.last().cloned().unwrap());
-    for part in ["person=alice", "cluster=prod", "kind=grant", &format!("grant={grant}"), "since=2026-01-01T00%3A00%3A00Z", "until=20", "limit=1"] {
+    for part in [
+        "person=alice",
+        "cluster=prod",
+        "kind=grant",
+        &format!("grant={grant}"),
+        "since=2026-01-01T00%3A00%3A00Z",
+        "until=20",
+        "limit=1",
+    ] {
         assert!(seen.contains(part), "{part} in {seen}");
     }
     assert_eq!(world.ichor(&["audit", "log", "--since", "yesterday"]).code, 2);

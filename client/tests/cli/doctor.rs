@@ -45,7 +45,11 @@ async fn a_node_that_takes_the_certificate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_does_not_know_the_ca() {
     let ran = doctor(|options| options.accepted_cas.clear(), |_| ()).await;
-    assert!(ran.out.contains("✗ endpoint <endpoint>: the certificate's CA is not in acceptedCAs"), "{}", ran.transcript());
+    assert!(
+        ran.out.contains("✗ endpoint <endpoint>: the certificate's CA is not in acceptedCAs"),
+        "{}",
+        ran.transcript()
+    );
     assert!(ran.out.contains("ichor-broker ca show prod"), "{}", ran.out);
     assert_eq!(ran.code, 1);
 }

@@ -40,7 +40,8 @@ fn without_a_cluster_the_context_is_the_commands_or_the_current_one() {
     world.script("talosctl", "sed -n 's/^context: //p' \"$TALOSCONFIG\"");
     world.ichor(&["talosconfig", "prod", "--context", "p", "--role", "operator"]).ok();
     world.ichor(&["talosconfig", "staging"]).ok();
-    let asked = || world.fake.with(|state| state.seen.iter().rfind(|seen| seen.contains("certificates")).cloned().unwrap());
+    let asked =
+        || world.fake.with(|state| state.seen.iter().rfind(|seen| seen.contains("certificates")).cloned().unwrap());
     world.fake.with(|state| state.asked.clear());
     assert_eq!(world.ichor(&["exec", "--", "talosctl", "version"]).ok().out, "p\n");
     assert_eq!(world.fake.with(|state| state.asked.len()), 0, "as written: prod, os:operator");
@@ -55,7 +56,10 @@ fn a_persons_own_endpoints_and_nodes_go_with_it() {
     let world = World::logged_in();
     world.script("talosctl", "cat \"$TALOSCONFIG\"");
     world.ichor(&["talosconfig", "prod"]).ok();
-    world.write(".talos/config", &world.text(".talos/config").replace("10.0.0.2", "172.16.0.9").replace("10.0.0.5", "172.16.0.7"));
+    world.write(
+        ".talos/config",
+        &world.text(".talos/config").replace("10.0.0.2", "172.16.0.9").replace("10.0.0.5", "172.16.0.7"),
+    );
     let ran = world.ichor(&["exec", "--", "talosctl"]).ok();
     assert!(ran.out.contains("172.16.0.9") && ran.out.contains("172.16.0.7"), "{}", ran.out);
 }
@@ -70,10 +74,15 @@ fn what_cannot_be_meant_is_refused() {
         ran.err
     };
     assert!(refused(&["exec", "--", "talosctl", "version"]).contains("no context is current"));
-    assert!(refused(&["exec", "prod", "--", "talosctl", "--talosconfig", "x", "version"]).contains("would not use the certificate"));
+    assert!(
+        refused(&["exec", "prod", "--", "talosctl", "--talosconfig", "x", "version"])
+            .contains("would not use the certificate")
+    );
     world.write("other", "context: home\ncontexts:\n  home: {crt: bm9uZQ==}\n");
     let file = world.path("other").display().to_string();
-    assert!(refused(&["exec", "--talosconfig", &file, "--", "talosctl", "version"]).contains("was not written by ichor"));
+    assert!(
+        refused(&["exec", "--talosconfig", &file, "--", "talosctl", "version"]).contains("was not written by ichor")
+    );
     assert_eq!(world.ichor(&["exec", "prod", "--", "no-such-program"]).code, 1);
 }
 

@@ -136,7 +136,8 @@ impl Broker {
     fn connection(&self, stream: TcpStream) {
         let Some(asked) = read(&stream) else { return };
         let reply = self.answer(&asked);
-        let mut head = format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\nconnection: close\r\n", reply.status, reply.body.len());
+        let mut head =
+            format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\nconnection: close\r\n", reply.status, reply.body.len());
         for (name, value) in reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -153,7 +154,9 @@ impl Broker {
         match (asked.method.as_str(), url.path()) {
             ("GET", "/.well-known/oauth-authorization-server") => self.metadata(),
             ("GET", "/authorize") => self.authorize(query),
-            ("POST", "/token") => self.proved(asked, &url, None).unwrap_or_else(|| self.token(&form, &thumbprint(asked))),
+            ("POST", "/token") => {
+                self.proved(asked, &url, None).unwrap_or_else(|| self.token(&form, &thumbprint(asked)))
+            }
             ("POST", "/device") => {
                 let answer = json!({ "device_code": "the-device-code", "user_code": "WXYZ-1234", "verification_uri": format!("{}/device", self.url), "expires_in": 600, "interval": 1 });
                 Reply::json(200, &answer)
@@ -200,7 +203,9 @@ impl Broker {
         {
             let mut pairs = back.query_pairs_mut();
             match tamper {
-                Some(Tamper::Denied) => pairs.append_pair("error", "access_denied").append_pair("error_description", "you said no"),
+                Some(Tamper::Denied) => {
+                    pairs.append_pair("error", "access_denied").append_pair("error_description", "you said no")
+                }
                 _ => pairs.append_pair("code", "the-code"),
             };
             pairs.append_pair("state", if tamper == Some(Tamper::WrongState) { "wrong" } else { &query["state"] });
@@ -229,14 +234,23 @@ impl Broker {
             }
         } else {
             let Some((challenge, jkt, redirect)) = state.codes.remove(&field("code")) else {
-                return Reply::json(400, &json!({ "error": "invalid_grant", "error_description": "the code is not known" }));
+                return Reply::json(
+                    400,
+                    &json!({ "error": "invalid_grant", "error_description": "the code is not known" }),
+                );
             };
-            if sha256_base64url(field("code_verifier").as_bytes()) != challenge || jkt != thumbprint || redirect != field("redirect_uri") {
+            if sha256_base64url(field("code_verifier").as_bytes()) != challenge
+                || jkt != thumbprint
+                || redirect != field("redirect_uri")
+            {
                 state.broken.push("the code is not redeemed by the one who asked for it".into());
             }
         }
         state.session_ended = false;
-        Reply::json(200, &json!({ "access_token": TOKEN, "token_type": "DPoP", "expires_in": 43200, "session_id": Uuid::nil() }))
+        Reply::json(
+            200,
+            &json!({ "access_token": TOKEN, "token_type": "DPoP", "expires_in": 43200, "session_id": Uuid::nil() }),
+        )
     }
 
     fn api(&self, path: &[&str], asked: &Asked, query: &HashMap<String, String>) -> Reply {
@@ -246,7 +260,10 @@ impl Broker {
         }
         match (asked.method.as_str(), path) {
             ("GET", ["session"]) => Reply::json(200, &session()),
-            ("GET", ["clusters"]) => Reply::json(200, &ClustersAnswer { clusters: vec![cluster("prod", "prod"), cluster("staging", "staging")] }),
+            ("GET", ["clusters"]) => Reply::json(
+                200,
+                &ClustersAnswer { clusters: vec![cluster("prod", "prod"), cluster("staging", "staging")] },
+            ),
             ("GET", ["clusters", name]) => Reply::json(200, &cluster(name, name)),
             ("POST", ["clusters", name, "certificates"]) => {
                 let request: CertificateRequest = serde_json::from_slice(&asked.body).unwrap();
@@ -271,7 +288,8 @@ impl Broker {
         let mut organization: Vec<String> = roles.iter().map(ToString::to_string).collect();
         organization.extend([format!("grant:{grant_id}"), "user:alice@example.com".into()]);
         let not_before = now - SignedDuration::from_secs(30);
-        let not_after = now + SignedDuration::from_secs(request.ttl.map_or(state.life, |ttl| i64::try_from(ttl).unwrap()));
+        let not_after =
+            now + SignedDuration::from_secs(request.ttl.map_or(state.life, |ttl| i64::try_from(ttl).unwrap()));
         let leaf = Leaf { organization, not_before, not_after, ..Leaf::client([], now) };
         let (_, pem) = x509_parser::pem::parse_x509_pem(request.csr.as_bytes()).unwrap();
         use x509_parser::prelude::FromDer;
@@ -294,7 +312,8 @@ impl Broker {
 
     /// `None` if the proof is right; else what a broker says.
     fn proved(&self, asked: &Asked, url: &Url, token: Option<&str>) -> Option<Reply> {
-        let mut broken = |what: String| self.state.lock().unwrap().broken.push(format!("{} {}: {what}", asked.method, asked.target));
+        let broken =
+            |what: String| self.state.lock().unwrap().broken.push(format!("{} {}: {what}", asked.method, asked.target));
         let (header, claims) = match proof(asked) {
             Ok(proof) => proof,
             Err(why) => {
@@ -303,11 +322,13 @@ impl Broker {
             }
         };
         if claims.nonce.as_deref() != Some(NONCE) {
-            return Some(match token {
-                Some(_) => Reply::problem(Problem::new(Code::UseNonce, "a nonce is needed")),
-                None => Reply::json(400, &json!({ "error": "use_dpop_nonce" })),
-            }
-            .with("dpop-nonce", NONCE));
+            return Some(
+                match token {
+                    Some(_) => Reply::problem(Problem::new(Code::UseNonce, "a nonce is needed")),
+                    None => Reply::json(400, &json!({ "error": "use_dpop_nonce" })),
+                }
+                .with("dpop-nonce", NONCE),
+            );
         }
         let mut plain = url.clone();
         plain.set_query(None);
@@ -320,7 +341,8 @@ impl Broker {
         if claims.body_sha256 != (asked.method == "POST").then(|| sha256_base64url(&asked.body)) {
             broken("body_sha256".into());
         }
-        if (claims.iat - Clock::system().now().as_second()).abs() > 60 || header.alg != "ES256" || claims.jti.len() < 20 {
+        if (claims.iat - Clock::system().now().as_second()).abs() > 60 || header.alg != "ES256" || claims.jti.len() < 20
+        {
             broken("iat, alg or jti".into());
         }
         let authorization = token.map(|token| format!("DPoP {token}"));
@@ -336,7 +358,11 @@ impl Broker {
 
 impl Reply {
     fn json(status: u16, value: &impl serde::Serialize) -> Self {
-        Self { status, headers: vec![("content-type", "application/json".into())], body: serde_json::to_vec(value).unwrap() }
+        Self {
+            status,
+            headers: vec![("content-type", "application/json".into())],
+            body: serde_json::to_vec(value).unwrap(),
+        }
     }
 
     fn problem(problem: Problem) -> Self {
@@ -364,8 +390,12 @@ fn read(stream: &TcpStream) -> Option<Asked> {
     }
     let (method, rest) = lines.first()?.split_once(' ')?;
     let target = rest.split(' ').next()?.to_owned();
-    let headers: HashMap<String, String> =
-        lines.iter().skip(1).filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let headers: HashMap<String, String> = lines
+        .iter()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
     let mut body = vec![0; headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     Some(Asked { method: method.into(), target, headers, body })
@@ -379,7 +409,8 @@ fn proof(asked: &Asked) -> Result<(ProofHeader, ProofClaims), String> {
     let header: ProofHeader = serde_json::from_slice(&decode(header)?).map_err(|error| error.to_string())?;
     let claims = serde_json::from_slice(&decode(claims)?).map_err(|error| error.to_string())?;
     let point = [&[4][..], &decode(&header.jwk.x)?, &decode(&header.jwk.y)?].concat();
-    let verified = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &decode(signature)?);
+    let verified =
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &decode(signature)?);
     verified.map_err(|_| "the signature does not fit".to_owned())?;
     Ok((header, claims))
 }
@@ -406,9 +437,27 @@ fn session() -> SessionAnswer {
 }
 
 fn cluster(name: &str, env: &str) -> ClusterAnswer {
-    let yes = |role, max_ttl| RoleAnswer { role, allowed: true, max_ttl: Some(max_ttl), why: None, help: Vec::new(), policies: vec!["sre".into()] };
-    let no = |role, why: &str, help: &str| RoleAnswer { role, allowed: false, max_ttl: None, why: Some(why.into()), help: vec![help.into()], policies: Vec::new() };
-    let operator = if env == "prod" { no(Role::Operator, "no policy permits it", "ask for it with a reason") } else { yes(Role::Operator, 5400) };
+    let yes = |role, max_ttl| RoleAnswer {
+        role,
+        allowed: true,
+        max_ttl: Some(max_ttl),
+        why: None,
+        help: Vec::new(),
+        policies: vec!["sre".into()],
+    };
+    let no = |role, why: &str, help: &str| RoleAnswer {
+        role,
+        allowed: false,
+        max_ttl: None,
+        why: Some(why.into()),
+        help: vec![help.into()],
+        policies: Vec::new(),
+    };
+    let operator = if env == "prod" {
+        no(Role::Operator, "no policy permits it", "ask for it with a reason")
+    } else {
+        yes(Role::Operator, 5400)
+    };
     ClusterAnswer {
         name: name.into(),
         labels: BTreeMap::from([("env".into(), env.into())]),

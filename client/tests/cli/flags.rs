@@ -49,15 +49,32 @@ fn every_flag_in_help_is_in_the_list() {
     for (command, flag, _) in TESTED {
         tested.entry(command).or_default().push(flag);
     }
-    let commands = ["", "login", "logout", "status", "clusters", "talosconfig", "exec", "agent", "doctor", "audit", "audit log", "completions", "version"];
+    let commands = [
+        "",
+        "login",
+        "logout",
+        "status",
+        "clusters",
+        "talosconfig",
+        "exec",
+        "agent",
+        "doctor",
+        "audit",
+        "audit log",
+        "completions",
+        "version",
+    ];
     for command in commands {
         let arguments: Vec<&str> = command.split(' ').filter(|word| !word.is_empty()).chain(["--help"]).collect();
         let help = world.ichor(&arguments).ok().out;
         let shown = help.lines().map(str::trim_start).filter(|line| line.starts_with('-')).filter_map(|line| {
-            line.split([' ', ',']).find(|word| word.starts_with("--")).filter(|flag| !["--help", "--version"].contains(flag))
+            line.split([' ', ','])
+                .find(|word| word.starts_with("--"))
+                .filter(|flag| !["--help", "--version"].contains(flag))
         });
         for flag in shown {
-            let listed = [command, ""].iter().any(|command| tested.get(command).is_some_and(|flags| flags.contains(&flag)));
+            let listed =
+                [command, ""].iter().any(|command| tested.get(command).is_some_and(|flags| flags.contains(&flag)));
             // `doctor` takes the flags of every request for a certificate, through the very same code as `exec`.
             let shared = command == "doctor" && tested["exec"].contains(&flag);
             assert!(listed || shared, "`ichor {command} {flag}` has no test");

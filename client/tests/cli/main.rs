@@ -1,5 +1,13 @@
 //! The binary `ichor` against a fake broker: what is typed, what is printed, what is on disk afterwards.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "all of this crate is tests, its fake broker included"
+)]
+
 mod agent;
 mod audit;
 mod doctor;

@@ -54,7 +54,11 @@ fn a_name_a_file_and_the_current_context_can_be_chosen() {
     world.write("team.yaml", "# ours\ncontext: old\ncontexts:\n  old: {}\n");
     let file = world.path("team.yaml").display().to_string();
     world.ichor(&["talosconfig", "prod", "--context", "p", "--talosconfig", &file]).ok();
-    assert!(world.text("team.yaml").starts_with("# ours\ncontext: old\ncontexts:\n  old: {}\n  p:\n"), "{}", world.text("team.yaml"));
+    assert!(
+        world.text("team.yaml").starts_with("# ours\ncontext: old\ncontexts:\n  old: {}\n  p:\n"),
+        "{}",
+        world.text("team.yaml")
+    );
     world.ichor(&["talosconfig", "prod", "--context", "p", "--talosconfig", &file, "--set-current"]).ok();
     assert!(world.text("team.yaml").starts_with("# ours\ncontext: p\n"));
     assert!(!world.path(".talos/config").exists());
@@ -97,7 +101,10 @@ fn a_malformed_file_is_refused_before_anyone_is_asked() {
 #[test]
 fn a_dry_run_asks_for_nothing_and_writes_nothing() {
     let world = World::logged_in();
-    insta::assert_snapshot!("talosconfig_dry_run", world.ichor(&["talosconfig", "prod", "staging", "--dry-run"]).transcript());
+    insta::assert_snapshot!(
+        "talosconfig_dry_run",
+        world.ichor(&["talosconfig", "prod", "staging", "--dry-run"]).transcript()
+    );
     assert!(!world.path(".talos/config").exists());
     assert_eq!(world.fake.with(|state| state.asked.len()), 0);
 }
@@ -132,8 +139,14 @@ fn a_refusal_says_who_decided_and_what_helps() {
     refusal.help = vec!["sign in again with your second factor: `ichor login --fresh --acr mfa`".into()];
     refusal.policies = vec!["admin-prod".into()];
     world.fake.with(|state| state.refuse = Some(refusal));
-    insta::assert_snapshot!("talosconfig_refused", world.ichor(&["talosconfig", "prod", "--role", "admin"]).transcript());
-    insta::assert_snapshot!("talosconfig_refused_json", world.ichor(&["-o", "json", "talosconfig", "prod", "--role", "admin"]).transcript());
+    insta::assert_snapshot!(
+        "talosconfig_refused",
+        world.ichor(&["talosconfig", "prod", "--role", "admin"]).transcript()
+    );
+    insta::assert_snapshot!(
+        "talosconfig_refused_json",
+        world.ichor(&["-o", "json", "talosconfig", "prod", "--role", "admin"]).transcript()
+    );
 }
 
 #[test]

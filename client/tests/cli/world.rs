@@ -129,12 +129,19 @@ impl World {
         let typed: Vec<_> = arguments.iter().map(|argument| argument.as_ref().to_string_lossy()).collect();
         let code = output.status.code().unwrap_or(-1);
         let text = |bytes: Vec<u8>| self.plain(&String::from_utf8(bytes).unwrap());
-        Ran { typed: self.plain(&format!("ichor {}", typed.join(" "))), out: text(output.stdout), err: text(output.stderr), code }
+        Ran {
+            typed: self.plain(&format!("ichor {}", typed.join(" "))),
+            out: text(output.stdout),
+            err: text(output.stderr),
+            code,
+        }
     }
 
     /// The text with what differs from run to run replaced.
     fn plain(&self, text: &str) -> String {
-        let text = text.replace(&self.fake.url, "https://broker.example").replace(&self.root.path().display().to_string(), "~");
+        let text = text
+            .replace(&self.fake.url, "https://broker.example")
+            .replace(&self.root.path().display().to_string(), "~");
         text.split_inclusive([' ', '\n', '"', ','])
             .map(|word| {
                 let bare = word.trim_end_matches([' ', '\n', '"', ',', ';']);
