@@ -168,12 +168,6 @@ async fn the_audit_is_read_by_policy_and_everyone_sees_their_own() -> anyhow::Re
     let world = World::start().await?;
     let alice = Person::log_in(&world, "alice").await?;
     alice.certificate(&wish(Role::Reader)).await?;
-    let read = |person: &Person, query: Vec<(&'static str, String)>| {
-        let session = person.session.clone();
-        async move {
-            session.broker().get::<ichor_wire::api::AuditAnswer>(&session, &["audit", "entries"], &query).await
-        }
-    };
     let own = read(&alice, vec![("person", "me".into())]).await?;
     assert!(own.entries.len() >= 3 && own.entries.iter().all(|entry| entry.user.as_deref() == Some("alice@example.test")));
     assert_eq!(code(&read(&alice, vec![]).await.unwrap_err()), Some(Code::Refused));
@@ -190,6 +184,13 @@ async fn the_audit_is_read_by_policy_and_everyone_sees_their_own() -> anyhow::Re
     assert_eq!(code(&read(&root, vec![("limit", "0".into())]).await.unwrap_err()), Some(Code::BadRequest));
     assert_eq!(code(&read(&root, vec![("cursor", "x".into())]).await.unwrap_err()), Some(Code::BadRequest));
     Ok(())
+}
+
+async fn read(
+    person: &Person,
+    query: Vec<(&'static str, String)>,
+) -> Result<ichor_wire::api::AuditAnswer, ichor_client::Error> {
+    person.session.broker().get(&person.session, &["audit", "entries"], &query).await
 }
 
 fn good_csr() -> anyhow::Result<String> {
