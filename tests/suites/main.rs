@@ -1,5 +1,7 @@
 //! Suites by feature, in one binary: real HTTP and TLS in-process, frozen clocks.
 
+mod certificates;
 mod edges;
 mod generated;
+mod http;
 mod main_job;

@@ -9,7 +9,7 @@ async fn an_sre_logs_in_and_the_node_names_them() -> anyhow::Result<()> {
     let world = World::start().await?;
     let alice = Person::log_in(&world, "alice").await?;
     let described = alice.session.describe().await?;
-    assert_eq!((described.name.as_str(), described.groups.as_slice()), ("Alice Example", ["sre".to_owned()].as_slice()));
+    assert_eq!((described.name.as_str(), described.groups.as_slice()), ("Alice Example", ["talos-users".to_owned()].as_slice()));
 
     let held = alice.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?;
     assert_eq!(held.answer.roles, [Role::Reader]);

@@ -99,7 +99,9 @@ impl LoginError {
             Self::Over | Self::UserCode => Code::NotLoggedIn,
             Self::TooMany => Code::TooManyRequests,
             Self::SwitchedOff => Code::Refused,
-            Self::Provider(ProviderError::Unavailable(_) | ProviderError::Misconfigured(_)) => Code::ProviderUnavailable,
+            Self::Provider(ProviderError::Unavailable(_) | ProviderError::Misconfigured(_)) => {
+                Code::ProviderUnavailable
+            }
             Self::Provider(ProviderError::Store(_)) | Self::Broken(_) => Code::StoreUnavailable,
             Self::Provider(_) => Code::Refused,
             Self::Back { error, .. } => error.problem(),

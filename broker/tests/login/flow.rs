@@ -68,7 +68,10 @@ async fn case_13_a_sent_link_and_a_silent_sign_in_release_nothing() {
     let page = victim.open_until(&world.authorize_url(&attacker, &[]), at_client).await.unwrap();
     assert!(!page.stopped, "a code was released without anyone confirming: {}", page.url);
     assert_eq!(page.url.path(), "/oauth/confirm");
-    assert!(page.body.contains(&login_number(&attacker.thumbprint())), "the page must show the number of that terminal");
+    assert!(
+        page.body.contains(&login_number(&attacker.thumbprint())),
+        "the page must show the number of that terminal"
+    );
     assert!(page.body.contains("Cancel"));
     let page = world.decide(&victim, &page, "cancel").await;
     assert_eq!((page.query("error").as_deref(), page.query("code")), (Some("access_denied"), None));
@@ -81,12 +84,9 @@ async fn the_confirmation_cannot_be_framed_forged_or_taken_over() {
     let (one, client) = (browser(), Client::new());
     let page = world.sign_in(&one, &world.authorize_url(&client, &[]), "alice").await;
     let policy = page.headers["content-security-policy"].to_str().unwrap();
-    for part in [
-        "default-src 'none'",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-        "form-action 'self' http://127.0.0.1:45123",
-    ] {
+    for part in
+        ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self' http://127.0.0.1:45123"]
+    {
         assert!(policy.contains(part), "{policy}");
     }
     assert!(!policy.contains("unsafe") && !policy.contains("script-src"), "{policy}");
@@ -312,7 +312,8 @@ async fn sessions_end_by_time_by_idleness_and_by_logging_out() {
     let form = [("token", session.token.as_str()), ("client_id", "ichor")];
     let body = "token=".to_owned() + &session.token + "&client_id=ichor";
     let stranger = Client::new();
-    let proof = stranger.sign(&world.proof(&stranger, "POST", "/oauth/revoke").token(&session.token).body(body.as_bytes()));
+    let proof =
+        stranger.sign(&world.proof(&stranger, "POST", "/oauth/revoke").token(&session.token).body(body.as_bytes()));
     assert_eq!(world.post("/oauth/revoke", &form, &[proof]).await.json["error"], "invalid_dpop_proof");
     world.call(&session).await.unwrap();
     let proof = world.proof(&session.client, "POST", "/oauth/revoke").token(&session.token).body(body.as_bytes());

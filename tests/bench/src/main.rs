@@ -4,10 +4,16 @@
 //! ratios within one run more than single times.
 
 mod audit;
+mod connection;
+mod exec;
+mod idle;
+mod issuance;
+mod login;
 mod machine;
 mod meter;
 mod policy;
 mod report;
+mod world;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -38,6 +44,14 @@ enum Name {
     Policy,
     /// Durable appends to the audit log.
     Audit,
+    /// Certificates over HTTPS with proofs, two durable entries each.
+    Issuance,
+    /// What `ichor exec` adds, and `ichor --help`.
+    Exec,
+    /// The broker's memory at rest.
+    Idle,
+    /// 500 whole logins.
+    Login,
 }
 
 /// What every benchmark is told.
@@ -60,6 +74,10 @@ fn main() -> anyhow::Result<()> {
         let report = match name {
             Name::Policy => policy::run(&settings)?,
             Name::Audit => runtime()?.block_on(audit::run(&settings))?,
+            Name::Issuance => runtime()?.block_on(issuance::run(&settings))?,
+            Name::Exec => runtime()?.block_on(exec::run(&settings))?,
+            Name::Idle => runtime()?.block_on(idle::run(&settings))?,
+            Name::Login => runtime()?.block_on(login::run(&settings))?,
         };
         if cli.json {
             writeln!(out, "{}", report.json())?;

@@ -121,7 +121,7 @@ impl Store for SqliteStore {
     }
 
     async fn head(&self) -> Result<LogHead, StoreError> {
-        self.readers.read(|db| log::head(db)).await
+        self.readers.read(log::head).await
     }
 
     async fn entries(
