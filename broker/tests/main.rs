@@ -1,4 +1,5 @@
-//! The broker's rooms against stand-ins of what they talk to: real HTTP on loopback, a frozen clock.
+//! The broker's rooms against stand-ins of what they talk to: real HTTP on loopback, a frozen clock. And the broker as a
+//! process, ended and starved from outside, in the host's time.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,3 +10,4 @@
 )]
 
 mod login;
+mod process;

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod edges;
+mod faults;
 mod generated;
 mod http;
 mod main_job;
