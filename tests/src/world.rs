@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use ichor_broker::app::{Parts, Running};
+use ichor_broker::app::{Parts, Running, WrapStore};
 use ichor_broker::cli::Cli;
 use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
-use ichor_broker::store::Store;
 use ichor_client::tls::Trust;
 use ichor_client::{Broker, Clock as ClientClock};
 use ichor_standins::node::{Node, NodeOptions};
@@ -50,7 +49,7 @@ pub struct Options {
     /// Lines for the provider's section.
     pub provider: String,
     /// Wraps the store.
-    pub wrap_store: Option<fn(Arc<dyn Store>) -> Arc<dyn Store>>,
+    pub wrap_store: Option<WrapStore>,
     /// Policies instead of the shipped ones.
     pub policies: Option<&'static str>,
     /// Serve health and metrics.
@@ -94,7 +93,8 @@ impl World {
         init_folder(&dir, &url, &provider, &options.config, &options.provider).await?;
         if options.health {
             let path = dir.join("config.toml");
-            let file = std::fs::read_to_string(&path)?.replace("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n");
+            let file =
+                std::fs::read_to_string(&path)?.replace("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n");
             std::fs::write(&path, file)?;
         }
         if let Some(policies) = options.policies {

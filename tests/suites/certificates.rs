@@ -55,11 +55,9 @@ async fn promise_4_nobody_gets_what_no_policy_permits() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn os_admin_needs_a_reason_a_second_factor_and_a_fresh_login_and_lasts_15_minutes() -> anyhow::Result<()> {
-    let world = World::with(Options {
-        provider: "acr_values = [\"mfa\"]\nmax_age = \"12h\"\n".into(),
-        ..Options::default()
-    })
-    .await?;
+    let world =
+        World::with(Options { provider: "acr_values = [\"mfa\"]\nmax_age = \"12h\"\n".into(), ..Options::default() })
+            .await?;
     let root = Person::log_in(&world, "root").await?;
     let asked = Wish { reason: Some("INC-1".into()), ttl: Some(8 * 3600), ..wish(Role::Admin) };
     let held = root.certificate(&asked).await?;
@@ -140,7 +138,11 @@ async fn promise_5_who_left_gets_nothing_new_within_minutes() -> anyhow::Result<
     world.provider.set_groups("alice", []);
     alice.certificate(&wish(Role::Reader)).await?;
     world.clock.advance(SignedDuration::from_secs(301));
-    assert_eq!(code(&alice.certificate(&wish(Role::Reader)).await.unwrap_err()), Some(Code::Refused), "groups are gone");
+    assert_eq!(
+        code(&alice.certificate(&wish(Role::Reader)).await.unwrap_err()),
+        Some(Code::Refused),
+        "groups are gone"
+    );
 
     let oscar = Person::log_in(&world, "oscar").await?;
     world.provider.disable("oscar");
@@ -154,7 +156,8 @@ async fn promise_5_who_left_gets_nothing_new_within_minutes() -> anyhow::Result<
 async fn clusters_say_what_i_may_hold_and_why_not() -> anyhow::Result<()> {
     let world = World::start().await?;
     let alice = Person::log_in(&world, "alice").await?;
-    let answer: ichor_wire::api::ClustersAnswer = alice.session.broker().get(&alice.session, &["clusters"], &[]).await?;
+    let answer: ichor_wire::api::ClustersAnswer =
+        alice.session.broker().get(&alice.session, &["clusters"], &[]).await?;
     let cluster = &answer.clusters[0];
     let reader = cluster.roles.iter().find(|role| role.role == Role::Reader).unwrap();
     assert!(reader.allowed && reader.max_ttl == Some(8 * 3600), "{reader:?}");
@@ -169,9 +172,14 @@ async fn the_audit_is_read_by_policy_and_everyone_sees_their_own() -> anyhow::Re
     let alice = Person::log_in(&world, "alice").await?;
     alice.certificate(&wish(Role::Reader)).await?;
     let own = read(&alice, vec![("person", "me".into())]).await?;
-    assert!(own.entries.len() >= 3 && own.entries.iter().all(|entry| entry.user.as_deref() == Some("alice@example.test")));
+    assert!(
+        own.entries.len() >= 3 && own.entries.iter().all(|entry| entry.user.as_deref() == Some("alice@example.test"))
+    );
     assert_eq!(code(&read(&alice, vec![]).await.unwrap_err()), Some(Code::Refused));
-    assert_eq!(code(&read(&alice, vec![("person", "root@example.test".into())]).await.unwrap_err()), Some(Code::Refused));
+    assert_eq!(
+        code(&read(&alice, vec![("person", "root@example.test".into())]).await.unwrap_err()),
+        Some(Code::Refused)
+    );
 
     let root = Person::log_in(&world, "root").await?;
     let all = read(&root, vec![("limit", "2".into())]).await?;

@@ -38,7 +38,8 @@ async fn every_route_refuses_whoever_has_no_session() -> anyhow::Result<()> {
 /// The router serves nothing under `/v1` that is not in the list above.
 #[test]
 fn the_list_of_routes_is_the_router() {
-    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../broker/src/http/api/mod.rs")).unwrap();
+    let source =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../broker/src/http/api/mod.rs")).unwrap();
     let routed: Vec<_> = source
         .lines()
         .filter_map(|line| line.trim().strip_prefix(".route(\""))
@@ -118,7 +119,8 @@ async fn strangers_are_limited_by_address_and_people_are_not_for_it() -> anyhow:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_is_limited_too() -> anyhow::Result<()> {
-    let world = World::with(ichor_tests::Options { config: "[limits]\nper_person = 2\n".into(), ..Default::default() }).await?;
+    let world =
+        World::with(ichor_tests::Options { config: "[limits]\nper_person = 2\n".into(), ..Default::default() }).await?;
     let alice = Person::log_in(&world, "alice").await?;
     alice.session.describe().await?;
     alice.session.describe().await?;
@@ -129,11 +131,7 @@ async fn a_person_is_limited_too() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_metrics_have_their_own_listener() -> anyhow::Result<()> {
-    let world = World::with(ichor_tests::Options {
-        config: "[server.health]\n".into(),
-        ..Default::default()
-    })
-    .await;
+    let world = World::with(ichor_tests::Options { config: "[server.health]\n".into(), ..Default::default() }).await;
     assert!(world.is_err(), "an unknown key must be refused");
     let world = World::with_health().await?;
     let http = world.http()?;

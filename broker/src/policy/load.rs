@@ -485,7 +485,7 @@ permit (principal, action, resource);
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
 
         #[test]
         fn no_text_makes_loading_panic(text in "(@id\\(\"a\"\\)|permit|forbid|[ (){};,@\"=:.]|principal|action|resource|when|context|has|Group::\"a/b\"|\\PC){0,24}") {

@@ -22,7 +22,7 @@ export class Browser {
     throw new Error(`more than 20 redirects from ${url}`);
   }
 
-  /** Sends the page's form with `fields` added to its hidden ones. */
+  /** Sends the page's first form as its first button would, with `fields` filled in. */
   async submit(page, fields = {}) {
     const form = forms(page.body)[0];
     if (!form) throw new Error(`no form on ${page.url}\n${page.body.slice(0, 2000)}`);
@@ -72,7 +72,7 @@ export class Browser {
   }
 }
 
-/** The forms of a page: {method, action, fields} with the fields' given values. */
+/** The forms of a page: {method, action, fields} with the fields' given values and the first button's. */
 export function forms(html) {
   return [...html.matchAll(/<form\b([^>]*)>([\s\S]*?)<\/form>/gi)].map(([, head, inside]) => {
     const fields = {};
@@ -80,6 +80,9 @@ export function forms(html) {
       const name = attribute(tag, 'name');
       if (name && attribute(tag, 'type') !== 'submit') fields[name] = attribute(tag, 'value') ?? '';
     }
+    const [, button] = inside.match(/<button\b([^>]*)>/i) ?? [];
+    const pressed = button && attribute(button, 'name');
+    if (pressed) fields[pressed] = attribute(button, 'value') ?? '';
     return { method: (attribute(head, 'method') ?? 'GET').toUpperCase(), action: attribute(head, 'action'), fields };
   });
 }
