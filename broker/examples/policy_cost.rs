@@ -8,9 +8,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use ichor_broker::domain::{
-    Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId,
-};
+use ichor_broker::domain::{Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId};
 use ichor_broker::identity::Identity;
 use ichor_broker::policy::{Limits, PolicySet, Source, decide, listing};
 use ichor_broker::store::SessionRow;

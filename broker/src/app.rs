@@ -28,8 +28,11 @@ pub struct Parts {
     /// A listener bound before, so that its port can stand in `public_url`; `None` binds as configured.
     pub listener: Option<TcpListener>,
     /// Wraps the store; tests inject faults here.
-    pub wrap_store: Option<fn(Arc<dyn Store>) -> Arc<dyn Store>>,
+    pub wrap_store: Option<WrapStore>,
 }
+
+/// Puts a store around the broker's own.
+pub type WrapStore = Box<dyn FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send>;
 
 /// Why the broker does not start.
 #[derive(Debug, thiserror::Error)]

@@ -59,7 +59,10 @@ impl Person {
                 "the page does not show the terminal's number {number}:\n{}",
                 page.body
             );
-            confirm(&browser, &page).await
+            let page = confirm(&browser, &page).await?;
+            // without this a login that failed in the browser would be waited for in the terminal
+            ensure!(page.status.is_success(), "the login ended at {}: {}", page.status, page.body);
+            Ok(page)
         };
         let (session, _) = tokio::try_join!(async { Ok(login(&broker, &options).await?) }, visit)?;
         Ok(Self { session, browser })

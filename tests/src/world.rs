@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use ichor_broker::app::{Parts, Running};
+use ichor_broker::app::{Parts, Running, WrapStore};
 use ichor_broker::cli::Cli;
 use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
-use ichor_broker::store::Store;
 use ichor_client::tls::Trust;
 use ichor_client::{Broker, Clock as ClientClock};
 use ichor_standins::node::{Node, NodeOptions};
@@ -50,9 +49,11 @@ pub struct Options {
     /// Lines for the provider's section.
     pub provider: String,
     /// Wraps the store.
-    pub wrap_store: Option<fn(Arc<dyn Store>) -> Arc<dyn Store>>,
-    /// Policy files instead of the shipped ones.
+    pub wrap_store: Option<WrapStore>,
+    /// Policies instead of the shipped ones.
     pub policies: Option<&'static str>,
+    /// Serve health and metrics.
+    pub health: bool,
 }
 
 impl World {
@@ -90,6 +91,12 @@ impl World {
         let node = Node::start(NodeOptions { now, ..NodeOptions::new("node-a")? }).await?;
 
         init_folder(&dir, &url, &provider, &options.config, &options.provider).await?;
+        if options.health {
+            let path = dir.join("config.toml");
+            let file =
+                std::fs::read_to_string(&path)?.replace("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n");
+            std::fs::write(&path, file)?;
+        }
         if let Some(policies) = options.policies {
             for entry in std::fs::read_dir(dir.join("policies"))? {
                 std::fs::remove_file(entry?.path())?;
@@ -124,6 +131,24 @@ impl World {
         let clock = Arc::clone(&self.clock);
         let clock = ClientClock::showing(move || clock.now());
         Broker::new(self.url.clone(), Trust::CaPem(self.tls_ca.clone()), clock)
+    }
+
+    /// A world whose broker serves health and metrics.
+    pub async fn with_health() -> anyhow::Result<Self> {
+        Self::with(Options { health: true, ..Options::default() }).await
+    }
+
+    /// The URL of a path at the broker.
+    #[must_use]
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url.as_str().trim_end_matches('/'))
+    }
+
+    /// A plain HTTP client that trusts the broker's TLS.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the suites build a plain client")]
+    pub fn http(&self) -> anyhow::Result<reqwest::Client> {
+        let ca = reqwest::Certificate::from_pem(self.tls_ca.as_bytes())?;
+        Ok(reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build()?)
     }
 
     /// A private folder of the world's own.

@@ -207,7 +207,8 @@ fn only_the_listed_rooms_name_what_permits() {
         let seen = look(text, module);
         for (name, allowed) in NAMES {
             let at = relative.to_string_lossy();
-            let is_allowed = relative.ends_with("tests.rs") || allowed.iter().any(|place| at == *place || at.starts_with(&format!("{place}/")));
+            let is_allowed = relative.ends_with("tests.rs")
+                || allowed.iter().any(|place| at == *place || at.starts_with(&format!("{place}/")));
             if seen.names.contains(*name) && !is_allowed {
                 wrong.push(format!("{at} names `{name}`"));
             }

@@ -16,7 +16,10 @@ fn compare(page: &str, fresh: &str) {
         std::fs::write(&path, fresh).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == fresh, "docs/{page} is not what the sources say; run ICHOR_WRITE_DOCS=1 cargo test -p ichor-tests generated");
+    assert!(
+        committed == fresh,
+        "docs/{page} is not what the sources say; run ICHOR_WRITE_DOCS=1 cargo test -p ichor-tests generated"
+    );
 }
 
 #[test]

@@ -9,7 +9,10 @@ async fn an_sre_logs_in_and_the_node_names_them() -> anyhow::Result<()> {
     let world = World::start().await?;
     let alice = Person::log_in(&world, "alice").await?;
     let described = alice.session.describe().await?;
-    assert_eq!((described.name.as_str(), described.groups.as_slice()), ("Alice Example", ["talos-users".to_owned()].as_slice()));
+    assert_eq!(
+        (described.name.as_str(), described.groups.as_slice()),
+        ("Alice Example", ["talos-users".to_owned()].as_slice())
+    );
 
     let held = alice.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?;
     assert_eq!(held.answer.roles, [Role::Reader]);
@@ -19,7 +22,8 @@ async fn an_sre_logs_in_and_the_node_names_them() -> anyhow::Result<()> {
     assert!(refused.contains("not authorized"), "{refused}");
 
     let grant = format!("grant:{}", held.answer.grant_id);
-    let line = world.node.log_lines().into_iter().find(|line| line.contains("/machine.MachineService/Version")).unwrap();
+    let line =
+        world.node.log_lines().into_iter().find(|line| line.contains("/machine.MachineService/Version")).unwrap();
     assert!(line.contains(&grant) && line.contains("user:alice@example.test"), "{line}");
 
     let kinds: Vec<String> = world.entries().await?.into_iter().map(|entry| entry.kind).collect();

@@ -210,3 +210,66 @@ fn find<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
         find(map.get(head)?.as_object()?, tail)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn claims(value: Value) -> Claims {
+        Claims(value.as_object().cloned().unwrap())
+    }
+
+    fn groups(value: Value, path: &str) -> Result<Option<Vec<String>>, ClaimsError> {
+        claims(value).groups(path).map(|told| told.map(|set| set.into_iter().collect()))
+    }
+
+    #[test]
+    fn a_path_is_a_name_first_and_then_objects() {
+        let expected = Ok(Some(vec!["a".to_owned()]));
+        assert_eq!(groups(json!({"groups": ["a"]}), "groups"), expected);
+        assert_eq!(groups(json!({"realm_access": {"roles": ["a"]}}), "realm_access.roles"), expected);
+        assert_eq!(groups(json!({"https://x.example/groups": ["a"]}), "https://x.example/groups"), expected);
+        assert_eq!(groups(json!({"https://x.example/c": {"groups": ["a"]}}), "https://x.example/c.groups"), expected);
+        assert_eq!(groups(json!({"groups": "a"}), "groups"), expected);
+        assert_eq!(groups(json!({"groups": {"roles": ["a"]}}), "groups.other"), Ok(None));
+    }
+
+    #[test]
+    fn absent_empty_wrong_and_too_many_are_four_things() {
+        assert_eq!(groups(json!({}), "groups"), Ok(None));
+        assert_eq!(groups(json!({"groups": null}), "groups"), Ok(None));
+        assert_eq!(groups(json!({"groups": []}), "groups"), Ok(Some(vec![])));
+        for wrong in [json!({"groups": 1}), json!({"groups": {}}), json!({"groups": ["a", 1]}), json!({"groups": true})]
+        {
+            assert_eq!(groups(wrong, "groups"), Err(ClaimsError::GroupsForm("groups".into())));
+        }
+        let many: Vec<String> = (0..=MOST_GROUPS).map(|n| n.to_string()).collect();
+        assert_eq!(groups(json!({"groups": many}), "groups"), Err(ClaimsError::GroupsTooLarge("groups".into())));
+        let long = "x".repeat(LONGEST_GROUP + 1);
+        assert_eq!(groups(json!({"groups": [long]}), "groups"), Err(ClaimsError::GroupsTooLarge("groups".into())));
+        for link in [json!({"_claim_names": {"groups": "src1"}}), json!({"hasgroups": true})] {
+            assert_eq!(groups(link, "groups"), Err(ClaimsError::Overage));
+        }
+    }
+
+    #[test]
+    fn a_name_is_shown_without_what_could_disturb() {
+        let name = |value: Value| claims(value).name();
+        assert_eq!(name(json!({"name": "Al\u{202e}ice\n\u{7}"})).as_deref(), Some("Alice"));
+        assert_eq!(name(json!({"name": "", "email": "a@b"})).as_deref(), Some("a@b"));
+        assert_eq!(name(json!({"name": " \u{200b} "})), None);
+        assert_eq!(name(json!({"name": "x".repeat(1000)})).map(|name| name.len()), Some(LONGEST_NAME));
+    }
+
+    #[test]
+    fn userinfo_is_for_the_same_subject() {
+        let map = |sub: Value| json!({ "sub": sub }).as_object().cloned().unwrap();
+        assert!(Claims::of_userinfo(map(json!("s1")), "s1").is_ok());
+        for other in [json!("S1"), json!("s1 "), json!(1), Value::Null] {
+            assert_eq!(Claims::of_userinfo(map(other), "s1"), Err(ClaimsError::OtherSubject));
+        }
+        assert_eq!(Claims::of_userinfo(Map::new(), "s1"), Err(ClaimsError::OtherSubject));
+    }
+}

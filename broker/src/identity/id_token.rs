@@ -209,3 +209,104 @@ fn payload(token: &str) -> Result<Map<String, Value>, IdTokenError> {
 fn seconds(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|float| float.ceil() as i64))
 }
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{Algorithm, EncodingKey, Header};
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    /// A token of an Ed25519 key, its claims right but for `change`, and the key set that verifies it.
+    fn signed(change: Value) -> (String, KeySet) {
+        use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+        let key = Ed25519KeyPair::generate().unwrap();
+        let pkcs8 = key.to_pkcs8v1().unwrap();
+        let mut claims = json!({
+            "iss": "https://idp.example", "sub": "s1", "aud": "ichor", "nonce": "n",
+            "iat": NOW, "exp": NOW + 300, "auth_time": NOW - 100,
+        });
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        let token =
+            jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &EncodingKey::from_ed_der(pkcs8.as_ref()));
+        let x = BASE64URL_NOPAD.encode(key.public_key().as_ref());
+        let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": x }] });
+        (token.unwrap(), serde_json::from_value(keys).unwrap())
+    }
+
+    fn judge(change: Value, auth_since: Option<i64>) -> Result<Verified, IdTokenError> {
+        let (token, keys) = signed(change);
+        let time = |seconds| Timestamp::from_second(seconds).unwrap();
+        let expected = Expected {
+            issuer: "https://idp.example",
+            client_id: "ichor",
+            nonce: Some("n"),
+            auth_since: auth_since.map(time),
+            now: time(NOW),
+        };
+        verify(&token, &keys, &expected)
+    }
+
+    fn error(change: Value) -> Option<IdTokenError> {
+        judge(change, None).err()
+    }
+
+    #[test]
+    fn a_right_token_is_taken_with_all_it_says() {
+        let verified =
+            judge(json!({"acr": "mfa", "azp": "ichor", "nbf": NOW, "groups": ["a"]}), Some(NOW - 100)).unwrap();
+        assert_eq!((verified.subject(), verified.acr.as_deref()), ("s1", Some("mfa")));
+        assert_eq!(verified.auth_time().map(Timestamp::as_second), Some(NOW - 100));
+    }
+
+    #[test]
+    fn times_have_a_minutes_tolerance_and_an_end() {
+        assert_eq!(error(json!({"exp": NOW})), Some(IdTokenError::Expired));
+        assert_eq!(error(json!({"exp": NOW + 1})), None);
+        assert_eq!(error(json!({"iat": NOW + 60})), None);
+        assert_eq!(error(json!({"iat": NOW + 61})), Some(IdTokenError::NotYetValid));
+        assert_eq!(error(json!({"nbf": NOW + 60})), None);
+        assert_eq!(error(json!({"nbf": NOW + 61})), Some(IdTokenError::NotYetValid));
+        assert_eq!(error(json!({"nbf": 1e300})), Some(IdTokenError::NotYetValid));
+        assert!(matches!(error(json!({"nbf": "soon"})), Some(IdTokenError::Malformed(_))));
+    }
+
+    #[test]
+    fn another_party_or_audience_is_refused_even_beside_ours() {
+        assert_eq!(error(json!({"azp": "other"})), Some(IdTokenError::AuthorizedParty));
+        assert_eq!(error(json!({"aud": ["ichor", "other"], "azp": "ichor"})), Some(IdTokenError::Audience));
+        assert_eq!(error(json!({"aud": ["ichor"]})), None);
+        assert_eq!(error(json!({"aud": "ICHOR"})), Some(IdTokenError::Audience));
+        assert_eq!(error(json!({"iss": "https://idp.example/"})), Some(IdTokenError::Issuer));
+    }
+
+    #[test]
+    fn a_recent_authentication_is_shown_where_it_was_asked_for() {
+        let since = |change: Value, at: i64| judge(change, Some(at)).err();
+        assert_eq!(since(json!({}), NOW - 40), None);
+        assert_eq!(since(json!({}), NOW - 39), Some(IdTokenError::AuthTime));
+        assert_eq!(since(json!({"auth_time": null}), NOW - 100), Some(IdTokenError::AuthTime));
+        assert_eq!(error(json!({"auth_time": NOW + 61})), Some(IdTokenError::AuthTime));
+    }
+
+    #[test]
+    fn a_subject_has_a_form() {
+        assert!(matches!(error(json!({"sub": ""})), Some(IdTokenError::Malformed(_))));
+        assert!(matches!(error(json!({"sub": "x".repeat(256)})), Some(IdTokenError::Malformed(_))));
+    }
+
+    #[test]
+    fn garbage_is_malformed() {
+        let (_, keys) = signed(json!({}));
+        let now = Timestamp::from_second(NOW).unwrap();
+        let expected =
+            Expected { issuer: "https://idp.example", client_id: "ichor", nonce: None, auth_since: None, now };
+        for garbage in ["", ".", "..", "a.b.c", "e30.e30.e30", "e30.e30.e30.e30.e30"] {
+            assert!(matches!(verify(garbage, &keys, &expected), Err(IdTokenError::Malformed(_))), "{garbage}");
+        }
+    }
+}

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use subtle::ConstantTimeEq;
 
-use super::authorize::request;
+use super::ask::request;
 use super::pending::{Known, Pending, Stage};
-use super::provider::{Provider, ProviderError, Tokens, printable};
+use super::provider::{Provider, ProviderError, printable};
+use super::token_endpoint::Tokens;
 use super::{Login, LoginError, Recheck, hash, seal_context};
 use crate::domain::SessionId;
 use crate::entropy;

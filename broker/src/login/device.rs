@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::authorize::{LOGIN_LIFE, Start, Stronger, check_client, check_client_id, request};
+use super::ask::{Stronger, check_client, check_client_id, request};
+use super::authorize::{LOGIN_LIFE, Start};
 use super::pending::{Decision, Device, Target};
 use super::{Login, LoginError, OauthError, hash};
 use crate::entropy::{self, EntropyError};

@@ -5,6 +5,7 @@
 //! [`Login::confirm`] → the client → [`Login::token`]. Then every request: [`Login::authenticate`], and before a grant
 //! [`Login::fresh_identity`].
 
+mod ask;
 mod authorize;
 mod callback;
 mod confirm;
@@ -21,6 +22,7 @@ mod replay;
 mod session;
 mod settings;
 mod token;
+mod token_endpoint;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,7 +36,8 @@ use crate::clock::SharedClock;
 use crate::custody::DataKey;
 use crate::domain::SessionId;
 use crate::store::{SessionRow, Store};
-pub use authorize::{Ask, Begun, Start};
+pub use ask::Ask;
+pub use authorize::{Begun, Start};
 pub use callback::Answer;
 pub use confirm::{Confirmation, Confirmed};
 pub use device::DeviceStart;

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::authorize::s256;
+use super::ask::s256;
 use super::dpop::{Body, For, Proof};
 use super::pending::{Client, Decision, Device, Known, Pending, Stage};
 use super::settings::{CLIENT_ID, LONGEST_UNCHECKED_SESSION};

@@ -24,20 +24,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 
-use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
-use toml::Spanned;
+use jiff::Timestamp;
 
-use crate::domain::{Cluster, ClusterName, Clusters, Group, Person, ProviderAlias, Role};
+use crate::domain::{ClusterName, Clusters};
 
-use super::explain::{Asks, Explanation, Who, explain};
+use super::case_file::{Expects, File, asks, cluster, duration, who};
+use super::explain::{Explanation, explain};
 use super::rule::{shown, spoken};
 use super::set::PolicySet;
-
-/// The issuer of people whose case file names none.
-const ISSUER: &str = "https://idp.example.com";
 
 /// What became of a file of cases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,72 +66,6 @@ pub struct CaseError {
     pub place: String,
     /// What is wrong.
     pub message: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    people: BTreeMap<String, Spanned<PersonEntry>>,
-    #[serde(default)]
-    clusters: BTreeMap<String, Spanned<ClusterEntry>>,
-    #[serde(default, rename = "case")]
-    cases: Vec<Spanned<Case>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PersonEntry {
-    /// As policies write them: `alias/name`.
-    #[serde(default)]
-    groups: Vec<String>,
-    provider: Option<String>,
-    issuer: Option<String>,
-    /// The name under `people` where absent.
-    subject: Option<String>,
-    acr: Option<String>,
-    auth_age: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClusterEntry {
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    who: String,
-    cluster: String,
-    #[serde(default)]
-    asks: AsksEntry,
-    expects: Expects,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AsksEntry {
-    #[serde(default)]
-    roles: Vec<String>,
-    ttl: Option<String>,
-    reason: Option<String>,
-    address: Option<IpAddr>,
-}
-
-/// Either what is granted or what is refused; the rest narrows it down.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expects {
-    /// The longest life that could be asked for.
-    grants: Option<String>,
-    /// The deciding policies.
-    by: Option<Vec<String>>,
-    /// A part of the refusal's sentence; empty fits any.
-    refuses: Option<String>,
-    /// A part of its help.
-    help: Option<String>,
 }
 
 /// Runs every case of a file against the policies. Clusters that the file declares hide those of the same name in `clusters`.
@@ -204,67 +133,6 @@ fn decisive(explanation: &Explanation) -> Vec<String> {
     match &explanation.outcome {
         Ok(granted) => granted.deciding.iter().map(|(_, id)| id.clone()).collect(),
         Err(refusal) => refusal.policies.clone(),
-    }
-}
-
-fn who(name: &str, entry: &PersonEntry) -> Result<Who, String> {
-    let mut groups = BTreeSet::new();
-    for text in &entry.groups {
-        let (alias, group) =
-            text.split_once('/').ok_or_else(|| format!("write the group `{}` as `alias/name`", shown(text)))?;
-        let provider = ProviderAlias::new(alias).map_err(|error| error.to_string())?;
-        groups.insert(Group { provider, name: group.into() });
-    }
-    let provider = match (&entry.provider, groups.first()) {
-        (Some(alias), _) => ProviderAlias::new(alias).map_err(|error| error.to_string())?,
-        (None, Some(group)) => group.provider.clone(),
-        (None, None) => ProviderAlias::new("corp").map_err(|error| error.to_string())?,
-    };
-    if let Some(group) = groups.iter().find(|group| group.provider != provider) {
-        return Err(format!(
-            "`{}` is at `{provider}` and so cannot be in a group of `{}`",
-            shown(name),
-            group.provider
-        ));
-    }
-    let issuer = entry.issuer.clone().unwrap_or_else(|| ISSUER.into());
-    let subject = entry.subject.clone().unwrap_or_else(|| name.into());
-    let auth_age = entry.auth_age.as_deref().map(duration).transpose()?;
-    Ok(Who { person: Person { provider, issuer, subject }, groups, acr: entry.acr.clone(), auth_age })
-}
-
-fn cluster(name: &str, entry: &ClusterEntry) -> Result<Cluster, String> {
-    Ok(Cluster {
-        name: ClusterName::new(name).map_err(|error| error.to_string())?,
-        labels: entry.labels.clone(),
-        endpoints: Vec::new(),
-        nodes: Vec::new(),
-        ca: String::new(),
-    })
-}
-
-fn asks(entry: &AsksEntry) -> Result<Asks, String> {
-    let role = |text: &String| text.parse::<Role>().map_err(|error| error.to_string());
-    Ok(Asks {
-        roles: entry.roles.iter().map(role).collect::<Result<_, _>>()?,
-        ttl: entry.ttl.as_deref().map(duration).transpose()?,
-        reason: entry.reason.clone(),
-        address: entry.address,
-    })
-}
-
-fn duration(text: &str) -> Result<SignedDuration, String> {
-    text.parse().map_err(|_| format!("`{}` is not a duration; write it as `8h`, `15m` or `1h30m`", shown(text)))
-}
-
-// === impl Case ===
-
-impl Case {
-    fn said(&self) -> String {
-        let roles = if self.asks.roles.is_empty() { "os:reader".into() } else { self.asks.roles.join(", ") };
-        let reason = if self.asks.reason.is_some() { " with a reason" } else { "" };
-        let ttl = self.asks.ttl.as_ref().map(|ttl| format!(" for {ttl}")).unwrap_or_default();
-        format!("{} asks for {roles} on {}{ttl}{reason}", self.who, self.cluster)
     }
 }
 

@@ -366,12 +366,12 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
         fn the_index_answers_as_the_whole_set_does(
             policies in prop::collection::vec(policy(), 0..24),
-            questions in prop::collection::vec(asked(), 24),
+            questions in prop::collection::vec(asked(), 16),
         ) {
             let text: String = policies.iter().enumerate().map(|(n, policy)| format!("@id(\"p{n}\")\n{policy}\n")).collect();
             // a forbid that cannot apply is refused at load, so there is nothing to compare

@@ -1,7 +1,6 @@
 //! Loading a policy set: whole or not at all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 
 use cedar_policy::{Authorizer, Policy, PolicyId, PolicySet as CedarSet, ValidationMode, ValidationWarning, Validator};
 use jiff::SignedDuration;
@@ -9,32 +8,12 @@ use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
 use super::index::Index;
+use super::problem::{LoadError, Problem};
 use super::reads::Reads;
 use super::rule::{Place, Rule, Terms, covered, shown, spoken};
 use super::set::{HARD_MAX_TTL, Limits, PolicySet, Source};
 use super::shadows;
 use super::vocabulary::{Vocabulary, misnamed};
-
-/// Why a policy set was refused: every problem that was found, not only the first.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", lines(problems))]
-pub struct LoadError {
-    /// The problems, in the order of the sources.
-    pub problems: Vec<Problem>,
-}
-
-/// One problem of a policy set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The file's name; absent where the problem is not in a file.
-    pub source: Option<String>,
-    /// The line, from 1.
-    pub line: Option<usize>,
-    /// The policy's `@id`, if it has a usable one.
-    pub policy: Option<String>,
-    /// What is wrong, in one sentence.
-    pub message: String,
-}
 
 /// What loading has found so far.
 #[derive(Default)]
@@ -235,31 +214,6 @@ impl Loading {
         let (source, line) = place.map_or((None, None), |place| (Some(place.source), Some(place.line)));
         self.problems.push(Problem { source, line, policy: policy.map(Into::into), message });
     }
-}
-
-// === impl Problem ===
-
-impl Problem {
-    fn general(message: String) -> Self {
-        Self { source: None, line: None, policy: None, message }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(source) = &self.source {
-            write!(f, "{source}:{}: ", self.line.unwrap_or(1))?;
-        }
-        if let Some(policy) = &self.policy {
-            write!(f, "policy `{policy}`: ")?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-fn lines(problems: &[Problem]) -> String {
-    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    lines.join("\n")
 }
 
 fn limit_problems(limits: Limits) -> Vec<Problem> {
@@ -531,7 +485,7 @@ permit (principal, action, resource);
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
 
         #[test]
         fn no_text_makes_loading_panic(text in "(@id\\(\"a\"\\)|permit|forbid|[ (){};,@\"=:.]|principal|action|resource|when|context|has|Group::\"a/b\"|\\PC){0,24}") {

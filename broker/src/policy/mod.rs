@@ -6,6 +6,7 @@
 //! a policy cannot be evaluated.
 
 mod advice;
+mod case_file;
 mod cases;
 mod decide;
 mod evaluate;
@@ -16,6 +17,7 @@ mod grant;
 mod index;
 mod judgement;
 mod load;
+mod problem;
 mod reads;
 mod refusal;
 mod rule;
@@ -28,7 +30,7 @@ pub use cases::{CaseError, CaseFailure, CaseReport, run_cases};
 pub use decide::{AuditScope, decide, listing, may_read_audit};
 pub use explain::{Asks, Considered, Explanation, Granted, Who, explain};
 pub use grant::{Grant, Mode};
-pub use load::{LoadError, Problem};
+pub use problem::{LoadError, Problem};
 pub use refusal::Refusal;
 pub use set::{HARD_MAX_TTL, Limits, PolicySet, Source};
 pub use shipped::{COMPANY, SMALL_TEAM};

@@ -218,8 +218,13 @@ fn good_alias(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
+
+    use super::*;
+
+    static WORDS: LazyLock<Vocabulary> = LazyLock::new(|| Vocabulary::new().unwrap());
 
     fn person(alias: &str, issuer: &str, subject: &str) -> Person {
         Person { provider: ProviderAlias::new(alias).unwrap(), issuer: issuer.into(), subject: subject.into() }
@@ -231,13 +236,9 @@ mod tests {
             a in ("[ab]{1,2}", "[a/#%25]{0,4}", "[a/#%25]{0,4}"),
             b in ("[ab]{1,2}", "[a/#%25]{0,4}", "[a/#%25]{0,4}"),
         ) {
-            thread_local!(static WORDS: Vocabulary = Vocabulary::new().unwrap());
-            WORDS.with(|words| {
             let one = person(&a.0, &a.1, &a.2);
             let other = person(&b.0, &b.1, &b.2);
-            prop_assert_eq!(one == other, words.person(&one) == words.person(&other));
-            Ok(())
-            })?;
+            prop_assert_eq!(one == other, WORDS.person(&one) == WORDS.person(&other));
         }
     }
 

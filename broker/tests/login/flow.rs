@@ -247,6 +247,26 @@ async fn the_callback_belongs_to_one_browser_one_state_one_provider() {
 }
 
 #[tokio::test]
+async fn two_parallel_callbacks_use_the_providers_code_once() {
+    let world = World::new().await;
+    let browser = browser();
+    let stop = |url: &url::Url| url.path() == "/oauth/callback/corp";
+    let page = browser.open_until(&world.authorize_url(&Client::new(), &[]), stop).await.unwrap();
+    let page = browser.submit_until(&page, |form| form.has("login"), &[("login", "alice")], stop).await.unwrap();
+    let cookie = format!("ichor-login={}", browser.cookie(&page.url, "ichor-login").unwrap());
+    let get = || world.http.get(page.url.clone()).header("cookie", cookie.clone()).send();
+    let mut hold = world.provider.hold(Endpoint::Token);
+    let first = tokio::spawn(get());
+    hold.arrived(1).await;
+    tokio::select! {
+        second = get() => assert_eq!(second.unwrap().status(), 400),
+        () = hold.arrived(2) => panic!("a code that is used twice ends the grant at the provider"),
+    }
+    hold.release();
+    assert_eq!(first.await.unwrap().unwrap().status(), 303);
+}
+
+#[tokio::test]
 async fn the_providers_issuer_in_the_redirect_is_checked() {
     for (told, fits) in [
         (RedirectIssuer::Right, true),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::Extension;
 use ichor_broker::audit::{Sequencer, Settings as SequencerSettings};
@@ -21,6 +22,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::client::{Client, Proof};
+use super::faults::Fragile;
 
 pub(super) const REDIRECT: &str = "http://127.0.0.1:45123/callback";
 pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -34,6 +36,7 @@ pub(super) struct World {
     pub(super) base: String,
     pub(super) http: reqwest::Client,
     pub(super) folder: tempfile::TempDir,
+    pub(super) commits_fail: Arc<AtomicBool>,
 }
 
 /// A session as its client holds it.
@@ -82,8 +85,9 @@ impl World {
         };
         change(&mut settings);
         let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap());
+        let inner = Arc::new(SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap());
+        let commits_fail = Arc::new(AtomicBool::new(false));
+        let store: Arc<dyn Store> = Arc::new(Fragile { inner, fails: commits_fail.clone() });
         let (sequencer, _) = Sequencer::start(store.clone(), clock.clone(), SequencerSettings::named("test"));
         let data_key = Arc::new(DataKey::new(&[3; 32]).unwrap());
         let login = Login::new(settings, store.clone(), sequencer.clone(), clock.clone(), data_key).unwrap();
@@ -96,7 +100,7 @@ impl World {
             .tls_certs_only([])
             .build()
             .unwrap();
-        Self { provider: Arc::new(provider), login, store, sequencer, clock, base, http, folder }
+        Self { provider: Arc::new(provider), login, store, sequencer, clock, base, http, folder, commits_fail }
     }
 
     pub(super) fn authorize_url(&self, client: &Client, more: &[(&str, &str)]) -> String {

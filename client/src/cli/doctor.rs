@@ -175,7 +175,7 @@ fn finding(what: &str, verdict: Verdict, held: &Held, now: Timestamp) -> Finding
 }
 
 fn untrusted_steps(cluster: &str) -> Vec<String> {
-    vec![format!("apply the patch that `ichor-broker ca show {cluster}` prints")]
+    vec![format!("apply the patch that `ichor-broker ca patch {cluster}` prints")]
 }
 
 fn show(terminal: &mut Terminal, finding: &Finding) -> std::io::Result<()> {

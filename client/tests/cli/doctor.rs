@@ -50,7 +50,7 @@ async fn a_node_that_does_not_know_the_ca() {
         "{}",
         ran.transcript()
     );
-    assert!(ran.out.contains("ichor-broker ca show prod"), "{}", ran.out);
+    assert!(ran.out.contains("ichor-broker ca patch prod"), "{}", ran.out);
     assert_eq!(ran.code, 1);
 }
 

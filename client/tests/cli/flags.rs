@@ -7,7 +7,7 @@ use crate::world::World;
 /// Command, flag, and the test that goes red when the flag does nothing.
 const TESTED: [(&str, &str, &str); 34] = [
     ("", "--broker", "usage::the_broker_is_found_and_said_where"),
-    ("", "--ca", "usage::only_the_named_ca_is_believed"),
+    ("", "--ca", "trust::only_the_named_ca_is_believed"),
     ("", "--keyring", "login::the_keyring_is_left_alone_when_off"),
     ("", "--output", "usage::the_version_in_words_and_in_json"),
     ("login", "--provider", "login::what_the_broker_must_know_is_in_the_address"),

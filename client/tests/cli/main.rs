@@ -16,5 +16,6 @@ mod fake;
 mod flags;
 mod login;
 mod talosconfig;
+mod trust;
 mod usage;
 mod world;

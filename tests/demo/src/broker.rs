@@ -65,8 +65,7 @@ impl Broker {
 
         let loaded = Folder::new(&folder).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
-        let (_, certificate) = vault.open_ca(&ClusterName::new(CLUSTER)?)?;
-        let client_ca = certificate.pem().to_owned();
+        let client_ca = vault.open_ca(&ClusterName::new(CLUSTER)?)?.certificate().pem().to_owned();
         let parts = Parts { clock: Arc::new(SystemClock), vault, listener: Some(listener), wrap_store: None };
         let running = Running::start(&loaded, parts).await?;
         // No TLS is spoken, so nobody needs to be believed; any root does.

@@ -29,21 +29,24 @@ pub(crate) fn explain(
 
 fn commands(home: &Path, broker: &Broker, target: &str, caller: &Caller) -> Vec<String> {
     let mut lines = vec![
+        "alias ichor='cargo run -q --bin ichor --'           # from the repository's folder".into(),
         format!("export ICHOR_BROKER={}", broker.url.as_str().trim_end_matches('/')),
         format!("export ICHOR_KEYRING=off XDG_STATE_HOME={0}/state TALOSCONFIG={0}/talosconfig", home.display()),
-        "cargo run -q --bin ichor -- login            # your browser opens: be Uma, Otto or Ada".into(),
-        "cargo run -q --bin ichor -- clusters         # what you may hold, and why not".into(),
-        format!("cargo run -q --bin ichor -- talosconfig {CLUSTER}"),
+        "ichor login                                         # your browser opens: be Uma, Otto or Ada".into(),
+        "ichor clusters                                      # what you may hold, and why not".into(),
+        format!("ichor talosconfig {CLUSTER}"),
     ];
     match caller {
         Caller::Talosctl(_) => {
             lines.push(format!("talosctl -n {target} version"));
-            lines.push(format!("talosctl -n {target} reboot --wait=false     # refused, unless you are Otto or Ada and asked for more"));
+            lines.push(format!("talosctl -n {target} reboot --wait=false             # refused: you hold os:reader"));
         }
         Caller::BuiltIn => lines.push(format!(
-            "talosctl -n {target} version              # with a talosctl of your own: github.com/siderolabs/talos/releases"
+            "talosctl -n {target} version                     # with a talosctl of your own, once it is on your PATH"
         )),
     }
-    lines.push("cargo run -q --bin ichor -- audit log".into());
+    lines.push(format!("ichor talosconfig {CLUSTER} --role os:operator --reason \"trying\""));
+    lines.push(format!("ichor doctor {CLUSTER}"));
+    lines.push("ichor audit log --person me".into());
     lines
 }

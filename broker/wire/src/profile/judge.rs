@@ -110,7 +110,8 @@ pub enum Mismatch {
 /// The first difference found.
 pub fn judge(der: &[u8], expected: &Expected<'_>, ca: &CaCertificate) -> Result<Facts, Mismatch> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| Mismatch::Malformed)?;
-    if !rest.is_empty() || certificate.version() != X509Version::V3 || !is_canonical(der) {
+    let whole_bytes = certificate.signature_value.unused_bits == 0;
+    if !rest.is_empty() || !whole_bytes || certificate.version() != X509Version::V3 || !is_canonical(der) {
         return Err(Mismatch::Malformed);
     }
     check_signature(&certificate, ca)?;

@@ -171,9 +171,12 @@ fn refusal(error: &serde_saphyr::Error) -> ParseError {
     ParseError { line, column, message: without_long_words(&error.without_snippet().render()) }
 }
 
-/// The message without values that could be keys: no word longer than 24 characters survives, nor a second line.
+/// The parser's message without its place, which is told apart from it, its advice to programmers, and values that could
+/// be keys: no word longer than 24 characters survives, nor a second line.
 fn without_long_words(message: &str) -> String {
     let first = message.lines().next().unwrap_or_default();
-    let words = first.split(' ').map(|word| if word.chars().count() > 24 { "…" } else { word });
-    words.collect::<Vec<_>>().join(" ")
+    let end =
+        [" at line ", ", set ", "; use "].iter().filter_map(|noise| first.find(noise)).min().unwrap_or(first.len());
+    let words = first.get(..end).unwrap_or_default().split(' ');
+    words.map(|word| if word.chars().count() > 24 { "…" } else { word }).collect::<Vec<_>>().join(" ")
 }

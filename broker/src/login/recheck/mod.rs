@@ -1,22 +1,27 @@
 //! Groups are asked again during a session, so that someone who left gets nothing new. One refresh per session at a time;
 //! whoever asks meanwhile waits for its result; a provider out of reach is never a yes.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod ask;
+mod flights;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
-use super::provider::{Provider, ProviderError};
 use super::{Login, Recheck, about, seal_context};
 use crate::audit::RecordError;
-use crate::domain::{Group, SessionId};
-use crate::identity::{Claims, GroupsFrom, IdTokenError, Identity};
+use crate::domain::SessionId;
+use crate::identity::Identity;
 use crate::store::{Change, Condition, SessionRow, StoreError};
+use ask::{Asked, ask};
+pub(super) use flights::Flights;
+use flights::{Flight, Last, Told};
 
 /// Groups older than this are asked again before a grant.
 pub(super) const FRESH: SignedDuration = SignedDuration::from_mins(5);
@@ -44,44 +49,6 @@ pub enum FreshError {
     /// What the provider told could not be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
-}
-
-/// The refreshes under way in this broker, by session.
-#[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<SessionId, Arc<Flight>>>);
-
-/// One session's refreshes, one after another.
-#[derive(Default)]
-struct Flight {
-    /// Counts finished ones.
-    finished: AtomicU64,
-    last: tokio::sync::Mutex<Last>,
-}
-
-/// What the last refresh left behind.
-#[derive(Default)]
-struct Last {
-    error: Option<FreshError>,
-    /// Told by the provider, but not recorded yet: a rotated token that is lost ends the session at many providers.
-    unrecorded: Option<Told>,
-}
-
-/// What the provider told, ready to be recorded.
-#[derive(Clone)]
-struct Told {
-    groups: Vec<Group>,
-    groups_at: Timestamp,
-    sealed: Option<Vec<u8>>,
-}
-
-/// What came of asking.
-enum Asked {
-    /// The groups.
-    Groups(BTreeSet<Group>),
-    /// A no: end the session.
-    No(String),
-    /// No answer. A rotated token may have come all the same.
-    Nothing(String),
 }
 
 // === impl Login ===
@@ -219,9 +186,9 @@ impl Login {
         }
     }
 
-    fn unseal(&self, row: &SessionRow) -> Option<zeroize::Zeroizing<String>> {
+    fn unseal(&self, row: &SessionRow) -> Option<Zeroizing<String>> {
         let bytes = self.data_key.open(&seal_context(row.id), row.refresh_sealed.as_deref()?).ok()?;
-        std::str::from_utf8(&bytes).ok().map(|text| zeroize::Zeroizing::new(text.to_owned()))
+        std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
     }
 
     async fn end_for(&self, row: &SessionRow, why: String) -> Result<Identity, FreshError> {
@@ -259,93 +226,6 @@ impl Login {
                 last.unrecorded = Some(told);
                 Err(error.into())
             }
-        }
-    }
-}
-
-/// Asks the provider about the session's person. A rotated token comes along even where the rest is of no use.
-async fn ask(provider: &Provider, row: &SessionRow, secret: &str) -> (Asked, Option<zeroize::Zeroizing<String>>) {
-    match provider.settings.recheck {
-        Recheck::LoginOnly => (Asked::Nothing("this provider is asked at login only".into()), None),
-        Recheck::Userinfo => {
-            let claims = provider.userinfo(secret, &row.person.subject).await;
-            (claims.map_or_else(judge, |claims| read(provider, row, None, Some(&claims))), None)
-        }
-        Recheck::Refresh => match provider.refresh(secret).await {
-            Err(error) => (judge(error), None),
-            Ok(mut tokens) => {
-                let rotated = tokens.refresh_token.take();
-                let asked = match read_tokens(provider, row, &tokens).await {
-                    Ok(asked) => asked,
-                    Err(error) => judge(error),
-                };
-                (asked, rotated)
-            }
-        },
-    }
-}
-
-async fn read_tokens(
-    provider: &Provider,
-    row: &SessionRow,
-    tokens: &super::provider::Tokens,
-) -> Result<Asked, ProviderError> {
-    let verified = provider.verified(tokens, None, None).await?;
-    if verified
-        .as_ref()
-        .is_some_and(|token| token.issuer() != row.person.issuer || token.subject() != row.person.subject)
-    {
-        return Ok(Asked::No("the provider answered for another person".into()));
-    }
-    let userinfo = match provider.settings.mapping.groups_from {
-        GroupsFrom::Userinfo => Some(provider.userinfo(&tokens.access_token, &row.person.subject).await?),
-        GroupsFrom::IdToken => None,
-    };
-    Ok(read(provider, row, verified.as_ref().map(|token| token.claims()), userinfo.as_ref()))
-}
-
-/// The groups in the provider's answer. An answer without any is a no, unless the person had none from there to lose.
-fn read(provider: &Provider, row: &SessionRow, id_token: Option<&Claims>, userinfo: Option<&Claims>) -> Asked {
-    let mapping = &provider.settings.mapping;
-    match mapping.told_groups(id_token, userinfo) {
-        Ok(Some(told)) => Asked::Groups(mapping.groups(&row.person.subject, told)),
-        Ok(None) => {
-            let local = mapping.groups(&row.person.subject, BTreeSet::new());
-            match row.groups.iter().all(|group| local.contains(group)) {
-                true => Asked::Groups(local),
-                false => Asked::No("the provider answered without groups".into()),
-            }
-        }
-        Err(error) => Asked::No(error.to_string()),
-    }
-}
-
-/// What an error of the provider means for the session: only an answer about this person ends it.
-fn judge(error: ProviderError) -> Asked {
-    match error {
-        ProviderError::Refused(_) => Asked::No("the provider no longer vouches for the person".into()),
-        ProviderError::Claims(error) => Asked::No(error.to_string()),
-        ProviderError::IdToken(IdTokenError::UnknownKey) => Asked::Nothing(IdTokenError::UnknownKey.to_string()),
-        ProviderError::IdToken(error) => Asked::No(error.to_string()),
-        error => Asked::Nothing(error.to_string()),
-    }
-}
-
-// === impl Flights ===
-
-impl Flights {
-    fn enter(&self, id: SessionId) -> Arc<Flight> {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(flights.entry(id).or_default())
-    }
-
-    /// Forgets the flight if nobody else is in it and nothing is left to record.
-    fn leave(&self, id: SessionId, flight: Arc<Flight>) {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_idle = flight.last.try_lock().is_ok_and(|last| last.unrecorded.is_none());
-        // the map's own and this one
-        if is_idle && Arc::strong_count(&flight) <= 2 {
-            flights.remove(&id);
         }
     }
 }

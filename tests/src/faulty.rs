@@ -1,0 +1,253 @@
+//! A store around the broker's own, whose writes fail, lose their answer or wait as a test says.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use ichor_broker::app::WrapStore;
+use ichor_broker::domain::{ProviderAlias, SessionId};
+use ichor_broker::store::{
+    Append, Appended, DeviceLogin, EntryFilter, Indexed, LogHead, PendingLogin, SessionRow, Store, StoreError,
+    StoredEntry,
+};
+use ichor_wire::log::Kind;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What happens at a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails and nothing is written.
+    Before,
+    /// It is written, but the answer is lost.
+    After,
+}
+
+/// What the store does wrong; beyond that it works. Each fault happens once.
+#[derive(Default)]
+pub struct Faults {
+    plan: Mutex<Plan>,
+    session_reads: watch::Sender<u64>,
+}
+
+/// While it lives, the batch with its kind of entry waits. Dropping it lets the batch go on.
+pub struct Hold {
+    arrived: watch::Receiver<bool>,
+    _release: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Plan {
+    at_entry: Vec<(Kind, Fault)>,
+    at_write: Option<(u32, Fault)>,
+    held: Vec<(Kind, watch::Sender<bool>, watch::Receiver<()>)>,
+    is_down: bool,
+}
+
+struct Faulty {
+    inner: Arc<dyn Store>,
+    faults: Arc<Faults>,
+}
+
+// === impl Faults ===
+
+impl Faults {
+    /// No fault yet.
+    #[must_use]
+    pub fn none() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// What puts these faults around the broker's store.
+    #[must_use]
+    pub fn wrap(self: &Arc<Self>) -> WrapStore {
+        let faults = Arc::clone(self);
+        Box::new(move |inner| Arc::new(Faulty { inner, faults }))
+    }
+
+    /// The next batch that has an entry of this kind meets the fault.
+    pub fn at_entry(&self, kind: Kind, fault: Fault) {
+        self.plan().at_entry.push((kind, fault));
+    }
+
+    /// The write after the next `count` writes of any sort meets the fault.
+    pub fn at_write(&self, count: u32, fault: Fault) {
+        self.plan().at_write = Some((count, fault));
+    }
+
+    /// Whether every fault that was asked for has happened. Forgets those that have not.
+    pub fn happened(&self) -> bool {
+        let mut plan = self.plan();
+        plan.at_write.take().is_none() && plan.at_entry.drain(..).next().is_none()
+    }
+
+    /// Until it is up again, everything fails, reading too.
+    pub fn set_down(&self, down: bool) {
+        self.plan().is_down = down;
+    }
+
+    /// Makes the next batch that has an entry of this kind wait before it is written.
+    #[must_use]
+    pub fn hold(&self, kind: Kind) -> Hold {
+        let (_release, released) = watch::channel(());
+        let (came, arrived) = watch::channel(false);
+        self.plan().held.push((kind, came, released));
+        Hold { arrived, _release }
+    }
+
+    /// Counts how often a session was looked up by its token: each request does that once, before anything is decided.
+    #[must_use]
+    pub fn session_reads(&self) -> watch::Receiver<u64> {
+        self.session_reads.subscribe()
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn for_batch(&self, batch: &[Append]) -> Option<Fault> {
+        let mut plan = self.plan();
+        let has = |kind: Kind| batch.iter().any(|part| part.entry.entry.content.kind == kind);
+        let place = plan.at_entry.iter().position(|(kind, _)| has(*kind))?;
+        Some(plan.at_entry.swap_remove(place).1)
+    }
+
+    fn for_write(&self) -> Option<Fault> {
+        let mut plan = self.plan();
+        let (count, fault) = plan.at_write?;
+        plan.at_write = count.checked_sub(1).map(|left| (left, fault));
+        (count == 0).then_some(fault)
+    }
+
+    async fn pass(&self, batch: &[Append]) {
+        let held = {
+            let mut plan = self.plan();
+            let has = |kind: Kind| batch.iter().any(|part| part.entry.entry.content.kind == kind);
+            plan.held.iter().position(|(kind, ..)| has(*kind)).map(|place| plan.held.swap_remove(place))
+        };
+        if let Some((_, came, mut released)) = held {
+            came.send_replace(true);
+            // ends when the other half is dropped
+            while released.changed().await.is_ok() {}
+        }
+    }
+
+    async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let is_down = self.plan().is_down;
+        if is_down { Err(failed()) } else { read.await }
+    }
+
+    async fn write<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let fault = self.for_write();
+        self.meet(fault, write).await
+    }
+
+    async fn meet<T>(
+        &self,
+        fault: Option<Fault>,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match fault {
+            None => self.read(write).await,
+            Some(Fault::Before) => Err(failed()),
+            Some(Fault::After) => {
+                self.read(write).await?;
+                Err(failed())
+            }
+        }
+    }
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// Returns once a batch waits.
+    pub async fn arrived(&mut self) {
+        let _ = self.arrived.wait_for(|arrived| *arrived).await;
+    }
+
+    /// Lets it go on.
+    pub fn release(self) {}
+}
+
+fn failed() -> StoreError {
+    StoreError::Unavailable("a test's fault".into())
+}
+
+// === impl Store for Faulty ===
+
+#[async_trait]
+impl Store for Faulty {
+    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
+        self.faults.pass(&batch).await;
+        let fault = self.faults.for_batch(&batch).or_else(|| self.faults.for_write());
+        self.faults.meet(fault, self.inner.append(batch)).await
+    }
+    async fn head(&self) -> Result<LogHead, StoreError> {
+        self.faults.read(self.inner.head()).await
+    }
+    async fn entries(&self, f: &EntryFilter, before: Option<u64>, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.faults.read(self.inner.entries(f, before, limit)).await
+    }
+    async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
+        self.faults.read(self.inner.entry_range(range)).await
+    }
+    async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError> {
+        self.faults.read(self.inner.indexed_range(range)).await
+    }
+    async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {
+        let row = self.faults.read(self.inner.session_by_token(token_hash)).await;
+        self.faults.session_reads.send_modify(|reads| *reads += 1);
+        row
+    }
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError> {
+        self.faults.read(self.inner.session(id)).await
+    }
+    async fn lease_refresh(&self, id: SessionId, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.faults.write(self.inner.lease_refresh(id, now, until)).await
+    }
+    async fn release_refresh(&self, id: SessionId) -> Result<(), StoreError> {
+        self.faults.write(self.inner.release_refresh(id)).await
+    }
+    async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
+        self.faults.write(self.inner.touch_session(id, now)).await
+    }
+    async fn begin_login(&self, login: PendingLogin, max_pending: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.faults.write(self.inner.begin_login(login, max_pending, now)).await
+    }
+    async fn login_by_cookie(&self, cookie: &[u8; 32], now: Timestamp) -> Result<Option<PendingLogin>, StoreError> {
+        self.faults.read(self.inner.login_by_cookie(cookie, now)).await
+    }
+    async fn login_by_code(&self, code: &[u8; 32], now: Timestamp) -> Result<Option<PendingLogin>, StoreError> {
+        self.faults.read(self.inner.login_by_code(code, now)).await
+    }
+    async fn advance_login(&self, login: PendingLogin) -> Result<bool, StoreError> {
+        self.faults.write(self.inner.advance_login(login)).await
+    }
+    async fn drop_login(&self, id: Uuid) -> Result<(), StoreError> {
+        self.faults.write(self.inner.drop_login(id)).await
+    }
+    async fn begin_device(&self, device: DeviceLogin, max_pending: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.faults.write(self.inner.begin_device(device, max_pending, now)).await
+    }
+    async fn device_by_code(&self, device: &[u8; 32], now: Timestamp) -> Result<Option<DeviceLogin>, StoreError> {
+        self.faults.read(self.inner.device_by_code(device, now)).await
+    }
+    async fn device_by_user_code(&self, code: &str, now: Timestamp) -> Result<Option<DeviceLogin>, StoreError> {
+        self.faults.read(self.inner.device_by_user_code(code, now)).await
+    }
+    async fn advance_device(&self, device: DeviceLogin) -> Result<bool, StoreError> {
+        self.faults.write(self.inner.advance_device(device)).await
+    }
+    async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
+        self.faults.write(self.inner.pin_provider(alias, issuer)).await
+    }
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        // an interval of the host's own: it must not take a test's fault away
+        self.faults.read(self.inner.sweep(now)).await
+    }
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.faults.read(self.inner.probe()).await
+    }
+}

@@ -1,0 +1,105 @@
+//! The CA gone, unreadable, or past its end; policies that cannot be evaluated.
+
+use ichor_broker::audit::verify_log;
+use ichor_tests::{CLUSTER, Fault, Options, Person, World, run_command};
+use ichor_wire::log::Kind;
+use ichor_wire::problem::Code;
+use jiff::SignedDuration;
+
+use super::{asks, count, faulty, is_well, refusal};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_is_gone_or_spoilt_issues_nothing_until_it_is_back() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let file = world.dir.join("vault/ca").join(format!("{CLUSTER}.age"));
+    let good = std::fs::read(&file)?;
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    // another cluster's CA, sealed to this very vault, in this one's place
+    run_command(&[
+        "cluster",
+        "add",
+        "other",
+        "--from",
+        &text(&world, "operator-talosconfig"),
+        "--reason",
+        "tests",
+        "--dir",
+        &dir(&world),
+    ])
+    .await?;
+    run_command(&["ca", "create", "other", "--reason", "tests", "--dir", &dir(&world)]).await?;
+    let other = std::fs::read(world.dir.join("vault/ca/other.age"))?;
+
+    for (what, content) in [("gone", None), ("a bit flipped", Some(flipped)), ("another cluster's", Some(other))] {
+        match content {
+            None => std::fs::remove_file(&file)?,
+            Some(content) => std::fs::write(&file, content)?,
+        }
+        let checks = world.running.reload().await;
+        let check = checks.iter().find(|check| check.name == format!("ca {CLUSTER}")).unwrap();
+        assert!(!check.ok, "{what}: {check:?}");
+        let before = count(&world, ["grant", "issued"]).await?;
+        assert_eq!(refusal(asks(&alice).await), Code::CustodyUnavailable, "{what}");
+        assert_eq!(count(&world, ["grant", "issued"]).await?, before, "{what}");
+
+        std::fs::write(&file, &good)?;
+        world.running.reload().await;
+        is_well(&world, &alice).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_past_its_end_leaves_a_recorded_failure() -> anyhow::Result<()> {
+    let (world, faults) = faulty().await?;
+    // longer than a dedicated CA lives
+    world.clock.advance(SignedDuration::from_hours(24 * 366 * 5));
+    let alice = Person::log_in(&world, "alice").await?;
+    assert_eq!(refusal(asks(&alice).await), Code::CustodyUnavailable);
+    assert_eq!(count(&world, ["grant", "issue-failed", "issued"]).await?, [1, 1, 0]);
+    let entries = world.entries().await?;
+    let (failed, grant) = (&entries[0], &entries[1]);
+    assert_eq!((failed.kind.as_str(), failed.grant_id), ("issue-failed", grant.grant_id));
+    assert_eq!(failed.detail["code"], "custody-unavailable");
+
+    // and where even the failure cannot be recorded, the answer is no
+    faults.at_entry(Kind::IssueFailed, Fault::Before);
+    assert_eq!(refusal(asks(&alice).await), Code::StoreUnavailable);
+    assert_eq!(count(&world, ["grant", "issue-failed", "issued"]).await?, [2, 1, 0]);
+    verify_log(&*world.running.store()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_cannot_be_evaluated_refuses() -> anyhow::Result<()> {
+    // Cedar alone would leave the forbid out, which overflows, and permit
+    let policies = r#"
+        @id("read") permit (principal, action == Action::"hold:os:reader", resource);
+        @id("broken") forbid (principal, action, resource) when { context.groups_age * 9223372036854775807 > 0 };
+    "#;
+    let world = World::with(Options { policies: Some(policies), ..Options::default() }).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    // at an age of zero nothing overflows
+    world.clock.advance(SignedDuration::from_secs(2));
+    assert_eq!(refusal(asks(&alice).await), Code::PolicyError);
+    assert_eq!(count(&world, ["refusal", "grant", "issued"]).await?, [1, 0, 0]);
+    assert_eq!(world.entries().await?[0].detail["code"], "policy-error");
+
+    std::fs::write(
+        world.dir.join("policies/test.cedar"),
+        r#"@id("read") permit (principal, action == Action::"hold:os:reader", resource);"#,
+    )?;
+    world.running.reload().await;
+    is_well(&world, &alice).await?;
+    Ok(())
+}
+
+fn dir(world: &World) -> String {
+    world.dir.to_string_lossy().into_owned()
+}
+
+fn text(world: &World, file: &str) -> String {
+    world.scratch().join(file).to_string_lossy().into_owned()
+}

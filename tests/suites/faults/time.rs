@@ -1,0 +1,61 @@
+//! The clock jumping.
+
+use ichor_tests::Person;
+use ichor_wire::log::Kind;
+use ichor_wire::problem::Code;
+use jiff::SignedDuration;
+
+use super::{asks, count, faulty, is_well, refusal};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_goes_back_is_refused_until_it_is_forward_again() -> anyhow::Result<()> {
+    let (world, _) = faulty().await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    world.clock.advance(SignedDuration::from_secs(60));
+    is_well(&world, &alice).await?;
+    for back in [SignedDuration::from_micros(1), SignedDuration::from_secs(30)] {
+        world.clock.advance(-back);
+        assert_eq!(refusal(asks(&alice).await), Code::StoreUnavailable, "{back} back");
+        assert_eq!(count(&world, ["grant", "issued"]).await?, [1, 1]);
+        world.clock.advance(back);
+    }
+    is_well(&world, &alice).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_goes_back_between_grant_and_certificate_leaves_no_certificate() -> anyhow::Result<()> {
+    let (world, faults) = faulty().await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    world.clock.advance(SignedDuration::from_secs(60));
+    let mut hold = faults.hold(Kind::Grant);
+    let back = async {
+        hold.arrived().await;
+        world.clock.advance(SignedDuration::from_secs(-1));
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(asks(&alice), back);
+    assert_eq!(refusal(refused), Code::StoreUnavailable);
+    assert_eq!(count(&world, ["grant", "issued"]).await?, [1, 0]);
+    world.clock.advance(SignedDuration::from_secs(1));
+    is_well(&world, &alice).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_was_overtaken_by_the_clock_leads_to_no_certificate() -> anyhow::Result<()> {
+    let (world, faults) = faulty().await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let mut hold = faults.hold(Kind::Grant);
+    // the default life is one hour: what would be signed now would be over, or would outlive its grant
+    let jump = async {
+        hold.arrived().await;
+        world.clock.advance(SignedDuration::from_hours(2));
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(asks(&alice), jump);
+    assert_eq!(refusal(refused), Code::CustodyUnavailable);
+    assert_eq!(count(&world, ["grant", "issue-failed", "issued"]).await?, [1, 1, 0]);
+    is_well(&world, &alice).await?;
+    Ok(())
+}
