@@ -52,8 +52,8 @@ pub struct Options {
     pub wrap_store: Option<WrapStore>,
     /// Policies instead of the shipped ones.
     pub policies: Option<&'static str>,
-    /// Serve health and metrics.
-    pub health: bool,
+    /// Replacements in `config.toml` as `init` wrote it.
+    pub edits: Vec<(&'static str, &'static str)>,
 }
 
 impl World {
@@ -91,12 +91,13 @@ impl World {
         let node = Node::start(NodeOptions { now, ..NodeOptions::new("node-a")? }).await?;
 
         init_folder(&dir, &url, &provider, &options.config, &options.provider).await?;
-        if options.health {
-            let path = dir.join("config.toml");
-            let file =
-                std::fs::read_to_string(&path)?.replace("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n");
-            std::fs::write(&path, file)?;
+        let path = dir.join("config.toml");
+        let mut file = std::fs::read_to_string(&path)?;
+        for (old, new) in options.edits {
+            ensure!(file.contains(old), "`{old}` is not in config.toml");
+            file = file.replace(old, new);
         }
+        std::fs::write(&path, file)?;
         if let Some(policies) = options.policies {
             for entry in std::fs::read_dir(dir.join("policies"))? {
                 std::fs::remove_file(entry?.path())?;
@@ -135,7 +136,10 @@ impl World {
 
     /// A world whose broker serves health and metrics.
     pub async fn with_health() -> anyhow::Result<Self> {
-        Self::with(Options { health: true, ..Options::default() }).await
+        Self::with(Options {
+            edits: vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")],
+            ..Options::default()
+        }).await
     }
 
     /// The URL of a path at the broker.

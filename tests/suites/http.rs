@@ -87,7 +87,7 @@ async fn case_19_a_huge_body_is_refused_before_anyone_looks_into_it() -> anyhow:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_too_old_is_told_which_version_to_get() -> anyhow::Result<()> {
     let world = World::with(ichor_tests::Options {
-        config: "[session]\nminimum_client = \"0.2.0\"\n".into(),
+        edits: vec![("[session]\n", "[session]\nminimum_client = \"0.2.0\"\n")],
         ..Default::default()
     })
     .await?;

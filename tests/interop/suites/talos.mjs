@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { check, has, lacks, same } from '../driver/report.mjs';
-import { Background, done, eventually, run as execute } from '../driver/processes.mjs';
+import { done, run as execute } from '../driver/processes.mjs';
 import { ALIAS, Broker, Person, credentials } from '../driver/ichor.mjs';
 import { Node, Provider, TalosCluster, tool } from '../driver/peers.mjs';
 import { ending } from './ending.mjs';
@@ -54,7 +54,7 @@ export async function run(dir) {
     for (const node of nodes) {
       const result = await alice.talosctl([...on(node), 'version']);
       same(result.code, 0, `exit codes (${result.text})`);
-      has(result.stdout, 'v1.13.9');
+      has(result.stdout, answered(node));
     }
   });
   await check('a reader may read dmesg', async () => {
@@ -82,7 +82,7 @@ export async function run(dir) {
 
   await check('ichor exec runs talosctl with a certificate of its own', async () => {
     const result = await alice.does(['exec', 'prod', '--', 'talosctl', '-n', nodes[1].address, 'version']);
-    has(result.stdout, 'v1.13.9');
+    has(result.stdout, answered(nodes[1]));
     const failed = await alice.ichor(['exec', 'prod', '--', 'talosctl', '-n', nodes[1].address, 'reboot', '--wait=false']);
     same(failed.code, 1, 'exit codes');
   });
@@ -174,6 +174,11 @@ async function certificate({ dir, alice, broker, cluster }) {
       lacks(fs.readFileSync(path.join(e.parentPath ?? e.path, e.name), 'latin1'), body, e.name);
     }
   });
+}
+
+/** What only the node itself can have said: talosctl prints its own version above, and is content without an answer. */
+function answered(node) {
+  return new RegExp(`NODE: +${node.address.replaceAll('.', '\\.')}\\s+Tag: +v1\\.13\\.9\\s+SHA: +stub`);
 }
 
 function acceptedCA(pem) {

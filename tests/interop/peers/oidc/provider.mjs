@@ -10,6 +10,7 @@ import fs from 'node:fs';
 import https from 'node:https';
 import { generateKeyPairSync } from 'node:crypto';
 import Provider, { interactionPolicy } from 'oidc-provider';
+import { Memory } from './memory.mjs';
 
 const MFA = 'urn:ichor:mfa';
 const PASSWORD = 'urn:ichor:pwd';
@@ -37,7 +38,7 @@ function issuer() {
   return `https://127.0.0.1:${server.address().port}`;
 }
 
-/** Starts the provider with new signing keys. Sessions, grants and tokens live on: its memory store belongs to the process. */
+/** Starts the provider with new signing keys. Sessions, grants and tokens live on in `Memory`. */
 function start() {
   generation += 1;
   provider = new Provider(issuer(), configuration());
@@ -137,6 +138,7 @@ function signingKey(alg, type, options) {
 
 function configuration() {
   return {
+    adapter: Memory,
     clients: JSON.parse(process.env.CLIENTS || '[]'),
     jwks: { keys: [signingKey('RS256', 'rsa', { modulusLength: 2048 }), signingKey('ES256', 'ec', { namedCurve: 'P-256' })] },
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'ES256'] },
