@@ -8,8 +8,10 @@ mod store;
 mod time;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 
+use anyhow::bail;
 use ichor_broker::audit::verify_log;
 use ichor_client::{Error, Held, Wish};
 use ichor_tests::{CLUSTER, Faults, Options, Person, World};
@@ -25,6 +27,20 @@ async fn faulty() -> anyhow::Result<(World, Arc<Faults>)> {
 /// The person asks for a certificate of the usual sort.
 async fn asks(person: &Person) -> Result<Held, Error> {
     person.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await
+}
+
+/// What came of `request`, while `meanwhile` waited for it at some step, did something, and let it go on.
+async fn held<T>(
+    request: impl Future<Output = T>,
+    meanwhile: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<T> {
+    let mut request = pin!(request);
+    tokio::select! {
+        biased;
+        done = meanwhile => done?,
+        _ = &mut request => bail!("the request ended before it came to the step at which it was to be held"),
+    }
+    Ok(request.await)
 }
 
 /// The code of the refusal. The client tells all ends of a session by one.

@@ -5,7 +5,7 @@ use ichor_tests::{Person, World};
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 
-use super::{asks, count, is_well, refusal};
+use super::{asks, count, held, is_well, refusal};
 
 /// Longer than groups are believed.
 const OLD: SignedDuration = SignedDuration::from_mins(6);
@@ -35,8 +35,9 @@ async fn a_provider_that_goes_away_during_a_login_gives_no_session() -> anyhow::
             // whoever waits is answered 503
             world.provider.set_down(true);
             hold.release();
+            Ok(())
         };
-        let (result, ()) = tokio::join!(Person::log_in(&world, "alice"), gone);
+        let result = held(Person::log_in(&world, "alice"), gone).await?;
         assert!(result.is_err(), "{endpoint:?}");
         world.provider.set_down(false);
         assert_eq!(count(&world, ["login"]).await?, [0], "{endpoint:?}");
@@ -76,10 +77,9 @@ async fn a_slow_provider_holds_up_only_those_who_need_it() -> anyhow::Result<()>
         // gone while alice waits: she is told so, and her session stays
         world.provider.set_down(true);
         hold.release();
-        anyhow::Ok(())
+        Ok(())
     };
-    let (refused, meanwhile) = tokio::join!(asks(&alice), meanwhile);
-    meanwhile?;
+    let refused = held(asks(&alice), meanwhile).await?;
     assert_eq!(refusal(refused), Code::ProviderUnavailable);
     world.provider.set_down(false);
     is_well(&world, &alice).await?;

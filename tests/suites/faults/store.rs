@@ -6,7 +6,7 @@ use ichor_tests::{Fault, Person};
 use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
 
-use super::{asks, count, faulty, is_well, refusal};
+use super::{asks, count, faulty, held, is_well, refusal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_leaves_that_could_not_be_recorded() -> anyhow::Result<()> {
@@ -77,10 +77,9 @@ async fn a_database_file_that_goes_away_at_any_step_ends_that_step() -> anyhow::
             hold.arrived().await;
             std::fs::rename(&database, &aside)?;
             hold.release();
-            anyhow::Ok(())
+            Ok(())
         };
-        let (refused, away) = tokio::join!(asks(&alice), away);
-        away?;
+        let refused = held(asks(&alice), away).await?;
         assert_eq!(refusal(refused), Code::StoreUnavailable, "at {kind}");
         assert_eq!(refusal(asks(&alice).await), Code::StoreUnavailable, "still away");
         std::fs::rename(&aside, &database)?;
@@ -101,19 +100,17 @@ async fn a_session_that_ends_between_decision_and_record_gets_nothing() -> anyho
     let asked = async {
         hold.arrived().await;
         // … so this request finds the session alive, is decided on, and queues behind it.
-        let asking = asks(&alice);
-        let seen = reads.borrow_and_update().to_owned();
+        let seen = *reads.borrow_and_update();
         let release = async {
             reads.wait_for(|reads| *reads > seen).await?;
             hold.release();
-            anyhow::Ok(())
+            Ok(())
         };
-        tokio::join!(asking, release)
+        held(asks(&alice), release).await
     };
-    let (ended, (refused, released)) = tokio::join!(alice.session.revoke(), asked);
-    released?;
+    let (ended, refused) = tokio::join!(alice.session.revoke(), asked);
     ended?;
-    assert_eq!(refusal(refused), Code::SessionEnded);
+    assert_eq!(refusal(refused?), Code::SessionEnded);
     // The refusal stands in the log because the grant's own transaction found out; a session that is over is not decided on.
     assert_eq!(count(&world, ["session-end", "refusal", "grant", "issued"]).await?, [1, 1, 0, 0]);
     let again = Person::log_in(&world, "alice").await?;

@@ -5,7 +5,7 @@ use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 
-use super::{asks, count, faulty, is_well, refusal};
+use super::{asks, count, faulty, held, is_well, refusal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_goes_back_is_refused_until_it_is_forward_again() -> anyhow::Result<()> {
@@ -33,8 +33,9 @@ async fn a_clock_that_goes_back_between_grant_and_certificate_leaves_no_certific
         hold.arrived().await;
         world.clock.advance(SignedDuration::from_secs(-1));
         hold.release();
+        Ok(())
     };
-    let (refused, ()) = tokio::join!(asks(&alice), back);
+    let refused = held(asks(&alice), back).await?;
     assert_eq!(refusal(refused), Code::StoreUnavailable);
     assert_eq!(count(&world, ["grant", "issued"]).await?, [1, 0]);
     world.clock.advance(SignedDuration::from_secs(1));
@@ -52,8 +53,9 @@ async fn a_grant_that_was_overtaken_by_the_clock_leads_to_no_certificate() -> an
         hold.arrived().await;
         world.clock.advance(SignedDuration::from_hours(2));
         hold.release();
+        Ok(())
     };
-    let (refused, ()) = tokio::join!(asks(&alice), jump);
+    let refused = held(asks(&alice), jump).await?;
     assert_eq!(refusal(refused), Code::CustodyUnavailable);
     assert_eq!(count(&world, ["grant", "issue-failed", "issued"]).await?, [1, 1, 0]);
     is_well(&world, &alice).await?;
