@@ -35,7 +35,7 @@ export async function run(dir) {
   });
 
   // One call fails, the next ones do not: every place in which the two commits of an issuance make that call.
-  for (const [error, call] of [['EIO', 'fdatasync'], ['EIO', 'pwrite64'], ['ENOSPC', 'pwrite64']]) {
+  for (const [error, call] of [['EIO', 'fsync,fdatasync'], ['EIO', 'pwrite64'], ['ENOSPC', 'pwrite64']]) {
     await check(`${error} of each ${call} in an issuance: nothing is answered, and the next request is`, async () => {
       let failed = 0;
       for (;; failed += 1) {
@@ -53,7 +53,7 @@ export async function run(dir) {
   }
 
   const landed = [];
-  for (const [calls, most] of [['fdatasync', 2], ['pwrite64', 6], ['sendto,writev,write', 6]]) {
+  for (const [calls, most] of [['fsync,fdatasync', 2], ['pwrite64', 24], ['sendto,writev,write', 6]]) {
     await check(`kill -9 at each ${calls} of an issuance`, async () => {
       for (let number = 1; number <= most; number += 1) {
         const trace = await attach(world, ['-o', '/dev/null', '-e', `trace=${calls}`, '-e', `inject=${calls}:signal=KILL:when=${number}`]);
