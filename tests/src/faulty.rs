@@ -71,7 +71,8 @@ impl Faults {
         self.plan().at_entry.push((kind, fault));
     }
 
-    /// The write after the next `count` writes of any sort meets the fault.
+    /// The write after the next `count` writes meets the fault, whatever is written; what the broker writes at its own
+    /// intervals does not count.
     pub fn at_write(&self, count: u32, fault: Fault) {
         self.plan().at_write = Some((count, fault));
     }
@@ -241,11 +242,11 @@ impl Store for Faulty {
         self.faults.write(self.inner.advance_device(device)).await
     }
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
-        // the broker also asks its providers on its own at the start: that must not take a test's fault away
+        // asked for at the broker's own interval too: it must not take a test's fault away
         self.faults.read(self.inner.pin_provider(alias, issuer)).await
     }
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
-        // an interval of the host's own: it must not take a test's fault away
+        // as above
         self.faults.read(self.inner.sweep(now)).await
     }
     async fn probe(&self) -> Result<(), StoreError> {
