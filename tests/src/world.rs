@@ -139,7 +139,8 @@ impl World {
         Self::with(Options {
             edits: vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")],
             ..Options::default()
-        }).await
+        })
+        .await
     }
 
     /// The URL of a path at the broker.

@@ -8,6 +8,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::profile::CaCertificate;
 use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::tls;
@@ -256,7 +257,8 @@ fn digests(settings: &Settings) -> BTreeMap<&'static str, BTreeMap<String, Strin
     all.insert("policies", config::digests(&settings.policies, "cedar").unwrap_or_default());
     all.insert("clusters", config::digests(&settings.clusters, "toml").unwrap_or_default());
     all.insert("vault", config::digests(&settings.vault.join("ca"), "age").unwrap_or_default());
-    let files = settings.tls.iter().flat_map(|(chain, _)| chain.parent().map(|folder| config::digests(folder, "crt")));
-    all.insert("tls", files.flatten().next().unwrap_or_default());
+    let chain = settings.tls.as_ref().and_then(|(chain, _)| std::fs::read(chain).ok());
+    let chain = chain.map(|bytes| ("certificate".to_owned(), data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))));
+    all.insert("tls", chain.into_iter().collect());
     all
 }

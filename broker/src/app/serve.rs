@@ -343,7 +343,7 @@ async fn sweep(
     stopped: watch::Receiver<bool>,
 ) {
     let mut stop = std::pin::pin!(told(stopped));
-    let mut ticks = tokio::time::interval(SWEEP);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP, SWEEP);
     loop {
         tokio::select! {
             () = &mut stop => {

@@ -15,6 +15,9 @@ use super::vocabulary::Action;
 /// At most so many authentication contexts or lifetimes are tried, so that a refusal stays cheap.
 const TRIES: usize = 8;
 
+/// What tells what would help: [`help`] or [`changes_that_help`].
+pub(super) type Advise<'a> = fn(&Question<'a>, &Judgement<'a>, &Circumstances<'_>) -> Vec<String>;
+
 /// What someone could do differently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Change {
@@ -28,9 +31,25 @@ struct Change {
     acr: Option<String>,
 }
 
-/// What would help, a sentence each, never none: the smallest change that leads to a yes with the hints of the policies that
-/// then decide, else the hints of those that decided; and what can be held as things are.
+/// What would help, a sentence each, never none: [`changes_that_help`], what can be held as things are, or whom to ask.
+/// The question must be about all roles.
 pub(super) fn help(question: &Question<'_>, refused: &Judgement<'_>, circumstances: &Circumstances<'_>) -> Vec<String> {
+    let roles: Vec<_> = refused.roles.iter().map(|(role, _)| *role).collect();
+    let mut help = changes_that_help(question, refused, circumstances);
+    help.extend(held(question, &roles, circumstances));
+    if help.is_empty() {
+        help.push("ask whoever keeps the broker's policies".into());
+    }
+    help
+}
+
+/// The smallest change that leads to a yes with the hints of the policies that then decide, else the hints of those that
+/// decided; each once.
+pub(super) fn changes_that_help(
+    question: &Question<'_>,
+    refused: &Judgement<'_>,
+    circumstances: &Circumstances<'_>,
+) -> Vec<String> {
     let roles: Vec<_> = refused.roles.iter().map(|(role, _)| *role).collect();
     let mut help = Vec::new();
     let change = changes(question, &roles, circumstances).into_iter().find_map(|change| {
@@ -48,10 +67,6 @@ pub(super) fn help(question: &Question<'_>, refused: &Judgement<'_>, circumstanc
             }
             Verdict::Permitted(_) | Verdict::Failed(_) => Vec::new(),
         })),
-    }
-    help.extend(held(question, &roles, circumstances));
-    if help.is_empty() {
-        help.push("ask whoever keeps the broker's policies".into());
     }
     let mut said = Vec::new();
     help.retain(|sentence| {

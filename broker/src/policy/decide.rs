@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::domain::{Cluster, GrantId, Request, Role};
 use crate::identity::Identity;
 
+use super::advice;
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::grant::{Grant, Mode};
 use super::judgement::Judgement;
@@ -53,10 +54,11 @@ pub fn decide(
     }
     let roles = roles(&request.roles);
     let circumstances = Circumstances::of(identity, request.reason.as_deref(), ttl, Some(request.address), now);
-    let question = holding(policies, identity, cluster)?;
+    let question = holding(policies, identity, cluster, &roles)?;
     let judgement = Judgement::of(&question, &roles, &circumstances);
     let Some(approved) = judgement.approved(&question) else {
-        return Err(judgement.refusal(&question, &cluster.name, &circumstances));
+        let question = holding(policies, identity, cluster, &Role::ALL)?;
+        return Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help));
     };
     let life = ttl.min(approved.longest).min(HARD_MAX_TTL);
     let not_after = now.checked_add(life).map_err(|error| Refusal::failed(&error.to_string()))?;
@@ -82,7 +84,7 @@ pub fn decide(
 }
 
 /// For every role: would a request for it alone, from `address` and with nothing else said, be granted now, and if not, why
-/// and what would help. Without an address no condition on one is met.
+/// and what change would help. Without an address no condition on one is met.
 #[must_use]
 pub fn listing(
     policies: &PolicySet,
@@ -92,7 +94,7 @@ pub fn listing(
     now: Timestamp,
 ) -> Vec<RoleAnswer> {
     let circumstances = Circumstances::of(identity, None, policies.limits.default_ttl, address, now);
-    let question = holding(policies, identity, cluster);
+    let question = holding(policies, identity, cluster, &Role::ALL);
     let answer = |role: Role| {
         let question = match &question {
             Ok(question) => question,
@@ -108,7 +110,9 @@ pub fn listing(
                 help: Vec::new(),
                 policies: approved.deciding.iter().map(|(_, rule)| rule.id.clone()).collect(),
             },
-            None => refused(role, judgement.refusal(question, &cluster.name, &circumstances)),
+            None => {
+                refused(role, judgement.refusal(question, &cluster.name, &circumstances, advice::changes_that_help))
+            }
         }
     };
     Role::ALL.into_iter().map(answer).collect()
@@ -175,9 +179,15 @@ pub(super) fn roles(asked: &[Role]) -> Vec<Role> {
     roles
 }
 
-/// A question about all roles on a cluster.
-fn holding<'a>(policies: &'a PolicySet, identity: &Identity, cluster: &Cluster) -> Result<Question<'a>, Refusal> {
-    Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &Role::ALL.map(Action::Hold))
+/// A question about these roles on a cluster.
+fn holding<'a>(
+    policies: &'a PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    roles: &[Role],
+) -> Result<Question<'a>, Refusal> {
+    let actions: Vec<_> = roles.iter().copied().map(Action::Hold).collect();
+    Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &actions)
         .map_err(|error| Refusal::failed(&error))
 }
 
@@ -430,7 +440,12 @@ mod tests {
                 Ok(grant) => {
                     assert_eq!((answer.max_ttl, answer.policies.as_slice()), (Some(8 * 3600), grant.policies()));
                 }
-                Err(refusal) => assert_eq!((answer.why, answer.help), (Some(refusal.sentence), refusal.help)),
+                Err(refusal) => {
+                    assert_eq!(answer.why, Some(refusal.sentence));
+                    // what else can be held stands beside it in the listing
+                    assert!(refusal.help.starts_with(&answer.help), "{answer:?} {:?}", refusal.help);
+                    assert_eq!(answer.help.is_empty(), answer.role != Role::Admin);
+                }
             }
         }
     }

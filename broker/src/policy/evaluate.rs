@@ -79,8 +79,11 @@ impl<'a> Circumstances<'a> {
         }
     }
 
-    /// As a context for `hold:` actions (`Asking` in the schema) or for the others (`Acting`).
-    fn context(&self, action: Action) -> Result<Context, String> {
+    /// As a context for the action: `Asking` in the schema for `hold:` actions, `Acting` for the others.
+    ///
+    /// # Errors
+    /// When Cedar does not take a value, in words.
+    pub(super) fn context(&self, action: Action) -> Result<Context, String> {
         let text = |text: &str| RestrictedExpression::new_string(text.into());
         let mut pairs = vec![("groups_age".to_owned(), RestrictedExpression::new_long(self.groups_age))];
         pairs.extend(self.acr.map(|acr| ("acr".into(), text(acr))));
@@ -172,7 +175,15 @@ impl<'a> Question<'a> {
 
     /// The set's answer. `action` must be one of those that the question was made with.
     pub(super) fn ask(&self, action: Action, circumstances: &Circumstances<'_>) -> Verdict<'a> {
-        let request = match self.request(action, circumstances) {
+        match circumstances.context(action) {
+            Ok(context) => self.ask_in(action, context),
+            Err(error) => Verdict::Failed(error),
+        }
+    }
+
+    /// The same, with the circumstances as a context of that action's kind; one context serves all `hold:` actions.
+    pub(super) fn ask_in(&self, action: Action, context: Context) -> Verdict<'a> {
+        let request = match self.request(action, context) {
             Ok(request) => request,
             Err(error) => return Verdict::Failed(error),
         };
@@ -212,7 +223,7 @@ impl<'a> Question<'a> {
         action: Action,
         circumstances: &Circumstances<'_>,
     ) -> Result<bool, String> {
-        let request = self.request(action, circumstances)?;
+        let request = self.request(action, circumstances.context(action)?)?;
         let alone = cedar_policy::PolicySet::from_policies([rule.policy.clone()]).map_err(|error| error.to_string())?;
         let response = self.set.authorizer.is_authorized(&request, &alone, &self.entities);
         if let Some(error) = response.diagnostics().errors().next() {
@@ -234,9 +245,8 @@ impl<'a> Question<'a> {
         bucket.rules.iter().filter_map(|place| self.set.rules.get(*place))
     }
 
-    fn request(&self, action: Action, circumstances: &Circumstances<'_>) -> Result<Request, String> {
+    fn request(&self, action: Action, context: Context) -> Result<Request, String> {
         let action_uid = self.set.vocabulary.action(action);
-        let context = circumstances.context(action)?;
         let schema = Some(&self.set.vocabulary.schema);
         Request::new(self.principal.clone(), action_uid, self.resource.clone(), context, schema)
             .map_err(|error| error.to_string())

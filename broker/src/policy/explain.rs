@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{Cluster, Group, Person, Role};
 
+use super::advice;
 use super::decide::roles;
 use super::evaluate::{Circumstances, Question};
 use super::judgement::Judgement;
@@ -111,7 +112,7 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
                 not_after: now.saturating_add(life).unwrap_or(now),
             })
         }
-        None => Err(judgement.refusal(&question, &cluster.name, &circumstances)),
+        None => Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help)),
     };
     let consider = |role: Role| {
         let action = Action::Hold(role);

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use crate::domain::{ClusterName, Role};
 
-use super::advice;
+use super::advice::Advise;
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::refusal::{Refusal, Subject};
 use super::rule::Rule;
@@ -31,7 +31,12 @@ pub(super) struct Approved<'a> {
 impl<'a> Judgement<'a> {
     /// Judges each role.
     pub(super) fn of(question: &Question<'a>, roles: &[Role], circumstances: &Circumstances<'_>) -> Self {
-        let judge = |role: &Role| (*role, question.ask(Action::Hold(*role), circumstances));
+        let Some(first) = roles.first() else { return Self { roles: Vec::new() } };
+        let context = circumstances.context(Action::Hold(*first));
+        let judge = |role: &Role| match &context {
+            Ok(context) => (*role, question.ask_in(Action::Hold(*role), context.clone())),
+            Err(error) => (*role, Verdict::Failed(error.clone())),
+        };
         Self { roles: roles.iter().map(judge).collect() }
     }
 
@@ -51,12 +56,14 @@ impl<'a> Judgement<'a> {
         Some(Approved { deciding, longest })
     }
 
-    /// The refusal, where [`Self::approved`] is none: which policy decided, in words, and what would help.
+    /// The refusal, where [`Self::approved`] is none: which policy decided, in words, and what would help by
+    /// `advise`.
     pub(super) fn refusal(
         &self,
         question: &Question<'a>,
         cluster: &ClusterName,
         circumstances: &Circumstances<'_>,
+        advise: Advise<'a>,
     ) -> Refusal {
         let mut sentences = Vec::new();
         let mut policies = Vec::new();
@@ -81,7 +88,7 @@ impl<'a> Judgement<'a> {
         }
         policies.sort();
         policies.dedup();
-        let help = advice::help(question, self, circumstances);
+        let help = advise(question, self, circumstances);
         Refusal { code: Code::Refused, sentence: sentences.join("; "), help, policies, internal: None }
     }
 }
