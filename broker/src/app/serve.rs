@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
 use hyper_util::rt::TokioTimer;
 use ichor_wire::log::{Content, Kind};
 use tokio::net::UnixListener;
@@ -202,19 +203,22 @@ impl Listening {
     ) {
         match self {
             Self::Tcp(listener) => {
+                // Without delay: a handshake's last bytes and an answer would else wait 40 ms for an acknowledgement each.
                 let handle = handle.clone();
                 tasks.spawn(async move {
                     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
                     let served = match tls {
                         Some(tls) => match axum_server::from_tcp_rustls(listener, tls) {
-                            Ok(mut server) => {
+                            Ok(server) => {
+                                let mut server = server.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
                                 bound(server.http_builder());
                                 server.handle(handle).serve(service).await
                             }
                             Err(error) => Err(error),
                         },
                         None => match axum_server::from_tcp(listener) {
-                            Ok(mut server) => {
+                            Ok(server) => {
+                                let mut server = server.acceptor(NoDelayAcceptor::new());
                                 bound(server.http_builder());
                                 server.handle(handle).serve(service).await
                             }
