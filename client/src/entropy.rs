@@ -1,6 +1,5 @@
-//! The only place that makes random values.
+//! The only place that makes random values; they come from the operating system each time.
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use data_encoding::BASE64URL_NOPAD;
 use zeroize::Zeroizing;
 
@@ -12,6 +11,6 @@ use crate::error::Error;
 /// When the system's generator fails.
 pub(crate) fn secret() -> Result<Zeroizing<String>, Error> {
     let mut bytes = Zeroizing::new([0; 32]);
-    SystemRandom::new().fill(&mut *bytes).map_err(|_| Error::Bug("the system's random generator failed"))?;
+    getrandom::fill(&mut *bytes).map_err(|_| Error::Bug("the system's random generator failed"))?;
     Ok(Zeroizing::new(BASE64URL_NOPAD.encode(&*bytes)))
 }
