@@ -72,13 +72,59 @@ fn generated_config_reference_is_committed() {
     compare("config.md", &page);
 }
 
+#[test]
+fn every_provider_block_of_the_docs_loads() {
+    let page = std::fs::read_to_string(root().join("docs/providers.md")).unwrap();
+    let blocks: Vec<_> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 6);
+    for block in blocks {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("secrets")).unwrap();
+        for file in ["corp", "google", "entra", "okta", "dex"] {
+            std::fs::write(folder.path().join("secrets").join(file), "a secret").unwrap();
+        }
+        std::fs::write(folder.path().join("groups.toml"), "\"117\" = [\"sre\"]\n").unwrap();
+        let server = "[server]\npublic_url = \"http://127.0.0.1:8080\"\nlisten = \"127.0.0.1:8080\"\n";
+        std::fs::write(folder.path().join("config.toml"), format!("{server}\n{block}")).unwrap();
+        let loaded = ichor_broker::config::Folder::new(folder.path()).load();
+        assert!(loaded.is_ok(), "{block}\n{:?}", loaded.err());
+    }
+}
+
 fn table(page: &mut String, file: &syn::File, section: &ItemStruct) {
     let Fields::Named(fields) = &section.fields else { panic!("a section has named fields") };
     page.push_str("\n| key | default | meaning |\n|---|---|---|\n");
     for field in &fields.named {
         let name = field.ident.as_ref().unwrap();
-        page.push_str(&format!("| `{name}` | {} | {} |\n", default(file, &field.attrs), docs(&field.attrs)));
+        let values = choice(file, &field.ty);
+        let default = default(file, field, values.first());
+        let values: String = values.iter().map(|(name, docs)| format!("<br>`\"{name}\"`: {docs}")).collect();
+        page.push_str(&format!("| `{name}` | {default} | {}{values} |\n", docs(&field.attrs)));
     }
+}
+
+/// The values of a field whose type is an enum of the file, as TOML has them, the default first.
+fn choice(file: &syn::File, kind: &syn::Type) -> Vec<(String, String)> {
+    let name = type_name(kind);
+    let named = |item: &Item| match item {
+        Item::Enum(item) if item.ident == name => Some(item.clone()),
+        _ => None,
+    };
+    let Some(item) = file.items.iter().find_map(named) else { return Vec::new() };
+    let mut variants: Vec<_> = item.variants.iter().collect();
+    variants.sort_by_key(|variant| !variant.attrs.iter().any(|attribute| attribute.path().is_ident("default")));
+    variants.iter().map(|variant| (kebab(&variant.ident.to_string()), docs(&variant.attrs))).collect()
+}
+
+fn kebab(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !out.is_empty() {
+            out.push('-');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
 }
 
 fn find<'a>(file: &'a syn::File, name: &str) -> &'a ItemStruct {
@@ -100,12 +146,19 @@ fn docs(attributes: &[Attribute]) -> String {
     attributes.iter().filter_map(line).collect::<Vec<_>>().join(" ")
 }
 
-/// The default as the source has it: the body of the function that serde names, in TOML's spelling.
-fn default(file: &syn::File, attributes: &[Attribute]) -> String {
-    let serde = attributes.iter().find(|attribute| attribute.path().is_ident("serde"));
+/// The default as the source has it: the body of the function that serde names, in TOML's spelling, or the type's own.
+fn default(file: &syn::File, field: &syn::Field, first: Option<&(String, String)>) -> String {
+    let serde = field.attrs.iter().find(|attribute| attribute.path().is_ident("serde"));
     let Some(Meta::List(list)) = serde.map(|attribute| &attribute.meta) else { return "required".into() };
     let text = list.tokens.to_string();
-    let Some((_, function)) = text.split_once("default = \"") else { return "none, or the first value".into() };
+    let Some((_, function)) = text.split_once("default = \"") else {
+        return match (first, type_name(&field.ty).split('<').next()) {
+            (Some((name, _)), _) => format!("`\"{name}\"`"),
+            (None, Some("Option" | "Vec" | "BTreeMap")) => "none".into(),
+            (None, Some("bool")) => "`false`".into(),
+            (None, kind) => panic!("the reference does not know the default of a {kind:?}"),
+        };
+    };
     let function = function.trim_end_matches('"');
     let named = |item: &Item| match item {
         Item::Fn(item) if item.sig.ident == function => Some(body(item)),

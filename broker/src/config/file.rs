@@ -46,7 +46,7 @@ pub struct File {
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// The URL by which clients reach the broker, without a path. It is the only source of redirects, metadata and proofs;
-    /// the Host header is never believed. Plain `http` only on loopback, or with `listen = "unix:…"` behind a proxy.
+    /// the Host header is never believed. Plain `http` only on loopback.
     pub public_url: String,
     /// Where to listen: `address:port`, or `unix:/path` behind a proxy that ends TLS.
     pub listen: String,
@@ -62,11 +62,11 @@ pub struct Server {
     /// The Unix socket for admin commands on this host, mode 0600.
     #[serde(default = "default_admin_socket")]
     pub admin_socket: PathBuf,
-    /// Addresses or networks of proxies whose `X-Forwarded-For` is believed, as `10.0.0.0/8`. None by default. Behind a Unix
+    /// Addresses or networks of proxies whose `X-Forwarded-For` is believed, as `10.0.0.0/8`. Behind a Unix
     /// socket the peer counts as trusted.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
-    /// This broker's name in audit entries. Default: `broker`.
+    /// This broker's name in audit entries.
     #[serde(default = "default_name")]
     pub name: String,
 }

@@ -40,7 +40,7 @@ pub enum Change {
         /// The time that liveness is held against.
         now: Timestamp,
     },
-    /// A grant is made. Condition: the session is live at `now`, was not ended, and its groups are no older than `groups_at`.
+    /// A grant is made. Condition: the session is live at `now`.
     GrantMade {
         /// The session.
         session: SessionId,
@@ -82,5 +82,14 @@ impl Change {
             | Self::GrantMade { now, .. } => *now = at,
         }
         self
+    }
+
+    /// The session whose row this alters. One that begins was never read; a grant only looks.
+    #[must_use]
+    pub fn alters(&self) -> Option<SessionId> {
+        match self {
+            Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
+            Self::SessionCreate { .. } | Self::GrantMade { .. } => None,
+        }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn noon() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
 }
 
-fn after(seconds: i64) -> Timestamp {
+pub(crate) fn after(seconds: i64) -> Timestamp {
     noon() + SignedDuration::from_secs(seconds)
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn note(kind: Kind, at: Timestamp) -> Append {
     Append { entry: entry(Content::of(kind), at), change: None }
 }
 
-fn with(change: Change) -> Append {
+pub(crate) fn with(change: Change) -> Append {
     Append { entry: entry(Content::of(Kind::Login), noon()), change: Some(change) }
 }
 

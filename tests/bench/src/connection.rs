@@ -26,7 +26,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// What connections to one broker are made from.
+/// What connections to one server are made from.
 #[derive(Clone)]
 pub(crate) struct Target {
     address: String,
@@ -71,6 +71,13 @@ impl Connection {
         };
         let text = String::from_utf8(self.buffer.get(..head).unwrap_or_default().to_vec())?;
         let status = text.split(' ').nth(1).context("no status")?.parse()?;
+        if header(&text, "transfer-encoding").is_some() {
+            // not decoded: who measures only needs to know where it ends
+            while !self.buffer.ends_with(b"0\r\n\r\n") {
+                self.more().await?;
+            }
+            return Ok(Answer { status, head: text, body: self.buffer.get(head..).unwrap_or_default().to_vec() });
+        }
         let length: usize = header(&text, "content-length").map_or(Ok(0), str::parse)?;
         while self.buffer.len() < head + length {
             self.more().await?;
@@ -82,7 +89,7 @@ impl Connection {
     async fn more(&mut self) -> anyhow::Result<()> {
         self.buffer.reserve(8192);
         if self.stream.read_buf(&mut self.buffer).await? == 0 {
-            bail!("the broker closed the connection");
+            bail!("the server closed the connection");
         }
         Ok(())
     }

@@ -24,7 +24,8 @@ use crate::Settings;
 use crate::connection::{Connection, Target, header};
 use crate::meter::{Times, each, micros, millis, rate};
 use crate::report::{Goal, Report};
-use crate::world::World;
+use crate::step_ca::StepCa;
+use crate::world::{self, World};
 
 /// Connections at full load.
 const CONNECTIONS: usize = 64;
@@ -53,7 +54,8 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
         "Ed25519 keys, {CONNECTIONS} kept connections, requests signed beforehand; SQLite, synchronous=FULL"
     ));
 
-    let (count, took, cpu, mut times) = full_load(&world, &target, &caller, time).await?;
+    let requests = caller.requests(PREPARED * settings.seconds)?;
+    let (count, took, cpu, mut times) = full_load(&target, requests, time, || world.broker_cpu()).await?;
     report.hold("certificates", rate(count, took), "1/s", Goal::AtLeast(3800.0));
     report.hold("broker CPU each", micros(each(cpu, count)?), "µs", Goal::AtMost(220.0));
     report.add("at full load, p50", millis(times.percentile(0.5)), "ms");
@@ -63,6 +65,18 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     report.add(format!("at {STEADY}/s, p50"), millis(times.percentile(0.5)), "ms");
     report.hold(format!("at {STEADY}/s, p99"), millis(times.percentile(0.99)), "ms", Goal::AtMost(10.0));
 
+    match StepCa::start(&settings.step_ca, &settings.dir).await? {
+        Some(peer) => {
+            let ours = rate(count, took);
+            let requests = peer.requests(PREPARED * settings.seconds)?;
+            let (count, took, cpu, _) = full_load(&peer.target()?, requests, time, || world::cpu(peer.pid())).await?;
+            report.add("step-ca with badger beside", rate(count, took), "1/s");
+            report.add("step-ca CPU each", micros(each(cpu, count)?), "µs");
+            report.hold("ratio to step-ca", ours / rate(count, took), "×", Goal::AtLeast(3.0));
+        }
+        None => report.note(format!("`{}` was not found, so nothing ran beside", settings.step_ca.display())),
+    }
+
     let verified = world.verify_log()?;
     report.note(format!("afterwards: {}", verified.lines().next().unwrap_or_default()));
     Ok(report)
@@ -70,17 +84,17 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
 
 /// Every connection sends its next request when the last was answered.
 async fn full_load(
-    world: &World,
     target: &Target,
-    caller: &Caller,
+    requests: Vec<Vec<u8>>,
     time: Duration,
+    used: impl Fn() -> anyhow::Result<Duration>,
 ) -> anyhow::Result<(usize, Duration, Duration, Times)> {
-    let requests: Requests = Arc::new(Mutex::new(caller.requests(PREPARED * time.as_secs())?.into()));
+    let requests: Requests = Arc::new(Mutex::new(requests.into()));
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(target.connect().await?);
     }
-    let (began, cpu) = (Instant::now(), world.broker_cpu()?);
+    let (began, cpu) = (Instant::now(), used()?);
     let end = began + time;
     let tasks: Vec<_> = connections
         .into_iter()
@@ -103,7 +117,7 @@ async fn full_load(
     for task in tasks {
         times.extend(task.await??);
     }
-    Ok((times.len(), began.elapsed(), world.broker_cpu()?.saturating_sub(cpu), times))
+    Ok((times.len(), began.elapsed(), used()?.saturating_sub(cpu), times))
 }
 
 /// Requests begin by the clock, whether or not earlier ones were answered; a time counts from when it should have begun.
@@ -137,7 +151,7 @@ async fn steady_load(target: &Target, caller: &Caller, time: Duration) -> anyhow
 
 async fn issue(connection: &mut Connection, request: &[u8]) -> anyhow::Result<()> {
     let answer = connection.send(request).await?;
-    ensure!(answer.status == 200, "{}\n{}", answer.head, String::from_utf8_lossy(&answer.body));
+    ensure!([200, 201].contains(&answer.status), "{}\n{}", answer.head, String::from_utf8_lossy(&answer.body));
     Ok(())
 }
 

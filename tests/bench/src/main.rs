@@ -13,6 +13,7 @@ mod machine;
 mod meter;
 mod policy;
 mod report;
+mod step_ca;
 mod world;
 
 use std::io::Write;
@@ -36,6 +37,9 @@ struct Cli {
     /// How long each load runs.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     seconds: u64,
+    /// smallstep's step-ca, to run beside `issuance`; skipped where it is not found.
+    #[arg(long, value_name = "PROGRAM", default_value = "step-ca")]
+    step_ca: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,13 +62,14 @@ enum Name {
 struct Settings {
     dir: PathBuf,
     seconds: u64,
+    step_ca: PathBuf,
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     ichor_standins::install_tls_provider();
     std::fs::create_dir_all(&cli.dir).with_context(|| format!("cannot make `{}`", cli.dir.display()))?;
-    let settings = Settings { dir: cli.dir, seconds: cli.seconds };
+    let settings = Settings { dir: cli.dir, seconds: cli.seconds, step_ca: cli.step_ca };
     let names = if cli.names.is_empty() { Name::value_variants() } else { &cli.names };
     let mut out = std::io::stdout().lock();
     if !cli.json {

@@ -126,12 +126,7 @@ impl World {
 
     /// User and system time that the broker has used.
     pub(crate) fn broker_cpu(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        // After the name, which may hold blanks: fields 14 and 15 of proc_pid_stat(5), in clock ticks.
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks = |at: usize| fields.get(at).context("a short stat")?.parse::<u64>().context("not a number");
-        let second = u64::try_from(sysconf(SysconfVar::CLK_TCK)?.context("no clock tick")?)?;
-        Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 1000 / second))
+        cpu(self.pid()?)
     }
 
     /// The broker's resident memory, in KiB.
@@ -165,6 +160,16 @@ impl Drop for World {
     fn drop(&mut self) {
         let _ = self.end();
     }
+}
+
+/// User and system time that a process has used.
+pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // After the name, which may hold blanks: fields 14 and 15 of proc_pid_stat(5), in clock ticks.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = |at: usize| fields.get(at).context("a short stat")?.parse::<u64>().context("not a number");
+    let second = u64::try_from(sysconf(SysconfVar::CLK_TCK)?.context("no clock tick")?)?;
+    Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 1000 / second))
 }
 
 /// A program of this build: it lies beside this one.

@@ -11,6 +11,7 @@ mod logins;
 mod names;
 mod providers;
 mod readers;
+mod recent;
 mod schema;
 mod sessions;
 mod value;
@@ -23,6 +24,7 @@ mod tests;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +38,7 @@ use super::{
     Append, Appended, DeviceLogin, EntryFilter, LogHead, PendingLogin, SessionRow, Store, StoreError, StoredEntry,
 };
 use readers::Readers;
+use recent::Recent;
 use value::micros;
 use writer::Writer;
 
@@ -59,6 +62,7 @@ pub struct Options {
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
+    recent: Arc<Recent>,
     deadline: Duration,
 }
 
@@ -97,9 +101,10 @@ impl SqliteStore {
     /// database, or was written by a newer build.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let writer = Writer::start(path, &options)?;
+        let recent = Arc::new(Recent::default());
+        let writer = Writer::start(path, &options, Arc::clone(&recent))?;
         let readers = Readers::new(path, options.readers, options.busy_timeout);
-        Ok(Self { writer, readers, deadline: options.busy_timeout + PROBE })
+        Ok(Self { writer, readers, recent, deadline: options.busy_timeout + PROBE })
     }
 
     /// Opens the database at `path` only to read, beside a broker that may be running. Every write is refused.
@@ -110,7 +115,7 @@ impl SqliteStore {
         let path = path.as_ref();
         schema::check(&schema::open(path, schema::Use::Read, options.busy_timeout)?)?;
         let readers = Readers::new(path, options.readers, options.busy_timeout);
-        Ok(Self { writer: Writer::none(), readers, deadline: options.busy_timeout + PROBE })
+        Ok(Self { writer: Writer::none(), readers, recent: Arc::default(), deadline: options.busy_timeout + PROBE })
     }
 }
 
@@ -143,8 +148,17 @@ impl Store for SqliteStore {
     }
 
     async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {
+        let began = match self.recent.by_token(token_hash) {
+            Ok(session) => return Ok(Some(session)),
+            Err(began) => began,
+        };
         let token_hash = *token_hash;
-        self.readers.read(move |db| sessions::by_token(db, &token_hash)).await
+        let found = self.readers.read(move |db| sessions::by_token(db, &token_hash)).await?;
+        // who only reads beside a broker does not see that broker's writes
+        if let (Some(session), true) = (&found, self.writer.is_ours()) {
+            self.recent.remember(began, session);
+        }
+        Ok(found)
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError> {
@@ -163,7 +177,7 @@ impl Store for SqliteStore {
         let now = micros(now);
         // Looked at first on a reading connection: nearly always there is nothing to write, and then nobody waits.
         if self.readers.read(move |db| sessions::touch_due(db, id, now)).await? {
-            self.writer.write(move |db| sessions::touch(db, id, now)).await?;
+            self.writer.write_sessions(Some(id), move |db| sessions::touch(db, id, now)).await?;
         }
         Ok(())
     }
@@ -220,7 +234,7 @@ impl Store for SqliteStore {
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         let now = micros(now);
         self.writer
-            .write(move |db| {
+            .write_sessions(None, move |db| {
                 logins::sweep(db, now)?;
                 devices::sweep(db, now)?;
                 sessions::sweep(db, now)

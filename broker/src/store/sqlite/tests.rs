@@ -8,7 +8,8 @@ use ichor_wire::log::Kind;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::conformance::{self, noon, note, one};
+use crate::store::Change;
+use crate::store::conformance::{self, after, logged_in, noon, note, one, with};
 
 pub(super) fn fresh() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -50,6 +51,47 @@ async fn a_commit_is_synced_and_foreign_keys_hold() {
     assert!(pragma("busy_timeout").await.unwrap() > 0);
     let mode = store.writer.write(|db| Ok(db.pragma_query_value(None, "journal_mode", |r| r.get::<_, String>(0))?));
     assert_eq!(mode.await.unwrap(), "wal");
+}
+
+#[tokio::test]
+async fn the_next_read_by_token_sees_every_write() {
+    let (_folder, path) = fresh();
+    let store = open(&path);
+    let row = logged_in(&*store, 1).await;
+    let read = async || store.session_by_token(&row.token_hash).await.unwrap();
+    assert_eq!(read().await.as_ref(), Some(&row));
+
+    store.touch_session(row.id, after(120)).await.unwrap();
+    assert_eq!(read().await.unwrap().used_at, after(120));
+
+    let (groups, groups_at) = (Vec::new(), after(180));
+    let refresh = Change::SessionRefresh {
+        session: row.id,
+        version: row.version,
+        groups,
+        groups_at,
+        refresh_sealed: None,
+        now: after(180),
+    };
+    one(&*store, with(refresh)).await;
+    assert_eq!(read().await.unwrap().groups_at, groups_at);
+
+    one(&*store, with(Change::SessionEnd { session: row.id, now: after(240) })).await;
+    assert_eq!(read().await.unwrap().ended_at, Some(after(240)));
+
+    store.sweep(after(90 * 24 * 3600)).await.unwrap();
+    assert_eq!(read().await, None);
+}
+
+#[tokio::test]
+async fn who_reads_beside_a_broker_sees_that_brokers_writes() {
+    let (_folder, path) = fresh();
+    let broker = open(&path);
+    let row = logged_in(&*broker, 1).await;
+    let beside = SqliteStore::open_to_read(&path, Options::default()).unwrap();
+    assert!(beside.session_by_token(&row.token_hash).await.unwrap().unwrap().ended_at.is_none());
+    one(&*broker, with(Change::SessionEnd { session: row.id, now: after(5) })).await;
+    assert!(beside.session_by_token(&row.token_hash).await.unwrap().unwrap().ended_at.is_some());
 }
 
 #[tokio::test]

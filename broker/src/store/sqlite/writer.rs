@@ -3,12 +3,16 @@
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::domain::SessionId;
+
 use super::names::Names;
+use super::recent::Recent;
 use super::schema::{self, Use};
 use super::{Append, Appended, Failure, Options, StoreError, append, log};
 
@@ -39,6 +43,8 @@ struct Desk {
     size: u64,
     /// Numbers of names that are known to be in the database.
     names: Names,
+    /// Told of every write that concerns sessions, here and not where the write was asked for: who asked may have gone.
+    recent: Arc<Recent>,
     /// The writer lock: held as long as the thread lives.
     _lock: File,
 }
@@ -47,8 +53,8 @@ struct Desk {
 
 impl Writer {
     /// Takes the lock, opens the database, brings its schema up to date, and starts the thread.
-    pub(super) fn start(path: &Path, options: &Options) -> Result<Self, StoreError> {
-        let mut desk = Desk::open(path, options)?;
+    pub(super) fn start(path: &Path, options: &Options, recent: Arc<Recent>) -> Result<Self, StoreError> {
+        let mut desk = Desk::open(path, options, recent)?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -66,6 +72,11 @@ impl Writer {
         Self { jobs: None, thread: None }
     }
 
+    /// Whether this process is the one that writes.
+    pub(super) fn is_ours(&self) -> bool {
+        self.jobs.is_some()
+    }
+
     /// Runs `work` in one transaction on the thread; returns once it is committed and synced, or undone.
     pub(super) async fn write<T: Send + 'static>(
         &self,
@@ -74,12 +85,31 @@ impl Writer {
         self.run(move |desk| desk.transact(|transaction| work(transaction))).await
     }
 
+    /// The same for work that alters this session, or any where none is named.
+    pub(super) async fn write_sessions<T: Send + 'static>(
+        &self,
+        session: Option<SessionId>,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(move |desk| {
+            let done = desk.transact(|transaction| work(transaction));
+            match session {
+                Some(session) => desk.recent.forget([session]),
+                None => desk.recent.forget_all(),
+            }
+            done
+        })
+        .await
+    }
+
     /// Commits a batch; the contract is the trait's.
     pub(super) async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
         self.run(move |desk| {
             let seen = desk.size;
             let mut names = std::mem::take(&mut desk.names);
-            let (appended, size) = desk.transact(|transaction| append::batch(transaction, &mut names, &batch, seen))?;
+            let done = desk.transact(|transaction| append::batch(transaction, &mut names, &batch, seen));
+            desk.recent.forget(batch.iter().filter_map(|part| part.change.as_ref()?.alters()));
+            let (appended, size) = done?;
             // Only now are the numbers in `names` durable too; after a failure they were dropped with it.
             (desk.size, desk.names) = (size, names);
             Ok(appended)
@@ -127,7 +157,7 @@ impl Drop for Writer {
 // === impl Desk ===
 
 impl Desk {
-    fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
+    fn open(path: &Path, options: &Options, recent: Arc<Recent>) -> Result<Self, StoreError> {
         let lock = lock(path)?;
         // Made here with its mode, because SQLite would use the umask. Before any connection exists: closing a second
         // descriptor of the file would drop the POSIX locks that SQLite holds on it.
@@ -143,6 +173,7 @@ impl Desk {
             file,
             size,
             names: Names::default(),
+            recent,
             _lock: lock,
         })
     }
