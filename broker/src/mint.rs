@@ -44,6 +44,22 @@ pub struct Minted {
     pub issued: Recorded<Issued>,
 }
 
+/// A step of the walk from a request to its answer. Each says in the debug log that it begins, with the grant: after a crash
+/// the log shows how far each request had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Policy decides.
+    Decide,
+    /// The grant's entry is made durable.
+    RecordGrant,
+    /// The issuer builds, has signed and judges.
+    Issue,
+    /// The outcome's entry is made durable.
+    RecordOutcome,
+    /// The answer is made and sent.
+    Answer,
+}
+
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
@@ -96,6 +112,7 @@ impl Mint {
         let policies = Arc::clone(&self.policies.borrow());
 
         let id = GrantId(entropy::uuid_v7(now)?);
+        Step::Decide.begins(id);
         let grant = match policy::decide(&policies, identity, &cluster, &request, id, now) {
             Ok(grant) => grant,
             Err(refusal) => {
@@ -104,6 +121,7 @@ impl Mint {
             }
         };
 
+        Step::RecordGrant.begins(id);
         // ◆ the grant; its transaction reads the session again
         let grant = match self.sequencer.record(grant).await {
             Ok(grant) => grant,
@@ -119,6 +137,7 @@ impl Mint {
             Err(error) => return Err(error.into()),
         };
 
+        Step::Issue.begins(id);
         let issued = match issuer.issue(&grant, self.clock.now()).await {
             Ok(issued) => issued,
             Err(error) => {
@@ -129,11 +148,13 @@ impl Mint {
                     message: Some(error.to_string()),
                     ..asked(Kind::IssueFailed, identity, &request)
                 };
+                Step::RecordOutcome.begins(id);
                 self.sequencer.note(content, None).await?;
                 return Err(error.into());
             }
         };
 
+        Step::RecordOutcome.begins(id);
         // ◆ the outcome; only now can the certificate's bytes be read
         let issued = self.sequencer.record(issued).await?;
         Ok(Minted { cluster, grant, issued })
@@ -143,6 +164,25 @@ impl Mint {
 impl std::fmt::Debug for Mint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mint").finish_non_exhaustive()
+    }
+}
+
+// === impl Step ===
+
+impl Step {
+    /// Says so, with the grant, in the debug log; the fields are not even made when nobody reads it.
+    pub(crate) fn begins(self, grant: GrantId) {
+        tracing::debug!(%grant, step = self.as_str(), "a step begins");
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Decide => "decide",
+            Self::RecordGrant => "record-grant",
+            Self::Issue => "issue",
+            Self::RecordOutcome => "record-outcome",
+            Self::Answer => "answer",
+        }
     }
 }
 

@@ -43,6 +43,7 @@ struct Plan {
     at_write: Option<(u32, Fault)>,
     held: Vec<(Kind, watch::Sender<bool>, watch::Receiver<()>)>,
     is_down: bool,
+    no_pin: bool,
 }
 
 struct Faulty {
@@ -86,6 +87,11 @@ impl Faults {
     /// Until it is up again, everything fails, reading too.
     pub fn set_down(&self, down: bool) {
         self.plan().is_down = down;
+    }
+
+    /// Until it is reset, no provider's alias can be pinned to its issuer, nor a pin be read.
+    pub fn set_no_pin(&self, no_pin: bool) {
+        self.plan().no_pin = no_pin;
     }
 
     /// Makes the next batch that has an entry of this kind wait before it is written.
@@ -243,7 +249,8 @@ impl Store for Faulty {
     }
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
         // asked for at the broker's own interval too: it must not take a test's fault away
-        self.faults.read(self.inner.pin_provider(alias, issuer)).await
+        let fault = self.faults.plan().no_pin.then_some(Fault::Before);
+        self.faults.meet(fault, self.inner.pin_provider(alias, issuer)).await
     }
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         // as above

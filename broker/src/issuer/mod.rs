@@ -12,7 +12,20 @@ mod local_ca;
 pub use issued::Issued;
 pub use local_ca::LocalCa;
 
-/// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant.
+/// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant:
+/// ```
+/// # use ichor_broker::{audit::Recorded, issuer::{IssueError, Issued, Issuer}, policy::Grant};
+/// async fn issue(ca: &dyn Issuer, grant: &Recorded<Grant>, now: jiff::Timestamp) -> Result<Issued, IssueError> {
+///     ca.issue(grant, now).await
+/// }
+/// ```
+/// so nothing can be signed before its grant is recorded.
+/// ```compile_fail,E0308
+/// # use ichor_broker::{audit::Recorded, issuer::{IssueError, Issued, Issuer}, policy::Grant};
+/// async fn issue(ca: &dyn Issuer, grant: &Grant, now: jiff::Timestamp) -> Result<Issued, IssueError> {
+///     ca.issue(grant, now).await
+/// }
+/// ```
 ///
 /// What comes back is not yet recorded as issued and must not leave the broker; every error is final for this grant.
 #[async_trait]

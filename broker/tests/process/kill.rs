@@ -1,5 +1,6 @@
 //! kill -9 while certificates are issued: nobody holds one that the log does not have.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,55 +8,66 @@ use ichor_client::Session;
 use tokio::sync::mpsc;
 
 use super::Host;
-use super::ledger::{Attempt, attempt, compare};
+use super::ledger::{Attempt, Landed, attempt, compare};
+use super::steps::{STEPS, Step, fits};
 
 /// Requests under way at once.
 const CLIENTS: usize = 8;
 /// Certificates that the client must hold in the end.
 const CERTIFICATES: usize = 200;
 /// The least number of kills, and of those that a host too slow to show every step gets.
-const KILLS: usize = 9;
+const KILLS: usize = 10;
 const MOST_KILLS: usize = 90;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_certificate_is_held_that_the_log_does_not_have() -> anyhow::Result<()> {
     let mut host = Host::new().await?;
-    host.start()?;
+    let mut steps = host.start_watched()?;
     let session = Arc::new(host.log_in().await?);
     let numbers = Arc::new(AtomicUsize::new(0));
     let mut ledger = Vec::<Attempt>::new();
-    let (mut kills, mut held) = (0, 0);
+    let mut held = HashSet::new();
+    // Requests that were cut off, by the last step that they had begun.
+    let mut cut_off = BTreeMap::<Step, usize>::new();
+    let mut kills = 0;
     let landed = loop {
         let mut attempts = clients(&session, &numbers);
-        // The moment of the kill: after so many more certificates, then at once, or at the next sign of a commit, which is
-        // then on its way to the disk, or done with its answers not yet sent.
-        let enough = held + CERTIFICATES / KILLS + kills % 3;
-        while held < enough {
-            let attempt = attempts.recv().await.expect("the clients go on until the broker is killed");
-            held += usize::from(attempt.result.is_ok());
-            ledger.push(attempt);
-        }
-        wait_for_commits(&host, kills % 3);
+        // First so many answers that every client is somewhere on the way, then the next request to begin the step in turn.
+        let (turn, _) = STEPS[kills % STEPS.len()];
+        let mut answers = 0;
+        while {
+            let step = steps.next()?;
+            answers += usize::from(step == 8);
+            answers <= CERTIFICATES / KILLS || step != turn
+        } {}
         host.kill();
         kills += 1;
         while let Some(attempt) = attempts.recv().await {
-            held += usize::from(attempt.result.is_ok());
+            held.extend(attempt.result.iter().map(|held| held.answer.grant_id));
             ledger.push(attempt);
         }
-        host.start()?;
-        let landed = compare(&ledger, &host.log().await?);
-        let every_step = landed.before_the_grant > 0 && landed.before_the_outcome > 0 && landed.before_the_answer > 0;
-        if (kills >= KILLS && held >= CERTIFICATES && every_step) || kills >= MOST_KILLS {
-            break landed;
+        let log = host.log().await?;
+        for (grant, step) in steps.at_the_end() {
+            if !held.contains(&grant) {
+                fits(grant, step, &log);
+                *cut_off.entry(step).or_default() += 1;
+            }
+        }
+        let all_steps = STEPS.iter().all(|(step, _)| cut_off.contains_key(step));
+        steps = host.start_watched()?;
+        if (kills >= KILLS && held.len() >= CERTIFICATES && all_steps) || kills >= MOST_KILLS {
+            break compare(&ledger, &log);
         }
     };
 
-    println!("{kills} kills, {held} certificates held, each in the log after its grant; requests cut off: {landed:?}");
+    let held = held.len();
+    println!("{kills} kills, {held} certificates held, each in the log after its grant");
+    println!("requests cut off, by the step that they were in: {cut_off:?}; by what the log has of them: {landed:?}");
     assert!(held >= CERTIFICATES);
-    assert!(landed.before_the_grant > 0, "no kill landed before a grant was durable: {landed:?}");
-    assert!(landed.before_the_outcome > 0, "no kill landed between grant and outcome: {landed:?}");
-    assert!(landed.before_the_answer > 0, "no kill landed between outcome and answer: {landed:?}");
-    assert_eq!(landed.failed, 0);
+    for (step, name) in STEPS {
+        assert!(cut_off.contains_key(&step), "no kill landed in step {step}, {name}: {cut_off:?}");
+    }
+    assert_eq!(landed, Landed { failed: 0, ..landed });
     // the broker that was killed so often still works
     let last = attempt(&session, "the last".into()).await;
     assert!(last.result.is_ok(), "{last:?}");
@@ -80,17 +92,4 @@ fn clients(session: &Arc<Session>, numbers: &Arc<AtomicUsize>) -> mpsc::Unbounde
         });
     }
     attempts
-}
-
-/// Returns once the write-ahead log was seen to grow so often; it need not, so not for ever.
-fn wait_for_commits(host: &Host, commits: usize) {
-    let (mut seen, mut size) = (0, host.journal());
-    for _ in 0..100_000 {
-        if seen >= commits {
-            return;
-        }
-        let now = host.journal();
-        seen += usize::from(now != size);
-        size = now;
-    }
 }

@@ -3,6 +3,7 @@
 mod full;
 mod kill;
 mod ledger;
+mod steps;
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use anyhow::Context;
 use ichor_broker::audit;
 use ichor_broker::config::Folder;
 use ichor_broker::store::sqlite::{Options, SqliteStore};
@@ -20,6 +22,8 @@ use ichor_standins::provider::{Client, Provider, ProviderOptions};
 use ichor_wire::api::AuditEntry;
 use tokio::net::TcpSocket;
 use url::Url;
+
+use steps::Steps;
 
 const CLUSTER: &str = "prod";
 
@@ -56,7 +60,7 @@ impl Host {
         let text = dir.to_string_lossy().into_owned();
         run(&["init", &text, "--insecure-identity-beside", "--public-url", url.as_str(), "--listen", &at])?;
         let config = format!(
-            "{}\n[limits]\nper_person = 1000000\n\n[[provider]]\nalias = \"corp\"\nissuer = \"{}\"\nclient_id = \"ichor\"\n",
+            "{}\n[limits]\nper_person = 1000000\n\n[log]\nformat = \"json\"\nlevel = \"ichor_broker=debug,info\"\n\n[[provider]]\nalias = \"corp\"\nissuer = \"{}\"\nclient_id = \"ichor\"\n",
             std::fs::read_to_string(dir.join("config.toml"))?,
             provider.issuer()
         );
@@ -82,23 +86,33 @@ impl Host {
         Ok(Self { dir, url, _provider: provider, database, child: None, _port: port, _folder: folder })
     }
 
-    /// Starts the broker; returns once it serves. Where a write of a file's end would exceed the process' limit, it fails
-    /// with an error and raises no signal.
+    /// Starts the broker; returns once it serves. Its log goes to a file.
     fn start(&mut self) -> anyhow::Result<()> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("stderr"))?;
+        self.start_with(log.into())
+    }
+
+    /// Starts the broker; returns once it serves. Its log is read here for the steps of requests.
+    fn start_watched(&mut self) -> anyhow::Result<Steps> {
+        self.start_with(Stdio::piped())?;
+        let log = self.child.as_mut().and_then(|child| child.stderr.take());
+        Ok(Steps::read(log.context("a log")?))
+    }
+
+    /// Where a write of a file's end would exceed the process' limit, it fails with an error and raises no signal.
+    fn start_with(&mut self, log: Stdio) -> anyhow::Result<()> {
         // What is ignored stays ignored across exec.
         let mut child = Command::new("/bin/sh")
             .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_ichor-broker"), "serve", "--dir"])
             .arg(&self.dir)
             .stdout(Stdio::piped())
-            .stderr(std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("stderr"))?)
+            .stderr(log)
             .spawn()?;
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let serves = lines.any(|line| line.is_ok_and(|line| line.contains("serves")));
         self.child = Some(child);
-        if !serves {
-            let said = std::fs::read_to_string(self.dir.join("stderr"))?;
-            anyhow::bail!("the broker did not start:\n{said}");
-        }
+        let said = || std::fs::read_to_string(self.dir.join("stderr")).unwrap_or_default();
+        anyhow::ensure!(serves, "the broker did not start:\n{}", said());
         Ok(())
     }
 

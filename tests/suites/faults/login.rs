@@ -1,9 +1,26 @@
 //! The database failing at each write of a login.
 
 use ichor_broker::audit::verify_log;
-use ichor_tests::{Fault, Person};
+use ichor_standins::provider::Endpoint;
+use ichor_tests::{Fault, Faults, Options, Person, World};
 
 use super::{count, faulty, is_well};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_whose_alias_cannot_be_pinned_logs_nobody_in() -> anyhow::Result<()> {
+    // Before the first pin there is nothing to hold an issuer against, so it must be there before anyone is sent to it.
+    let faults = Faults::none();
+    faults.set_no_pin(true);
+    let world = World::with(Options { wrap_store: Some(faults.wrap()), ..Options::default() }).await?;
+    let error = Person::log_in(&world, "alice").await.err().expect("no login without the pin");
+    let error = format!("{error:#}");
+    assert!(error.contains("the broker's database is unavailable; try again in a moment"), "{error}");
+    assert_eq!(world.provider.count(Endpoint::Authorize), 0);
+    assert_eq!(count(&world, ["login"]).await?, [0]);
+    faults.set_no_pin(false);
+    is_well(&world, &Person::log_in(&world, "alice").await?).await?;
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_whose_writes_fail_gives_no_session_and_the_next_one_does() -> anyhow::Result<()> {

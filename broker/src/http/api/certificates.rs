@@ -7,12 +7,14 @@ use ichor_wire::problem::{Code, Problem};
 use ichor_wire::profile;
 use ichor_wire::role::Role;
 use jiff::SignedDuration;
+use tracing::Instrument;
 
 use super::Api;
 use super::clusters::find;
 use crate::domain::Request;
 use crate::http::error::ApiError;
 use crate::http::extract::Signed;
+use crate::mint::Step;
 use crate::policy::HARD_MAX_TTL;
 
 /// The longest reason, in characters.
@@ -48,9 +50,11 @@ pub async fn create(
     };
     let identity = signed.identity;
     // A task of its own: once a grant is recorded its outcome is too, even when the caller hangs up.
-    let minted = tokio::spawn(async move { api.mint.certificate(&identity, request).await }).await;
+    let minting = async move { api.mint.certificate(&identity, request).await };
+    let minted = tokio::spawn(minting.in_current_span()).await;
     let minted = minted.map_err(|error| ApiError::internal(&error))??;
     let (grant, issued) = (minted.grant.value(), &minted.issued);
+    Step::Answer.begins(grant.id());
     Ok(Json(CertificateAnswer {
         cluster: minted.cluster.name.as_str().into(),
         grant_id: grant.id().0,
