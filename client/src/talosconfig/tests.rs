@@ -54,6 +54,7 @@ fn held(endpoints: &[&str]) -> Held {
         cluster: "prod".into(),
         grant_id: Uuid::nil(),
         certificate,
+        issuing_ca: None,
         ca: "CA".into(),
         endpoints: endpoints.iter().map(ToString::to_string).collect(),
         nodes: vec!["10.0.0.5".into()],

@@ -41,6 +41,8 @@ pub struct State {
     pub life: i64,
     /// Answer a certificate with another end than it has.
     pub lie: bool,
+    /// Answer a certificate with this as its CA's, or with none, instead of the CA's own.
+    pub issuing_ca: Option<Option<String>>,
     /// The sessions are over.
     pub session_ended: bool,
     /// How often a device login is answered `authorization_pending`.
@@ -299,6 +301,7 @@ impl Broker {
             cluster: cluster.into(),
             grant_id,
             certificate: self.ca.issue_for(&leaf, &key).unwrap(),
+            issuing_ca: state.issuing_ca.clone().unwrap_or_else(|| Some(self.ca.certificate())),
             ca: state.node_ca.clone(),
             endpoints: state.endpoints.clone(),
             nodes: state.nodes.clone(),
