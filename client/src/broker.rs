@@ -16,7 +16,7 @@ use crate::dpop::{DpopKey, ProofOf};
 use crate::error::Error;
 use crate::forms;
 use crate::session::Session;
-use crate::tls::Trust;
+use crate::tls::{self, Trust};
 
 /// This client's version, as it tells the broker.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -284,8 +284,14 @@ impl Broker {
         if let Some(client) = self.0.http.get() {
             return Ok(client);
         }
+        let tls = match (self.0.url.scheme(), &self.0.trust) {
+            // Plain HTTP, to this machine only, shows no certificate: reading the system's hundred and more CAs, at the start
+            // of every command, would be for nothing.
+            ("http", Trust::System { .. }) => tls::believing_nobody()?,
+            (_, trust) => trust.client_config()?,
+        };
         let builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.0.trust.client_config()?)
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("ichor/", env!("CARGO_PKG_VERSION")))

@@ -24,6 +24,8 @@ pub struct Environment {
     pub runtime_dir: Option<PathBuf>,
     /// `SSL_CERT_FILE`: the system's CA certificates, where they are not in a usual place.
     pub ssl_cert_file: Option<PathBuf>,
+    /// `BROWSER`: the commands that open a page, the first that works.
+    pub browser: Option<String>,
     /// Whether `NO_COLOR` is set to anything but nothing.
     pub no_color: bool,
     /// The working folder.
@@ -49,6 +51,7 @@ impl Environment {
             state_home: absolute("XDG_STATE_HOME"),
             runtime_dir: absolute("XDG_RUNTIME_DIR"),
             ssl_cert_file: path("SSL_CERT_FILE"),
+            browser: std::env::var("BROWSER").ok().filter(|value| !value.trim().is_empty()),
             no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
             working_dir: std::env::current_dir().unwrap_or_default(),
         }

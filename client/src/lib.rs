@@ -4,6 +4,7 @@
 //!
 //! - [`settings`]: which broker, and how it is trusted ([`tls`]); [`environment`] is read once, in `main`.
 //! - [`broker`]: the broker as a value; every request of a session carries a proof of possession ([`dpop`]).
+//! - [`browser`]: opened as the person wants it.
 //! - [`login`](login()): by loopback, pasted code or device grant, to a [`session`].
 //! - [`certificate`](certificate()): a key made here, a certificate from the broker, kept for reuse.
 //! - [`talosconfig`]: found as talosctl finds it, written without damage.
@@ -12,6 +13,7 @@
 
 pub mod agent;
 pub mod broker;
+pub mod browser;
 pub mod certificate;
 pub mod cli;
 pub mod clock;

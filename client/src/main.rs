@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ichor_client::cli::terminal::Terminal;
 use ichor_client::cli::{Surroundings, run};
-use ichor_client::{Clock, Environment};
+use ichor_client::{Clock, Environment, browser};
 
 fn main() -> ExitCode {
     let environment = Environment::read();
@@ -14,11 +14,8 @@ fn main() -> ExitCode {
     let colour = std::io::stdout().is_terminal() && interactive && !environment.no_color;
     let terminal = Terminal::new(Box::new(std::io::stdout()), Box::new(std::io::stderr()), interactive, colour);
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let open = Arc::new(|url: &url::Url| {
-        // Its output would land in the middle of ours, and a browser that does not open is not the end: the address is
-        // printed as well.
-        let _ = open::that_detached(url.as_str());
-    });
+    let browser = environment.browser.clone();
+    let open = Arc::new(move |url: &url::Url| browser::open(browser.as_deref(), url));
     let around = Surroundings { environment, clock: Clock::system(), terminal, open, host };
     ExitCode::from(run(std::env::args_os(), around))
 }

@@ -10,7 +10,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
@@ -67,8 +69,7 @@ impl Trust {
     /// When a file cannot be read or holds no certificate.
     pub fn client_config(&self) -> Result<ClientConfig, Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-        let builder = versions.map_err(|_| Error::Bug("the TLS library has no protocol version"))?;
+        let builder = builder(&provider)?;
         Ok(match self {
             Self::System { bundle } => {
                 builder.with_root_certificates(system_roots(bundle.as_deref())?).with_no_client_auth()
@@ -158,6 +159,17 @@ impl ServerCertVerifier for PinnedVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// A TLS configuration that believes no server at all.
+pub(crate) fn believing_nobody() -> Result<ClientConfig, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(builder(&provider)?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+fn builder(provider: &Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    let versions = ClientConfig::builder_with_provider(Arc::clone(provider)).with_safe_default_protocol_versions();
+    versions.map_err(|_| Error::Bug("the TLS library has no protocol version"))
 }
 
 fn roots(pem: &[u8], name: &str) -> Result<RootCertStore, Error> {

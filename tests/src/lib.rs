@@ -6,5 +6,5 @@ mod people;
 mod world;
 
 pub use faulty::{Fault, Faults, Hold};
-pub use people::{Person, confirm, sign_in};
+pub use people::{Person, confirm, log_in, sign_in};
 pub use world::{CLUSTER, Options, World, init_folder, run_command};

@@ -1,9 +1,9 @@
 //! People: each with a browser and a laptop of their own.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
-use ichor_client::{Event, Held, LoginOptions, Session, Way, Wish, certificate, login};
+use ichor_client::{Broker, Event, Held, LoginOptions, Session, Way, Wish, certificate, login};
 use ichor_standins::browser::{Browser, Page};
 use ichor_standins::node::client::NodeClient;
 use url::Url;
@@ -19,8 +19,7 @@ pub struct Person {
 }
 
 impl Person {
-    /// Logs in as `name`: the client's own login, with a browser that signs in at the provider, compares the numbers and
-    /// confirms.
+    /// Logs in as `name` with a browser of their own; see [`log_in`].
     pub async fn log_in(world: &World, name: &str) -> anyhow::Result<Self> {
         Self::log_in_with(world, name, |_| {}).await
     }
@@ -32,39 +31,7 @@ impl Person {
         change: impl FnOnce(&mut LoginOptions),
     ) -> anyhow::Result<Self> {
         let browser = Arc::new(Browser::new(&[&world.tls_ca])?);
-        let number = Arc::new(Mutex::new(String::new()));
-        let (opened, mut opening) = tokio::sync::mpsc::unbounded_channel::<Url>();
-        let heard = Arc::clone(&number);
-        let mut options = LoginOptions {
-            way: Way::Browser,
-            provider: None,
-            fresh: false,
-            acr: None,
-            host: "laptop".into(),
-            open: Arc::new(move |url| drop(opened.send(url.clone()))),
-            on: Arc::new(move |event| {
-                if let Event::Number(number) = event {
-                    *heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = number;
-                }
-            }),
-        };
-        change(&mut options);
-        let broker = world.broker();
-        let visit = async {
-            let url = opening.recv().await.context("no browser was opened")?;
-            let page = sign_in(&browser, &url, name).await?;
-            let number = number.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-            ensure!(
-                page.body.contains(&number),
-                "the page does not show the terminal's number {number}:\n{}",
-                page.body
-            );
-            let page = confirm(&browser, &page).await?;
-            // without this a login that failed in the browser would be waited for in the terminal
-            ensure!(page.status.is_success(), "the login ended at {}: {}", page.status, page.body);
-            Ok(page)
-        };
-        let (session, _) = tokio::try_join!(async { Ok(login(&broker, &options).await?) }, visit)?;
+        let session = log_in(&world.broker(), &browser, name, change).await?;
         Ok(Self { session, browser })
     }
 
@@ -78,6 +45,44 @@ impl Person {
         let identity = Some((held.answer.certificate.as_str(), held.key.as_str()));
         NodeClient::connect(world.node.address(), &held.answer.ca, identity).await
     }
+}
+
+/// Logs in as `name`: the client's own login, with a browser that signs in at the provider, compares the numbers and confirms.
+pub async fn log_in(
+    broker: &Broker,
+    browser: &Browser,
+    name: &str,
+    change: impl FnOnce(&mut LoginOptions),
+) -> anyhow::Result<Session> {
+    let number = Arc::new(Mutex::new(String::new()));
+    let (opened, mut opening) = tokio::sync::mpsc::unbounded_channel::<Url>();
+    let heard = Arc::clone(&number);
+    let mut options = LoginOptions {
+        way: Way::Browser,
+        provider: None,
+        fresh: false,
+        acr: None,
+        host: "laptop".into(),
+        open: Arc::new(move |url| drop(opened.send(url.clone()))),
+        on: Arc::new(move |event| {
+            if let Event::Number(number) = event {
+                *heard.lock().unwrap_or_else(PoisonError::into_inner) = number;
+            }
+        }),
+    };
+    change(&mut options);
+    let visit = async {
+        let url = opening.recv().await.context("no browser was opened")?;
+        let page = sign_in(browser, &url, name).await?;
+        let number = number.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ensure!(page.body.contains(&number), "the page does not show the terminal's number {number}:\n{}", page.body);
+        let page = confirm(browser, &page).await?;
+        // without this a login that failed in the browser would be waited for in the terminal
+        ensure!(page.status.is_success(), "the login ended at {}: {}", page.status, page.body);
+        Ok(page)
+    };
+    let (session, _) = tokio::try_join!(async { Ok(login(broker, &options).await?) }, visit)?;
+    Ok(session)
 }
 
 /// Opens a login's URL and signs in at the provider; answers the broker's confirmation page.

@@ -9,6 +9,7 @@
 )]
 
 mod certificates;
+mod doctor;
 mod edges;
 mod faults;
 mod generated;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -104,7 +104,9 @@ impl Desk {
 /// One request over the admin socket.
 pub(super) async fn call(socket: &std::path::Path, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await;
-    let stream = stream.with_context(|| format!("no broker answers at `{}`", socket.display()))?;
+    let stream = stream.map_err(|error| {
+        anyhow!("no broker answers at `{}`: {error}; start it with `ichor-broker serve`", socket.display())
+    })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let request = http::Request::builder()

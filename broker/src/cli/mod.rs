@@ -20,8 +20,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Folder;
 
-/// The Ichor broker: it authenticates people by OIDC, decides by policy, records durably, and issues short-lived Talos
-/// client certificates from a CA that stays in a vault.
+/// The Ichor broker: it authenticates people by OIDC, decides by policy, records durably, and
+/// issues short-lived Talos client certificates from a CA that stays in a vault.
 ///
 /// A first start:
 ///
@@ -80,7 +80,7 @@ impl Cli {
         match self.execute(out) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                let _ = writeln!(anstream::stderr(), "ichor-broker: {}", format!("{error:#}").trim_end());
+                let _ = writeln!(anstream::stderr(), "ichor-broker: {}", told(&error).trim_end());
                 ExitCode::FAILURE
             }
         }
@@ -109,6 +109,15 @@ impl FolderArg {
     fn folder(&self) -> Folder {
         Folder::new(&self.dir)
     }
+}
+
+/// The error and its causes in one sentence. Many of ours tell their cause themselves, and it is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.contains(&cause) {
+        true => told,
+        false if told.is_empty() => cause,
+        false => format!("{told}: {cause}"),
+    })
 }
 
 /// Runs `future` on a runtime of one thread: admin commands do one thing after the other.

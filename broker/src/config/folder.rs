@@ -1,5 +1,6 @@
 //! The config folder: finding, reading and decoding its files.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -55,7 +56,11 @@ impl Folder {
     /// # Errors
     /// On the first thing that is wrong.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        let file: File = read_toml(&self.config())?;
+        let path = self.config();
+        if path.metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return Err(ConfigError::NoConfig(path));
+        }
+        let file: File = read_toml(&path)?;
         let settings = Settings::check(self, &file)?;
         Ok(Loaded { folder: self.clone(), file, settings })
     }

@@ -32,6 +32,9 @@ pub use settings::{Listen, Settings, parse_duration};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// There is no `config.toml` in the folder.
+    #[error("there is no `{}`; make the folder with `ichor-broker init`, or name another with `--dir`", .0.display())]
+    NoConfig(PathBuf),
     /// The file cannot be read.
     #[error("cannot read `{}`: {why}", path.display())]
     Unreadable {

@@ -1,5 +1,7 @@
 //! A certificate that exists and matches its grant.
 
+use std::sync::Arc;
+
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::profile::{Facts, pem};
 use jiff::Timestamp;
@@ -48,13 +50,14 @@ pub struct Issued {
     cluster: ClusterName,
     facts: Facts,
     der: Vec<u8>,
+    ca: Arc<str>,
 }
 
 // === impl Issued ===
 
 impl Issued {
-    /// A certificate that was judged to be what was granted.
-    pub(super) fn new(grant: &Recorded<Grant>, facts: Facts, der: Vec<u8>) -> Self {
+    /// A certificate that was judged to be what was granted, and the PEM of the CA that signed it.
+    pub(super) fn new(grant: &Recorded<Grant>, facts: Facts, der: Vec<u8>, ca: Arc<str>) -> Self {
         let granted = grant.value();
         let content = Content {
             kind: Kind::Issued,
@@ -67,7 +70,7 @@ impl Issued {
             policy_digest: None,
             ..granted.content()
         };
-        Self { content, grant: granted.id(), cluster: granted.cluster().clone(), facts, der }
+        Self { content, grant: granted.id(), cluster: granted.cluster().clone(), facts, der, ca }
     }
 
     /// The grant that it was made for.
@@ -92,6 +95,12 @@ impl Issued {
     #[must_use]
     pub fn fingerprint(&self) -> &[u8; 32] {
         &self.facts.fingerprint
+    }
+
+    /// The certificate of the CA that signed it, PEM.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca
     }
 
     /// The certificate's start.

@@ -19,6 +19,7 @@ use crate::policy::Grant;
 pub struct LocalCa {
     signer: Arc<dyn Signer>,
     ca: CaCertificate,
+    pem: Arc<str>,
     algorithm: SignatureAlgorithm,
     backdate: SignedDuration,
 }
@@ -34,7 +35,8 @@ impl LocalCa {
     #[must_use]
     pub fn new(signer: Arc<dyn Signer>, ca: CaCertificate, backdate: SignedDuration) -> Self {
         let algorithm = ca.algorithm().signature_algorithm();
-        Self { signer, ca, algorithm, backdate }
+        let pem = ca.pem().into();
+        Self { signer, ca, pem, algorithm, backdate }
     }
 
     /// The CA's certificate.
@@ -71,7 +73,7 @@ impl Issuer for LocalCa {
             now,
         };
         let facts = judge(&der, &expected, &self.ca).map_err(|found| IssueError::Mismatch(found.to_string()))?;
-        Ok(Issued::new(grant, facts, der))
+        Ok(Issued::new(grant, facts, der, Arc::clone(&self.pem)))
     }
 }
 

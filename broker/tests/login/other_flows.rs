@@ -1,4 +1,4 @@
-//! The flows without a browser on the same machine: off unless configured, confirmed like every login.
+//! The flows beside the usual one: without a browser on the same machine, off unless configured; and without IPv4.
 
 use ichor_broker::login::Settings;
 use ichor_standins::browser::{Browser, Page};
@@ -7,7 +7,7 @@ use ichor_wire::log::Kind;
 use jiff::SignedDuration;
 
 use super::client::Client;
-use super::world::{Answer, World};
+use super::world::{Answer, World, code_form};
 
 async fn with_both() -> World {
     World::with(|settings: &mut Settings| (settings.paste, settings.device) = (true, true)).await
@@ -65,10 +65,33 @@ async fn a_code_is_shown_to_be_pasted() {
     let page = world.decide(&browser, &page, "continue").await;
     let code = page.body.split("<code>").nth(1).unwrap().split('<').next().unwrap();
     assert!(!page.url.as_str().contains(code), "the code must not stand in an address");
-    let form = super::world::code_form(&client, code)
+    let form = code_form(&client, code)
         .map(|(name, value)| (name, if name == "redirect_uri" { paste.as_str() } else { value }));
     let proof = client.sign(&world.proof(&client, "POST", "/oauth/token"));
     assert_eq!(world.post("/oauth/token", &form, &[proof]).await.status, 200);
+}
+
+/// RFC 8252 §7.3: a client takes the loopback address that its machine has.
+#[tokio::test]
+async fn a_client_without_ipv4_listens_on_ipv6() {
+    let world = World::new().await;
+    let (browser, client) = (browser(), Client::new());
+    let here = "http://[::1]:45123/callback";
+    let page = world.sign_in(&browser, &world.authorize_url(&client, &[("redirect_uri", here)]), "alice").await;
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("form-action 'self' http:;"), "a policy cannot name an IPv6 address: {policy}");
+    let page = world.decide(&browser, &page, "continue").await;
+    assert!(page.stopped && page.url.as_str().starts_with(here), "{}", page.url);
+    let code = page.query("code").unwrap();
+    let form = code_form(&client, &code).map(|(name, value)| (name, if name == "redirect_uri" { here } else { value }));
+    let proof = client.sign(&world.proof(&client, "POST", "/oauth/token"));
+    assert_eq!(world.post("/oauth/token", &form, &[proof]).await.status, 200);
+    for elsewhere in
+        ["http://[::2]:45123/callback", "http://[::ffff:127.0.0.1]:45123/callback", "http://[::1]/callback"]
+    {
+        let page = browser.open(&world.authorize_url(&client, &[("redirect_uri", elsewhere)])).await.unwrap();
+        assert_eq!(page.status, 400, "{elsewhere}");
+    }
 }
 
 #[tokio::test]

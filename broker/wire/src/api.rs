@@ -43,6 +43,9 @@ pub struct CertificateAnswer {
     pub grant_id: Uuid,
     /// The client certificate, PEM.
     pub certificate: String,
+    /// The CA certificate that signed it, PEM: nodes must have it in `machine.acceptedCAs`, unless it is their own CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuing_ca: Option<String>,
     /// The CA certificates that the cluster's nodes present, PEM; what the talosconfig calls `ca`.
     pub ca: String,
     /// The cluster's endpoints, as a talosconfig has them.

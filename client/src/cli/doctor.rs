@@ -1,5 +1,7 @@
 //! `ichor doctor`
 
+use ichor_wire::api::CertificateAnswer;
+use ichor_wire::profile::CaCertificate;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -33,11 +35,24 @@ struct Finding {
     says: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     help: Vec<String>,
+    /// Whether the patch of the certificate's CA would help.
+    #[serde(skip)]
+    patch: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    ok: bool,
+    findings: &'a [Finding],
+    /// What makes nodes accept the certificate's CA, where one does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<&'a str>,
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let settings = Settings::find(&here.around.environment, &here.flags)?;
     let broker = here.broker()?;
+    let mut patch = None;
     let mut findings = vec![Finding::good("settings", format!("broker {} from {}", broker.url(), settings.source))];
     findings.push(talosconfig_finding(here));
     findings.extend(block_on(async { Ok(broker_findings(here, &broker).await) })?);
@@ -45,17 +60,23 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         let waiting = here.around.terminal.waiting(format!("calling the nodes of {cluster}"));
         let found = block_on(async {
             let held = here.held(&broker, &args.wish.wish(cluster)).await?;
-            node_findings(&held, here.around.clock.now()).await
+            let found = node_findings(&held, here.around.clock.now()).await?;
+            let patch = found.iter().any(|finding| finding.patch).then(|| accepting_patch(&held.answer)).flatten();
+            Ok((found, patch))
         });
         drop(waiting);
         match found {
-            Ok(found) => findings.extend(found),
+            Ok((found, needed)) => {
+                findings.extend(found);
+                patch = needed;
+            }
             Err(error) => findings.push(Finding::bad(&format!("certificate for {cluster}"), &error)),
         }
     }
     let well = findings.iter().all(|finding| finding.ok);
-    here.print(&serde_json::json!({ "ok": well, "findings": findings }), |terminal| {
-        findings.iter().try_for_each(|finding| show(terminal, finding))
+    here.print(&Report { ok: well, findings: &findings, patch: patch.as_deref() }, |terminal| {
+        findings.iter().try_for_each(|finding| show(terminal, finding))?;
+        patch.iter().try_for_each(|patch| terminal.text(&format!("\naccepted-ca.yaml (it is public):\n\n{patch}")))
     })?;
     Ok(if well { EXIT_OK } else { EXIT_FAILED })
 }
@@ -64,11 +85,11 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
 
 impl Finding {
     fn good(what: &str, says: impl Into<String>) -> Self {
-        Self { what: what.into(), ok: true, says: says.into(), help: Vec::new() }
+        Self { what: what.into(), ok: true, says: says.into(), help: Vec::new(), patch: false }
     }
 
     fn bad(what: &str, error: &Error) -> Self {
-        Self { what: what.into(), ok: false, says: error.to_string(), help: error.next_steps() }
+        Self { what: what.into(), ok: false, says: error.to_string(), help: error.next_steps(), patch: false }
     }
 }
 
@@ -129,8 +150,11 @@ async fn node_findings(held: &Held, now: Timestamp) -> Result<Vec<Finding>, Erro
         findings.push(finding(&format!("endpoint {endpoint}"), verdict, held, now));
     }
     for node in &held.answer.nodes {
-        let Some(endpoint) = through else { break };
-        findings.push(finding(&format!("node {node}"), client.version(endpoint, Some(node)).await, held, now));
+        let what = format!("node {node}");
+        findings.push(match through {
+            Some(endpoint) => finding(&what, client.version(endpoint, Some(node)).await, held, now),
+            None => Finding { ok: false, ..Finding::good(&what, "not called: no endpoint took the certificate") },
+        });
     }
     if held.answer.endpoints.is_empty() {
         let error = Error::failed("the broker knows no endpoint of this cluster", "tell the broker's operator");
@@ -141,14 +165,16 @@ async fn node_findings(held: &Held, now: Timestamp) -> Result<Vec<Finding>, Erro
 
 fn finding(what: &str, verdict: Verdict, held: &Held, now: Timestamp) -> Finding {
     let cluster = &held.answer.cluster;
-    let bad = |says: String, help: Vec<String>| Finding { what: what.into(), ok: false, says, help };
+    let bad = |says: String, help: Vec<String>| Finding { what: what.into(), ok: false, says, help, patch: false };
     match verdict {
         Verdict::Accepted { version, rbac: true } => Finding::good(what, format!("accepted, Talos {version}")),
         Verdict::Accepted { version, rbac: false } => bad(
             format!("accepted, but RBAC is off (Talos {version}): here every certificate is os:admin"),
             vec!["set `machine.features.rbac: true` in the machine configuration".into()],
         ),
-        Verdict::UntrustedCa => bad("the certificate's CA is not in acceptedCAs".into(), untrusted_steps(cluster)),
+        Verdict::UntrustedCa => {
+            Finding { patch: true, ..bad("the certificate's CA is not in acceptedCAs".into(), untrusted_steps(held)) }
+        }
         Verdict::ClockOff => {
             let margin = now
                 .duration_since(held.answer.not_before)
@@ -174,8 +200,25 @@ fn finding(what: &str, verdict: Verdict, held: &Held, now: Timestamp) -> Finding
     }
 }
 
-fn untrusted_steps(cluster: &str) -> Vec<String> {
-    vec![format!("apply the patch that `ichor-broker ca patch {cluster}` prints")]
+fn untrusted_steps(held: &Held) -> Vec<String> {
+    let cluster = &held.answer.cluster;
+    vec![match accepting_patch(&held.answer) {
+        Some(_) => "an os:admin there applies the patch below, once to each such node: \
+                    `talosctl -n NODE patch machineconfig --patch @accepted-ca.yaml`"
+            .into(),
+        None => format!("apply the patch that `ichor-broker ca patch {cluster}` prints"),
+    }]
+}
+
+/// The patch for the CA that the broker names, as `ichor-broker ca patch` prints it. `None` where it names none, as an older
+/// broker does, or one that did not sign the certificate: nodes would be told to trust a CA that has no part in this.
+fn accepting_patch(answer: &CertificateAnswer) -> Option<String> {
+    let ca = CaCertificate::parse(answer.issuing_ca.as_deref()?).ok()?;
+    let (_, issuer) = x509_parser::parse_x509_certificate(ca.der()).ok()?;
+    let pem = x509_parser::pem::Pem::iter_from_buffer(answer.certificate.as_bytes()).find_map(Result::ok)?;
+    let certificate = pem.parse_x509().ok()?;
+    certificate.verify_signature(Some(issuer.public_key())).ok()?;
+    Some(ca.accepting_patch())
 }
 
 fn show(terminal: &mut Terminal, finding: &Finding) -> std::io::Result<()> {

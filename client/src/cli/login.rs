@@ -11,6 +11,9 @@ use crate::login::{Event, LoginOptions, Way, login};
 use crate::session::KeptIn;
 
 /// Log in at the broker through your company's identity provider
+///
+/// The browser is the desktop's own, or the first command of BROWSER that works: several with colons between them, `%s` stands
+/// for the address.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The provider's alias, where the broker has several

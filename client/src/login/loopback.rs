@@ -1,7 +1,7 @@
 //! The browser comes back to a port of this machine (RFC 8252 §7.3).
 
 use std::collections::HashMap;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +11,9 @@ use super::{Event, LoginOptions, Pkce, TokenAnswer, exchange};
 use crate::broker::{Broker, Metadata};
 use crate::dpop::DpopKey;
 use crate::error::Error;
+
+/// Where the browser comes back to; the second is for machines without IPv4.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// The only path that means anything.
 const CALLBACK: &str = "/callback";
@@ -38,17 +41,21 @@ pub(super) async fn login(
     let no_port = |error: std::io::Error| {
         Error::failed(format!("no port of this machine can be listened on: {error}"), "try `ichor login --no-browser`")
     };
-    let listener = match TcpListener::bind(("127.0.0.1", 0)).await {
-        Ok(listener) => listener,
-        Err(_) => TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.map_err(no_port)?,
-    };
-    let redirect_uri = format!("http://{}{CALLBACK}", listener.local_addr().map_err(no_port)?);
+    let (listener, redirect_uri) = listen(&LOOPBACK).await.map_err(no_port)?;
     let pkce = Pkce::new()?;
     let url = pkce.authorization_url(metadata, &redirect_uri, key, options);
     (options.on)(Event::Opening(url.clone()));
     (options.open)(&url);
     let code = wait(&listener, &pkce, &metadata.issuer).await?;
     exchange(broker, metadata, key, &pkce, &code, &redirect_uri).await
+}
+
+/// Listens on the first of these addresses that can be; and the URI of the redirect to there.
+async fn listen(addresses: &[IpAddr]) -> std::io::Result<(TcpListener, String)> {
+    let addresses: Vec<SocketAddr> = addresses.iter().map(|address| (*address, 0).into()).collect();
+    let listener = TcpListener::bind(addresses.as_slice()).await?;
+    let redirect_uri = format!("http://{}{CALLBACK}", listener.local_addr()?);
+    Ok((listener, redirect_uri))
 }
 
 /// Waits for the answer to *this* login. Anything else that comes to the port, as from a page in the browser that guesses
@@ -172,5 +179,29 @@ mod tests {
     fn a_refusal_is_told_in_the_brokers_words() {
         let target = "/callback?error=access_denied&error_description=you%20said%20no&state=the-state&iss=https%3A%2F%2Fbroker.example";
         assert_eq!(judged(target), Err(Some("you said no".into())));
+    }
+
+    #[tokio::test]
+    async fn where_ipv4_is_not_the_browser_comes_back_over_ipv6() {
+        if std::net::TcpListener::bind((LOOPBACK[1], 0)).is_err() {
+            return; // nor can it be tried here
+        }
+        // 192.0.2.1 is nobody's address (RFC 5737), so it cannot be listened on.
+        let no_ipv4 = [Ipv4Addr::new(192, 0, 2, 1).into(), LOOPBACK[1]];
+        let (listener, redirect_uri) = listen(&no_ipv4).await.unwrap();
+        let at = listener.local_addr().unwrap();
+        assert_eq!(redirect_uri, format!("http://[::1]:{}/callback", at.port()));
+        let pkce = Pkce::new().unwrap();
+        let browser = async {
+            let mut stream = TcpStream::connect(at).await.unwrap();
+            let target = format!("/callback?code=abc&state={}&iss=https%3A%2F%2Fbroker.example", *pkce.state);
+            stream.write_all(format!("GET {target} HTTP/1.1\r\nhost: {at}\r\n\r\n").as_bytes()).await.unwrap();
+            let mut page = String::new();
+            stream.read_to_string(&mut page).await.unwrap();
+            page
+        };
+        let (code, page) = tokio::join!(wait(&listener, &pkce, ISSUER), browser);
+        assert_eq!(code.unwrap(), "abc");
+        assert!(page.contains(DONE), "{page}");
     }
 }

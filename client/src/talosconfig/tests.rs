@@ -54,6 +54,7 @@ fn held(endpoints: &[&str]) -> Held {
         cluster: "prod".into(),
         grant_id: Uuid::nil(),
         certificate,
+        issuing_ca: None,
         ca: "CA".into(),
         endpoints: endpoints.iter().map(ToString::to_string).collect(),
         nodes: vec!["10.0.0.5".into()],
@@ -154,4 +155,34 @@ fn twenty_writers_leave_twenty_contexts() {
     });
     assert_eq!(read(&world.root.path().join("config")).unwrap().names().count(), 20);
     assert_eq!(Written::load(&world.environment).unwrap().all().len(), 20);
+}
+
+/// Two people, or one with two homes, and one file: what the records' own lock cannot order, the file's lock does.
+#[test]
+fn writers_with_nothing_else_in_common_lose_nothing_of_each_other() {
+    const ROUNDS: usize = 20;
+    let homes = [World::new(), World::new()];
+    let path = homes[0].root.path().join("config");
+    let both_ready = std::sync::Barrier::new(homes.len());
+    let name = |writer: usize, round: usize| format!("writer-{writer}-{round}");
+    std::thread::scope(|threads| {
+        for (writer, home) in homes.iter().enumerate() {
+            let (path, both_ready) = (&path, &both_ready);
+            threads.spawn(move || {
+                let held = held(&["a"]);
+                for round in 0..ROUNDS {
+                    both_ready.wait();
+                    let target = Target { path: path.clone(), ..home.target(&name(writer, round)) };
+                    // Kept for later: a writer that gave up here would leave the other waiting.
+                    let _ = home.write(&target, &held);
+                }
+            });
+        }
+    });
+    let file = read(&path).unwrap();
+    for round in 0..ROUNDS {
+        for writer in 0..homes.len() {
+            assert!(file.contains(&name(writer, round)), "writer {writer} lost what it wrote in round {round}");
+        }
+    }
 }

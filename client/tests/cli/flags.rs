@@ -1,6 +1,7 @@
 //! Every flag that `--help` shows has a test of its effect, listed here.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::process::Command;
 
 use crate::world::World;
 
@@ -42,42 +43,52 @@ const TESTED: [(&str, &str, &str); 34] = [
     ("audit log", "--all", "audit::the_log_is_read_page_by_page"),
 ];
 
+/// Every command of the binary.
+const COMMANDS: [&str; 13] = [
+    "",
+    "login",
+    "logout",
+    "status",
+    "clusters",
+    "talosconfig",
+    "exec",
+    "agent",
+    "doctor",
+    "audit",
+    "audit log",
+    "completions",
+    "version",
+];
+
 #[test]
-fn every_flag_in_help_is_in_the_list() {
+fn the_list_is_what_help_shows() {
     let world = World::new();
-    let mut tested: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (command, flag, _) in TESTED {
-        tested.entry(command).or_default().push(flag);
-    }
-    let commands = [
-        "",
-        "login",
-        "logout",
-        "status",
-        "clusters",
-        "talosconfig",
-        "exec",
-        "agent",
-        "doctor",
-        "audit",
-        "audit log",
-        "completions",
-        "version",
-    ];
-    for command in commands {
+    let mut shown: BTreeSet<(&str, String)> = BTreeSet::new();
+    for command in COMMANDS {
         let arguments: Vec<&str> = command.split(' ').filter(|word| !word.is_empty()).chain(["--help"]).collect();
         let help = world.ichor(&arguments).ok().out;
-        let shown = help.lines().map(str::trim_start).filter(|line| line.starts_with('-')).filter_map(|line| {
-            line.split([' ', ','])
-                .find(|word| word.starts_with("--"))
-                .filter(|flag| !["--help", "--version"].contains(flag))
-        });
-        for flag in shown {
-            let listed =
-                [command, ""].iter().any(|command| tested.get(command).is_some_and(|flags| flags.contains(&flag)));
-            // `doctor` takes the flags of every request for a certificate, through the very same code as `exec`.
-            let shared = command == "doctor" && tested["exec"].contains(&flag);
-            assert!(listed || shared, "`ichor {command} {flag}` has no test");
-        }
+        let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        let flags = lines.filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")));
+        shown.extend(flags.map(|flag| (command, flag.to_owned())));
+    }
+    let listed = |command: &str, flag: &str| TESTED.iter().any(|(of, name, _)| (*of, *name) == (command, flag));
+    for (command, flag) in shown.iter().filter(|(_, flag)| !["--help", "--version"].contains(&flag.as_str())) {
+        // `doctor` takes the flags of every request for a certificate, through the very same code as `exec`.
+        let shared = *command == "doctor" && listed("exec", flag);
+        assert!(listed(command, flag) || listed("", flag) || shared, "`ichor {command} {flag}` has no test");
+    }
+    for (command, flag, _) in TESTED {
+        assert!(shown.contains(&(command, flag.to_owned())), "`ichor {command} {flag}` is listed and not there");
+    }
+}
+
+#[test]
+fn the_tests_in_the_list_exist() {
+    // This very binary knows what tests it has.
+    let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let tests: BTreeSet<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    for (command, flag, test) in TESTED {
+        assert!(tests.contains(test), "the test of `ichor {command} {flag}` is gone: {test}");
     }
 }

@@ -148,3 +148,28 @@ fn the_keyring_is_left_alone_when_off() {
     assert!(ran.out.contains("no keyring is used"), "{}", ran.out);
     world.ichor(&["--keyring=off", "status"]).ok();
 }
+
+#[test]
+fn the_browser_is_the_persons_choice() {
+    let mut world = World::new();
+    nix::unistd::mkfifo(&world.path("opened"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for name in ["xdg-open", "mine"] {
+        world.script(name, &format!("echo \"{name} $*\" > \"$HOME/opened\""));
+    }
+    world.script("fails", "exit 1");
+    // A login whose browser never opens must fail the test and not hang it.
+    let opened = |world: &World| {
+        let (said, heard) = std::sync::mpsc::channel();
+        let pipe = world.path("opened");
+        std::thread::spawn(move || said.send(std::fs::read_to_string(pipe)));
+        world.log_in(&[]).ok();
+        heard.recv_timeout(std::time::Duration::from_secs(10)).expect("no browser was opened").unwrap()
+    };
+    let by_default = opened(&world);
+    assert!(by_default.starts_with("xdg-open http://"), "{by_default}");
+    world.set("BROWSER", "no-such-program:fails:mine --new-window %s:xdg-open");
+    let chosen = opened(&world);
+    assert!(chosen.starts_with("mine --new-window http://") && chosen.contains("/authorize?"), "{chosen}");
+    world.set("BROWSER", "mine");
+    assert!(opened(&world).starts_with("mine http://"));
+}

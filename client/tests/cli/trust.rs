@@ -77,3 +77,14 @@ async fn only_the_named_ca_is_believed() {
     };
     tokio::task::spawn_blocking(checks).await.unwrap();
 }
+
+/// Reading the system's CA certificates takes longer than most commands: a bundle that is not there would be noticed.
+#[test]
+fn a_broker_on_plain_loopback_needs_no_cas() {
+    let mut world = World::new();
+    world.set("SSL_CERT_FILE", "/nonexistent/bundle.pem");
+    world.log_in(&[]).ok();
+    world.ichor(&["clusters"]).ok();
+    let ran = world.ichor(&["--broker", "https://127.0.0.1:1", "login"]);
+    assert!(ran.err.contains("/nonexistent/bundle.pem"), "where TLS is spoken they are read: {}", ran.transcript());
+}

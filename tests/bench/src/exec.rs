@@ -19,7 +19,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let world = World::start(settings).await?;
     let home = world.scratch().join("home");
     std::fs::create_dir_all(&home)?;
-    let session = world.log_in(&world.browser()?).await?;
+    let session = world.log_in().await?;
     SessionStore::new(&Environment::isolated(&home))?.save(&session)?;
     let ca = home.join("broker-ca.pem");
     std::fs::write(&ca, &world.tls_ca)?;

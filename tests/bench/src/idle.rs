@@ -12,7 +12,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("idle");
     let world = World::start(settings).await?;
     report.add("resident memory after the start", mebibytes(world.broker_memory()?), "MiB");
-    let session = world.log_in(&world.browser()?).await?;
+    let session = world.log_in().await?;
     certificate(&session, &Wish { cluster: "prod".into(), ..Wish::default() }).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let memory = mebibytes(world.broker_memory()?);

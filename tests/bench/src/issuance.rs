@@ -160,7 +160,7 @@ async fn issue(connection: &mut Connection, request: &[u8]) -> anyhow::Result<()
 impl Caller {
     /// Logs in with the client's library and takes token and key from where it keeps them.
     async fn log_in(world: &World, target: &Target) -> anyhow::Result<Self> {
-        let session = world.log_in(&world.browser()?).await?;
+        let session = world.log_in().await?;
         let kept = SessionStore::new(&Environment::isolated(world.scratch()))?.save(&session)?;
         let KeptIn::File(file) = kept else { anyhow::bail!("the session went into a keyring") };
         let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(file)?)?;

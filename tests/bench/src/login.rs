@@ -27,7 +27,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
         let world = Arc::clone(&world);
         async move {
             let began = Instant::now();
-            world.log_in(&world.browser()?).await?;
+            world.log_in().await?;
             anyhow::Ok(began.elapsed())
         }
     });

@@ -4,15 +4,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ichor_client::tls::Trust;
-use ichor_client::{Broker, Clock, Event, LoginOptions, Session, Way, login};
-use ichor_standins::browser::{Browser, Form};
+use ichor_client::{Broker, Clock, Session};
+use ichor_standins::browser::Browser;
 use ichor_standins::node::{Node, NodeOptions};
 use ichor_standins::provider::{Client, Provider, ProviderOptions};
 use nix::sys::signal::{Signal, kill};
@@ -83,45 +82,9 @@ impl World {
         Broker::new(self.url.clone(), Trust::CaPem(self.tls_ca.clone()), Clock::system())
     }
 
-    /// A browser that nobody has signed in with yet.
-    pub(crate) fn browser(&self) -> anyhow::Result<Browser> {
-        Browser::new(&[&self.tls_ca])
-    }
-
-    /// Logs alice in: the client's own login, with a browser that signs in, compares the numbers and confirms.
-    pub(crate) async fn log_in(&self, browser: &Browser) -> anyhow::Result<Session> {
-        let (opened, mut opening) = tokio::sync::mpsc::unbounded_channel::<Url>();
-        let number = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&number);
-        let options = LoginOptions {
-            way: Way::Browser,
-            provider: None,
-            fresh: false,
-            acr: None,
-            host: "bench".into(),
-            open: Arc::new(move |url| drop(opened.send(url.clone()))),
-            on: Arc::new(move |event| {
-                if let Event::Number(number) = event {
-                    *heard.lock().unwrap_or_else(PoisonError::into_inner) = number;
-                }
-            }),
-        };
-        let broker = self.client();
-        let visit = async {
-            let url = opening.recv().await.context("no browser was opened")?;
-            let has = |form: &Form, name: &str| form.fields.iter().any(|field| field.name == name);
-            let mut page = browser.open(url.as_str()).await?;
-            if page.forms().iter().any(|form| has(form, "login")) {
-                page = browser.submit(&page, |form| has(form, "login"), &[("login", "alice")]).await?;
-            }
-            let number = number.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            ensure!(page.body.contains(&number), "the page does not show {number}");
-            let confirms =
-                |form: &Form| form.fields.iter().any(|field| field.name == "decision" && field.value == "continue");
-            browser.submit(&page, confirms, &[("decision", "continue")]).await
-        };
-        let (session, _) = tokio::try_join!(async { Ok(login(&broker, &options).await?) }, visit)?;
-        Ok(session)
+    /// Logs alice in, with a browser that nobody has signed in with yet.
+    pub(crate) async fn log_in(&self) -> anyhow::Result<Session> {
+        ichor_tests::log_in(&self.client(), &Browser::new(&[&self.tls_ca])?, "alice", |_| {}).await
     }
 
     /// User and system time that the broker has used.

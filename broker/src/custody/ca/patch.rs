@@ -3,7 +3,6 @@
 //! Talos merges lists by appending, so applying a patch twice lists a CA twice; and one element cannot be deleted, only the
 //! whole list, other people's CAs with it. So a removal deletes the list and adds again what stays, in one command.
 
-use data_encoding::BASE64;
 use ichor_wire::profile::{CaCertificate, CaError, pem};
 
 use super::documents::{self, DocumentError, Pair};
@@ -53,8 +52,7 @@ pub enum PatchError {
 /// # Errors
 /// When the text is not one CA certificate.
 pub fn apply_patch(ca_pem: &str) -> Result<String, PatchError> {
-    let ca = CaCertificate::parse(ca_pem)?;
-    Ok(format!("machine:\n  acceptedCAs:\n    - crt: {}\n", encoded(&ca)))
+    Ok(CaCertificate::parse(ca_pem)?.accepting_patch())
 }
 
 /// Whether a node with this machine config accepts the CA already, by `machine.acceptedCAs` or as its own.
@@ -115,7 +113,7 @@ pub fn removal_patch(machine_config: &str, ca_pem: &str) -> Result<RemovalPatch,
 /// When the text is not one CA certificate.
 pub fn created_text(cluster: &ClusterName, ca_pem: &str) -> Result<String, PatchError> {
     let ca = CaCertificate::parse(ca_pem)?;
-    let (patch, subject, end) = (apply_patch(ca_pem)?, ca.subject(), ca.not_after());
+    let (patch, subject, end) = (ca.accepting_patch(), ca.subject(), ca.not_after());
     Ok(format!(
         "The client CA of `{cluster}` is sealed in the vault: {subject}, until {end}.\n\
          No node trusts it yet. Save this as accepted-ca.yaml (it is public):\n\
@@ -137,10 +135,6 @@ pub fn created_text(cluster: &ClusterName, ca_pem: &str) -> Result<String, Patch
     ))
 }
 
-fn encoded(ca: &CaCertificate) -> String {
-    BASE64.encode(ca.pem().as_bytes())
-}
-
 /// Whether the pair's certificate is this one, however it is written.
 fn is(pair: &Pair, ca: &CaCertificate) -> bool {
     let text = pair.crt.as_deref().and_then(|crt| documents::pem_text("crt", crt).ok());
@@ -158,6 +152,8 @@ fn verbatim(pair: &Pair) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::BASE64;
+
     use super::*;
     use crate::custody::ca::create;
 

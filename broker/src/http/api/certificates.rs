@@ -59,6 +59,7 @@ pub async fn create(
         cluster: minted.cluster.name.as_str().into(),
         grant_id: grant.id().0,
         certificate: issued.certificate_pem(),
+        issuing_ca: Some(issued.value().ca_pem().to_owned()),
         ca: minted.cluster.ca.clone(),
         endpoints: minted.cluster.endpoints.clone(),
         nodes: minted.cluster.nodes.clone(),

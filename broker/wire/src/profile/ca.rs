@@ -1,5 +1,6 @@
 //! A CA certificate that may sign client certificates.
 
+use data_encoding::BASE64;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
@@ -168,6 +169,13 @@ impl CaCertificate {
     #[must_use]
     pub fn pem(&self) -> String {
         pem::encode("CERTIFICATE", &self.der).to_string()
+    }
+
+    /// What makes nodes accept client certificates of this CA: a machine config patch that adds it to
+    /// `machine.acceptedCAs`. Talos merges lists by appending, so applied twice it lists the CA twice.
+    #[must_use]
+    pub fn accepting_patch(&self) -> String {
+        format!("machine:\n  acceptedCAs:\n    - crt: {}\n", BASE64.encode(self.pem().as_bytes()))
     }
 
     /// The subject, for people to read.

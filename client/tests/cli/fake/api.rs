@@ -1,0 +1,146 @@
+//! The API behind a session: a person, two clusters, certificates of a CA of its own, a short log.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ichor_client::Clock;
+use ichor_standins::authority::Leaf;
+use ichor_wire::api::*;
+use ichor_wire::problem::{Code, Problem};
+use ichor_wire::role::Role;
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::http::{Asked, Reply};
+use super::{Broker, State};
+
+impl Broker {
+    pub(super) fn api(&self, path: &[&str], asked: &Asked, query: &HashMap<String, String>) -> Reply {
+        let mut state = self.state.lock().unwrap();
+        if state.session_ended {
+            return Reply::problem(Problem::new(Code::SessionEnded, "the session has ended"));
+        }
+        match (asked.method.as_str(), path) {
+            ("GET", ["session"]) => Reply::json(200, &session()),
+            ("GET", ["clusters"]) => Reply::json(
+                200,
+                &ClustersAnswer { clusters: vec![cluster("prod", "prod"), cluster("staging", "staging")] },
+            ),
+            ("GET", ["clusters", name]) => Reply::json(200, &cluster(name, name)),
+            ("POST", ["clusters", name, "certificates"]) => {
+                let request: CertificateRequest = serde_json::from_slice(&asked.body).unwrap();
+                state.asked.push(request.clone());
+                match &state.refuse {
+                    Some(problem) => Reply::problem(problem.clone()),
+                    None => Reply::json(200, &self.certificate(&state, name, &request)),
+                }
+            }
+            ("GET", ["audit", "entries"]) => audit(query),
+            _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
+        }
+    }
+
+    fn certificate(&self, state: &State, cluster: &str, request: &CertificateRequest) -> CertificateAnswer {
+        let now = Timestamp::from_second(Clock::system().now().as_second()).unwrap();
+        let roles: Vec<Role> = match request.roles.as_slice() {
+            [] => vec![Role::Reader],
+            roles => roles.iter().map(|role| role.parse().unwrap()).collect(),
+        };
+        let grant_id = Uuid::from_u128(state.asked.len() as u128);
+        let mut organization: Vec<String> = roles.iter().map(ToString::to_string).collect();
+        organization.extend([format!("grant:{grant_id}"), "user:alice@example.com".into()]);
+        let not_before = now - SignedDuration::from_secs(30);
+        let not_after =
+            now + SignedDuration::from_secs(request.ttl.map_or(state.life, |ttl| i64::try_from(ttl).unwrap()));
+        let leaf = Leaf { organization, not_before, not_after, ..Leaf::client([], now) };
+        let (_, pem) = x509_parser::pem::parse_x509_pem(request.csr.as_bytes()).unwrap();
+        use x509_parser::prelude::FromDer;
+        let (_, csr) = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).unwrap();
+        let key = csr.certification_request_info.subject_pki.subject_public_key.data.to_vec();
+        CertificateAnswer {
+            cluster: cluster.into(),
+            grant_id,
+            certificate: self.ca.issue_for(&leaf, &key).unwrap(),
+            issuing_ca: state.issuing_ca.clone().unwrap_or_else(|| Some(self.ca.certificate())),
+            ca: state.node_ca.clone(),
+            endpoints: state.endpoints.clone(),
+            nodes: state.nodes.clone(),
+            roles,
+            not_before,
+            not_after: if state.lie { not_after + SignedDuration::from_secs(1) } else { not_after },
+            user: "alice@example.com".into(),
+            receipt: Receipt { index: 7, leaf_hash: "00".into() },
+        }
+    }
+}
+
+fn session() -> SessionAnswer {
+    let now = Clock::system().now();
+    SessionAnswer {
+        session_id: Uuid::nil(),
+        provider: "corp".into(),
+        issuer: "https://login.example".into(),
+        subject: "42".into(),
+        name: "Alice Example".into(),
+        user: "alice@example.com".into(),
+        groups: vec!["sre".into()],
+        groups_at: now,
+        acr: None,
+        auth_time: None,
+        expires_at: now + SignedDuration::from_secs(43_190),
+    }
+}
+
+fn cluster(name: &str, env: &str) -> ClusterAnswer {
+    let yes = |role, max_ttl| RoleAnswer {
+        role,
+        allowed: true,
+        max_ttl: Some(max_ttl),
+        why: None,
+        help: Vec::new(),
+        policies: vec!["sre".into()],
+    };
+    let no = |role, why: &str, help: &str| RoleAnswer {
+        role,
+        allowed: false,
+        max_ttl: None,
+        why: Some(why.into()),
+        help: vec![help.into()],
+        policies: Vec::new(),
+    };
+    let operator = if env == "prod" {
+        no(Role::Operator, "no policy permits it", "ask for it with a reason")
+    } else {
+        yes(Role::Operator, 5400)
+    };
+    ClusterAnswer {
+        name: name.into(),
+        labels: BTreeMap::from([("env".into(), env.into())]),
+        endpoints: vec!["10.0.0.2".into()],
+        nodes: Vec::new(),
+        unavailable: None,
+        roles: vec![yes(Role::Reader, 28_800), operator],
+    }
+}
+
+/// Five entries in pages as large as asked for, at most two.
+fn audit(query: &HashMap<String, String>) -> Reply {
+    let start: u64 = query.get("cursor").map_or(5, |cursor| cursor.parse().unwrap());
+    let limit: u64 = query["limit"].parse().unwrap();
+    let indexes: Vec<u64> = (0..start).rev().take(usize::try_from(limit.min(2)).unwrap()).collect();
+    let entries = indexes.iter().map(|index| AuditEntry {
+        index: *index,
+        id: Uuid::from_u128(u128::from(*index)),
+        time: Timestamp::from_second(1_800_000_000 + i64::try_from(*index).unwrap()).unwrap(),
+        kind: "grant".into(),
+        user: Some("alice@example.com".into()),
+        issuer: None,
+        subject: None,
+        cluster: Some("prod".into()),
+        grant_id: Some(Uuid::from_u128(u128::from(*index))),
+        session_id: None,
+        detail: BTreeMap::from([("reason".into(), "INC-42\u{1b}[2J".into())]),
+        leaf_hash: "00".into(),
+    });
+    let next = indexes.last().filter(|last| **last > 0).map(ToString::to_string);
+    Reply::json(200, &AuditAnswer { entries: entries.collect(), next })
+}

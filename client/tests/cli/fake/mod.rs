@@ -1,0 +1,156 @@
+//! A broker of a few hundred lines: it keeps the protocol's promises, checks the client's, and says what a test tells it
+//! to.
+
+mod api;
+mod http;
+mod oauth;
+mod proof;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use ichor_standins::authority::Authority;
+use ichor_wire::api::CertificateRequest;
+use ichor_wire::problem::{Code, Problem};
+use serde_json::{Value, json};
+use url::Url;
+
+use http::{Asked, Reply};
+
+const TOKEN: &str = "the-access-token";
+
+/// What a test may change, and what it may look at.
+#[derive(Default)]
+pub struct State {
+    /// Answer the next requests for certificates with this.
+    pub refuse: Option<Problem>,
+    /// Leave this out of, or change this in, the redirect back to the client.
+    pub tamper: Option<Tamper>,
+    /// Extra metadata.
+    pub metadata: BTreeMap<String, Value>,
+    /// The cluster's endpoints.
+    pub endpoints: Vec<String>,
+    /// The cluster's nodes.
+    pub nodes: Vec<String>,
+    /// The PEM of the CA that nodes show.
+    pub node_ca: String,
+    /// How long certificates live, in seconds.
+    pub life: i64,
+    /// Answer a certificate with another end than it has.
+    pub lie: bool,
+    /// Answer a certificate with this as its CA's, or with none, instead of the CA's own.
+    pub issuing_ca: Option<Option<String>>,
+    /// The sessions are over.
+    pub session_ended: bool,
+    /// How often a device login is answered `authorization_pending`.
+    pub pending: u32,
+    /// Every request: method and target.
+    pub seen: Vec<String>,
+    /// Every certificate request.
+    pub asked: Vec<CertificateRequest>,
+    /// The queries of the authorization endpoint.
+    pub authorizations: Vec<HashMap<String, String>>,
+    /// Promises that the client broke.
+    pub broken: Vec<String>,
+    codes: HashMap<String, (String, String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tamper {
+    WrongIssuer,
+    NoIssuer,
+    WrongState,
+    Denied,
+}
+
+pub struct Fake {
+    pub url: String,
+    pub state: Arc<Mutex<State>>,
+}
+
+struct Broker {
+    url: String,
+    ca: Authority,
+    state: Arc<Mutex<State>>,
+}
+
+impl Fake {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State {
+            endpoints: vec!["10.0.0.2".into()],
+            nodes: vec!["10.0.0.5".into()],
+            node_ca: "CA".into(),
+            life: 3600,
+            ..State::default()
+        }));
+        Self::serve(listener, url.clone(), state.clone(), Authority::new("ichor").unwrap());
+        Self { url, state }
+    }
+
+    /// As [`Fake::start`], signing with `ca`.
+    pub fn start_with(ca: Authority) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State { life: 3600, ..State::default() }));
+        Self::serve(listener, url.clone(), state.clone(), ca);
+        Self { url, state }
+    }
+
+    fn serve(listener: TcpListener, url: String, state: Arc<Mutex<State>>, ca: Authority) {
+        let broker = Arc::new(Broker { url, ca, state });
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let broker = broker.clone();
+                std::thread::spawn(move || broker.connection(stream));
+            }
+        });
+    }
+
+    pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap())
+    }
+
+    /// Fails if the client broke a promise.
+    pub fn assert_kept(&self) {
+        self.with(|state| assert!(state.broken.is_empty(), "{:#?}", state.broken));
+    }
+}
+
+impl Broker {
+    fn connection(&self, stream: TcpStream) {
+        let Some(asked) = http::read(&stream) else { return };
+        self.answer(&asked).send(stream);
+    }
+
+    fn answer(&self, asked: &Asked) -> Reply {
+        let url: Url = format!("{}{}", self.url, asked.target).parse().unwrap();
+        let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
+        let form: HashMap<String, String> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
+        let state = self.state.clone();
+        state.lock().unwrap().seen.push(format!("{} {}", asked.method, asked.target));
+        match (asked.method.as_str(), url.path()) {
+            ("GET", "/.well-known/oauth-authorization-server") => self.metadata(),
+            ("GET", "/authorize") => self.authorize(query),
+            ("POST", "/token") => {
+                self.proved(asked, &url, None).unwrap_or_else(|| self.token(&form, &proof::thumbprint(asked)))
+            }
+            ("POST", "/device") => {
+                let answer = json!({ "device_code": "the-device-code", "user_code": "WXYZ-1234", "verification_uri": format!("{}/device", self.url), "expires_in": 600, "interval": 1 });
+                Reply::json(200, &answer)
+            }
+            ("POST", "/revoke") => self.proved(asked, &url, Some(TOKEN)).unwrap_or_else(|| {
+                assert_eq!(form.get("token").map(String::as_str), Some(TOKEN));
+                state.lock().unwrap().session_ended = true;
+                Reply::json(200, &json!({}))
+            }),
+            (_, path) if path.starts_with("/v1/") => {
+                let path: Vec<&str> = path.split('/').skip(2).collect();
+                self.proved(asked, &url, Some(TOKEN)).unwrap_or_else(|| self.api(&path, asked, &query))
+            }
+            _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
+        }
+    }
+}
