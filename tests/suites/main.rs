@@ -9,8 +9,10 @@
 )]
 
 mod certificates;
+mod config_keys;
 mod edges;
 mod faults;
 mod generated;
 mod http;
 mod main_job;
+mod named;
