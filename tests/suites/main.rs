@@ -16,3 +16,4 @@ mod generated;
 mod http;
 mod main_job;
 mod named;
+mod refusals;

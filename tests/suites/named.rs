@@ -1,7 +1,7 @@
 //! Tests named by where they are, as `tests/suites/http.rs::what_is_not_there_is_a_problem_too`: found in the sources, so that
 //! a list of them cannot outlive them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use syn::visit::Visit;
@@ -13,25 +13,24 @@ pub(crate) fn root() -> PathBuf {
 
 /// Fails for a name that is no test, or one that is switched off.
 pub(crate) fn assert_tests<'a>(names: impl Iterator<Item = &'a str>) {
-    let mut files = BTreeMap::<&str, BTreeSet<String>>::new();
-    for name in names {
-        let (file, test) = name.split_once("::").unwrap_or_else(|| panic!("`{name}` names no file and function"));
-        let tests = files.entry(file).or_insert_with(|| {
-            let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-            tests_in(&text)
-        });
-        assert!(tests.contains(test), "`{test}` is no test of {file}");
-    }
+    names.for_each(|name| drop(text_of(name)));
 }
 
-fn tests_in(text: &str) -> BTreeSet<String> {
+/// The paths in the test's own text and what its macros are given, tokens with blanks between. Fails as [`assert_tests`] does.
+pub(crate) fn text_of(name: &str) -> String {
+    let (file, test) = name.split_once("::").unwrap_or_else(|| panic!("`{name}` names no file and function"));
+    let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    tests_in(&text).remove(test).unwrap_or_else(|| panic!("`{test}` is no test of {file}"))
+}
+
+fn tests_in(text: &str) -> BTreeMap<String, String> {
     let mut found = Tests::default();
     found.visit_file(&syn::parse_file(text).unwrap());
     found.0
 }
 
 #[derive(Default)]
-struct Tests(BTreeSet<String>);
+struct Tests(BTreeMap<String, String>);
 
 impl<'ast> Visit<'ast> for Tests {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
@@ -39,16 +38,35 @@ impl<'ast> Visit<'ast> for Tests {
             item.attrs.iter().any(|attribute| attribute.path().segments.last().is_some_and(|last| last.ident == name))
         };
         if has("test") && !has("ignore") {
-            self.0.insert(item.sig.ident.to_string());
+            let mut said = Said::default();
+            said.visit_block(&item.block);
+            self.0.insert(item.sig.ident.to_string(), said.0);
         }
+    }
+}
+
+#[derive(Default)]
+struct Said(String);
+
+impl<'ast> Visit<'ast> for Said {
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.0.push_str(&format!("{}\n", segments.join(" :: ")));
+        syn::visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        // not Rust yet, so nothing to visit
+        self.0.push_str(&format!("{}\n", item.tokens));
     }
 }
 
 #[test]
 fn only_tests_that_run_are_found() {
     let found = tests_in(
-        "#[test] fn a() {} mod tests { #[tokio::test(flavor = \"multi_thread\")] async fn b() {} }
+        "#[test] fn a() {} mod tests { #[tokio::test(flavor = \"multi_thread\")] async fn b() { x::Y; assert!(x::Z) } }
         fn c() {} #[test] #[ignore] fn d() {}",
     );
-    assert_eq!(found, BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["a", "b"]);
+    assert!(found["b"].contains("x :: Y") && found["b"].contains("x :: Z"), "{found:?}");
 }
