@@ -15,6 +15,7 @@ pub struct EntropyError;
 ///
 /// # Errors
 /// When the system's generator fails.
+#[expect(clippy::disallowed_methods, reason = "this is the room where random values are made")]
 pub fn bytes<const N: usize>() -> Result<[u8; N], EntropyError> {
     let mut out = [0; N];
     getrandom::fill(&mut out).map_err(|_| EntropyError)?;

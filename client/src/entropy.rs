@@ -9,6 +9,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// When the system's generator fails.
+#[expect(clippy::disallowed_methods, reason = "this is the room where random values are made")]
 pub(crate) fn secret() -> Result<Zeroizing<String>, Error> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *bytes).map_err(|_| Error::Bug("the system's random generator failed"))?;
