@@ -11,12 +11,30 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Every source below these folders of the repository, parsed.
+pub(crate) fn sources(folders: &[&str]) -> Vec<syn::File> {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                files.push(syn::parse_file(&std::fs::read_to_string(path).unwrap()).unwrap());
+            }
+        }
+    }
+    files
+}
+
 /// Fails for a name that is no test, or one that is switched off.
 pub(crate) fn assert_tests<'a>(names: impl Iterator<Item = &'a str>) {
     names.for_each(|name| drop(text_of(name)));
 }
 
-/// The paths in the test's own text and what its macros are given, tokens with blanks between. Fails as [`assert_tests`] does.
+/// The paths and texts that the test names and what its macros are given, tokens with blanks between. Fails as
+/// [`assert_tests`] does.
 pub(crate) fn text_of(name: &str) -> String {
     let (file, test) = name.split_once("::").unwrap_or_else(|| panic!("`{name}` names no file and function"));
     let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -53,6 +71,10 @@ impl<'ast> Visit<'ast> for Said {
         let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.0.push_str(&format!("{}\n", segments.join(" :: ")));
         syn::visit::visit_path(self, path);
+    }
+
+    fn visit_lit_str(&mut self, text: &'ast syn::LitStr) {
+        self.0.push_str(&format!("{:?}\n", text.value()));
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {

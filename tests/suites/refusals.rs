@@ -1,5 +1,7 @@
 //! Every problem code has a test that provokes it, through the API. Those that no other suite meets are here.
 
+use std::collections::BTreeSet;
+
 use ichor_client::dpop::{DpopKey, ProofOf};
 use ichor_client::environment::Environment;
 use ichor_client::session::{KeptIn, SessionStore};
@@ -7,6 +9,7 @@ use ichor_client::{Error, Wish};
 use ichor_tests::{CLUSTER, Fault, Faults, Options, Person, World};
 use ichor_wire::log::Kind;
 use ichor_wire::problem::{Code, Problem};
+use syn::visit::Visit;
 
 use crate::named;
 
@@ -49,6 +52,81 @@ fn every_code_has_a_test_that_provokes_it() {
     for (code, test) in TESTED {
         let text = named::text_of(test);
         assert!(text.contains(&format!("Code :: {code:?}")), "{test} does not name `{code:?}`");
+    }
+}
+
+/// The same for the codes of RFC 6749, 8628 and 9449 that the authorization server answers with.
+const TESTED_OAUTH: &[(&str, &str)] = &[
+    ("access_denied", "broker/tests/login/other_flows.rs::a_device_login_can_be_cancelled"),
+    ("authorization_pending", "broker/tests/login/other_flows.rs::a_device_logs_in"),
+    ("expired_token", "broker/tests/login/other_flows.rs::a_device_code_lives_ten_minutes"),
+    ("invalid_client", "broker/tests/login/flow.rs::a_code_needs_its_verifier_redirect_uri_client_and_key"),
+    ("invalid_dpop_proof", "broker/tests/login/proofs.rs::the_token_endpoint_asks_for_a_nonce_and_checks_the_proof"),
+    ("invalid_grant", "broker/tests/login/flow.rs::a_code_lives_a_minute"),
+    ("invalid_request", "broker/tests/login/flow.rs::what_is_asked_is_checked_before_anyone_is_sent_anywhere"),
+    ("server_error", "broker/tests/login/provider.rs::an_alias_stays_with_its_issuer"),
+    ("slow_down", "broker/tests/login/other_flows.rs::a_device_logs_in"),
+    ("temporarily_unavailable", "broker/tests/login/flow.rs::pending_logins_are_bounded"),
+    ("unauthorized_client", "broker/tests/login/other_flows.rs::both_are_off_unless_configured"),
+    ("unsupported_grant_type", "broker/tests/login/other_flows.rs::both_are_off_unless_configured"),
+    ("use_dpop_nonce", "broker/tests/login/proofs.rs::the_token_endpoint_asks_for_a_nonce_and_checks_the_proof"),
+];
+
+#[test]
+fn every_oauth_code_has_a_test_that_provokes_it() {
+    let mut answered = OauthCodes::default();
+    for file in named::sources(&["broker/src/login", "broker/src/http/oauth"]) {
+        answered.visit_file(&file);
+    }
+    let listed: BTreeSet<String> = TESTED_OAUTH.iter().map(|(code, _)| (*code).to_owned()).collect();
+    assert_eq!(answered.0, listed);
+    for (code, test) in TESTED_OAUTH {
+        assert!(named::text_of(test).contains(&format!("\"{code}\"")), "{test} does not name `{code}`");
+    }
+}
+
+/// The codes in the sources: what errors are made with, and what `code` answers.
+#[derive(Default)]
+struct OauthCodes(BTreeSet<String>);
+
+impl OauthCodes {
+    fn text(&mut self, expression: Option<&syn::Expr>) {
+        if let Some(syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. })) = expression {
+            self.0.insert(text.value());
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for OauthCodes {
+    fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
+        if let syn::Expr::Path(function) = &*call.func {
+            let path: Vec<_> = function.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+            if matches!(
+                path.iter().map(String::as_str).collect::<Vec<_>>()[..],
+                ["OauthError" | "Self", "new"] | ["error"]
+            ) {
+                self.text(call.args.first());
+            }
+        }
+        syn::visit::visit_expr_call(self, call);
+    }
+
+    fn visit_field_value(&mut self, field: &'ast syn::FieldValue) {
+        if matches!(&field.member, syn::Member::Named(name) if name == "code") {
+            self.text(Some(&field.expr));
+        }
+        syn::visit::visit_field_value(self, field);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        if item.sig.ident == "code" {
+            let arms = item.block.stmts.iter().filter_map(|statement| match statement {
+                syn::Stmt::Expr(syn::Expr::Match(expression), _) => Some(&expression.arms),
+                _ => None,
+            });
+            arms.flatten().for_each(|arm| self.text(Some(&arm.body)));
+        }
+        syn::visit::visit_impl_item_fn(self, item);
     }
 }
 
