@@ -20,6 +20,7 @@ use crate::entropy::{self, EntropyError};
 use crate::identity::Identity;
 use crate::issuer::{IssueError, Issued, Issuer};
 use crate::policy::{self, Grant, PolicySet, Refusal};
+use crate::store::Condition;
 
 /// The issuers by cluster, published as one value.
 pub type Issuers = Arc<BTreeMap<ClusterName, Arc<dyn Issuer>>>;
@@ -126,8 +127,9 @@ impl Mint {
         let grant = match self.sequencer.record(grant).await {
             Ok(grant) => grant,
             Err(RecordError::Refused(condition)) => {
+                let code = if condition == Condition::SessionEnded { Code::SessionEnded } else { Code::Conflict };
                 let content = Content {
-                    code: Some(Code::SessionEnded.as_str().into()),
+                    code: Some(code.as_str().into()),
                     message: Some(condition.to_string()),
                     ..asked(Kind::Refusal, identity, &request)
                 };

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use ichor_broker::app::WrapStore;
 use ichor_broker::domain::{ProviderAlias, SessionId};
 use ichor_broker::store::{
-    Append, Appended, DeviceLogin, EntryFilter, Indexed, LogHead, PendingLogin, SessionRow, Store, StoreError,
-    StoredEntry,
+    Append, Appended, Condition, DeviceLogin, EntryFilter, Indexed, LogHead, PendingLogin, SessionRow, Store,
+    StoreError, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use jiff::Timestamp;
@@ -22,6 +22,8 @@ pub enum Fault {
     Before,
     /// It is written, but the answer is lost.
     After,
+    /// Nothing is written: the change was made for a state that is no longer so.
+    Stale,
 }
 
 /// What the store does wrong; beyond that it works. Each fault happens once.
@@ -44,6 +46,7 @@ struct Plan {
     held: Vec<(Kind, watch::Sender<bool>, watch::Receiver<()>)>,
     is_down: bool,
     no_pin: bool,
+    panics: bool,
 }
 
 struct Faulty {
@@ -92,6 +95,11 @@ impl Faults {
     /// Until it is reset, no provider's alias can be pinned to its issuer, nor a pin be read.
     pub fn set_no_pin(&self, no_pin: bool) {
         self.plan().no_pin = no_pin;
+    }
+
+    /// The next look for a session panics, in the very handler of a request.
+    pub fn panic_at_session(&self) {
+        self.plan().panics = true;
     }
 
     /// Makes the next batch that has an entry of this kind wait before it is written.
@@ -157,7 +165,7 @@ impl Faults {
     ) -> Result<T, StoreError> {
         match fault {
             None => self.read(write).await,
-            Some(Fault::Before) => Err(failed()),
+            Some(Fault::Before | Fault::Stale) => Err(failed()),
             Some(Fault::After) => {
                 self.read(write).await?;
                 Err(failed())
@@ -189,6 +197,9 @@ impl Store for Faulty {
     async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
         self.faults.pass(&batch).await;
         let fault = self.faults.for_batch(&batch).or_else(|| self.faults.for_write());
+        if fault == Some(Fault::Stale) {
+            return Ok(batch.iter().map(|_| Appended::Refused(Condition::Stale)).collect());
+        }
         self.faults.meet(fault, self.inner.append(batch)).await
     }
     async fn head(&self) -> Result<LogHead, StoreError> {
@@ -204,6 +215,8 @@ impl Store for Faulty {
         self.faults.read(self.inner.indexed_range(range)).await
     }
     async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {
+        let panics = std::mem::take(&mut self.faults.plan().panics);
+        assert!(!panics, "a test's fault");
         let row = self.faults.read(self.inner.session_by_token(token_hash)).await;
         self.faults.session_reads.send_modify(|reads| *reads += 1);
         row

@@ -41,6 +41,9 @@ pub struct World {
     folder: TempDir,
 }
 
+/// Changes a broker's folder.
+pub type Prepare = Box<dyn FnOnce(&Path) -> anyhow::Result<()> + Send>;
+
 /// How a world differs from the usual one.
 #[derive(Default)]
 pub struct Options {
@@ -54,6 +57,8 @@ pub struct Options {
     pub policies: Option<&'static str>,
     /// Replacements in `config.toml` as `init` wrote it.
     pub edits: Vec<(&'static str, &'static str)>,
+    /// Changes the folder as `init` made it, before any other command works on it.
+    pub prepare: Option<Prepare>,
 }
 
 impl World {
@@ -98,6 +103,9 @@ impl World {
             file = file.replace(old, new);
         }
         std::fs::write(&path, file)?;
+        if let Some(prepare) = options.prepare {
+            prepare(&dir)?;
+        }
         if let Some(policies) = options.policies {
             for entry in std::fs::read_dir(dir.join("policies"))? {
                 std::fs::remove_file(entry?.path())?;

@@ -9,9 +9,12 @@
 )]
 
 mod certificates;
+mod config_keys;
 mod doctor;
 mod edges;
 mod faults;
 mod generated;
 mod http;
 mod main_job;
+mod named;
+mod refusals;

@@ -13,6 +13,7 @@ use ichor_wire::api::Receipt;
 use ichor_wire::problem::Problem;
 use tokio::net::UnixStream;
 
+use super::owner;
 use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
@@ -42,6 +43,7 @@ pub(super) enum Desk {
 impl Desk {
     /// Finds the running broker, or takes the writer lock.
     pub(super) async fn open(loaded: &Loaded) -> anyhow::Result<Self> {
+        owner::check(loaded)?;
         let socket = &loaded.settings.admin_socket;
         if UnixStream::connect(socket).await.is_ok() {
             return Ok(Self::Running(socket.clone()));

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use url::Url;
 
-use super::unlock;
+use super::{owner, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::{custody, policy};
 
@@ -56,6 +56,7 @@ impl Init {
         if fs::exists(self.dir.join("config.toml"))? {
             bail!("`{}` has a config.toml already; name another folder, or edit that one", self.dir.display());
         }
+        owner::check_folder(&self.dir)?;
         // everything is made in a folder beside and renamed: a failure leaves nothing half-made
         let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent)?;
@@ -168,6 +169,12 @@ impl Init {
             writeln!(
                 out,
                 "warning: the vault's identity lies beside the vault in plain text; use this for a demo only"
+            )?;
+        }
+        if nix::unistd::geteuid().is_root() {
+            writeln!(
+                out,
+                "made as root: if another user runs the broker, `chown -R USER: {dir}` gives the folder to them"
             )?;
         }
         if self.tls_certificate.is_none() && self.public_url.scheme() == "https" {

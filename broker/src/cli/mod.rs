@@ -7,6 +7,7 @@ mod cluster;
 mod completions;
 mod desk;
 mod init;
+mod owner;
 mod policy;
 mod reload;
 mod serve;

@@ -24,6 +24,7 @@ impl Serve {
         // before any secret is read
         let hardening = custody::harden_process();
         let loaded = self.folder.folder().load()?;
+        super::owner::check(&loaded)?;
         telemetry::install_log(loaded.settings.log_format == LogFormat::Json, &loaded.settings.log_level);
         for warning in hardening.warnings() {
             tracing::warn!("{warning}");

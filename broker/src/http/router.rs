@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{BoxError, Router, middleware};
 use ichor_wire::problem::Code;
 use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::api::{self, Api};
@@ -40,7 +41,8 @@ pub fn public(api: Api, login: Arc<Login>, edge_state: Edge, bounds: Bounds) -> 
             ServiceBuilder::new()
                 .layer(axum::error_handling::HandleErrorLayer::new(overloaded))
                 .load_shed()
-                .concurrency_limit(bounds.concurrent)
+                // one count for all routes: the plain limit would be one for each, since axum wraps them one by one
+                .layer(GlobalConcurrencyLimitLayer::new(bounds.concurrent))
                 .timeout(bounds.request_time),
         )
         .layer(CatchPanicLayer::custom(panicked))

@@ -33,6 +33,10 @@ pub(super) struct Document {
     pub(super) token_endpoint: Url,
     #[serde(default)]
     pub(super) userinfo_endpoint: Option<Url>,
+    /// RFC 7009 §2, by RFC 8414 §2. Not checked here: calls go through the client that refuses what is not secure, and a
+    /// provider is of use without it.
+    #[serde(default)]
+    pub(super) revocation_endpoint: Option<Url>,
     jwks_uri: Url,
     #[serde(default)]
     token_endpoint_auth_methods_supported: Option<Vec<String>>,

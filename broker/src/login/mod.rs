@@ -56,7 +56,7 @@ pub use token::{TokenAnswer, TokenGrant, TokenRequest};
 /// Everything about logins and sessions. Shared by all handlers.
 pub struct Login {
     settings: Settings,
-    providers: Vec<provider::Provider>,
+    providers: Vec<Arc<provider::Provider>>,
     store: Arc<dyn Store>,
     sequencer: Sequencer,
     clock: SharedClock,
@@ -98,7 +98,7 @@ impl Login {
         let mut providers = Vec::with_capacity(settings.providers.len());
         for one in &settings.providers {
             let http = http_client::build(one.alias().as_str(), one.ca.as_deref())?;
-            providers.push(provider::Provider::new(one.clone(), http, clock.clone(), store.clone()));
+            providers.push(Arc::new(provider::Provider::new(one.clone(), http, clock.clone(), store.clone())));
         }
         let dpop = dpop::Dpop::new(&settings.nonce_key);
         let (flights, polls) = (recheck::Flights::default(), device::Polls::default());
@@ -127,7 +127,7 @@ impl Login {
         results
     }
 
-    fn provider(&self, alias: &str) -> Option<&provider::Provider> {
+    fn provider(&self, alias: &str) -> Option<&Arc<provider::Provider>> {
         self.providers.iter().find(|provider| provider.settings.alias().as_str() == alias)
     }
 

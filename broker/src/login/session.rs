@@ -10,6 +10,7 @@ use super::dpop::{Body, For};
 use super::settings::CLIENT_ID;
 use super::{Login, OauthError, ProofError, about, hash};
 use crate::audit::RecordError;
+use crate::domain::SessionId;
 use crate::store::{Change, Condition, SessionRow, StoreError};
 
 /// The longest token presented, in bytes; ours have 43.
@@ -128,17 +129,37 @@ impl Login {
         }
     }
 
-    /// Ends the session: entry and end in one commit.
+    /// Ends the session: entry and end in one commit. After that, and without waiting for it, the provider gets its token
+    /// back.
     pub(super) async fn end(&self, row: &SessionRow, why: &str, address: Option<IpAddr>) -> Result<(), RecordError> {
         let mut content = about(Kind::SessionEnd, row);
         content.message = Some(why.into());
         content.address = address.map(|address| address.to_string());
         let change = Change::SessionEnd { session: row.id, now: self.clock.now() };
         match self.sequencer.note(content, Some(change)).await {
+            Ok(_) => {
+                self.give_back(row.id, row.person.provider.as_str(), row.refresh_sealed.as_deref());
+                Ok(())
+            }
             // ended by someone else meanwhile: as wanted
-            Ok(_) | Err(RecordError::Refused(Condition::SessionEnded)) => Ok(()),
+            Err(RecordError::Refused(Condition::SessionEnded)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Begins to revoke what the provider gave for a session that is over (RFC 7009), once, as well as it can be done: here
+    /// the session has ended already, so nobody waits for it and nothing depends on it. The calls have a deadline. A session
+    /// that nobody presents again after its time gives nothing back; the provider's own limits end that token.
+    pub(super) fn give_back(&self, session: SessionId, alias: &str, sealed: Option<&[u8]>) {
+        let Some(token) = sealed.and_then(|sealed| self.unseal(session, sealed)) else { return };
+        let Some(provider) = self.provider(alias).cloned() else { return };
+        tokio::spawn(async move {
+            match provider.revoke(&token).await {
+                Ok(true) => tracing::debug!(%session, "the provider revoked the session's token"),
+                Ok(false) => tracing::debug!(%session, "the provider offers no revocation"),
+                Err(error) => tracing::warn!(%session, %error, "the session's token could not be revoked"),
+            }
+        });
     }
 
     async fn touch(&self, row: &SessionRow) {

@@ -1,12 +1,13 @@
-//! The provider's token endpoint: codes and refresh tokens for tokens.
+//! The provider's token endpoint: codes and refresh tokens for tokens; and its revocation endpoint, which takes them back.
 
 use data_encoding::BASE64;
 use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
+use super::Recheck;
 use super::discovery::Known;
 use super::http_client::{CallError, send};
 use super::provider::{Provider, ProviderError, printable};
@@ -60,7 +61,7 @@ impl Provider {
 
     async fn token(&self, form: &[(&str, &str)]) -> Result<Tokens, ProviderError> {
         let known = self.known().await?;
-        let request = self.token_request(&known, form);
+        let request = self.form_request(&known, &known.document.token_endpoint, form);
         let (status, body) = send(request).await.map_err(|CallError(text)| ProviderError::Unavailable(text))?;
         if status == StatusCode::OK {
             let answer: TokenAnswer = serde_json::from_slice(&body)
@@ -71,13 +72,29 @@ impl Provider {
                 id_token: answer.id_token,
             });
         }
-        Err(refusal(status, &body))
+        Err(refusal("token endpoint", status, &body))
+    }
+
+    /// Gives a session's token back (RFC 7009 §2.1). Returns false where the provider offers no revocation.
+    ///
+    /// # Errors
+    /// When the provider is out of reach, or does not answer that the token is gone.
+    pub(super) async fn revoke(&self, token: &str) -> Result<bool, ProviderError> {
+        let known = self.known().await?;
+        let Some(url) = &known.document.revocation_endpoint else { return Ok(false) };
+        let hint = match self.settings.recheck {
+            Recheck::Userinfo => "access_token",
+            Recheck::Refresh | Recheck::LoginOnly => "refresh_token",
+        };
+        let request = self.form_request(&known, url, &[("token", token), ("token_type_hint", hint)]);
+        let (status, body) = send(request).await.map_err(|CallError(text)| ProviderError::Unavailable(text))?;
+        if status == StatusCode::OK { Ok(true) } else { Err(refusal("revocation endpoint", status, &body)) }
     }
 
     /// The form, with our client id and secret where the provider wants them.
-    fn token_request(&self, known: &Known, form: &[(&str, &str)]) -> reqwest::RequestBuilder {
+    fn form_request(&self, known: &Known, url: &Url, form: &[(&str, &str)]) -> reqwest::RequestBuilder {
         let settings = &self.settings;
-        let mut request = self.http.post(known.document.token_endpoint.clone());
+        let mut request = self.http.post(url.clone());
         let mut encoder = form_urlencoded::Serializer::new(String::new());
         encoder.extend_pairs(form);
         match &settings.client_secret {
@@ -104,9 +121,9 @@ impl Provider {
     }
 }
 
-/// What an error of the token endpoint means. Only an answer about the person's grant is a refusal: a wrong client secret or
+/// What an error of one of these endpoints means. Only an answer about the person's grant is a refusal: a wrong client secret or
 /// a server in trouble ends nobody's session.
-fn refusal(status: StatusCode, body: &[u8]) -> ProviderError {
+fn refusal(endpoint: &str, status: StatusCode, body: &[u8]) -> ProviderError {
     const REFUSALS: [&str; 6] = [
         "invalid_grant",
         "access_denied",
@@ -116,7 +133,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> ProviderError {
         "account_selection_required",
     ];
     let Ok(answer) = serde_json::from_slice::<ErrorAnswer>(body) else {
-        return ProviderError::Unavailable(format!("the token endpoint answered {status}"));
+        return ProviderError::Unavailable(format!("the {endpoint} answered {status}"));
     };
     let description = answer.error_description.map(|text| format!(": {}", printable(&text))).unwrap_or_default();
     let text = format!("{}{description}", printable(&answer.error));
@@ -124,7 +141,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> ProviderError {
         return ProviderError::Refused(text);
     }
     match status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
-        true => ProviderError::Misconfigured(format!("the token endpoint says `{text}`")),
-        false => ProviderError::Unavailable(format!("the token endpoint answered {status}, {text}")),
+        true => ProviderError::Misconfigured(format!("the {endpoint} says `{text}`")),
+        false => ProviderError::Unavailable(format!("the {endpoint} answered {status}, {text}")),
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::Role;
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::judgement::Judgement;
 use super::reads::Reads;
-use super::rule::spoken;
+use super::rule::{Rule, spoken};
 use super::vocabulary::Action;
 
 /// At most so many authentication contexts or lifetimes are tried, so that a refusal stays cheap.
@@ -43,8 +43,8 @@ pub(super) fn help(question: &Question<'_>, refused: &Judgement<'_>, circumstanc
     help
 }
 
-/// The smallest change that leads to a yes with the hints of the policies that then decide, else the hints of those that
-/// decided; each once.
+/// The smallest change that leads to a yes with the hints of the policies that then decide; where none is known, the hints of
+/// those that decided, if following them can lead to a yes. Each once.
 pub(super) fn changes_that_help(
     question: &Question<'_>,
     refused: &Judgement<'_>,
@@ -61,12 +61,11 @@ pub(super) fn changes_that_help(
             help.push(change.said());
             help.extend(approved.deciding.iter().filter_map(|(_, rule)| rule.terms.hint.clone()));
         }
-        None => help.extend(refused.roles.iter().flat_map(|(_, verdict)| match verdict {
-            Verdict::Forbidden(rules) | Verdict::Unmet(rules) => {
-                rules.iter().filter_map(|rule| rule.terms.hint.clone()).collect()
-            }
-            Verdict::Permitted(_) | Verdict::Failed(_) => Vec::new(),
-        })),
+        None => {
+            let hints = refused.roles.iter().map(|(role, verdict)| hints(question, *role, verdict, circumstances));
+            // every role must be granted: where one cannot be, no hint about another one helps
+            help.extend(hints.collect::<Option<Vec<_>>>().into_iter().flatten().flatten());
+        }
     }
     let mut said = Vec::new();
     help.retain(|sentence| {
@@ -75,6 +74,32 @@ pub(super) fn changes_that_help(
         first
     });
     help
+}
+
+/// What the policies that refused a role say would help; `None` where nothing they say leads to a yes. A forbid's hint helps
+/// by itself only if a permit grants the role but for it; where permits are about this person and not met either, it needs
+/// theirs beside it; without any permit it would send someone on an errand that changes nothing.
+fn hints(
+    question: &Question<'_>,
+    role: Role,
+    verdict: &Verdict<'_>,
+    circumstances: &Circumstances<'_>,
+) -> Option<Vec<String>> {
+    let said = |rules: &[&Rule]| rules.iter().filter_map(|rule| rule.terms.hint.clone()).collect::<Vec<_>>();
+    let action = Action::Hold(role);
+    match verdict {
+        Verdict::Permitted(_) => Some(Vec::new()),
+        Verdict::Failed(_) => None,
+        Verdict::Unmet(permits) => (!permits.is_empty()).then(|| said(permits)),
+        Verdict::Forbidden(forbids) => {
+            let permits: Vec<_> = question.scoped_rules(action).into_iter().filter(|rule| rule.permits()).collect();
+            if permits.iter().any(|permit| question.is_met(permit, action, circumstances) == Ok(true)) {
+                return Some(said(forbids));
+            }
+            let needed = said(&permits);
+            (!needed.is_empty()).then(|| [said(forbids), needed].concat())
+        }
+    }
 }
 
 /// The roles that would be granted as things are, one by one, if asked for alone.

@@ -327,6 +327,30 @@ mod tests {
     }
 
     #[test]
+    fn a_forbids_hint_is_told_only_where_it_can_lead_to_a_yes() {
+        let forbid = |role: &str, hint: &str| {
+            format!(
+                r#"@id("forbid-{role}") @hint("{hint}")
+                forbid (principal, action == Action::"hold:os:{role}", resource) unless {{
+                    context has address && context.address.isInRange(ip("192.0.2.0/24")) }};"#
+            )
+        };
+        let set =
+            load(&[READ, ADMIN, &forbid("reader", "come from the office"), &forbid("admin", "and on foot")].concat());
+        let set = set.unwrap();
+        let help = |who: &[&str], roles: &[Role]| decided(&set, &alice(who), &asks(roles)).unwrap_err().help;
+
+        assert_eq!(help(&["sre"], &[Role::Reader]), ["come from the office"], "a permit grants it but for the forbid");
+        let nothing = ["ask whoever keeps the broker's policies"];
+        assert_eq!(help(&["others"], &[Role::Reader]), nothing, "no permit is about them");
+        let both = ["and on foot", "use the second factor"];
+        assert_eq!(help(&["admins"], &[Role::Admin]), both, "a permit is, and is not met either");
+        assert_eq!(help(&["sre"], &[Role::Reader, Role::Admin]), nothing, "reader would not help: both are asked for");
+        let answers = listing(&set, &alice(&["others"]), &prod(), Some(asks(&[]).address), now());
+        assert!(answers.iter().all(|answer| answer.help.is_empty()), "{answers:?}");
+    }
+
+    #[test]
     fn a_shorter_life_can_be_what_helps() {
         let set = load(r#"@id("short") permit (principal, action == Action::"hold:os:reader", resource) when { context.ttl <= 900 };"#).unwrap();
         let refusal = decided(&set, &alice(&[]), &asks(&[])).unwrap_err();

@@ -1,5 +1,6 @@
 //! The broker as a process of its own, with the client's library as its client: killed at any moment, or out of room.
 
+mod config;
 mod full;
 mod kill;
 mod ledger;

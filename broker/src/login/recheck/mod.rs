@@ -160,7 +160,8 @@ impl Login {
         let Some(provider) = self.provider(row.person.provider.as_str()) else {
             return Err(FreshError::Ended("its provider is no longer configured".into()));
         };
-        let Some(secret) = self.unseal(&row) else {
+        let secret = row.refresh_sealed.as_deref().and_then(|sealed| self.unseal(id, sealed));
+        let Some(secret) = secret else {
             return self.end_for(&row, "its refresh token cannot be opened".into()).await;
         };
         let (asked, rotated) = ask(provider, &row, &secret).await;
@@ -186,8 +187,9 @@ impl Login {
         }
     }
 
-    fn unseal(&self, row: &SessionRow) -> Option<Zeroizing<String>> {
-        let bytes = self.data_key.open(&seal_context(row.id), row.refresh_sealed.as_deref()?).ok()?;
+    /// The token that was sealed for this session.
+    pub(in crate::login) fn unseal(&self, session: SessionId, sealed: &[u8]) -> Option<Zeroizing<String>> {
+        let bytes = self.data_key.open(&seal_context(session), sealed).ok()?;
         std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
     }
 
@@ -217,7 +219,11 @@ impl Login {
                 row.refresh_sealed = told.sealed.or_else(|| row.refresh_sealed.take());
                 Ok(())
             }
-            Err(RecordError::Refused(Condition::SessionEnded)) => Err(FreshError::Ended("it was ended".into())),
+            Err(RecordError::Refused(Condition::SessionEnded)) => {
+                // it ended while the provider was asked: the token that came meanwhile is known only here
+                self.give_back(row.id, row.person.provider.as_str(), told.sealed.as_deref());
+                Err(FreshError::Ended("it was ended".into()))
+            }
             Err(RecordError::Refused(Condition::Stale)) => {
                 *row = self.live(row.id).await?;
                 Ok(())

@@ -35,6 +35,11 @@ pub(super) async fn discovery(Shared(provider): Shared<Inner>) -> Json<Value> {
     {
         fields.remove("authorization_response_iss_parameter_supported");
     }
+    if !state.behaviour.revocation
+        && let Some(fields) = document.as_object_mut()
+    {
+        fields.remove("revocation_endpoint");
+    }
     Json(document)
 }
 

@@ -29,6 +29,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 pub use gate::{Endpoint, Hold, Outage};
@@ -113,6 +114,7 @@ impl Provider {
                 rotate_refresh: true,
                 id_token_on_refresh: true,
                 id_token_life: SignedDuration::from_secs(300),
+                revocation: true,
             },
             pending: BTreeMap::new(),
             browsers: BTreeMap::new(),
@@ -121,6 +123,7 @@ impl Provider {
             refresh: BTreeMap::new(),
             access: BTreeMap::new(),
             refreshes: 0,
+            revocations: watch::Sender::new(0),
         };
         let inner = Arc::new(Shared { issuer, now: options.now, gate: Gate::default(), state: Mutex::new(state) });
         let task = tokio::spawn(serve::serve(listener, Arc::clone(&inner))).abort_handle();
@@ -240,6 +243,17 @@ impl Provider {
     #[must_use]
     pub fn refreshes(&self) -> u64 {
         lock(&self.inner.state).refreshes
+    }
+
+    /// Whether discovery advertises the revocation endpoint.
+    pub fn set_revocation(&self, advertised: bool) {
+        lock(&self.inner.state).behaviour.revocation = advertised;
+    }
+
+    /// Counts the grants that were ended by revoking one of their tokens.
+    #[must_use]
+    pub fn revocations(&self) -> watch::Receiver<u64> {
+        lock(&self.inner.state).revocations.subscribe()
     }
 
     /// Ends everything that was granted to the person, as an administrator's "sign out everywhere" does.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 
 use super::keys::{Algorithm, SigningKey};
 use super::people::{Client, Person};
@@ -87,6 +88,7 @@ pub(super) struct State {
     pub(super) refresh: BTreeMap<String, Refresh>,
     pub(super) access: BTreeMap<String, Access>,
     pub(super) refreshes: u64,
+    pub(super) revocations: watch::Sender<u64>,
 }
 
 /// The knobs.
@@ -99,6 +101,7 @@ pub(super) struct Behaviour {
     pub(super) rotate_refresh: bool,
     pub(super) id_token_on_refresh: bool,
     pub(super) id_token_life: SignedDuration,
+    pub(super) revocation: bool,
 }
 
 /// An authorization request that was found right.

@@ -86,6 +86,7 @@ pub(super) async fn revoke(
         .filter(|id| state.grants.get(id).is_some_and(|grant| grant.client == client));
     if let Some(grant) = grant {
         state.end_grant(&grant);
+        state.revocations.send_modify(|count| *count += 1);
     }
     // RFC 7009 §2.2: an unknown token is answered alike.
     StatusCode::OK.into_response()

@@ -1,0 +1,68 @@
+//! Keys of the configuration that only a process shows.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{CLUSTER, Host};
+
+/// Runs `ca show`, which opens the vault, with this folder of systemd credentials; answers what it said, or the error.
+fn show(dir: &Path, credentials: Option<&Path>) -> Result<String, String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ichor-broker"));
+    command.args(["ca", "show", "--dir"]).arg(dir).stdin(Stdio::null()).env_remove("CREDENTIALS_DIRECTORY");
+    if let Some(folder) = credentials {
+        command.env("CREDENTIALS_DIRECTORY", folder);
+    }
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vault_opens_by_what_is_configured() -> anyhow::Result<()> {
+    let host = Host::new().await?;
+    let path = host.dir.join("config.toml");
+    let beside = std::fs::read_to_string(&path)?;
+    let set = |identity: &str| {
+        std::fs::write(&path, beside.replace("identity = \"insecure-beside\"", &format!("identity = \"{identity}\"")))
+    };
+    assert!(show(&host.dir, None).unwrap().contains(CLUSTER));
+
+    set("credential")?;
+    let error = show(&host.dir, None).unwrap_err();
+    assert!(error.contains("`ichor-identity`"), "{error}");
+    let credentials = tempfile::tempdir()?;
+    std::fs::copy(host.dir.join("vault/identity.txt"), credentials.path().join("ichor-identity"))?;
+    std::fs::remove_file(host.dir.join("vault/identity.txt"))?;
+    assert!(show(&host.dir, Some(credentials.path())).unwrap().contains(CLUSTER));
+
+    set("passphrase")?;
+    let error = show(&host.dir, Some(credentials.path())).unwrap_err();
+    assert!(error.contains("`ichor-passphrase`"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_logged_as_configured() -> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    let path = host.dir.join("config.toml");
+    let usual = std::fs::read_to_string(&path)?;
+    let mut said = |section: &str| -> anyhow::Result<String> {
+        std::fs::write(&path, format!("{usual}\n[log]\n{section}\n"))?;
+        let _ = std::fs::remove_file(host.dir.join("stderr"));
+        host.start()?;
+        host.kill();
+        Ok(std::fs::read_to_string(host.dir.join("stderr"))?)
+    };
+    // the identity beside the vault is warned of at each start
+    let warned = "plain text";
+    let json = said("format = \"json\"\nlevel = \"warn\"")?;
+    assert!(json.contains(warned), "{json}");
+    for line in json.lines() {
+        let line: serde_json::Value = serde_json::from_str(line)?;
+        assert_eq!(line["level"], "WARN", "{line}");
+    }
+    let text = said("level = \"warn\"")?;
+    assert!(text.contains(warned) && !text.contains("{\""), "{text}");
+    assert_eq!(said("level = \"off\"")?, "");
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Every key of the configuration has a test of its effect: of what it does, not of how it is read. The list is held against
+//! the generated reference.
+
+mod certificates;
+mod elsewhere;
+mod plain;
+mod provider;
+mod session;
+
+use crate::named;
+
+/// The reference's section, its key, and the test that goes red when the key does nothing.
+const TESTED: &[(&str, &str, &str)] = &[
+    (
+        "[server]",
+        "public_url",
+        "tests/suites/config_keys/plain.rs::the_broker_is_reached_as_and_where_it_is_configured",
+    ),
+    ("[server]", "listen", "tests/suites/config_keys/plain.rs::the_broker_is_reached_as_and_where_it_is_configured"),
+    ("[server]", "tls_certificate", "tests/suites/config_keys/elsewhere.rs::another_tls_certificate_is_served"),
+    ("[server]", "tls_key", "tests/suites/config_keys/elsewhere.rs::another_tls_certificate_is_served"),
+    ("[server]", "health_listen", "tests/suites/http.rs::health_and_metrics_have_their_own_listener"),
+    ("[server]", "admin_socket", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[server]", "trusted_proxies", "tests/suites/config_keys/plain.rs::a_trusted_proxy_is_believed"),
+    ("[server]", "name", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[store]", "path", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[custody]", "vault", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[custody]", "identity", "broker/tests/process/config.rs::the_vault_opens_by_what_is_configured"),
+    ("[session]", "life", "tests/suites/config_keys/session.rs::a_session_lives_as_long_as_configured"),
+    ("[session]", "idle", "tests/suites/config_keys/session.rs::an_unused_session_ends"),
+    ("[session]", "paste", "tests/suites/config_keys/plain.rs::paste_and_device_are_switched_on"),
+    ("[session]", "device", "tests/suites/config_keys/plain.rs::paste_and_device_are_switched_on"),
+    ("[session]", "minimum_client", "tests/suites/http.rs::a_client_that_is_too_old_is_told_which_version_to_get"),
+    ("[certificates]", "default_ttl", "tests/suites/config_keys/certificates.rs::lives_are_as_configured"),
+    ("[certificates]", "max_ttl", "tests/suites/config_keys/certificates.rs::lives_are_as_configured"),
+    ("[certificates]", "backdate", "tests/suites/config_keys/certificates.rs::lives_are_as_configured"),
+    ("[policies]", "folder", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[clusters]", "folder", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[limits]", "per_person", "tests/suites/http.rs::a_person_is_limited_too"),
+    ("[limits]", "per_address", "tests/suites/http.rs::strangers_are_limited_by_address_and_people_are_not_for_it"),
+    ("[limits]", "concurrent", "tests/suites/config_keys/plain.rs::one_request_too_many_is_turned_away"),
+    ("[limits]", "request_time", "tests/suites/config_keys/plain.rs::a_request_that_takes_too_long_is_ended"),
+    ("[limits]", "pending_logins", "tests/suites/config_keys/plain.rs::one_login_too_many_is_turned_away"),
+    ("[log]", "format", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
+    ("[log]", "level", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
+    ("[[provider]]", "alias", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),
+    ("[[provider]]", "issuer", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),
+    ("[[provider]]", "client_id", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),
+    ("[[provider]]", "client_secret_file", "tests/suites/config_keys/provider.rs::the_client_secret_is_sent"),
+    ("[[provider]]", "ca_file", "tests/suites/config_keys/plain.rs::a_provider_with_a_ca_of_its_own_is_believed"),
+    ("[[provider]]", "scopes", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),
+    ("[[provider]]", "groups_claim", "tests/suites/config_keys/provider.rs::groups_are_found_where_configured"),
+    ("[[provider]]", "groups_from", "tests/suites/config_keys/provider.rs::groups_are_found_where_configured"),
+    ("[[provider]]", "user_claims", "tests/suites/config_keys/provider.rs::the_user_is_named_by_the_configured_claim"),
+    ("[[provider]]", "recheck", "tests/suites/config_keys/provider.rs::groups_are_asked_again_as_configured"),
+    ("[[provider]]", "acr_values", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),
+    ("[[provider]]", "max_age", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),
+    ("[[provider]]", "authorize_params", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),
+    ("[[provider]]", "groups_file", "tests/suites/config_keys/provider.rs::groups_come_from_a_file"),
+    (
+        "clusters/<name>.toml",
+        "endpoints",
+        "tests/suites/config_keys/certificates.rs::a_clusters_file_says_what_clients_get",
+    ),
+    (
+        "clusters/<name>.toml",
+        "nodes",
+        "tests/suites/config_keys/certificates.rs::a_clusters_file_says_what_clients_get",
+    ),
+    ("clusters/<name>.toml", "ca", "tests/suites/config_keys/certificates.rs::a_clusters_file_says_what_clients_get"),
+    (
+        "clusters/<name>.toml",
+        "labels",
+        "tests/suites/config_keys/certificates.rs::a_clusters_file_says_what_clients_get",
+    ),
+];
+
+#[test]
+fn every_key_of_the_reference_has_a_test() {
+    let page = std::fs::read_to_string(named::root().join("docs/config.md")).unwrap();
+    let mut section = String::new();
+    let mut keys = Vec::new();
+    for line in page.lines() {
+        if let Some(heading) = line.strip_prefix("## `") {
+            section = heading.trim_end_matches('`').to_owned();
+        } else if let Some((key, _)) = line.strip_prefix("| `").and_then(|row| row.split_once('`')) {
+            keys.push((section.clone(), key.to_owned()));
+        }
+    }
+    assert!(keys.len() > 40, "the reference was not read: {keys:?}");
+    let listed: Vec<_> = TESTED.iter().map(|(section, key, _)| ((*section).to_owned(), (*key).to_owned())).collect();
+    for (section, key) in &keys {
+        assert!(listed.contains(&(section.clone(), key.clone())), "`{key}` of `{section}` has no test of its effect");
+    }
+    for known in &listed {
+        assert!(keys.contains(known), "{known:?} is listed here and is no key");
+    }
+    named::assert_tests(TESTED.iter().map(|(_, _, test)| *test));
+}

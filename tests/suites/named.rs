@@ -1,0 +1,94 @@
+//! Tests named by where they are, as `tests/suites/http.rs::what_is_not_there_is_a_problem_too`: found in the sources, so that
+//! a list of them cannot outlive them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use syn::visit::Visit;
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every source below these folders of the repository, parsed.
+pub(crate) fn sources(folders: &[&str]) -> Vec<syn::File> {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                files.push(syn::parse_file(&std::fs::read_to_string(path).unwrap()).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// Fails for a name that is no test, or one that is switched off.
+pub(crate) fn assert_tests<'a>(names: impl Iterator<Item = &'a str>) {
+    names.for_each(|name| drop(text_of(name)));
+}
+
+/// The paths and texts that the test names and what its macros are given, tokens with blanks between. Fails as
+/// [`assert_tests`] does.
+pub(crate) fn text_of(name: &str) -> String {
+    let (file, test) = name.split_once("::").unwrap_or_else(|| panic!("`{name}` names no file and function"));
+    let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    tests_in(&text).remove(test).unwrap_or_else(|| panic!("`{test}` is no test of {file}"))
+}
+
+fn tests_in(text: &str) -> BTreeMap<String, String> {
+    let mut found = Tests::default();
+    found.visit_file(&syn::parse_file(text).unwrap());
+    found.0
+}
+
+#[derive(Default)]
+struct Tests(BTreeMap<String, String>);
+
+impl<'ast> Visit<'ast> for Tests {
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        let has = |name: &str| {
+            item.attrs.iter().any(|attribute| attribute.path().segments.last().is_some_and(|last| last.ident == name))
+        };
+        if has("test") && !has("ignore") {
+            let mut said = Said::default();
+            said.visit_block(&item.block);
+            self.0.insert(item.sig.ident.to_string(), said.0);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Said(String);
+
+impl<'ast> Visit<'ast> for Said {
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.0.push_str(&format!("{}\n", segments.join(" :: ")));
+        syn::visit::visit_path(self, path);
+    }
+
+    fn visit_lit_str(&mut self, text: &'ast syn::LitStr) {
+        self.0.push_str(&format!("{:?}\n", text.value()));
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        // not Rust yet, so nothing to visit
+        self.0.push_str(&format!("{}\n", item.tokens));
+    }
+}
+
+#[test]
+fn only_tests_that_run_are_found() {
+    let found = tests_in(
+        "#[test] fn a() {} mod tests { #[tokio::test(flavor = \"multi_thread\")] async fn b() { x::Y; assert!(x::Z) } }
+        fn c() {} #[test] #[ignore] fn d() {}",
+    );
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["a", "b"]);
+    assert!(found["b"].contains("x :: Y") && found["b"].contains("x :: Z"), "{found:?}");
+}
