@@ -1,0 +1,146 @@
+//! What any [`Store`] must do, as cases over the trait: each backend runs them all.
+
+use std::sync::Arc;
+
+use ichor_wire::log::{Content, Entry, Kind, Leaf, Person as LogPerson, VERSION, leaf_hash};
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{GrantId, Group, Person};
+
+mod log;
+mod logins;
+mod sessions;
+
+pub(crate) use log::*;
+pub(crate) use logins::*;
+pub(crate) use sessions::*;
+
+/// Names every case once, so that no backend can leave one out: `cases!(run)` hands the list to the macro `run`.
+macro_rules! cases {
+    ($run:ident) => {
+        $run! {
+            an_empty_log, indexes_are_contiguous_and_leaves_fit, a_refused_part_leaves_no_trace, a_clock_going_back_is_refused,
+            queries_find_what_matches, own_entries_are_matched_by_the_whole_key, a_code_is_used_once_by_fifty,
+            a_code_that_expired_or_never_was, a_session_that_exists_is_not_made_again, sessions_read_back_and_end_once,
+            a_refresh_needs_its_version, one_refresh_lease_at_a_time, a_grant_needs_a_live_session, touches_are_rare,
+            logins_are_bounded_and_expire, logins_advance_by_version, devices_are_bounded_and_expire,
+            devices_advance_by_version, a_device_code_begins_a_session, providers_are_pinned,
+            sweeping_takes_what_is_over, a_probe_succeeds
+        }
+    };
+}
+pub(crate) use cases;
+
+/// The time that every case begins at.
+pub(crate) fn noon() -> Timestamp {
+    "2026-11-22T12:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn after(seconds: i64) -> Timestamp {
+    noon() + SignedDuration::from_secs(seconds)
+}
+
+pub(crate) fn person(subject: &str) -> Person {
+    Person {
+        provider: ProviderAlias::new("corp").unwrap(),
+        issuer: "https://id.example.com".into(),
+        subject: subject.into(),
+    }
+}
+
+pub(crate) fn log_person(subject: &str, user: &str) -> LogPerson {
+    LogPerson {
+        provider: "corp".into(),
+        issuer: "https://id.example.com".into(),
+        subject: subject.into(),
+        name: format!("The {user}"),
+        user: user.into(),
+    }
+}
+
+pub(crate) fn entry(content: Content, at: Timestamp) -> NewEntry {
+    let entry = Entry {
+        version: VERSION,
+        id: vec![7; 16],
+        time: at.as_microsecond(),
+        salt: vec![9; 16],
+        broker: "test".into(),
+        content,
+    };
+    let encoded = entry.encode().unwrap();
+    NewEntry { entry, encoded }
+}
+
+pub(crate) fn note(kind: Kind, at: Timestamp) -> Append {
+    Append { entry: entry(Content::of(kind), at), change: None }
+}
+
+pub(crate) fn with(change: Change) -> Append {
+    Append { entry: entry(Content::of(Kind::Login), noon()), change: Some(change) }
+}
+
+pub(crate) fn session(number: u8) -> SessionRow {
+    SessionRow {
+        id: SessionId(Uuid::from_bytes([number; 16])),
+        token_hash: [number; 32],
+        jkt: "thumbprint".into(),
+        person: person("subject"),
+        name: "Ada".into(),
+        user: "ada".into(),
+        groups: vec![
+            Group { provider: ProviderAlias::new("corp").unwrap(), name: "sre, \"ops\"\u{0}/é".into() },
+            Group { provider: ProviderAlias::new("corp").unwrap(), name: String::new() },
+        ],
+        groups_at: after(-10),
+        acr: Some("mfa".into()),
+        auth_time: Some(after(-20)),
+        refresh_sealed: Some(vec![1, 2, 3]),
+        version: 0,
+        created_at: noon(),
+        expires_at: after(3600),
+        used_at: noon(),
+        ended_at: None,
+    }
+}
+
+pub(crate) fn login(number: u8, expires_at: Timestamp) -> PendingLogin {
+    PendingLogin {
+        id: Uuid::from_bytes([number; 16]),
+        version: 0,
+        cookie_hash: [number; 32],
+        code_hash: Some([number + 100; 32]),
+        state: vec![number; 40],
+        expires_at,
+    }
+}
+
+fn device(number: u8, expires_at: Timestamp) -> DeviceLogin {
+    DeviceLogin {
+        id: Uuid::from_bytes([number; 16]),
+        version: 0,
+        device_hash: [number; 32],
+        user_code: format!("CODE-{number}"),
+        state: vec![number; 40],
+        expires_at,
+    }
+}
+
+fn create(session: SessionRow, code: u8) -> Append {
+    with(Change::SessionCreate { session: Box::new(session), code_hash: [code; 32], now: noon() })
+}
+
+/// A live session with this number.
+pub(crate) async fn logged_in(store: &dyn Store, number: u8) -> SessionRow {
+    assert!(store.begin_login(login(number, after(600)), 1000, noon()).await.unwrap());
+    let row = session(number);
+    assert!(matches!(one(store, create(row.clone(), number + 100)).await, Appended::Recorded { .. }));
+    row
+}
+
+pub(crate) async fn one(store: &dyn Store, part: Append) -> Appended {
+    let mut answers = store.append(vec![part]).await.unwrap();
+    assert_eq!(answers.len(), 1);
+    answers.pop().unwrap()
+}
