@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::http_client::{CallError, send};
+use super::http_client::send;
 use super::provider::ProviderError;
 use super::settings::is_secure;
 use crate::clock::SharedClock;
@@ -152,15 +152,15 @@ impl Discovery {
             .map_err(|error| ProviderError::Unavailable(format!("the key set is unusable: {error}")))
     }
 
-    /// Fetches, once more after a failure of transport: reading is safe to repeat.
+    /// Fetches, once more after a failure of transport that came in time: reading is safe to repeat.
     async fn fetch_json(&self, url: &str) -> Result<bytes::Bytes, ProviderError> {
         let get = || send(self.http.get(url).header(http::header::ACCEPT, "application/json"));
         let answer = match get().await {
             Ok((status, _)) if status.is_server_error() => get().await,
-            Err(CallError(text)) if !text.ends_with("in time") => get().await,
+            Err(error) if !error.is_late => get().await,
             other => other,
         };
-        let (status, body) = answer.map_err(|CallError(text)| ProviderError::Unavailable(text))?;
+        let (status, body) = answer?;
         if status != http::StatusCode::OK {
             return Err(ProviderError::Unavailable(format!("`{url}` answered {status}")));
         }

@@ -22,10 +22,15 @@ pub struct ClientError {
     why: String,
 }
 
-/// A call that came to nothing. The text is for the log.
+/// A call that came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct CallError(pub(super) String);
+#[error("{why}")]
+pub(super) struct CallError {
+    /// For the log.
+    why: String,
+    /// Whether it took too long: then another try would take as long once more.
+    pub(super) is_late: bool,
+}
 
 /// A client with a deadline, no redirects, no proxy from the environment, and the system's roots beside `ca`, a PEM file's
 /// content with one or more certificates.
@@ -59,18 +64,18 @@ pub(super) fn build(provider: &str, ca: Option<&[u8]>) -> Result<reqwest::Client
 /// loopback: a discovery document cannot lead elsewhere.
 pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<(StatusCode, Bytes), CallError> {
     let (client, request) = request.build_split();
-    let request = request.map_err(|error| CallError(chain(&error)))?;
+    let request = request?;
     let url: Url = request.url().clone();
     if !is_secure(&url) {
-        return Err(CallError(format!("`{}` is neither https nor on loopback", shown(&url))));
+        return Err(CallError::of(format!("`{}` is neither https nor on loopback", shown(&url))));
     }
     let exchange = async {
-        let mut answer = client.execute(request).await.map_err(|error| CallError(chain(&error)))?;
+        let mut answer = client.execute(request).await?;
         let status = answer.status();
         let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| CallError(chain(&error)))? {
+        while let Some(chunk) = answer.chunk().await? {
             if body.len() + chunk.len() > LARGEST_ANSWER {
-                return Err(CallError(format!("`{}` answered with more than 1 MiB", shown(&url))));
+                return Err(CallError::of(format!("`{}` answered with more than 1 MiB", shown(&url))));
             }
             body.extend_from_slice(&chunk);
         }
@@ -78,7 +83,21 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<(StatusCode
     };
     match tokio::time::timeout(DEADLINE, exchange).await {
         Ok(result) => result,
-        Err(_) => Err(CallError(format!("`{}` did not answer in time", shown(&url)))),
+        Err(_) => Err(CallError { why: format!("`{}` did not answer in time", shown(&url)), is_late: true }),
+    }
+}
+
+// === impl CallError ===
+
+impl CallError {
+    fn of(why: String) -> Self {
+        Self { why, is_late: false }
+    }
+}
+
+impl From<reqwest::Error> for CallError {
+    fn from(error: reqwest::Error) -> Self {
+        Self { why: chain(&error), is_late: error.is_timeout() }
     }
 }
 

@@ -164,7 +164,7 @@ impl Provider {
             return Err(ProviderError::Misconfigured("it has no userinfo endpoint, but groups come from there".into()));
         };
         let request = self.http.get(url).bearer_auth(access_token).header(http::header::ACCEPT, "application/json");
-        let (status, body) = send(request).await.map_err(|CallError(text)| ProviderError::Unavailable(text))?;
+        let (status, body) = send(request).await?;
         match status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -175,6 +175,14 @@ impl Provider {
         let claims: Map<String, Value> = serde_json::from_slice(&body)
             .map_err(|_| ProviderError::Unavailable("userinfo did not answer with a JSON object".into()))?;
         Ok(Claims::of_userinfo(claims, subject)?)
+    }
+}
+
+// === impl ProviderError ===
+
+impl From<CallError> for ProviderError {
+    fn from(error: CallError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::Recheck;
 use super::discovery::Known;
-use super::http_client::{CallError, send};
+use super::http_client::send;
 use super::provider::{Provider, ProviderError, printable};
 
 /// What the token endpoint gave.
@@ -62,7 +62,7 @@ impl Provider {
     async fn token(&self, form: &[(&str, &str)]) -> Result<Tokens, ProviderError> {
         let known = self.known().await?;
         let request = self.form_request(&known, &known.document.token_endpoint, form);
-        let (status, body) = send(request).await.map_err(|CallError(text)| ProviderError::Unavailable(text))?;
+        let (status, body) = send(request).await?;
         if status == StatusCode::OK {
             let answer: TokenAnswer = serde_json::from_slice(&body)
                 .map_err(|_| ProviderError::Unavailable("the token endpoint's answer cannot be read".into()))?;
@@ -87,7 +87,7 @@ impl Provider {
             Recheck::Refresh | Recheck::LoginOnly => "refresh_token",
         };
         let request = self.form_request(&known, url, &[("token", token), ("token_type_hint", hint)]);
-        let (status, body) = send(request).await.map_err(|CallError(text)| ProviderError::Unavailable(text))?;
+        let (status, body) = send(request).await?;
         if status == StatusCode::OK { Ok(true) } else { Err(refusal("revocation endpoint", status, &body)) }
     }
 

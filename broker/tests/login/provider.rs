@@ -118,6 +118,7 @@ async fn a_provider_that_does_not_answer_is_given_up() {
     tokio::time::advance(std::time::Duration::from_secs(11)).await;
     let result = probe.await.unwrap().remove(0).1;
     assert!(matches!(result, Err(ProviderError::Unavailable(_))), "{result:?}");
+    assert_eq!(world.provider.count(Endpoint::Discovery), 1, "not asked again: that would take as long once more");
 }
 
 #[tokio::test]

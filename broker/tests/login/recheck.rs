@@ -65,8 +65,10 @@ async fn fifty_parallel_requests_make_one_refresh() {
         let (world, row) = (world.clone(), row.clone());
         tasks.spawn(async move { world.login.fresh_identity(&row).await.map(|identity| identity.groups_at()) });
     }
-    hold.arrived(1).await;
-    hold.release();
+    tokio::select! {
+        () = hold.arrived(1) => hold.release(),
+        _ = tasks.join_next() => panic!("nobody is answered before the provider answers"),
+    }
     for result in tasks.join_all().await {
         assert_eq!(result.unwrap().as_second(), world.clock_seconds());
     }
@@ -108,12 +110,14 @@ async fn a_refresh_goes_on_when_its_caller_hangs_up() {
     world.wait_minutes(6);
     let stale = row(&world, &session).await;
     let mut hold = world.provider.hold(Endpoint::Token);
-    let caller = {
+    let mut caller = {
         let (world, stale) = (world.clone(), stale.clone());
         tokio::spawn(async move { world.login.fresh_identity(&stale).await.map(drop) })
     };
-    hold.arrived(1).await;
-    caller.abort();
+    tokio::select! {
+        () = hold.arrived(1) => caller.abort(),
+        _ = &mut caller => panic!("it was answered before the provider was asked"),
+    }
     hold.release();
     fresh(&world, &session).await.unwrap();
     assert_eq!(world.provider.refreshes(), 1, "the first refresh was finished and its token kept");
