@@ -84,6 +84,12 @@ impl Identity {
         self.auth_time
     }
 
+    /// The same person before there is a session.
+    #[cfg(test)]
+    pub(crate) fn without_session(self) -> Self {
+        Self { session: None, ..self }
+    }
+
     /// The session, where there is one already.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
