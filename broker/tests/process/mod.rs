@@ -61,7 +61,7 @@ impl Host {
         let text = dir.to_string_lossy().into_owned();
         run(&["init", &text, "--insecure-identity-beside", "--public-url", url.as_str(), "--listen", &at])?;
         let config = format!(
-            "{}\n[limits]\nper_person = 1000000\n\n[log]\nformat = \"json\"\nlevel = \"ichor_broker=debug,info\"\n\n[[provider]]\nalias = \"corp\"\nissuer = \"{}\"\nclient_id = \"ichor\"\n",
+            "{}\n[limits]\nper_person = 1000000\n\n[[provider]]\nalias = \"corp\"\nissuer = \"{}\"\nclient_id = \"ichor\"\n",
             std::fs::read_to_string(dir.join("config.toml"))?,
             provider.issuer()
         );
@@ -91,6 +91,14 @@ impl Host {
     fn start(&mut self) -> anyhow::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("stderr"))?;
         self.start_with(log.into())
+    }
+
+    /// Has the broker log the steps of requests, for [`Host::start_watched`].
+    fn log_steps(&self) -> anyhow::Result<()> {
+        let path = self.dir.join("config.toml");
+        let config = std::fs::read_to_string(&path)?;
+        let log = "[log]\nformat = \"json\"\nlevel = \"ichor_broker=debug,info\"\n";
+        Ok(std::fs::write(path, format!("{config}\n{log}"))?)
     }
 
     /// Starts the broker; returns once it serves. Its log is read here for the steps of requests.
