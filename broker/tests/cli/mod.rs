@@ -20,6 +20,13 @@ fn init_makes_a_folder_and_says_what_comes_next() {
 }
 
 #[test]
+fn init_tells_root_how_to_give_the_folder_away() {
+    let output = World::new().output(&["init", "broker", "--insecure-identity-beside"]);
+    let told = String::from_utf8(output.stdout).unwrap().contains("chown -R USER:");
+    assert_eq!(told, nix::unistd::geteuid().is_root());
+}
+
+#[test]
 fn a_folder_that_is_not_there_says_what_to_do() {
     let world = World::new();
     insta::assert_snapshot!("no_folder", world.run(&["check", "--dir", "broker"]));

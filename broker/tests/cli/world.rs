@@ -79,6 +79,8 @@ impl World {
 
     fn plain(&self, text: &str) -> String {
         let text = without_pem(&text.replace(&self.0.path().display().to_string(), "~"));
+        // told to root alone, and who runs the tests must not matter; it has a test of its own
+        let text: String = text.split_inclusive('\n').filter(|line| !line.starts_with("made as root:")).collect();
         let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-:.+/=".contains(letter);
         let mut plain = String::new();
         for piece in text.split_inclusive(|letter| !is_word(letter)) {
