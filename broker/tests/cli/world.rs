@@ -71,7 +71,7 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn output(&self, arguments: &[&str]) -> Output {
+    pub(super) fn output(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ichor-broker"));
         command.args(arguments).env_clear().current_dir(self.0.path()).stdin(Stdio::null());
         command.output().unwrap()
