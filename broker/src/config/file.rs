@@ -167,7 +167,8 @@ pub struct Limits {
     /// API requests a minute and person.
     #[serde(default = "default_per_person")]
     pub per_person: u32,
-    /// Requests a minute and address that carry no valid session: logins, wrong tokens.
+    /// Requests a minute and address that carry no valid session: logins begun, codes typed, wrong tokens. An IPv6 network
+    /// of 64 bits counts as one address.
     #[serde(default = "default_per_address")]
     pub per_address: u32,
     /// Requests worked on at once; more are refused with 503.
@@ -179,6 +180,9 @@ pub struct Limits {
     /// Logins under way at once.
     #[serde(default = "default_pending_logins")]
     pub pending_logins: u32,
+    /// Logins of one address under way at once, so that one address cannot take all places. People behind one NAT share it.
+    #[serde(default = "default_pending_per_address")]
+    pub pending_per_address: u32,
 }
 
 /// What the broker logs about itself.
@@ -335,6 +339,10 @@ fn default_request_time() -> String {
 
 fn default_pending_logins() -> u32 {
     10_000
+}
+
+fn default_pending_per_address() -> u32 {
+    100
 }
 
 fn default_level() -> String {

@@ -62,6 +62,8 @@ pub struct Settings {
     pub request_time: Duration,
     /// Logins under way at once.
     pub pending_logins: u32,
+    /// Logins of one address under way at once.
+    pub pending_per_address: u32,
     /// The oldest client that is served.
     pub minimum_client: Option<[u64; 3]>,
     /// The form of log lines.
@@ -128,6 +130,7 @@ impl Settings {
             ("limits.per_address", file.limits.per_address as usize),
             ("limits.concurrent", file.limits.concurrent),
             ("limits.pending_logins", file.limits.pending_logins as usize),
+            ("limits.pending_per_address", file.limits.pending_per_address as usize),
         ];
         for (key, number) in positive {
             if number == 0 {
@@ -166,6 +169,7 @@ impl Settings {
             concurrent: file.limits.concurrent,
             request_time: request_time.unsigned_abs(),
             pending_logins: file.limits.pending_logins,
+            pending_per_address: file.limits.pending_per_address,
             minimum_client,
             log_format: file.log.format,
             log_level: file.log.level.clone(),

@@ -31,6 +31,8 @@ pub struct Settings {
     pub device: bool,
     /// Logins under way at once, and device logins at once.
     pub max_pending: u32,
+    /// Logins of one address under way at once, and device logins at once.
+    pub max_pending_of_one: u32,
     /// The oldest client that is served, as metadata tells it.
     pub minimum_client: Option<String>,
     /// The key that DPoP nonces are made with. Brokers behind one `public_url` share it.

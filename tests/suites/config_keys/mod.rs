@@ -40,6 +40,11 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[limits]", "per_address", "tests/suites/http.rs::strangers_are_limited_by_address_and_people_are_not_for_it"),
     ("[limits]", "concurrent", "tests/suites/config_keys/plain.rs::one_request_too_many_is_turned_away"),
     ("[limits]", "request_time", "tests/suites/config_keys/plain.rs::a_request_that_takes_too_long_is_ended"),
+    (
+        "[limits]",
+        "pending_per_address",
+        "tests/suites/config_keys/plain.rs::one_login_too_many_of_an_address_is_turned_away",
+    ),
     ("[limits]", "pending_logins", "tests/suites/config_keys/plain.rs::one_login_too_many_is_turned_away"),
     ("[log]", "format", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
     ("[log]", "level", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
