@@ -1,5 +1,7 @@
 //! Wires everything. The only file that names concrete backends.
 
+mod digests;
+mod issuers;
 mod live;
 mod serve;
 mod tls;
@@ -16,7 +18,8 @@ use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
-pub use live::{Live, ca_warning, check_policies};
+pub use issuers::ca_warning;
+pub use live::{Live, check_policies};
 pub use serve::Running;
 
 /// What a broker is started with, beside its config folder.

@@ -34,7 +34,7 @@ use crate::telemetry;
 const GRACE: Duration = Duration::from_secs(30);
 
 /// How often files are looked at for changes.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How often what has expired is cleared away.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -162,7 +162,7 @@ impl Running {
     /// Loads policies, clusters, CA keys and TLS certificates anew; returns once that was tried, with what came of it.
     pub async fn reload(&self) -> Vec<Check> {
         let (done, answer) = tokio::sync::oneshot::channel();
-        if self.reload.send(done).await.is_err() {
+        if self.reload.send(Reload { by: None, done }).await.is_err() {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
@@ -296,7 +296,8 @@ async fn serve_admin(listener: UnixListener, routes: Router, stopped: watch::Rec
     }
 }
 
-/// Reloads when asked, and when a file has changed and then stayed the same for one look.
+/// Reloads when asked, and when a file has changed and then stayed the same from one look to the next; also when the last
+/// reload could not be recorded.
 async fn reload_on_change(
     mut live: Live,
     mut reloads: mpsc::Receiver<Reload>,
@@ -310,12 +311,12 @@ async fn reload_on_change(
     loop {
         tokio::select! {
             () = &mut stop => return,
-            Some(done) = reloads.recv() => {
-                let _ = done.send(live.reload(&sequencer, &readiness).await);
+            Some(Reload { by, done }) = reloads.recv() => {
+                let _ = done.send(live.reload(&sequencer, &readiness, by.as_deref()).await);
             }
             _ = look.tick() => {
-                if live.changed() {
-                    live.reload(&sequencer, &readiness).await;
+                if live.look() {
+                    live.reload(&sequencer, &readiness, None).await;
                 }
             }
         }
