@@ -53,6 +53,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The end of the log is not what was recorded.
+    #[error("the audit log cannot be vouched for, so the broker does not start: {0}")]
+    Log(#[from] audit::VerifyError),
     /// The login room refuses its settings.
     #[error(transparent)]
     Login(#[from] BeginError),

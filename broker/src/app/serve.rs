@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Live, Parts, StartError, open_store, sequencer_settings};
-use crate::audit::Sequencer;
+use crate::audit::{self, Sequencer};
 use crate::config::{Listen, Loaded};
 use crate::http::admin::{self, Peer, Reload};
 use crate::http::api::Api;
@@ -38,6 +38,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// How often what has expired is cleared away.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// So many of the newest entries are checked at the start; `ichor-broker audit verify` checks them all.
+const TAIL: u64 = 1_000;
 
 /// The longest that a client may take to send its request's headers.
 const HEADER_TIME: Duration = Duration::from_secs(10);
@@ -68,6 +71,9 @@ impl Running {
             Some(wrap) => wrap(store),
             None => store,
         };
+        // nothing is added to a log whose end was touched
+        let found = audit::verify_tail(&*store, TAIL).await?;
+        tracing::info!(entries = found.entries, "the audit log's end is what was recorded");
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let (clock, vault) = (parts.clock, parts.vault);
         let (sequencer, sequencing) =
@@ -352,12 +358,12 @@ async fn sweep(
     loop {
         tokio::select! {
             () = &mut stop => {
-                login.flush_tally().await;
+                login.flush_tally(true).await;
                 return;
             }
             _ = ticks.tick() => {
                 limits.sweep();
-                login.flush_tally().await;
+                login.flush_tally(false).await;
                 if let Err(error) = store.sweep(clock.now()).await {
                     tracing::warn!(%error, "expired rows could not be cleared away");
                 }

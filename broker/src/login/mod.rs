@@ -149,10 +149,11 @@ impl Login {
         self.providers.iter().find(|provider| provider.settings.alias().as_str() == alias)
     }
 
-    /// Records the refusals of strangers that were counted since the last time. To be called about once a minute, and at
-    /// the end. What cannot be recorded now is counted still.
-    pub async fn flush_tally(&self) {
-        if let Err(error) = self.tally.flush(true).await {
+    /// Records the refusals of strangers that were counted in the minutes that are over; at the end of the process also
+    /// those of the running one, which would else be two entries. To be called about once a minute. What cannot be recorded
+    /// now is counted still.
+    pub async fn flush_tally(&self, at_the_end: bool) {
+        if let Err(error) = self.tally.flush(at_the_end).await {
             tracing::warn!(%error, "refused logins could not be recorded yet");
         }
     }

@@ -414,7 +414,9 @@ async fn refused_logins_are_counted() {
     for _ in 0..5 {
         world.http.get(world.authorize_url(&Client::new(), &[("client_id", "x")])).send().await.unwrap();
     }
-    world.login.flush_tally().await;
+    world.login.flush_tally(false).await;
+    assert_eq!(world.count(Kind::LoginRefused).await, 0, "the minute is not over");
+    world.login.flush_tally(true).await;
     let entries = world.entries().await;
     assert_eq!((entries.len(), entries[0].content.kind, entries[0].content.count), (1, Kind::LoginRefused, Some(5)));
 }

@@ -66,3 +66,24 @@ async fn lines_are_logged_as_configured() -> anyhow::Result<()> {
     assert_eq!(said("level = \"off\"")?, "");
     Ok(())
 }
+
+/// Entries before the newest thousand are left to `audit verify`; here the log is short.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_21_a_log_that_was_touched_keeps_the_broker_from_starting() -> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    host.start()?;
+    host.kill();
+    let newest = host.log().await?.last().map(|entry| entry.index).unwrap_or_default();
+    for sql in [
+        format!("UPDATE body SET body = zeroblob(40) WHERE idx = {newest}"),
+        format!("UPDATE leaf SET cluster = NULL, kind = 1 WHERE idx = {}", newest - 1),
+        format!("DELETE FROM leaf WHERE idx = {}", newest - 2),
+    ] {
+        rusqlite::Connection::open(&host.database)?.execute_batch(&sql)?;
+        let error = host.start().unwrap_err().to_string();
+        let index = sql.rsplit(' ').next().unwrap_or_default();
+        assert!(error.contains(&format!("audit entry {index}: ")), "{sql}: {error}");
+        assert!(error.contains("does not start"), "{error}");
+    }
+    Ok(())
+}
