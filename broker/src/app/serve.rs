@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
 use hyper_util::rt::TokioTimer;
 use ichor_wire::log::{Content, Kind};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::connections::Bounded;
 use super::{Live, Parts, StartError, open_store, sequencer_settings};
 use crate::audit::{self, Sequencer};
 use crate::config::{Listen, Loaded};
@@ -85,7 +85,7 @@ impl Running {
         let listener = match (&settings.listen, parts.listener) {
             (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
             (Listen::Tcp(address), None) => Listening::Tcp(bind(*address)?),
-            (Listen::Unix(path), _) => Listening::Unix(bind_unix(path, 0o666)?),
+            (Listen::Unix(path), _) => Listening::Unix(bind_unix(path, 0o660)?),
         };
         let health_listener = settings.health.map(bind).transpose()?;
         let admin_listener = bind_unix(&settings.admin_socket, 0o600)?;
@@ -124,10 +124,14 @@ impl Running {
         let (reload, reloads) = mpsc::channel(4);
         let handle = Handle::new();
         let mut tasks = JoinSet::new();
-        listener.serve(public, live.tls(), &handle, &stopped, &mut tasks);
+        let proxies = settings.trusted_proxies.clone().into();
+        let bounded = Bounded::new(settings.connections, settings.connections_per_address, proxies);
+        listener.serve(public, live.tls(), bounded, &handle, &stopped, &mut tasks);
         if let Some(listener) = health_listener {
             let routes = health::routes(Arc::clone(&readiness), metrics);
-            Listening::Tcp(listener).serve(routes, None, &handle, &stopped, &mut tasks);
+            // with places of its own: what happens to the public listener is to be seen here
+            let bounded = Bounded::new(settings.connections, settings.connections, [].into());
+            Listening::Tcp(listener).serve(routes, None, bounded, &handle, &stopped, &mut tasks);
         }
         let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone());
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
@@ -203,30 +207,30 @@ impl Listening {
         self,
         routes: Router,
         tls: Option<axum_server::tls_rustls::RustlsConfig>,
+        bounded: Bounded,
         handle: &Handle<SocketAddr>,
         stopped: &watch::Receiver<bool>,
         tasks: &mut JoinSet<()>,
     ) {
         match self {
             Self::Tcp(listener) => {
-                // Without delay: a handshake's last bytes and an answer would else wait 40 ms for an acknowledgement each.
                 let handle = handle.clone();
                 tasks.spawn(async move {
                     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
                     let served = match tls {
                         Some(tls) => match axum_server::from_tcp_rustls(listener, tls) {
                             Ok(server) => {
-                                let mut server = server.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
+                                let mut server = server.map(|tls| tls.acceptor(bounded));
                                 bound(server.http_builder());
-                                server.handle(handle).serve(service).await
+                                server.handle(handle).first_request_timeout(HEADER_TIME).serve(service).await
                             }
                             Err(error) => Err(error),
                         },
                         None => match axum_server::from_tcp(listener) {
                             Ok(server) => {
-                                let mut server = server.acceptor(NoDelayAcceptor::new());
+                                let mut server = server.acceptor(bounded);
                                 bound(server.http_builder());
-                                server.handle(handle).serve(service).await
+                                server.handle(handle).first_request_timeout(HEADER_TIME).serve(service).await
                             }
                             Err(error) => Err(error),
                         },

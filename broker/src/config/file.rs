@@ -48,7 +48,8 @@ pub struct Server {
     /// The URL by which clients reach the broker, without a path. It is the only source of redirects, metadata and proofs;
     /// the Host header is never believed. Plain `http` only on loopback.
     pub public_url: String,
-    /// Where to listen: `address:port`, or `unix:/path` behind a proxy that ends TLS.
+    /// Where to listen: `address:port`, or `unix:/path` behind a proxy that ends TLS. The socket has mode 0660, since whoever
+    /// connects is believed about addresses: put the proxy's user into the broker's group.
     pub listen: String,
     /// The TLS certificate chain, PEM. Needed unless `public_url` is plain http on loopback or `listen` is a Unix socket.
     #[serde(default)]
@@ -171,6 +172,13 @@ pub struct Limits {
     /// of 64 bits counts as one address.
     #[serde(default = "default_per_address")]
     pub per_address: u32,
+    /// Connections at once; more are closed. Where the process may open fewer files (`LimitNOFILE=`), fewer.
+    #[serde(default = "default_connections")]
+    pub connections: usize,
+    /// Connections of one address at once, except trusted proxies; more are closed. An IPv6 network of 64 bits counts as one
+    /// address.
+    #[serde(default = "default_connections_per_address")]
+    pub connections_per_address: usize,
     /// Requests worked on at once; more are refused with 503.
     #[serde(default = "default_concurrent")]
     pub concurrent: usize,
@@ -327,6 +335,14 @@ fn default_per_person() -> u32 {
 
 fn default_per_address() -> u32 {
     120
+}
+
+fn default_connections() -> usize {
+    4096
+}
+
+fn default_connections_per_address() -> usize {
+    256
 }
 
 fn default_concurrent() -> usize {

@@ -118,7 +118,7 @@ impl Dpop {
         Self { nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key.0.as_slice()), seen: Seen::default() }
     }
 
-    /// The nonce for now: an HMAC over the time, so that every broker with the key takes it.
+    /// The nonce for now: an HMAC over the time, so that none need be kept.
     pub(super) fn nonce(&self, now: Timestamp) -> String {
         self.nonce_of(now.as_second().div_euclid(NONCE_SECONDS))
     }

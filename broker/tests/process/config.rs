@@ -87,3 +87,29 @@ async fn case_21_a_log_that_was_touched_keeps_the_broker_from_starting() -> anyh
     }
     Ok(())
 }
+
+/// Which proofs were used is forgotten with the process, so no proof made for it may be of use at the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nonce_does_not_outlive_its_process() -> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    let mut nonces = Vec::new();
+    for _ in 0..3 {
+        host.start()?;
+        let stream = std::net::TcpStream::connect(host.url.socket_addrs(|| None)?.as_slice())?;
+        nonces.push(nonce(stream)?);
+        host.kill();
+    }
+    nonces.sort();
+    nonces.dedup();
+    assert_eq!(nonces.len(), 3, "{nonces:?}");
+    Ok(())
+}
+
+fn nonce(mut stream: std::net::TcpStream) -> anyhow::Result<String> {
+    use std::io::{Read, Write};
+    stream.write_all(b"GET /v1/session HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let line = answer.lines().find_map(|line| line.strip_prefix("dpop-nonce: "));
+    line.map(String::from).ok_or_else(|| anyhow::anyhow!("no nonce: {answer}"))
+}

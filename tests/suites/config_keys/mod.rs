@@ -38,6 +38,8 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[clusters]", "folder", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[limits]", "per_person", "tests/suites/http.rs::a_person_is_limited_too"),
     ("[limits]", "per_address", "tests/suites/http.rs::strangers_are_limited_by_address_and_people_are_not_for_it"),
+    ("[limits]", "connections", "tests/suites/config_keys/plain.rs::one_connection_too_many_is_closed"),
+    ("[limits]", "connections_per_address", "tests/suites/config_keys/plain.rs::one_connection_too_many_is_closed"),
     ("[limits]", "concurrent", "tests/suites/config_keys/plain.rs::one_request_too_many_is_turned_away"),
     ("[limits]", "request_time", "tests/suites/config_keys/plain.rs::a_request_that_takes_too_long_is_ended"),
     (

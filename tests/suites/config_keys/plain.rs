@@ -1,6 +1,7 @@
 //! A broker in plain HTTP, spoken to byte by byte or by a client that follows no redirect.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,6 +152,8 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, host: 
 async fn the_broker_is_reached_as_and_where_it_is_configured() -> anyhow::Result<()> {
     let broker = Plain::start_as("https://ichor.example", "unix:FOLDER/broker.sock", &[], "").await?;
     let socket = broker._folder.path().join("broker.sock");
+    // whoever connects is believed about addresses
+    assert_eq!(std::fs::metadata(&socket)?.permissions().mode() & 0o777, 0o660);
     let metadata = ask(UnixStream::connect(socket).await?, "/.well-known/oauth-authorization-server", "evil.example");
     let metadata = metadata.await?;
     assert!(metadata.contains("\"issuer\":\"https://ichor.example\""), "{metadata}");
@@ -188,6 +191,28 @@ async fn paste_and_device_are_switched_on() -> anyhow::Result<()> {
         assert_eq!(paste.is_ok(), paste_on, "{key}: {paste:?}");
         let began = http()?.post(format!("{}/oauth/device", broker.base)).form(&device).send().await?.status();
         assert_eq!(began.is_success(), device_on, "{key}: {began}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_too_many_is_closed() -> anyhow::Result<()> {
+    let health = [("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
+    for limit in ["connections", "connections_per_address"] {
+        let broker = Plain::start(&health, &format!("\n[limits]\n{limit} = 2\n")).await?;
+        let connect = || TcpStream::connect(broker.running.address().unwrap());
+        let (first, second) = (connect().await?, connect().await?);
+        let mut third = connect().await?;
+        // closed without an answer; on some systems by a reset
+        let said = soon(async { Ok(third.read(&mut [0; 64]).await) }).await?;
+        assert!(said.is_err() || said.is_ok_and(|read| read == 0), "{limit}");
+        let url = format!("http://{}/healthz", broker.running.health_address().unwrap());
+        assert!(http()?.get(url).send().await?.status().is_success(), "{limit}: health has places of its own");
+        // idle ones hold theirs, until they end
+        drop((first, second));
+        while ask(connect().await?, "/v1/nothing", "b").await.map_or(true, |answer| answer.is_empty()) {
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }
