@@ -1,5 +1,8 @@
 //! Wires everything. The only file that names concrete backends.
 
+mod connections;
+mod digests;
+mod issuers;
 mod live;
 mod serve;
 mod tls;
@@ -10,13 +13,15 @@ use std::sync::Arc;
 use crate::audit::{self, Sequencer};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, ConfigError, Loaded, Settings};
-use crate::custody::{DPOP_NONCE_KEY, DataKey, Vault, VaultError};
+use crate::custody::{DataKey, Vault, VaultError};
+use crate::entropy;
 use crate::login::{BeginError, Login, NonceKey, ProviderError};
 use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
-pub use live::{Live, ca_warning, check_policies};
+pub use issuers::ca_warning;
+pub use live::{Live, check_policies};
 pub use serve::Running;
 
 /// What a broker is started with, beside its config folder.
@@ -50,12 +55,18 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The end of the log is not what was recorded.
+    #[error("the audit log cannot be vouched for, so the broker does not start: {0}")]
+    Log(#[from] audit::VerifyError),
     /// The login room refuses its settings.
     #[error(transparent)]
     Login(#[from] BeginError),
     /// The start could not be recorded.
     #[error("the start cannot be recorded: {0}")]
     Record(#[from] audit::RecordError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] entropy::EntropyError),
     /// A listener cannot be bound.
     #[error("cannot listen on {at}: {why}")]
     Listen {
@@ -102,9 +113,9 @@ pub fn login(
     sequencer: Sequencer,
     clock: SharedClock,
 ) -> Result<Arc<Login>, StartError> {
-    let nonce = vault.open_secret(DPOP_NONCE_KEY)?;
-    let nonce = <[u8; 32]>::try_from(nonce.as_slice()).map_err(|_| VaultError::Name(DPOP_NONCE_KEY.into()))?;
-    let nonce = NonceKey(zeroize::Zeroizing::new(nonce));
+    // Made anew for each process: which proofs were used is remembered in memory alone, so one of a process that has ended
+    // could be used again at the next if that took its nonce.
+    let nonce = NonceKey(zeroize::Zeroizing::new(entropy::bytes()?));
     let settings = config::login_settings(&loaded.folder, &loaded.file, &loaded.settings, nonce)?;
     Ok(Login::new(settings, store, sequencer, clock, Arc::new(vault.data_key()?))?)
 }

@@ -40,6 +40,12 @@ impl Readiness {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(check.name.clone(), check);
     }
 
+    /// Forgets a check of what is no longer there.
+    pub fn forget(&self, name: &str) {
+        metrics::gauge!("ichor_ready", "check" => name.to_owned()).set(1.0);
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// Every check, the store asked now.
     pub async fn checks(&self) -> Vec<Check> {
         let store = self.store.probe().await;

@@ -188,9 +188,12 @@ async fn the_audit_is_read_by_policy_and_everyone_sees_their_own() -> anyhow::Re
     assert_eq!(next.entries[0].index + 1, all.entries[1].index);
     let kinds = read(&root, vec![("kind", "audit-read".into())]).await?;
     assert!(!kinds.entries.is_empty(), "reading others' entries is itself recorded");
+    let reads = async || anyhow::Ok(world.entries().await?.iter().filter(|entry| entry.kind == "audit-read").count());
+    let before = reads().await?;
     assert_eq!(code(&read(&root, vec![("kind", "nonsense".into())]).await.unwrap_err()), Some(Code::BadRequest));
     assert_eq!(code(&read(&root, vec![("limit", "0".into())]).await.unwrap_err()), Some(Code::BadRequest));
     assert_eq!(code(&read(&root, vec![("cursor", "x".into())]).await.unwrap_err()), Some(Code::BadRequest));
+    assert_eq!(reads().await?, before, "what was not read is not recorded as read");
     Ok(())
 }
 

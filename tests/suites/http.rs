@@ -80,6 +80,10 @@ async fn case_19_a_huge_body_is_refused_before_anyone_looks_into_it() -> anyhow:
     let url = world.at("/v1/clusters/prod/certificates");
     let answer = world.http()?.post(url).body(vec![b'['; 1 << 20]).send().await?;
     let problem: Problem = answer.json().await?;
+    assert_eq!(problem.code, Code::NotLoggedIn, "a stranger's body is not read at all");
+    let form = [("token", "x".repeat(1 << 20))];
+    let answer = world.http()?.post(world.at("/oauth/revoke")).form(&form).send().await?;
+    let problem: Problem = answer.json().await?;
     assert_eq!(problem.code, Code::TooLarge);
     Ok(())
 }

@@ -18,3 +18,4 @@ mod http;
 mod main_job;
 mod named;
 mod refusals;
+mod reload;

@@ -1,31 +1,24 @@
 //! What can be loaded anew while the broker runs: policies, clusters, CA keys, TLS certificates. Each is published as a whole
-//! new value; a bad one is refused, the old one stays, and readiness says so until a good one comes.
+//! new value, once that is recorded. A bad one is refused, the old one stays, and readiness says so until a good one comes. A
+//! CA that is no longer in custody ends: taking it out is how an operator does that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum_server::tls_rustls::RustlsConfig;
 use ichor_wire::log::{Content, Kind};
-use ichor_wire::profile::CaCertificate;
-use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::tls;
+use super::digests::{Digests, Files, shown};
+use super::{StartError, issuers, tls};
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
 use crate::config::{self, Settings};
 use crate::custody::Vault;
-use crate::domain::{ClusterName, Clusters};
-use crate::issuer::{Issuer, LocalCa};
+use crate::domain::Clusters;
 use crate::mint::Issuers;
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
-
-use super::StartError;
-
-/// A CA whose end is nearer than this is warned of.
-const NEAR_END: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// The values in force and how to renew them.
 pub struct Live {
@@ -36,7 +29,23 @@ pub struct Live {
     clusters: watch::Sender<Clusters>,
     issuers: watch::Sender<Issuers>,
     tls: Option<RustlsConfig>,
-    digests: BTreeMap<&'static str, BTreeMap<String, String>>,
+    /// The files of what is in force.
+    in_force: Digests,
+    /// The files as they were when they were last tried.
+    tried: Digests,
+    /// The files as they were at the last look.
+    seen: Digests,
+    /// Whether something of the last try could not be recorded.
+    is_unrecorded: bool,
+}
+
+/// One reload under way.
+struct Reload<'a> {
+    sequencer: &'a Sequencer,
+    /// Who asked for it, where that is known.
+    by: Option<&'a str>,
+    checks: Vec<Check>,
+    is_unrecorded: bool,
 }
 
 /// Loads and validates the policies of a folder.
@@ -47,6 +56,8 @@ pub fn check_policies(settings: &Settings) -> Result<PolicySet, StartError> {
     let limits = policy::Limits { default_ttl: settings.default_ttl, max_ttl: settings.max_ttl };
     Ok(PolicySet::load(&config::load_policies(&settings.policies)?, limits)?)
 }
+
+// === impl Live ===
 
 impl Live {
     /// Loads everything for the first time; here a bad value ends the start. A CA that cannot be opened does not: only its
@@ -60,6 +71,7 @@ impl Live {
         clock: SharedClock,
         readiness: &Readiness,
     ) -> Result<Self, StartError> {
+        let files = Digests::of(settings);
         let policies = check_policies(settings)?;
         let clusters = config::load_clusters(&settings.clusters)?;
         let tls = match &settings.tls {
@@ -68,20 +80,24 @@ impl Live {
             }
             None => None,
         };
-        report_policies(readiness, &policies);
-        let (issuers, checks) = open_issuers(settings, &vault, &clusters, clock.now());
-        checks.into_iter().for_each(|check| readiness.report(check));
-        let live = Self {
+        readiness.report(policies_check(&policies));
+        let none = Issuers::default();
+        let look = (&Files::new(), &files.vault);
+        let opened = issuers::open(settings, &vault, &clusters, &none, look, clock.now());
+        opened.checks.into_iter().for_each(|check| readiness.report(check));
+        Ok(Self {
             policies: watch::Sender::new(Arc::new(policies)),
             clusters: watch::Sender::new(clusters),
-            issuers: watch::Sender::new(issuers),
+            issuers: watch::Sender::new(opened.issuers),
             tls,
             vault,
             clock,
-            digests: digests(settings),
+            in_force: Digests { vault: opened.in_force, ..files.clone() },
+            tried: files.clone(),
+            seen: files,
+            is_unrecorded: false,
             settings: settings.clone(),
-        };
-        Ok(live)
+        })
     }
 
     /// The policies in force.
@@ -111,154 +127,147 @@ impl Live {
     /// The digests of what is loaded, by `kind/file`.
     #[must_use]
     pub fn loaded(&self) -> BTreeMap<String, String> {
-        let flat = |(kind, files): (&&str, &BTreeMap<String, String>)| {
-            files.iter().map(|(name, digest)| (format!("{kind}/{name}"), digest.clone())).collect::<Vec<_>>()
-        };
-        self.digests.iter().flat_map(flat).collect()
+        self.in_force.shown()
     }
 
-    /// Whether a file of policies, clusters, vault or TLS differs from what was last looked at.
-    #[must_use]
-    pub fn changed(&self) -> bool {
-        digests(&self.settings) != self.digests
+    /// Looks at the files: whether they are to be loaded. So it is when they differ from those that were last tried and have
+    /// stayed the same since the look before, as half-written ones do not; and when the last try could not be recorded.
+    pub fn look(&mut self) -> bool {
+        let now = Digests::of(&self.settings);
+        let is_settled = now == self.seen;
+        self.seen = now;
+        is_settled && (self.is_unrecorded || self.seen != self.tried)
     }
 
     /// Loads everything anew. What is good replaces the old value once that is recorded; what is bad is recorded too, and the
-    /// old value stays.
-    pub async fn reload(&mut self, sequencer: &Sequencer, readiness: &Readiness) -> Vec<Check> {
-        let now = digests(&self.settings);
-        let mut checks = Vec::new();
-
-        match check_policies(&self.settings) {
-            Ok(set) => {
-                let same = set.digest() == self.policies.borrow().digest();
-                if same || note(sequencer, "policies loaded", now.get("policies")).await {
-                    report_policies(readiness, &set);
-                    self.policies.send_replace(Arc::new(set));
-                    checks.push(good("policies"));
-                }
-            }
-            Err(error) => checks.push(refused(sequencer, "policies", &error.to_string()).await),
-        }
-
-        match config::load_clusters(&self.settings.clusters) {
-            Ok(clusters) => {
-                let same = *clusters == **self.clusters.borrow();
-                if same || note(sequencer, "clusters loaded", now.get("clusters")).await {
-                    self.clusters.send_replace(clusters);
-                    checks.push(good("clusters"));
-                }
-            }
-            Err(error) => checks.push(refused(sequencer, "clusters", &error.to_string()).await),
-        }
-
-        if let (Some((chain, key)), Some(live)) = (&self.settings.tls, &self.tls) {
-            match tls::server_config(chain, key) {
-                Ok(config) => {
-                    let same = now.get("tls") == self.digests.get("tls");
-                    if same || note(sequencer, "TLS certificate loaded", now.get("tls")).await {
-                        live.reload_from_config(config);
-                        checks.push(good("tls"));
-                    }
-                }
-                Err(error) => checks.push(refused(sequencer, "tls", &error).await),
-            }
-        }
-
+    /// old value stays. What could not be recorded did not happen: a check says so, and the next look tries it again.
+    pub async fn reload(&mut self, sequencer: &Sequencer, readiness: &Readiness, by: Option<&str>) -> Vec<Check> {
+        let now = Digests::of(&self.settings);
+        let mut reload = Reload { sequencer, by, checks: Vec::new(), is_unrecorded: false };
+        self.reload_policies(&mut reload, &now).await;
+        self.reload_clusters(&mut reload, &now).await;
+        self.reload_tls(&mut reload, &now).await;
+        let known: Vec<_> = self.issuers.borrow().keys().map(issuers::check_name).collect();
+        self.reload_issuers(&mut reload, &now).await;
+        self.tried = now.clone();
+        self.seen = now;
+        self.is_unrecorded = reload.is_unrecorded;
         let clusters = self.clusters.borrow().clone();
-        let (issuers, opened) = open_issuers(&self.settings, &self.vault, &clusters, self.clock.now());
-        let same = now.get("vault") == self.digests.get("vault");
-        if same || note(sequencer, "CA keys opened", now.get("vault")).await {
-            self.issuers.send_replace(issuers);
-            checks.extend(opened);
-        }
-
-        self.digests = now;
-        for check in &checks {
+        let is_gone = |name: &String| !clusters.keys().any(|cluster| issuers::check_name(cluster) == *name);
+        known.iter().filter(|name| is_gone(name)).for_each(|name| readiness.forget(name));
+        for check in &reload.checks {
             readiness.report(check.clone());
         }
-        checks
+        reload.checks
     }
-}
 
-/// The issuers of all clusters whose CA is in custody, and a line for each cluster.
-fn open_issuers(settings: &Settings, vault: &Vault, clusters: &Clusters, now: Timestamp) -> (Issuers, Vec<Check>) {
-    let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
-    let mut checks = Vec::new();
-    for name in clusters.keys() {
-        let (ok, detail) = match vault.open_ca(name) {
-            Ok(material) => {
-                let warning = ca_warning(material.certificate(), now);
-                let (certificate, signer) = material.into_parts();
-                issuers.insert(name.clone(), Arc::new(LocalCa::new(Arc::new(signer), certificate, settings.backdate)));
-                (true, warning)
-            }
-            Err(error) => (false, Some(error.to_string())),
+    async fn reload_policies(&mut self, reload: &mut Reload<'_>, now: &Digests) {
+        let set = match check_policies(&self.settings) {
+            Ok(set) => set,
+            Err(error) => return reload.refuse("policies", &error.to_string()).await,
         };
-        checks.push(Check { name: format!("ca {name}"), ok, required: false, detail });
+        let is_same = set.digest() == self.policies.borrow().digest() && now.policies == self.in_force.policies;
+        if is_same || reload.note("policies", "policies loaded", &now.policies).await {
+            reload.checks.push(policies_check(&set));
+            self.policies.send_replace(Arc::new(set));
+            self.in_force.policies.clone_from(&now.policies);
+        }
     }
-    (Arc::new(issuers), checks)
+
+    async fn reload_clusters(&mut self, reload: &mut Reload<'_>, now: &Digests) {
+        let clusters = match config::load_clusters(&self.settings.clusters) {
+            Ok(clusters) => clusters,
+            Err(error) => return reload.refuse("clusters", &error.to_string()).await,
+        };
+        let is_same = *clusters == **self.clusters.borrow() && now.clusters == self.in_force.clusters;
+        if is_same || reload.note("clusters", "clusters loaded", &now.clusters).await {
+            reload.checks.push(good("clusters"));
+            self.clusters.send_replace(clusters);
+            self.in_force.clusters.clone_from(&now.clusters);
+        }
+    }
+
+    async fn reload_tls(&mut self, reload: &mut Reload<'_>, now: &Digests) {
+        let (Some((chain, key)), Some(live)) = (&self.settings.tls, &self.tls) else { return };
+        let config = match tls::server_config(chain, key) {
+            Ok(config) => config,
+            Err(error) => return reload.refuse("tls", &error).await,
+        };
+        let is_same = now.tls == self.in_force.tls;
+        if is_same || reload.note("tls", "TLS certificate loaded", &now.tls).await {
+            reload.checks.push(good("tls"));
+            live.reload_from_config(config);
+            self.in_force.tls.clone_from(&now.tls);
+        }
+    }
+
+    async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
+        let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
+        let look = (&self.in_force.vault, &now.vault);
+        let opened = issuers::open(&self.settings, &self.vault, &clusters, &before, look, self.clock.now());
+        if !opened.refused.is_empty() {
+            reload.note_refusal("ca keys", &opened.refused.join("; ")).await;
+        }
+        if !opened.changed || reload.note("ca keys", "CA keys opened", &now.vault).await {
+            self.issuers.send_replace(opened.issuers);
+            self.in_force.vault = opened.in_force;
+            reload.checks.extend(opened.checks);
+            reload.checks.push(good("ca keys"));
+        }
+    }
 }
 
-/// What an operator should know of a CA: that its end is near, or past.
-#[must_use]
-pub fn ca_warning(certificate: &CaCertificate, now: Timestamp) -> Option<String> {
-    let end = certificate.not_after();
-    let left = end.duration_since(now);
-    if left.is_negative() {
-        return Some(format!(
-            "it expired at {end}; nothing can be issued: make a new one with `ichor-broker ca create`"
-        ));
+// === impl Reload ===
+
+impl Reload<'_> {
+    /// Records that a new value is about to take effect. Not recorded, it does not.
+    async fn note(&mut self, name: &str, what: &str, files: &Files) -> bool {
+        let content = Content { digests: Some(shown(files)), ..self.content(what.into()) };
+        match self.sequencer.note(content, None).await {
+            Ok(_) => {
+                tracing::info!(what, "new value in force");
+                true
+            }
+            Err(error) => {
+                tracing::error!(what, %error, "a new value could not be recorded; the old one stays");
+                self.is_unrecorded = true;
+                let detail =
+                    format!("a new value could not be recorded ({error}), so the old one stays; it is tried again");
+                self.checks.push(Check { name: name.into(), ok: false, required: false, detail: Some(detail) });
+                false
+            }
+        }
     }
-    (left < NEAR_END).then(|| format!("it expires at {end}; make a new one with `ichor-broker ca create` before that"))
+
+    /// Says everywhere that a new value was refused.
+    async fn refuse(&mut self, name: &str, why: &str) {
+        self.note_refusal(name, why).await;
+        // the old value still serves: the broker is ready, and the check says what is wrong
+        let detail = Some(format!("{why}; the old value stays"));
+        self.checks.push(Check { name: name.into(), ok: false, required: false, detail });
+    }
+
+    async fn note_refusal(&mut self, name: &str, why: &str) {
+        tracing::error!(name, why, "a new value is refused; the old one stays");
+        metrics::counter!("ichor_reload_refused_total", "what" => name.to_owned()).increment(1);
+        let message = format!("{name} refused, the old value stays: {why}").chars().take(2_000).collect();
+        if let Err(error) = self.sequencer.note(self.content(message), None).await {
+            tracing::error!(%error, "the refusal of a new value could not be recorded");
+            self.is_unrecorded = true;
+        }
+    }
+
+    fn content(&self, message: String) -> Content {
+        Content { message: Some(message), os_user: self.by.map(String::from), ..Content::of(Kind::Reload) }
+    }
 }
 
-fn report_policies(readiness: &Readiness, set: &PolicySet) {
+fn policies_check(set: &PolicySet) -> Check {
     let warnings = set.warnings();
     let detail = (!warnings.is_empty()).then(|| warnings.join("; "));
-    readiness.report(Check { name: "policies".into(), ok: true, required: true, detail });
+    Check { name: "policies".into(), ok: true, required: true, detail }
 }
 
 fn good(name: &str) -> Check {
     Check { name: name.into(), ok: true, required: true, detail: None }
-}
-
-/// Records that a new value is about to take effect. Not recorded, it does not.
-async fn note(sequencer: &Sequencer, what: &str, digests: Option<&BTreeMap<String, String>>) -> bool {
-    let content = Content { message: Some(what.into()), digests: digests.cloned(), ..Content::of(Kind::Reload) };
-    match sequencer.note(content, None).await {
-        Ok(_) => {
-            tracing::info!(what, "new value in force");
-            true
-        }
-        Err(error) => {
-            tracing::error!(what, %error, "a new value could not be recorded; the old one stays");
-            false
-        }
-    }
-}
-
-/// Says everywhere that a new value was refused.
-async fn refused(sequencer: &Sequencer, name: &str, why: &str) -> Check {
-    tracing::error!(name, why, "a new value is refused; the old one stays");
-    metrics::counter!("ichor_reload_refused_total", "what" => name.to_owned()).increment(1);
-    let message = format!("{name} refused, the old value stays: {why}").chars().take(2_000).collect();
-    let content = Content { message: Some(message), ..Content::of(Kind::Reload) };
-    if let Err(error) = sequencer.note(content, None).await {
-        tracing::error!(%error, "the refusal of a new value could not be recorded");
-    }
-    // the old value still serves: the broker is ready, and the check says what is wrong
-    Check { name: name.into(), ok: false, required: false, detail: Some(format!("{why}; the old value stays")) }
-}
-
-/// SHA-256 digests of everything that can be loaded anew. What cannot be read counts as absent: loading says why.
-fn digests(settings: &Settings) -> BTreeMap<&'static str, BTreeMap<String, String>> {
-    let mut all = BTreeMap::new();
-    all.insert("policies", config::digests(&settings.policies, "cedar").unwrap_or_default());
-    all.insert("clusters", config::digests(&settings.clusters, "toml").unwrap_or_default());
-    all.insert("vault", config::digests(&settings.vault.join("ca"), "age").unwrap_or_default());
-    let chain = settings.tls.as_ref().and_then(|(chain, _)| std::fs::read(chain).ok());
-    let chain = chain.map(|bytes| ("certificate".to_owned(), data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))));
-    all.insert("tls", chain.into_iter().collect());
-    all
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
 use hyper_util::rt::TokioTimer;
 use ichor_wire::log::{Content, Kind};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::connections::Bounded;
 use super::{Live, Parts, StartError, open_store, sequencer_settings};
-use crate::audit::Sequencer;
+use crate::audit::{self, Sequencer};
 use crate::config::{Listen, Loaded};
 use crate::http::admin::{self, Peer, Reload};
 use crate::http::api::Api;
@@ -34,10 +34,13 @@ use crate::telemetry;
 const GRACE: Duration = Duration::from_secs(30);
 
 /// How often files are looked at for changes.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How often what has expired is cleared away.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// So many of the newest entries are checked at the start; `ichor-broker audit verify` checks them all.
+const TAIL: u64 = 1_000;
 
 /// The longest that a client may take to send its request's headers.
 const HEADER_TIME: Duration = Duration::from_secs(10);
@@ -68,6 +71,9 @@ impl Running {
             Some(wrap) => wrap(store),
             None => store,
         };
+        // nothing is added to a log whose end was touched
+        let found = audit::verify_tail(&*store, TAIL).await?;
+        tracing::info!(entries = found.entries, "the audit log's end is what was recorded");
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let (clock, vault) = (parts.clock, parts.vault);
         let (sequencer, sequencing) =
@@ -79,7 +85,7 @@ impl Running {
         let listener = match (&settings.listen, parts.listener) {
             (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
             (Listen::Tcp(address), None) => Listening::Tcp(bind(*address)?),
-            (Listen::Unix(path), _) => Listening::Unix(bind_unix(path, 0o666)?),
+            (Listen::Unix(path), _) => Listening::Unix(bind_unix(path, 0o660)?),
         };
         let health_listener = settings.health.map(bind).transpose()?;
         let admin_listener = bind_unix(&settings.admin_socket, 0o600)?;
@@ -118,10 +124,14 @@ impl Running {
         let (reload, reloads) = mpsc::channel(4);
         let handle = Handle::new();
         let mut tasks = JoinSet::new();
-        listener.serve(public, live.tls(), &handle, &stopped, &mut tasks);
+        let proxies = settings.trusted_proxies.clone().into();
+        let bounded = Bounded::new(settings.connections, settings.connections_per_address, proxies);
+        listener.serve(public, live.tls(), bounded, &handle, &stopped, &mut tasks);
         if let Some(listener) = health_listener {
             let routes = health::routes(Arc::clone(&readiness), metrics);
-            Listening::Tcp(listener).serve(routes, None, &handle, &stopped, &mut tasks);
+            // with places of its own: what happens to the public listener is to be seen here
+            let bounded = Bounded::new(settings.connections, settings.connections, [].into());
+            Listening::Tcp(listener).serve(routes, None, bounded, &handle, &stopped, &mut tasks);
         }
         let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone());
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
@@ -162,7 +172,7 @@ impl Running {
     /// Loads policies, clusters, CA keys and TLS certificates anew; returns once that was tried, with what came of it.
     pub async fn reload(&self) -> Vec<Check> {
         let (done, answer) = tokio::sync::oneshot::channel();
-        if self.reload.send(done).await.is_err() {
+        if self.reload.send(Reload { by: None, done }).await.is_err() {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
@@ -197,30 +207,30 @@ impl Listening {
         self,
         routes: Router,
         tls: Option<axum_server::tls_rustls::RustlsConfig>,
+        bounded: Bounded,
         handle: &Handle<SocketAddr>,
         stopped: &watch::Receiver<bool>,
         tasks: &mut JoinSet<()>,
     ) {
         match self {
             Self::Tcp(listener) => {
-                // Without delay: a handshake's last bytes and an answer would else wait 40 ms for an acknowledgement each.
                 let handle = handle.clone();
                 tasks.spawn(async move {
                     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
                     let served = match tls {
                         Some(tls) => match axum_server::from_tcp_rustls(listener, tls) {
                             Ok(server) => {
-                                let mut server = server.map(|tls| tls.acceptor(NoDelayAcceptor::new()));
+                                let mut server = server.map(|tls| tls.acceptor(bounded));
                                 bound(server.http_builder());
-                                server.handle(handle).serve(service).await
+                                server.handle(handle).first_request_timeout(HEADER_TIME).serve(service).await
                             }
                             Err(error) => Err(error),
                         },
                         None => match axum_server::from_tcp(listener) {
                             Ok(server) => {
-                                let mut server = server.acceptor(NoDelayAcceptor::new());
+                                let mut server = server.acceptor(bounded);
                                 bound(server.http_builder());
-                                server.handle(handle).serve(service).await
+                                server.handle(handle).first_request_timeout(HEADER_TIME).serve(service).await
                             }
                             Err(error) => Err(error),
                         },
@@ -296,7 +306,8 @@ async fn serve_admin(listener: UnixListener, routes: Router, stopped: watch::Rec
     }
 }
 
-/// Reloads when asked, and when a file has changed and then stayed the same for one look.
+/// Reloads when asked, and when a file has changed and then stayed the same from one look to the next; also when the last
+/// reload could not be recorded.
 async fn reload_on_change(
     mut live: Live,
     mut reloads: mpsc::Receiver<Reload>,
@@ -310,12 +321,12 @@ async fn reload_on_change(
     loop {
         tokio::select! {
             () = &mut stop => return,
-            Some(done) = reloads.recv() => {
-                let _ = done.send(live.reload(&sequencer, &readiness).await);
+            Some(Reload { by, done }) = reloads.recv() => {
+                let _ = done.send(live.reload(&sequencer, &readiness, by.as_deref()).await);
             }
             _ = look.tick() => {
-                if live.changed() {
-                    live.reload(&sequencer, &readiness).await;
+                if live.look() {
+                    live.reload(&sequencer, &readiness, None).await;
                 }
             }
         }
@@ -351,12 +362,12 @@ async fn sweep(
     loop {
         tokio::select! {
             () = &mut stop => {
-                login.flush_tally().await;
+                login.flush_tally(true).await;
                 return;
             }
             _ = ticks.tick() => {
                 limits.sweep();
-                login.flush_tally().await;
+                login.flush_tally(false).await;
                 if let Err(error) = store.sweep(clock.now()).await {
                     tracing::warn!(%error, "expired rows could not be cleared away");
                 }

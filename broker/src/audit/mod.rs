@@ -6,12 +6,12 @@ mod sequencer;
 mod tally;
 mod verify;
 
-pub use query::{QueryError, entries};
+pub use query::{QueryError, check_cursor, entries};
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
 pub use sequencer::{RecordError, Sequencer, Settings};
 pub use tally::Tally;
-pub use verify::{Fault, VerifyError, VerifyReport, verify_log};
+pub use verify::{Fault, VerifyError, VerifyReport, verify_log, verify_tail};
 
 #[cfg(test)]
 mod tests;

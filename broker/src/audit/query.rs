@@ -45,6 +45,14 @@ pub async fn entries(
     Ok(AuditAnswer { entries, next })
 }
 
+/// Whether the cursor is one of ours.
+///
+/// # Errors
+/// When it is not.
+pub fn check_cursor(cursor: &str) -> Result<(), QueryError> {
+    parse_cursor(cursor).map(drop)
+}
+
 fn show(stored: &StoredEntry) -> Result<AuditEntry, StoreError> {
     let damaged = |what: &dyn std::fmt::Display| StoreError::Damaged(format!("entry {}: {what}", stored.index));
     let leaf = Leaf::decode(&stored.leaf).map_err(|error| damaged(&error))?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use ichor_wire::log::{Content, Kind};
@@ -10,6 +10,7 @@ use ichor_wire::problem::Code;
 use jiff::Timestamp;
 
 use crate::clock::SharedClock;
+use crate::domain::network;
 
 use super::sequencer::{RecordError, Sequencer};
 
@@ -103,10 +104,7 @@ impl fmt::Debug for Tally {
 
 impl Source {
     fn of(address: IpAddr) -> Self {
-        Self::Address(match address.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-            v4 => v4,
-        })
+        Self::Address(network(address))
     }
 }
 

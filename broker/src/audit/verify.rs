@@ -77,7 +77,20 @@ pub enum Fault {
 /// With the first entry that is not, or when the store cannot be read.
 pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> {
     let size = store.head().await?.size;
-    let (mut next, mut time) = (0, i64::MIN);
+    verify(store, 0, size).await
+}
+
+/// The same for the newest `count` entries alone: what a start has time for.
+///
+/// # Errors
+/// As [`verify_log`].
+pub async fn verify_tail(store: &dyn Store, count: u64) -> Result<VerifyReport, VerifyError> {
+    let size = store.head().await?.size;
+    verify(store, size.saturating_sub(count), size).await
+}
+
+async fn verify(store: &dyn Store, first: u64, size: u64) -> Result<VerifyReport, VerifyError> {
+    let (mut next, mut time) = (first, i64::MIN);
     while next < size {
         let page = store.indexed_range(next..next.saturating_add(PAGE).min(size)).await?;
         if page.is_empty() {
@@ -223,6 +236,16 @@ mod tests {
             forged.entry.body.as_mut().unwrap()[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(check(&forged, 1, 0), Err(Fault::Body), "bit {bit} of the body");
         }
+    }
+
+    #[tokio::test]
+    async fn the_tail_is_looked_at_alone() {
+        let (_folder, path) = four().await;
+        Connection::open(&path).unwrap().execute_batch("UPDATE leaf SET kind = 1 WHERE idx = 1").unwrap();
+        let tail = async |count| verify_tail(&SqliteStore::open(&path, Options::default()).unwrap(), count).await;
+        assert_eq!(tail(2).await.unwrap().entries, 4);
+        assert!(tail(3).await.unwrap_err().to_string().starts_with("audit entry 1: the columns"));
+        assert!(tail(100).await.is_err(), "a log shorter than the tail is looked at as a whole");
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub struct Server {
     /// The URL by which clients reach the broker, without a path. It is the only source of redirects, metadata and proofs;
     /// the Host header is never believed. Plain `http` only on loopback.
     pub public_url: String,
-    /// Where to listen: `address:port`, or `unix:/path` behind a proxy that ends TLS.
+    /// Where to listen: `address:port`, or `unix:/path` behind a proxy that ends TLS. The socket has mode 0660, since whoever
+    /// connects is believed about addresses: put the proxy's user into the broker's group.
     pub listen: String,
     /// The TLS certificate chain, PEM. Needed unless `public_url` is plain http on loopback or `listen` is a Unix socket.
     #[serde(default)]
@@ -167,9 +168,17 @@ pub struct Limits {
     /// API requests a minute and person.
     #[serde(default = "default_per_person")]
     pub per_person: u32,
-    /// Requests a minute and address that carry no valid session: logins, wrong tokens.
+    /// Requests a minute and address that carry no valid session: logins begun, codes typed, wrong tokens. An IPv6 network
+    /// of 64 bits counts as one address.
     #[serde(default = "default_per_address")]
     pub per_address: u32,
+    /// Connections at once; more are closed. Where the process may open fewer files (`LimitNOFILE=`), fewer.
+    #[serde(default = "default_connections")]
+    pub connections: usize,
+    /// Connections of one address at once, except trusted proxies; more are closed. An IPv6 network of 64 bits counts as one
+    /// address.
+    #[serde(default = "default_connections_per_address")]
+    pub connections_per_address: usize,
     /// Requests worked on at once; more are refused with 503.
     #[serde(default = "default_concurrent")]
     pub concurrent: usize,
@@ -179,6 +188,9 @@ pub struct Limits {
     /// Logins under way at once.
     #[serde(default = "default_pending_logins")]
     pub pending_logins: u32,
+    /// Logins of one address under way at once, so that one address cannot take all places. People behind one NAT share it.
+    #[serde(default = "default_pending_per_address")]
+    pub pending_per_address: u32,
 }
 
 /// What the broker logs about itself.
@@ -325,6 +337,14 @@ fn default_per_address() -> u32 {
     120
 }
 
+fn default_connections() -> usize {
+    4096
+}
+
+fn default_connections_per_address() -> usize {
+    256
+}
+
 fn default_concurrent() -> usize {
     512
 }
@@ -335,6 +355,10 @@ fn default_request_time() -> String {
 
 fn default_pending_logins() -> u32 {
     10_000
+}
+
+fn default_pending_per_address() -> u32 {
+    100
 }
 
 fn default_level() -> String {

@@ -31,6 +31,7 @@ pub fn login_settings(
         paste: file.session.paste,
         device: file.session.device,
         max_pending: settings.pending_logins,
+        max_pending_of_one: settings.pending_per_address,
         minimum_client: file.session.minimum_client.clone(),
         nonce_key,
         providers,

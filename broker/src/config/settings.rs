@@ -56,12 +56,18 @@ pub struct Settings {
     pub per_person: u32,
     /// Requests a minute and address without a valid session.
     pub per_address: u32,
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections of one address at once.
+    pub connections_per_address: usize,
     /// Requests worked on at once.
     pub concurrent: usize,
     /// The longest that one request may take.
     pub request_time: Duration,
     /// Logins under way at once.
     pub pending_logins: u32,
+    /// Logins of one address under way at once.
+    pub pending_per_address: u32,
     /// The oldest client that is served.
     pub minimum_client: Option<[u64; 3]>,
     /// The form of log lines.
@@ -126,8 +132,11 @@ impl Settings {
         let positive = [
             ("limits.per_person", file.limits.per_person as usize),
             ("limits.per_address", file.limits.per_address as usize),
+            ("limits.connections", file.limits.connections),
+            ("limits.connections_per_address", file.limits.connections_per_address),
             ("limits.concurrent", file.limits.concurrent),
             ("limits.pending_logins", file.limits.pending_logins as usize),
+            ("limits.pending_per_address", file.limits.pending_per_address as usize),
         ];
         for (key, number) in positive {
             if number == 0 {
@@ -163,9 +172,12 @@ impl Settings {
             backdate,
             per_person: file.limits.per_person,
             per_address: file.limits.per_address,
+            connections: file.limits.connections,
+            connections_per_address: file.limits.connections_per_address,
             concurrent: file.limits.concurrent,
             request_time: request_time.unsigned_abs(),
             pending_logins: file.limits.pending_logins,
+            pending_per_address: file.limits.pending_per_address,
             minimum_client,
             log_format: file.log.format,
             log_level: file.log.level.clone(),

@@ -5,7 +5,7 @@ mod cluster;
 mod person;
 mod request;
 
-pub use address::AddressRange;
+pub use address::{AddressRange, network};
 pub use cluster::{Cluster, ClusterName, Clusters};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};

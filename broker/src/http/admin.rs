@@ -45,8 +45,14 @@ pub struct Act {
     pub os_user: String,
 }
 
-/// A request to load policies, clusters, CA keys and TLS certificates anew; answered when that is done.
-pub type Reload = oneshot::Sender<Vec<Check>>;
+/// A request to load policies, clusters, CA keys and TLS certificates anew.
+#[derive(Debug)]
+pub struct Reload {
+    /// The operating-system user who asks, where that is known.
+    pub by: Option<String>,
+    /// Answered when it is done.
+    pub done: oneshot::Sender<Vec<Check>>,
+}
 
 /// The peer of the socket.
 #[derive(Clone, Debug)]
@@ -78,18 +84,22 @@ async fn act(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Json(mut act): Json<Act>,
 ) -> Result<Json<Receipt>, ApiError> {
-    act.os_user = match peer.uid {
-        Some(uid) => user_name(uid),
-        None => return Err(ApiError::new(Code::BadRequest, "the socket does not tell who calls")),
-    };
+    act.os_user = peer.user()?;
+    if act.reason.trim().is_empty() {
+        return Err(ApiError::new(Code::BadRequest, "a reason is needed; it goes into the audit"));
+    }
     Ok(Json(admin.sequencer.note(act.into_content(), None).await?))
 }
 
 /// Returns once everything that can be loaded anew was tried, with what came of it.
-async fn reload_now(State(admin): State<Admin>) -> Result<Json<Vec<Check>>, ApiError> {
+async fn reload_now(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Vec<Check>>, ApiError> {
+    let by = Some(peer.user()?);
     let (done, answer) = oneshot::channel();
     let stopping = || ApiError::new(Code::Unavailable, "the broker is stopping");
-    admin.reload.send(done).await.map_err(|_| stopping())?;
+    admin.reload.send(Reload { by, done }).await.map_err(|_| stopping())?;
     Ok(Json(answer.await.map_err(|_| stopping())?))
 }
 
@@ -117,6 +127,14 @@ impl Act {
             host: Some(self.host),
             ..Content::of(if self.ca { Kind::Ca } else { Kind::Admin })
         }
+    }
+}
+
+impl Peer {
+    /// The name of the operating-system user.
+    fn user(&self) -> Result<String, ApiError> {
+        let uid = self.uid.ok_or_else(|| ApiError::new(Code::BadRequest, "the socket does not tell who calls"))?;
+        Ok(user_name(uid))
     }
 }
 

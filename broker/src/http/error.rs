@@ -35,6 +35,12 @@ impl ApiError {
         self.0.code
     }
 
+    /// After how many seconds to try again, at least one.
+    #[must_use]
+    pub fn seconds(&self) -> u64 {
+        self.0.retry_after.unwrap_or(1)
+    }
+
     /// A bug of ours: the cause goes to the log, not to the client.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "request failed");

@@ -6,21 +6,20 @@
 
 use std::net::IpAddr;
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ichor_wire::problem::Code;
 use serde::de::DeserializeOwned;
 
 use super::ClientAddress;
 use super::api::Api;
+use super::bodies::read;
 use super::error::ApiError;
 use super::router::LARGEST_BODY;
 use crate::identity::Identity;
-use crate::login::{Presented, SessionError};
+use crate::login::{Presented, Proven, SessionError};
 use crate::store::SessionRow;
 
 /// A live session, proven by this request.
@@ -60,7 +59,7 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let (session, address) = authenticate(parts, api, &[]).await?;
+        let (session, address) = authenticate(parts, api).await?;
         Ok(Self { session, address })
     }
 }
@@ -69,7 +68,7 @@ impl FromRequestParts<Api> for Fresh {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let (session, address) = authenticate(parts, api, &[]).await?;
+        let (session, address) = authenticate(parts, api).await?;
         Ok(Self { identity: api.login.fresh_identity(&session).await?, address })
     }
 }
@@ -78,10 +77,11 @@ impl<T: DeserializeOwned + Send> FromRequest<Api> for Signed<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let bytes = read(body).await?;
-        let (session, address) = authenticate(&mut parts, api, &bytes).await?;
-        // parsed only now: a stranger's JSON is never looked at
+        let (parts, body) = request.into_parts();
+        let (proven, address) = prove(&parts, api).await?;
+        // read only now, and parsed after its digest was found in the proof: a stranger's body is never waited for
+        let bytes = read(body, LARGEST_BODY).await?;
+        let session = admit(proven, &bytes, api, address).await?;
         let body = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
         Ok(Self { identity: api.login.fresh_identity(&session).await?, address, body })
     }
@@ -99,7 +99,13 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for StrictQuery<T> {
     }
 }
 
-async fn authenticate(parts: &mut Parts, api: &Api, body: &[u8]) -> Result<(SessionRow, IpAddr), ApiError> {
+async fn authenticate(parts: &Parts, api: &Api) -> Result<(SessionRow, IpAddr), ApiError> {
+    let (proven, address) = prove(parts, api).await?;
+    Ok((admit(proven, &[], api, address).await?, address))
+}
+
+/// Whoever calls has a session's token and its key; they are counted as that person. The body is not needed yet.
+async fn prove(parts: &Parts, api: &Api) -> Result<(Proven, IpAddr), ApiError> {
     let address = parts.extensions.get::<ClientAddress>().map(|address| address.0);
     let address = address.ok_or_else(|| ApiError::internal(&"a request without an address"))?;
     let text = |value: &'_ axum::http::HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
@@ -110,33 +116,29 @@ async fn authenticate(parts: &mut Parts, api: &Api, body: &[u8]) -> Result<(Sess
         proofs: &proofs,
         method: parts.method.as_str(),
         path: parts.uri.path(),
-        body,
         address,
     };
-    match api.login.authenticate(&presented).await {
-        Ok(session) => {
-            api.limits.person(&session.person)?;
-            Ok((session, address))
-        }
-        Err(SessionError::Store(error)) => Err(error.into()),
-        Err(error) => {
-            // whoever has no session is counted by address; asking again with the nonce just learnt is part of the protocol
-            if error.code() != Code::UseNonce {
-                api.limits.stranger(address)?;
-            }
-            Err(ApiError::new(error.code(), error.to_string()))
-        }
-    }
+    let proven = api.login.prove(&presented).await.map_err(|error| refused(&error, api, address))?;
+    api.limits.person(proven.person())?;
+    Ok((proven, address))
 }
 
-async fn read(body: axum::body::Body) -> Result<Bytes, ApiError> {
-    match Limited::new(body, LARGEST_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(ApiError::new(Code::TooLarge, format!("a body has at most {LARGEST_BODY} bytes")))
-        }
-        Err(_) => Err(ApiError::new(Code::BadRequest, "the body could not be read")),
+/// The proof holds for this body too, and was not used before.
+async fn admit(proven: Proven, body: &[u8], api: &Api, address: IpAddr) -> Result<SessionRow, ApiError> {
+    api.login.admit(proven, body).await.map_err(|error| refused(&error, api, address))
+}
+
+fn refused(error: &SessionError, api: &Api, address: IpAddr) -> ApiError {
+    if let SessionError::Store(error) = error {
+        return error.clone().into();
     }
+    // whoever has no session is counted by address; asking again with the nonce just learnt is part of the protocol
+    if error.code() != Code::UseNonce
+        && let Err(too_many) = api.limits.stranger(address)
+    {
+        return too_many;
+    }
+    ApiError::new(error.code(), error.to_string())
 }
 
 fn unreadable(error: &serde_json::Error) -> ApiError {

@@ -1,6 +1,6 @@
 //! Rates: per person for those who are logged in, per address for those who are not.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use governor::clock::{Clock as _, DefaultClock};
@@ -8,7 +8,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ichor_wire::problem::Code;
 
 use super::error::ApiError;
-use crate::domain::Person;
+use crate::domain::{Person, network};
 
 /// The limiters. Each allows its minute's worth at once and refills evenly.
 #[derive(Debug)]
@@ -38,11 +38,9 @@ impl Limits {
     /// # Errors
     /// `too-many-requests` when the minute's worth is used up.
     pub fn stranger(&self, address: IpAddr) -> Result<(), ApiError> {
-        let key = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & (u128::MAX << 64))),
-        };
-        self.strangers.check_key(&key).map_err(|until| too_many(until.wait_time_from(DefaultClock::default().now())))
+        self.strangers
+            .check_key(&network(address))
+            .map_err(|until| too_many(until.wait_time_from(DefaultClock::default().now())))
     }
 
     /// Forgets keys that are full again, so that memory stays bounded. Called once a minute.

@@ -12,6 +12,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::api::{self, Api};
+use super::bodies::{Forms, forms};
 use super::error::ApiError;
 use super::layers::{Edge, edge, unknown_method, unknown_path};
 use super::oauth;
@@ -31,9 +32,10 @@ pub struct Bounds {
 
 /// The public router.
 pub fn public(api: Api, login: Arc<Login>, edge_state: Edge, bounds: Bounds) -> Router {
+    let limits = Arc::clone(&api.limits);
     Router::new()
         .merge(api::routes(api))
-        .merge(oauth::routes(login))
+        .merge(oauth::routes(login, limits))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -46,6 +48,7 @@ pub fn public(api: Api, login: Arc<Login>, edge_state: Edge, bounds: Bounds) -> 
                 .timeout(bounds.request_time),
         )
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Forms::new(bounds.concurrent), forms))
         .layer(middleware::from_fn_with_state(edge_state, edge))
 }
 

@@ -122,6 +122,7 @@ impl Login {
             acr_values: acr_values.as_deref(),
             max_age,
         };
+        let address = client.address;
         let url = provider.authorization_url(&authorization).await?;
         let stage = Stage::AtProvider {
             state: state.to_string(),
@@ -138,10 +139,16 @@ impl Login {
             state: Pending { target, client, provider: alias, stage }.encode()?,
             expires_at: now.saturating_add(LOGIN_LIFE).unwrap_or(Timestamp::MAX),
         };
-        if !self.store.begin_login(row, self.settings.max_pending, now).await? {
+        if !self.logins.begin(address, self.settings.max_pending_of_one, now) {
             return Err(LoginError::TooMany);
         }
-        Ok(Begun { url, cookie })
+        match self.store.begin_login(row, self.settings.max_pending, now).await {
+            Ok(true) => Ok(Begun { url, cookie }),
+            refused => {
+                self.logins.end(address);
+                Err(refused.err().map_or(LoginError::TooMany, LoginError::from))
+            }
+        }
     }
 
     /// Where a provider sends the browser back: a path of its own for each, so that no answer passes for another's.

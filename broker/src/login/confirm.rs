@@ -101,6 +101,7 @@ impl Login {
         }
         if !go_on {
             self.store.drop_login(row.id).await?;
+            self.logins.end(pending.client.address);
             self.refused(address, Code::Refused);
             return self.cancelled(&pending.target).await;
         }
@@ -112,6 +113,7 @@ impl Login {
             self.advance(&mut row, &pending).await?;
             self.decide(&user_code, decision).await?;
             self.store.drop_login(row.id).await?;
+            self.logins.end(pending.client.address);
             return Ok(Confirmed::Device);
         }
         let code = entropy::secret()?;

@@ -23,11 +23,8 @@ const INTERVAL: i64 = 5;
 /// Letters of a user code: consonants, so that no words come about (RFC 8628 §6.1).
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 
-/// Letters in a user code: 20⁸ codes, 34 bits.
-const LENGTH: usize = 8;
-
-/// Wrong user codes a minute, of everyone together. At this rate a code of one of a hundred devices is found in eight years.
-const WRONG_CODES: u32 = 60;
+/// Letters in a user code: 20¹⁰ codes, 43 bits. What that is worth against guessing: [`super::crowd`].
+const LENGTH: usize = 10;
 
 /// The answer of the device authorization endpoint. There is no `verification_uri_complete`: a person must type the code
 /// that they see, so that a sent link is worth nothing.
@@ -45,11 +42,10 @@ pub struct DeviceStart {
     pub interval: i64,
 }
 
-/// When each device polled last, and how many wrong user codes there were.
+/// When each device polled last.
 #[derive(Debug, Default)]
 pub(super) struct Polls {
     last: Mutex<HashMap<[u8; 32], Timestamp>>,
-    wrong: Mutex<(i64, u32)>,
 }
 
 // === impl Login ===
@@ -83,8 +79,16 @@ impl Login {
             state: device.encode()?,
             expires_at: now.saturating_add(LOGIN_LIFE).unwrap_or(now),
         };
-        if !self.store.begin_device(row, self.settings.max_pending, now).await? {
-            return Err(OauthError::unavailable(&"too many device logins are under way"));
+        let too_many = || OauthError::unavailable(&"too many device logins are under way");
+        if !self.devices.begin(address, self.settings.max_pending_of_one, now) {
+            return Err(too_many());
+        }
+        match self.store.begin_device(row, self.settings.max_pending, now).await {
+            Ok(true) => {}
+            refused => {
+                self.devices.end(address);
+                return Err(refused.err().map_or_else(too_many, OauthError::from));
+            }
         }
         let (first, second) = user_code.split_at_checked(LENGTH / 2).unwrap_or((&user_code, ""));
         Ok(DeviceStart {
@@ -106,16 +110,16 @@ impl Login {
         provider: Option<&str>,
         address: IpAddr,
     ) -> Result<Start, LoginError> {
-        let result = self.try_user_code(typed, provider).await;
+        let result = self.try_user_code(typed, provider, address).await;
         result.inspect_err(|error| self.refused(address, error.problem()))
     }
 
-    async fn try_user_code(&self, typed: &str, provider: Option<&str>) -> Result<Start, LoginError> {
+    async fn try_user_code(&self, typed: &str, provider: Option<&str>, address: IpAddr) -> Result<Start, LoginError> {
         if !self.settings.device {
             return Err(LoginError::SwitchedOff);
         }
         let now = self.clock.now();
-        if self.polls.has_too_many_wrong(now) {
+        if self.wrong_codes.are_too_many(address, now) {
             return Err(LoginError::TooMany);
         }
         let code: String = typed.chars().filter(char::is_ascii_alphabetic).map(|c| c.to_ascii_uppercase()).collect();
@@ -133,7 +137,7 @@ impl Login {
                 self.choose_and_begin(target, client, provider, Stronger::default()).await
             }
             _ => {
-                self.polls.note_wrong(now);
+                self.wrong_codes.note(address, now);
                 Err(LoginError::UserCode)
             }
         }
@@ -163,21 +167,4 @@ impl Polls {
         let before = last.insert(device, now);
         before.is_some_and(|before| now.duration_since(before).abs() < SignedDuration::from_secs(INTERVAL))
     }
-
-    fn has_too_many_wrong(&self, now: Timestamp) -> bool {
-        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        *wrong >= (minute(now), WRONG_CODES) && wrong.0 == minute(now)
-    }
-
-    fn note_wrong(&self, now: Timestamp) {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        *wrong = match *wrong {
-            (minute_of, count) if minute_of == minute(now) => (minute_of, count.saturating_add(1)),
-            _ => (minute(now), 1),
-        };
-    }
-}
-
-fn minute(now: Timestamp) -> i64 {
-    now.as_second().div_euclid(60)
 }

@@ -32,8 +32,6 @@ pub(super) struct For<'a> {
     pub(super) url: &'a str,
     /// The access token; `None` only where one is asked for.
     pub(super) token: Option<&'a str>,
-    /// What the proof must say about the body.
-    pub(super) body: Body<'a>,
 }
 
 /// What the proof must say about the body.
@@ -52,6 +50,7 @@ pub(super) enum Body<'a> {
 pub(super) struct Proof {
     /// The key's thumbprint.
     pub(super) jkt: String,
+    body_sha256: Option<String>,
     id: ProofId,
 }
 
@@ -119,7 +118,7 @@ impl Dpop {
         Self { nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key.0.as_slice()), seen: Seen::default() }
     }
 
-    /// The nonce for now: an HMAC over the time, so that every broker with the key takes it.
+    /// The nonce for now: an HMAC over the time, so that none need be kept.
     pub(super) fn nonce(&self, now: Timestamp) -> String {
         self.nonce_of(now.as_second().div_euclid(NONCE_SECONDS))
     }
@@ -131,10 +130,11 @@ impl Dpop {
         BASE64URL_NOPAD.encode(context.sign().as_ref().get(..16).unwrap_or_default())
     }
 
-    /// Checks everything but whether the proof was used before and whose key it is.
+    /// Checks everything but the body, whether the proof was used before, and whose key it is.
     ///
     /// # Errors
-    /// With the first check that fails. The nonce comes last, so that [`ProofError::UseNonce`] means that all else is right.
+    /// With the first check that fails. The nonce comes last, so that [`ProofError::UseNonce`] means that
+    /// all else here is right.
     pub(super) fn verify(&self, proof: &str, what: &For<'_>, now: Timestamp) -> Result<Proof, ProofError> {
         let (header, claims) = verify_signature(proof)?;
         if claims.htm != what.method {
@@ -149,14 +149,6 @@ impl Dpop {
         if claims.ath != what.token.map(|token| sha256_base64url(token.as_bytes())) {
             return Err(ProofError::Token);
         }
-        let body_fits = match what.body {
-            Body::Free => true,
-            Body::IfTold(bytes) => claims.body_sha256.is_none_or(|told| told == sha256_base64url(bytes)),
-            Body::Told(bytes) => claims.body_sha256.is_some_and(|told| told == sha256_base64url(bytes)),
-        };
-        if !body_fits {
-            return Err(ProofError::Body);
-        }
         if claims.jti.is_empty() || claims.jti.len() > LONGEST_JTI {
             return Err(ProofError::Malformed);
         }
@@ -167,7 +159,7 @@ impl Dpop {
         }
         let jkt = header.jwk.thumbprint();
         let id = proof_id(&jkt, &claims.jti);
-        Ok(Proof { jkt, id })
+        Ok(Proof { jkt, body_sha256: claims.body_sha256, id })
     }
 
     /// Uses the proof up. Comes last, when key and token are known to fit, so that strangers cannot fill the memory.
@@ -180,6 +172,24 @@ impl Dpop {
             Remembered::Replayed => Err(ProofError::Replayed),
             Remembered::Full => Err(ProofError::Full),
         }
+    }
+}
+
+// === impl Proof ===
+
+impl Proof {
+    /// Whether the proof says about the body what it must.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(super) fn check_body(&self, body: Body<'_>) -> Result<(), ProofError> {
+        let told = self.body_sha256.as_deref();
+        let fits = match body {
+            Body::Free => true,
+            Body::IfTold(bytes) => told.is_none_or(|told| told == sha256_base64url(bytes)),
+            Body::Told(bytes) => told.is_some_and(|told| told == sha256_base64url(bytes)),
+        };
+        if fits { Ok(()) } else { Err(ProofError::Body) }
     }
 }
 

@@ -2,13 +2,14 @@
 //! sessions in between.
 //!
 //! The way of a login: [`Login::authorize`] → the provider → [`Login::callback`] → [`Login::confirmation`], the page →
-//! [`Login::confirm`] → the client → [`Login::token`]. Then every request: [`Login::authenticate`], and before a grant
+//! [`Login::confirm`] → the client → [`Login::token`]. Then every request: [`Login::prove`] and [`Login::admit`], and before a grant
 //! [`Login::fresh_identity`].
 
 mod ask;
 mod authorize;
 mod callback;
 mod confirm;
+mod crowd;
 mod device;
 mod discovery;
 mod dpop;
@@ -47,7 +48,7 @@ pub use http_client::ClientError;
 pub use metadata::Metadata;
 pub use provider::ProviderError;
 pub use recheck::FreshError;
-pub use session::{Presented, SessionError};
+pub use session::{Presented, Proven, SessionError};
 pub use settings::{
     CLIENT_ID, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, ProviderSettings, Recheck, Settings, SettingsError,
 };
@@ -64,6 +65,9 @@ pub struct Login {
     dpop: dpop::Dpop,
     flights: recheck::Flights,
     polls: device::Polls,
+    logins: crowd::UnderWay,
+    devices: crowd::UnderWay,
+    wrong_codes: crowd::WrongCodes,
     tally: Tally,
 }
 
@@ -103,7 +107,21 @@ impl Login {
         let dpop = dpop::Dpop::new(&settings.nonce_key);
         let (flights, polls) = (recheck::Flights::default(), device::Polls::default());
         let tally = Tally::new(sequencer.clone(), clock.clone());
-        Ok(Arc::new(Self { settings, providers, store, sequencer, clock, data_key, dpop, flights, polls, tally }))
+        Ok(Arc::new(Self {
+            settings,
+            providers,
+            store,
+            sequencer,
+            clock,
+            data_key,
+            dpop,
+            flights,
+            polls,
+            logins: crowd::UnderWay::default(),
+            devices: crowd::UnderWay::default(),
+            wrong_codes: crowd::WrongCodes::default(),
+            tally,
+        }))
     }
 
     /// The settings.
@@ -131,10 +149,11 @@ impl Login {
         self.providers.iter().find(|provider| provider.settings.alias().as_str() == alias)
     }
 
-    /// Records the refusals of strangers that were counted since the last time. To be called about once a minute, and at
-    /// the end. What cannot be recorded now is counted still.
-    pub async fn flush_tally(&self) {
-        if let Err(error) = self.tally.flush(true).await {
+    /// Records the refusals of strangers that were counted in the minutes that are over; at the end of the process also
+    /// those of the running one, which would else be two entries. To be called about once a minute. What cannot be recorded
+    /// now is counted still.
+    pub async fn flush_tally(&self, at_the_end: bool) {
+        if let Err(error) = self.tally.flush(at_the_end).await {
             tracing::warn!(%error, "refused logins could not be recorded yet");
         }
     }

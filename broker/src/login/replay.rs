@@ -46,11 +46,12 @@ impl Seen {
         let age = generations.began.map(|began| now.duration_since(began));
         match age {
             Some(age) if age < GENERATION => {}
-            Some(age) if age < GENERATION.saturating_mul(2) => {
+            // However far the clock has gone: it may come back, and with it the time in which a proof is accepted.
+            Some(_) => {
                 generations.previous = std::mem::take(&mut generations.current);
                 generations.began = Some(now);
             }
-            _ => *generations = Generations { began: Some(now), ..Generations::default() },
+            None => generations.began = Some(now),
         }
         if generations.previous.contains(&id) || generations.current.contains(&id) {
             return Remembered::Replayed;
@@ -89,7 +90,17 @@ mod tests {
         assert_eq!(seen.remember([1; 16], at(0)), Remembered::New);
         assert_eq!(seen.remember([2; 16], at(120)), Remembered::New);
         assert_eq!(seen.remember([1; 16], at(240)), Remembered::New);
-        assert_eq!(seen.remember([1; 16], at(10_000)), Remembered::New);
+        assert_eq!(seen.remember([3; 16], at(10_000)), Remembered::New);
+        assert_eq!(seen.remember([4; 16], at(20_000)), Remembered::New);
+        assert_eq!(seen.remember([1; 16], at(30_000)), Remembered::New);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_and_back_forgets_nothing() {
+        let seen = Seen::default();
+        assert_eq!(seen.remember([1; 16], at(0)), Remembered::New);
+        assert_eq!(seen.remember([2; 16], at(600)), Remembered::New);
+        assert_eq!(seen.remember([1; 16], at(10)), Remembered::Replayed);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dpop::{Body, For};
+use super::dpop::{Body, For, Proof};
 use super::settings::CLIENT_ID;
 use super::{Login, OauthError, ProofError, about, hash};
 use crate::audit::RecordError;
-use crate::domain::SessionId;
+use crate::domain::{Person, SessionId};
 use crate::store::{Change, Condition, SessionRow, StoreError};
 
 /// The longest token presented, in bytes; ours have 43.
@@ -30,10 +30,18 @@ pub struct Presented<'a> {
     pub method: &'a str,
     /// The path, without query.
     pub path: &'a str,
-    /// The body. Its digest must stand in the proof unless the method is `GET` or `HEAD`.
-    pub body: &'a [u8],
     /// Where the request came from.
     pub address: IpAddr,
+}
+
+/// A live session whose token and key a request proved to have. Whether the body is the one that the proof names, and whether
+/// the proof was used before, is still to be seen: [`Login::admit`].
+#[derive(Debug)]
+pub struct Proven {
+    row: SessionRow,
+    proof: Proof,
+    is_read: bool,
+    address: IpAddr,
 }
 
 /// Why a request has no session.
@@ -57,58 +65,76 @@ pub enum SessionError {
 // === impl Login ===
 
 impl Login {
-    /// The live session whose token and key the request proves to have. Says nothing about what it may do; before a grant,
-    /// ask for [`Login::fresh_identity`].
+    /// The session whose token and key the request proves to have. Nothing of its body is needed: so nobody's is waited for
+    /// who has no session.
     ///
     /// # Errors
     /// When there is none, or the proof does not hold.
-    pub async fn authenticate(&self, presented: &Presented<'_>) -> Result<SessionRow, SessionError> {
-        let result = self.try_authenticate(presented).await;
-        result.inspect_err(|error| {
-            if !matches!(error, SessionError::Store(_) | SessionError::Proof(ProofError::UseNonce)) {
-                self.refused(presented.address, error.code());
-            }
-        })
+    pub async fn prove(&self, presented: &Presented<'_>) -> Result<Proven, SessionError> {
+        let result = self.try_prove(presented).await;
+        result.inspect_err(|error| self.count(error, presented.address))
     }
 
-    async fn try_authenticate(&self, presented: &Presented<'_>) -> Result<SessionRow, SessionError> {
-        let token = presented.authorization.and_then(dpop_token).ok_or(SessionError::NotLoggedIn)?;
-        let body = match presented.method {
-            "GET" | "HEAD" => Body::Free,
-            _ => Body::Told(presented.body),
-        };
-        let row = self.prove(token, presented.proofs, presented.method, presented.path, body).await?;
+    /// The live session, once the body's digest stands in the proof (unless the method is `GET` or `HEAD`) and the proof is
+    /// used up. Says nothing about what the person may do; before a grant, ask for [`Login::fresh_identity`].
+    ///
+    /// # Errors
+    /// When the proof is for another body or was used before, or the session is over.
+    pub async fn admit(&self, proven: Proven, body: &[u8]) -> Result<SessionRow, SessionError> {
+        let Proven { row, proof, is_read, address } = proven;
+        let body = if is_read { Body::Free } else { Body::Told(body) };
+        let result = self.use_up(&row, &proof, body).await;
+        result.inspect_err(|error| self.count(error, address))?;
         self.touch(&row).await;
         Ok(row)
     }
 
-    /// The live session of `token`, if the proof is made for this request with the session's key.
-    async fn prove(
+    async fn try_prove(&self, presented: &Presented<'_>) -> Result<Proven, SessionError> {
+        let token = presented.authorization.and_then(dpop_token).ok_or(SessionError::NotLoggedIn)?;
+        let (row, proof) = self.holder(token, presented.proofs, presented.method, presented.path).await?;
+        let is_read = matches!(presented.method, "GET" | "HEAD");
+        Ok(Proven { row, proof, is_read, address: presented.address })
+    }
+
+    /// The session of `token`, and the proof, made for this request with the session's key.
+    async fn holder(
         &self,
         token: &str,
         proofs: &[&str],
         method: &str,
         path: &str,
-        body: Body<'_>,
-    ) -> Result<SessionRow, SessionError> {
+    ) -> Result<(SessionRow, Proof), SessionError> {
         let now = self.clock.now();
         let row = self.store.session_by_token(&hash(token)).await?.ok_or(SessionError::NotLoggedIn)?;
         let [proof] = proofs else { return Err(ProofError::Missing.into()) };
-        let what = For { method, url: &self.at(path), token: Some(token), body };
+        let what = For { method, url: &self.at(path), token: Some(token) };
         let proof = self.dpop.verify(proof, &what, now)?;
         if proof.jkt != row.jkt {
             return Err(ProofError::OtherKey.into());
         }
-        self.dpop.use_up(&proof, now)?;
-        match self.over(&row, now) {
-            None => Ok(row),
+        Ok((row, proof))
+    }
+
+    /// Uses up a proof for this body; the session must be live.
+    async fn use_up(&self, row: &SessionRow, proof: &Proof, body: Body<'_>) -> Result<(), SessionError> {
+        let now = self.clock.now();
+        proof.check_body(body)?;
+        self.dpop.use_up(proof, now)?;
+        match self.over(row, now) {
+            None => Ok(()),
             Some(why) => {
                 if row.ended_at.is_none() {
                     // recorded once; whether that works now changes nothing for the caller
-                    let _ = self.end(&row, why, None).await;
+                    let _ = self.end(row, why, None).await;
                 }
                 Err(SessionError::Ended(why))
             }
+        }
+    }
+
+    fn count(&self, error: &SessionError, address: IpAddr) {
+        if !matches!(error, SessionError::Store(_) | SessionError::Proof(ProofError::UseNonce)) {
+            self.refused(address, error.code());
         }
     }
 
@@ -190,7 +216,12 @@ impl Login {
         if token.is_empty() || token.len() > LONGEST_TOKEN {
             return Ok(());
         }
-        match self.prove(token, proofs, "POST", "/oauth/revoke", Body::Told(body)).await {
+        let proven = async {
+            let (row, proof) = self.holder(token, proofs, "POST", "/oauth/revoke").await?;
+            self.use_up(&row, &proof, Body::Told(body)).await?;
+            Ok(row)
+        };
+        match proven.await {
             Ok(row) => Ok(self.end(&row, "logged out", Some(address)).await?),
             Err(SessionError::NotLoggedIn | SessionError::Ended(_)) => Ok(()),
             Err(SessionError::Proof(error)) => Err(error.into()),
@@ -204,6 +235,16 @@ fn dpop_token(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     let fits = token.len() <= LONGEST_TOKEN && token.bytes().all(|b| b.is_ascii_graphic()) && !token.is_empty();
     (scheme.eq_ignore_ascii_case("dpop") && fits).then_some(token)
+}
+
+// === impl Proven ===
+
+impl Proven {
+    /// Whose session it is.
+    #[must_use]
+    pub fn person(&self) -> &Person {
+        &self.row.person
+    }
 }
 
 // === impl SessionError ===

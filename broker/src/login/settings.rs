@@ -31,9 +31,11 @@ pub struct Settings {
     pub device: bool,
     /// Logins under way at once, and device logins at once.
     pub max_pending: u32,
+    /// Logins of one address under way at once, and device logins at once.
+    pub max_pending_of_one: u32,
     /// The oldest client that is served, as metadata tells it.
     pub minimum_client: Option<String>,
-    /// The key that DPoP nonces are made with. Brokers behind one `public_url` share it.
+    /// The key that DPoP nonces are made with; another for each process, since used proofs are remembered in memory alone.
     pub nonce_key: NonceKey,
     /// The providers.
     pub providers: Vec<ProviderSettings>,

@@ -95,8 +95,9 @@ impl Login {
         let now = self.clock.now();
         let [proof] = request.proofs else { return Err(ProofError::Missing.into()) };
         let url = self.at("/oauth/token");
-        let what = For { method: "POST", url: &url, token: None, body: Body::IfTold(request.body) };
+        let what = For { method: "POST", url: &url, token: None };
         let proof = self.dpop.verify(proof, &what, now)?;
+        proof.check_body(Body::IfTold(request.body))?;
         let (ready, code) = match request.grant {
             TokenGrant::Code { code, verifier, redirect_uri } => {
                 (self.released(code, verifier, redirect_uri, now).await?, code)
@@ -107,7 +108,12 @@ impl Login {
             return Err(ProofError::OtherKey.into());
         }
         self.dpop.use_up(&proof, now)?;
-        self.open_session(ready, hash(code), request.address, now).await
+        let (began, under_way) = match request.grant {
+            TokenGrant::Code { .. } => (ready.client.address, &self.logins),
+            TokenGrant::Device { .. } => (ready.client.address, &self.devices),
+        };
+        let opened = self.open_session(ready, hash(code), request.address, now).await;
+        opened.inspect(|_| under_way.end(began))
     }
 
     /// The confirmed login with this code, if the verifier fits. The code is not used up yet: that happens with the entry.

@@ -146,13 +146,22 @@ async fn user_codes_cannot_be_tried_out() {
     let world = with_both().await;
     let browser = browser();
     let start = begin_device(&world, &Client::new()).await.json;
-    for _ in 0..60 {
-        assert_eq!(enter(&world, &browser, "BCDF-GHJK", "alice").await.status, 400);
+    for _ in 0..10 {
+        assert_eq!(enter(&world, &browser, "BCDFG-HJKLM", "alice").await.status, 400);
     }
     assert_eq!(enter(&world, &browser, start["user_code"].as_str().unwrap(), "alice").await.status, 429);
     world.wait_minutes(1);
     let page = enter(&world, &browser, start["user_code"].as_str().unwrap(), "alice").await;
     assert_eq!(page.url.path(), "/oauth/confirm");
+}
+
+#[tokio::test]
+async fn device_logins_of_one_address_are_bounded() {
+    let world = World::with(|settings| (settings.device, settings.max_pending_of_one) = (true, 1)).await;
+    assert_eq!(begin_device(&world, &Client::new()).await.status, 200);
+    assert_eq!(begin_device(&world, &Client::new()).await.json["error"], "temporarily_unavailable");
+    world.wait_minutes(10);
+    assert_eq!(begin_device(&world, &Client::new()).await.status, 200);
 }
 
 #[tokio::test]

@@ -149,10 +149,10 @@ async fn a_bearer_is_nobody() {
             proofs: &[&proof],
             method: "POST",
             path: "/v1/session",
-            body: BODY,
             address: super::world::HERE,
         };
-        assert_eq!(world.login.authenticate(&presented).await, Err(SessionError::NotLoggedIn), "{authorization:?}");
+        let refused = world.login.prove(&presented).await.unwrap_err();
+        assert_eq!(refused, SessionError::NotLoggedIn, "{authorization:?}");
     }
 }
 

@@ -9,6 +9,7 @@ use ichor_broker::audit::{Sequencer, Settings as SequencerSettings};
 use ichor_broker::clock::{Clock, FrozenClock};
 use ichor_broker::custody::DataKey;
 use ichor_broker::domain::ProviderAlias;
+use ichor_broker::http::limits::Limits;
 use ichor_broker::http::{ClientAddress, oauth};
 use ichor_broker::identity::{GroupsFrom, LocalGroups, Mapping};
 use ichor_broker::login::{Login, NonceKey, Presented, ProviderSettings, Recheck, SessionError, Settings};
@@ -30,6 +31,7 @@ pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub(super) struct World {
     pub(super) provider: Arc<Provider>,
     pub(super) login: Arc<Login>,
+    pub(super) limits: Arc<Limits>,
     pub(super) store: Arc<dyn Store>,
     pub(super) sequencer: Sequencer,
     pub(super) clock: Arc<FrozenClock>,
@@ -79,6 +81,7 @@ impl World {
             paste: false,
             device: false,
             max_pending: 100,
+            max_pending_of_one: 100,
             minimum_client: None,
             nonce_key: NonceKey(zeroize::Zeroizing::new([7; 32])),
             providers: vec![provider_settings("corp", provider.issuer())],
@@ -91,7 +94,9 @@ impl World {
         let (sequencer, _) = Sequencer::start(store.clone(), clock.clone(), SequencerSettings::named("test"));
         let data_key = Arc::new(DataKey::new(&[3; 32]).unwrap());
         let login = Login::new(settings, store.clone(), sequencer.clone(), clock.clone(), data_key).unwrap();
-        let router = oauth::routes(login.clone()).layer(Extension(ClientAddress(HERE)));
+        // beyond what a test does, and so few that none comes back while one looks
+        let limits = Arc::new(Limits::per_minute(100, 100));
+        let router = oauth::routes(login.clone(), limits.clone()).layer(Extension(ClientAddress(HERE)));
         tokio::spawn(async move { axum::serve(listener, router).await });
         #[expect(clippy::disallowed_methods, reason = "a test speaks as a client")]
         let http = reqwest::Client::builder()
@@ -100,7 +105,7 @@ impl World {
             .tls_certs_only([])
             .build()
             .unwrap();
-        Self { provider: Arc::new(provider), login, store, sequencer, clock, base, http, folder, commits_fail }
+        Self { provider: Arc::new(provider), login, limits, store, sequencer, clock, base, http, folder, commits_fail }
     }
 
     pub(super) fn authorize_url(&self, client: &Client, more: &[(&str, &str)]) -> String {
@@ -191,8 +196,9 @@ impl World {
     ) -> Result<SessionRow, SessionError> {
         let authorization = format!("DPoP {token}");
         let presented =
-            Presented { authorization: Some(&authorization), proofs, method, path: "/v1/session", body, address: HERE };
-        self.login.authenticate(&presented).await
+            Presented { authorization: Some(&authorization), proofs, method, path: "/v1/session", address: HERE };
+        let proven = self.login.prove(&presented).await?;
+        self.login.admit(proven, body).await
     }
 
     pub(super) async fn entries(&self) -> Vec<Entry> {

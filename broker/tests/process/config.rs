@@ -66,3 +66,50 @@ async fn lines_are_logged_as_configured() -> anyhow::Result<()> {
     assert_eq!(said("level = \"off\"")?, "");
     Ok(())
 }
+
+/// Entries before the newest thousand are left to `audit verify`; here the log is short.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_21_a_log_that_was_touched_keeps_the_broker_from_starting() -> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    host.start()?;
+    host.kill();
+    let newest = host.log().await?.last().map(|entry| entry.index).unwrap_or_default();
+    for sql in [
+        format!("UPDATE body SET body = zeroblob(40) WHERE idx = {newest}"),
+        format!("UPDATE leaf SET cluster = NULL, kind = 1 WHERE idx = {}", newest - 1),
+        format!("DELETE FROM leaf WHERE idx = {}", newest - 2),
+    ] {
+        rusqlite::Connection::open(&host.database)?.execute_batch(&sql)?;
+        let error = host.start().unwrap_err().to_string();
+        let index = sql.rsplit(' ').next().unwrap_or_default();
+        assert!(error.contains(&format!("audit entry {index}: ")), "{sql}: {error}");
+        assert!(error.contains("does not start"), "{error}");
+    }
+    Ok(())
+}
+
+/// Which proofs were used is forgotten with the process, so no proof made for it may be of use at the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nonce_does_not_outlive_its_process() -> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    let mut nonces = Vec::new();
+    for _ in 0..3 {
+        host.start()?;
+        let stream = std::net::TcpStream::connect(host.url.socket_addrs(|| None)?.as_slice())?;
+        nonces.push(nonce(stream)?);
+        host.kill();
+    }
+    nonces.sort();
+    nonces.dedup();
+    assert_eq!(nonces.len(), 3, "{nonces:?}");
+    Ok(())
+}
+
+fn nonce(mut stream: std::net::TcpStream) -> anyhow::Result<String> {
+    use std::io::{Read, Write};
+    stream.write_all(b"GET /v1/session HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let line = answer.lines().find_map(|line| line.strip_prefix("dpop-nonce: "));
+    line.map(String::from).ok_or_else(|| anyhow::anyhow!("no nonce: {answer}"))
+}

@@ -4,6 +4,7 @@ mod config;
 mod full;
 mod kill;
 mod ledger;
+mod reload;
 mod steps;
 
 use std::io::{BufRead, BufReader};

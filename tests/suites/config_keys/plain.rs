@@ -1,6 +1,7 @@
 //! A broker in plain HTTP, spoken to byte by byte or by a client that follows no redirect.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +10,19 @@ use ichor_broker::app::{Parts, Running};
 use ichor_broker::clock::SystemClock;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
-use ichor_standins::provider::{Provider, ProviderOptions};
-use ichor_tests::run_command;
+use ichor_client::{Error, Wish};
+use ichor_standins::provider::{Endpoint, Provider, ProviderOptions};
+use ichor_tests::{CLUSTER, Options, Person, World, run_command};
 use ichor_wire::problem::{Code, Problem};
+use jiff::SignedDuration;
 use reqwest::StatusCode;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use url::Url;
+
+/// Longer than groups are believed.
+const OLD: SignedDuration = SignedDuration::from_mins(6);
 
 const CALLBACK: &str = "http://127.0.0.1:45123/callback";
 
@@ -68,6 +74,14 @@ impl Plain {
 
     /// Where an authorization request is sent on to.
     async fn authorize(&self, redirect_uri: &str) -> anyhow::Result<Result<Url, StatusCode>> {
+        self.authorize_from(None, redirect_uri).await
+    }
+
+    async fn authorize_from(
+        &self,
+        address: Option<&str>,
+        redirect_uri: &str,
+    ) -> anyhow::Result<Result<Url, StatusCode>> {
         let digest = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
         let query = [
             ("response_type", "code"),
@@ -80,23 +94,34 @@ impl Plain {
             ("client_host", "laptop"),
         ];
         let url = Url::parse_with_params(&format!("{}/oauth/authorize", self.base), query)?;
-        let answer = http()?.get(url).send().await?;
+        let mut request = http()?.get(url);
+        if let Some(address) = address {
+            request = request.header("x-forwarded-for", address);
+        }
+        let answer = request.send().await?;
         match answer.headers().get("location") {
             Some(to) => Ok(Ok(Url::parse(to.to_str()?)?)),
             None => Ok(Err(answer.status())),
         }
     }
 
-    /// A request whose body does not come; returns once a handler waits for it.
-    async fn stalled(&self) -> anyhow::Result<TcpStream> {
+    /// A request whose body does not come.
+    async fn stalled(&self, path: &str) -> anyhow::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.running.address().unwrap()).await?;
-        let head = "POST /v1/clusters/prod/certificates HTTP/1.1\r\nHost: b\r\nContent-Length: 10\r\n\
-                    Expect: 100-continue\r\nConnection: close\r\n\r\n";
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: b\r\nContent-Length: 10\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).await?;
-        // sent when the handler asks for the body
+        Ok(stream)
+    }
+
+    /// The same for a form; returns once it is waited for.
+    async fn stalled_form(&self) -> anyhow::Result<TcpStream> {
+        let mut stream = self.stalled("/oauth/token").await?;
+        // sent when the body is asked for
         let mut answer = [0; 25];
         soon(stream.read_exact(&mut answer)).await?;
-        assert!(answer.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&answer));
+        anyhow::ensure!(answer.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&answer));
         Ok(stream)
     }
 
@@ -127,6 +152,8 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, host: 
 async fn the_broker_is_reached_as_and_where_it_is_configured() -> anyhow::Result<()> {
     let broker = Plain::start_as("https://ichor.example", "unix:FOLDER/broker.sock", &[], "").await?;
     let socket = broker._folder.path().join("broker.sock");
+    // whoever connects is believed about addresses
+    assert_eq!(std::fs::metadata(&socket)?.permissions().mode() & 0o777, 0o660);
     let metadata = ask(UnixStream::connect(socket).await?, "/.well-known/oauth-authorization-server", "evil.example");
     let metadata = metadata.await?;
     assert!(metadata.contains("\"issuer\":\"https://ichor.example\""), "{metadata}");
@@ -169,23 +196,92 @@ async fn paste_and_device_are_switched_on() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_request_too_many_is_turned_away() -> anyhow::Result<()> {
+async fn one_connection_too_many_is_closed() -> anyhow::Result<()> {
+    let health = [("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
+    for limit in ["connections", "connections_per_address"] {
+        let broker = Plain::start(&health, &format!("\n[limits]\n{limit} = 2\n")).await?;
+        let connect = || TcpStream::connect(broker.running.address().unwrap());
+        let (first, second) = (connect().await?, connect().await?);
+        let mut third = connect().await?;
+        // closed without an answer; on some systems by a reset
+        let said = soon(async { Ok(third.read(&mut [0; 64]).await) }).await?;
+        assert!(said.is_err() || said.is_ok_and(|read| read == 0), "{limit}");
+        let url = format!("http://{}/healthz", broker.running.health_address().unwrap());
+        assert!(http()?.get(url).send().await?.status().is_success(), "{limit}: health has places of its own");
+        // idle ones hold theirs, until they end
+        drop((first, second));
+        while ask(connect().await?, "/v1/nothing", "b").await.map_or(true, |answer| answer.is_empty()) {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// Nobody who has no session makes the broker wait for a body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_body_is_not_waited_for() -> anyhow::Result<()> {
+    let broker = Plain::start(&[], "").await?;
+    let mut answer = String::new();
+    soon(broker.stalled("/v1/clusters/prod/certificates").await?.read_to_string(&mut answer)).await?;
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    Ok(())
+}
+
+/// Forms come from strangers: those on their way take none of the places of requests under way, and an address has few.
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_that_do_not_come_hold_nobody_up() -> anyhow::Result<()> {
     let broker = Plain::start(&[], "\n[limits]\nconcurrent = 1\n").await?;
+    let _stalled = broker.stalled_form().await?;
     assert_eq!(broker.problem().await?, Code::NotFound);
-    let _stalled = broker.stalled().await?;
-    assert_eq!(broker.problem().await?, Code::Unavailable);
+
+    let broker = Plain::start(&[], "").await?;
+    let mut stalled = Vec::new();
+    for _ in 0..16 {
+        stalled.push(broker.stalled_form().await?);
+    }
+    let mut answer = String::new();
+    soon(broker.stalled("/device").await?.read_to_string(&mut answer)).await?;
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_too_many_is_turned_away() -> anyhow::Result<()> {
+    let world = limited("concurrent = 1").await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    world.clock.advance(OLD);
+    let mut hold = world.provider.hold(Endpoint::Token);
+    let waiting = tokio::spawn(async move { alice.certificate(&wish()).await });
+    hold.arrived(1).await;
+    let problem: Problem = world.http()?.get(world.at("/v1/nothing")).send().await?.json().await?;
+    assert_eq!(problem.code, Code::Unavailable);
+    hold.release();
+    waiting.await??;
+    let problem: Problem = world.http()?.get(world.at("/v1/nothing")).send().await?.json().await?;
+    assert_eq!(problem.code, Code::NotFound);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_takes_too_long_is_ended() -> anyhow::Result<()> {
-    let broker = Plain::start(&[], "\n[limits]\nrequest_time = \"50ms\"\n").await?;
-    let mut stalled = broker.stalled().await?;
-    let mut answer = String::new();
-    soon(stalled.read_to_string(&mut answer)).await?;
-    assert!(answer.contains("HTTP/1.1 504 "), "{answer}");
-    assert!(answer.contains(&format!("\"code\":\"{}\"", Code::Timeout.as_str())), "{answer}");
+    // shorter than a provider may take, longer than anything else here does
+    let world = limited("request_time = \"3s\"").await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    world.clock.advance(OLD);
+    let _hold = world.provider.hold(Endpoint::Token);
+    match alice.certificate(&wish()).await {
+        Err(Error::Problem(problem)) => assert_eq!(problem.code, Code::Timeout),
+        other => panic!("{other:?}"),
+    }
     Ok(())
+}
+
+async fn limited(limit: &str) -> anyhow::Result<World> {
+    World::with(Options { config: format!("[limits]\n{limit}\n"), ..Options::default() }).await
+}
+
+fn wish() -> Wish {
+    Wish { cluster: CLUSTER.into(), ..Wish::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,6 +291,31 @@ async fn one_login_too_many_is_turned_away() -> anyhow::Result<()> {
     assert!(!first.as_str().starts_with(CALLBACK), "{first}");
     let second = broker.authorize(CALLBACK).await?.unwrap();
     assert!(second.as_str().starts_with(CALLBACK) && second.as_str().contains("error="), "{second}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_login_too_many_of_an_address_is_turned_away() -> anyhow::Result<()> {
+    let trusting = [("[server]\n", "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n")];
+    let broker = Plain::start(&trusting, "\n[limits]\npending_per_address = 1\n").await?;
+    let mut back = Vec::new();
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2"] {
+        back.push(broker.authorize_from(Some(address), CALLBACK).await?.unwrap().as_str().starts_with(CALLBACK));
+    }
+    assert_eq!(back, [false, true, false]);
+    Ok(())
+}
+
+/// One address that begins logins without end takes neither the places nor the time of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_are_limited_by_address() -> anyhow::Result<()> {
+    let trusting = [("[server]\n", "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n")];
+    let broker = Plain::start(&trusting, "\n[limits]\nper_address = 2\n").await?;
+    let mut answers = Vec::new();
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"] {
+        answers.push(broker.authorize_from(Some(address), CALLBACK).await?.err());
+    }
+    assert_eq!(answers, [None, None, Some(StatusCode::TOO_MANY_REQUESTS), None]);
     Ok(())
 }
 

@@ -28,6 +28,14 @@ pub async fn list(
     StrictQuery(query): StrictQuery<AuditQuery>,
     caller: Fresh,
 ) -> Result<Json<AuditAnswer>, ApiError> {
+    // all that can be wrong with the question, before an entry says that it was answered
+    let limit = query.limit.unwrap_or(100);
+    if !(1..=500).contains(&limit) {
+        return Err(ApiError::new(Code::BadRequest, "`limit` is between 1 and 500"));
+    }
+    if query.cursor.as_deref().is_some_and(|cursor| audit::check_cursor(cursor).is_err()) {
+        return Err(ApiError::new(Code::BadRequest, "the cursor is not one of ours"));
+    }
     let mut filter = EntryFilter {
         person: query.person.clone(),
         own: None,
@@ -60,10 +68,6 @@ pub async fn list(
             ..Content::of(Kind::AuditRead)
         };
         api.sequencer.note(content, None).await?;
-    }
-    let limit = query.limit.unwrap_or(100);
-    if !(1..=500).contains(&limit) {
-        return Err(ApiError::new(Code::BadRequest, "`limit` is between 1 and 500"));
     }
     match audit::entries(&*api.store, &filter, query.cursor.as_deref(), limit).await {
         Ok(answer) => Ok(Json(answer)),

@@ -5,20 +5,19 @@ mod confirm;
 mod cookie;
 mod device;
 mod form;
+mod strangers;
 mod token;
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 
+use super::limits::Limits;
 use super::web;
 use crate::login::{Login, LoginError};
-
-/// The largest form, in bytes.
-const LARGEST_FORM: usize = 16 * 1024;
 
 /// Every route outside the API, and whether a stranger may reach it: all may, since nobody is logged in yet; revocation
 /// proves the token's key.
@@ -37,8 +36,9 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/device"),
 ];
 
-/// The routes. They need the extension [`super::ClientAddress`] on every request.
-pub fn routes(login: Arc<Login>) -> Router {
+/// The routes. They need the extension [`super::ClientAddress`] on every request. What strangers do here is counted in
+/// `limits`, by address.
+pub fn routes(login: Arc<Login>, limits: Arc<Limits>) -> Router {
     Router::new()
         .route("/.well-known/oauth-authorization-server", get(metadata))
         .route("/oauth/authorize", get(authorize::begin))
@@ -50,7 +50,7 @@ pub fn routes(login: Arc<Login>) -> Router {
         .route("/oauth/paste", get(paste))
         .route("/oauth/style.css", get(web::stylesheet))
         .route("/device", get(device::show).post(device::enter))
-        .layer(DefaultBodyLimit::max(LARGEST_FORM))
+        .layer(middleware::from_fn_with_state(limits, strangers::count))
         .with_state(login)
 }
 

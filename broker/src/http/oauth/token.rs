@@ -11,6 +11,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 
 use super::form::{Params, is_form};
+use super::strangers::PartOfProtocol;
 use crate::http::ClientAddress;
 use crate::login::{Login, OauthError, TokenGrant, TokenRequest};
 
@@ -101,7 +102,11 @@ fn error(code: &'static str, description: &str) -> OauthError {
 fn answer(login: &Login, result: Result<Response, OauthError>) -> Response {
     let mut response = result.unwrap_or_else(|error| {
         let body = json!({ "error": error.code, "error_description": error.description });
-        (error.status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+        let mut response = (error.status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response();
+        if matches!(error.code, "use_dpop_nonce" | "authorization_pending") {
+            response.extensions_mut().insert(PartOfProtocol);
+        }
+        response
     });
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,0 +1,57 @@
+//! SHA-256 digests of everything that can be loaded anew: by them a change is seen, and the log says what took effect.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{self, Settings};
+
+/// The digests of one part, by file.
+pub(super) type Files = BTreeMap<String, String>;
+
+/// The digests of every part. What cannot be read counts as absent: loading says why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Digests {
+    pub(super) policies: Files,
+    pub(super) clusters: Files,
+    pub(super) vault: Files,
+    pub(super) tls: Files,
+}
+
+/// The file whose digest is compared and never written down: nothing that is made of a private key leaves the process.
+const TLS_KEY: &str = "key";
+
+// === impl Digests ===
+
+impl Digests {
+    /// The digests of the files as they are now.
+    pub(super) fn of(settings: &Settings) -> Self {
+        let folder = |path, ending| config::digests(path, ending).unwrap_or_default();
+        let file = |(name, path): (&str, &std::path::PathBuf)| {
+            let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
+            Some((name.to_owned(), data_encoding::HEXLOWER.encode(&Sha256::digest(bytes.as_slice()))))
+        };
+        let tls = settings.tls.iter().flat_map(|(chain, key)| [("certificate", chain), (TLS_KEY, key)]);
+        Self {
+            policies: folder(&settings.policies, "cedar"),
+            clusters: folder(&settings.clusters, "toml"),
+            vault: folder(&settings.vault.join("ca"), "age"),
+            tls: tls.filter_map(file).collect(),
+        }
+    }
+
+    /// What may be written down, by `part/file`.
+    pub(super) fn shown(&self) -> BTreeMap<String, String> {
+        let parts =
+            [("policies", &self.policies), ("clusters", &self.clusters), ("vault", &self.vault), ("tls", &self.tls)];
+        let named = |(part, files): (&'static str, &Files)| {
+            shown(files).into_iter().map(move |(name, digest)| (format!("{part}/{name}"), digest)).collect::<Vec<_>>()
+        };
+        parts.into_iter().flat_map(named).collect()
+    }
+}
+
+/// The digests of one part that may be written down.
+pub(super) fn shown(files: &Files) -> Files {
+    files.iter().filter(|(name, _)| *name != TLS_KEY).map(|(name, digest)| (name.clone(), digest.clone())).collect()
+}
