@@ -21,6 +21,7 @@ mod recheck;
 mod replay;
 mod session;
 mod settings;
+mod tagged;
 mod token;
 mod token_endpoint;
 

@@ -93,6 +93,7 @@ impl Login {
     ) -> Result<SessionRow, SessionError> {
         let now = self.clock.now();
         let row = self.store.session_by_token(&hash(token)).await?.ok_or(SessionError::NotLoggedIn)?;
+        let row = self.vouched(row).map_err(|_| SessionError::NotLoggedIn)?;
         let [proof] = proofs else { return Err(ProofError::Missing.into()) };
         let what = For { method, url: &self.at(path), token: Some(token), body };
         let proof = self.dpop.verify(proof, &what, now)?;

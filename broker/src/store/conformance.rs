@@ -97,6 +97,7 @@ pub(crate) fn session(number: u8) -> SessionRow {
         expires_at: after(3600),
         used_at: noon(),
         ended_at: None,
+        tag: [9; 32],
     }
 }
 
@@ -332,6 +333,7 @@ pub(crate) async fn a_refresh_needs_its_version(store: Arc<dyn Store>) {
             groups: Vec::new(),
             groups_at: after(60),
             refresh_sealed: token.map(|byte| vec![byte]),
+            tag: [8; 32],
             now,
         })
     };
@@ -345,6 +347,7 @@ pub(crate) async fn a_refresh_needs_its_version(store: Arc<dyn Store>) {
         groups_at: after(60),
         refresh_sealed: Some(vec![9]),
         version: 2,
+        tag: [8; 32],
         ..row.clone()
     };
     assert_eq!(now, told, "acr and auth_time stay, as does a token that was not rotated");

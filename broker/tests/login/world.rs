@@ -89,7 +89,7 @@ impl World {
         let commits_fail = Arc::new(AtomicBool::new(false));
         let store: Arc<dyn Store> = Arc::new(Fragile { inner, fails: commits_fail.clone() });
         let (sequencer, _) = Sequencer::start(store.clone(), clock.clone(), SequencerSettings::named("test"));
-        let data_key = Arc::new(DataKey::new(&[3; 32]).unwrap());
+        let data_key = Arc::new(data_key());
         let login = Login::new(settings, store.clone(), sequencer.clone(), clock.clone(), data_key).unwrap();
         let router = oauth::routes(login.clone()).layer(Extension(ClientAddress(HERE)));
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -211,6 +211,11 @@ impl World {
     pub(super) fn wait_minutes(&self, minutes: i64) {
         self.clock.advance(SignedDuration::from_mins(minutes));
     }
+}
+
+/// The key that this world's database is sealed and tagged with.
+pub(super) fn data_key() -> DataKey {
+    DataKey::new(&[3; 32]).unwrap()
 }
 
 pub(super) fn provider_settings(alias: &str, issuer: &str) -> ProviderSettings {
