@@ -20,7 +20,8 @@ CREATE TABLE session (
   expires_at     INTEGER NOT NULL,
   used_at        INTEGER NOT NULL,
   ended_at       INTEGER,
-  lease_until    INTEGER           -- someone asks the provider again until then
+  lease_until    INTEGER,          -- someone asks the provider again until then
+  tag            BLOB    NOT NULL  -- HMAC-SHA-256 over what decides, with a key that is not in the database
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX session_by_expiry ON session (expires_at);
 

@@ -152,7 +152,7 @@ mod tests {
     use crate::audit::RecordError;
     use crate::audit::tests::Room;
     use crate::domain::{Cluster, ClusterName, GrantId, Request, Role};
-    use crate::identity::Identity;
+    use crate::identity::fixture::who;
     use crate::policy::{Grant, Limits, PolicySet, Source, decide};
     use crate::store::conformance::{logged_in, noon};
     use crate::store::{Change, Condition, SessionRow, Store};
@@ -182,7 +182,7 @@ mod tests {
             address: "192.0.2.7".parse().unwrap(),
         };
         let id = GrantId(uuid::Uuid::from_bytes([6; 16]));
-        decide(&policies, &Identity::restore(row), &cluster, &request, id, noon()).unwrap()
+        decide(&policies, &who(row), &cluster, &request, id, noon()).unwrap()
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! Verifying the whole log as it lies in the store.
 //!
-//! Finds what was edited, swapped, moved or taken out between the first entry and the newest. What it cannot know is
-//! whether newer entries were cut off the end: that needs something outside the database to compare with.
+//! Finds damage, gaps, and entries whose parts disagree: edited, swapped, moved or taken out by someone who did not make the
+//! rest fit. Whoever writes the database can make it fit, for all that is compared lies there; and can cut newer entries off
+//! the end. To find that needs something outside the database, or a signature: neither is part of this version.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ use crate::store::{Store, StoreError};
 /// So many entries are read at a time.
 const PAGE: u64 = 1000;
 
-/// A log that is what was recorded.
+/// A log whole in itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyReport {
     /// How many entries there are.
@@ -23,7 +24,7 @@ pub struct VerifyReport {
     pub newest: Option<Timestamp>,
 }
 
-/// Why the log cannot be vouched for.
+/// Why the log cannot be what was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {

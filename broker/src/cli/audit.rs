@@ -13,7 +13,8 @@ use crate::store::sqlite::{Options, SqliteStore};
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
     /// Read the whole log: indexes without gaps, every body as its leaf says, every index column as its body says, times in
-    /// order. Works beside a running broker.
+    /// order. Finds damage, gaps, and entries whose parts disagree; not whoever writes the database and recomputes what
+    /// belongs together, nor a log whose end was cut off. Works beside a running broker.
     Verify {
         #[command(flatten)]
         folder: FolderArg,
@@ -26,7 +27,7 @@ impl AuditCommand {
         let loaded = folder.folder().load()?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open_to_read(&loaded.settings.database, Options::default())?);
         let report = block_on(async { Ok(crate::audit::verify_log(&*store).await?) })?;
-        writeln!(out, "ok: {report}")?;
+        writeln!(out, "no damage: {report}")?;
         Ok(())
     }
 }

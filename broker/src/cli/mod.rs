@@ -66,7 +66,7 @@ enum Command {
     /// Create, import or show the CAs that sign client certificates.
     #[command(subcommand)]
     Ca(ca::CaCommand),
-    /// Verify the audit log.
+    /// Check the audit log for damage.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Tell the running broker to load policies, clusters, CA keys and TLS certificates anew, and show what came of it.

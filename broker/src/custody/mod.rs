@@ -15,7 +15,7 @@ mod local;
 mod locked;
 mod vault;
 
-pub use data_key::{DataKey, SealError};
+pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;

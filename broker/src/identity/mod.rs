@@ -2,18 +2,24 @@
 
 mod claims;
 mod id_token;
+mod vouch;
+
+#[cfg(test)]
+pub(crate) mod fixture;
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use crate::custody::DataKey;
 use crate::domain::{Group, Person, SessionId};
 use crate::store::SessionRow;
 pub use claims::{Claims, ClaimsError, GroupsFrom, LocalGroups, Mapping};
 pub use id_token::{Expected, IdTokenError, KeySet, Verified, verify};
+pub use vouch::{Forged, is_vouched, vouch};
 
-/// A verified person. Only this room makes one: from a verified ID token, or from the row of a session that began with one.
-/// It carries no permission.
+/// A verified person. Only this room makes one: from a verified ID token, or from the row of a session that began with one
+/// and bears the broker's tag. It carries no permission.
 #[derive(Debug)]
 pub struct Identity {
     person: Person,
@@ -27,10 +33,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of a session's row, as it was verified at login and last told by the provider.
-    #[must_use]
-    pub fn restore(row: &SessionRow) -> Self {
-        Self {
+    /// The identity of a session's row, as it was verified at login and last told by the provider. Says nothing about
+    /// whether the session is live.
+    ///
+    /// # Errors
+    /// When the broker did not write the row: its tag does not fit.
+    pub fn restore(row: &SessionRow, key: &DataKey) -> Result<Self, Forged> {
+        if !is_vouched(row, key) {
+            return Err(Forged);
+        }
+        Ok(Self {
             person: row.person.clone(),
             name: row.name.clone(),
             user: row.user.clone(),
@@ -39,7 +51,7 @@ impl Identity {
             acr: row.acr.clone(),
             auth_time: row.auth_time,
             session: Some(row.id),
-        }
+        })
     }
 
     /// The person's key.

@@ -131,14 +131,15 @@ impl Login {
             auth_since,
         };
         let cookie = entropy::secret()?;
-        let row = PendingLogin {
+        let mut row = PendingLogin {
             id: entropy::uuid_v7(now)?,
             version: 0,
             cookie_hash: hash(&cookie),
             code_hash: None,
-            state: Pending { target, client, provider: alias, stage }.encode()?,
+            state: Vec::new(),
             expires_at: now.saturating_add(LOGIN_LIFE).unwrap_or(Timestamp::MAX),
         };
+        self.keep_pending(&mut row, &Pending { target, client, provider: alias, stage })?;
         if !self.logins.begin(address, self.settings.max_pending_of_one, now) {
             return Err(LoginError::TooMany);
         }

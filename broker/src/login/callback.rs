@@ -87,13 +87,13 @@ impl Login {
     pub(super) async fn pending(&self, cookie: Option<&str>) -> Result<(PendingLogin, Pending), LoginError> {
         let cookie_hash = hash(cookie.ok_or(LoginError::Over)?);
         let row = self.store.login_by_cookie(&cookie_hash, self.clock.now()).await?.ok_or(LoginError::Over)?;
-        let pending = Pending::decode(&row.state)?;
+        let pending = self.read_pending(&row)?;
         Ok((row, pending))
     }
 
     /// Moves the pending login on, if nobody else did meanwhile.
     pub(super) async fn advance(&self, row: &mut PendingLogin, pending: &Pending) -> Result<(), LoginError> {
-        row.state = pending.encode()?;
+        self.keep_pending(row, pending)?;
         if !self.store.advance_login(row.clone()).await? {
             return Err(LoginError::Over);
         }

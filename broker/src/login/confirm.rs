@@ -153,11 +153,11 @@ impl Login {
     async fn decide(&self, user_code: &str, decision: Decision) -> Result<(), LoginError> {
         let row = self.store.device_by_user_code(user_code, self.clock.now()).await?;
         let mut row = row.ok_or(LoginError::UserCode)?;
-        let device = Device::decode(&row.state)?;
+        let device = self.read_device(&row)?;
         if !matches!(device.decision, Decision::Waiting) {
             return Err(LoginError::UserCode);
         }
-        row.state = Device { decision, ..device }.encode()?;
+        self.keep_device(&mut row, &Device { decision, ..device })?;
         match self.store.advance_device(row).await? {
             true => Ok(()),
             false => Err(LoginError::UserCode),

@@ -71,14 +71,15 @@ impl Login {
         let device_code = entropy::secret()?;
         let user_code = user_code()?;
         let device = Device { client: super::pending::Client { jkt, host, address }, decision: Decision::Waiting };
-        let row = DeviceLogin {
+        let mut row = DeviceLogin {
             id: entropy::uuid_v7(now)?,
             version: 0,
             device_hash: hash(&device_code),
             user_code: user_code.clone(),
-            state: device.encode()?,
+            state: Vec::new(),
             expires_at: now.saturating_add(LOGIN_LIFE).unwrap_or(now),
         };
+        self.keep_device(&mut row, &device)?;
         let too_many = || OauthError::unavailable(&"too many device logins are under way");
         if !self.devices.begin(address, self.settings.max_pending_of_one, now) {
             return Err(too_many());
@@ -130,7 +131,7 @@ impl Login {
             true => self.store.device_by_user_code(&code, now).await?,
             false => None,
         };
-        let device = row.map(|row| Device::decode(&row.state)).transpose()?;
+        let device = row.map(|row| self.read_device(&row)).transpose()?;
         match device {
             Some(Device { client, decision: Decision::Waiting }) => {
                 let target = Target::Device { user_code: code };

@@ -22,6 +22,7 @@ mod recheck;
 mod replay;
 mod session;
 mod settings;
+mod tagged;
 mod token;
 mod token_endpoint;
 

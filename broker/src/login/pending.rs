@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::custody::TAG;
 use crate::domain::{Group, Person, ProviderAlias, SessionId};
 use crate::identity::Identity;
 use crate::store::SessionRow;
@@ -93,7 +94,7 @@ pub(super) enum Decision {
     Denied,
 }
 
-/// A row's state cannot be read: written by another build.
+/// A row's state cannot be read: written by another build, or by someone else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the login's state cannot be read")]
 pub(super) struct Unreadable;
@@ -146,7 +147,7 @@ impl Known {
         }
     }
 
-    /// The session that begins at `now`, for the token with this hash.
+    /// The session that begins at `now`, for the token with this hash; not vouched for yet.
     pub(super) fn into_session(
         self,
         provider: &ProviderAlias,
@@ -173,6 +174,7 @@ impl Known {
             expires_at,
             used_at: now,
             ended_at: None,
+            tag: [0; TAG],
         }
     }
 }

@@ -106,6 +106,7 @@ impl Login {
     ) -> Result<(SessionRow, Proof), SessionError> {
         let now = self.clock.now();
         let row = self.store.session_by_token(&hash(token)).await?.ok_or(SessionError::NotLoggedIn)?;
+        let row = self.vouched(row).map_err(|_| SessionError::NotLoggedIn)?;
         let [proof] = proofs else { return Err(ProofError::Missing.into()) };
         let what = For { method, url: &self.at(path), token: Some(token) };
         let proof = self.dpop.verify(proof, &what, now)?;

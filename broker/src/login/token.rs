@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 
 use super::ask::s256;
 use super::dpop::{Body, For, Proof};
-use super::pending::{Client, Decision, Device, Known, Pending, Stage};
+use super::pending::{Client, Decision, Known, Stage};
 use super::settings::{CLIENT_ID, LONGEST_UNCHECKED_SESSION};
 use super::{Login, OauthError, ProofError, Recheck, about, hash};
 use crate::entropy;
+use crate::identity::vouch;
 use crate::store::{Change, SessionRow};
 
 /// A token request as it came.
@@ -125,7 +126,7 @@ impl Login {
         now: Timestamp,
     ) -> Result<Ready, OauthError> {
         let row = self.store.login_by_code(&hash(code), now).await?.ok_or_else(OauthError::invalid_grant)?;
-        let pending = Pending::decode(&row.state)?;
+        let pending = self.read_pending(&row)?;
         let (Stage::Released { person }, Some((expected, challenge))) = (pending.stage, pending.target.redirect())
         else {
             return Err(OauthError::invalid_grant());
@@ -148,7 +149,7 @@ impl Login {
         let code_hash = hash(device_code);
         let row = self.store.device_by_code(&code_hash, now).await?;
         let row = row.ok_or_else(|| OauthError::new("expired_token", "the device code is unknown or has expired"))?;
-        let device = Device::decode(&row.state)?;
+        let device = self.read_device(&row)?;
         if proof.jkt != device.client.jkt {
             return Err(ProofError::OtherKey.into());
         }
@@ -177,8 +178,9 @@ impl Login {
         let access_token = entropy::secret()?;
         let expires_at = now.saturating_add(life).unwrap_or(now);
         let client = ready.client;
-        let row =
+        let mut row =
             ready.person.into_session(provider.settings.alias(), client.jkt, hash(&access_token), now, expires_at);
+        vouch(&mut row, &self.data_key);
         let session_id = row.id.0;
         let mut content = about(Kind::Login, &row);
         content.address = Some(address.to_string());

@@ -204,7 +204,7 @@ fn refused(role: Role, refusal: Refusal) -> RoleAnswer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{alice, asks, cluster, decided, life, load, load_with, now, prod, row};
+    use super::super::fixture::{alice, asks, cluster, decided, life, load, load_with, now, prod, row, who};
     use super::super::set::Limits;
     use super::*;
 
@@ -328,9 +328,9 @@ mod tests {
         assert_eq!(refusal.help[0], "sign in again with `ichor login --fresh --acr mfa`");
         let mut session = row(&["admins"]);
         session.acr = Some("mfa".into());
-        assert_eq!(life(&set, &Identity::restore(&session), &request).unwrap(), MINUTES(15));
+        assert_eq!(life(&set, &who(&session), &request).unwrap(), MINUTES(15));
         session.auth_time = Some(now() - HOURS(2));
-        let refusal = decided(&set, &Identity::restore(&session), &request).unwrap_err();
+        let refusal = decided(&set, &who(&session), &request).unwrap_err();
         assert_eq!(refusal.help[0], "sign in again with `ichor login --fresh`");
     }
 
@@ -372,15 +372,15 @@ mod tests {
         let request = Request { reason: Some("INC-42".into()), ..asks(&[Role::Admin]) };
         let mut session = row(&["admins"]);
         session.acr = Some("mfa".into());
-        assert!(decided(&set, &Identity::restore(&session), &request).is_ok());
+        assert!(decided(&set, &who(&session), &request).is_ok());
         for (acr, auth_time) in [(None, session.auth_time), (session.acr.clone(), None)] {
             let changed = crate::store::SessionRow { acr, auth_time, ..session.clone() };
-            assert!(decided(&set, &Identity::restore(&changed), &request).is_err());
+            assert!(decided(&set, &who(&changed), &request).is_err());
         }
         session.auth_time = Some(now() + HOURS(1));
-        assert!(decided(&set, &Identity::restore(&session), &request).is_err(), "a time to come is not believed");
+        assert!(decided(&set, &who(&session), &request).is_err(), "a time to come is not believed");
         session.auth_time = Some(now() + SignedDuration::from_secs(30));
-        assert!(decided(&set, &Identity::restore(&session), &request).is_ok(), "a clock that differs a little is");
+        assert!(decided(&set, &who(&session), &request).is_ok(), "a clock that differs a little is");
     }
 
     #[test]
@@ -456,9 +456,9 @@ mod tests {
         )
         .unwrap();
         let mut session = row(&[]);
-        assert!(decided(&set, &Identity::restore(&session), &asks(&[])).is_ok());
+        assert!(decided(&set, &who(&session), &asks(&[])).is_ok());
         session.person.issuer = "https://other.example.com".into();
-        assert!(decided(&set, &Identity::restore(&session), &asks(&[])).is_err());
+        assert!(decided(&set, &who(&session), &asks(&[])).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::{Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId};
 use crate::identity::Identity;
+pub(super) use crate::identity::fixture::who;
 use crate::store::SessionRow;
 
 use super::{Grant, Limits, LoadError, PolicySet, Refusal, Source, decide};
@@ -48,11 +49,12 @@ pub(super) fn row(groups: &[&str]) -> SessionRow {
         expires_at: now() + SignedDuration::from_hours(12),
         used_at: now(),
         ended_at: None,
+        tag: [0; 32],
     }
 }
 
 pub(super) fn alice(groups: &[&str]) -> Identity {
-    Identity::restore(&row(groups))
+    who(&row(groups))
 }
 
 pub(super) fn cluster(name: &str, labels: &[(&str, &str)]) -> Cluster {

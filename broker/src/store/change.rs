@@ -37,6 +37,8 @@ pub enum Change {
         groups_at: Timestamp,
         /// The rotated token, sealed; `None` keeps the old one.
         refresh_sealed: Option<Vec<u8>>,
+        /// The row's new tag.
+        tag: [u8; 32],
         /// The time that liveness is held against.
         now: Timestamp,
     },

@@ -41,6 +41,9 @@ pub struct SessionRow {
     pub used_at: Timestamp,
     /// When it was ended, if it was.
     pub ended_at: Option<Timestamp>,
+    /// The broker's own mark on what decides who this is and for how long (see [`crate::identity::vouch`]): whoever writes
+    /// the database cannot make it.
+    pub tag: [u8; 32],
 }
 
 /// A login on its way. Made by strangers, so bounded in number and life (10 minutes).
@@ -54,7 +57,8 @@ pub struct PendingLogin {
     pub cookie_hash: [u8; 32],
     /// SHA-256 of the one-time code, once released.
     pub code_hash: Option<[u8; 32]>,
-    /// Everything else, as the login room encodes it. Holds no token of ours; a provider's refresh token in it is sealed.
+    /// Everything else, as the login room encodes and tags it. Holds no token of ours; a provider's refresh token in it is
+    /// sealed.
     pub state: Vec<u8>,
     /// When it ends.
     pub expires_at: Timestamp,
@@ -71,7 +75,7 @@ pub struct DeviceLogin {
     pub device_hash: [u8; 32],
     /// The code that the person types.
     pub user_code: String,
-    /// Everything else, as the login room encodes it.
+    /// Everything else, as the login room encodes and tags it.
     pub state: Vec<u8>,
     /// When it ends.
     pub expires_at: Timestamp,

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use super::client::Client;
 use super::world::{Answer, World, code_form};
 
-async fn with_both() -> World {
+pub(super) async fn with_both() -> World {
     World::with(|settings: &mut Settings| (settings.paste, settings.device) = (true, true)).await
 }
 
@@ -17,7 +17,7 @@ fn browser() -> Browser {
     Browser::new(&[]).unwrap()
 }
 
-async fn begin_device(world: &World, client: &Client) -> Answer {
+pub(super) async fn begin_device(world: &World, client: &Client) -> Answer {
     let form = [("client_id", "ichor"), ("dpop_jkt", &client.thumbprint()), ("client_host", "wks-7.example")];
     world.post("/oauth/device", &form.map(|(name, value)| (name, value)), &[]).await
 }
@@ -33,7 +33,7 @@ async fn poll(world: &World, client: &Client, device_code: &str) -> Answer {
 }
 
 /// Types the code, signs in, and comes to the confirmation page.
-async fn enter(world: &World, browser: &Browser, user_code: &str, who: &str) -> Page {
+pub(super) async fn enter(world: &World, browser: &Browser, user_code: &str, who: &str) -> Page {
     let page = browser.open(&format!("{}/device", world.base)).await.unwrap();
     let page = browser.submit(&page, |form| form.has("user_code"), &[("user_code", user_code)]).await.unwrap();
     if !page.forms().iter().any(|form| form.has("login")) {

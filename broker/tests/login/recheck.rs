@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ichor_broker::identity::{GroupsFrom, Identity, LocalGroups};
+use ichor_broker::identity::{GroupsFrom, Identity, LocalGroups, vouch};
 use ichor_broker::login::{FreshError, Recheck};
 use ichor_broker::store::{Change, SessionRow};
 use ichor_standins::provider::{Endpoint, Fault, GroupsIn};
@@ -11,7 +11,7 @@ use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 
-use super::world::{Session, World};
+use super::world::{Session, World, data_key};
 
 async fn fresh(world: &World, session: &Session) -> Result<Identity, FreshError> {
     let row = world.call(session).await.map_err(|error| FreshError::Ended(error.to_string()))?;
@@ -90,12 +90,15 @@ async fn a_broker_waits_for_another_ones_refresh() {
         tokio::spawn(async move { world.login.fresh_identity(&row).await })
     };
     // ... and ends its refresh
+    let mut next = SessionRow { groups_at: now, ..row.clone() };
+    vouch(&mut next, &data_key());
     let change = Change::SessionRefresh {
         session: row.id,
         version: row.version,
         groups: row.groups.clone(),
         groups_at: now,
         refresh_sealed: None,
+        tag: next.tag,
         now,
     };
     world.sequencer.note(Content::of(Kind::SessionRefresh), Some(change)).await.unwrap();

@@ -92,7 +92,7 @@ impl World {
         let commits_fail = Arc::new(AtomicBool::new(false));
         let store: Arc<dyn Store> = Arc::new(Fragile { inner, fails: commits_fail.clone() });
         let (sequencer, _) = Sequencer::start(store.clone(), clock.clone(), SequencerSettings::named("test"));
-        let data_key = Arc::new(DataKey::new(&[3; 32]).unwrap());
+        let data_key = Arc::new(data_key());
         let login = Login::new(settings, store.clone(), sequencer.clone(), clock.clone(), data_key).unwrap();
         // beyond what a test does, and so few that none comes back while one looks
         let limits = Arc::new(Limits::per_minute(100, 100));
@@ -217,6 +217,11 @@ impl World {
     pub(super) fn wait_minutes(&self, minutes: i64) {
         self.clock.advance(SignedDuration::from_mins(minutes));
     }
+}
+
+/// The key that this world's database is sealed and tagged with.
+pub(super) fn data_key() -> DataKey {
+    DataKey::new(&[3; 32]).unwrap()
 }
 
 pub(super) fn provider_settings(alias: &str, issuer: &str) -> ProviderSettings {

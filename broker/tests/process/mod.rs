@@ -179,10 +179,10 @@ impl Host {
         std::fs::metadata(beside).map_or(0, |file| file.len())
     }
 
-    /// The whole log as `audit verify` vouches for it, oldest first.
+    /// The whole log in which `audit verify` finds no damage, oldest first.
     async fn log(&self) -> anyhow::Result<Vec<AuditEntry>> {
         let said = run(&["audit", "verify", "--dir", &self.dir.to_string_lossy()])?;
-        anyhow::ensure!(said.starts_with("ok: "), "{said}");
+        anyhow::ensure!(said.starts_with("no damage: "), "{said}");
         let store = SqliteStore::open_to_read(&self.database, Options::default())?;
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {

@@ -9,8 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use ichor_broker::custody::DataKey;
 use ichor_broker::domain::{Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId};
-use ichor_broker::identity::Identity;
+use ichor_broker::identity::{Identity, vouch};
 use ichor_broker::policy::{Limits, PolicySet, Source, decide};
 use ichor_broker::store::SessionRow;
 use jiff::{SignedDuration, Timestamp};
@@ -109,7 +110,7 @@ fn alice() -> anyhow::Result<Identity> {
     let provider = ProviderAlias::new("corp")?;
     let now = Timestamp::from_second(1_800_000_000)?;
     let groups = (0..10).map(|n| format!("other-{n}")).chain(["team-0".into(), "everyone".into()]);
-    Ok(Identity::restore(&SessionRow {
+    let mut row = SessionRow {
         id: SessionId(Uuid::from_u128(1)),
         token_hash: [0; 32],
         jkt: String::new(),
@@ -130,7 +131,11 @@ fn alice() -> anyhow::Result<Identity> {
         expires_at: now.checked_add(SignedDuration::from_hours(12))?,
         used_at: now,
         ended_at: None,
-    }))
+        tag: [0; 32],
+    };
+    let key = DataKey::new(&[1; 32])?;
+    vouch(&mut row, &key);
+    Ok(Identity::restore(&row, &key)?)
 }
 
 fn prod() -> anyhow::Result<Cluster> {

@@ -11,7 +11,7 @@ use crate::audit::{self, Sequencer};
 use crate::clock::FrozenClock;
 use crate::custody::{LocalSigner, SignError, ca};
 use crate::domain::{Cluster, ClusterName, GrantId, Request, Role};
-use crate::identity::Identity;
+use crate::identity::fixture::who;
 use crate::policy::{self, PolicySet, Source};
 use crate::store::conformance::{login, noon, session};
 use crate::store::sqlite::{Options, SqliteStore};
@@ -68,7 +68,7 @@ impl Room {
             public_key: public_key(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
-        let identity = Identity::restore(&session(1));
+        let identity = who(&session(1));
         let id = GrantId(Uuid::from_u128(7));
         let grant = policy::decide(&policies, &identity, &cluster, &request, id, noon()).unwrap();
         self.sequencer.record(grant).await.unwrap()

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{Login, Recheck, about, seal_context};
 use crate::audit::RecordError;
 use crate::domain::SessionId;
-use crate::identity::Identity;
+use crate::identity::{Forged, Identity, vouch};
 use crate::store::{Change, Condition, SessionRow, StoreError};
 use ask::{Asked, ask};
 pub(super) use flights::Flights;
@@ -61,7 +61,7 @@ impl Login {
     /// See [`FreshError`].
     pub async fn fresh_identity(self: &Arc<Self>, session: &SessionRow) -> Result<Identity, FreshError> {
         if self.is_fresh(session) {
-            return Ok(Identity::restore(session));
+            return Ok(self.restored(session)?);
         }
         // A task of its own: a caller who hangs up must not drop a rotated token.
         let (login, id) = (Arc::clone(self), session.id);
@@ -95,7 +95,7 @@ impl Login {
     ) -> Result<Identity, FreshError> {
         let row = self.live(id).await?;
         if self.is_fresh(&row) {
-            return Ok(Identity::restore(&row));
+            return Ok(self.restored(&row)?);
         }
         // another one finished while this one waited: its failure is ours too
         if flight.finished.load(Ordering::SeqCst) != before
@@ -122,6 +122,7 @@ impl Login {
     /// The session, if it is live.
     async fn live(&self, id: SessionId) -> Result<SessionRow, FreshError> {
         let row = self.store.session(id).await?.ok_or_else(|| FreshError::Ended("it is not known".into()))?;
+        let row = self.vouched(row)?;
         match self.over(&row, self.clock.now()) {
             None => Ok(row),
             Some(why) => Err(FreshError::Ended(why.into())),
@@ -139,7 +140,7 @@ impl Login {
             tokio::time::sleep(LOOK).await;
             let row = self.live(id).await?;
             if self.is_fresh(&row) {
-                return Ok(Some(Identity::restore(&row)));
+                return Ok(Some(self.restored(&row)?));
             }
             if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
                 return Err(FreshError::Unavailable("another broker's refresh did not end in time".into()));
@@ -154,7 +155,7 @@ impl Login {
             self.record(&mut row, told, last).await?;
         }
         if self.is_fresh(&row) {
-            return Ok(Identity::restore(&row));
+            return Ok(self.restored(&row)?);
         }
         let asked_at = self.clock.now();
         let Some(provider) = self.provider(row.person.provider.as_str()) else {
@@ -173,7 +174,7 @@ impl Login {
             Asked::Groups(groups) => {
                 let told = Told { groups: groups.into_iter().collect(), groups_at: asked_at, sealed };
                 self.record(&mut row, told, last).await?;
-                Ok(Identity::restore(&row))
+                Ok(self.restored(&row)?)
             }
             Asked::No(why) => self.end_for(&row, why).await,
             Asked::Nothing(why) => {
@@ -201,22 +202,24 @@ impl Login {
 
     /// Records what the provider told, and brings `row` up to it. What cannot be recorded now is kept for the next try.
     async fn record(&self, row: &mut SessionRow, told: Told, last: &mut Last) -> Result<(), FreshError> {
+        let mut next = SessionRow { groups: told.groups.clone(), groups_at: told.groups_at, ..row.clone() };
+        vouch(&mut next, &self.data_key);
         let change = Change::SessionRefresh {
             session: row.id,
             version: row.version,
             groups: told.groups.clone(),
             groups_at: told.groups_at,
             refresh_sealed: told.sealed.clone(),
+            tag: next.tag,
             now: self.clock.now(),
         };
         let result = self.sequencer.note(about(Kind::SessionRefresh, row), Some(change)).await;
         last.unrecorded = None;
         match result {
             Ok(_) => {
-                row.version += 1;
-                row.groups = told.groups;
-                row.groups_at = told.groups_at;
-                row.refresh_sealed = told.sealed.or_else(|| row.refresh_sealed.take());
+                next.version += 1;
+                next.refresh_sealed = told.sealed.or_else(|| next.refresh_sealed.take());
+                *row = next;
                 Ok(())
             }
             Err(RecordError::Refused(Condition::SessionEnded)) => {
@@ -237,6 +240,12 @@ impl Login {
 }
 
 // === impl FreshError ===
+
+impl From<Forged> for FreshError {
+    fn from(error: Forged) -> Self {
+        Self::Ended(error.to_string())
+    }
+}
 
 impl FreshError {
     /// The problem code.

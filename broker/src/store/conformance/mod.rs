@@ -102,6 +102,7 @@ pub(crate) fn session(number: u8) -> SessionRow {
         expires_at: after(3600),
         used_at: noon(),
         ended_at: None,
+        tag: [9; 32],
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) async fn a_refresh_needs_its_version(store: Arc<dyn Store>) {
             groups: Vec::new(),
             groups_at: after(60),
             refresh_sealed: token.map(|byte| vec![byte]),
+            tag: [8; 32],
             now,
         })
     };
@@ -48,6 +49,7 @@ pub(crate) async fn a_refresh_needs_its_version(store: Arc<dyn Store>) {
         groups_at: after(60),
         refresh_sealed: Some(vec![9]),
         version: 2,
+        tag: [8; 32],
         ..row.clone()
     };
     assert_eq!(now, told, "acr and auth_time stay, as does a token that was not rotated");

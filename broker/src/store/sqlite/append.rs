@@ -69,9 +69,9 @@ fn make(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, 
             (consumed, Condition::CodeGone)
         }
         Change::SessionEnd { session, now } => (sessions::end(db, *session, micros(*now))?, Condition::SessionEnded),
-        Change::SessionRefresh { session, version, groups, groups_at, refresh_sealed, now } => {
+        Change::SessionRefresh { session, version, groups, groups_at, refresh_sealed, tag, now } => {
             let now = micros(*now);
-            let told = (groups.as_slice(), *groups_at);
+            let told = (groups.as_slice(), *groups_at, *tag);
             let done = sessions::refresh(db, *session, *version, told, refresh_sealed.as_deref(), now)?;
             let live = done || sessions::is_live(db, *session, now)?;
             (done, if live { Condition::Stale } else { Condition::SessionEnded })

@@ -16,7 +16,7 @@ const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 const COLUMNS: &str =
     "SELECT id, token_hash, jkt, provider, issuer, subject, name, user, groups, groups_at, acr, auth_time,
-    refresh_sealed, version, created_at, expires_at, used_at, ended_at FROM session";
+    refresh_sealed, version, created_at, expires_at, used_at, ended_at, tag FROM session";
 
 /// The condition of a live session: `?1` is its id, `?2` the time.
 const LIVE: &str = "id = ?1 AND ended_at IS NULL AND expires_at > ?2";
@@ -39,9 +39,9 @@ pub(super) fn is_live(db: &Connection, id: SessionId, now: i64) -> Result<bool, 
 pub(super) fn create(db: &Connection, session: &SessionRow) -> Result<(), Failure> {
     db.prepare_cached(
         "INSERT INTO session (id, token_hash, jkt, provider, issuer, subject, name, user, groups, groups_at, acr,
-            auth_time, refresh_sealed, version, created_at, expires_at, used_at, ended_at)
+            auth_time, refresh_sealed, version, created_at, expires_at, used_at, ended_at, tag)
          VALUES (:id, :token_hash, :jkt, :provider, :issuer, :subject, :name, :user, :groups, :groups_at, :acr,
-            :auth_time, :refresh_sealed, :version, :created_at, :expires_at, :used_at, :ended_at)",
+            :auth_time, :refresh_sealed, :version, :created_at, :expires_at, :used_at, :ended_at, :tag)",
     )?
     .execute(named_params! {
         ":id": session.id.0.as_bytes(),
@@ -62,6 +62,7 @@ pub(super) fn create(db: &Connection, session: &SessionRow) -> Result<(), Failur
         ":expires_at": micros(session.expires_at),
         ":used_at": micros(session.used_at),
         ":ended_at": session.ended_at.map(micros),
+        ":tag": session.tag,
     })?;
     Ok(())
 }
@@ -82,13 +83,13 @@ pub(super) fn refresh(
     db: &Connection,
     id: SessionId,
     version: u64,
-    (groups, groups_at): (&[Group], Timestamp),
+    (groups, groups_at, tag): (&[Group], Timestamp, [u8; 32]),
     refresh_sealed: Option<&[u8]>,
     now: i64,
 ) -> Result<bool, Failure> {
     let sql = format!(
         "UPDATE session SET version = version + 1, groups = ?4, groups_at = ?5,
-             refresh_sealed = coalesce(?6, refresh_sealed)
+             refresh_sealed = coalesce(?6, refresh_sealed), tag = ?7
          WHERE {LIVE} AND version = ?3"
     );
     let changed = db.prepare_cached(&sql)?.execute((
@@ -98,6 +99,7 @@ pub(super) fn refresh(
         groups_text(groups)?,
         micros(groups_at),
         refresh_sealed,
+        tag,
     ))?;
     Ok(changed == 1)
 }
@@ -165,5 +167,6 @@ fn parse(row: &Row<'_>) -> Result<SessionRow, Failure> {
         expires_at: time(row.get(15)?)?,
         used_at: time(row.get(16)?)?,
         ended_at: row.get::<_, Option<i64>>(17)?.map(time).transpose()?,
+        tag: hash(&row.get::<_, Vec<u8>>(18)?)?,
     })
 }

@@ -71,6 +71,7 @@ async fn the_next_read_by_token_sees_every_write() {
         groups,
         groups_at,
         refresh_sealed: None,
+        tag: [8; 32],
         now: after(180),
     };
     one(&*store, with(refresh)).await;
