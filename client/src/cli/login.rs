@@ -8,7 +8,8 @@ use super::terminal::{Terminal, Tone};
 use super::{Here, block_on};
 use crate::error::Error;
 use crate::login::{Event, LoginOptions, Way, login};
-use crate::session::KeptIn;
+use crate::session::{KeptIn, SessionStore};
+use crate::settings::{Settings, Source};
 
 /// Log in at the broker through your company's identity provider
 ///
@@ -36,6 +37,7 @@ pub(super) struct Args {
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let broker = here.broker()?;
     let store = here.sessions()?;
+    agree_to_project(here, &broker.url(), &store)?;
     let way = match (args.no_browser, args.device) {
         (true, _) => Way::Paste(Arc::new(|| Box::pin(read_line()))),
         (_, true) => Way::Device,
@@ -89,6 +91,31 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         }
         Ok(())
     })
+}
+
+/// Asks, before anything is sent or opened, whether a broker is meant that only a project's file names and where this user
+/// has never logged in: the file may have come with a stranger's repository. Where nobody can be asked, the login ends here.
+fn agree_to_project(here: &mut Here, broker: &str, store: &SessionStore) -> Result<(), Error> {
+    let Source::Project(file) = Settings::find(&here.around.environment, &here.flags)?.source else { return Ok(()) };
+    if store.knows(broker) {
+        return Ok(());
+    }
+    let file = file.display();
+    let terminal = &mut here.around.terminal;
+    let stopped = |message: String| {
+        Err(Error::usage(message, format!("if this is your broker, run `ichor login --broker {broker}`")))
+    };
+    let Some(ask) = &here.around.ask else {
+        return stopped(format!("you have never logged in at {broker}, which only `{file}` names"));
+    };
+    terminal.note(&format!(
+        "You have never logged in at\n  {}\nwhich is named by\n  {file}\nPress Enter or y to log in there, anything else to stop.",
+        terminal.toned(broker, Tone::Strong)
+    ));
+    match ask() {
+        Ok(answer) if matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes") => Ok(()),
+        _ => stopped(format!("nothing was sent to {broker}")),
+    }
 }
 
 fn tell(terminal: &mut Terminal, event: Event, pasted: bool) {
