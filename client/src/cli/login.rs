@@ -71,12 +71,12 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let (session, kept) = done?;
     let value = json!({ "session": session, "kept_in": kept });
     here.print(&value, |terminal| {
-        let done = terminal.toned("✓", Tone::Good);
-        terminal.line(&format!(
-            "{done} logged in as {} until {}",
-            terminal.toned(&session.name, Tone::Strong),
-            session.expires_at
-        ))?;
+        terminal.toned_line(&[
+            (Tone::Good, "✓"),
+            (Tone::Plain, " logged in as "),
+            (Tone::Strong, &session.name),
+            (Tone::Plain, &format!(" until {}", session.expires_at)),
+        ])?;
         if session.user.starts_with('~') {
             terminal.line(&format!(
                 "  your name does not fit into a certificate; nodes will log you as {}",
@@ -108,10 +108,9 @@ fn agree_to_project(here: &mut Here, broker: &str, store: &SessionStore) -> Resu
     let Some(ask) = &here.around.ask else {
         return stopped(format!("you have never logged in at {broker}, which only `{file}` names"));
     };
-    terminal.note(&format!(
-        "You have never logged in at\n  {}\nwhich is named by\n  {file}\nPress Enter or y to log in there, anything else to stop.",
-        terminal.toned(broker, Tone::Strong)
-    ));
+    terminal.toned_note(&[(Tone::Plain, "You have never logged in at  "), (Tone::Strong, broker)]);
+    terminal.note(&format!("It is named by  {file}"));
+    terminal.note("Press Enter or y to log in there, anything else to stop.");
     match ask() {
         Ok(answer) if matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes") => Ok(()),
         _ => stopped(format!("nothing was sent to {broker}")),
@@ -121,13 +120,19 @@ fn agree_to_project(here: &mut Here, broker: &str, store: &SessionStore) -> Resu
 fn tell(terminal: &mut Terminal, event: Event, pasted: bool) {
     match event {
         Event::Number(number) => {
-            let number = terminal.toned(&number, Tone::Strong);
-            terminal.note(&format!("Confirm only if the page shows this number:  {number}"));
+            let says = (Tone::Plain, "Confirm only if the page shows this number:  ");
+            terminal.toned_note(&[says, (Tone::Strong, &number)]);
         }
-        Event::Opening(url) if pasted => terminal.note(&format!("Open this address and paste the code here:\n  {url}")),
-        Event::Opening(url) => terminal.note(&format!("If no browser opens, open this address:\n  {url}")),
+        Event::Opening(url) => {
+            terminal.note(match pasted {
+                true => "Open this address and paste the code here:",
+                false => "If no browser opens, open this address:",
+            });
+            terminal.note(&format!("  {url}"));
+        }
         Event::Code { at, code } => {
-            terminal.note(&format!("Open {at} and type the code  {}", terminal.toned(&code, Tone::Strong)))
+            let says = format!("Open {at} and type the code  ");
+            terminal.toned_note(&[(Tone::Plain, &says), (Tone::Strong, &code)]);
         }
     }
 }

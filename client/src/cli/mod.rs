@@ -8,6 +8,7 @@ mod doctor;
 mod exec;
 mod login;
 mod logout;
+mod printable;
 mod status;
 mod talosconfig;
 pub mod terminal;
