@@ -131,11 +131,14 @@ fn nobody_is_sent_to_another_host_in_the_brokers_name() {
         ("ichor_paste_redirect_uri", "https://ichor.example/paste"),
     ] {
         world.fake.with(|state| {
-            state.metadata.clear();
+            state.metadata.insert("ichor_paste_redirect_uri".into(), "/paste".into());
+            state.metadata.insert("authorization_endpoint".into(), "/authorize".into());
             state.metadata.insert(name.into(), page.into());
         });
-        let ran = world.ichor(&["login"]);
+        // It would read a code from nobody, and end.
+        let ran = world.ichor(&["login", "--no-browser"]);
         assert!(ran.code == 5 && ran.err.contains("names another host"), "{page}: {}", ran.transcript());
+        world.fake.with(|state| state.metadata.remove(name));
     }
 }
 
