@@ -31,7 +31,7 @@ pub fn login_settings(
         paste: file.session.paste,
         device: file.session.device,
         max_pending: settings.pending_logins,
-        minimum_client: file.session.minimum_client.clone(),
+        minimum_client: settings.minimum_client,
         nonce_key,
         providers,
     };

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 use url::{Host, Url};
 
-use crate::domain::ProviderAlias;
+use crate::domain::{ClientVersion, ProviderAlias};
 use crate::identity::Mapping;
 
 /// The only client of our authorization server. Public: it holds no secret, its key is the DPoP key.
@@ -31,8 +31,8 @@ pub struct Settings {
     pub device: bool,
     /// Logins under way at once, and device logins at once.
     pub max_pending: u32,
-    /// The oldest client that is served, as metadata tells it.
-    pub minimum_client: Option<String>,
+    /// The oldest client that is served; metadata tells it.
+    pub minimum_client: Option<ClientVersion>,
     /// The key that DPoP nonces are made with. Brokers behind one `public_url` share it.
     pub nonce_key: NonceKey,
     /// The providers.
