@@ -191,13 +191,7 @@ impl Step {
 /// The person of an identity, as entries have it.
 #[must_use]
 pub fn person(identity: &Identity) -> log::Person {
-    log::Person {
-        provider: identity.person().provider.as_str().into(),
-        issuer: identity.person().issuer.clone(),
-        subject: identity.person().subject.clone(),
-        name: identity.name().into(),
-        user: identity.user().into(),
-    }
+    identity.person().logged(identity.name(), identity.user())
 }
 
 fn asked(kind: Kind, identity: &Identity, request: &Request) -> Content {

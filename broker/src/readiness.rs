@@ -1,4 +1,4 @@
-//! Which dependency is out. Rooms above report here; the health listener and `check` read.
+//! Which dependency is out. `app` reports here; the health listener and `check` read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -136,9 +136,13 @@ impl Broker {
             return Err(self.not_a_broker(&format!("it calls itself `{}`", metadata.issuer)));
         }
         let endpoints = [&metadata.authorization_endpoint, &metadata.token_endpoint].into_iter();
-        let optional = metadata.revocation_endpoint.iter().chain(&metadata.device_authorization_endpoint);
-        if endpoints.chain(optional).any(|endpoint| endpoint.origin() != self.0.url.origin()) {
-            return Err(self.not_a_broker("its metadata names another host"));
+        let optional = [
+            &metadata.revocation_endpoint,
+            &metadata.device_authorization_endpoint,
+            &metadata.ichor_paste_redirect_uri,
+        ];
+        for endpoint in endpoints.chain(optional.into_iter().flatten()) {
+            self.own_page(endpoint, "its metadata")?;
         }
         if let Some(minimum) =
             metadata.ichor_minimum_client_version.as_deref().filter(|minimum| is_older(VERSION, minimum))
@@ -299,6 +303,19 @@ impl Broker {
             .timeout(Duration::from_secs(40));
         let client = builder.build().map_err(|_| Error::Bug("no HTTP client could be built"))?;
         Ok(self.0.http.get_or_init(|| client))
+    }
+
+    /// Refuses a URL that is not the broker's own, by scheme, host and port (so that it is http or https too): nobody is
+    /// sent anywhere else in the broker's name. `what` names it.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn own_page(&self, url: &Url, what: &str) -> Result<(), Error> {
+        if url.origin() == self.0.url.origin() {
+            Ok(())
+        } else {
+            Err(self.not_a_broker(&format!("{what} names another host")))
+        }
     }
 
     /// The error that an unsuccessful answer stands for.

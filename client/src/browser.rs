@@ -10,14 +10,20 @@ use url::Url;
 /// `%s` stands for the address, `%c` for a colon and `%%` for a percent sign; where there is no `%s` the address comes last.
 /// No shell reads it. A browser that does not open is not the end: the address is printed as well. Nor is its output shown,
 /// which would land in the middle of ours; so a browser in the terminal is of no use here.
-pub fn open(browser: Option<&str>, url: &Url) {
+///
+/// Only `http` and `https` are opened: with any other scheme the desktop would start whatever program claims it.
+/// Whether anything was started.
+pub fn open(browser: Option<&str>, url: &Url) -> bool {
+    if !matches!(url.scheme(), "http" | "https") {
+        return false;
+    }
     let Some(browser) = browser else {
-        let _ = open::that_detached(url.as_str());
-        return;
+        return open::that_detached(url.as_str()).is_ok();
     };
     let commands = commands(browser, url);
     // A browser may stay in the foreground for as long as it is used.
     std::thread::spawn(move || commands.iter().any(|command| runs(command)));
+    true
 }
 
 fn runs(command: &[String]) -> bool {
@@ -78,6 +84,19 @@ mod tests {
         assert_eq!(read("a --url=%s --then"), [["a", &format!("--url={url}"), "--then"]]);
         assert_eq!(read("a %c %%s 5%"), [["a", ":", "%s", "5%", url]]);
         assert!(read(" : :").is_empty());
+    }
+
+    #[test]
+    fn nothing_but_a_page_is_opened() {
+        for (url, opened) in [
+            ("https://b/", true),
+            ("http://127.0.0.1:1/", true),
+            ("file:///etc/passwd", false),
+            ("javascript:alert(1)", false),
+            ("ssh://host", false),
+        ] {
+            assert_eq!(open(Some("true"), &url.parse().unwrap()), opened, "{url}");
+        }
     }
 
     #[test]

@@ -131,6 +131,12 @@ impl Error {
         }
     }
 
+    /// Whether the message quotes a file of this machine, with its lines; else it is one line whoever wrote it.
+    #[must_use]
+    pub fn has_lines(&self) -> bool {
+        matches!(self, Self::Usage { .. } | Self::Talosconfig { .. })
+    }
+
     /// A stable word for `-o json`.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -32,6 +32,8 @@ pub struct Session {
 #[derive(Clone, Debug)]
 pub struct SessionStore {
     folder: PathBuf,
+    /// One file for each broker that this user has ever logged in at, whatever became of the session.
+    known: PathBuf,
     keyring: bool,
 }
 
@@ -149,7 +151,14 @@ impl SessionStore {
     /// When there is no home to keep anything in.
     pub fn new(environment: &Environment) -> Result<Self, Error> {
         let state = environment.state_dir().ok_or_else(no_home)?;
-        Ok(Self { folder: state.join("sessions"), keyring: !environment.keyring_off })
+        Ok(Self { folder: state.join("sessions"), known: state.join("brokers"), keyring: !environment.keyring_off })
+    }
+
+    /// Whether this user has ever logged in at the broker with this URL.
+    #[must_use]
+    pub fn knows(&self, broker: &str) -> bool {
+        let kept = private_file::read(&self.known.join(name(broker)), 4096);
+        kept.is_ok_and(|kept| kept.is_some_and(|kept| kept.as_str() == broker))
     }
 
     /// Keeps the session; in the keyring where there is one that works, else in a file. The other place is emptied.
@@ -166,6 +175,7 @@ impl SessionStore {
             session_id: session.session_id,
         };
         let json = Zeroizing::new(serde_json::to_string(&kept).map_err(|_| Error::Bug("a session is not JSON"))?);
+        private_file::write(&self.known.join(name(&broker)), broker.as_bytes())?;
         let file = self.file(&broker);
         if self.keyring && keyring(&broker, KeyringAct::Set(json.clone())).is_some() {
             private_file::remove(&file)?;
@@ -217,10 +227,14 @@ impl SessionStore {
     }
 
     fn file(&self, broker: &str) -> PathBuf {
-        let digest = Sha256::digest(broker.as_bytes());
-        let name = HEXLOWER.encode(digest.get(..8).unwrap_or_default());
-        self.folder.join(format!("{name}.json"))
+        self.folder.join(format!("{}.json", name(broker)))
     }
+}
+
+/// A file's name for a broker.
+fn name(broker: &str) -> String {
+    let digest = Sha256::digest(broker.as_bytes());
+    HEXLOWER.encode(digest.get(..8).unwrap_or_default())
 }
 
 enum KeyringAct {
@@ -285,6 +299,7 @@ mod tests {
         assert!(matches!(store.load(&broker("https://b.example", 0)), Err(Error::NotLoggedIn { .. })));
         store.forget(&here).unwrap();
         assert!(matches!(store.load(&here), Err(Error::NotLoggedIn { .. })));
+        assert!(store.knows("https://a.example") && !store.knows("https://b.example"), "a logout forgets no broker");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Which broker: from the command line, the environment, or a file that a team commits.
 
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -25,8 +27,21 @@ pub struct Settings {
     pub broker: Url,
     /// What its TLS certificate must lead to.
     pub trust: Trust,
-    /// Where the URL came from, for people: `--broker`, `ICHOR_BROKER`, or a file.
-    pub source: String,
+    /// Who named the broker.
+    pub source: Source,
+}
+
+/// Who named the broker. As text: `--broker`, `ICHOR_BROKER`, or the file's path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The person, with `--broker`.
+    Flag,
+    /// The person, with `ICHOR_BROKER`.
+    Environment,
+    /// Whoever wrote the `.ichor.toml` of a folder that the person works in: perhaps a stranger whose repository they cloned.
+    Project(PathBuf),
+    /// The person or this machine's administrator, in a settings file of theirs.
+    Settings(PathBuf),
 }
 
 /// What the command line says about the broker.
@@ -50,18 +65,21 @@ struct SettingsFile {
 impl Settings {
     /// Finds the broker: `--broker`, `ICHOR_BROKER`, the nearest `.ichor.toml` upward from the working folder, the user's
     /// `config.toml`, `/etc/ichor/config.toml`. The CA settings of a file go with that file's broker only, so a pin of one
-    /// team's broker never speaks for another's.
+    /// team's broker never speaks for another's. A `.ichor.toml` that another user may have written is refused, and left
+    /// unread where the command line or the environment names the broker.
     ///
     /// # Errors
     /// When none names a broker, or a file or URL is not usable.
     pub fn find(environment: &Environment, flags: &BrokerFlags) -> Result<Self, Error> {
-        let found = find_file(environment)?;
+        let found = match find_file(environment) {
+            // A stranger's file in a folder above must not keep anyone from naming their broker.
+            Err(Found::Untrusted(_)) if flags.broker.is_some() || environment.broker.is_some() => None,
+            found => found?,
+        };
         let (text, source) = match (&flags.broker, &environment.broker, &found) {
-            (Some(url), _, _) => (url.clone(), "--broker".to_owned()),
-            (None, Some(url), _) => (url.clone(), "ICHOR_BROKER".to_owned()),
-            (None, None, Some((path, SettingsFile { broker: Some(url), .. }))) => {
-                (url.clone(), path.display().to_string())
-            }
+            (Some(url), _, _) => (url.clone(), Source::Flag),
+            (None, Some(url), _) => (url.clone(), Source::Environment),
+            (None, None, Some((source, SettingsFile { broker: Some(url), .. }))) => (url.clone(), source.clone()),
             _ => {
                 return Err(Error::usage(
                     "no broker is named",
@@ -78,14 +96,26 @@ impl Settings {
         });
         let trust = match (&flags.ca, file) {
             (Some(path), _) => Trust::CaFile(environment.working_dir.join(path)),
-            (None, Some((path, file))) => file.trust(&path)?,
-            (None, None) => Trust::System { bundle: environment.ssl_cert_file.clone() },
+            (None, Some((Source::Project(path) | Source::Settings(path), file))) => file.trust(&path)?,
+            (None, _) => Trust::System { bundle: environment.ssl_cert_file.clone() },
         };
         let trust = match trust {
             Trust::System { .. } => Trust::System { bundle: environment.ssl_cert_file.clone() },
             other => other,
         };
         Ok(Self { broker, trust, source })
+    }
+}
+
+// === impl Source ===
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("--broker"),
+            Self::Environment => f.write_str("ICHOR_BROKER"),
+            Self::Project(path) | Self::Settings(path) => path.display().fmt(f),
+        }
     }
 }
 
@@ -143,17 +173,66 @@ pub fn broker_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn find_file(environment: &Environment) -> Result<Option<(PathBuf, SettingsFile)>, Error> {
+/// Why the search for a file ended without one.
+enum Found {
+    /// The project's file may be a stranger's.
+    Untrusted(Error),
+    /// The file cannot be used.
+    Unusable(Error),
+}
+
+impl From<Found> for Error {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Untrusted(error) | Found::Unusable(error) => error,
+        }
+    }
+}
+
+fn find_file(environment: &Environment) -> Result<Option<(Source, SettingsFile)>, Found> {
     let nearest =
         environment.working_dir.ancestors().map(|folder| folder.join(PROJECT_FILE)).find(|path| path.is_file());
     let user = environment.config_dir().map(|folder| folder.join("config.toml"));
-    for path in nearest.into_iter().chain(user).chain([PathBuf::from(SYSTEM_FILE)]) {
-        if let Some(text) = private_file::read(&path, 64 * 1024)? {
-            let file = SettingsFile::parse(&path, &text)?;
-            return Ok(Some((path, file)));
+    if let Some(path) = &nearest {
+        check_writers(path)?;
+    }
+    let settings = user.into_iter().chain([PathBuf::from(SYSTEM_FILE)]).map(Source::Settings);
+    for source in nearest.map(Source::Project).into_iter().chain(settings) {
+        let (Source::Project(path) | Source::Settings(path)) = &source else { continue };
+        if let Some(text) = private_file::read(path, 64 * 1024).map_err(Found::Unusable)? {
+            let file = SettingsFile::parse(path, &text).map_err(Found::Unusable)?;
+            return Ok(Some((source, file)));
         }
     }
     Ok(None)
+}
+
+/// Refuses a project's file that someone else may have written: it says where a person's session goes. Link and target are
+/// both looked at.
+fn check_writers(path: &Path) -> Result<(), Found> {
+    let failed = |source| Found::Unusable(Error::File { what: "read", path: path.into(), source });
+    let me = nix::unistd::geteuid().as_raw();
+    for found in [std::fs::symlink_metadata(path), std::fs::metadata(path)] {
+        let found = found.map_err(failed)?;
+        if let Some((why, next)) = stranger(me, found.uid(), found.mode(), found.is_symlink()) {
+            let name = path.display();
+            return Err(Found::Untrusted(Error::usage(
+                format!("`{name}` {why}, so it is not believed"),
+                format!("{}, or name the broker with `--broker`", next.replace("FILE", &format!("`{name}`"))),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Why a file of this owner and mode may be a stranger's to the user `me`, and what to do. A link's mode means nothing.
+fn stranger(me: u32, owner: u32, mode: u32, is_link: bool) -> Option<(String, &'static str)> {
+    if owner != me && owner != 0 {
+        return Some((format!("belongs to another user (id {owner})"), "if you know it, make a copy of FILE your own"));
+    }
+    let writable = !is_link && mode & 0o022 != 0;
+    writable
+        .then(|| ("can be written by others than its owner".to_owned(), "look at FILE, then run `chmod go-w` on it"))
 }
 
 #[cfg(test)]
@@ -162,7 +241,7 @@ mod tests {
 
     fn with(file: &str) -> (tempfile::TempDir, Environment) {
         let root = tempfile::tempdir().unwrap();
-        std::fs::write(root.path().join(PROJECT_FILE), file).unwrap();
+        private_file::write(&root.path().join(PROJECT_FILE), file.as_bytes()).unwrap();
         let deep = root.path().join("a/b");
         std::fs::create_dir_all(&deep).unwrap();
         let environment = Environment { working_dir: deep, ..Environment::isolated(root.path()) };
@@ -207,6 +286,39 @@ mod tests {
         assert!(matches!(trust(&flags("https://other.example")), Trust::System { .. }));
         let ca = BrokerFlags { ca: Some("ca.pem".into()), ..flags("https://file.example") };
         assert!(matches!(trust(&ca), Trust::CaFile(_)), "--ca goes before the file");
+    }
+
+    #[test]
+    fn a_project_file_that_a_stranger_may_have_written_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        for (owner, mode, is_link, good) in [
+            (1000, 0o100_644, false, true),
+            (0, 0o100_644, false, true),
+            (1001, 0o100_600, false, false),
+            (1000, 0o100_664, false, false),
+            (0, 0o100_646, false, false),
+            (1000, 0o120_777, true, true),
+            (1001, 0o120_777, true, false),
+        ] {
+            assert_eq!(stranger(1000, owner, mode, is_link).is_none(), good, "{owner} {mode:o} {is_link}");
+        }
+        let (root, environment) = with("broker = \"https://file.example\"\n");
+        let file = root.path().join(PROJECT_FILE);
+        for mode in [0o664, 0o646] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let error = Settings::find(&environment, &BrokerFlags::default()).unwrap_err();
+            assert!(error.to_string().contains("can be written by others"), "{error}");
+            assert!(error.next_steps()[0].contains("chmod go-w"), "{error}");
+            let named = Settings::find(&environment, &flags("https://flag.example")).unwrap();
+            assert_eq!(named.source, Source::Flag, "a stranger's file keeps nobody from their own broker");
+        }
+        // Root alone can give a file away; elsewhere the table above must do.
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+            let error = Settings::find(&environment, &BrokerFlags::default()).unwrap_err();
+            assert!(error.to_string().contains("belongs to another user"), "{error}");
+        }
     }
 
     #[test]

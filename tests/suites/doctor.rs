@@ -36,6 +36,7 @@ async fn doctor(world: &World, environment: &Environment) -> anyhow::Result<(u8,
         clock: ClientClock::showing(move || ichor_broker::clock::Clock::now(&*clock)),
         terminal: Terminal::new(Box::new(printed.clone()), Box::new(std::io::sink()), false, false),
         open: Arc::new(|_| ()),
+        ask: None,
         host: "laptop".into(),
     };
     // a command runs a runtime of its own

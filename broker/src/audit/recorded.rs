@@ -1,7 +1,7 @@
 //! `Recorded<T>`: evidence that an entry is durable.
 
 use ichor_wire::api::Receipt;
-use ichor_wire::log::{self, Content, Kind};
+use ichor_wire::log::{Content, Kind};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -113,15 +113,8 @@ impl sealed::Sealed for Grant {}
 
 impl Recordable for Grant {
     fn content(&self) -> Content {
-        let person = self.person();
         Content {
-            person: Some(log::Person {
-                provider: person.provider.as_str().into(),
-                issuer: person.issuer.clone(),
-                subject: person.subject.clone(),
-                name: self.name().into(),
-                user: self.user().into(),
-            }),
+            person: Some(self.person().logged(self.name(), self.user())),
             cluster: Some(self.cluster().as_str().into()),
             grant: Some(self.id().0.into_bytes().to_vec()),
             session: Some(self.session().0.into_bytes().to_vec()),
@@ -146,7 +139,7 @@ impl Recordable for Grant {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ichor_wire::log::Entry;
+    use ichor_wire::log::{self, Entry};
     use jiff::SignedDuration;
 
     use crate::audit::RecordError;

@@ -113,7 +113,7 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
     }
 }
 
-/// Asks each provider for its discovery document, over a store in memory: nothing of the broker's own is touched.
+/// Asks each provider for its discovery document, over a store in a temporary folder: nothing of the broker's own is touched.
 async fn providers(loaded: &Loaded) -> Vec<Check> {
     if loaded.file.provider.is_empty() {
         return vec![failed("provider", &"none: name one in config.toml under [[provider]]")];

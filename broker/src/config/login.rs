@@ -32,7 +32,7 @@ pub fn login_settings(
         device: file.session.device,
         max_pending: settings.pending_logins,
         max_pending_of_one: settings.pending_per_address,
-        minimum_client: file.session.minimum_client.clone(),
+        minimum_client: settings.minimum_client,
         nonce_key,
         providers,
     };

@@ -9,10 +9,9 @@ use url::{Host, Url};
 
 use super::file::{File, Identity};
 use super::{ConfigError, Folder, LogFormat};
-use crate::domain::AddressRange;
-use crate::http::layers::parse_version;
+use crate::domain::{AddressRange, ClientVersion};
 
-/// The longest session (walks: NIST asks for a new login within 24 hours, ours is 12).
+/// The longest session. NIST SP 800-63B-4 asks for a new login within 24 hours at AAL2 and within 12 at AAL3.
 const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
 
 /// Everything `app` needs, checked.
@@ -69,7 +68,7 @@ pub struct Settings {
     /// Logins of one address under way at once.
     pub pending_per_address: u32,
     /// The oldest client that is served.
-    pub minimum_client: Option<[u64; 3]>,
+    pub minimum_client: Option<ClientVersion>,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// What to log.
@@ -148,7 +147,8 @@ impl Settings {
         }
         let minimum_client = match &file.session.minimum_client {
             Some(text) => Some(
-                parse_version(text).ok_or_else(|| value("session.minimum_client", "write a version, as `0.1.0`"))?,
+                ClientVersion::parse(text)
+                    .ok_or_else(|| value("session.minimum_client", "write a version, as `0.1.0`"))?,
             ),
             None => None,
         };

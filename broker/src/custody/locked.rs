@@ -7,10 +7,10 @@ use zeroize::Zeroize;
 /// Bytes in pages of their own, locked into memory (`mlock`) where the process may, wiped when dropped.
 ///
 /// Locking is best effort: a container's limit can be as small as 64 KiB. [`super::Hardening`] tells whether the whole
-/// process is locked; [`Self::is_locked`] tells it of one value.
+/// process is locked.
 pub struct LockedBytes {
-    // Declared first so that the pages are unlocked before they are given back.
-    lock: Option<region::LockGuard>,
+    // Held for its drop, and declared first so that the pages are unlocked before they are given back.
+    _lock: Option<region::LockGuard>,
     pages: Vec<u8>,
     start: usize,
     len: usize,
@@ -30,7 +30,7 @@ impl LockedBytes {
         let start = pages.as_ptr().align_offset(page);
         let start = if start.saturating_add(whole) <= pages.len() { start } else { 0 };
         let lock = pages.get(start..).and_then(|p| region::lock(p.as_ptr(), whole).ok());
-        Self { lock, pages, start, len }
+        Self { _lock: lock, pages, start, len }
     }
 
     /// A copy of the bytes; whoever has the original wipes it.
@@ -58,12 +58,6 @@ impl LockedBytes {
             tail.zeroize();
             self.len = len;
         }
-    }
-
-    /// Whether the pages cannot be swapped out.
-    #[must_use]
-    pub fn is_locked(&self) -> bool {
-        self.lock.is_some()
     }
 }
 

@@ -19,7 +19,7 @@ pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
-pub use vault::{Created, DATA_KEY, DPOP_NONCE_KEY, IdentitySource, Keep, Listing, Sealer, Secrets, Vault, VaultError};
+pub use vault::{Created, DATA_KEY, DPOP_NONCE_KEY, IdentitySource, Keep, Listing, Sealer, Vault, VaultError};
 
 /// Bytes that a CA key may sign. Made from a recorded grant, for a CA's self-signature, or for a checkpoint, nowhere else:
 /// the source test lists the callers.

@@ -4,12 +4,14 @@ mod address;
 mod cluster;
 mod person;
 mod request;
+mod version;
 
 pub use address::{AddressRange, network};
 pub use cluster::{Cluster, ClusterName, Clusters};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};
 pub use request::{GrantId, Request, SessionId};
+pub use version::ClientVersion;
 
 /// The text does not fit the rule for its kind of name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

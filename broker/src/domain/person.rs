@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ichor_wire::log;
+
 use super::{BadName, label};
 
 /// A provider's alias at this broker, `[a-z0-9-]+`, pinned to one issuer in the store.
@@ -41,6 +43,20 @@ impl ProviderAlias {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Person {
+    /// The person as entries of the log have them, with the names that the provider told.
+    #[must_use]
+    pub fn logged(&self, name: &str, user: &str) -> log::Person {
+        log::Person {
+            provider: self.provider.as_str().into(),
+            issuer: self.issuer.clone(),
+            subject: self.subject.clone(),
+            name: name.into(),
+            user: user.into(),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use tracing::Instrument;
 use super::ClientAddress;
 use super::error::ApiError;
 use crate::clock::SharedClock;
-use crate::domain::AddressRange;
+use crate::domain::{AddressRange, ClientVersion};
 use crate::entropy;
 
 /// What the outermost layer needs.
@@ -28,8 +28,8 @@ pub struct Edge {
     pub trusted_proxies: Arc<[AddressRange]>,
     /// Whether the broker is reached by https.
     pub https: bool,
-    /// The oldest client that is served, as `[major, minor, patch]`.
-    pub minimum_client: Option<[u64; 3]>,
+    /// The oldest client that is served.
+    pub minimum_client: Option<ClientVersion>,
     /// The time, for request ids.
     pub clock: SharedClock,
 }
@@ -47,11 +47,11 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
 
     let too_old = edge.minimum_client.filter(|minimum| {
         let version = request.headers().get(CLIENT_VERSION_HEADER).and_then(|value| value.to_str().ok());
-        version.is_some_and(|version| parse_version(version).is_some_and(|version| version < *minimum))
+        version.is_some_and(|version| ClientVersion::parse(version).is_some_and(|version| version < *minimum))
     });
     let mut response = match too_old {
-        Some([major, minor, patch]) => {
-            let text = format!("this broker serves ichor {major}.{minor}.{patch} and later");
+        Some(minimum) => {
+            let text = format!("this broker serves ichor {minimum} and later");
             ApiError::new(Code::ClientTooOld, text).into_response()
         }
         None => next.run(request).instrument(span.clone()).await,
@@ -79,15 +79,6 @@ pub async fn unknown_path() -> ApiError {
 /// The same for a method.
 pub async fn unknown_method() -> ApiError {
     ApiError::new(Code::MethodNotAllowed, "the resource does not take this method")
-}
-
-/// A version as `[major, minor, patch]`; a suffix such as `-rc.1` is ignored.
-#[must_use]
-pub fn parse_version(text: &str) -> Option<[u64; 3]> {
-    let core = text.split(['-', '+']).next()?;
-    let mut parts = core.split('.').map(|part| part.parse().ok());
-    let version = [parts.next()??, parts.next()??, parts.next()??];
-    parts.next().is_none().then_some(version)
 }
 
 /// The address behind trusted proxies: from the right of `X-Forwarded-For`, the first that is not a trusted proxy. Without
@@ -144,12 +135,5 @@ mod tests {
         assert_eq!(address("10.0.0.1", &["1.2.3.4, 203.0.113.9, 10.0.0.2"], &["10.0.0.0/8"]), "203.0.113.9");
         assert_eq!(address("10.0.0.1", &["1.2.3.4, nonsense"], &["10.0.0.0/8"]), "10.0.0.1");
         assert_eq!(address("", &["203.0.113.9"], &[]), "203.0.113.9", "a Unix socket's peer is the proxy");
-    }
-
-    #[test]
-    fn versions_compare_as_numbers() {
-        assert!(parse_version("0.10.0") > parse_version("0.9.9"));
-        assert_eq!(parse_version("1.2.3-rc.1"), Some([1, 2, 3]));
-        assert_eq!(parse_version("1.2"), None);
     }
 }

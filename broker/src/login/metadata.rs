@@ -66,7 +66,7 @@ impl Login {
             authorization_response_iss_parameter_supported: true,
             ichor_providers: settings.providers.iter().map(|one| one.alias().to_string()).collect(),
             ichor_paste_redirect_uri: settings.paste.then(|| self.paste_uri()),
-            ichor_minimum_client_version: settings.minimum_client.clone(),
+            ichor_minimum_client_version: settings.minimum_client.map(|version| version.to_string()),
         }
     }
 

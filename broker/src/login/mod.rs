@@ -29,7 +29,7 @@ mod token_endpoint;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ichor_wire::log::{self, Content, Kind};
+use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Code;
 use sha2::{Digest, Sha256};
 
@@ -179,13 +179,7 @@ fn seal_context(session: SessionId) -> Vec<u8> {
 /// An entry's content about a session.
 fn about(kind: Kind, row: &SessionRow) -> Content {
     Content {
-        person: Some(log::Person {
-            provider: row.person.provider.as_str().into(),
-            issuer: row.person.issuer.clone(),
-            subject: row.person.subject.clone(),
-            name: row.name.clone(),
-            user: row.user.clone(),
-        }),
+        person: Some(row.person.logged(&row.name, &row.user)),
         session: Some(row.id.0.as_bytes().to_vec()),
         ..Content::of(kind)
     }

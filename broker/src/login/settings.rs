@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 use url::{Host, Url};
 
-use crate::domain::ProviderAlias;
+use crate::domain::{ClientVersion, ProviderAlias};
 use crate::identity::Mapping;
 
 /// The only client of our authorization server. Public: it holds no secret, its key is the DPoP key.
@@ -33,8 +33,8 @@ pub struct Settings {
     pub max_pending: u32,
     /// Logins of one address under way at once, and device logins at once.
     pub max_pending_of_one: u32,
-    /// The oldest client that is served, as metadata tells it.
-    pub minimum_client: Option<String>,
+    /// The oldest client that is served; metadata tells it.
+    pub minimum_client: Option<ClientVersion>,
     /// The key that DPoP nonces are made with; another for each process, since used proofs are remembered in memory alone.
     pub nonce_key: NonceKey,
     /// The providers.

@@ -290,7 +290,7 @@ mod tests {
             r#"action == Action::"hold:os:reader""#,
             r#"action in Action::"hold:os:admin""#,
             r#"action in [Action::"hold:os:reader", Action::"audit:read"]"#,
-            r#"action in [Action::"hold", Action::"lock"]"#,
+            r#"action in [Action::"hold", Action::"audit:read"]"#,
         ]);
         let resource = select(vec![
             "resource",
@@ -323,7 +323,7 @@ mod tests {
             groups in subsequence(vec!["a", "b", "c/d", "unscoped", "never named"], 0..=5),
             labels in subsequence(vec![("env", "prod"), ("region", "eu=1"), ("tier", "1"), ("never", "named")], 0..=4),
             name in select(vec!["prod", "other", "third"]),
-            action in select(vec![Action::Hold(Role::Reader), Action::Hold(Role::Admin), Action::AuditRead, Action::Lock]),
+            action in select(vec![Action::Hold(Role::Reader), Action::Hold(Role::Admin), Action::AuditRead]),
             reason in any::<bool>(),
             acr in select(vec![None, Some("mfa"), Some("pwd")]),
             auth_age in select(vec![None, Some(0), Some(600)]),

@@ -371,7 +371,7 @@ permit (principal, action, resource);
         for forbid in [
             r#"forbid (principal, action == Action::"hold:os:reader", resource is Ichor);"#,
             r#"forbid (principal, action, resource) when { context has adress && context.adress.isLoopback() };"#,
-            r#"forbid (principal, action == Action::"lock", resource) when { context has reason };"#,
+            r#"forbid (principal, action == Action::"audit:read", resource) when { context has reason };"#,
         ] {
             assert!(load(&format!("@id(\"x\") {forbid}")).is_err(), "{forbid}");
         }
@@ -399,6 +399,24 @@ permit (principal, action, resource);
         assert!(
             load(r#"@id("x") permit (principal in Group::"corp/a/b c", action, resource in Label::"env=");"#).is_ok()
         );
+    }
+
+    #[test]
+    fn actions_that_nothing_asks_about_are_refused() {
+        for action in ["lock", "break-glass:request", "break-glass:approve", "audit:drop"] {
+            for policy in [
+                format!("permit (principal, action == Action::\"{action}\", resource);"),
+                format!("forbid (principal, action == Action::\"{action}\", resource);"),
+                format!("permit (principal, action in [Action::\"hold\", Action::\"{action}\"], resource);"),
+                format!("forbid (principal, action, resource) when {{ action == Action::\"{action}\" }};"),
+            ] {
+                let refused = refused(&format!("@id(\"x\") {policy}"));
+                let says = format!(
+                    "test.cedar:1: policy `x`: `Action::\"{action}\"` can never match; this build never asks for it"
+                );
+                assert!(refused.contains(&says), "{policy}: {refused}");
+            }
+        }
     }
 
     #[test]

@@ -80,13 +80,23 @@ pub fn sha256_base64url(bytes: &[u8]) -> String {
     BASE64URL_NOPAD.encode(&Sha256::digest(bytes))
 }
 
-/// The number that the terminal prints and the confirmation page shows, as `123 456`: derived from the thumbprint of
-/// the key that the login will be bound to, so that a person sees whether the page belongs to *their* terminal.
+/// How many login numbers there are: 16 decimal digits, 53 bits.
+///
+/// Whoever makes a person log in at a broker of theirs learns that terminal's thumbprint, and can make keys until one of
+/// theirs has the same number; that key would then be shown as the terminal's at the real broker. Graphics cards make some
+/// 10⁸ P-256 keys a second, and a login waits 600 s: 6·10¹⁰ keys for 10¹⁶ numbers, a chance of 6 in a million. Six digits
+/// took seconds. A store of keys made beforehand helps as little: with 10¹² of them the chance is 1 in 10 000.
+const LOGIN_NUMBERS: u64 = 10_000_000_000_000_000;
+
+/// The number that the terminal prints and the confirmation page shows, as `1234 5678 9012 3456`: derived from the
+/// thumbprint of the key that the login will be bound to, so that a person sees whether the page belongs to *their*
+/// terminal.
 #[must_use]
 pub fn login_number(thumbprint: &str) -> String {
     let digest = Sha256::new().chain_update(b"ichor login number\0").chain_update(thumbprint.as_bytes()).finalize();
-    let number = digest.iter().take(8).fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte)) % 1_000_000;
-    format!("{:03} {:03}", number / 1000, number % 1000)
+    let number = digest.iter().take(8).fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte)) % LOGIN_NUMBERS;
+    let group = |divisor: u64| number / divisor % 10_000;
+    format!("{:04} {:04} {:04} {:04}", group(1_000_000_000_000), group(100_000_000), group(10_000), group(1))
 }
 
 #[cfg(test)]
@@ -106,9 +116,21 @@ mod tests {
     }
 
     #[test]
-    fn the_login_number_has_six_digits() {
-        let number = login_number("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
-        assert_eq!(number.len(), 7);
-        assert!(number.chars().all(|c| c.is_ascii_digit() || c == ' '));
+    fn the_login_number_has_sixteen_digits_in_groups_of_four_and_every_one_of_them_varies() {
+        let mut seen = vec![std::collections::HashSet::new(); 19];
+        for key in 0..200 {
+            let number = login_number(&format!("thumbprint {key}"));
+            let groups: Vec<&str> = number.split(' ').collect();
+            assert_eq!(groups.len(), 4, "{number}");
+            assert!(
+                groups.iter().all(|group| group.len() == 4 && group.bytes().all(|c| c.is_ascii_digit())),
+                "{number}"
+            );
+            for (place, digit) in number.bytes().enumerate() {
+                seen[place].insert(digit);
+            }
+        }
+        let digits = seen.iter().filter(|digits| digits.len() == 10).count();
+        assert_eq!(digits, 16, "a digit that does not vary guards nothing");
     }
 }

@@ -222,7 +222,7 @@ fn accepting_patch(answer: &CertificateAnswer) -> Option<String> {
 }
 
 fn show(terminal: &mut Terminal, finding: &Finding) -> std::io::Result<()> {
-    let mark = if finding.ok { terminal.toned("✓", Tone::Good) } else { terminal.toned("✗", Tone::Bad) };
-    terminal.line(&format!("{mark} {}: {}", finding.what, finding.says))?;
+    let mark = if finding.ok { (Tone::Good, "✓") } else { (Tone::Bad, "✗") };
+    terminal.toned_line(&[mark, (Tone::Plain, &format!(" {}: {}", finding.what, finding.says))])?;
     finding.help.iter().try_for_each(|step| terminal.line(&format!("    → {step}")))
 }

@@ -8,7 +8,8 @@ use super::terminal::{Terminal, Tone};
 use super::{Here, block_on};
 use crate::error::Error;
 use crate::login::{Event, LoginOptions, Way, login};
-use crate::session::KeptIn;
+use crate::session::{KeptIn, SessionStore};
+use crate::settings::{Settings, Source};
 
 /// Log in at the broker through your company's identity provider
 ///
@@ -36,6 +37,7 @@ pub(super) struct Args {
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let broker = here.broker()?;
     let store = here.sessions()?;
+    agree_to_project(here, &broker.url(), &store)?;
     let way = match (args.no_browser, args.device) {
         (true, _) => Way::Paste(Arc::new(|| Box::pin(read_line()))),
         (_, true) => Way::Device,
@@ -69,12 +71,12 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let (session, kept) = done?;
     let value = json!({ "session": session, "kept_in": kept });
     here.print(&value, |terminal| {
-        let done = terminal.toned("✓", Tone::Good);
-        terminal.line(&format!(
-            "{done} logged in as {} until {}",
-            terminal.toned(&session.name, Tone::Strong),
-            session.expires_at
-        ))?;
+        terminal.toned_line(&[
+            (Tone::Good, "✓"),
+            (Tone::Plain, " logged in as "),
+            (Tone::Strong, &session.name),
+            (Tone::Plain, &format!(" until {}", session.expires_at)),
+        ])?;
         if session.user.starts_with('~') {
             terminal.line(&format!(
                 "  your name does not fit into a certificate; nodes will log you as {}",
@@ -91,16 +93,46 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     })
 }
 
+/// Asks, before anything is sent or opened, whether a broker is meant that only a project's file names and where this user
+/// has never logged in: the file may have come with a stranger's repository. Where nobody can be asked, the login ends here.
+fn agree_to_project(here: &mut Here, broker: &str, store: &SessionStore) -> Result<(), Error> {
+    let Source::Project(file) = Settings::find(&here.around.environment, &here.flags)?.source else { return Ok(()) };
+    if store.knows(broker) {
+        return Ok(());
+    }
+    let file = file.display();
+    let terminal = &mut here.around.terminal;
+    let stopped = |message: String| {
+        Err(Error::usage(message, format!("if this is your broker, run `ichor login --broker {broker}`")))
+    };
+    let Some(ask) = &here.around.ask else {
+        return stopped(format!("you have never logged in at {broker}, which only `{file}` names"));
+    };
+    terminal.toned_note(&[(Tone::Plain, "You have never logged in at  "), (Tone::Strong, broker)]);
+    terminal.note(&format!("It is named by  {file}"));
+    terminal.note("Press Enter or y to log in there, anything else to stop.");
+    match ask() {
+        Ok(answer) if matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes") => Ok(()),
+        _ => stopped(format!("nothing was sent to {broker}")),
+    }
+}
+
 fn tell(terminal: &mut Terminal, event: Event, pasted: bool) {
     match event {
         Event::Number(number) => {
-            let number = terminal.toned(&number, Tone::Strong);
-            terminal.note(&format!("Confirm only if the page shows this number:  {number}"));
+            let says = (Tone::Plain, "Confirm only if the page shows this number:  ");
+            terminal.toned_note(&[says, (Tone::Strong, &number)]);
         }
-        Event::Opening(url) if pasted => terminal.note(&format!("Open this address and paste the code here:\n  {url}")),
-        Event::Opening(url) => terminal.note(&format!("If no browser opens, open this address:\n  {url}")),
+        Event::Opening(url) => {
+            terminal.note(match pasted {
+                true => "Open this address and paste the code here:",
+                false => "If no browser opens, open this address:",
+            });
+            terminal.note(&format!("  {url}"));
+        }
         Event::Code { at, code } => {
-            terminal.note(&format!("Open {at} and type the code  {}", terminal.toned(&code, Tone::Strong)))
+            let says = format!("Open {at} and type the code  ");
+            terminal.toned_note(&[(Tone::Plain, &says), (Tone::Strong, &code)]);
         }
     }
 }

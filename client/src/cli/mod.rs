@@ -8,6 +8,7 @@ mod doctor;
 mod exec;
 mod login;
 mod logout;
+mod printable;
 mod status;
 mod talosconfig;
 pub mod terminal;
@@ -126,9 +127,15 @@ pub struct Surroundings {
     pub terminal: Terminal,
     /// Opens a browser; must return at once.
     pub open: Arc<dyn Fn(&Url) + Send + Sync>,
+    /// Reads a line that the person types, without its end; `None` where nobody sits at a terminal. An error where there
+    /// is no more.
+    pub ask: Option<Ask>,
     /// This machine's name.
     pub host: String,
 }
+
+/// Reads a line that the person types.
+pub type Ask = Box<dyn Fn() -> std::io::Result<String> + Send>;
 
 /// A command's view of the world.
 struct Here {

@@ -42,7 +42,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         }))
         .collect();
     let value = json!({
-        "broker": session.broker().url(), "broker_from": settings.source, "session": described,
+        "broker": session.broker().url(), "broker_from": settings.source.to_string(), "session": described,
         "talosconfig": path, "contexts": ours,
     });
     here.print(&value, |terminal| {

@@ -104,7 +104,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         for line in &lines {
             let Line { context, .. } = line;
             if let Some(failure) = &line.failure {
-                terminal.line(&format!("{} {context}: {failure}", terminal.toned("✗", Tone::Bad)))?;
+                terminal.toned_line(&[(Tone::Bad, "✗"), (Tone::Plain, &format!(" {context}: {failure}"))])?;
                 for step in failure.next_steps() {
                     terminal.line(&format!("    → {step}"))?;
                 }
@@ -120,12 +120,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
                 (Some(Outcome::UpToDate), _) | (None, _) => "is up to date",
             };
             let expires = line.expires.map(|end| format!(", expires {}", left(end, now))).unwrap_or_default();
-            let mark = terminal.toned("✓", Tone::Good);
-            terminal.line(&format!(
-                "{mark} context {} {done} in {}{expires}",
-                terminal.toned(context, Tone::Strong),
-                path.display()
-            ))?;
+            let rest = format!(" {done} in {}{expires}", path.display());
+            let parts = [(Tone::Good, "✓"), (Tone::Plain, " context "), (Tone::Strong, context), (Tone::Plain, &rest)];
+            terminal.toned_line(&parts)?;
         }
         if lines.is_empty() {
             terminal.line("no cluster is there for you with these roles; `ichor clusters` says why")?;

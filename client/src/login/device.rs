@@ -52,6 +52,7 @@ pub(super) async fn login(
     }
     let started: DeviceAnswer =
         serde_json::from_slice(&answer.body).map_err(|_| broker.not_a_broker("its device code cannot be read"))?;
+    broker.own_page(&started.verification_uri, "its page for the device code")?;
     (options.on)(Event::Code { at: started.verification_uri.clone(), code: started.user_code.clone() });
     let mut pause = Duration::from_secs(started.interval.unwrap_or(5).clamp(1, 60));
     let form = [

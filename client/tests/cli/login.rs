@@ -1,9 +1,15 @@
 //! `login`, `logout`, `status`.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::sync::Arc;
 
-use crate::fake::Tamper;
+use ichor_client::cli::terminal::Terminal;
+use ichor_client::cli::{Surroundings, run};
+use ichor_client::{Clock, Environment};
+
+use crate::fake::{Fake, Tamper};
 use crate::world::{World, address, get, mode};
 
 #[test]
@@ -11,8 +17,9 @@ fn a_person_logs_in_and_out() {
     let world = World::new();
     let mut ran = world.log_in(&[]).ok();
     let number = ran.err.split_once("number:  ").unwrap().1.split('\n').next().unwrap().to_owned();
-    assert!(number.len() == 7 && number.chars().all(|c| c.is_ascii_digit() || c == ' '), "{number}");
-    ran.err = ran.err.replace(&number, "123 456");
+    let groups: Vec<&str> = number.split(' ').collect();
+    assert!(groups.len() == 4 && groups.iter().all(|group| group.len() == 4), "{number}");
+    ran.err = ran.err.replace(&number, "1234 5678 9012 3456");
     let file = ran.out.split_once("kept in ").unwrap().1.split(' ').next().unwrap().to_owned();
     assert_eq!(mode(&world.path(file.strip_prefix("~/").unwrap())), 0o600);
     ran.out = ran.out.replace(&file, "~/.local/state/ichor/sessions/<broker>.json");
@@ -104,6 +111,81 @@ fn on_a_machine_without_browser_a_device_login_works() {
     let ran = world.ichor(&["login", "--device"]).ok();
     assert!(ran.err.contains("type the code  WXYZ-1234"), "{}", ran.err);
     world.fake.assert_kept();
+}
+
+#[test]
+fn nobody_is_sent_to_another_host_in_the_brokers_name() {
+    let world = World::new();
+    world.fake.with(|state| state.metadata.insert("device_authorization_endpoint".into(), "/device".into()).is_none());
+    let elsewhere = world.fake.url.replace("127.0.0.1", "127.0.0.2");
+    for page in ["file:///etc/passwd", "https://ichor.example/device", "javascript:alert(1)", elsewhere.as_str()] {
+        world.fake.with(|state| state.verification_uri = Some(page.into()));
+        let ran = world.ichor(&["login", "--device"]);
+        assert_eq!(ran.code, 5, "{page}: {}", ran.transcript());
+        assert!(ran.err.contains("names another host") && !ran.err.contains("type the code"), "{page}: {}", ran.err);
+    }
+    for (name, page) in [
+        ("authorization_endpoint", "https://ichor.example/authorize"),
+        ("authorization_endpoint", "file:///etc/passwd"),
+        ("device_authorization_endpoint", "https://ichor.example/device"),
+        ("ichor_paste_redirect_uri", "https://ichor.example/paste"),
+    ] {
+        world.fake.with(|state| {
+            state.metadata.insert("ichor_paste_redirect_uri".into(), "/paste".into());
+            state.metadata.insert("authorization_endpoint".into(), "/authorize".into());
+            state.metadata.insert(name.into(), page.into());
+        });
+        // It would read a code from nobody, and end.
+        let ran = world.ichor(&["login", "--no-browser"]);
+        assert!(ran.code == 5 && ran.err.contains("names another host"), "{page}: {}", ran.transcript());
+        world.fake.with(|state| state.metadata.remove(name));
+    }
+}
+
+/// The file may have come with a stranger's repository, and its broker may relay the login of another one.
+#[test]
+fn a_broker_that_only_a_project_file_names_is_agreed_to_first() {
+    let mut world = World::new();
+    world.unset("ICHOR_BROKER");
+    world.write(".ichor.toml", &format!("broker = \"{}\"\n", world.fake.url));
+    insta::assert_snapshot!("login_unknown_project", world.ichor(&["login"]).transcript());
+    assert!(world.fake.with(|state| state.seen.is_empty()), "nothing was sent");
+    let url = world.fake.url.clone();
+    world.log_in(&["--broker", &url]).ok();
+    // Known from here on, logged in or not.
+    world.ichor(&["logout"]).ok();
+    world.log_in(&[]).ok();
+    // Another one in its place is not.
+    world.write(".ichor.toml", &format!("broker = \"{}\"\n", Fake::start().url));
+    assert!(world.ichor(&["login"]).err.contains("never logged in"));
+    std::fs::set_permissions(world.path(".ichor.toml"), PermissionsExt::from_mode(0o666)).unwrap();
+    let ran = world.ichor(&["login"]);
+    assert!(ran.code == 2 && ran.err.contains("can be written by others"), "{}", ran.transcript());
+}
+
+#[test]
+fn who_sits_at_a_terminal_is_asked_before_anything_is_sent() {
+    let world = World::new();
+    world.write(".ichor.toml", &format!("broker = \"{}\"\n", world.fake.url));
+    let asks = |typed: Option<&'static str>| {
+        let around = Surroundings {
+            environment: Environment { working_dir: world.path(""), ..Environment::isolated(&world.path("")) },
+            clock: Clock::system(),
+            terminal: Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), true, false),
+            open: Arc::new(|_| ()),
+            ask: Some(Box::new(move || typed.map(str::to_owned).ok_or(std::io::ErrorKind::UnexpectedEof.into()))),
+            host: "here".into(),
+        };
+        // Whoever agrees gets as far as this refusal.
+        run(["ichor", "login", "--device"].map(Into::into), around);
+        world.fake.with(|state| !std::mem::take(&mut state.seen).is_empty())
+    };
+    for typed in ["", "y", "Y ", "yes"] {
+        assert!(asks(Some(typed)), "`{typed}`");
+    }
+    for typed in [Some("n"), Some("what?"), None] {
+        assert!(!asks(typed), "{typed:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod doctor;
 mod exec;
 mod fake;
 mod flags;
+mod hostile;
 mod login;
 mod talosconfig;
 mod trust;

@@ -91,7 +91,8 @@ export class Person {
     this.browser = new Browser([provider.ca, broker.ca()].map((file) => fs.readFileSync(file, 'utf8')));
     this.talosconfig = path.join(dir, '.talos', 'config');
     // What a team commits beside its code.
-    fs.writeFileSync(path.join(dir, '.ichor.toml'), `broker = "${broker.url}"\nca_file = "${broker.ca()}"\n`);
+    fs.writeFileSync(path.join(dir, '.ichor.toml'), `broker = "${broker.url}"\nca_file = "${broker.ca()}"\n`,
+      { mode: 0o644 });
     const shims = path.join(dir, 'bin');
     fs.mkdirSync(shims, { recursive: true });
     fs.symlinkSync(path.join(here, 'hand-over.mjs'), path.join(shims, 'xdg-open'));
@@ -136,13 +137,13 @@ export class Person {
    */
   async login(form, { flags = [], confirm = () => true } = {}) {
     const opened = await urlCatcher();
-    const client = new Background('ichor login', program('ichor'), ['login', ...flags], {
+    const client = new Background('ichor login', program('ichor'), ['login', '--broker', this.broker.url, ...flags], {
       env: { ...this.env, INTEROP_BROWSER: opened.address, PWD: this.home }, cwd: this.home,
     });
     try {
       const url = await Promise.race([opened.url, client.exit.then(() => undefined)]);
       if (!url) return { code: client.code, text: client.text };
-      const number = (await client.says(/\b(\d{3} \d{3})\b/))[1];
+      const number = (await client.says(/\b(\d{4} \d{4} \d{4} \d{4})\b/))[1];
       let page = await this.browser.open(url);
       const pages = [page];
       if (new URL(page.url).origin === this.provider.issuer && forms(page.body).length > 0) {

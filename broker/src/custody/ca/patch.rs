@@ -126,8 +126,13 @@ pub fn created_text(cluster: &ClusterName, ca_pem: &str) -> Result<String, Patch
          \x20   || talosctl -n NODE patch machineconfig --patch @accepted-ca.yaml\n\
          \n\
          The check before the patch matters: applied twice, the CA is listed twice.\n\
-         To end everything that this CA ever signed, take it out again: `ichor-broker ca removal-patch {cluster}` writes\n\
-         the patch from a node's own config and keeps other CAs. It acts on new connections; open ones go on.\n\
+         To end everything that this CA ever signed, take it out again. For every node this writes the patches, from the\n\
+         node's own config, so that other CAs stay, and prints the command that applies them:\n\
+         \n\
+         \x20 talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml\n\
+         \x20 ichor-broker ca removal-patch {cluster} --machine-config node.yaml\n\
+         \n\
+         It acts on new connections; open ones go on. node.yaml holds the node's secrets: remove it afterwards.\n\
          \n\
          Mind os:admin. Whoever held it may hold the cluster: with it one can read the cluster's own CA key at a node, mint\n\
          certificates of any life, and edit acceptedCAs. Taking this CA out does not undo that; `talosctl rotate-ca` does.\n\

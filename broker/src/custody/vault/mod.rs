@@ -74,15 +74,6 @@ pub struct Created {
     pub identity: Option<SecretString>,
 }
 
-/// The broker's own secrets, opened.
-#[derive(Debug)]
-pub struct Secrets {
-    /// Seals rows of the database.
-    pub data_key: DataKey,
-    /// Makes nonces for DPoP proofs; 32 bytes.
-    pub dpop_nonce_key: LockedBytes,
-}
-
 /// What a vault's folder holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
@@ -246,14 +237,6 @@ impl Vault {
     /// As [`Self::open_secret`].
     pub fn data_key(&self) -> Result<DataKey, VaultError> {
         Ok(DataKey::new(self.open_secret(DATA_KEY)?.as_slice())?)
-    }
-
-    /// The broker's own secrets.
-    ///
-    /// # Errors
-    /// As [`Self::open_secret`].
-    pub fn secrets(&self) -> Result<Secrets, VaultError> {
-        Ok(Secrets { data_key: self.data_key()?, dpop_nonce_key: self.open_secret(DPOP_NONCE_KEY)? })
     }
 
     /// What the folder holds.

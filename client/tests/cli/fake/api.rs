@@ -20,12 +20,14 @@ impl Broker {
             return Reply::problem(Problem::new(Code::SessionEnded, "the session has ended"));
         }
         match (asked.method.as_str(), path) {
-            ("GET", ["session"]) => Reply::json(200, &session()),
+            ("GET", ["session"]) => Reply::json(200, &session(&state.hostile)),
             ("GET", ["clusters"]) => Reply::json(
                 200,
-                &ClustersAnswer { clusters: vec![cluster("prod", "prod"), cluster("staging", "staging")] },
+                &ClustersAnswer {
+                    clusters: ["prod", "staging"].map(|name| cluster(name, name, &state.hostile)).into(),
+                },
             ),
-            ("GET", ["clusters", name]) => Reply::json(200, &cluster(name, name)),
+            ("GET", ["clusters", name]) => Reply::json(200, &cluster(name, name, &state.hostile)),
             ("POST", ["clusters", name, "certificates"]) => {
                 let request: CertificateRequest = serde_json::from_slice(&asked.body).unwrap();
                 state.asked.push(request.clone());
@@ -34,7 +36,7 @@ impl Broker {
                     None => Reply::json(200, &self.certificate(&state, name, &request)),
                 }
             }
-            ("GET", ["audit", "entries"]) => audit(query),
+            ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
             _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
         }
     }
@@ -73,16 +75,16 @@ impl Broker {
     }
 }
 
-fn session() -> SessionAnswer {
+fn session(hostile: &str) -> SessionAnswer {
     let now = Clock::system().now();
     SessionAnswer {
         session_id: Uuid::nil(),
-        provider: "corp".into(),
+        provider: format!("corp{hostile}"),
         issuer: "https://login.example".into(),
         subject: "42".into(),
-        name: "Alice Example".into(),
-        user: "alice@example.com".into(),
-        groups: vec!["sre".into()],
+        name: format!("Alice Example{hostile}"),
+        user: format!("alice@example.com{hostile}"),
+        groups: vec![format!("sre{hostile}")],
         groups_at: now,
         acr: None,
         auth_time: None,
@@ -90,7 +92,7 @@ fn session() -> SessionAnswer {
     }
 }
 
-fn cluster(name: &str, env: &str) -> ClusterAnswer {
+fn cluster(name: &str, env: &str, hostile: &str) -> ClusterAnswer {
     let yes = |role, max_ttl| RoleAnswer {
         role,
         allowed: true,
@@ -108,13 +110,13 @@ fn cluster(name: &str, env: &str) -> ClusterAnswer {
         policies: Vec::new(),
     };
     let operator = if env == "prod" {
-        no(Role::Operator, "no policy permits it", "ask for it with a reason")
+        no(Role::Operator, &format!("no policy permits it{hostile}"), &format!("ask for it with a reason{hostile}"))
     } else {
         yes(Role::Operator, 5400)
     };
     ClusterAnswer {
-        name: name.into(),
-        labels: BTreeMap::from([("env".into(), env.into())]),
+        name: format!("{name}{hostile}"),
+        labels: BTreeMap::from([("env".into(), format!("{env}{hostile}"))]),
         endpoints: vec!["10.0.0.2".into()],
         nodes: Vec::new(),
         unavailable: None,
@@ -123,7 +125,7 @@ fn cluster(name: &str, env: &str) -> ClusterAnswer {
 }
 
 /// Five entries in pages as large as asked for, at most two.
-fn audit(query: &HashMap<String, String>) -> Reply {
+fn audit(query: &HashMap<String, String>, hostile: &str) -> Reply {
     let start: u64 = query.get("cursor").map_or(5, |cursor| cursor.parse().unwrap());
     let limit: u64 = query["limit"].parse().unwrap();
     let indexes: Vec<u64> = (0..start).rev().take(usize::try_from(limit.min(2)).unwrap()).collect();
@@ -132,13 +134,13 @@ fn audit(query: &HashMap<String, String>) -> Reply {
         id: Uuid::from_u128(u128::from(*index)),
         time: Timestamp::from_second(1_800_000_000 + i64::try_from(*index).unwrap()).unwrap(),
         kind: "grant".into(),
-        user: Some("alice@example.com".into()),
+        user: Some(format!("alice@example.com{hostile}")),
         issuer: None,
         subject: None,
         cluster: Some("prod".into()),
         grant_id: Some(Uuid::from_u128(u128::from(*index))),
         session_id: None,
-        detail: BTreeMap::from([("reason".into(), "INC-42\u{1b}[2J".into())]),
+        detail: BTreeMap::from([("reason".into(), format!("INC-42\u{1b}[2J{hostile}"))]),
         leaf_hash: "00".into(),
     });
     let next = indexes.last().filter(|last| **last > 0).map(ToString::to_string);

@@ -43,6 +43,10 @@ pub struct State {
     pub issuing_ca: Option<Option<String>>,
     /// The sessions are over.
     pub session_ended: bool,
+    /// What a hostile provider or broker adds to every name and message.
+    pub hostile: String,
+    /// Where a device login sends the person, instead of to a page of its own.
+    pub verification_uri: Option<String>,
     /// How often a device login is answered `authorization_pending`.
     pub pending: u32,
     /// Every request: method and target.
@@ -138,7 +142,12 @@ impl Broker {
                 self.proved(asked, &url, None).unwrap_or_else(|| self.token(&form, &proof::thumbprint(asked)))
             }
             ("POST", "/device") => {
-                let answer = json!({ "device_code": "the-device-code", "user_code": "WXYZ-1234", "verification_uri": format!("{}/device", self.url), "expires_in": 600, "interval": 1 });
+                let (page, hostile) = {
+                    let state = state.lock().unwrap();
+                    (state.verification_uri.clone(), state.hostile.clone())
+                };
+                let page = page.unwrap_or_else(|| format!("{}/device", self.url));
+                let answer = json!({ "device_code": "the-device-code", "user_code": format!("WXYZ-1234{hostile}"), "verification_uri": page, "expires_in": 600, "interval": 1 });
                 Reply::json(200, &answer)
             }
             ("POST", "/revoke") => self.proved(asked, &url, Some(TOKEN)).unwrap_or_else(|| {

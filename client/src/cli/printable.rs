@@ -1,0 +1,93 @@
+//! What may reach a terminal of the words of others: a broker's, a provider's, a project file's.
+
+use std::fmt::Write as _;
+
+/// The characters besides controls that are not what they look like, because they are nothing to look at or reorder what is
+/// around them: Unicode's default-ignorable code points, its line and paragraph separators, its bidirectional controls, and
+/// blanks of some width that are no blanks (U+2800).
+const HIDDEN: [(char, char); 21] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1345f}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// The text with every control (C0, DEL, C1) and hidden character written out, as `\u{202e}`: nothing of it moves the cursor,
+/// begins a line, or is invisible.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if is_hidden(letter) {
+            let _ = write!(shown, "\\u{{{:x}}}", u32::from(letter));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
+/// As [`printable`], for text that has lines.
+pub(super) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// The same JSON, with what [`printable`] writes out as JSON's own escapes, so that the values stay what they are.
+pub(super) fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if is_hidden(letter) {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
+fn is_hidden(letter: char) -> bool {
+    letter.is_control() || HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out() {
+        let hostile = "a\u{1b}[2J\r\n\t\u{7f}\u{9b}1m\u{202e}b\u{200b}\u{2066}\u{feff}\u{ad}\u{2800}\u{e0041}c";
+        assert_eq!(
+            printable(hostile),
+            "a\\u{1b}[2J\\u{d}\\u{a}\\u{9}\\u{7f}\\u{9b}1m\\u{202e}b\\u{200b}\\u{2066}\\u{feff}\\u{ad}\\u{2800}\\u{e0041}c"
+        );
+        let well = "Zoë Ångström – 田中さん ✓ → ü ‚‘ naïve Ω";
+        assert_eq!(printable(well), well);
+        assert_eq!(printable_lines("a\r\nb\n"), "a\\u{d}\nb\n");
+    }
+
+    #[test]
+    fn json_keeps_its_values() {
+        let value = serde_json::json!({ "a\u{9b}": "\u{1b}\u{7f}\u{85}\u{202e}\u{e0041}é\n" });
+        let json = printable_json(&value.to_string());
+        assert!(json.chars().all(|letter| !is_hidden(letter)), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
+    }
+}
