@@ -69,7 +69,7 @@ pub(super) struct Create {
     #[arg(long, default_value_t = ca::DEFAULT_YEARS)]
     years: u16,
     /// Why; it goes into the audit.
-    #[arg(long)]
+    #[arg(long, value_parser = super::desk::reason)]
     reason: String,
     /// Replace the CA that is in custody. Nodes go on to accept certificates of the old one until it is removed there.
     #[arg(long)]
@@ -87,7 +87,7 @@ pub(super) struct Import {
     #[arg(long, value_name = "FILE", required = true)]
     from: Vec<PathBuf>,
     /// Why; it goes into the audit.
-    #[arg(long)]
+    #[arg(long, value_parser = super::desk::reason)]
     reason: String,
     /// Replace the CA that is in custody.
     #[arg(long)]
@@ -174,9 +174,6 @@ fn keep(
     reason: String,
     replace: bool,
 ) -> anyhow::Result<()> {
-    if reason.trim().is_empty() {
-        bail!("a reason is needed; it goes into the audit: `--reason \"…\"`");
-    }
     let sealer = Sealer::at(&loaded.settings.vault)?;
     if !replace && sealer.list()?.cas.iter().any(|name| name == cluster.as_str()) {
         bail!(

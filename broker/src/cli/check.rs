@@ -7,7 +7,7 @@ use clap::Args;
 use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Recheck};
 use crate::readiness::Check;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::{audit, custody};
@@ -123,10 +123,21 @@ async fn providers(loaded: &Loaded) -> Vec<Check> {
         Ok(states) => states,
         Err(error) => return vec![failed("provider", &error)],
     } {
+        let section = loaded.file.provider.iter().find(|section| section.alias == alias);
+        let name = format!("provider {alias}, recheck {}", recheck(section.map(|section| section.recheck)));
         checks.push(match state {
-            Ok(()) => fine(format!("provider {alias}"), None),
-            Err(error) => failed(format!("provider {alias}"), &error),
+            Ok(()) => fine(name, None),
+            Err(error) => failed(name, &error),
         });
     }
     checks
+}
+
+/// How the provider's groups are asked again, as the configuration spells it.
+fn recheck(mode: Option<Recheck>) -> &'static str {
+    match mode.unwrap_or_default() {
+        Recheck::Refresh => "by refresh token",
+        Recheck::Userinfo => "at userinfo",
+        Recheck::LoginOnly => "never (login-only: sessions last at most an hour)",
+    }
 }

@@ -58,7 +58,7 @@ pub(super) struct Add {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
     /// Why; it goes into the audit.
-    #[arg(long)]
+    #[arg(long, value_parser = super::desk::reason)]
     reason: String,
     /// Print the file instead of writing it, for a config folder that lives in Git.
     #[arg(long)]

@@ -18,7 +18,7 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
 use crate::config::Loaded;
-use crate::http::admin::{Act, user_name};
+use crate::http::admin::{Act, is_reason, user_name};
 use crate::readiness::Check;
 use crate::store::StoreError;
 
@@ -38,6 +38,14 @@ pub(super) enum Desk {
     Running(PathBuf),
     /// None runs; this process holds the writer lock.
     Alone(Sequencer, tokio::task::JoinHandle<()>),
+}
+
+/// The value of `--reason`.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    if is_reason(text) {
+        return Ok(text.trim().to_owned());
+    }
+    Err("a reason is needed, in words, on one line; it goes into the audit: `--reason \"…\"`".into())
 }
 
 impl Desk {

@@ -85,7 +85,7 @@ async fn act(
     Json(mut act): Json<Act>,
 ) -> Result<Json<Receipt>, ApiError> {
     act.os_user = peer.user()?;
-    if act.reason.trim().is_empty() {
+    if !is_reason(&act.reason) {
         return Err(ApiError::new(Code::BadRequest, "a reason is needed; it goes into the audit"));
     }
     Ok(Json(admin.sequencer.note(act.into_content(), None).await?))
@@ -105,6 +105,12 @@ async fn reload_now(
 
 async fn status(State(admin): State<Admin>) -> Json<Vec<Check>> {
     Json(admin.readiness.checks().await)
+}
+
+/// Whether a text can be a reason: something in it can be read.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    text.chars().any(char::is_alphanumeric) && !text.chars().any(char::is_control)
 }
 
 /// The name of an operating-system user, or `uid N` where it has none.

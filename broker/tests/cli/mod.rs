@@ -76,6 +76,38 @@ fn a_ca_is_made_shown_and_patched_in_and_out() {
 }
 
 #[test]
+fn every_act_needs_a_reason_that_can_be_read() {
+    let world = World::with_folder(NOWHERE);
+    for reason in ["", " ", "\u{200b}", "\u{2800}", "--", "a\nb"] {
+        for act in [
+            vec!["cluster", "add", "prod", "--from", "operator"],
+            vec!["ca", "create", "prod"],
+            vec!["ca", "import", "prod", "--from", "operator"],
+        ] {
+            let reason = format!("--reason={reason}");
+            let said = world.run(&[&act[..], &[&reason, "--dir", "broker"]].concat());
+            assert!(said.contains("a reason is needed"), "{said}");
+        }
+    }
+    assert!(world.run(&["cluster", "list", "--dir", "broker"]).contains("no clusters yet"));
+}
+
+#[test]
+fn check_names_how_groups_are_asked_again() {
+    let world = World::with_folder(NOWHERE);
+    let config = world.read("broker/config.toml");
+    for (lines, said) in [
+        ("", "recheck by refresh token"),
+        ("recheck = \"userinfo\"\ngroups_from = \"userinfo\"\n", "recheck at userinfo"),
+        ("recheck = \"login-only\"\n", "recheck never"),
+    ] {
+        world.write("broker/config.toml", &format!("{config}{lines}"));
+        let checked = check(&world);
+        assert!(checked.contains(&format!("provider corp, {said}")), "{checked}");
+    }
+}
+
+#[test]
 fn the_policies_are_tested_and_explained() {
     let world = World::with_folder(NOWHERE);
     let at = ["--dir", "broker"];
