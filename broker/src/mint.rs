@@ -105,6 +105,21 @@ impl Mint {
     /// # Errors
     /// When there is no certificate; nothing that could serve as one has left this function.
     pub async fn certificate(&self, identity: &Identity, request: Request) -> Result<Minted, MintError> {
+        let cluster = request.cluster.clone();
+        let result = self.walk(identity, request).await;
+        let outcome = match &result {
+            Ok(_) => "issued",
+            // a name that anyone may make up is no label
+            Err(MintError::UnknownCluster(_)) => return result,
+            Err(MintError::Refused(_) | MintError::Record(RecordError::Refused(_))) => "refused",
+            Err(_) => "failed",
+        };
+        let cluster = cluster.as_str().to_owned();
+        metrics::counter!("ichor_certificates_total", "cluster" => cluster, "outcome" => outcome).increment(1);
+        result
+    }
+
+    async fn walk(&self, identity: &Identity, request: Request) -> Result<Minted, MintError> {
         let now = self.clock.now();
         let cluster = self.clusters.borrow().get(&request.cluster).cloned();
         let cluster = cluster.ok_or_else(|| MintError::UnknownCluster(request.cluster.clone()))?;

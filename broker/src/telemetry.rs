@@ -1,6 +1,7 @@
 //! The only place that installs subscribers and recorders.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -21,12 +22,21 @@ pub fn install_log(json: bool, level: &str) {
     };
 }
 
-/// A metrics recorder's handle. Installed process-wide at the first call; a later call in the same process gets a handle
-/// whose recorder nobody writes to.
+/// Bounds of the histograms' buckets, in seconds: from a fast disk's commit to a stuck one.
+const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
+
+/// The handle of the process's one metrics recorder, installed at the first call. Several brokers in one process, as tests
+/// have them, count together.
 #[must_use]
 pub fn install_metrics() -> PrometheusHandle {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    let _ = metrics::set_global_recorder(recorder);
-    handle
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        // refused only for an empty list
+        let builder = PrometheusBuilder::new().set_buckets(&SECONDS).unwrap_or_default();
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
 }

@@ -16,6 +16,7 @@ mod faults;
 mod generated;
 mod http;
 mod main_job;
+mod metrics;
 mod named;
 mod refusals;
 mod reload;

@@ -10,6 +10,7 @@ use axum::Router;
 use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use ichor_wire::log::{Content, Kind};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -73,6 +74,7 @@ impl Running {
         };
         // nothing is added to a log whose end was touched
         let found = audit::verify_tail(&*store, TAIL).await?;
+        audit::note_size(found.entries);
         tracing::info!(entries = found.entries, "the audit log's end is what was recorded");
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let (clock, vault) = (parts.clock, parts.vault);
@@ -128,7 +130,7 @@ impl Running {
         let bounded = Bounded::new(settings.connections, settings.connections_per_address, proxies);
         listener.serve(public, live.tls(), bounded, &handle, &stopped, &mut tasks);
         if let Some(listener) = health_listener {
-            let routes = health::routes(Arc::clone(&readiness), metrics);
+            let routes = health::routes(Arc::clone(&readiness), metrics.clone());
             // with places of its own: what happens to the public listener is to be seen here
             let bounded = Bounded::new(settings.connections, settings.connections, [].into());
             Listening::Tcp(listener).serve(routes, None, bounded, &handle, &stopped, &mut tasks);
@@ -137,7 +139,7 @@ impl Running {
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
         tasks.spawn(reload_on_change(live, reloads, sequencer.clone(), Arc::clone(&readiness), stopped.clone()));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
-        tasks.spawn(sweep(Arc::clone(&store), login, limits, clock, stopped));
+        tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
         Ok(Self {
             address,
             health,
@@ -354,6 +356,7 @@ async fn sweep(
     store: Arc<dyn Store>,
     login: Arc<Login>,
     limits: Arc<Limits>,
+    metrics: PrometheusHandle,
     clock: crate::clock::SharedClock,
     stopped: watch::Receiver<bool>,
 ) {
@@ -367,6 +370,8 @@ async fn sweep(
             }
             _ = ticks.tick() => {
                 limits.sweep();
+                // what histograms have gathered stays small, also where nobody asks for it
+                metrics.run_upkeep();
                 login.flush_tally(false).await;
                 if let Err(error) = store.sweep(clock.now()).await {
                     tracing::warn!(%error, "expired rows could not be cleared away");

@@ -9,6 +9,7 @@ mod verify;
 pub use query::{QueryError, check_cursor, entries};
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
+pub(crate) use sequencer::note_size;
 pub use sequencer::{RecordError, Sequencer, Settings};
 pub use tally::Tally;
 pub use verify::{Fault, VerifyError, VerifyReport, verify_log, verify_tail};

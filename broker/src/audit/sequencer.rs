@@ -216,7 +216,12 @@ impl Task {
     fn commit(&mut self) -> Commit {
         let (batch, writers): (Vec<_>, Vec<_>) = self.gathered.drain(..).unzip();
         let store = Arc::clone(&self.store);
-        Box::pin(async move { (store.append(batch).await, writers) })
+        Box::pin(async move {
+            let began = tokio::time::Instant::now();
+            let committed = store.append(batch).await;
+            metrics::histogram!("ichor_commit_seconds").record(began.elapsed());
+            (committed, writers)
+        })
     }
 }
 
@@ -224,6 +229,13 @@ impl Task {
 fn answer(committed: Result<Vec<Appended>, StoreError>, writers: Vec<Answer>) {
     match committed {
         Ok(parts) => {
+            let newest = parts.iter().rev().find_map(|part| match part {
+                Appended::Recorded { index, .. } => Some(*index),
+                Appended::Refused(_) => None,
+            });
+            if let Some(newest) = newest {
+                note_size(newest.saturating_add(1));
+            }
             // A store that answers fewer parts than it was given drops the last writers' answers: they are refused.
             for (part, writer) in parts.into_iter().zip(writers) {
                 writer.give(match part {
@@ -239,6 +251,13 @@ fn answer(committed: Result<Vec<Appended>, StoreError>, writers: Vec<Answer>) {
             }
         }
     }
+}
+
+/// Shows how many entries the log has.
+pub(crate) fn note_size(entries: u64) {
+    // exact up to 2⁵³ entries
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
+    metrics::gauge!("ichor_log_entries").set(entries as f64);
 }
 
 impl Answer {

@@ -162,6 +162,7 @@ impl Login {
     /// Notes a login or a request that did not come about. Strangers cause these, so they are only counted.
     fn refused(&self, address: IpAddr, code: Code) {
         tracing::debug!(%address, code = code.as_str(), "refused");
+        metrics::counter!("ichor_refused_total", "code" => code.as_str()).increment(1);
         self.tally.count(address, code);
     }
 }

@@ -114,7 +114,10 @@ impl Login {
             TokenGrant::Device { .. } => (ready.client.address, &self.devices),
         };
         let opened = self.open_session(ready, hash(code), request.address, now).await;
-        opened.inspect(|_| under_way.end(began))
+        opened.inspect(|_| {
+            under_way.end(began);
+            metrics::counter!("ichor_logins_total").increment(1);
+        })
     }
 
     /// The confirmed login with this code, if the verifier fits. The code is not used up yet: that happens with the entry.
