@@ -18,6 +18,7 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
 use crate::config::Loaded;
+use crate::domain::check_reason;
 use crate::http::admin::{Act, user_name};
 use crate::readiness::Check;
 use crate::store::StoreError;
@@ -62,7 +63,11 @@ impl Desk {
     }
 
     /// Returns once the deed is durably recorded.
+    ///
+    /// # Errors
+    /// When its reason says nothing, or it cannot be recorded.
     pub(super) async fn record(&self, deed: Deed) -> anyhow::Result<Receipt> {
+        check_reason(&deed.reason).map_err(|error| anyhow!("{error}; it goes into the audit: `--reason \"…\"`"))?;
         let act = Act {
             ca: deed.ca,
             cluster: deed.cluster,
