@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_ended_after_the_decision_gets_no_recorded_grant() {
+    async fn case_28_a_session_that_ended_after_the_decision_gets_no_recorded_grant() {
         let room = Room::new([]);
         let row = logged_in(&*room.store, 1).await;
         let decided = grant(&row);

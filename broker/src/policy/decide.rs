@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_can_be_named_and_another_with_the_same_subject_is_not_them() {
+    fn case_15_a_person_can_be_named_and_another_with_the_same_subject_is_not_them() {
         let set = load(
             r#"@id("alice") permit (principal == Person::"corp/https://idp.example.com#alice", action, resource);"#,
         )
