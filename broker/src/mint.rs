@@ -19,7 +19,7 @@ use crate::domain::{Cluster, ClusterName, Clusters, GrantId, Request};
 use crate::entropy::{self, EntropyError};
 use crate::identity::Identity;
 use crate::issuer::{IssueError, Issued, Issuer};
-use crate::policy::{self, Grant, PolicySet, Refusal};
+use crate::policy::{self, PolicySet, Refusal};
 use crate::store::Condition;
 
 /// The issuers by cluster, published as one value.
@@ -39,9 +39,7 @@ pub struct Mint {
 pub struct Minted {
     /// The cluster it is for.
     pub cluster: Arc<Cluster>,
-    /// The grant.
-    pub grant: Recorded<Grant>,
-    /// The certificate, readable because it is recorded.
+    /// The certificate, readable because it is recorded, and its grant.
     pub issued: Recorded<Issued>,
 }
 
@@ -155,7 +153,7 @@ impl Mint {
         };
 
         Step::Issue.begins(id);
-        let issued = match issuer.issue(&grant, self.clock.now()).await {
+        let issued = match issuer.issue(grant, self.clock.now()).await {
             Ok(issued) => issued,
             Err(error) => {
                 tracing::error!(grant = %id, cluster = %request.cluster, %error, "no certificate for a recorded grant");
@@ -174,7 +172,7 @@ impl Mint {
         Step::RecordOutcome.begins(id);
         // ◆ the outcome; only now can the certificate's bytes be read
         let issued = self.sequencer.record(issued).await?;
-        Ok(Minted { cluster, grant, issued })
+        Ok(Minted { cluster, issued })
     }
 }
 

@@ -74,6 +74,37 @@ async fn os_admin_needs_a_reason_a_second_factor_and_a_fresh_login_and_lasts_15_
     Ok(())
 }
 
+/// Neither the broker's folder, database and log included, nor an answer of its has what was made on the laptop.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_3_a_private_key_stays_where_it_was_made() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let held = Person::log_in(&world, "alice").await?.certificate(&wish(Role::Reader)).await?;
+    let text: String = held.key.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = data_encoding::BASE64.decode(text.as_bytes())?;
+    // PKCS #8 (RFC 8410 §7): an OCTET STRING with an OCTET STRING of 32 bytes
+    let at = der.windows(4).position(|part| part == [0x04, 0x22, 0x04, 0x20]).unwrap() + 4;
+    let secret = &der[at..at + 32];
+    let has = |bytes: &[u8]| {
+        bytes.windows(32).any(|part| part == secret) || bytes.windows(40).any(|part| part == &text.as_bytes()[20..60])
+    };
+    assert!(has(&der) && has(text.as_bytes()), "the test would find it");
+    let (mut folders, mut read) = (vec![world.dir.clone()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                read += 1;
+                assert!(!has(&std::fs::read(&path)?), "{}", path.display());
+            }
+        }
+    }
+    assert!(read > 5, "{read} files");
+    assert!(!has(&serde_json::to_vec(&held.answer)?));
+    Ok(())
+}
+
 /// CVE-2022-36103: everything in a request but its public key is ignored.
 #[tokio::test(flavor = "multi_thread")]
 async fn case_07_a_csr_that_asks_for_more_gets_nothing_of_it() -> anyhow::Result<()> {

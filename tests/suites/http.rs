@@ -2,62 +2,165 @@
 
 use std::time::Duration;
 
-use ichor_broker::http::api::ROUTES;
+use ichor_broker::http::route::Needs;
+use ichor_broker::http::{api, oauth};
 use ichor_tests::{CLUSTER, Person, World};
 use ichor_wire::problem::{Code, Problem};
 use reqwest::{Method, StatusCode};
 
-/// Fails for a route without an authorization test: every route of the API is called without a session, with a token that
-/// nobody has, and with a token but no proof; and the list is compared with what the router really serves.
+use crate::named;
+
+/// Every route of the tables that the routers are built of.
+fn served() -> Vec<(&'static str, &'static str, Needs)> {
+    let api = api::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
+    api.chain(oauth::ROUTES.iter().map(|route| (route.method, route.path, route.needs))).collect()
+}
+
+fn url(world: &World, path: &str) -> String {
+    world.at(&path.replace("{cluster}", CLUSTER).replace("{alias}", "corp"))
+}
+
+/// Walks the tables of routes and asks of each what a stranger may not have. A route whose kind of authorization has no test
+/// here does not compile.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_refuses_whoever_has_no_session() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let http = world.http()?;
-    for (method, path) in ROUTES {
-        let url = world.at(&path.replace("{cluster}", CLUSTER));
-        let method: Method = method.parse()?;
-        for (authorization, proof) in [(None, None), (Some("DPoP nobody"), None), (Some("Bearer x"), Some("x.y.z"))] {
-            let mut request = http.request(method.clone(), &url).body("{}");
-            if let Some(value) = authorization {
-                request = request.header("authorization", value);
-            }
-            if let Some(value) = proof {
-                request = request.header("dpop", value);
-            }
-            let answer = request.send().await?;
-            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{method} {path} with {authorization:?}");
-            assert!(answer.headers()["www-authenticate"].to_str()?.starts_with("DPoP "));
-            let problem: Problem = answer.json().await?;
-            assert_eq!(problem.code, Code::NotLoggedIn, "{method} {path}: {problem:?}");
-            assert!(!problem.help.is_empty() && problem.request_id.is_some());
+async fn every_route_refuses_whoever_may_not_use_it() -> anyhow::Result<()> {
+    let world =
+        World::with(ichor_tests::Options { config: "[limits]\nper_address = 10000\n".into(), ..Default::default() })
+            .await?;
+    for (method, path, needs) in served() {
+        let at = url(&world, path);
+        match needs {
+            Needs::Session => without_a_session(&world, method.parse()?, &at, Code::NotLoggedIn).await?,
+            Needs::Proof => without_a_proof(&world, &at).await?,
+            Needs::Cookie => without_a_cookie(&world, method.parse()?, &at).await?,
+            Needs::Nothing => nothing_is_given_away(&world, method.parse()?, &at).await?,
         }
     }
     Ok(())
 }
 
-/// The router serves nothing under `/v1` that is not in the list above.
-#[test]
-fn the_list_of_routes_is_the_router() {
-    let source =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../broker/src/http/api/mod.rs")).unwrap();
-    let routed: Vec<_> = source
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix(".route(\""))
-        .filter_map(|rest| {
-            let (path, handler) = rest.split_once("\", ")?;
-            Some((handler.split('(').next()?.to_uppercase(), path.to_owned()))
-        })
-        .collect();
-    let listed: Vec<_> = ROUTES.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
-    assert_eq!(routed, listed);
-    let described = ichor_broker::http::openapi::document();
-    for (_, path) in ROUTES {
-        assert!(described.contains(path), "{path} is not described");
+/// Without a session, with a token that nobody has, and with a token but no proof.
+async fn without_a_session(world: &World, method: Method, url: &str, code: Code) -> anyhow::Result<()> {
+    for (authorization, proof) in [(None, None), (Some("DPoP nobody"), None), (Some("Bearer x"), Some("x.y.z"))] {
+        let mut request = world.http()?.request(method.clone(), url).body("{}");
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        if let Some(value) = proof {
+            request = request.header("dpop", value);
+        }
+        let answer = request.send().await?;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{method} {url} with {authorization:?}");
+        assert!(answer.headers()["www-authenticate"].to_str()?.starts_with("DPoP "));
+        let problem: Problem = answer.json().await?;
+        assert_eq!(problem.code, code, "{method} {url}: {problem:?}");
+        assert!(!problem.help.is_empty() && problem.request_id.is_some());
     }
+    Ok(())
+}
+
+/// Without a proof, and with one that is none, a code opens nothing; a token that opens nothing is no error at revocation
+/// (RFC 7009 §2.2), so there only the answer's emptiness can be told from here.
+async fn without_a_proof(world: &World, url: &str) -> anyhow::Result<()> {
+    let form = "client_id=ichor&grant_type=authorization_code&code=x&code_verifier=y&redirect_uri=z&token=nobody";
+    for proof in [None, Some("x.y.z")] {
+        let mut request =
+            world.http()?.post(url).header("content-type", "application/x-www-form-urlencoded").body(form);
+        if let Some(value) = proof {
+            request = request.header("dpop", value);
+        }
+        let answer = request.send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        assert!(!text.contains("access_token"), "{url}: {text}");
+        assert!(status.is_client_error() || (url.ends_with("/revoke") && text.is_empty()), "{url}: {status} {text}");
+    }
+    Ok(())
+}
+
+/// Without the cookie of a login, and with one that nobody has.
+async fn without_a_cookie(world: &World, method: Method, url: &str) -> anyhow::Result<()> {
+    for cookie in [None, Some("__Host-ichor-login=nobody; ichor-login=nobody")] {
+        let mut request = world.http()?.request(method.clone(), format!("{url}?code=x&state=y"));
+        if method == Method::POST {
+            request =
+                request.header("content-type", "application/x-www-form-urlencoded").body("csrf=x&decision=continue");
+        }
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        let answer = request.send().await?;
+        assert!(answer.status().is_client_error(), "{method} {url}: {}", answer.status());
+        assert!(!answer.headers().contains_key("location"), "{method} {url}");
+    }
+    Ok(())
+}
+
+/// What everyone may call sets no cookie and gives no token for nothing.
+async fn nothing_is_given_away(world: &World, method: Method, url: &str) -> anyhow::Result<()> {
+    let answer = world.http()?.request(method.clone(), url).send().await?;
+    assert!(
+        !answer.status().is_server_error() && !answer.status().is_redirection(),
+        "{method} {url}: {}",
+        answer.status()
+    );
+    assert!(!answer.headers().contains_key("set-cookie"), "{method} {url}");
+    let text = answer.text().await?;
+    assert!(!text.contains("access_token") && !text.contains("PRIVATE KEY"), "{method} {url}: {text}");
+    Ok(())
+}
+
+/// A method that no table has for a path is refused there, and no router gets a route past the tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_served_that_is_in_no_table() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let http = world.http()?;
+    let served = served();
+    for (_, path, _) in &served {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            let listed = served.iter().any(|(known, at, _)| known == &method && at == path);
+            let answer = http.request(method.parse()?, url(&world, path)).send().await?;
+            assert_eq!(
+                answer.status() != StatusCode::METHOD_NOT_ALLOWED,
+                listed,
+                "{method} {path}: {}",
+                answer.status()
+            );
+        }
+    }
+    let described = ichor_broker::http::openapi::document();
+    for route in api::ROUTES {
+        assert!(described.contains(route.path), "{} is not described", route.path);
+    }
+    // health and the admin socket have listeners of their own
+    let folder = named::root().join("broker/src/http");
+    for place in ["router.rs", "api/mod.rs", "oauth/mod.rs"] {
+        let text = std::fs::read_to_string(folder.join(place))?;
+        assert!(!text.contains(".route(") && !text.contains(".nest("), "{place} serves what is in no table");
+    }
+    Ok(())
+}
+
+/// CVE-2026-45726, CVE-2025-61688: there is no field that key material could stand in, and nothing that is answered has any.
+#[test]
+fn case_18_no_answer_has_a_place_for_a_key() {
+    let described: serde_json::Value = serde_json::from_str(&ichor_broker::http::openapi::document()).unwrap();
+    let schemas = described["components"]["schemas"].as_object().unwrap();
+    let mut fields = Vec::new();
+    for (name, schema) in schemas {
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        fields.extend(properties.map(|(field, _)| format!("{name}.{field}")));
+    }
+    assert!(fields.len() > 40, "{fields:?}");
+    let speaks_of_keys = |field: &&String| {
+        let field = field.rsplit('.').next().unwrap_or_default();
+        ["key", "private", "secret", "seal", "vault", "passphrase"].iter().any(|word| field.contains(word))
+    };
+    let found: Vec<_> = fields.iter().filter(speaks_of_keys).collect();
+    assert!(found.iter().all(|field| field.ends_with(".public_key")), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_a_problem_too() -> anyhow::Result<()> {
+async fn case_08_what_is_not_there_is_a_problem_too() -> anyhow::Result<()> {
     let world = World::start().await?;
     let http = world.http()?;
     for (method, path, code) in [

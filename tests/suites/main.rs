@@ -13,6 +13,7 @@ mod config_keys;
 mod doctor;
 mod edges;
 mod faults;
+mod flood;
 mod generated;
 mod http;
 mod main_job;

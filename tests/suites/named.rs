@@ -1,7 +1,7 @@
-//! Tests named by where they are, as `tests/suites/http.rs::what_is_not_there_is_a_problem_too`: found in the sources, so that
+//! Tests named by where they are, as `tests/suites/http.rs::case_08_what_is_not_there_is_a_problem_too`: found in the sources, so that
 //! a list of them cannot outlive them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use syn::visit::Visit;
@@ -81,6 +81,73 @@ impl<'ast> Visit<'ast> for Said {
         // not Rust yet, so nothing to visit
         self.0.push_str(&format!("{}\n", item.tokens));
     }
+}
+
+/// The product's promises.
+const PROMISES: std::ops::RangeInclusive<u8> = 1..=8;
+
+/// The cases to survive, each from an advisory or an incident.
+const CASES: std::ops::RangeInclusive<u8> = 1..=28;
+
+/// Cases of parts that do not exist yet.
+const NOT_YET: &[(u8, &str)] = &[
+    (1, "a gateway forwards paths; there is none"),
+    (5, "a gateway forwards metadata; there is none"),
+    (6, "a gateway speaks to nodes for people; there is none"),
+    (11, "a verifier of our own for clients' certificates; nothing is verified by callbacks"),
+    (17, "break-glass requests and their quorum"),
+    (22, "kits that are opened offline"),
+    (23, "approvals and their quorum"),
+    (27, "matching the nodes' own logs"),
+];
+
+/// The numbers that tests of this sort are named by, as `promise_4_…` or `case_07_…`.
+fn numbers(sort: &str) -> BTreeSet<u8> {
+    let mut found = BTreeSet::new();
+    let mut folders: Vec<PathBuf> = ["broker", "client", "tests"].iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                found.extend(numbers_in(sort, &std::fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// By the text, not the syntax: some stand inside a macro that makes many cases of one.
+fn numbers_in(sort: &str, text: &str) -> Vec<u8> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let number = |line: &str| {
+        let name = line.trim_start_matches("async ").strip_prefix("fn ")?.strip_prefix(sort)?;
+        name.split_once('_')?.0.parse().ok()
+    };
+    let is_test = |above: &[&str]| {
+        let attributes = || above.iter().rev().take_while(|line| line.starts_with("#["));
+        attributes().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+            && !attributes().any(|line| line.starts_with("#[ignore"))
+    };
+    let tests = lines.iter().enumerate().filter(|(at, _)| is_test(&lines[..*at]));
+    tests.filter_map(|(_, line)| number(line)).collect()
+}
+
+#[test]
+fn every_promise_and_every_case_has_a_test_by_its_name() {
+    assert_eq!(numbers("promise_"), PROMISES.collect());
+    let waiting: BTreeSet<u8> = NOT_YET.iter().map(|(number, _)| *number).collect();
+    let tried = numbers("case_");
+    assert!(tried.is_disjoint(&waiting), "a case that has a test is not waiting: {tried:?}");
+    assert_eq!(&tried | &waiting, CASES.collect());
+}
+
+#[test]
+fn a_number_counts_only_where_a_test_runs() {
+    let text = "#[tokio::test(flavor = \"multi_thread\")]\nasync fn case_07_x() {}\n  #[test]\n  fn case_12_y() {}\n\
+                fn case_13_z() {}\n#[test]\n#[ignore]\nfn case_14_w() {}\n#[test]\nfn case_of_its_own() {}";
+    assert_eq!(numbers_in("case_", text), [7, 12]);
 }
 
 #[test]

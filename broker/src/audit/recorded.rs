@@ -5,6 +5,7 @@ use ichor_wire::log::{Content, Kind};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::custody::ToBeSigned;
 use crate::policy::Grant;
 use crate::store::Change;
 
@@ -86,7 +87,7 @@ pub trait Recordable: sealed::Sealed {
 }
 
 pub(crate) mod sealed {
-    /// Only this crate says what may be recorded.
+    /// Only this crate says what may be recorded; the source test lists where.
     pub trait Sealed {}
 }
 
@@ -106,6 +107,29 @@ impl<T> Recorded<T> {
     #[must_use]
     pub fn receipt(&self) -> Receipt {
         Receipt { index: self.index, leaf_hash: data_encoding::HEXLOWER.encode(&self.leaf_hash) }
+    }
+}
+
+impl Recorded<Grant> {
+    /// The to-be-signed part of a certificate for this grant: the one way to bytes that a CA key signs for a client. That
+    /// they say what was granted is judged of the finished certificate.
+    ///
+    /// ```
+    /// # use ichor_broker::{audit::Recorded, custody::ToBeSigned, policy::Grant};
+    /// fn sign(grant: &Recorded<Grant>, tbs: &[u8]) -> ToBeSigned {
+    ///     grant.to_be_signed(tbs)
+    /// }
+    /// ```
+    /// A grant that is not recorded has no such way.
+    /// ```compile_fail,E0599
+    /// # use ichor_broker::{audit::Recorded, custody::ToBeSigned, policy::Grant};
+    /// fn sign(grant: &Grant, tbs: &[u8]) -> ToBeSigned {
+    ///     grant.to_be_signed(tbs)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn to_be_signed(&self, tbs: &[u8]) -> ToBeSigned {
+        ToBeSigned::certificate(tbs)
     }
 }
 
@@ -210,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_ended_after_the_decision_gets_no_recorded_grant() {
+    async fn case_28_a_session_that_ended_after_the_decision_gets_no_recorded_grant() {
         let room = Room::new([]);
         let row = logged_in(&*room.store, 1).await;
         let decided = grant(&row);
@@ -229,5 +253,15 @@ mod tests {
         room.clock.advance(SignedDuration::from_hours(1));
         let refused = room.sequencer.record(decided).await.unwrap_err();
         assert_eq!(refused, RecordError::Refused(Condition::SessionEnded));
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_is_over_before_it_is_recorded_is_none() {
+        let room = Room::new([]);
+        let row = logged_in(&*room.store, 1).await;
+        let decided = grant(&row);
+        room.clock.advance(SignedDuration::from_mins(10));
+        assert_eq!(room.sequencer.record(decided).await.unwrap_err(), RecordError::Refused(Condition::GrantOver));
+        assert_eq!(room.store.head().await.unwrap().size, 1, "the login, no grant");
     }
 }

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_flipped_bit_of_a_body_or_leaf_is_found() {
+    async fn promise_6_every_flipped_bit_of_a_body_or_leaf_is_found() {
         let (_folder, path) = four().await;
         let store = SqliteStore::open(&path, Options::default()).unwrap();
         let row = store.indexed_range(1..2).await.unwrap().remove(0);

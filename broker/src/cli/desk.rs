@@ -18,7 +18,8 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
 use crate::config::Loaded;
-use crate::http::admin::{Act, is_reason, user_name};
+use crate::domain::check_reason;
+use crate::http::admin::{Act, user_name};
 use crate::readiness::Check;
 use crate::store::StoreError;
 
@@ -42,10 +43,9 @@ pub(super) enum Desk {
 
 /// The value of `--reason`.
 pub(super) fn reason(text: &str) -> Result<String, String> {
-    if is_reason(text) {
-        return Ok(text.trim().to_owned());
-    }
-    Err("a reason is needed, in words, on one line; it goes into the audit: `--reason \"…\"`".into())
+    let text = text.trim();
+    check_reason(text).map_err(|error| format!("{error}; it goes into the audit: `--reason \"…\"`"))?;
+    Ok(text.to_owned())
 }
 
 impl Desk {
@@ -70,6 +70,9 @@ impl Desk {
     }
 
     /// Returns once the deed is durably recorded.
+    ///
+    /// # Errors
+    /// When it cannot be.
     pub(super) async fn record(&self, deed: Deed) -> anyhow::Result<Receipt> {
         let act = Act {
             ca: deed.ca,

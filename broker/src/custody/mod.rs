@@ -21,8 +21,43 @@ pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use vault::{Created, DATA_KEY, DPOP_NONCE_KEY, IdentitySource, Keep, Listing, Sealer, Vault, VaultError};
 
-/// Bytes that a CA key may sign. Made from a recorded grant, for a CA's self-signature, or for a checkpoint, nowhere else:
-/// the source test lists the callers.
+/// Bytes that a CA key may sign. Made of a recorded grant ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)) or
+/// for a CA's self-signature, nowhere else: the source test lists the callers.
+///
+/// Whoever has them may have them signed,
+/// ```
+/// # use ichor_broker::custody::{SignError, Signer, ToBeSigned};
+/// async fn sign(signer: &dyn Signer, bytes: ToBeSigned) -> Result<Vec<u8>, SignError> {
+///     signer.sign(bytes).await
+/// }
+/// ```
+/// but nobody makes them of bytes of their own,
+/// ```compile_fail,E0624
+/// # use ichor_broker::custody::ToBeSigned;
+/// fn bytes(tbs: &[u8]) -> ToBeSigned {
+///     ToBeSigned::certificate(tbs)
+/// }
+/// ```
+/// ```compile_fail,E0423
+/// # use ichor_broker::custody::ToBeSigned;
+/// fn bytes(tbs: &[u8]) -> ToBeSigned {
+///     ToBeSigned(tbs.to_vec())
+/// }
+/// ```
+/// nor has other bytes signed, nor the same ones twice.
+/// ```compile_fail,E0308
+/// # use ichor_broker::custody::{SignError, Signer, ToBeSigned};
+/// async fn sign(signer: &dyn Signer, bytes: Vec<u8>) -> Result<Vec<u8>, SignError> {
+///     signer.sign(bytes).await
+/// }
+/// ```
+/// ```compile_fail,E0382
+/// # use ichor_broker::custody::{SignError, Signer, ToBeSigned};
+/// async fn sign(signer: &dyn Signer, bytes: ToBeSigned) -> Result<Vec<u8>, SignError> {
+///     signer.sign(bytes).await?;
+///     signer.sign(bytes).await
+/// }
+/// ```
 #[derive(Debug)]
 pub struct ToBeSigned(Vec<u8>);
 
@@ -50,7 +85,7 @@ pub trait Signer: Send + Sync + 'static {
 // === impl ToBeSigned ===
 
 impl ToBeSigned {
-    /// The to-be-signed part of a client certificate. Only an issuer calls this, with a recorded grant in its hands.
+    /// The to-be-signed part of a client certificate. Only the recorded grant calls this.
     pub(crate) fn certificate(tbs: &[u8]) -> Self {
         Self(tbs.to_vec())
     }

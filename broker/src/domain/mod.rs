@@ -3,6 +3,7 @@
 mod address;
 mod cluster;
 mod person;
+mod reason;
 mod request;
 mod version;
 
@@ -10,6 +11,7 @@ pub use address::{AddressRange, network};
 pub use cluster::{Cluster, ClusterName, Clusters};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};
+pub use reason::{BadReason, check_reason};
 pub use request::{GrantId, Request, SessionId};
 pub use version::ClientVersion;
 

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ApiError;
 use super::layers::{unknown_method, unknown_path};
 use crate::audit::Sequencer;
+use crate::domain::check_reason;
 use crate::readiness::{Check, Readiness};
 
 /// An act of an administrator on this host, as it goes into the audit.
@@ -85,9 +86,7 @@ async fn act(
     Json(mut act): Json<Act>,
 ) -> Result<Json<Receipt>, ApiError> {
     act.os_user = peer.user()?;
-    if !is_reason(&act.reason) {
-        return Err(ApiError::new(Code::BadRequest, "a reason is needed; it goes into the audit"));
-    }
+    check_reason(&act.reason).map_err(|error| ApiError::new(Code::BadRequest, error.to_string()))?;
     Ok(Json(admin.sequencer.note(act.into_content(), None).await?))
 }
 
@@ -105,12 +104,6 @@ async fn reload_now(
 
 async fn status(State(admin): State<Admin>) -> Json<Vec<Check>> {
     Json(admin.readiness.checks().await)
-}
-
-/// Whether a text can be a reason: something in it can be read.
-#[must_use]
-pub fn is_reason(text: &str) -> bool {
-    text.chars().any(char::is_alphanumeric) && !text.chars().any(char::is_control)
 }
 
 /// The name of an operating-system user, or `uid N` where it has none.

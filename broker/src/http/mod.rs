@@ -10,6 +10,7 @@ pub mod layers;
 pub mod limits;
 pub mod oauth;
 pub mod openapi;
+pub mod route;
 pub mod router;
 pub mod web;
 

@@ -20,6 +20,40 @@ pub use vouch::{Forged, is_vouched, vouch};
 
 /// A verified person. Only this room makes one: from a verified ID token, or from the row of a session that began with one
 /// and bears the broker's tag. It carries no permission.
+///
+/// Who has one may read it,
+/// ```
+/// fn read(identity: &ichor_broker::identity::Identity) -> &str {
+///     identity.user()
+/// }
+/// ```
+/// but nobody makes one of another,
+/// ```compile_fail,E0451
+/// # use ichor_broker::identity::Identity;
+/// fn other(identity: Identity) -> Identity {
+///     Identity { user: "root".into(), ..identity }
+/// }
+/// ```
+/// changes one,
+/// ```compile_fail,E0616
+/// # use ichor_broker::identity::Identity;
+/// fn change(identity: &mut Identity) {
+///     identity.groups.clear();
+/// }
+/// ```
+/// or takes a row for one without the key that its tag was made with.
+/// ```
+/// # use ichor_broker::{custody::DataKey, identity::{Forged, Identity}, store::SessionRow};
+/// fn restore(row: &SessionRow, key: &DataKey) -> Result<Identity, Forged> {
+///     Identity::restore(row, key)
+/// }
+/// ```
+/// ```compile_fail,E0061
+/// # use ichor_broker::{custody::DataKey, identity::{Forged, Identity}, store::SessionRow};
+/// fn restore(row: &SessionRow) -> Result<Identity, Forged> {
+///     Identity::restore(row)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Identity {
     person: Person,

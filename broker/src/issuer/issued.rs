@@ -7,7 +7,6 @@ use ichor_wire::profile::{Facts, pem};
 use jiff::Timestamp;
 
 use crate::audit::{Recordable, Recorded, sealed};
-use crate::domain::{ClusterName, GrantId};
 use crate::policy::Grant;
 use crate::store::Change;
 
@@ -46,8 +45,7 @@ use crate::store::Change;
 #[derive(Debug)]
 pub struct Issued {
     content: Content,
-    grant: GrantId,
-    cluster: ClusterName,
+    grant: Recorded<Grant>,
     facts: Facts,
     der: Vec<u8>,
     ca: Arc<str>,
@@ -57,7 +55,7 @@ pub struct Issued {
 
 impl Issued {
     /// A certificate that was judged to be what was granted, and the PEM of the CA that signed it.
-    pub(super) fn new(grant: &Recorded<Grant>, facts: Facts, der: Vec<u8>, ca: Arc<str>) -> Self {
+    pub(super) fn new(grant: Recorded<Grant>, facts: Facts, der: Vec<u8>, ca: Arc<str>) -> Self {
         let granted = grant.value();
         let content = Content {
             kind: Kind::Issued,
@@ -70,19 +68,13 @@ impl Issued {
             policy_digest: None,
             ..granted.content()
         };
-        Self { content, grant: granted.id(), cluster: granted.cluster().clone(), facts, der, ca }
+        Self { content, grant, facts, der, ca }
     }
 
     /// The grant that it was made for.
     #[must_use]
-    pub fn grant(&self) -> GrantId {
-        self.grant
-    }
-
-    /// The cluster that it is for.
-    #[must_use]
-    pub fn cluster(&self) -> &ClusterName {
-        &self.cluster
+    pub fn grant(&self) -> &Grant {
+        self.grant.value()
     }
 
     /// The serial number, big-endian.

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{IssueError, Issued, Issuer};
 use crate::audit::Recorded;
-use crate::custody::{Signer, ToBeSigned};
+use crate::custody::Signer;
 use crate::entropy;
 use crate::policy::Grant;
 
@@ -48,7 +48,7 @@ impl LocalCa {
 
 #[async_trait]
 impl Issuer for LocalCa {
-    async fn issue(&self, grant: &Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
+    async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
         let granted = grant.value();
         let span = profile::span(&self.ca, now, self.backdate, granted.not_after())?;
         let tbs = tbs(&Profile {
@@ -60,7 +60,7 @@ impl Issuer for LocalCa {
             grant: granted.id().0,
             span,
         })?;
-        let signature = self.signer.sign(ToBeSigned::certificate(&tbs)).await;
+        let signature = self.signer.sign(grant.to_be_signed(&tbs)).await;
         let signature = signature.map_err(|error| IssueError::Custody(error.to_string()))?;
         let der = assemble(&tbs, self.algorithm, &signature)?;
         // Read anew with another parser and held against the grant, not against what was built.

@@ -15,14 +15,23 @@ pub use local_ca::LocalCa;
 /// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant:
 /// ```
 /// # use ichor_broker::{audit::Recorded, issuer::{IssueError, Issued, Issuer}, policy::Grant};
-/// async fn issue(ca: &dyn Issuer, grant: &Recorded<Grant>, now: jiff::Timestamp) -> Result<Issued, IssueError> {
+/// async fn issue(ca: &dyn Issuer, grant: Recorded<Grant>, now: jiff::Timestamp) -> Result<Issued, IssueError> {
 ///     ca.issue(grant, now).await
 /// }
 /// ```
 /// so nothing can be signed before its grant is recorded.
 /// ```compile_fail,E0308
 /// # use ichor_broker::{audit::Recorded, issuer::{IssueError, Issued, Issuer}, policy::Grant};
-/// async fn issue(ca: &dyn Issuer, grant: &Grant, now: jiff::Timestamp) -> Result<Issued, IssueError> {
+/// async fn issue(ca: &dyn Issuer, grant: Grant, now: jiff::Timestamp) -> Result<Issued, IssueError> {
+///     ca.issue(grant, now).await
+/// }
+/// ```
+///
+/// and nothing can be signed twice for one.
+/// ```compile_fail,E0382
+/// # use ichor_broker::{audit::Recorded, issuer::{IssueError, Issued, Issuer}, policy::Grant};
+/// async fn issue(ca: &dyn Issuer, grant: Recorded<Grant>, now: jiff::Timestamp) -> Result<Issued, IssueError> {
+///     ca.issue(grant, now).await?;
 ///     ca.issue(grant, now).await
 /// }
 /// ```
@@ -30,8 +39,8 @@ pub use local_ca::LocalCa;
 /// What comes back is not yet recorded as issued and must not leave the broker; every error is final for this grant.
 #[async_trait]
 pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
-    /// A certificate for the grant, made at `now`.
-    async fn issue(&self, grant: &Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError>;
+    /// A certificate for the grant, made at `now`. The grant is used up: what comes back carries it on.
+    async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError>;
 }
 
 /// Why no certificate came about.

@@ -10,11 +10,12 @@ use crate::domain::{Cluster, GrantId, Request, Role};
 use crate::identity::Identity;
 
 use super::advice;
+use super::answer::{Asked, answer, holding};
 use super::evaluate::{Circumstances, Question, Verdict};
-use super::grant::{Grant, Mode};
+use super::grant::Grant;
 use super::judgement::Judgement;
 use super::refusal::{Refusal, Subject};
-use super::set::{HARD_MAX_TTL, PolicySet};
+use super::set::PolicySet;
 use super::vocabulary::Action;
 
 /// What part of the audit someone wants to read. One's own entries need no policy.
@@ -29,7 +30,7 @@ pub enum AuditScope<'a> {
 /// Returns the grant, if policy permits every role that `request` asks for on `cluster` now.
 ///
 /// It lasts no longer than what was asked for (or the broker's default), than each deciding policy gives, than the broker's
-/// longest life, and than [`HARD_MAX_TTL`]. The identity must belong to a session, and whoever calls must have asked the
+/// longest life, and than [`super::HARD_MAX_TTL`]. The identity must belong to a session, and whoever calls must have asked the
 /// provider for its groups recently.
 ///
 /// # Errors
@@ -49,38 +50,17 @@ pub fn decide(
         return Err(Refusal::failed("the request is for another cluster than the one to decide about"));
     }
     let ttl = request.ttl.unwrap_or(policies.limits.default_ttl);
-    if ttl < SignedDuration::from_secs(1) {
-        return Err(Refusal::plain("the lifetime asked for is less than a second", "ask for longer with `--ttl`"));
-    }
-    let roles = roles(&request.roles);
-    let circumstances = Circumstances::of(identity, request.reason.as_deref(), ttl, Some(request.address), now);
-    let question = holding(policies, identity, cluster, &roles)?;
-    let judgement = Judgement::of(&question, &roles, &circumstances);
-    let Some(approved) = judgement.approved(&question) else {
-        let question = holding(policies, identity, cluster, &Role::ALL)?;
-        return Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help));
+    let asked = Asked {
+        person: identity.person(),
+        groups: identity.groups(),
+        cluster,
+        roles: &request.roles,
+        ttl,
+        circumstances: Circumstances::of(identity, request.reason.as_deref(), ttl, Some(request.address), now),
+        now,
     };
-    let life = ttl.min(approved.longest).min(HARD_MAX_TTL);
-    let not_after = now.checked_add(life).map_err(|error| Refusal::failed(&error.to_string()))?;
-    let mut deciding: Vec<_> = approved.deciding.iter().map(|(_, rule)| rule.id.clone()).collect();
-    deciding.sort();
-    deciding.dedup();
-    Ok(Grant {
-        id,
-        person: identity.person().clone(),
-        name: identity.name().into(),
-        user: identity.user().into(),
-        session,
-        cluster: cluster.name.clone(),
-        roles,
-        not_after,
-        mode: Mode::Direct,
-        policies: deciding,
-        policy_digest: policies.digest,
-        reason: circumstances.reason.map(Into::into),
-        public_key: request.public_key.clone(),
-        address: request.address,
-    })
+    let approved = answer(policies, &asked)?;
+    Ok(Grant::new(approved, identity, session, request, id, policies.digest))
 }
 
 /// For every role: would a request for it alone, from `address` and with nothing else said, be granted now, and if not, why
@@ -94,7 +74,7 @@ pub fn listing(
     now: Timestamp,
 ) -> Vec<RoleAnswer> {
     let circumstances = Circumstances::of(identity, None, policies.limits.default_ttl, address, now);
-    let question = holding(policies, identity, cluster, &Role::ALL);
+    let question = holding(policies, identity.person(), identity.groups(), cluster, &Role::ALL);
     let answer = |role: Role| {
         let question = match &question {
             Ok(question) => question,
@@ -168,29 +148,6 @@ pub fn may_read_audit(
     })
 }
 
-/// The roles to decide about: those asked for, sorted and each once, or os:reader.
-pub(super) fn roles(asked: &[Role]) -> Vec<Role> {
-    let mut roles = asked.to_vec();
-    if roles.is_empty() {
-        roles.push(Role::Reader);
-    }
-    roles.sort_unstable();
-    roles.dedup();
-    roles
-}
-
-/// A question about these roles on a cluster.
-fn holding<'a>(
-    policies: &'a PolicySet,
-    identity: &Identity,
-    cluster: &Cluster,
-    roles: &[Role],
-) -> Result<Question<'a>, Refusal> {
-    let actions: Vec<_> = roles.iter().copied().map(Action::Hold).collect();
-    Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &actions)
-        .map_err(|error| Refusal::failed(&error))
-}
-
 fn refused(role: Role, refusal: Refusal) -> RoleAnswer {
     RoleAnswer {
         role,
@@ -205,6 +162,7 @@ fn refused(role: Role, refusal: Refusal) -> RoleAnswer {
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{alice, asks, cluster, decided, life, load, load_with, now, prod, row, who};
+    use super::super::set::HARD_MAX_TTL;
     use super::super::set::Limits;
     use super::*;
 
@@ -450,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_can_be_named_and_another_with_the_same_subject_is_not_them() {
+    fn case_15_a_person_can_be_named_and_another_with_the_same_subject_is_not_them() {
         let set = load(
             r#"@id("alice") permit (principal == Person::"corp/https://idp.example.com#alice", action, resource);"#,
         )

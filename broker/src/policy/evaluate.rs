@@ -58,6 +58,11 @@ pub(super) enum Verdict<'a> {
     Failed(String),
 }
 
+/// The reason, if it is one: with a letter or digit in it, so that blanks and marks do not stand for an answer.
+pub(super) fn given(reason: Option<&str>) -> Option<&str> {
+    reason.filter(|reason| crate::domain::check_reason(reason).is_ok())
+}
+
 // === impl Circumstances ===
 
 impl<'a> Circumstances<'a> {
@@ -70,7 +75,7 @@ impl<'a> Circumstances<'a> {
         now: Timestamp,
     ) -> Self {
         Self {
-            reason: reason.filter(|reason| !reason.trim().is_empty()),
+            reason: given(reason),
             acr: identity.acr(),
             auth_age: identity.auth_time().and_then(|at| age(at, now)),
             groups_age: age(identity.groups_at(), now).unwrap_or(AGES_AGO),

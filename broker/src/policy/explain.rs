@@ -11,13 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{Cluster, Group, Person, Role};
 
-use super::advice;
-use super::decide::roles;
-use super::evaluate::{Circumstances, Question};
-use super::judgement::Judgement;
+use super::answer::{Asked, answer, holding, roles};
+use super::evaluate::{Circumstances, given};
 use super::refusal::Refusal;
 use super::rule::spoken;
-use super::set::{HARD_MAX_TTL, PolicySet};
+use super::set::PolicySet;
 use super::vocabulary::Action;
 
 /// Someone, as claimed.
@@ -86,33 +84,26 @@ pub struct Considered {
 /// Explains what would be decided for this person now.
 #[must_use]
 pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, now: Timestamp) -> Explanation {
-    let roles = roles(&asks.roles);
     let ttl = asks.ttl.unwrap_or(policies.limits.default_ttl);
     let circumstances = Circumstances {
-        reason: asks.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
+        reason: given(asks.reason.as_deref()),
         acr: who.acr.as_deref(),
         auth_age: who.auth_age.map(|age| age.as_secs()),
         groups_age: 0,
         ttl: ttl.as_secs(),
         address: asks.address,
     };
-    let actions: Vec<_> = Role::ALL.map(Action::Hold).to_vec();
-    let question = match Question::about_cluster(policies, &who.person, &who.groups, cluster, &actions) {
+    let (person, groups) = (&who.person, &who.groups);
+    let asked = Asked { person, groups, cluster, roles: &asks.roles, ttl, circumstances, now };
+    let outcome = answer(policies, &asked).map(|approved| Granted {
+        deciding: approved.deciding().iter().map(|(role, rule)| (*role, rule.id.clone())).collect(),
+        life: approved.life(),
+        longest: approved.longest(),
+        not_after: approved.not_after(),
+    });
+    let question = match holding(policies, person, groups, cluster, &Role::ALL) {
         Ok(question) => question,
-        Err(error) => return Explanation { outcome: Err(Refusal::failed(&error)), considered: Vec::new() },
-    };
-    let judgement = Judgement::of(&question, &roles, &circumstances);
-    let outcome = match judgement.approved(&question) {
-        Some(approved) => {
-            let life = ttl.min(approved.longest).min(HARD_MAX_TTL);
-            Ok(Granted {
-                deciding: approved.deciding.iter().map(|(role, rule)| (*role, rule.id.clone())).collect(),
-                life,
-                longest: approved.longest,
-                not_after: now.saturating_add(life).unwrap_or(now),
-            })
-        }
-        None => Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help)),
+        Err(refusal) => return Explanation { outcome: Err(refusal), considered: Vec::new() },
     };
     let consider = |role: Role| {
         let action = Action::Hold(role);
@@ -122,11 +113,11 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
             id: rule.id.clone(),
             place: rule.place.to_string(),
             permits: rule.permits(),
-            met: question.is_met(rule, action, &circumstances),
+            met: question.is_met(rule, action, &asked.circumstances),
         });
         considered.collect::<Vec<_>>()
     };
-    Explanation { outcome, considered: roles.into_iter().flat_map(consider).collect() }
+    Explanation { outcome, considered: roles(asked.roles).into_iter().flat_map(consider).collect() }
 }
 
 // === impl Explanation ===

@@ -4,7 +4,11 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::domain::{ClusterName, GrantId, Person, Role, SessionId};
+use crate::domain::{ClusterName, GrantId, Person, Request, Role, SessionId};
+use crate::identity::Identity;
+
+use super::answer::Permission;
+use super::evaluate::given;
 
 /// Policy's yes. Only [`super::decide`] makes one; it is neither `Clone` nor `Deserialize`, and has no test constructor.
 ///
@@ -68,20 +72,20 @@ use crate::domain::{ClusterName, GrantId, Person, Role, SessionId};
 /// ```
 #[derive(Debug)]
 pub struct Grant {
-    pub(super) id: GrantId,
-    pub(super) person: Person,
-    pub(super) name: String,
-    pub(super) user: String,
-    pub(super) session: SessionId,
-    pub(super) cluster: ClusterName,
-    pub(super) roles: Vec<Role>,
-    pub(super) not_after: Timestamp,
-    pub(super) mode: Mode,
-    pub(super) policies: Vec<String>,
-    pub(super) policy_digest: [u8; 32],
-    pub(super) reason: Option<String>,
-    pub(super) public_key: Vec<u8>,
-    pub(super) address: IpAddr,
+    id: GrantId,
+    person: Person,
+    name: String,
+    user: String,
+    session: SessionId,
+    cluster: ClusterName,
+    roles: Vec<Role>,
+    not_after: Timestamp,
+    mode: Mode,
+    policies: Vec<String>,
+    policy_digest: [u8; 32],
+    reason: Option<String>,
+    public_key: Vec<u8>,
+    address: IpAddr,
 }
 
 /// Where a certificate of the grant is good.
@@ -92,6 +96,36 @@ pub enum Mode {
 }
 
 impl Grant {
+    /// The grant that policy's yes makes: for this identity in this session, as the request has it.
+    pub(super) fn new(
+        approved: Permission<'_>,
+        identity: &Identity,
+        session: SessionId,
+        request: &Request,
+        id: GrantId,
+        policy_digest: [u8; 32],
+    ) -> Self {
+        let mut policies: Vec<_> = approved.deciding().iter().map(|(_, rule)| rule.id.clone()).collect();
+        policies.sort();
+        policies.dedup();
+        Self {
+            id,
+            person: identity.person().clone(),
+            name: identity.name().into(),
+            user: identity.user().into(),
+            session,
+            cluster: request.cluster.clone(),
+            roles: approved.roles(),
+            not_after: approved.not_after(),
+            mode: Mode::Direct,
+            policies,
+            policy_digest,
+            reason: given(request.reason.as_deref()).map(Into::into),
+            public_key: request.public_key.clone(),
+            address: request.address,
+        }
+    }
+
     /// The grant's id.
     #[must_use]
     pub fn id(&self) -> GrantId {

@@ -17,9 +17,9 @@ pub(super) struct Judgement<'a> {
     pub(super) roles: Vec<(Role, Verdict<'a>)>,
 }
 
-/// Yes to every role.
+/// What permits every role best.
 #[derive(Clone, Debug)]
-pub(super) struct Approved<'a> {
+pub(super) struct Best<'a> {
     /// For each role the permit that decides.
     pub(super) deciding: Vec<(Role, &'a Rule)>,
     /// The longest life that all of them give.
@@ -44,7 +44,7 @@ impl<'a> Judgement<'a> {
     ///
     /// Within a role permits are alternatives: the one with the longest life decides, ties by id, and its annotations alone
     /// apply. Across roles the shortest of those lives holds.
-    pub(super) fn approved(&self, question: &Question<'a>) -> Option<Approved<'a>> {
+    pub(super) fn approved(&self, question: &Question<'a>) -> Option<Best<'a>> {
         let mut deciding = Vec::new();
         for (role, verdict) in &self.roles {
             let Verdict::Permitted(permits) = verdict else { return None };
@@ -53,7 +53,7 @@ impl<'a> Judgement<'a> {
             deciding.push((*role, *best));
         }
         let longest = deciding.iter().map(|(_, rule)| question.set.longest(rule)).min()?;
-        Some(Approved { deciding, longest })
+        Some(Best { deciding, longest })
     }
 
     /// The refusal, where [`Self::approved`] is none: which policy decided, in words, and what would help by

@@ -308,7 +308,7 @@ permit (principal, action, resource);
     }
 
     #[test]
-    fn a_set_is_refused_whole() {
+    fn case_02_a_set_is_refused_whole() {
         let sources = |texts: &[&str]| -> Vec<Source> {
             let source = |(n, text): (usize, &&str)| Source { name: format!("{n}.cedar"), text: (*text).into() };
             texts.iter().enumerate().map(source).collect()
@@ -420,7 +420,7 @@ permit (principal, action, resource);
     }
 
     #[test]
-    fn annotations_are_checked_though_cedar_does_not() {
+    fn case_26_annotations_are_checked_though_cedar_does_not() {
         let with = |annotation: &str, effect: &str| {
             load(&format!("@id(\"x\") {annotation} {effect} (principal, action, resource);"))
         };

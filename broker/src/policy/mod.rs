@@ -6,6 +6,7 @@
 //! a policy cannot be evaluated.
 
 mod advice;
+mod answer;
 mod case_file;
 mod cases;
 mod decide;

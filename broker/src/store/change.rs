@@ -42,7 +42,7 @@ pub enum Change {
         /// The time that liveness is held against.
         now: Timestamp,
     },
-    /// A grant is made. Condition: the session is live at `now`.
+    /// A grant is made. Condition: the session is live at `now`, and `now` is before `not_after`.
     GrantMade {
         /// The session.
         session: SessionId,
@@ -63,6 +63,9 @@ pub enum Condition {
     /// The session has ended or expired.
     #[error("the session has ended")]
     SessionEnded,
+    /// What is granted would be over already.
+    #[error("the grant is over before it began")]
+    GrantOver,
     /// The row changed since it was read.
     #[error("something changed meanwhile")]
     Stale,

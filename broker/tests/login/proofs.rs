@@ -57,7 +57,7 @@ async fn every_claim_is_checked() {
 }
 
 #[tokio::test]
-async fn header_key_and_signature_are_checked() {
+async fn case_10_header_key_and_signature_are_checked() {
     let world = World::new().await;
     let session = world.log_in("alice").await;
     let header = |name: &str, value: serde_json::Value| {

@@ -12,7 +12,7 @@ use super::ledger::{Landed, attempt, compare};
 const FRAME: u64 = 4096 + 24;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_at_each_step_of_issuing_lets_nothing_out() -> anyhow::Result<()> {
+async fn promise_1_a_full_disk_at_each_step_of_issuing_lets_nothing_out() -> anyhow::Result<()> {
     let mut host = Host::new().await?;
     host.start()?;
     let session = host.log_in().await?;

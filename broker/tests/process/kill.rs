@@ -20,7 +20,7 @@ const KILLS: usize = 10;
 const MOST_KILLS: usize = 90;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_certificate_is_held_that_the_log_does_not_have() -> anyhow::Result<()> {
+async fn case_20_no_certificate_is_held_that_the_log_does_not_have() -> anyhow::Result<()> {
     let mut host = Host::new().await?;
     host.log_steps()?;
     let mut steps = host.start_watched()?;

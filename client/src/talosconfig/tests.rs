@@ -88,7 +88,7 @@ fn the_current_context_stays_unless_asked() {
 }
 
 #[test]
-fn a_context_of_someone_else_is_not_replaced_unasked() {
+fn promise_7_a_context_of_someone_else_is_not_replaced_unasked() {
     let world = World::new();
     let theirs = "contexts:\n  prod:\n    crt: bm9uZQ==\n    endpoints: [x]\n";
     std::fs::write(world.root.path().join("config"), theirs).unwrap();

@@ -9,7 +9,8 @@ use jiff::SignedDuration;
 use super::{asks, count, faulty, is_well, refusal};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ca_that_is_gone_issues_nothing_until_it_is_back_and_a_spoilt_one_leaves_the_old() -> anyhow::Result<()> {
+async fn promise_8_a_ca_that_is_gone_issues_nothing_until_it_is_back_and_a_spoilt_one_leaves_the_old()
+-> anyhow::Result<()> {
     let world = World::start().await?;
     let alice = Person::log_in(&world, "alice").await?;
     let file = world.dir.join("vault/ca").join(format!("{CLUSTER}.age"));

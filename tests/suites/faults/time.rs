@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use super::{asks, count, faulty, held, is_well, refusal};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_goes_back_is_refused_until_it_is_forward_again() -> anyhow::Result<()> {
+async fn case_25_a_clock_that_goes_back_is_refused_until_it_is_forward_again() -> anyhow::Result<()> {
     let (world, _) = faulty().await?;
     let alice = Person::log_in(&world, "alice").await?;
     world.clock.advance(SignedDuration::from_secs(60));

@@ -78,7 +78,7 @@ fn only_the_owner_may_read() {
 }
 
 #[test]
-fn no_key_lies_in_the_folder() {
+fn promise_2_no_key_lies_in_the_folder() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("vault");
     let created = Vault::create(&dir, Keep::Elsewhere, &[]).unwrap();

@@ -11,14 +11,11 @@ use tracing::Instrument;
 
 use super::Api;
 use super::clusters::find;
-use crate::domain::Request;
+use crate::domain::{Request, check_reason};
 use crate::http::error::ApiError;
 use crate::http::extract::Signed;
 use crate::mint::Step;
 use crate::policy::HARD_MAX_TTL;
-
-/// The longest reason, in characters.
-const LONGEST_REASON: usize = 500;
 
 /// A certificate for the caller's key: decided by policy, recorded, issued, recorded, answered.
 #[utoipa::path(post, path = "/v1/clusters/{cluster}/certificates", tag = "certificates",
@@ -53,7 +50,7 @@ pub async fn create(
     let minting = async move { api.mint.certificate(&identity, request).await };
     let minted = tokio::spawn(minting.in_current_span()).await;
     let minted = minted.map_err(|error| ApiError::internal(&error))??;
-    let (grant, issued) = (minted.grant.value(), &minted.issued);
+    let (grant, issued) = (minted.issued.value().grant(), &minted.issued);
     Step::Answer.begins(grant.id());
     Ok(Json(CertificateAnswer {
         cluster: minted.cluster.name.as_str().into(),
@@ -87,10 +84,12 @@ fn lifetime(seconds: u64) -> Result<SignedDuration, ApiError> {
     }
 }
 
+/// A blank reason is none; any other must be one.
 fn reason(text: String) -> Result<Option<String>, ApiError> {
     let text = text.trim();
-    if text.chars().count() > LONGEST_REASON || text.chars().any(char::is_control) {
-        return Err(ApiError::new(Code::BadRequest, "a reason has at most 500 characters, on one line"));
+    if text.is_empty() {
+        return Ok(None);
     }
-    Ok((!text.is_empty()).then(|| text.to_owned()))
+    check_reason(text).map_err(|error| ApiError::new(Code::BadRequest, error.to_string()))?;
+    Ok(Some(text.to_owned()))
 }

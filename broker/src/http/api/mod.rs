@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::extract::add_nonce;
 use super::limits::Limits;
+use super::route::{Needs, Route, router};
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
 use crate::domain::Clusters;
@@ -44,24 +45,16 @@ pub struct Api {
     pub issuers: watch::Receiver<Issuers>,
 }
 
-/// Every API route: method, path, what it asks of the caller. The router is built from this list, and the test that walks
-/// the routes fails for one that is not in it.
-pub const ROUTES: &[(&str, &str)] = &[
-    ("GET", "/v1/session"),
-    ("GET", "/v1/clusters"),
-    ("GET", "/v1/clusters/{cluster}"),
-    ("POST", "/v1/clusters/{cluster}/certificates"),
-    ("GET", "/v1/audit/entries"),
+/// Every API route. The router is built of this table.
+pub const ROUTES: &[Route<Api>] = &[
+    Route::new("GET", "/v1/session", Needs::Session, || get(session::show)),
+    Route::new("GET", "/v1/clusters", Needs::Session, || get(clusters::list)),
+    Route::new("GET", "/v1/clusters/{cluster}", Needs::Session, || get(clusters::show)),
+    Route::new("POST", "/v1/clusters/{cluster}/certificates", Needs::Session, || post(certificates::create)),
+    Route::new("GET", "/v1/audit/entries", Needs::Session, || get(audit::list)),
 ];
 
 /// The API's router.
 pub fn routes(api: Api) -> Router {
-    Router::new()
-        .route("/v1/session", get(session::show))
-        .route("/v1/clusters", get(clusters::list))
-        .route("/v1/clusters/{cluster}", get(clusters::show))
-        .route("/v1/clusters/{cluster}/certificates", post(certificates::create))
-        .route("/v1/audit/entries", get(audit::list))
-        .route_layer(axum::middleware::from_fn_with_state(api.clone(), add_nonce))
-        .with_state(api)
+    router(ROUTES).route_layer(axum::middleware::from_fn_with_state(api.clone(), add_nonce)).with_state(api)
 }

@@ -16,42 +16,30 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 
 use super::limits::Limits;
+use super::route::{Needs, Route, router};
 use super::web;
 use crate::login::{Login, LoginError};
 
-/// Every route outside the API, and whether a stranger may reach it: all may, since nobody is logged in yet; revocation
-/// proves the token's key.
-pub const ROUTES: &[(&str, &str)] = &[
-    ("GET", "/.well-known/oauth-authorization-server"),
-    ("GET", "/oauth/authorize"),
-    ("GET", "/oauth/callback/{alias}"),
-    ("GET", "/oauth/confirm"),
-    ("POST", "/oauth/confirm"),
-    ("POST", "/oauth/token"),
-    ("POST", "/oauth/revoke"),
-    ("POST", "/oauth/device"),
-    ("GET", "/oauth/paste"),
-    ("GET", "/oauth/style.css"),
-    ("GET", "/device"),
-    ("POST", "/device"),
+/// Every route outside the API. The router is built of this table.
+pub const ROUTES: &[Route<Arc<Login>>] = &[
+    Route::new("GET", "/.well-known/oauth-authorization-server", Needs::Nothing, || get(metadata)),
+    Route::new("GET", "/oauth/authorize", Needs::Nothing, || get(authorize::begin)),
+    Route::new("GET", "/oauth/callback/{alias}", Needs::Cookie, || get(authorize::callback)),
+    Route::new("GET", "/oauth/confirm", Needs::Cookie, || get(confirm::show)),
+    Route::new("POST", "/oauth/confirm", Needs::Cookie, || post(confirm::decide)),
+    Route::new("POST", "/oauth/token", Needs::Proof, || post(token::token)),
+    Route::new("POST", "/oauth/revoke", Needs::Proof, || post(token::revoke)),
+    Route::new("POST", "/oauth/device", Needs::Nothing, || post(token::device)),
+    Route::new("GET", "/oauth/paste", Needs::Nothing, || get(paste)),
+    Route::new("GET", "/oauth/style.css", Needs::Nothing, || get(web::stylesheet)),
+    Route::new("GET", "/device", Needs::Nothing, || get(device::show)),
+    Route::new("POST", "/device", Needs::Nothing, || post(device::enter)),
 ];
 
 /// The routes. They need the extension [`super::ClientAddress`] on every request. What strangers do here is counted in
 /// `limits`, by address.
 pub fn routes(login: Arc<Login>, limits: Arc<Limits>) -> Router {
-    Router::new()
-        .route("/.well-known/oauth-authorization-server", get(metadata))
-        .route("/oauth/authorize", get(authorize::begin))
-        .route("/oauth/callback/{alias}", get(authorize::callback))
-        .route("/oauth/confirm", get(confirm::show).post(confirm::decide))
-        .route("/oauth/token", post(token::token))
-        .route("/oauth/revoke", post(token::revoke))
-        .route("/oauth/device", post(token::device))
-        .route("/oauth/paste", get(paste))
-        .route("/oauth/style.css", get(web::stylesheet))
-        .route("/device", get(device::show).post(device::enter))
-        .layer(middleware::from_fn_with_state(limits, strangers::count))
-        .with_state(login)
+    router(ROUTES).layer(middleware::from_fn_with_state(limits, strangers::count)).with_state(login)
 }
 
 async fn metadata(State(login): State<Arc<Login>>) -> Response {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::audit::{self, Sequencer};
 use crate::clock::FrozenClock;
+use crate::custody::ToBeSigned;
 use crate::custody::{LocalSigner, SignError, ca};
 use crate::domain::{Cluster, ClusterName, GrantId, Request, Role};
 use crate::identity::fixture::who;
@@ -98,10 +99,10 @@ async fn a_grant_becomes_a_certificate_and_both_are_recorded() {
     let grant = room.grant().await;
     let (signer, ca) = material();
     let issuer = LocalCa::new(Arc::new(signer), ca.clone(), profile::DEFAULT_BACKDATE);
-    let issued = issuer.issue(&grant, noon()).await.unwrap();
+    let issued = issuer.issue(grant, noon()).await.unwrap();
     let issued = room.sequencer.record(issued).await.unwrap();
 
-    let granted = grant.value();
+    let granted = issued.value().grant();
     let der = pem::blocks(&issued.certificate_pem()).unwrap().remove(0).der;
     let expected = Expected {
         public_key: granted.public_key(),
@@ -130,40 +131,38 @@ async fn a_grant_becomes_a_certificate_and_both_are_recorded() {
 }
 
 #[tokio::test]
-async fn two_certificates_of_one_grant_have_two_serials() {
+async fn two_certificates_have_two_serials() {
     let room = Room::new().await;
-    let grant = room.grant().await;
     let (signer, ca) = material();
     let issuer = LocalCa::new(Arc::new(signer), ca, SignedDuration::ZERO);
-    let (one, two) = (issuer.issue(&grant, noon()).await.unwrap(), issuer.issue(&grant, noon()).await.unwrap());
+    let one = issuer.issue(room.grant().await, noon()).await.unwrap();
+    let two = issuer.issue(room.grant().await, noon()).await.unwrap();
     assert_ne!(one.serial(), two.serial());
 }
 
 #[tokio::test]
 async fn what_custody_signed_wrongly_is_not_issued() {
     let room = Room::new().await;
-    let grant = room.grant().await;
     let (signer, ca) = material();
     let bent = |inner| {
         let signer = Bent { public_key: ca.public_key().to_vec(), inner };
         LocalCa::new(Arc::new(signer), ca.clone(), SignedDuration::ZERO)
     };
-    let error = bent(Ok(signer)).issue(&grant, noon()).await.unwrap_err();
+    let error = bent(Ok(signer)).issue(room.grant().await, noon()).await.unwrap_err();
     assert_eq!(error, IssueError::Mismatch("the CA did not sign it".into()));
     let gone = SignError::Unavailable("gone".into());
-    let error = bent(Err(gone)).issue(&grant, noon()).await.unwrap_err();
+    let error = bent(Err(gone)).issue(room.grant().await, noon()).await.unwrap_err();
     assert_eq!(error, IssueError::Custody("the CA key cannot sign: gone".into()));
 }
 
 #[tokio::test]
 async fn nothing_is_issued_outside_of_ca_and_grant() {
     let room = Room::new().await;
-    let grant = room.grant().await;
     let (signer, ca) = material();
     let end = ca.not_after();
     let issuer = LocalCa::new(Arc::new(signer), ca, SignedDuration::ZERO);
     for now in [noon() + SignedDuration::from_hours(2), noon() - SignedDuration::from_hours(2), end] {
-        let error = issuer.issue(&grant, now).await.unwrap_err();
+        let error = issuer.issue(room.grant().await, now).await.unwrap_err();
         assert!(matches!(error, IssueError::Validity(_)), "{now}: {error}");
     }
 }
@@ -171,10 +170,9 @@ async fn nothing_is_issued_outside_of_ca_and_grant() {
 #[tokio::test]
 async fn another_key_or_too_much_backdating_issues_nothing() {
     let room = Room::new().await;
-    let grant = room.grant().await;
     let ((signer, ca), (other, _)) = (material(), material());
     let foreign = LocalCa::new(Arc::new(other), ca.clone(), SignedDuration::ZERO);
-    assert!(matches!(foreign.issue(&grant, noon()).await, Err(IssueError::Mismatch(_))));
+    assert!(matches!(foreign.issue(room.grant().await, noon()).await, Err(IssueError::Mismatch(_))));
     let early = LocalCa::new(Arc::new(signer), ca, SignedDuration::from_mins(11));
-    assert!(matches!(early.issue(&grant, noon()).await, Err(IssueError::Build(_))));
+    assert!(matches!(early.issue(room.grant().await, noon()).await, Err(IssueError::Build(_))));
 }

@@ -76,9 +76,10 @@ fn make(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, 
             let live = done || sessions::is_live(db, *session, now)?;
             (done, if live { Condition::Stale } else { Condition::SessionEnded })
         }
-        Change::GrantMade { session, now, .. } => {
-            (sessions::is_live(db, *session, micros(*now))?, Condition::SessionEnded)
-        }
+        Change::GrantMade { session, now, not_after } => match sessions::is_live(db, *session, micros(*now))? {
+            true => (now < not_after, Condition::GrantOver),
+            false => (false, Condition::SessionEnded),
+        },
     };
     Ok(if done { Ok(()) } else { Err(otherwise) })
 }

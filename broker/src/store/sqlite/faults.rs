@@ -156,7 +156,7 @@ async fn a_database_that_was_moved_away_takes_no_entry() {
 }
 
 #[tokio::test]
-async fn a_log_that_got_shorter_is_not_continued() {
+async fn case_21_a_log_that_got_shorter_is_not_continued() {
     let (_folder, path) = fresh();
     let store = open(&path);
     store.append(vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await.unwrap();

@@ -141,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_never_panics(der in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn case_09_garbage_never_panics(der in proptest::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(read_csr(&pem::encode("CERTIFICATE REQUEST", &der)).is_err());
             let _ = KeyAlgorithm::of_leaf(&der);
         }

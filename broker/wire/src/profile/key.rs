@@ -55,6 +55,9 @@ pub enum KeyError {
     /// Another kind of key.
     #[error("this kind of key is not supported; use Ed25519, P-256, P-384 or RSA with at least 2048 bits")]
     Unsupported,
+    /// An Ed25519 key of small order, for which a signature proves nothing, or one that is not encoded canonically.
+    #[error("the Ed25519 key is none that a generator makes; make a new one")]
+    Ed25519Point,
     /// An RSA key too short to be safe.
     #[error("the RSA key has {bits} bits; at least 2048 are needed")]
     WeakRsa {
@@ -109,6 +112,7 @@ impl KeyAlgorithm {
         let parameters = parsed.algorithm.parameters;
         match parsed.algorithm.oid {
             ID_ED_25519 if parameters.is_some() || key.len() != 32 => Err(KeyError::Malformed),
+            ID_ED_25519 if !is_sound_point(key) => Err(KeyError::Ed25519Point),
             ID_ED_25519 => Ok(Self::Ed25519),
             ID_EC_PUBLIC_KEY => {
                 let curve: ObjectIdentifier =
@@ -175,6 +179,37 @@ impl SignatureAlgorithm {
     }
 }
 
+/// The y coordinates of the points of order 8 on the curve of RFC 8032 §5.1, little-endian: twice such a point has y = 0, so
+/// x = ±√(−1)·y, and the curve's equation leaves two values of y.
+const ORDER_8: [[u8; 32]; 2] = [
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];
+
+/// Whether 32 bytes may be a person's Ed25519 point. The cofactor is 8, so eight points have a small order (1, 2, 4 or 8):
+/// y is 1, −1, 0 or one of [`ORDER_8`] (RFC 8032 §5.1; RFC 7748 §7 says why such a point must be thought of). For them a
+/// signature can be made without a private key. A y of p = 2²⁵⁵ − 19 or more is another encoding of a smaller one, which
+/// RFC 8032 §5.1.3 refuses. The top bit, the sign of x, is set aside: with x = 0 it would be another non-canonical encoding
+/// of y = 1 and −1.
+fn is_sound_point(key: &[u8]) -> bool {
+    let Ok(mut y) = <[u8; 32]>::try_from(key) else { return false };
+    if let Some(top) = y.last_mut() {
+        *top &= 0x7f;
+    }
+    let (Some((&low, rest)), Some((&high, _))) = (y.split_first(), y.split_last()) else { return false };
+    let middle = rest.get(..30).unwrap_or_default();
+    // −1 is p − 1, whose lowest byte is 0xec: with all else set, that and everything above is refused
+    let at_the_end = low >= 0xec && high == 0x7f && middle.iter().all(|byte| *byte == 0xff);
+    let at_the_start = low <= 1 && rest.iter().all(|byte| *byte == 0);
+    !at_the_end && !at_the_start && !ORDER_8.contains(&y)
+}
+
 fn rsa(key: &[u8], max: u32) -> Result<KeyAlgorithm, KeyError> {
     let key = RsaPublicKey::from_der(key).map_err(|_| KeyError::Malformed)?;
     let modulus = key.modulus.as_bytes();
@@ -228,6 +263,52 @@ mod tests {
         short[0] = 0x7F;
         assert_eq!(KeyAlgorithm::of_leaf(&rsa_key(&short, F4)), Err(KeyError::WeakRsa { bits: 2047 }));
         assert!(KeyAlgorithm::of_ca(&rsa_key(&[0xFF; 1024], F4)).is_ok());
+    }
+
+    fn ed25519_key(point: &[u8; 32]) -> Vec<u8> {
+        let algorithm = AlgorithmIdentifierRef { oid: ID_ED_25519, parameters: None };
+        let spki = SubjectPublicKeyInfoRef { algorithm, subject_public_key: BitStringRef::from_bytes(point).unwrap() };
+        spki.to_der().unwrap()
+    }
+
+    /// All eight points of small order, then every encoding that is not canonical: y from p on, and a sign for x = 0.
+    #[test]
+    fn points_of_small_order_and_second_encodings_are_no_keys() {
+        let mut refused: Vec<[u8; 32]> = Vec::new();
+        let mut push = |mut y: [u8; 32]| {
+            for sign in [0, 0x80] {
+                y[31] = y[31] & 0x7f | sign;
+                refused.push(y);
+            }
+        };
+        let small = |low: u8| {
+            let mut y = [0; 32];
+            y[0] = low;
+            y
+        };
+        let large = |low: u8| {
+            let mut y = [0xff; 32];
+            y[0] = low;
+            y
+        };
+        // order 1, 4, 2, then 8
+        [small(1), small(0), large(0xec)].into_iter().chain(ORDER_8).for_each(&mut push);
+        (0xed..=0xff).map(large).for_each(&mut push);
+        assert_eq!(refused.len(), 2 * (5 + 19));
+        for point in refused {
+            assert_eq!(KeyAlgorithm::of_leaf(&ed25519_key(&point)), Err(KeyError::Ed25519Point), "{point:02x?}");
+            assert_eq!(KeyAlgorithm::of_ca(&ed25519_key(&point)), Err(KeyError::Ed25519Point), "{point:02x?}");
+        }
+        // their neighbours, and the base point (y = 4/5)
+        let mut base = [0x66; 32];
+        base[0] = 0x58;
+        let mut beside = ORDER_8[0];
+        beside[7] ^= 1;
+        let mut high = large(0xff);
+        high[12] = 0;
+        for point in [small(2), small(3), large(0xeb), base, beside, high] {
+            assert_eq!(KeyAlgorithm::of_leaf(&ed25519_key(&point)), Ok(KeyAlgorithm::Ed25519), "{point:02x?}");
+        }
     }
 
     #[test]
