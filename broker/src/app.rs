@@ -9,6 +9,7 @@ mod tls;
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::audit::{self, Sequencer};
 use crate::clock::{SharedClock, SystemClock};
@@ -34,7 +35,12 @@ pub struct Parts {
     pub listener: Option<TcpListener>,
     /// Wraps the store; tests inject faults here.
     pub wrap_store: Option<WrapStore>,
+    /// How often files are looked at for changes.
+    pub look: Duration,
 }
+
+/// How often a broker looks at its files, where nothing speaks for another pace.
+pub const LOOK: Duration = Duration::from_secs(2);
 
 /// Puts a store around the broker's own.
 pub type WrapStore = Box<dyn FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send>;

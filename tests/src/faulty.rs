@@ -42,6 +42,7 @@ pub struct Hold {
 #[derive(Default)]
 struct Plan {
     at_entry: Vec<(Kind, Fault)>,
+    no_entry: Option<Kind>,
     at_write: Option<(u32, Fault)>,
     held: Vec<(Kind, watch::Sender<bool>, watch::Receiver<()>)>,
     is_down: bool,
@@ -73,6 +74,11 @@ impl Faults {
     /// The next batch that has an entry of this kind meets the fault.
     pub fn at_entry(&self, kind: Kind, fault: Fault) {
         self.plan().at_entry.push((kind, fault));
+    }
+
+    /// Until it is reset, no entry of this kind can be recorded.
+    pub fn set_no_entry(&self, kind: Option<Kind>) {
+        self.plan().no_entry = kind;
     }
 
     /// The write after the next `count` writes meets the fault, whatever is written; what the broker writes at its own
@@ -124,6 +130,9 @@ impl Faults {
     fn for_batch(&self, batch: &[Append]) -> Option<Fault> {
         let mut plan = self.plan();
         let has = |kind: Kind| batch.iter().any(|part| part.entry.entry.content.kind == kind);
+        if plan.no_entry.is_some_and(has) {
+            return Some(Fault::Before);
+        }
         let place = plan.at_entry.iter().position(|(kind, _)| has(*kind))?;
         Some(plan.at_entry.swap_remove(place).1)
     }

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
@@ -59,7 +60,12 @@ pub struct Options {
     pub edits: Vec<(&'static str, &'static str)>,
     /// Changes the folder as `init` made it, before any other command works on it.
     pub prepare: Option<Prepare>,
+    /// How often the broker looks at its files; only when told where none is said.
+    pub look: Option<Duration>,
 }
+
+/// Longer than any test runs.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 impl World {
     /// The usual world: alice in `talos-users`, oscar in `talos-operators`, root in `talos-admins`, carol in nothing.
@@ -128,6 +134,7 @@ impl World {
             vault,
             listener: Some(listener),
             wrap_store: options.wrap_store,
+            look: options.look.unwrap_or(NEVER),
         };
         let running = Running::start(&loaded, parts).await?;
         let tls_ca = std::fs::read_to_string(dir.join("tls/ca.crt"))?;

@@ -34,9 +34,6 @@ use crate::telemetry;
 /// How long requests under way may take to end once the broker is told to stop.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How often files are looked at for changes.
-const LOOK: Duration = Duration::from_secs(2);
-
 /// How often what has expired is cleared away.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -137,7 +134,14 @@ impl Running {
         }
         let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone());
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
-        tasks.spawn(reload_on_change(live, reloads, sequencer.clone(), Arc::clone(&readiness), stopped.clone()));
+        tasks.spawn(reload_on_change(
+            live,
+            reloads,
+            sequencer.clone(),
+            Arc::clone(&readiness),
+            parts.look,
+            stopped.clone(),
+        ));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
         tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
         Ok(Self {
@@ -315,10 +319,11 @@ async fn reload_on_change(
     mut reloads: mpsc::Receiver<Reload>,
     sequencer: Sequencer,
     readiness: Arc<Readiness>,
+    pace: Duration,
     stopped: watch::Receiver<bool>,
 ) {
     let mut stop = std::pin::pin!(told(stopped));
-    let mut look = tokio::time::interval(LOOK);
+    let mut look = tokio::time::interval(pace);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::FolderArg;
-use crate::app::{Parts, Running};
+use crate::app::{LOOK, Parts, Running};
 use crate::clock::SystemClock;
 use crate::config::{Loaded, LogFormat};
 use crate::{custody, telemetry};
@@ -41,7 +41,7 @@ impl Serve {
 async fn serve(loaded: &Loaded, vault: custody::Vault, out: &mut dyn Write) -> anyhow::Result<()> {
     let (mut term, mut int, mut hup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    let parts = Parts { clock: Arc::new(SystemClock), vault, listener: None, wrap_store: None };
+    let parts = Parts { clock: Arc::new(SystemClock), vault, listener: None, wrap_store: None, look: LOOK };
     let running = Running::start(loaded, parts).await?;
     let base = loaded.settings.base_url();
     match running.address() {

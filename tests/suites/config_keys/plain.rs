@@ -66,7 +66,13 @@ impl Plain {
         std::fs::write(&path, file)?;
         let loaded = Folder::new(&dir).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
-        let parts = Parts { clock: Arc::new(SystemClock), vault, listener: None, wrap_store: None };
+        let parts = Parts {
+            clock: Arc::new(SystemClock),
+            vault,
+            listener: None,
+            wrap_store: None,
+            look: ichor_broker::app::LOOK,
+        };
         let running = Running::start(&loaded, parts).await?;
         let base = running.address().map(|address| format!("http://{address}")).unwrap_or_default();
         Ok(Self { running, base, _provider: provider, _folder: folder })
