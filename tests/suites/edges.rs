@@ -248,7 +248,8 @@ fn each_file(mut check: impl FnMut(&Path, &Seen)) {
         .collect();
     let tests: BTreeSet<&Vec<String>> = seen.iter().flat_map(|(_, seen)| &seen.tests).collect();
     for (relative, seen) in &seen {
-        if !tests.contains(&seen.module) {
+        // with all that is below it
+        if !tests.iter().any(|test| seen.module.starts_with(test)) {
             check(relative, seen);
         }
     }
