@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::Parser as _;
-use ichor_broker::app::{Parts, Running};
+use ichor_broker::app::{LOOK, Parts, Running};
 use ichor_broker::cli::Cli;
 use ichor_broker::clock::SystemClock;
 use ichor_broker::config::Folder;
@@ -66,7 +66,8 @@ impl Broker {
         let loaded = Folder::new(&folder).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
         let client_ca = vault.open_ca(&ClusterName::new(CLUSTER)?)?.certificate().pem().to_owned();
-        let parts = Parts { clock: Arc::new(SystemClock), vault, listener: Some(listener), wrap_store: None };
+        let parts =
+            Parts { clock: Arc::new(SystemClock), vault, listener: Some(listener), wrap_store: None, look: LOOK };
         let running = Running::start(&loaded, parts).await?;
         // No TLS is spoken, so nobody needs to be believed; any root does.
         let trust = Trust::CaPem(world.node_ca());

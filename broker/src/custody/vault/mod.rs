@@ -33,9 +33,6 @@ pub use sealer::Sealer;
 /// The secret that seals rows of the database.
 pub const DATA_KEY: &str = "data-key";
 
-/// The secret that nonces for DPoP proofs are made with; every broker of one store has the same.
-pub const DPOP_NONCE_KEY: &str = "dpop-nonce-key";
-
 /// An opened vault. Holds the identity; nothing else is kept decrypted.
 pub struct Vault {
     sealer: Sealer,
@@ -166,7 +163,7 @@ pub enum VaultError {
 
 impl Vault {
     /// Returns once a new vault is durable in `dir`: folders only the owner may read, recipients, identity, and the broker's
-    /// own secrets ([`DATA_KEY`], [`DPOP_NONCE_KEY`]). `others` are further recipients, for a backup of the identity.
+    /// own secrets ([`DATA_KEY`]). `others` are further recipients, for a backup of the identity.
     ///
     /// # Errors
     /// When there is one already, a recipient or the passphrase does not do, or the file system fails.
@@ -185,7 +182,6 @@ impl Vault {
             (_, None) => {}
         }
         sealer.create_secret(DATA_KEY)?;
-        sealer.create_secret(DPOP_NONCE_KEY)?;
         let identity = matches!(keep, Keep::Elsewhere).then_some(text);
         Ok(Created { recipient, identity })
     }

@@ -41,8 +41,7 @@ fn what_was_sealed_opens() {
     assert_eq!(vault.open_secret("other").unwrap().as_slice(), b"value");
     assert_eq!(vault.open_secret(DATA_KEY).unwrap().as_slice().len(), 32);
     vault.data_key().unwrap();
-    let listing =
-        Listing { cas: vec!["prod".into()], secrets: vec!["data-key".into(), "dpop-nonce-key".into(), "other".into()] };
+    let listing = Listing { cas: vec!["prod".into()], secrets: vec!["data-key".into(), "other".into()] };
     assert_eq!(vault.list().unwrap(), listing);
     assert!(matches!(vault.open_ca(&cluster("staging")), Err(VaultError::Missing(_))));
 }
@@ -156,18 +155,20 @@ fn another_identity_is_told_from_a_damaged_file() {
 #[test]
 fn a_moved_file_does_not_open_as_something_else() {
     let (_root, dir) = demo();
-    Sealer::at(&dir).unwrap().seal_ca(&cluster("staging"), &made(), false).unwrap();
+    let sealer = Sealer::at(&dir).unwrap();
+    sealer.seal_ca(&cluster("staging"), &made(), false).unwrap();
+    sealer.seal_secret("other", b"value", false).unwrap();
     fs::rename(dir.join("ca/staging.age"), dir.join("ca/prod.age")).unwrap();
-    fs::copy(dir.join("secrets/dpop-nonce-key.age"), dir.join("secrets/data-key.age")).unwrap();
+    fs::copy(dir.join("secrets/other.age"), dir.join("secrets/data-key.age")).unwrap();
     let vault = open(&dir).unwrap();
     let found = |error| match error {
         VaultError::Mislabelled { found, .. } => found,
         other => panic!("{other}"),
     };
     assert_eq!(found(vault.open_ca(&cluster("prod")).unwrap_err()), "staging");
-    assert_eq!(found(vault.open_secret(DATA_KEY).unwrap_err()), "dpop-nonce-key");
+    assert_eq!(found(vault.open_secret(DATA_KEY).unwrap_err()), "other");
     // Nor a secret as a CA.
-    fs::copy(dir.join("secrets/dpop-nonce-key.age"), dir.join("ca/prod.age")).unwrap();
+    fs::copy(dir.join("secrets/other.age"), dir.join("ca/prod.age")).unwrap();
     assert!(matches!(vault.open_ca(&cluster("prod")), Err(VaultError::Damaged(_))));
 }
 
