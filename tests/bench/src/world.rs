@@ -154,7 +154,7 @@ fn configure(dir: &Path, provider: &Provider) -> anyhow::Result<()> {
     let path = dir.join("config.toml");
     let mut text = std::fs::read_to_string(&path)?;
     text.push_str(&format!(
-        "\n[limits]\nper_person = 100000000\nper_address = 100000000\n\n[log]\nlevel = \"warn\"\n\n\
+        "\n[limits]\nper_person = 100000000\nper_address = 100000000\npending_per_address = 10000\n\n[log]\nlevel = \"warn\"\n\n\
          [[provider]]\nalias = \"corp\"\nissuer = \"{}\"\nclient_id = \"ichor\"\n",
         provider.issuer()
     ));
