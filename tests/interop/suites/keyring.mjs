@@ -63,6 +63,9 @@ async function desktop(dir, person) {
     env, log: path.join(dir, 'keyring.log'),
   });
   keyring.child.stdin.end('a password\n');
+  // asked of the bus: a question to the name itself would make the bus start a second keyring, ahead of this one
+  const owned = ['--session', '--print-reply', '--dest=org.freedesktop.DBus', '/org/freedesktop/DBus', 'org.freedesktop.DBus.NameHasOwner', 'string:org.freedesktop.secrets'];
+  await eventually(async () => has((await done('dbus-send', owned, { env })).stdout, 'boolean true'));
   const locked = [...call, LOGIN, 'org.freedesktop.DBus.Properties.Get', 'string:org.freedesktop.Secret.Collection', 'string:Locked'];
   await eventually(async () => has((await done('dbus-send', locked, { env })).stdout, 'boolean false'));
   return env;
