@@ -6,6 +6,7 @@ mod clusters;
 mod completions;
 mod doctor;
 mod exec;
+mod lifetime;
 mod login;
 mod logout;
 mod printable;

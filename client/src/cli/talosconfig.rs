@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 
 use ichor_wire::api::ClustersAnswer;
+use ichor_wire::role::Role;
+use ichor_wire::talosconfig::Ours;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
 use super::clusters::{has_labels, label};
-use super::status::left;
+use super::lifetime::good_for;
 use super::terminal::Tone;
 use super::{Here, WishArgs, block_on};
 use crate::broker::Broker;
-use crate::certificate::Wish;
+use crate::certificate::{Held, Wish};
 use crate::error::{EXIT_FAILED, EXIT_OK, Error};
 use crate::talosconfig::{self, Outcome, Target, Written};
 
@@ -55,11 +58,19 @@ struct Line {
     cluster: String,
     context: String,
     outcome: Option<Outcome>,
-    expires: Option<jiff::Timestamp>,
-    grant: Option<String>,
+    #[serde(flatten)]
+    certificate: Option<Shown>,
     error: Option<String>,
     #[serde(skip)]
     failure: Option<Error>,
+}
+
+/// What is told of a context's certificate.
+#[derive(Serialize)]
+struct Shown {
+    roles: Vec<Role>,
+    expires: Timestamp,
+    grant: String,
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
@@ -88,8 +99,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             cluster: cluster.clone(),
             context: target.context.clone(),
             outcome: None,
-            expires: None,
-            grant: None,
+            certificate: None,
             error: Some(error.to_string()),
             failure: Some(error),
         }));
@@ -99,7 +109,10 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     }
     let now = here.around.clock.now();
     let failed = lines.iter().filter_map(|line| line.failure.as_ref()).map(Error::exit_code).max();
-    let value = json!({ "talosconfig": path, "dry_run": args.dry_run, "contexts": lines });
+    let file = talosconfig::read(&path)?;
+    let current = file.current();
+    let elsewhere = current.filter(|_| !args.set_current).and_then(|current| elsewhere(current, &lines));
+    let value = json!({ "talosconfig": path, "dry_run": args.dry_run, "current_context": current, "contexts": lines });
     here.print(&value, |terminal| {
         for line in &lines {
             let Line { context, .. } = line;
@@ -119,11 +132,15 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
                 (Some(Outcome::Replaced), true) => "would be replaced",
                 (Some(Outcome::UpToDate), _) | (None, _) => "is up to date",
             };
-            let expires = line.expires.map(|end| format!(", expires {}", left(end, now))).unwrap_or_default();
-            let rest = format!(" {done} in {}{expires}", path.display());
+            let certificate = line
+                .certificate
+                .as_ref()
+                .map(|shown| format!(": {}, grant {}", good_for(&shown.roles, shown.expires, now), shown.grant));
+            let rest = format!(" {done} in {}{}", path.display(), certificate.unwrap_or_default());
             let parts = [(Tone::Good, "✓"), (Tone::Plain, " context "), (Tone::Strong, context), (Tone::Plain, &rest)];
             terminal.toned_line(&parts)?;
         }
+        elsewhere.iter().try_for_each(|note| terminal.line(&format!("  {note}")))?;
         if lines.is_empty() {
             terminal.line("no cluster is there for you with these roles; `ichor clusters` says why")?;
         }
@@ -132,29 +149,54 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     Ok(failed.unwrap_or(EXIT_OK))
 }
 
+// === impl Shown ===
+
+impl Shown {
+    fn of_written(ours: Ours) -> Self {
+        Self { roles: ours.roles, expires: ours.not_after, grant: ours.grant }
+    }
+
+    fn of_held(held: &Held) -> Self {
+        let answer = &held.answer;
+        Self { roles: answer.roles.clone(), expires: answer.not_after, grant: answer.grant_id.to_string() }
+    }
+}
+
 async fn one(here: &Here, broker: &Broker, args: &Args, target: &Target, cluster: &str) -> Result<Line, Error> {
     let environment = &here.around.environment;
     let wish: Wish = args.wish.wish(cluster);
     let now = here.around.clock.now();
     let planned = talosconfig::plan(target, &wish, &broker.url(), &Written::load(environment)?, now)?;
-    let line = |outcome, expires, grant| Line {
+    let line = |outcome, certificate| Line {
         cluster: cluster.into(),
         context: target.context.clone(),
         outcome: Some(outcome),
-        expires,
-        grant,
+        certificate,
         error: None,
         failure: None,
     };
     if args.dry_run || planned == Outcome::UpToDate {
         let there = talosconfig::read(&target.path)?.context(&target.context).and_then(|context| context.ours());
         let there = there.filter(|_| planned == Outcome::UpToDate);
-        return Ok(line(planned, there.as_ref().map(|ours| ours.not_after), there.map(|ours| ours.grant)));
+        return Ok(line(planned, there.map(Shown::of_written)));
     }
     let held = here.held(broker, &wish).await?;
     let outcome =
         Written::update(environment, |records| talosconfig::write(target, &wish, &broker.url(), &held, records, now))?;
-    Ok(line(outcome, Some(held.answer.not_after), Some(held.answer.grant_id.to_string())))
+    Ok(line(outcome, Some(Shown::of_held(&held))))
+}
+
+/// What to type where the current context is not what was written: plain talosctl would go to another cluster.
+fn elsewhere(current: &str, lines: &[Line]) -> Option<String> {
+    let written: Vec<&str> =
+        lines.iter().filter(|line| line.failure.is_none()).map(|line| line.context.as_str()).collect();
+    let says = format!("the current context is `{current}`: use `talosctl --context");
+    match written.as_slice() {
+        [] => None,
+        [one] if *one == current => None,
+        [one] => Some(format!("{says} {one} …`, or run again with `--set-current`")),
+        _ => Some(format!("{says} NAME …`, or `talosctl config context NAME`")),
+    }
 }
 
 /// The clusters of `--all` and `--label` on which every role asked for is allowed now.

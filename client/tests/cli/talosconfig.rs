@@ -65,6 +65,23 @@ fn a_name_a_file_and_the_current_context_can_be_chosen() {
 }
 
 #[test]
+fn whose_context_is_current_is_said_with_what_to_type() {
+    let world = World::logged_in();
+    world.write(".talos/config", "context: realprod\ncontexts:\n  realprod: {crt: bm9uZQ==}\n");
+    insta::assert_snapshot!("talosconfig_elsewhere", world.ichor(&["talosconfig", "prod"]).transcript());
+    let several = world.ichor(&["talosconfig", "prod", "staging"]).ok().out;
+    let says = "the current context is `realprod`: use `talosctl --context NAME …`, or `talosctl config context NAME`";
+    assert!(several.contains(says), "{several}");
+    let line = world.ichor(&["talosconfig", "prod", "-o", "json"]).ok().json();
+    assert_eq!(line["current_context"], "realprod");
+    assert_eq!(line["contexts"][0]["roles"][0], "os:reader");
+    let moved = world.ichor(&["talosconfig", "prod", "--set-current"]).ok().out;
+    assert!(!moved.contains("the current context"), "{moved}");
+    assert_eq!(world.ichor(&["talosconfig", "prod", "-o", "json"]).ok().json()["current_context"], "prod");
+    assert!(!world.ichor(&["talosconfig", "prod"]).ok().out.contains("the current context"));
+}
+
+#[test]
 fn talosctls_own_variables_are_heeded() {
     let mut world = World::logged_in();
     let home = world.path("th").display().to_string();

@@ -172,6 +172,8 @@ impl Talosconfig {
         }
         let changed = changed(self.text().as_bytes(), text.as_bytes());
         let inside = match allowed {
+            // Nothing changed, so nothing did outside; of the empty range one cannot say where it is.
+            _ if *text == *self.text() => true,
             Some(allowed) => changed.start >= allowed.start && changed.end <= allowed.end,
             None => changed.is_empty(),
         };
@@ -297,6 +299,14 @@ mod tests {
         let expected =
             text.replace("ca: x", "ca: Q0Ey").replace("crt: y", "crt: Q1JUMg==").replace("key: 'z'", "key: 'S0VZMg=='");
         assert_eq!(file.text().replace("key: S0VZMg==", "key: 'S0VZMg=='"), expected);
+    }
+
+    #[test]
+    fn a_renewal_with_what_is_there_already_changes_nothing() {
+        let file =
+            Talosconfig::empty().put_context("prod", &context()).unwrap().put_context("staging", &context()).unwrap();
+        let renewed = file.renew_context("prod", &renewal(None)).unwrap();
+        assert_eq!(renewed.renew_context("prod", &renewal(None)).unwrap().text(), renewed.text());
     }
 
     #[test]
