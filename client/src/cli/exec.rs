@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::lifetime::shortened;
 use super::{Here, WishArgs, block_on};
 use crate::certificate::Wish;
 use crate::error::Error;
@@ -80,6 +81,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let name = context.unwrap_or_else(|| wish.cluster.clone());
     block_on(async {
         let held = here.held(&broker, &wish).await?;
+        if let Some(shortened) = shortened(wish.ttl, &held.answer) {
+            here.around.terminal.note(&shortened.to_string());
+        }
         let private = PrivateTalosconfig::create(&environment, &name, &held, own.as_ref())?;
         run_command(&args.command, Some(&private), has_terminal).await
     })

@@ -1,7 +1,39 @@
 //! How long certificates are good, as people say it.
 
+use std::fmt;
+
+use ichor_wire::api::CertificateAnswer;
 use ichor_wire::role::Role;
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use uuid::{Uuid, Version};
+
+/// How far a life may be from the one asked for and still be that one, in seconds: the grant is dated before it is signed.
+const SLACK: i64 = 5;
+
+/// Less than was asked for, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Shortened {
+    asked: i64,
+    granted: i64,
+}
+
+/// When a certificate was granted: its grant's id says so (UUIDv7, RFC 9562 section 5.7), else its start, which a broker dates
+/// back for clocks that run behind.
+pub(super) fn granted_at(grant: &str, not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    let dated = grant.parse::<Uuid>().ok().filter(|id| id.get_version() == Some(Version::SortRand));
+    let seconds = dated.and_then(|id| id.get_timestamp()).and_then(|time| i64::try_from(time.to_unix().0).ok());
+    let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.filter(|time| (not_before..=not_after).contains(time)).unwrap_or(not_before)
+}
+
+/// That policy gave less time than was asked for, where it did.
+pub(super) fn shortened(asked: Option<u64>, answer: &CertificateAnswer) -> Option<Shortened> {
+    let asked = i64::try_from(asked?).unwrap_or(i64::MAX);
+    let start = granted_at(&answer.grant_id.to_string(), answer.not_before, answer.not_after);
+    let granted = answer.not_after.as_second().saturating_sub(start.as_second());
+    (granted.saturating_add(SLACK) < asked).then_some(Shortened { asked, granted })
+}
 
 /// The roles, and how long from `now`: `os:reader for 59 min`.
 pub(super) fn good_for(roles: &[Role], end: Timestamp, now: Timestamp) -> String {
@@ -19,6 +51,25 @@ pub(super) fn spell(time: SignedDuration) -> String {
     }
 }
 
+/// A time as `--ttl` takes it, to the minute: `8h`, `1h30m`, `90s`.
+fn typed(seconds: i64) -> String {
+    let (hours, minutes) = (seconds.saturating_add(SLACK) / 3600, seconds.saturating_add(SLACK) / 60 % 60);
+    match (hours, minutes) {
+        (0, 0..10) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m"),
+        (_, 0) => format!("{hours}h"),
+        _ => format!("{hours}h{minutes}m"),
+    }
+}
+
+// === impl Shortened ===
+
+impl fmt::Display for Shortened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "policy shortened {} to {}", typed(self.asked), typed(self.granted))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +78,27 @@ mod tests {
     fn what_is_left_reads_well() {
         for (seconds, says) in [(-1, "0 s"), (59, "59 s"), (3540, "59 min"), (3660, "1 h 01 min")] {
             assert_eq!(spell(SignedDuration::from_secs(seconds)), says);
+        }
+    }
+
+    #[test]
+    fn a_shortened_time_reads_as_it_was_typed() {
+        let says = |asked, granted| Shortened { asked, granted }.to_string();
+        assert_eq!(says(172_800, 28_800), "policy shortened 48h to 8h");
+        assert_eq!(says(5400, 3599), "policy shortened 1h30m to 1h");
+        assert_eq!(says(900, 90), "policy shortened 15m to 90s");
+    }
+
+    #[test]
+    fn a_grants_id_dates_it_unless_it_cannot_be_true() {
+        let at = |second: i64| Timestamp::from_second(1_645_557_742 + second).unwrap();
+        // The example of RFC 9562, appendix A.6: 2022-02-22T19:22:22Z.
+        let id = "017F22E2-79B0-7CC3-98C4-DC0C0C07398F";
+        assert_eq!(granted_at(id, at(-60), at(3600)), at(0));
+        assert_eq!(granted_at(id, at(1), at(3600)), at(1), "before the certificate's start");
+        assert_eq!(granted_at(id, at(-60), at(-1)), at(-60), "after its end");
+        for undated in ["00000000-0000-0000-0000-000000000001", "g"] {
+            assert_eq!(granted_at(undated, at(-60), at(3600)), at(-60));
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::clusters::{has_labels, label};
-use super::lifetime::good_for;
+use super::lifetime::{Shortened, good_for, shortened};
 use super::terminal::Tone;
 use super::{Here, WishArgs, block_on};
 use crate::broker::Broker;
@@ -71,6 +71,9 @@ struct Shown {
     roles: Vec<Role>,
     expires: Timestamp,
     grant: String,
+    /// That less time was granted than asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shortened: Option<Shortened>,
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
@@ -139,6 +142,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             let rest = format!(" {done} in {}{}", path.display(), certificate.unwrap_or_default());
             let parts = [(Tone::Good, "✓"), (Tone::Plain, " context "), (Tone::Strong, context), (Tone::Plain, &rest)];
             terminal.toned_line(&parts)?;
+            if let Some(shortened) = line.certificate.as_ref().and_then(|shown| shown.shortened) {
+                terminal.line(&format!("  {shortened}"))?;
+            }
         }
         elsewhere.iter().try_for_each(|note| terminal.line(&format!("  {note}")))?;
         if lines.is_empty() {
@@ -153,12 +159,17 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
 
 impl Shown {
     fn of_written(ours: Ours) -> Self {
-        Self { roles: ours.roles, expires: ours.not_after, grant: ours.grant }
+        Self { roles: ours.roles, expires: ours.not_after, grant: ours.grant, shortened: None }
     }
 
-    fn of_held(held: &Held) -> Self {
+    fn of_held(held: &Held, wish: &Wish) -> Self {
         let answer = &held.answer;
-        Self { roles: answer.roles.clone(), expires: answer.not_after, grant: answer.grant_id.to_string() }
+        Self {
+            roles: answer.roles.clone(),
+            expires: answer.not_after,
+            grant: answer.grant_id.to_string(),
+            shortened: shortened(wish.ttl, answer),
+        }
     }
 }
 
@@ -183,7 +194,7 @@ async fn one(here: &Here, broker: &Broker, args: &Args, target: &Target, cluster
     let held = here.held(broker, &wish).await?;
     let outcome =
         Written::update(environment, |records| talosconfig::write(target, &wish, &broker.url(), &held, records, now))?;
-    Ok(line(outcome, Some(Shown::of_held(&held))))
+    Ok(line(outcome, Some(Shown::of_held(&held, &wish))))
 }
 
 /// What to type where the current context is not what was written: plain talosctl would go to another cluster.

@@ -65,6 +65,24 @@ fn a_name_a_file_and_the_current_context_can_be_chosen() {
 }
 
 #[test]
+fn a_time_that_policy_shortened_is_said() {
+    let world = World::logged_in();
+    world.fake.with(|state| state.max_life = Some(8 * 3600));
+    insta::assert_snapshot!(
+        "talosconfig_shortened",
+        world.ichor(&["talosconfig", "prod", "--ttl", "48h"]).transcript()
+    );
+    let json = world.ichor(&["talosconfig", "prod", "--ttl", "48h", "-o", "json"]).ok().json();
+    assert_eq!(json["contexts"][0]["shortened"]["asked"], 172_800);
+    for granted in ["8h", "15m"] {
+        let ran = world.ichor(&["talosconfig", "prod", "--ttl", granted]).ok();
+        assert!(!ran.out.contains("shortened"), "{}", ran.out);
+    }
+    let ran = world.ichor(&["exec", "prod", "--ttl", "48h", "--", "true"]).ok();
+    assert!(ran.err.contains("policy shortened 48h to 8h"), "{}", ran.err);
+}
+
+#[test]
 fn whose_context_is_current_is_said_with_what_to_type() {
     let world = World::logged_in();
     world.write(".talos/config", "context: realprod\ncontexts:\n  realprod: {crt: bm9uZQ==}\n");

@@ -51,8 +51,8 @@ impl Broker {
         let mut organization: Vec<String> = roles.iter().map(ToString::to_string).collect();
         organization.extend([format!("grant:{grant_id}"), "user:alice@example.com".into()]);
         let not_before = now - SignedDuration::from_secs(30);
-        let not_after =
-            now + SignedDuration::from_secs(request.ttl.map_or(state.life, |ttl| i64::try_from(ttl).unwrap()));
+        let life = request.ttl.map_or(state.life, |ttl| i64::try_from(ttl).unwrap());
+        let not_after = now + SignedDuration::from_secs(life.min(state.max_life.unwrap_or(i64::MAX)));
         let leaf = Leaf { organization, not_before, not_after, ..Leaf::client([], now) };
         let (_, pem) = x509_parser::pem::parse_x509_pem(request.csr.as_bytes()).unwrap();
         use x509_parser::prelude::FromDer;

@@ -37,6 +37,8 @@ pub struct State {
     pub node_ca: String,
     /// How long certificates live, in seconds.
     pub life: i64,
+    /// The longest that policy gives, in seconds.
+    pub max_life: Option<i64>,
     /// Answer a certificate with another end than it has.
     pub lie: bool,
     /// Answer a certificate with this as its CA's, or with none, instead of the CA's own.
