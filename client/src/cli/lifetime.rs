@@ -27,6 +27,12 @@ pub(super) fn granted_at(grant: &str, not_before: Timestamp, not_after: Timestam
     time.filter(|time| (not_before..=not_after).contains(time)).unwrap_or(not_before)
 }
 
+/// How long ago, as people say it; a minute or two are nothing.
+pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
+    let past = now.duration_since(then);
+    if past < SignedDuration::from_mins(2) { "just now".into() } else { format!("{} ago", spell(past)) }
+}
+
 /// That policy gave less time than was asked for, where it did.
 pub(super) fn shortened(asked: Option<u64>, answer: &CertificateAnswer) -> Option<Shortened> {
     let asked = i64::try_from(asked?).unwrap_or(i64::MAX);
@@ -79,6 +85,13 @@ mod tests {
         for (seconds, says) in [(-1, "0 s"), (59, "59 s"), (3540, "59 min"), (3660, "1 h 01 min")] {
             assert_eq!(spell(SignedDuration::from_secs(seconds)), says);
         }
+    }
+
+    #[test]
+    fn the_past_reads_well() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!([ago(at(0), at(119)), ago(at(9), at(0))], ["just now", "just now"]);
+        assert_eq!(ago(at(0), at(180)), "3 min ago");
     }
 
     #[test]

@@ -204,9 +204,14 @@ impl Here {
     /// A certificate that is held already and serves, else a new one, which is then kept. The session is only opened for
     /// a new one.
     async fn held(&self, broker: &Broker, wish: &Wish) -> Result<Held, Error> {
+        Ok(self.held_or_reused(broker, wish).await?.0)
+    }
+
+    /// As [`Here::held`], and whether it was held already.
+    async fn held_or_reused(&self, broker: &Broker, wish: &Wish) -> Result<(Held, bool), Error> {
         let store = CertificateStore::new(&self.around.environment)?;
         if let Some(held) = store.find(broker, wish)? {
-            return Ok(held);
+            return Ok((held, true));
         }
         let session = self.sessions()?.load(broker)?;
         let waiting = self.around.terminal.waiting(format!("asking for a certificate for {}", wish.cluster));
@@ -214,7 +219,7 @@ impl Here {
         drop(waiting);
         let held = held?;
         store.save(broker, &held)?;
-        Ok(held)
+        Ok((held, false))
     }
 
     /// Prints a result: `value` as JSON, or what `text` says.

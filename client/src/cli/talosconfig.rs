@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::clusters::{has_labels, label};
-use super::lifetime::{Shortened, good_for, shortened};
+use super::lifetime::{Shortened, ago, good_for, granted_at, shortened};
 use super::terminal::Tone;
 use super::{Here, WishArgs, block_on};
 use crate::broker::Broker;
@@ -21,7 +21,7 @@ use crate::talosconfig::{self, Outcome, Target, Written};
 /// Write contexts into your talosconfig; then plain talosctl works until they expire
 ///
 /// Everything else in the file stays as it is, byte for byte. Running it again renews a certificate once less than a fifth
-/// of its life is left.
+/// of its life is left; with `--ttl` or `--reason` it asks for a new one at once.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false).args(["clusters", "all", "labels"]))]
 pub(super) struct Args {
@@ -69,8 +69,11 @@ struct Line {
 #[derive(Serialize)]
 struct Shown {
     roles: Vec<Role>,
+    issued: Timestamp,
     expires: Timestamp,
     grant: String,
+    /// That it was held already, and nobody was asked for a new one.
+    reused: bool,
     /// That less time was granted than asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     shortened: Option<Shortened>,
@@ -128,6 +131,8 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             }
             let done = match (line.outcome, args.dry_run) {
                 (Some(Outcome::Added), false) => "written",
+                // A certificate of before renews nothing: only the file changed.
+                (Some(Outcome::Renewed), false) if line.is_reused() => "written",
                 (Some(Outcome::Renewed), false) => "renewed",
                 (Some(Outcome::Replaced), false) => "replaced",
                 (Some(Outcome::Added), true) => "would be written",
@@ -142,6 +147,10 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             let rest = format!(" {done} in {}{}", path.display(), certificate.unwrap_or_default());
             let parts = [(Tone::Good, "✓"), (Tone::Plain, " context "), (Tone::Strong, context), (Tone::Plain, &rest)];
             terminal.toned_line(&parts)?;
+            if let Some(shown) = line.certificate.as_ref().filter(|shown| shown.reused) {
+                let issued = ago(shown.issued, now);
+                terminal.line(&format!("  reused: issued {issued}; `--ttl TIME` asks for a new one"))?;
+            }
             if let Some(shortened) = line.certificate.as_ref().and_then(|shown| shown.shortened) {
                 terminal.line(&format!("  {shortened}"))?;
             }
@@ -155,19 +164,37 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     Ok(failed.unwrap_or(EXIT_OK))
 }
 
+// === impl Line ===
+
+impl Line {
+    fn is_reused(&self) -> bool {
+        self.certificate.as_ref().is_some_and(|shown| shown.reused)
+    }
+}
+
 // === impl Shown ===
 
 impl Shown {
     fn of_written(ours: Ours) -> Self {
-        Self { roles: ours.roles, expires: ours.not_after, grant: ours.grant, shortened: None }
+        Self {
+            issued: granted_at(&ours.grant, ours.not_before, ours.not_after),
+            roles: ours.roles,
+            expires: ours.not_after,
+            grant: ours.grant,
+            reused: true,
+            shortened: None,
+        }
     }
 
-    fn of_held(held: &Held, wish: &Wish) -> Self {
+    fn of_held(held: &Held, reused: bool, wish: &Wish) -> Self {
         let answer = &held.answer;
+        let grant = answer.grant_id.to_string();
         Self {
             roles: answer.roles.clone(),
+            issued: granted_at(&grant, answer.not_before, answer.not_after),
             expires: answer.not_after,
-            grant: answer.grant_id.to_string(),
+            grant,
+            reused,
             shortened: shortened(wish.ttl, answer),
         }
     }
@@ -191,10 +218,10 @@ async fn one(here: &Here, broker: &Broker, args: &Args, target: &Target, cluster
         let there = there.filter(|_| planned == Outcome::UpToDate);
         return Ok(line(planned, there.map(Shown::of_written)));
     }
-    let held = here.held(broker, &wish).await?;
+    let (held, reused) = here.held_or_reused(broker, &wish).await?;
     let outcome =
         Written::update(environment, |records| talosconfig::write(target, &wish, &broker.url(), &held, records, now))?;
-    Ok(line(outcome, Some(Shown::of_held(&held, &wish))))
+    Ok(line(outcome, Some(Shown::of_held(&held, reused, &wish))))
 }
 
 /// What to type where the current context is not what was written: plain talosctl would go to another cluster.

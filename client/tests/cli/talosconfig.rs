@@ -83,6 +83,25 @@ fn a_time_that_policy_shortened_is_said() {
 }
 
 #[test]
+fn a_reused_certificate_is_said_and_never_outlives_the_time_asked_for() {
+    let world = World::logged_in();
+    world.ichor(&["exec", "prod", "--", "true"]).ok();
+    // The one that `exec` keeps serves here too.
+    insta::assert_snapshot!("talosconfig_reused", world.ichor(&["talosconfig", "prod"]).transcript());
+    let shown = |arguments: &[&str]| {
+        let json = world.ichor(&[&["talosconfig", "prod", "-o", "json"], arguments].concat()).ok().json();
+        let end = world.talosconfig().context("prod").unwrap().ours().unwrap().not_after;
+        (json["contexts"][0]["reused"].as_bool().unwrap(), end)
+    };
+    let (reused, long) = shown(&[]);
+    assert!(reused);
+    let (reused, short) = shown(&["--ttl", "15m"]);
+    assert!(!reused && short < long, "{short} {long}");
+    assert_eq!(shown(&[]), (true, short), "what serves from now on is the new one");
+    assert_eq!(world.fake.with(|state| state.asked.len()), 2);
+}
+
+#[test]
 fn whose_context_is_current_is_said_with_what_to_type() {
     let world = World::logged_in();
     world.write(".talos/config", "context: realprod\ncontexts:\n  realprod: {crt: bm9uZQ==}\n");
