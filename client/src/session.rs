@@ -259,7 +259,7 @@ fn keyring(broker: &str, act: KeyringAct) -> Option<Option<Zeroizing<String>>> {
 }
 
 pub(crate) fn no_home() -> Error {
-    Error::failed("there is no home folder to keep anything in", "set HOME or XDG_STATE_HOME")
+    Error::usage("there is no home folder to keep anything in", "set HOME or XDG_STATE_HOME")
 }
 
 #[cfg(test)]

@@ -75,7 +75,10 @@ impl Trust {
                 builder.with_root_certificates(system_roots(bundle.as_deref())?).with_no_client_auth()
             }
             Self::CaFile(path) => {
-                let pem = std::fs::read(path).map_err(Error::file("read", path))?;
+                let pem = std::fs::read(path).map_err(|error| {
+                    let message = format!("cannot read the CA file `{}`: {error}", path.display());
+                    Error::usage(message, "name a file that is there, with `--ca` or as `ca_file` in the settings")
+                })?;
                 builder.with_root_certificates(roots(&pem, &path.display().to_string())?).with_no_client_auth()
             }
             Self::CaPem(pem) => builder.with_root_certificates(roots(pem.as_bytes(), "the CA")?).with_no_client_auth(),

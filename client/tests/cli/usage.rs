@@ -56,6 +56,22 @@ fn a_ca_file_without_a_ca_is_refused() {
 }
 
 #[test]
+fn a_ca_file_or_a_home_that_is_not_there_is_a_wrong_setting() {
+    let mut world = World::new();
+    insta::assert_snapshot!(
+        "no_ca_file",
+        world.ichor(&["--broker", "https://127.0.0.1:1", "--ca", "none.pem", "login"]).transcript()
+    );
+    world.write(".ichor.toml", "broker = \"https://127.0.0.1:1\"\nca_file = \"none.pem\"\n");
+    world.unset("ICHOR_BROKER");
+    let ran = world.ichor(&["login", "--device"]);
+    assert_eq!(ran.code, 2, "{}", ran.transcript());
+    world.unset("HOME");
+    world.set("ICHOR_BROKER", "http://127.0.0.1:1");
+    insta::assert_snapshot!("no_home", world.ichor(&["status"]).transcript());
+}
+
+#[test]
 fn status_in_json_names_the_contexts() {
     let world = World::logged_in();
     world.ichor(&["talosconfig", "prod", "--talosconfig", "team.yaml"]).ok();
