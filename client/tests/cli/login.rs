@@ -33,6 +33,21 @@ fn a_person_logs_in_and_out() {
 }
 
 #[test]
+fn a_logout_names_the_contexts_that_outlive_it() {
+    let world = World::logged_in();
+    world.ichor(&["talosconfig", "prod", "staging"]).ok();
+    world.ichor(&["talosconfig", "prod", "--context", "fresh", "--talosconfig", "team.yaml"]).ok();
+    world.ichor(&["talosconfig", "prod", "--context", "gone", "--talosconfig", "gone.yaml"]).ok();
+    std::fs::remove_file(world.path("gone.yaml")).unwrap();
+    insta::assert_snapshot!("logout_outlived", world.ichor(&["logout"]).transcript());
+    // It holds however often one logs out.
+    let again = world.ichor(&["logout", "-o", "json"]).ok().json();
+    assert_eq!(again["ended"], false);
+    assert_eq!(again["still_valid"].as_array().unwrap().len(), 3);
+    assert_eq!(again["still_valid"][1]["remove"], "talosctl config remove staging");
+}
+
+#[test]
 fn what_the_broker_must_know_is_in_the_address() {
     let world = World::new();
     world.log_in(&["--provider", "corp", "--fresh", "--acr", "mfa"]).ok();
