@@ -55,11 +55,18 @@ async fn watch(here: &mut Here, once: bool) -> Result<u8, Error> {
     loop {
         let round = round(&here.around.environment, &broker, &store).await?;
         let now = here.around.clock.now();
+        let (mut renewed, mut fresh, looked_at) = (0, 0, round.len());
         for (record, doing) in round {
             let name = &record.context;
             let line = match &doing {
-                Doing::Fresh => continue,
-                Doing::Renewed { until } => format!("{name}: renewed, expires {}", left(*until, now)),
+                Doing::Fresh => {
+                    fresh += 1;
+                    continue;
+                }
+                Doing::Renewed { until } => {
+                    renewed += 1;
+                    format!("{name}: renewed, expires {}", left(*until, now))
+                }
                 Doing::LetEnd { why } => format!("{name}: not renewed: {why}"),
                 Doing::Failed { error } => {
                     format!("{name}: not renewed yet: {error}; {}", error.next_steps().join("; "))
@@ -74,13 +81,30 @@ async fn watch(here: &mut Here, once: bool) -> Result<u8, Error> {
             }
         }
         if once {
-            return Ok(EXIT_OK);
+            let line = summary(looked_at, renewed, fresh);
+            let value = json!({
+                "time": now, "message": line, "contexts": looked_at, "renewed": renewed, "still_good": fresh,
+            });
+            return here.print(&value, |terminal| terminal.line(&line));
         }
         tokio::select! {
             () = &mut stop => return Ok(EXIT_OK),
             () = tokio::time::sleep(TICK) => {}
         }
     }
+}
+
+/// What one look came to, in a line: a look that found nothing to do is told from one that did not happen.
+fn summary(looked_at: usize, renewed: usize, fresh: usize) -> String {
+    let contexts = match looked_at {
+        0 => return "there is no context of this broker to renew; `ichor talosconfig CLUSTER` writes one".into(),
+        1 => "looked at 1 context".to_owned(),
+        count => format!("looked at {count} contexts"),
+    };
+    let not_renewed = looked_at.saturating_sub(renewed).saturating_sub(fresh);
+    let counts = [(renewed, "renewed"), (fresh, "still good"), (not_renewed, "not renewed")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    format!("{contexts}: {}", counts.collect::<Vec<_>>().join(", "))
 }
 
 async fn stopped() {

@@ -98,7 +98,11 @@ fn talosconfig_finding(here: &Here) -> Finding {
         talosconfig::readable(&here.around.environment, None).and_then(|path| Ok((talosconfig::read(&path)?, path)));
     match read {
         Ok((file, path)) => {
-            Finding::good("talosconfig", format!("{} has {} contexts", path.display(), file.names().count()))
+            let contexts = match file.names().count() {
+                1 => "1 context".to_owned(),
+                count => format!("{count} contexts"),
+            };
+            Finding::good("talosconfig", format!("{} has {contexts}", path.display()))
         }
         Err(error) => Finding::bad("talosconfig", &error),
     }

@@ -139,3 +139,15 @@ fn without_a_session_it_says_so() {
     let world = World::new();
     insta::assert_snapshot!("doctor_logged_out", world.ichor(&["doctor"]).transcript());
 }
+
+#[test]
+fn one_context_is_one() {
+    let world = World::new();
+    for (text, says) in
+        [("contexts: {a: {}}\n", "config has 1 context\n"), ("contexts: {a: {}, b: {}}\n", "2 contexts\n")]
+    {
+        world.write(".talos/config", text);
+        let out = world.ichor(&["doctor"]).out;
+        assert!(out.contains(says), "{out}");
+    }
+}
