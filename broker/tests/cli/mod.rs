@@ -49,6 +49,11 @@ fn a_cluster_is_declared_shown_and_listed() {
     insta::assert_snapshot!("cluster_show_unknown", run(&["cluster", "show", "prdo"]));
     let lost = ["cluster", "add", "prod", "--from", "nowhere", "--reason", "x"];
     insta::assert_snapshot!("cluster_add_without_a_file", run(&lost));
+    let unlabelled = ["cluster", "add", "lab", "--from", "operator", "--label", "region=eu", "--reason", "a lab"];
+    insta::assert_snapshot!("cluster_add_without_a_label", run(&unlabelled));
+    let labels: String =
+        check(&world).lines().filter(|line| line.contains("labels ")).map(|l| format!("{l}\n")).collect();
+    insta::assert_snapshot!("check_labels", labels);
 }
 
 #[test]
