@@ -132,7 +132,7 @@ impl Create {
         let message = format!("dedicated client CA made for cluster `{cluster}`");
         let pem = material.certificate().pem().to_owned();
         keep(&loaded, &cluster, &material, message, self.reason, self.replace)?;
-        write!(out, "{}", ca::created_text(&cluster, &pem)?)?;
+        write!(out, "{}", ca::created_text(&cluster, &pem, &self.folder.said())?)?;
         Ok(())
     }
 }

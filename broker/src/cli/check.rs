@@ -7,7 +7,8 @@ use clap::Args;
 use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Loaded, Recheck};
+use crate::config::{self, Loaded, Provider, Recheck};
+use crate::domain::{Cluster, ProviderAlias};
 use crate::readiness::Check;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::{audit, custody};
@@ -27,6 +28,7 @@ impl CheckCommand {
         };
         let mut checks = vec![fine("config", None)];
         checks.push(policies(&loaded));
+        checks.extend(labels(&loaded));
         checks.extend(vault_and_clusters(&loaded));
         checks.push(tls(&loaded));
         checks.extend(block_on(async { Ok(database(&loaded).await) })?);
@@ -51,6 +53,20 @@ fn policies(loaded: &Loaded) -> Check {
         }
         Err(error) => failed("policies", &error),
     }
+}
+
+/// A line for each cluster without a label that policies look at: it would lose their protection without a word.
+fn labels(loaded: &Loaded) -> Vec<Check> {
+    let (Ok(set), Ok(clusters)) =
+        (app::check_policies(&loaded.settings), config::load_clusters(&loaded.settings.clusters))
+    else {
+        return Vec::new(); // lines of their own say so
+    };
+    let lacks = |cluster: &Cluster| {
+        let missing = set.missing_labels(cluster);
+        (!missing.is_empty()).then(|| fine(format!("labels {}", cluster.name), Some(missing.join("; "))))
+    };
+    clusters.values().filter_map(|cluster| lacks(cluster)).collect()
 }
 
 fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
@@ -129,8 +145,18 @@ async fn providers(loaded: &Loaded) -> Vec<Check> {
             Ok(()) => fine(name, None),
             Err(error) => failed(name, &error),
         });
+        checks.extend(section.and_then(|section| logins(loaded, section)));
     }
     checks
+}
+
+/// What policies look at and nobody asks the provider for.
+fn logins(loaded: &Loaded, section: &Provider) -> Option<Check> {
+    let set = app::check_policies(&loaded.settings).ok()?; // a line of its own says so
+    let alias = ProviderAlias::new(&section.alias).ok()?;
+    let missing = set.missing_at_login(&alias, !section.acr_values.is_empty(), section.max_age.is_some());
+    let detail = format!("{}; set what is missing under its [[provider]] in config.toml", missing.join("; "));
+    (!missing.is_empty()).then(|| fine(format!("logins {alias}"), Some(detail)))
 }
 
 /// How the provider's groups are asked again, as the configuration spells it.

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::desk::{Deed, Desk};
 use super::reload::print_checks;
 use super::{FolderArg, block_on};
+use crate::app;
 use crate::config::{self, load_clusters, render_cluster};
 use crate::custody::ca::ClusterFacts;
 use crate::domain::{Cluster, ClusterName};
@@ -124,6 +125,9 @@ impl Add {
         if path.exists() {
             bail!("`{}` exists; edit that file, or remove it first", path.display());
         }
+        // policies that cannot be loaded are `check`'s to tell
+        let warnings =
+            app::check_policies(&loaded.settings).map(|set| set.missing_labels(&cluster)).unwrap_or_default();
         let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
         let deed = Deed {
             ca: false,
@@ -141,6 +145,9 @@ impl Add {
             checks
         })?;
         writeln!(out, "wrote `{}`", path.display())?;
+        for warning in &warnings {
+            writeln!(out, "warning: {warning}; give it one under [labels] in that file")?;
+        }
         writeln!(out, "next: give it a CA with `ichor-broker ca create {name}` or `ichor-broker ca import {name}`")?;
         // a cluster without a CA is what the next step mends; only other failures are errors here
         let checks: Vec<_> = checks.into_iter().filter(|check| check.name != format!("ca {name}")).collect();

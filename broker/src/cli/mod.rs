@@ -41,11 +41,14 @@ pub struct Cli {
     command: Command,
 }
 
+/// Where the config folder is unless told otherwise.
+const USUAL: &str = "/etc/ichor";
+
 /// The config folder that a command works on.
 #[derive(Clone, Debug, Args)]
 struct FolderArg {
     /// The config folder, as `init` makes it.
-    #[arg(long, value_name = "DIR", env = "ICHOR_BROKER_DIR", default_value = "/etc/ichor", global = true)]
+    #[arg(long, value_name = "DIR", env = "ICHOR_BROKER_DIR", default_value = USUAL, global = true)]
     dir: PathBuf,
 }
 
@@ -109,6 +112,16 @@ impl Cli {
 impl FolderArg {
     fn folder(&self) -> Folder {
         Folder::new(&self.dir)
+    }
+
+    /// What further commands need to find the folder: ` --dir DIR`, fit for a shell, or nothing where it is the usual one.
+    fn said(&self) -> String {
+        let dir = self.dir.display().to_string();
+        if dir == USUAL {
+            return String::new();
+        }
+        let is_plain = dir.chars().all(|letter| letter.is_alphanumeric() || "/._-+~".contains(letter));
+        if is_plain { format!(" --dir {dir}") } else { format!(" --dir '{}'", dir.replace('\'', r"'\''")) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use ichor_wire::role::UnknownRole;
 use jiff::SignedDuration;
 
 use super::FolderArg;
@@ -45,8 +46,8 @@ pub(super) struct Explain {
     /// The person, as `alias/subject`.
     #[arg(long, value_name = "ALIAS/SUBJECT", default_value = "any/someone")]
     person: String,
-    /// A role asked for. May be given again; none asks for os:reader.
-    #[arg(long = "role")]
+    /// A role asked for, with or without `os:`. May be given again; none asks for os:reader.
+    #[arg(long = "role", value_parser = role)]
     roles: Vec<Role>,
     /// The lifetime asked for, as `8h`.
     #[arg(long)]
@@ -63,6 +64,11 @@ pub(super) struct Explain {
     /// How long ago the person authenticated, as `5m`.
     #[arg(long, value_name = "AGE")]
     auth_age: Option<String>,
+}
+
+/// A role as people type it to `ichor`.
+fn role(text: &str) -> Result<Role, UnknownRole> {
+    if text.starts_with("os:") { text.parse() } else { format!("os:{text}").parse() }
 }
 
 impl PolicyCommand {

@@ -21,7 +21,9 @@ pub(super) fn vault(settings: &Settings) -> anyhow::Result<Vault> {
         Identity::Credential => match credential("ichor-identity")? {
             Some(identity) => IdentitySource::Text(identity),
             None => bail!(
-                "there is no systemd credential `ichor-identity`; add `LoadCredentialEncrypted=ichor-identity` to the unit"
+                "there is no systemd credential `ichor-identity`; seal it with `{}` and add \
+                 `LoadCredentialEncrypted=ichor-identity` to the unit",
+                sealing("ichor-identity")
             ),
         },
         Identity::InsecureBeside => IdentitySource::DangerBeside,
@@ -44,9 +46,18 @@ pub(super) fn new_passphrase() -> anyhow::Result<SecretString> {
 
 fn ask(prompt: &str) -> anyhow::Result<SecretString> {
     if !std::io::stdin().is_terminal() {
-        bail!("no terminal to ask for the passphrase; give it as the systemd credential `ichor-passphrase`");
+        bail!(
+            "no terminal to ask for the passphrase; run this on one, or give it as the systemd credential \
+             `ichor-passphrase`: seal it with `{}` and add `LoadCredentialEncrypted=ichor-passphrase` to the unit",
+            sealing("ichor-passphrase")
+        );
     }
     Ok(SecretString::from(rpassword::prompt_password(prompt)?))
+}
+
+/// The command that seals a credential for this machine, where `LoadCredentialEncrypted=NAME` looks for it.
+fn sealing(name: &str) -> String {
+    format!("systemd-creds encrypt --name={name} - /etc/credstore.encrypted/{name}")
 }
 
 /// A systemd credential (`$CREDENTIALS_DIRECTORY/NAME`), without the newline that editors add.

@@ -97,8 +97,16 @@ impl CallError {
 
 impl From<reqwest::Error> for CallError {
     fn from(error: reqwest::Error) -> Self {
-        Self { why: chain(&error), is_late: error.is_timeout() }
+        Self { why: with_next_step(chain(&error)), is_late: error.is_timeout() }
     }
+}
+
+/// What rustls says of a certificate that no CA we trust has signed; by its text, because reqwest and hyper hide its type.
+fn with_next_step(why: String) -> String {
+    if why.contains("UnknownIssuer") {
+        return format!("{why}; name the CA that signed its certificate as `ca_file` under its [[provider]]");
+    }
+    why
 }
 
 /// The URL without its query, which may hold secrets.
@@ -122,4 +130,33 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_unknown_ca_is_told_with_the_key_that_names_it() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(vec![certificate.der().clone()], key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut connection = rustls::ServerConnection::new(config).unwrap();
+            while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+        });
+        let request = build("corp", None).unwrap().get(format!("https://localhost:{port}/"));
+        let error = send(request).await.unwrap_err().to_string();
+        assert!(error.contains("`ca_file` under its [[provider]]"), "{error}");
+        server.join().unwrap();
+    }
 }

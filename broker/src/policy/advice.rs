@@ -9,7 +9,7 @@ use crate::domain::Role;
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::judgement::Judgement;
 use super::reads::Reads;
-use super::rule::{Rule, spoken};
+use super::rule::{Rule, shown, spoken};
 use super::vocabulary::Action;
 
 /// At most so many authentication contexts or lifetimes are tried, so that a refusal stays cheap.
@@ -59,6 +59,9 @@ pub(super) fn changes_that_help(
     match change {
         Some((change, approved)) => {
             help.push(change.said());
+            if change.login {
+                help.extend(login_now(&reads(question, &roles), circumstances));
+            }
             help.extend(approved.deciding.iter().filter_map(|(_, rule)| rule.terms.hint.clone()));
         }
         None => {
@@ -113,14 +116,35 @@ fn held(question: &Question<'_>, asked: &[Role], circumstances: &Circumstances<'
     (!grants.is_empty()).then(|| format!("granted as things are: {}", grants.join(", ")))
 }
 
-/// The changes worth trying, the smallest first: only what a policy in scope looks at.
-fn changes(question: &Question<'_>, roles: &[Role], now: &Circumstances<'_>) -> Vec<Change> {
+/// What the policies in scope look at.
+fn reads(question: &Question<'_>, roles: &[Role]) -> Reads {
     let mut reads = Reads::default();
     for role in roles {
         for rule in question.scoped_rules(Action::Hold(*role)) {
             reads.extend(&rule.reads);
         }
     }
+    reads
+}
+
+/// What the session has of what a new login would change: someone who logged in anew and is refused again can tell whether
+/// the provider did as it was asked.
+fn login_now(reads: &Reads, now: &Circumstances<'_>) -> Option<String> {
+    let acr = reads.has_acr.then(|| match now.acr {
+        Some(acr) => format!("had the acr `{}`", shown(acr)),
+        None => "told no acr".into(),
+    });
+    let age = reads.auth_age.then(|| match now.auth_age {
+        Some(age) => format!("was {} ago", spoken(SignedDuration::from_secs(age))),
+        None => "told no time of authentication".into(),
+    });
+    let said: Vec<_> = [acr, age].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| format!("your login {}", said.join(" and ")))
+}
+
+/// The changes worth trying, the smallest first: only what a policy in scope looks at.
+fn changes(question: &Question<'_>, roles: &[Role], now: &Circumstances<'_>) -> Vec<Change> {
+    let reads = reads(question, roles);
     let reasons = if reads.reason && now.reason.is_none() { vec![false, true] } else { vec![false] };
     let mut logins = vec![(false, None)];
     if reads.auth_age {

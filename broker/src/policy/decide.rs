@@ -277,6 +277,7 @@ mod tests {
             refusal.help,
             [
                 "give a reason with `--reason`, and sign in again with `ichor login --fresh --acr mfa`",
+                "your login had the acr `pwd` and was 10m ago",
                 "use the second factor",
                 "granted as things are: os:reader for up to 8h",
             ]
@@ -289,7 +290,13 @@ mod tests {
         assert_eq!(life(&set, &who(&session), &request).unwrap(), MINUTES(15));
         session.auth_time = Some(now() - HOURS(2));
         let refusal = decided(&set, &who(&session), &request).unwrap_err();
-        assert_eq!(refusal.help[0], "sign in again with `ichor login --fresh`");
+        assert_eq!(
+            refusal.help[..2],
+            ["sign in again with `ichor login --fresh`", "your login had the acr `mfa` and was 2h ago"]
+        );
+        (session.acr, session.auth_time) = (None, None);
+        let refusal = decided(&set, &who(&session), &request).unwrap_err();
+        assert_eq!(refusal.help[1], "your login told no acr and told no time of authentication");
     }
 
     #[test]

@@ -126,7 +126,9 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
             Ok(granted) => {
-                writeln!(f, "granted for {}, until {}", spoken(granted.life), granted.not_after)?;
+                let (life, not_after) = (spoken(granted.life), granted.not_after);
+                writeln!(f, "granted for {life}, until {not_after:.0}")?; // certificates end at whole seconds
+
                 for (role, id) in &granted.deciding {
                     writeln!(f, "  {role}: `{id}` decides")?;
                 }
@@ -206,6 +208,13 @@ mod tests {
         policies about this person, role and cluster:
           os:reader: permit `read` (test.cedar:2): met
         ");
+    }
+
+    #[test]
+    fn says_whole_seconds() {
+        let now = now() + SignedDuration::from_nanos(123_456_789);
+        let said = explain(&load(POLICIES).unwrap(), &who(), &prod(), &Asks::default(), now).to_string();
+        assert!(said.starts_with("granted for 1h, until 2027-01-15T09:00:00Z\n"), "{said}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod grant;
 mod index;
 mod judgement;
 mod load;
+mod needs;
 mod problem;
 mod reads;
 mod refusal;

@@ -1,4 +1,4 @@
-//! What a policy's conditions look at. Decisions do not depend on it: loading uses it to find misspelt attributes, and a
+//! What a policy looks at. Decisions do not depend on it: loading uses it to find misspelt attributes, and a
 //! refusal tries again with other circumstances, of which these are the ones worth trying.
 
 use std::collections::BTreeSet;
@@ -6,17 +6,21 @@ use std::collections::BTreeSet;
 use cedar_policy::Policy;
 use serde_json::Value;
 
-/// What a policy's conditions look at.
+/// What a policy looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reads {
     /// Whether a reason matters.
     pub(super) reason: bool,
     /// Whether the time of the last authentication matters.
     pub(super) auth_age: bool,
+    /// Whether the authentication context matters.
+    pub(super) has_acr: bool,
     /// The authentication contexts that it names.
     pub(super) acr: BTreeSet<String>,
     /// Lifetimes, in seconds, that it compares with.
     pub(super) ttl: BTreeSet<i64>,
+    /// The keys of the labels that its scope or its conditions name.
+    pub(super) labels: BTreeSet<String>,
     /// What it asks for with `has` and the schema does not know.
     pub(super) unknown: BTreeSet<String>,
 }
@@ -27,13 +31,14 @@ const KNOWN: [&str; 6] = ["reason", "acr", "auth_age", "groups_age", "ttl", "add
 // === impl Reads ===
 
 impl Reads {
-    /// What the policy's conditions look at.
+    /// What the policy's conditions look at, and the labels of its scope.
     ///
     /// # Errors
     /// When Cedar cannot take the policy apart, in words.
     pub(super) fn of(policy: &Policy) -> Result<Self, String> {
         let json = policy.to_json().map_err(|error| error.to_string())?;
         let mut reads = Self::default();
+        reads.name_labels(&json);
         if let Some(conditions) = json.get("conditions") {
             reads.walk(conditions);
         }
@@ -44,6 +49,7 @@ impl Reads {
     pub(super) fn extend(&mut self, other: &Self) {
         self.reason |= other.reason;
         self.auth_age |= other.auth_age;
+        self.has_acr |= other.has_acr;
         self.acr.extend(other.acr.iter().cloned());
         self.ttl.extend(&other.ttl);
     }
@@ -56,6 +62,7 @@ impl Reads {
                     if let Some(attribute) = attribute(operator, operands) {
                         self.reason |= attribute == "reason";
                         self.auth_age |= attribute == "auth_age";
+                        self.has_acr |= attribute == "acr";
                     }
                     if operator == "has" {
                         self.unknown.extend(misspelt(operands));
@@ -63,6 +70,22 @@ impl Reads {
                     self.compare(operands);
                     self.walk(operands);
                 }
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes the labels that stand anywhere in the policy.
+    fn name_labels(&mut self, node: &Value) {
+        match node {
+            Value::Array(nodes) => nodes.iter().for_each(|node| self.name_labels(node)),
+            Value::Object(fields) => {
+                if let (Some("Label"), Some(id)) =
+                    (fields.get("type").and_then(Value::as_str), fields.get("id").and_then(Value::as_str))
+                {
+                    self.labels.extend(id.split_once('=').map(|(key, _)| key.to_owned()));
+                }
+                fields.values().for_each(|node| self.name_labels(node));
             }
             _ => {}
         }
@@ -123,7 +146,7 @@ mod tests {
                unless { context has auth_age && context.auth_age > 3600 }
                when { context.ttl <= 900 }"#,
         );
-        assert!(found.reason && found.auth_age);
+        assert!(found.reason && found.auth_age && found.has_acr);
         assert_eq!(found.acr, ["hw", "mfa", "phr"].map(String::from).into());
         assert_eq!(found.ttl, [900].into());
         assert_eq!(found.unknown, [""; 0].map(String::from).into());
@@ -134,6 +157,7 @@ mod tests {
             ["context has resaon", "principal has name", "resource has labels"].map(String::from).into()
         );
         assert_eq!(reads(""), Reads::default());
-        assert_eq!(reads(r#"when { resource in Label::"acr=mfa" }"#), Reads::default());
+        let labelled = Reads { labels: ["acr".to_owned()].into(), ..Reads::default() };
+        assert_eq!(reads(r#"when { resource in Label::"acr=mfa" }"#), labelled);
     }
 }

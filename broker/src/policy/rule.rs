@@ -149,9 +149,9 @@ pub(super) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
-/// A duration in words, as `8h` or `1h 30m`.
+/// A duration in words and whole seconds, as `8h` or `1h 30m`.
 pub(super) fn spoken(duration: SignedDuration) -> String {
-    format!("{duration:#}")
+    format!("{:#}", SignedDuration::from_secs(duration.as_secs()))
 }
 
 #[cfg(test)]
@@ -169,6 +169,7 @@ mod tests {
             let terms = read(&format!("@max_ttl(\"{text}\")"), "permit").unwrap();
             assert_eq!(spoken(terms.max_ttl.unwrap()), said);
         }
+        assert_eq!(spoken(SignedDuration::new(60, 123_456_789)), "1m");
     }
 
     #[test]

@@ -49,6 +49,11 @@ fn a_cluster_is_declared_shown_and_listed() {
     insta::assert_snapshot!("cluster_show_unknown", run(&["cluster", "show", "prdo"]));
     let lost = ["cluster", "add", "prod", "--from", "nowhere", "--reason", "x"];
     insta::assert_snapshot!("cluster_add_without_a_file", run(&lost));
+    let unlabelled = ["cluster", "add", "lab", "--from", "operator", "--label", "region=eu", "--reason", "a lab"];
+    insta::assert_snapshot!("cluster_add_without_a_label", run(&unlabelled));
+    let labels: String =
+        check(&world).lines().filter(|line| line.contains("labels ")).map(|l| format!("{l}\n")).collect();
+    insta::assert_snapshot!("check_labels", labels);
 }
 
 #[test]
@@ -76,6 +81,34 @@ fn a_ca_is_made_shown_and_patched_in_and_out() {
 }
 
 #[test]
+fn the_printed_line_patches_a_node_once_and_only_when_its_config_was_read() {
+    let world = World::with_folder(NOWHERE);
+    world.run(&["cluster", "add", "prod", "--from", "operator", "--reason", "first cluster", "--dir", "broker"]);
+    let told = world.raw(&["ca", "create", "prod", "--reason", "dedicated client CA", "--dir", "broker"]);
+    let script: String =
+        told.lines().skip_while(|line| !line.contains("crt=")).take(6).map(|l| format!("{l}\n")).collect();
+    assert!(script.trim_end().ends_with("esac"), "{script}");
+    let patch = world.raw(&["ca", "patch", "prod", "--dir", "broker"]);
+    world.write("accepted-ca.yaml", &patch);
+    // a talosctl that reads node.yaml, if it is there, and notes what it patches
+    let stand_in = "talosctl() { case $3 in get) cat node.yaml ;; patch) echo patched ;; esac; }\n";
+    let run = || {
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.args(["-c", &format!("{stand_in}{script}")]).current_dir(world.path("."));
+        String::from_utf8(shell.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(run(), "", "the config could not be read");
+    world.write("node.yaml", "");
+    assert_eq!(run(), "", "there was no config");
+    world.write("node.yaml", "version: v1alpha1\nmachine:\n  type: worker\n");
+    assert_eq!(run(), "patched\n");
+    world.write("node.yaml", &format!("version: v1alpha1\n{patch}"));
+    assert_eq!(run(), "NODE accepts it already\n");
+    world.write("accepted-ca.yaml", "");
+    assert_eq!(run(), "", "there is no patch");
+}
+
+#[test]
 fn every_act_needs_a_reason_that_can_be_read() {
     let world = World::with_folder(NOWHERE);
     for reason in ["", " ", "\u{200b}", "\u{2800}", "--", "a\nb"] {
@@ -86,7 +119,7 @@ fn every_act_needs_a_reason_that_can_be_read() {
         ] {
             let reason = format!("--reason={reason}");
             let said = world.run(&[&act[..], &[&reason, "--dir", "broker"]].concat());
-            assert!(said.contains("a reason is needed"), "{said}");
+            assert!(said.contains("invalid value") && said.contains("it goes into the audit"), "{said}");
         }
     }
     assert!(world.run(&["cluster", "list", "--dir", "broker"]).contains("no clusters yet"));
@@ -118,9 +151,31 @@ fn the_policies_are_tested_and_explained() {
     insta::assert_snapshot!("policy_explain_permitted", explain(&["--group", "corp/talos-users"]));
     insta::assert_snapshot!("policy_explain_refused", explain(&["--group", "corp/talos-users", "--role", "os:admin"]));
     insta::assert_snapshot!("policy_explain_nobody", explain(&[]));
+    let short = explain(&["--group", "corp/talos-users", "--role", "admin"]);
+    assert!(short.contains("refused: no policy permits os:admin"), "{short}");
     insta::assert_snapshot!("policy_explain_unknown_role", explain(&["--role", "os:impersonator"]));
     world.write("broker/policies/broken.cedar", "permit (principal, action, resource) when { context.nope };\n");
     insta::assert_snapshot!("policy_test_broken", run(&["policy", "test"]));
+}
+
+#[test]
+fn check_names_what_a_provider_is_not_asked_for() {
+    let world = World::with_folder(NOWHERE);
+    let config = world.read("broker/config.toml");
+    world.write("broker/config.toml", &format!("{config}acr_values = [\"mfa\"]\n"));
+    let checked = check(&world);
+    assert!(checked.contains("logins corp: no `max_age`") && !checked.contains("`acr_values`"), "{checked}");
+    world.write("broker/config.toml", &format!("{config}acr_values = [\"mfa\"]\nmax_age = \"12h\"\n"));
+    assert!(!check(&world).contains("logins corp"), "nothing is missing");
+}
+
+#[test]
+fn check_says_how_a_credential_is_given() {
+    let world = World::with_folder(NOWHERE);
+    let config = world.read("broker/config.toml");
+    assert!(config.contains("identity = \"insecure-beside\""));
+    world.write("broker/config.toml", &config.replace("identity = \"insecure-beside\"", "identity = \"credential\""));
+    insta::assert_snapshot!("check_without_the_credential", check(&world));
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn rows_of(cluster: &ClusterAnswer) -> Vec<Vec<String>> {
 fn why_not(cluster: &ClusterAnswer, role: &RoleAnswer) -> String {
     let mut parts: Vec<&str> = cluster.unavailable.as_deref().into_iter().collect();
     if !role.allowed {
-        parts.extend(role.why.as_deref());
+        parts.extend(role.why.as_deref().filter(|why| !parts.contains(why)).into_iter().collect::<Vec<_>>());
         parts.extend(role.help.iter().map(String::as_str));
     }
     parts.join("; ")

@@ -34,7 +34,8 @@ pub(super) async fn login(
     let Some(url) = &metadata.device_authorization_endpoint else {
         return Err(Error::failed(
             "this broker does not allow `--device`",
-            "run `ichor login` where a browser is, or ask the broker's operator",
+            "run `ichor login` where a browser is, or ask the broker's operator for `device = true` under [session] in its \
+             config.toml",
         ));
     };
     let form = url::form_urlencoded::Serializer::new(String::new())

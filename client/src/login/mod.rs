@@ -127,7 +127,8 @@ async fn paste(
     let Some(redirect_uri) = &metadata.ichor_paste_redirect_uri else {
         return Err(Error::failed(
             "this broker does not allow `--no-browser`",
-            "run `ichor login` where a browser is, or ask the broker's operator",
+            "run `ichor login` where a browser is, or ask the broker's operator for `paste = true` under [session] in its \
+             config.toml",
         ));
     };
     let pkce = Pkce::new()?;

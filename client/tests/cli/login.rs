@@ -105,6 +105,7 @@ fn without_a_browser_the_code_is_pasted() {
     let world = World::new();
     let refused = world.ichor(&["login", "--no-browser"]);
     assert!(refused.err.contains("does not allow `--no-browser`"), "{}", refused.err);
+    assert!(refused.err.contains("`paste = true` under [session]"), "{}", refused.err);
     world.fake.with(|state| state.metadata.insert("ichor_paste_redirect_uri".into(), "/paste".into()));
     let mut child = world.command(&["login", "--no-browser"]).stdin(Stdio::piped()).spawn().unwrap();
     let (url, _) = address(&mut child);
@@ -118,7 +119,8 @@ fn without_a_browser_the_code_is_pasted() {
 #[test]
 fn on_a_machine_without_browser_a_device_login_works() {
     let world = World::new();
-    assert!(world.ichor(&["login", "--device"]).err.contains("does not allow `--device`"));
+    let refused = world.ichor(&["login", "--device"]).err;
+    assert!(refused.contains("does not allow `--device`") && refused.contains("`device = true` under [session]"));
     world.fake.with(|state| {
         state.metadata.insert("device_authorization_endpoint".into(), "/device".into());
         state.pending = 1;

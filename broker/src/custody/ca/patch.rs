@@ -107,30 +107,36 @@ pub fn removal_patch(machine_config: &str, ca_pem: &str) -> Result<RemovalPatch,
     })
 }
 
-/// What `ca create` tells an operator: how nodes come to trust the CA, how that is undone, and what os:admin means.
+/// What `ca create` tells an operator: how nodes come to trust the CA, how that is undone, and what os:admin means. `at` is
+/// what commands need to find the folder, as ` --dir broker`, or nothing.
 ///
 /// # Errors
 /// When the text is not one CA certificate.
-pub fn created_text(cluster: &ClusterName, ca_pem: &str) -> Result<String, PatchError> {
+pub fn created_text(cluster: &ClusterName, ca_pem: &str, at: &str) -> Result<String, PatchError> {
     let ca = CaCertificate::parse(ca_pem)?;
-    let (patch, subject, end) = (ca.accepting_patch(), ca.subject(), ca.not_after());
+    let (subject, end) = (ca.subject(), ca.not_after());
     Ok(format!(
         "The client CA of `{cluster}` is sealed in the vault: {subject}, until {end}.\n\
-         No node trusts it yet. Save this as accepted-ca.yaml (it is public):\n\
+         No node trusts it yet. The patch that makes nodes trust it (it is public):\n\
          \n\
-         {patch}\n\
+         \x20 ichor-broker ca patch {cluster}{at} > accepted-ca.yaml\n\
+         \n\
          Then, for every node, control plane and workers:\n\
          \n\
-         \x20 crt=$(sed -n 's/.*crt: //p' accepted-ca.yaml)\n\
-         \x20 talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' | grep -qF \"$crt\" \\\n\
-         \x20   || talosctl -n NODE patch machineconfig --patch @accepted-ca.yaml\n\
+         \x20 crt=$(sed -n 's/.*crt: //p' accepted-ca.yaml) && [ -n \"$crt\" ] &&\n\
+         \x20 config=$(talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}') && [ -n \"$config\" ] &&\n\
+         \x20 case $config in\n\
+         \x20   *\"$crt\"*) echo 'NODE accepts it already' ;;\n\
+         \x20   *) talosctl -n NODE patch machineconfig --patch @accepted-ca.yaml ;;\n\
+         \x20 esac\n\
          \n\
-         The check before the patch matters: applied twice, the CA is listed twice.\n\
+         The check before the patch matters: applied twice, the CA is listed twice. Where the config cannot be read, nothing is\n\
+         patched.\n\
          To end everything that this CA ever signed, take it out again. For every node this writes the patches, from the\n\
          node's own config, so that other CAs stay, and prints the command that applies them:\n\
          \n\
          \x20 talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml\n\
-         \x20 ichor-broker ca removal-patch {cluster} --machine-config node.yaml\n\
+         \x20 ichor-broker ca removal-patch {cluster} --machine-config node.yaml{at}\n\
          \n\
          It acts on new connections; open ones go on. node.yaml holds the node's secrets: remove it afterwards.\n\
          \n\
@@ -220,8 +226,10 @@ mod tests {
     #[test]
     fn the_text_says_what_matters() {
         let ours = ca();
-        let text = created_text(&ClusterName::new("prod").unwrap(), &ours).unwrap();
-        for needed in [apply_patch(&ours).unwrap().as_str(), "grep -qF", "os:admin", "rotate-ca", "open ones go on"] {
+        let text = created_text(&ClusterName::new("prod").unwrap(), &ours, " --dir x").unwrap();
+        for needed in
+            ["ca patch prod --dir x > accepted-ca.yaml", "case $config", "os:admin", "rotate-ca", "open ones go on"]
+        {
             assert!(text.contains(needed), "{needed}");
         }
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use ichor_wire::api::{ClusterAnswer, ClustersAnswer};
+use ichor_wire::api::{ClusterAnswer, ClustersAnswer, RoleAnswer};
 use ichor_wire::problem::{Code, Problem};
 
 use super::Api;
@@ -51,12 +51,54 @@ pub(super) fn find(api: &Api, name: &str) -> Result<std::sync::Arc<Cluster>, Api
 fn answer(api: &Api, identity: &Identity, address: IpAddr, cluster: &Cluster) -> ClusterAnswer {
     let policies = api.policies.borrow().clone();
     let in_custody = api.issuers.borrow().contains_key(&cluster.name);
+    let mut roles = policy::listing(&policies, identity, cluster, Some(address), api.clock.now());
+    if !in_custody {
+        roles.iter_mut().for_each(without_ca);
+    }
     ClusterAnswer {
         name: cluster.name.as_str().into(),
         labels: cluster.labels.clone(),
         endpoints: cluster.endpoints.clone(),
         nodes: cluster.nodes.clone(),
-        unavailable: (!in_custody).then(|| "its CA is not in custody".into()),
-        roles: policy::listing(&policies, identity, cluster, Some(address), api.clock.now()),
+        unavailable: (!in_custody).then(|| NO_CA.into()),
+        roles,
+    }
+}
+
+/// Why nothing can be issued for a cluster.
+const NO_CA: &str = "its CA is not in custody";
+
+/// Policy's yes is none where nobody can sign: what is asked for now is refused. A no of policy stays what it is.
+fn without_ca(role: &mut RoleAnswer) {
+    if role.allowed {
+        role.allowed = false;
+        role.max_ttl = None;
+        role.why = Some(NO_CA.into());
+        role.help = vec![Code::CustodyUnavailable.next_step().into()];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ichor_wire::role::Role;
+
+    use super::*;
+
+    #[test]
+    fn without_a_ca_nothing_reads_as_yes() {
+        let row = |allowed: bool, why: Option<&str>| RoleAnswer {
+            role: Role::Reader,
+            allowed,
+            max_ttl: allowed.then_some(3600),
+            why: why.map(Into::into),
+            help: Vec::new(),
+            policies: vec!["read".into()],
+        };
+        let (mut yes, mut no) = (row(true, None), row(false, Some("no policy permits it")));
+        without_ca(&mut yes);
+        without_ca(&mut no);
+        assert_eq!((yes.allowed, yes.max_ttl, yes.why.as_deref()), (false, None, Some(NO_CA)));
+        assert_eq!(yes.help, ["tell the broker's operator"]);
+        assert_eq!(no, row(false, Some("no policy permits it")));
     }
 }
