@@ -211,10 +211,10 @@ fn find_file(environment: &Environment) -> Result<Option<(Source, SettingsFile)>
 /// both looked at.
 fn check_writers(path: &Path) -> Result<(), Found> {
     let failed = |source| Found::Unusable(Error::File { what: "read", path: path.into(), source });
-    let me = nix::unistd::geteuid().as_raw();
+    let me = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     for found in [std::fs::symlink_metadata(path), std::fs::metadata(path)] {
         let found = found.map_err(failed)?;
-        if let Some((why, next)) = stranger(me, found.uid(), found.mode(), found.is_symlink()) {
+        if let Some((why, next)) = stranger(me, (found.uid(), found.gid()), found.mode(), found.is_symlink()) {
             let name = path.display();
             return Err(Found::Untrusted(Error::usage(
                 format!("`{name}` {why}, so it is not believed"),
@@ -225,12 +225,14 @@ fn check_writers(path: &Path) -> Result<(), Found> {
     Ok(())
 }
 
-/// Why a file of this owner and mode may be a stranger's to the user `me`, and what to do. A link's mode means nothing.
-fn stranger(me: u32, owner: u32, mode: u32, is_link: bool) -> Option<(String, &'static str)> {
-    if owner != me && owner != 0 {
+/// Why a file of this owner and mode may be a stranger's to the user and group `me`, and what to do. A link's mode means
+/// nothing. One's own first group may write: where each user has a group of their own, a checkout makes such files.
+fn stranger(me: (u32, u32), (owner, group): (u32, u32), mode: u32, is_link: bool) -> Option<(String, &'static str)> {
+    if owner != me.0 && owner != 0 {
         return Some((format!("belongs to another user (id {owner})"), "if you know it, make a copy of FILE your own"));
     }
-    let writable = !is_link && mode & 0o022 != 0;
+    let others = if group == me.1 { 0o002 } else { 0o022 };
+    let writable = !is_link && mode & others != 0;
     writable
         .then(|| ("can be written by others than its owner".to_owned(), "look at FILE, then run `chmod go-w` on it"))
 }
@@ -292,26 +294,26 @@ mod tests {
     fn a_project_file_that_a_stranger_may_have_written_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         for (owner, mode, is_link, good) in [
-            (1000, 0o100_644, false, true),
-            (0, 0o100_644, false, true),
-            (1001, 0o100_600, false, false),
-            (1000, 0o100_664, false, false),
-            (0, 0o100_646, false, false),
-            (1000, 0o120_777, true, true),
-            (1001, 0o120_777, true, false),
+            ((1000, 1000), 0o100_644, false, true),
+            ((0, 0), 0o100_644, false, true),
+            ((1001, 1000), 0o100_600, false, false),
+            ((1000, 1000), 0o100_664, false, true),
+            ((1000, 100), 0o100_664, false, false),
+            ((1000, 1000), 0o100_646, false, false),
+            ((0, 0), 0o100_646, false, false),
+            ((1000, 1000), 0o120_777, true, true),
+            ((1001, 1001), 0o120_777, true, false),
         ] {
-            assert_eq!(stranger(1000, owner, mode, is_link).is_none(), good, "{owner} {mode:o} {is_link}");
+            assert_eq!(stranger((1000, 1000), owner, mode, is_link).is_none(), good, "{owner:?} {mode:o} {is_link}");
         }
         let (root, environment) = with("broker = \"https://file.example\"\n");
         let file = root.path().join(PROJECT_FILE);
-        for mode in [0o664, 0o646] {
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            let error = Settings::find(&environment, &BrokerFlags::default()).unwrap_err();
-            assert!(error.to_string().contains("can be written by others"), "{error}");
-            assert!(error.next_steps()[0].contains("chmod go-w"), "{error}");
-            let named = Settings::find(&environment, &flags("https://flag.example")).unwrap();
-            assert_eq!(named.source, Source::Flag, "a stranger's file keeps nobody from their own broker");
-        }
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o646)).unwrap();
+        let error = Settings::find(&environment, &BrokerFlags::default()).unwrap_err();
+        assert!(error.to_string().contains("can be written by others"), "{error}");
+        assert!(error.next_steps()[0].contains("chmod go-w"), "{error}");
+        let named = Settings::find(&environment, &flags("https://flag.example")).unwrap();
+        assert_eq!(named.source, Source::Flag, "a stranger's file keeps nobody from their own broker");
         // Root alone can give a file away; elsewhere the table above must do.
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         if nix::unistd::geteuid().is_root() {
