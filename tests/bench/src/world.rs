@@ -63,7 +63,8 @@ impl World {
         admin(&[
             "cluster", "add", "prod", "--from", &from, "--label", "env=prod", "--reason", "bench", "--dir", &text,
         ])?;
-        let patch = admin(&["ca", "create", "prod", "--reason", "bench", "--dir", &text])?;
+        admin(&["ca", "create", "prod", "--reason", "bench", "--dir", &text])?;
+        let patch = admin(&["ca", "patch", "prod", "--dir", &text])?;
         let ca = patch.lines().find_map(|line| line.trim().strip_prefix("- crt: ")).context("no patch was printed")?;
         node.set_accepted_cas(&String::from_utf8(BASE64_STANDARD.decode(ca.trim())?)?)?;
 

@@ -123,7 +123,8 @@ async function build(dir) {
   await broker.init(provider, policies);
   await broker.admin(['cluster', 'add', 'prod', '--from', cluster.talosconfig, '--label', 'env=prod', '--reason', 'interop']);
   const created = await broker.admin(['ca', 'create', 'prod', '--reason', 'interop']);
-  cluster.ourPatch = patchIn(created.stdout);
+  has(created.stdout, 'ichor-broker ca patch prod');
+  cluster.ourPatch = (await broker.admin(['ca', 'patch', 'prod'])).stdout;
   cluster.trusting = await cluster.patch([cluster.ourPatch], 'trusting.yaml');
   await broker.start({ log: path.join(dir, 'broker.log') });
 
@@ -183,13 +184,6 @@ function answered(node) {
 
 function acceptedCA(pem) {
   return `machine:\n  acceptedCAs:\n    - crt: ${Buffer.from(pem).toString('base64')}\n`;
-}
-
-/** The YAML in what a command printed: from `machine:` to the end of what is indented below it. */
-function patchIn(text) {
-  const match = text.match(/^machine:\n(?:[ \t]+.*\n?)+/m);
-  if (!match) throw new Error(`no patch in\n${text}`);
-  return match[0];
 }
 
 function entriesOf(answer) {
