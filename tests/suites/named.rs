@@ -13,19 +13,24 @@ pub(crate) fn root() -> PathBuf {
 
 /// Every source below these folders of the repository, parsed.
 pub(crate) fn sources(folders: &[&str]) -> Vec<syn::File> {
+    texts(folders).iter().map(|text| syn::parse_file(text).unwrap()).collect()
+}
+
+/// The text of every source below these folders of the repository.
+fn texts(folders: &[&str]) -> Vec<String> {
     let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
-    let mut files = Vec::new();
+    let mut texts = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
-                files.push(syn::parse_file(&std::fs::read_to_string(path).unwrap()).unwrap());
+                texts.push(std::fs::read_to_string(path).unwrap());
             }
         }
     }
-    files
+    texts
 }
 
 /// Fails for a name that is no test, or one that is switched off.
@@ -103,19 +108,7 @@ const NOT_YET: &[(u8, &str)] = &[
 
 /// The numbers that tests of this sort are named by, as `promise_4_…` or `case_07_…`.
 fn numbers(sort: &str) -> BTreeSet<u8> {
-    let mut found = BTreeSet::new();
-    let mut folders: Vec<PathBuf> = ["broker", "client", "tests"].iter().map(|folder| root().join(folder)).collect();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                found.extend(numbers_in(sort, &std::fs::read_to_string(path).unwrap()));
-            }
-        }
-    }
-    found
+    texts(&["broker", "client", "tests"]).iter().flat_map(|text| numbers_in(sort, text)).collect()
 }
 
 /// By the text, not the syntax: some stand inside a macro that makes many cases of one.

@@ -36,8 +36,8 @@ const TESTED: &[(Code, &str)] = &[
     (Code::ProviderUnavailable, "tests/suites/faults/provider.rs::old_groups_are_never_a_stale_yes"),
     (Code::StoreUnavailable, "tests/suites/faults/store.rs::nothing_leaves_that_could_not_be_recorded"),
     (Code::CustodyUnavailable, "tests/suites/faults/custody.rs::a_ca_past_its_end_leaves_a_recorded_failure"),
-    (Code::Unavailable, "tests/suites/config_keys/plain.rs::one_request_too_many_is_turned_away"),
-    (Code::Timeout, "tests/suites/config_keys/plain.rs::a_request_that_takes_too_long_is_ended"),
+    (Code::Unavailable, "tests/suites/config_keys/limits.rs::one_request_too_many_is_turned_away"),
+    (Code::Timeout, "tests/suites/config_keys/limits.rs::a_request_that_takes_too_long_is_ended"),
 ];
 
 #[test]
@@ -66,7 +66,7 @@ const TESTED_OAUTH: &[(&str, &str)] = &[
     ("invalid_request", "broker/tests/login/flow.rs::what_is_asked_is_checked_before_anyone_is_sent_anywhere"),
     ("server_error", "broker/tests/login/provider.rs::an_alias_stays_with_its_issuer"),
     ("slow_down", "broker/tests/login/other_flows.rs::a_device_logs_in"),
-    ("temporarily_unavailable", "broker/tests/login/flow.rs::pending_logins_are_bounded"),
+    ("temporarily_unavailable", "broker/tests/login/strangers.rs::pending_logins_are_bounded"),
     ("unauthorized_client", "broker/tests/login/other_flows.rs::both_are_off_unless_configured"),
     ("unsupported_grant_type", "broker/tests/login/other_flows.rs::both_are_off_unless_configured"),
     ("use_dpop_nonce", "broker/tests/login/proofs.rs::the_token_endpoint_asks_for_a_nonce_and_checks_the_proof"),

@@ -9,4 +9,5 @@ mod other_flows;
 mod proofs;
 mod provider;
 mod recheck;
+mod strangers;
 mod world;

@@ -1,9 +1,8 @@
 //! No room left for the database: the process may not make a file longer than it is.
 
-use std::process::Command;
-
 use ichor_client::Error;
 use ichor_wire::problem::Code;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::Host;
 use super::ledger::{Landed, attempt, compare};
@@ -22,10 +21,10 @@ async fn promise_1_a_full_disk_at_each_step_of_issuing_lets_nothing_out() -> any
     let mut room = 0;
     loop {
         // Room for so many pages more: at first for no grant, in the end for grant and certificate.
-        limit(&host, &(host.journal() + room * FRAME).to_string());
+        limit(&host, Some(host.journal() + room * FRAME))?;
         let tried = attempt(&session, format!("room for {room}")).await;
         // it recovers by itself once there is room
-        limit(&host, "unlimited");
+        limit(&host, None)?;
         attempts.push(attempt(&session, format!("after {room}")).await);
         assert!(attempts.last().unwrap().result.is_ok(), "{attempts:?}");
         let done = tried.result.is_ok();
@@ -49,10 +48,9 @@ async fn promise_1_a_full_disk_at_each_step_of_issuing_lets_nothing_out() -> any
     Ok(())
 }
 
-/// Sets how long the broker's files may get.
-fn limit(host: &Host, bytes: &str) {
-    let set = Command::new("prlimit")
-        .args(["--pid", &host.pid().to_string(), &format!("--fsize={bytes}:unlimited")])
-        .status();
-    assert!(set.expect("`prlimit` of util-linux").success());
+/// Sets how many bytes long the broker's files may get; `None` for any length.
+fn limit(host: &Host, bytes: Option<u64>) -> anyhow::Result<()> {
+    let broker = Pid::from_raw(host.pid().try_into()?);
+    prlimit(broker, Resource::Fsize, Rlimit { current: bytes, maximum: None })?;
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod elsewhere;
+mod limits;
 mod plain;
 mod provider;
 mod session;
@@ -38,16 +39,16 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[clusters]", "folder", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[limits]", "per_person", "tests/suites/http.rs::a_person_is_limited_too"),
     ("[limits]", "per_address", "tests/suites/http.rs::strangers_are_limited_by_address_and_people_are_not_for_it"),
-    ("[limits]", "connections", "tests/suites/config_keys/plain.rs::one_connection_too_many_is_closed"),
-    ("[limits]", "connections_per_address", "tests/suites/config_keys/plain.rs::one_connection_too_many_is_closed"),
-    ("[limits]", "concurrent", "tests/suites/config_keys/plain.rs::one_request_too_many_is_turned_away"),
-    ("[limits]", "request_time", "tests/suites/config_keys/plain.rs::a_request_that_takes_too_long_is_ended"),
+    ("[limits]", "connections", "tests/suites/config_keys/limits.rs::one_connection_too_many_is_closed"),
+    ("[limits]", "connections_per_address", "tests/suites/config_keys/limits.rs::one_connection_too_many_is_closed"),
+    ("[limits]", "concurrent", "tests/suites/config_keys/limits.rs::one_request_too_many_is_turned_away"),
+    ("[limits]", "request_time", "tests/suites/config_keys/limits.rs::a_request_that_takes_too_long_is_ended"),
     (
         "[limits]",
         "pending_per_address",
-        "tests/suites/config_keys/plain.rs::one_login_too_many_of_an_address_is_turned_away",
+        "tests/suites/config_keys/limits.rs::one_login_too_many_of_an_address_is_turned_away",
     ),
-    ("[limits]", "pending_logins", "tests/suites/config_keys/plain.rs::one_login_too_many_is_turned_away"),
+    ("[limits]", "pending_logins", "tests/suites/config_keys/limits.rs::one_login_too_many_is_turned_away"),
     ("[log]", "format", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
     ("[log]", "level", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
     ("[[provider]]", "alias", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),

@@ -10,26 +10,21 @@ use ichor_broker::app::{Parts, Running};
 use ichor_broker::clock::SystemClock;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
-use ichor_client::{Error, Wish};
-use ichor_standins::provider::{Endpoint, Provider, ProviderOptions};
-use ichor_tests::{CLUSTER, Options, Person, World, run_command};
+use ichor_standins::provider::{Provider, ProviderOptions};
+use ichor_tests::run_command;
 use ichor_wire::problem::{Code, Problem};
-use jiff::SignedDuration;
 use reqwest::StatusCode;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use url::Url;
 
-/// Longer than groups are believed.
-const OLD: SignedDuration = SignedDuration::from_mins(6);
-
-const CALLBACK: &str = "http://127.0.0.1:45123/callback";
+pub(super) const CALLBACK: &str = "http://127.0.0.1:45123/callback";
 
 /// A broker in a folder of its own, on plain HTTP.
 pub(crate) struct Plain {
-    running: Running,
-    base: String,
+    pub(super) running: Running,
+    pub(super) base: String,
     /// Asked for discovery only.
     _provider: Provider,
     _folder: tempfile::TempDir,
@@ -79,11 +74,11 @@ impl Plain {
     }
 
     /// Where an authorization request is sent on to.
-    async fn authorize(&self, redirect_uri: &str) -> anyhow::Result<Result<Url, StatusCode>> {
+    pub(super) async fn authorize(&self, redirect_uri: &str) -> anyhow::Result<Result<Url, StatusCode>> {
         self.authorize_from(None, redirect_uri).await
     }
 
-    async fn authorize_from(
+    pub(super) async fn authorize_from(
         &self,
         address: Option<&str>,
         redirect_uri: &str,
@@ -112,7 +107,7 @@ impl Plain {
     }
 
     /// A request whose body does not come.
-    async fn stalled(&self, path: &str) -> anyhow::Result<TcpStream> {
+    pub(super) async fn stalled(&self, path: &str) -> anyhow::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.running.address().unwrap()).await?;
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: b\r\nContent-Length: 10\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
@@ -122,7 +117,7 @@ impl Plain {
     }
 
     /// The same for a form; returns once it is waited for.
-    async fn stalled_form(&self) -> anyhow::Result<TcpStream> {
+    pub(super) async fn stalled_form(&self) -> anyhow::Result<TcpStream> {
         let mut stream = self.stalled("/oauth/token").await?;
         // sent when the body is asked for
         let mut answer = [0; 25];
@@ -131,22 +126,26 @@ impl Plain {
         Ok(stream)
     }
 
-    async fn problem(&self) -> anyhow::Result<Code> {
+    pub(super) async fn problem(&self) -> anyhow::Result<Code> {
         Ok(http()?.get(format!("{}/v1/nothing", self.base)).send().await?.json::<Problem>().await?.code)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a client that follows no redirect")]
-fn http() -> anyhow::Result<reqwest::Client> {
+pub(super) fn http() -> anyhow::Result<reqwest::Client> {
     Ok(reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().tls_certs_only([]).build()?)
 }
 
 /// A deadline for what must come by itself: far beyond what it takes, and only there to end a failing test.
-async fn soon<T>(what: impl Future<Output = std::io::Result<T>>) -> anyhow::Result<T> {
+pub(super) async fn soon<T>(what: impl Future<Output = std::io::Result<T>>) -> anyhow::Result<T> {
     Ok(tokio::time::timeout(Duration::from_secs(10), what).await??)
 }
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, host: &str) -> anyhow::Result<String> {
+pub(super) async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
+    host: &str,
+) -> anyhow::Result<String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
@@ -198,141 +197,6 @@ async fn paste_and_device_are_switched_on() -> anyhow::Result<()> {
         let began = http()?.post(format!("{}/oauth/device", broker.base)).form(&device).send().await?.status();
         assert_eq!(began.is_success(), device_on, "{key}: {began}");
     }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_connection_too_many_is_closed() -> anyhow::Result<()> {
-    let health = [("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
-    for limit in ["connections", "connections_per_address"] {
-        let broker = Plain::start(&health, &format!("\n[limits]\n{limit} = 2\n")).await?;
-        let connect = || TcpStream::connect(broker.running.address().unwrap());
-        let mut all = [connect().await?, connect().await?, connect().await?];
-        // one is closed without an answer, on some systems by a reset; which one it is depends on who is taken in first
-        let [first, second, third] = &mut all;
-        let closed = async {
-            tokio::select! {
-                read = first.read_u8() => Ok((0, read)),
-                read = second.read_u8() => Ok((1, read)),
-                read = third.read_u8() => Ok((2, read)),
-            }
-        };
-        let (which, closed) = soon(closed).await?;
-        assert!(closed.is_err(), "{limit}");
-        for (index, stream) in all.iter().enumerate() {
-            let silent = stream.try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-            assert!(index == which || silent, "{limit}: the others are kept");
-        }
-        let url = format!("http://{}/healthz", broker.running.health_address().unwrap());
-        assert!(http()?.get(url).send().await?.status().is_success(), "{limit}: health has places of its own");
-        // idle ones hold theirs, until they end
-        drop(all);
-        while ask(connect().await?, "/v1/nothing", "b").await.map_or(true, |answer| answer.is_empty()) {
-            tokio::task::yield_now().await;
-        }
-    }
-    Ok(())
-}
-
-/// Nobody who has no session makes the broker wait for a body.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_strangers_body_is_not_waited_for() -> anyhow::Result<()> {
-    let broker = Plain::start(&[], "").await?;
-    let mut answer = String::new();
-    soon(broker.stalled("/v1/clusters/prod/certificates").await?.read_to_string(&mut answer)).await?;
-    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
-    Ok(())
-}
-
-/// Forms come from strangers: those on their way take none of the places of requests under way, and an address has few.
-#[tokio::test(flavor = "multi_thread")]
-async fn forms_that_do_not_come_hold_nobody_up() -> anyhow::Result<()> {
-    let broker = Plain::start(&[], "\n[limits]\nconcurrent = 1\n").await?;
-    let _stalled = broker.stalled_form().await?;
-    assert_eq!(broker.problem().await?, Code::NotFound);
-
-    let broker = Plain::start(&[], "").await?;
-    let mut stalled = Vec::new();
-    for _ in 0..16 {
-        stalled.push(broker.stalled_form().await?);
-    }
-    let mut answer = String::new();
-    soon(broker.stalled("/device").await?.read_to_string(&mut answer)).await?;
-    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_request_too_many_is_turned_away() -> anyhow::Result<()> {
-    let world = limited("concurrent = 1").await?;
-    let alice = Person::log_in(&world, "alice").await?;
-    world.clock.advance(OLD);
-    let mut hold = world.provider.hold(Endpoint::Token);
-    let waiting = tokio::spawn(async move { alice.certificate(&wish()).await });
-    hold.arrived(1).await;
-    let problem: Problem = world.http()?.get(world.at("/v1/nothing")).send().await?.json().await?;
-    assert_eq!(problem.code, Code::Unavailable);
-    hold.release();
-    waiting.await??;
-    let problem: Problem = world.http()?.get(world.at("/v1/nothing")).send().await?.json().await?;
-    assert_eq!(problem.code, Code::NotFound);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_takes_too_long_is_ended() -> anyhow::Result<()> {
-    // shorter than a provider may take, longer than anything else here does
-    let world = limited("request_time = \"3s\"").await?;
-    let alice = Person::log_in(&world, "alice").await?;
-    world.clock.advance(OLD);
-    let _hold = world.provider.hold(Endpoint::Token);
-    match alice.certificate(&wish()).await {
-        Err(Error::Problem(problem)) => assert_eq!(problem.code, Code::Timeout),
-        other => panic!("{other:?}"),
-    }
-    Ok(())
-}
-
-async fn limited(limit: &str) -> anyhow::Result<World> {
-    World::with(Options { config: format!("[limits]\n{limit}\n"), ..Options::default() }).await
-}
-
-fn wish() -> Wish {
-    Wish { cluster: CLUSTER.into(), ..Wish::default() }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_login_too_many_is_turned_away() -> anyhow::Result<()> {
-    let broker = Plain::start(&[], "\n[limits]\npending_logins = 1\n").await?;
-    let first = broker.authorize(CALLBACK).await?.unwrap();
-    assert!(!first.as_str().starts_with(CALLBACK), "{first}");
-    let second = broker.authorize(CALLBACK).await?.unwrap();
-    assert!(second.as_str().starts_with(CALLBACK) && second.as_str().contains("error="), "{second}");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_login_too_many_of_an_address_is_turned_away() -> anyhow::Result<()> {
-    let trusting = [("[server]\n", "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n")];
-    let broker = Plain::start(&trusting, "\n[limits]\npending_per_address = 1\n").await?;
-    let mut back = Vec::new();
-    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2"] {
-        back.push(broker.authorize_from(Some(address), CALLBACK).await?.unwrap().as_str().starts_with(CALLBACK));
-    }
-    assert_eq!(back, [false, true, false]);
-    Ok(())
-}
-
-/// One address that begins logins without end takes neither the places nor the time of the others.
-#[tokio::test(flavor = "multi_thread")]
-async fn logins_are_limited_by_address() -> anyhow::Result<()> {
-    let trusting = [("[server]\n", "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n")];
-    let broker = Plain::start(&trusting, "\n[limits]\nper_address = 2\n").await?;
-    let mut answers = Vec::new();
-    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"] {
-        answers.push(broker.authorize_from(Some(address), CALLBACK).await?.err());
-    }
-    assert_eq!(answers, [None, None, Some(StatusCode::TOO_MANY_REQUESTS), None]);
     Ok(())
 }
 
