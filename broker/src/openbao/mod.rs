@@ -28,4 +28,4 @@ pub use kv::{Kv, Version};
 pub use pki::{Pki, Role, Signed};
 pub use settings::{Auth, DEADLINE, NameError, Settings, SettingsError, check_mount, check_name};
 pub use sys::Capabilities;
-pub use transit::{KeyKind, Transit, TransitKey};
+pub use transit::{KeyKind, LARGEST_BATCH, Transit, TransitKey};

@@ -12,7 +12,7 @@ use super::login::json;
 use super::{BaoError, Client, Kind, NameError, Retry, check_mount, check_name};
 
 /// The most signatures asked for in one call.
-pub(crate) const LARGEST_BATCH: usize = 128;
+pub const LARGEST_BATCH: usize = 128;
 
 /// Transit at one mount.
 #[derive(Clone, Debug)]
