@@ -13,12 +13,14 @@ mod data_key;
 mod harden;
 mod local;
 mod locked;
+mod standing;
 mod vault;
 
 pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
+pub use standing::{ForeignKey, StandingCredential, StandingError};
 pub use vault::{Created, DATA_KEY, IdentitySource, Keep, Listing, Sealer, Vault, VaultError};
 
 /// Bytes that a CA key may sign. Made of a recorded grant ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)) or
