@@ -7,10 +7,12 @@ use ichor_wire::profile::CaCertificate;
 use jiff::{SignedDuration, Timestamp};
 
 use super::digests::Files;
+use crate::clock::SharedClock;
 use crate::config::Settings;
 use crate::custody::{Vault, VaultError};
-use crate::domain::{ClusterName, Clusters};
-use crate::issuer::{Issuer, LocalCa};
+use crate::domain::{Cluster, ClusterName, Clusters};
+use crate::issuer::talos_api::{Credential, TalosApiError};
+use crate::issuer::{Issuer, LocalCa, TalosApi};
 use crate::mint::Issuers;
 use crate::readiness::Check;
 
@@ -39,12 +41,13 @@ pub(super) fn open(
     clusters: &Clusters,
     before: &Issuers,
     (then, now): (&Files, &Files),
-    time: Timestamp,
+    clock: &SharedClock,
 ) -> Opened {
+    let time = clock.now();
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
     let (mut checks, mut refused, mut in_force) = (Vec::new(), Vec::new(), Files::new());
     let mut changed = before.keys().any(|name| !clusters.contains_key(name));
-    for name in clusters.keys() {
+    for (name, cluster) in clusters.iter() {
         let file = format!("{name}.age");
         let old = before.get(name);
         let (ok, detail) = match vault.open_ca(name) {
@@ -56,9 +59,35 @@ pub(super) fn open(
                 in_force.extend(now.get(&file).map(|digest| (file, digest.clone())));
                 (true, warning)
             }
-            Err(error @ VaultError::Missing(_)) => {
-                changed |= old.is_some();
-                (false, Some(error.to_string()))
+            Err(missing @ VaultError::Missing(_)) => {
+                let file = adopted_file(name);
+                let same = then.get(&file) == now.get(&file);
+                match (adopted(vault, cluster, clock), old) {
+                    (Ok((_, warning)), Some(old)) if same && old.serves(cluster) && then.contains_key(&file) => {
+                        issuers.insert(name.clone(), Arc::clone(old));
+                        in_force.extend(now.get(&file).map(|digest| (file, digest.clone())));
+                        (true, warning)
+                    }
+                    (Ok((issuer, warning)), _) => {
+                        changed = true;
+                        issuers.insert(name.clone(), Arc::new(issuer));
+                        in_force.extend(now.get(&file).map(|digest| (file, digest.clone())));
+                        (true, warning)
+                    }
+                    (Err(AdoptedError::Vault(VaultError::Missing(_))), old) => {
+                        changed |= old.is_some();
+                        (false, Some(missing.to_string()))
+                    }
+                    (Err(error), old) => {
+                        if let Some(old) = old {
+                            issuers.insert(name.clone(), Arc::clone(old));
+                        }
+                        let stays = if old.is_some() { "; the credential opened before stays in force" } else { "" };
+                        in_force.extend(then.get(&file).map(|digest| (file, digest.clone())));
+                        refused.push(format!("cluster `{name}`: {error}"));
+                        (false, Some(format!("{error}{stays}")))
+                    }
+                }
             }
             Err(error) => {
                 if let Some(old) = old {
@@ -73,6 +102,47 @@ pub(super) fn open(
         checks.push(Check { name: check_name(name), ok, required: false, detail });
     }
     Opened { issuers: Arc::new(issuers), checks, in_force, changed, refused }
+}
+
+/// Why a cluster whose credential was adopted has no issuer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptedError {
+    /// The credential is not in the vault, or does not open.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// It is expired, or cannot be used with this cluster.
+    #[error(transparent)]
+    Issuer(#[from] TalosApiError),
+}
+
+/// The issuer of a cluster whose own API makes the certificates, and what an operator should know of its credential. Nothing
+/// is called.
+///
+/// # Errors
+/// When there is no credential for it, or it cannot be used.
+pub fn adopted(
+    vault: &Vault,
+    cluster: &Arc<Cluster>,
+    clock: &SharedClock,
+) -> Result<(TalosApi, Option<String>), AdoptedError> {
+    let credential = vault.open_talos_credential(&cluster.name)?;
+    credential.check_time(clock.now()).map_err(TalosApiError::from)?;
+    let end = credential.not_after();
+    let near = end.duration_since(clock.now()) < NEAR_END;
+    let warning = near.then(|| {
+        format!(
+            "the standing credential expires at {end}; adopt a new one with `ichor-broker cluster add {} --adopt FILE \
+             --replace` before that",
+            cluster.name
+        )
+    });
+    let issuer = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), Arc::clone(clock))?;
+    Ok((issuer, warning))
+}
+
+/// How the digests name a cluster's standing credential.
+fn adopted_file(cluster: &ClusterName) -> String {
+    format!("secrets/talos-{cluster}.age")
 }
 
 /// The name of a cluster's check.

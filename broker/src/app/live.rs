@@ -83,7 +83,7 @@ impl Live {
         readiness.report(policies_check(&policies));
         let none = Issuers::default();
         let look = (&Files::new(), &files.vault);
-        let opened = issuers::open(settings, &vault, &clusters, &none, look, clock.now());
+        let opened = issuers::open(settings, &vault, &clusters, &none, look, &clock);
         opened.checks.into_iter().for_each(|check| readiness.report(check));
         Ok(Self {
             policies: watch::Sender::new(Arc::new(policies)),
@@ -204,7 +204,7 @@ impl Live {
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
         let look = (&self.in_force.vault, &now.vault);
-        let opened = issuers::open(&self.settings, &self.vault, &clusters, &before, look, self.clock.now());
+        let opened = issuers::open(&self.settings, &self.vault, &clusters, &before, look, &self.clock);
         if !opened.refused.is_empty() {
             reload.note_refusal("ca keys", &opened.refused.join("; ")).await;
         }

@@ -1,13 +1,15 @@
 //! `check`: a line for each thing that must work.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::{FolderArg, block_on, reload::print_checks, unlock};
-use crate::app;
-use crate::clock::{Clock, SystemClock};
+use crate::app::{self, AdoptedError};
+use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{self, Loaded, Provider, Recheck};
+use crate::custody::{Vault, VaultError};
 use crate::domain::{Cluster, ProviderAlias};
 use crate::readiness::Check;
 use crate::store::sqlite::{Options, SqliteStore};
@@ -88,15 +90,33 @@ fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     checks.push(fine("vault", (!warnings.is_empty()).then(|| warnings.join("; "))));
     let warnings = custody::harden_process().warnings();
     checks.push(fine("memory", (!warnings.is_empty()).then(|| warnings.join("; "))));
-    for name in clusters.keys() {
-        match vault.open_ca(name) {
-            Ok(material) => {
-                checks.push(fine(format!("ca {name}"), app::ca_warning(material.certificate(), SystemClock.now())));
-            }
-            Err(error) => checks.push(failed(format!("ca {name}"), &error)),
-        }
+    for (name, cluster) in clusters.iter() {
+        checks.push(match vault.open_ca(name) {
+            Ok(material) => fine(format!("ca {name}"), app::ca_warning(material.certificate(), SystemClock.now())),
+            Err(missing @ VaultError::Missing(_)) => adopted(&vault, cluster, &missing),
+            Err(error) => failed(format!("ca {name}"), &error),
+        });
     }
     checks
+}
+
+/// The line of a cluster whose CA is not in custody: its own API may make the certificates.
+fn adopted(vault: &Vault, cluster: &Arc<Cluster>, missing: &VaultError) -> Check {
+    let name = format!("ca {}", cluster.name);
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (issuer, warning) = match app::adopted(vault, cluster, &clock) {
+        Ok(adopted) => adopted,
+        Err(AdoptedError::Vault(VaultError::Missing(_))) => return failed(name, missing),
+        Err(error) => return failed(name, &error),
+    };
+    let Ok(answers) = block_on(async { Ok(issuer.probe().await) }) else { return fine(name, warning) };
+    let bad = answers.iter().filter_map(|(at, answer)| Some(format!("`{at}`: {}", answer.as_ref().err()?)));
+    let bad: Vec<String> = bad.collect();
+    if bad.len() == answers.len() {
+        return failed(name, &format!("no endpoint answers: {}", bad.join("; ")));
+    }
+    let said: Vec<String> = warning.into_iter().chain(bad).collect();
+    fine(name, (!said.is_empty()).then(|| said.join("; ")))
 }
 
 fn tls(loaded: &Loaded) -> Check {

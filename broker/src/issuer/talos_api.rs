@@ -29,6 +29,9 @@ pub use messages::Version;
 /// The method that makes certificates.
 const GENERATE: &str = "GenerateClientConfiguration";
 
+/// gRPC's INVALID_ARGUMENT.
+const INVALID_ARGUMENT: u32 = 3;
+
 /// How long all endpoints together may take.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -96,24 +99,29 @@ impl TalosApi {
         Ok(Self { cluster, credential, apid, authorities, clock })
     }
 
-    /// Asks every endpoint for its version, each within its deadline, and answers what they say in the cluster's order.
+    /// Asks every endpoint for its version, and whether it would make certificates with this credential; answers what they say
+    /// in the cluster's order. No certificate is made: it is asked for one without a lifetime, which a node refuses only after
+    /// it has looked at the roles and whether it is a control plane node.
     pub async fn probe(&self) -> Vec<(String, Result<Version, EndpointError>)> {
         let asked = self.cluster.endpoints.iter().map(async |endpoint| {
-            let answer = self.apid.call(endpoint, "Version", Vec::new()).await;
-            let version = answer.and_then(|answer| match Version::read(answer.as_slice()) {
-                Ok(Ok(version)) => Ok(Version { tag: apid::said(&version.tag), ..version }),
-                Ok(Err(error)) => Err(EndpointError::Unreachable(apid::said(&error))),
-                Err(_) => Err(EndpointError::Garbage("not a version")),
-            });
-            (endpoint.clone(), version)
+            let answer = self.probe_one(endpoint).await;
+            (endpoint.clone(), answer)
         });
         futures_util::future::join_all(asked).await
     }
 
-    /// The credential's end.
-    #[must_use]
-    pub fn not_after(&self) -> Timestamp {
-        self.credential.standing().not_after()
+    async fn probe_one(&self, endpoint: &str) -> Result<Version, EndpointError> {
+        let answer = self.apid.call(endpoint, "Version", Vec::new()).await?;
+        let version = match Version::read(answer.as_slice()) {
+            Ok(Ok(version)) => Version { tag: apid::said(&version.tag), ..version },
+            Ok(Err(error)) => return Err(EndpointError::Unreachable(apid::said(&error))),
+            Err(_) => return Err(EndpointError::Garbage("not a version")),
+        };
+        match self.apid.call(endpoint, GENERATE, Vec::new()).await {
+            Err(EndpointError::Status(INVALID_ARGUMENT, _)) => Ok(version),
+            Err(error) => Err(error),
+            Ok(_) => Err(EndpointError::Garbage("a certificate without a lifetime")),
+        }
     }
 
     /// The answer of the first endpoint that makes a certificate. One that hangs may have made one whose answer nobody reads:
