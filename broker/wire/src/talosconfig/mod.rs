@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 pub use edit::{EditError, NewContext, Renewal};
 pub use endpoint::host_and_port;
-pub use ours::{Ours, PemError, is_fresh};
+pub use ours::{Ours, PemError, fingerprint, is_fresh};
 
 /// The largest file that is read, in bytes (4 MiB; a thousand contexts are 2 MiB).
 pub const MAX_SIZE: usize = 4 * 1024 * 1024;

@@ -62,6 +62,7 @@ impl Broker {
             cluster: cluster.into(),
             grant_id,
             certificate: self.ca.issue_for(&leaf, &key).unwrap(),
+            private_key: None,
             issuing_ca: state.issuing_ca.clone().unwrap_or_else(|| Some(self.ca.certificate())),
             ca: state.node_ca.clone(),
             endpoints: state.endpoints.clone(),
