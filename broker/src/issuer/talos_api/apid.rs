@@ -37,6 +37,7 @@ const LONGEST_TEXT: usize = 200;
 /// A credential and the trust in one cluster, ready to call its nodes.
 pub(super) struct Apid {
     tls: TlsConnector,
+    pub(super) deadline: Duration,
 }
 
 /// Why an endpoint gave nothing.
@@ -50,7 +51,9 @@ pub enum EndpointError {
     #[error("it did not answer within 5 s")]
     Late,
     /// It shows a certificate of another CA.
-    #[error("it shows a certificate of another cluster's CA; correct the cluster's endpoints, or its `ca` after `talosctl rotate-ca`")]
+    #[error(
+        "it shows a certificate of another cluster's CA; correct the cluster's endpoints, or its `ca` after `talosctl rotate-ca`"
+    )]
     AnotherCluster,
     /// Its certificate is for another address.
     #[error("its certificate is for another address; name the endpoint as `talosctl` does")]
@@ -116,7 +119,7 @@ impl Apid {
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| unusable(&error))?;
         let mut config = builder.with_root_certificates(roots).with_client_cert_resolver(shown);
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), deadline: DEADLINE })
     }
 
     /// The message that the endpoint answers to this call of `machine.MachineService`, within [`DEADLINE`]. It may hold a
@@ -130,7 +133,7 @@ impl Apid {
         method: &str,
         message: Vec<u8>,
     ) -> Result<LockedBytes, EndpointError> {
-        let called = tokio::time::timeout(DEADLINE, self.exchange(endpoint, method, message)).await;
+        let called = tokio::time::timeout(self.deadline, self.exchange(endpoint, method, message)).await;
         called.unwrap_or(Err(EndpointError::Late))
     }
 
