@@ -21,3 +21,4 @@ mod metrics;
 mod named;
 mod refusals;
 mod reload;
+mod talos_api;
