@@ -57,7 +57,7 @@ pub enum StandingError {
     Expired(Timestamp),
     /// What was sealed is not one.
     #[error("what was sealed is not a credential")]
-    Sealed,
+    Unreadable,
 }
 
 /// The credential as it is sealed, JSON. The key is base64 of PKCS#8: base64 needs no escapes, so reading it makes no copy.
@@ -179,11 +179,11 @@ impl StandingCredential {
 
     /// What was sealed.
     pub(super) fn from_sealed(json: &[u8]) -> Result<Self, StandingError> {
-        let kept: Kept<'_> = serde_json::from_slice(json).map_err(|_| StandingError::Sealed)?;
-        let certificate = BASE64.decode(kept.certificate.as_bytes()).map_err(|_| StandingError::Sealed)?;
-        let len = BASE64.decode_len(kept.key.len()).map_err(|_| StandingError::Sealed)?;
+        let kept: Kept<'_> = serde_json::from_slice(json).map_err(|_| StandingError::Unreadable)?;
+        let certificate = BASE64.decode(kept.certificate.as_bytes()).map_err(|_| StandingError::Unreadable)?;
+        let len = BASE64.decode_len(kept.key.len()).map_err(|_| StandingError::Unreadable)?;
         let mut key = LockedBytes::zeroed(len);
-        let len = BASE64.decode_mut(kept.key.as_bytes(), key.as_mut_slice()).map_err(|_| StandingError::Sealed)?;
+        let len = BASE64.decode_mut(kept.key.as_bytes(), key.as_mut_slice()).map_err(|_| StandingError::Unreadable)?;
         key.truncate(len);
         Self::new(certificate, key.as_slice())
     }
