@@ -15,7 +15,7 @@ use super::desk::{Deed, Desk};
 use super::reload::print_checks;
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{Loaded, render_cluster};
-use crate::custody::{Sealer, StandingCredential, ca};
+use crate::custody::{Place, Record, Sealer, StandingCredential, ca};
 use crate::domain::Cluster;
 use crate::issuer::TalosApi;
 use crate::issuer::talos_api::Credential;
@@ -50,11 +50,14 @@ impl Adopt {
         let credential = adopt().with_context(|| format!("`{}` cannot be adopted", file.display()))?;
         let name = &self.cluster.name;
         let sealer = Sealer::at(&loaded.settings.vault)?;
-        let listing = sealer.list()?;
-        if listing.cas.iter().any(|ca| ca == name.as_str()) {
-            bail!("cluster `{name}` has a CA in custody, which signs for it: there is nothing to adopt a credential for");
+        match Record::read(sealer.dir(), name)?.map(|record| record.active) {
+            None | Some(Place::TalosApi) => {}
+            Some(place) => bail!(
+                "cluster `{name}` has a CA in custody ({}), which signs for it: there is nothing to adopt a credential for",
+                place.said()
+            ),
         }
-        if !self.replace && listing.secrets.iter().any(|secret| *secret == format!("talos-{name}")) {
+        if !self.replace && sealer.list()?.secrets.iter().any(|secret| *secret == format!("talos-{name}")) {
             bail!("cluster `{name}` has a standing credential already; `--replace` replaces it");
         }
         if !self.offline {
@@ -87,7 +90,10 @@ impl Adopt {
         if answers.iter().all(|(_, answer)| answer.is_err()) {
             let why: Vec<_> =
                 answers.iter().filter_map(|(at, answer)| Some(format!("`{at}`: {}", answer.as_ref().err()?))).collect();
-            bail!("no endpoint makes certificates with it, so nothing was adopted (`--offline` does not try): {}", why.join("; "));
+            bail!(
+                "no endpoint makes certificates with it, so nothing was adopted (`--offline` does not try): {}",
+                why.join("; ")
+            );
         }
         Ok(())
     }
@@ -118,12 +124,17 @@ impl Adopt {
         let path = loaded.settings.clusters.join(format!("{name}.toml"));
         let done = if self.is_new { write_file(&path, &text) } else { Ok(()) };
         let done = done.and_then(|()| Ok(sealer.seal_talos_credential(name, credential, self.replace)?));
+        // the record comes last: with it the cluster's certificates are made so
+        let done = done.and_then(|()| match Record::read(sealer.dir(), name)? {
+            None => Ok(Record::first(Place::TalosApi).write(sealer.dir(), name, false)?),
+            Some(_) => Ok(()),
+        });
         if let Err(error) = done {
             if self.is_new {
                 // a cluster that was not there before is not left behind
                 let _ = std::fs::remove_file(&path);
             }
-            let message = format!("{}: failed, nothing was sealed: {error:#}", deed.message);
+            let message = format!("{}: failed: {error:#}", deed.message);
             desk.record(Deed { message, ..deed }).await?;
             return Err(error);
         }

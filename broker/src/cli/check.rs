@@ -9,8 +9,9 @@ use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app::{self, AdoptedError};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{self, Loaded, Provider, Recheck};
-use crate::custody::{Vault, VaultError};
-use crate::domain::{Cluster, ProviderAlias};
+use crate::custody::{Custody, CustodyError, VaultError};
+use crate::domain::{Cluster, Clusters, ProviderAlias};
+use crate::openbao;
 use crate::readiness::Check;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::{audit, custody};
@@ -31,7 +32,7 @@ impl CheckCommand {
         let mut checks = vec![fine("config", None)];
         checks.push(policies(&loaded));
         checks.extend(labels(&loaded));
-        checks.extend(vault_and_clusters(&loaded));
+        checks.extend(block_on(async { Ok(vault_and_clusters(&loaded).await) })?);
         checks.push(tls(&loaded));
         checks.extend(block_on(async { Ok(database(&loaded).await) })?);
         checks.extend(block_on(async { Ok(providers(&loaded).await) })?);
@@ -71,7 +72,7 @@ fn labels(loaded: &Loaded) -> Vec<Check> {
     clusters.values().filter_map(|cluster| lacks(cluster)).collect()
 }
 
-fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
+async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     let settings = &loaded.settings;
     let clusters = match config::load_clusters(&settings.clusters) {
         Ok(clusters) => clusters,
@@ -90,30 +91,53 @@ fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     checks.push(fine("vault", (!warnings.is_empty()).then(|| warnings.join("; "))));
     let warnings = custody::harden_process().warnings();
     checks.push(fine("memory", (!warnings.is_empty()).then(|| warnings.join("; "))));
-    for (name, cluster) in clusters.iter() {
-        checks.push(match vault.open_ca(name) {
-            Ok(material) => fine(format!("ca {name}"), app::ca_warning(material.certificate(), SystemClock.now())),
-            Err(missing @ VaultError::Missing(_)) => adopted(&vault, cluster, &missing),
-            Err(error) => failed(format!("ca {name}"), &error),
+    match app::custody(loaded, vault) {
+        Ok(custody) => checks.extend(cas(&custody, &clusters).await),
+        Err(error) => checks.push(failed("openbao", &error)),
+    }
+    checks
+}
+
+/// A line for each server and each cluster's CA, opened as the broker would.
+async fn cas(custody: &Custody, clusters: &Clusters) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let opened =
+        futures_util::future::join_all(clusters.values().map(async |it| (it, custody.open(&it.name).await))).await;
+    for (name, server) in custody.servers() {
+        // unless a CA was opened there, nothing has been asked yet; this is in every token's default policy
+        let asked = server.call(http::Method::GET, "auth/token/lookup-self", None, openbao::Retry::Safe).await;
+        let name = format!("openbao {name}");
+        checks.push(asked.map_or_else(|error| failed(name.clone(), &error), |_| fine(name.clone(), None)));
+    }
+    for (cluster, opened) in opened {
+        let line = format!("ca {}", cluster.name);
+        checks.push(match opened {
+            Ok(opened) => {
+                let end = app::ca_warning(&opened.certificate, SystemClock.now());
+                let warnings: Vec<_> = end.into_iter().chain(opened.warnings).collect();
+                fine(line, (!warnings.is_empty()).then(|| warnings.join("; ")))
+            }
+            Err(error) if error.is_none() => adopted(custody, cluster, &error).await,
+            Err(error) => failed(line, &error),
         });
     }
     checks
 }
 
 /// The line of a cluster whose CA is not in custody: its own API may make the certificates.
-fn adopted(vault: &Vault, cluster: &Arc<Cluster>, missing: &VaultError) -> Check {
+async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, missing: &CustodyError) -> Check {
     let name = format!("ca {}", cluster.name);
     let clock: SharedClock = Arc::new(SystemClock);
-    let (issuer, warning) = match app::adopted(vault, cluster, &clock) {
+    let (issuer, warning) = match app::adopted(custody.vault(), cluster, &clock) {
         Ok(adopted) => adopted,
         Err(AdoptedError::Vault(VaultError::Missing(_))) => return failed(name, missing),
         Err(error) => return failed(name, &error),
     };
-    let Ok(answers) = block_on(async { Ok(issuer.probe().await) }) else { return fine(name, warning) };
+    let answers = issuer.probe().await;
     let bad = answers.iter().filter_map(|(at, answer)| Some(format!("`{at}`: {}", answer.as_ref().err()?)));
     let bad: Vec<String> = bad.collect();
     if bad.len() == answers.len() {
-        return failed(name, &format!("no endpoint answers: {}", bad.join("; ")));
+        return failed(name, &format!("no endpoint makes certificates: {}", bad.join("; ")));
     }
     let said: Vec<String> = warning.into_iter().chain(bad).collect();
     fine(name, (!said.is_empty()).then(|| said.join("; ")))

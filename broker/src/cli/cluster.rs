@@ -118,7 +118,9 @@ impl Add {
             let declared = load_clusters(&loaded.settings.clusters)?.get(&name).cloned();
             let (cluster, is_new) = match declared {
                 Some(_) if has_own => {
-                    bail!("cluster `{name}` is declared already; edit its file, and leave `--endpoint`, `--node` and `--label` out")
+                    bail!(
+                        "cluster `{name}` is declared already; edit its file, and leave `--endpoint`, `--node` and `--label` out"
+                    )
                 }
                 Some(declared) => (declared, false),
                 None => (Arc::new(self.described(&name, file, &text)?), true),

@@ -47,7 +47,9 @@ pub enum StandingError {
     #[error("the credential has the roles {0}, not `os:admin`; nodes let only `os:admin` make certificates")]
     NotAdmin(String),
     /// The certificate is no client's.
-    #[error("the credential's certificate is not for clients (clientAuth); take the talosconfig that `talosctl` works with")]
+    #[error(
+        "the credential's certificate is not for clients (clientAuth); take the talosconfig that `talosctl` works with"
+    )]
     NotAClient,
     /// Its time has not come.
     #[error("the credential is not valid before {0}; set this host's clock, or wait")]

@@ -21,6 +21,7 @@ mod patch;
 
 pub use adopt::{AdoptError, adopt};
 pub use cluster_facts::{ClusterFacts, FactsError};
+pub(super) use dedicated::Draft;
 pub use dedicated::{CreateError, DEFAULT_YEARS, create};
 pub use documents::DocumentError;
 pub use import::{ImportError, Imported, import};

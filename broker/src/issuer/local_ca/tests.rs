@@ -77,6 +77,7 @@ impl Room {
 }
 
 /// Signs something other than it was given, or nothing.
+#[derive(Debug)]
 struct Bent {
     public_key: Vec<u8>,
     inner: Result<LocalSigner, SignError>,
