@@ -22,7 +22,7 @@ use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
-pub use issuers::ca_warning;
+pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
 pub use prober::{ProbeError, Prober};
 pub use serve::Running;
