@@ -17,14 +17,25 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
     if names.is_empty() {
         bail!("no such CA in custody; `ichor-broker ca create` or `ca import` brings one");
     }
-    for name in names {
-        let record = custody.record(name)?;
-        let opened = block_on(async { Ok(custody.open(name).await?) })?;
+    let opened = block_on(async {
+        let opened = names.iter().map(async |name| (*name, custody.open(name).await));
+        Ok(futures_util::future::join_all(opened).await)
+    })?;
+    for (name, opened) in opened {
+        let (record, opened) = (custody.record(name)?, opened?);
         let facts = CaFacts::of(&opened.certificate);
         writeln!(out, "{name}: {} ({})", facts.subject, facts.algorithm)?;
         writeln!(out, "  lives in {}", record.active.said())?;
         writeln!(out, "  valid {} to {}", facts.not_before, facts.not_after)?;
         writeln!(out, "  certificate sha256 {}\n  public key sha256  {}", facts.fingerprint, facts.key_fingerprint)?;
+        if let Some(rotation) = &record.rotation {
+            writeln!(out, "  a rotation is under way since {}: {}", rotation.begun, rotation.next.said())?;
+            writeln!(out, "    go on with `ichor-broker ca rotate {name} --continue`")?;
+        }
+        for former in &record.former {
+            let why = if former.compromised { ", compromised" } else { "" };
+            writeln!(out, "  issued until {}{why}: {}", former.until, former.place.said())?;
+        }
         opened.warnings.iter().try_for_each(|warning| writeln!(out, "  mind: {warning}"))?;
     }
     Ok(())
