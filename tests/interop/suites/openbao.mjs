@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { check, has, same } from '../driver/report.mjs';
 import { done } from '../driver/processes.mjs';
 import { OpenBao } from '../driver/openbao.mjs';
+import { parity } from './openbao-parity.mjs';
 
 export const needs = ['openbao'];
 
@@ -56,6 +57,7 @@ export async function run(dir) {
   const csr = await furnish(bao, dir);
   await policies(bao, csr);
   await role(bao, dir, csr);
+  await parity(dir, csr);
 }
 
 /** Engines, keys, secrets and roles, of the cluster `prod` and of another one; returns a request that asks for far too much. */

@@ -87,8 +87,8 @@ fn act(shared: &Shared, call: &Call) -> Answer {
         return Answer::error(http::StatusCode::SERVICE_UNAVAILABLE, "Vault is sealed");
     }
     if state.standby {
-        let reason = "local node not active but active cluster node not found";
-        return Answer::error(http::StatusCode::INTERNAL_SERVER_ERROR, reason);
+        // Port 1: the active one is named, and not to be had.
+        return Answer::elsewhere(format!("https://127.0.0.1:1/v1/{}", call.path));
     }
     let auth = call.path.strip_prefix("auth/");
     if let Some(mount) = auth.and_then(|path| path.strip_suffix("/login")) {
@@ -150,6 +150,9 @@ fn write(answer: Answer) -> hyper::Response<Full<Bytes>> {
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(answer.content_type));
+    if let Some(location) = answer.location.and_then(|url| http::HeaderValue::from_str(&url).ok()) {
+        headers.insert(http::header::LOCATION, location);
+    }
     headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
     response
 }

@@ -16,13 +16,33 @@ use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension};
 
 use super::answer::Answer;
 use super::call::{Call, Verb, no_path};
-use super::sys::duration;
+use super::sys::{duration, go_duration};
 use crate::authority::{Authority, pem};
 use role::Role;
 use shape::Names;
 
 /// What a mount without tuning allows at most: 32 days.
 const MOUNT_MAX_TTL: SignedDuration = SignedDuration::from_hours(768);
+
+/// What `sign` may be told. Whatever else a call says is passed over, with a warning.
+const PARAMETERS: [&str; 16] = [
+    "csr",
+    "ttl",
+    "common_name",
+    "alt_names",
+    "ip_sans",
+    "uri_sans",
+    "other_sans",
+    "user_ids",
+    "serial_number",
+    "not_after",
+    "not_before",
+    "exclude_cn_from_sans",
+    "format",
+    "private_key_format",
+    "remove_roots_from_chain",
+    "issuer_ref",
+];
 
 /// The roles of one mount, and its CA.
 pub(super) struct Pki {
@@ -35,6 +55,7 @@ struct Csr {
     subject: Vec<u8>,
     common_name: String,
     key: Vec<u8>,
+    key_type: &'static str,
     names: Names,
 }
 
@@ -113,6 +134,10 @@ impl Pki {
 
     fn signed_by(&self, role: &Role, call: &Call, now: Timestamp) -> Result<Answer, Answer> {
         let csr = Csr::read(call)?;
+        let wanted = role.text("key_type");
+        if wanted != "any" && wanted != csr.key_type {
+            return Err(Answer::bad(format!("role requires keys of type {wanted}")));
+        }
         let from_csr = role.flag("use_csr_common_name") && !csr.common_name.is_empty();
         let common_name = if from_csr { &csr.common_name } else { call.text("common_name") };
         if common_name.is_empty() && role.flag("require_cn") {
@@ -141,7 +166,11 @@ impl Pki {
         let flagged = flags.into_iter().filter(|(flag, _)| role.flag(flag)).map(|(_, purpose)| purpose.to_owned());
         let mut extended_usage: Vec<String> = flagged.collect();
         extended_usage.extend(role.list("ext_key_usage"));
-        let life = life(role, call, now)?;
+        let mut life = life(role, call, now)?;
+        let asked = call.body.as_object().into_iter().flatten().map(|(name, _)| name.clone());
+        let mut unknown: Vec<String> = asked.filter(|name| !PARAMETERS.contains(&name.as_str())).collect();
+        unknown.sort();
+        life.warnings.extend(ignored(unknown));
         let wanted = Wanted {
             subject: shape::subject(&role.list("organization"), common_name),
             key: csr.key,
@@ -228,6 +257,12 @@ impl Csr {
             subject: info.subject.as_raw().to_vec(),
             common_name: common_name.unwrap_or_default().to_owned(),
             key: info.subject_pki.raw.to_vec(),
+            key_type: match info.subject_pki.algorithm.algorithm.to_id_string().as_str() {
+                "1.2.840.113549.1.1.1" => "rsa",
+                "1.2.840.10045.2.1" => "ec",
+                "1.3.101.112" => "ed25519",
+                _ => "another",
+            },
             names,
         })
     }
@@ -288,6 +323,10 @@ fn life(role: &Role, call: &Call, now: Timestamp) -> Result<Life, Answer> {
             _ => fixed,
         };
     }
+    let begins = call.body.get("not_before").and_then(Value::as_str).is_some_and(|begins| !begins.is_empty());
+    if begins && role.text("not_before_bound") == "forbid" {
+        return Err(Answer::bad("not_before_bound is set to forbid. not_before cannot be provided."));
+    }
     let not_before = now.saturating_sub(role.span("not_before_duration")).unwrap_or(now);
     Ok(Life { not_before, not_after, warnings })
 }
@@ -297,17 +336,6 @@ fn ignored(unknown: Vec<String>) -> Vec<String> {
         return Vec::new();
     }
     vec![format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" "))]
-}
-
-/// As Go writes a duration: `1h0m0s`, `1m30s`, `30s`.
-pub(super) fn go_duration(span: SignedDuration) -> String {
-    let seconds = span.as_secs();
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{minutes}m{seconds}s"),
-        _ => format!("{hours}h{minutes}m{seconds}s"),
-    }
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {

@@ -114,12 +114,12 @@ impl Transit {
         Ok(self.wrapping_key.insert(key))
     }
 
+    /// Where a wrapping key was made, there is a folder beside the keys.
     fn list(&self) -> Answer {
-        if self.keys.is_empty() {
-            Answer::missing()
-        } else {
-            Answer::data(json!({ "keys": self.keys.keys().collect::<Vec<_>>() }))
-        }
+        let mut names: Vec<&str> = self.keys.keys().map(String::as_str).collect();
+        names.extend(self.wrapping_key.as_ref().map(|_| "import/"));
+        names.sort_unstable();
+        if names.is_empty() { Answer::missing() } else { Answer::data(json!({ "keys": names })) }
     }
 
     fn read(&self, name: &str) -> Answer {
