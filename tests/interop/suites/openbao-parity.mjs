@@ -112,6 +112,8 @@ async function calls(real, standIn, csr) {
     ['POST', 'transit/sign/e', { batch_input: [] }],
     ['POST', 'transit/sign/e', { batch_input: [{ input }, { input: '!!' }, { input, key_version: 9, reference: 'third' }] }],
     ['POST', 'transit/sign/e', { key_version: 9, batch_input: [{ input }] }],
+    ['POST', 'transit/sign/e', { batch_input: Array.from({ length: 499 }, () => ({ input })) }],
+    ['POST', 'transit/sign/e', { batch_input: Array.from({ length: 500 }, () => ({ input })) }],
     ['POST', 'transit/sign/none', { input }],
     ['POST', 'transit/sign/a', { input }],
     ['POST', 'transit/sign/p', { input, hash_algorithm: 'nonsense' }],

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
-use super::call::{Call, no_path, no_route};
+use super::call::{self, Call, no_path, no_route};
 use super::gate::Fault;
 use super::{Mounted, OpenBao, Shared, State, auth, sys};
 use crate::lock;
@@ -89,6 +89,9 @@ fn act(shared: &Shared, call: &Call) -> Answer {
     if state.standby {
         // Port 1: the active one is named, and not to be had.
         return Answer::elsewhere(format!("https://127.0.0.1:1/v1/{}", call.path));
+    }
+    if call.strings() > call::MOST_STRINGS {
+        return Answer::bad("refused JSON input due to high complexity: exceeded maximum number of strings");
     }
     let auth = call.path.strip_prefix("auth/");
     if let Some(mount) = auth.and_then(|path| path.strip_suffix("/login")) {
