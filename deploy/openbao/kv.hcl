@@ -2,7 +2,7 @@
 #
 #   sed s/CLUSTER/prod/g kv.hcl | bao policy write ichor-prod -
 #
-# The CA that comes after it has `-2` behind its name: write the policy once more then, with `prod-2` for CLUSTER, and give
+# The CA that comes after it has `.2` behind its name: write the policy once more then, with `prod.2` for CLUSTER, and give
 # the broker both until the old CA is gone.
 
 # Certificate and key, as one version. Without `list`, other names cannot be learnt.

@@ -105,7 +105,7 @@ impl Probing<'_> {
         let certificate =
             self.desk.probe(self.loaded, self.custody, self.cluster, is_next, key.subject_public_key_info()).await?;
         let pem = zeroize::Zeroizing::new(key.serialize_pem());
-        let credential = StandingCredential::from_pem(&certificate, &pem)?;
+        let credential = StandingCredential::of_any_role(&certificate, &pem)?;
         let clusters = load_clusters(&self.loaded.settings.clusters)?;
         let cluster = clusters.get(self.cluster).context("the cluster is not declared")?;
         let clock: SharedClock = Arc::new(SystemClock);
