@@ -179,6 +179,9 @@ async fn what_cannot_serve_is_not_adopted_and_nothing_is_left_behind() -> anyhow
     let twice = adopting.adopt(&again, &[]).await.unwrap_err().to_string();
     assert!(twice.contains("`--replace` replaces it"), "{twice}");
     adopting.adopt(&again, &["--replace"]).await?;
+    let shown = run_command(&["ca", "show", "--dir", &dir]).await?;
+    assert!(shown.contains("adopted: the cluster itself") && shown.contains("prod: "), "{shown}");
+    assert!(!shown.contains("PRIVATE"), "{shown}");
     adopting.world.running.stop().await;
     Ok(())
 }

@@ -7,6 +7,7 @@ use anyhow::bail;
 use crate::app;
 use crate::cli::{block_on, unlock};
 use crate::config::Loaded;
+use crate::custody::Place;
 use crate::custody::ca::CaFacts;
 
 /// Prints what may be told of each CA in custody.
@@ -19,6 +20,13 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
     }
     for name in names {
         let record = custody.record(name)?;
+        if record.active == Place::TalosApi {
+            let credential = custody.vault().open_talos_credential(name)?;
+            writeln!(out, "{name}: {}", record.active.said())?;
+            writeln!(out, "  credential of {}, valid until {}", credential.roles().join(", "), credential.not_after())?;
+            writeln!(out, "  certificate sha256 {}", credential.fingerprint())?;
+            continue;
+        }
         let opened = block_on(async { Ok(custody.open(name).await?) })?;
         let facts = CaFacts::of(&opened.certificate);
         writeln!(out, "{name}: {} ({})", facts.subject, facts.algorithm)?;
