@@ -4,6 +4,7 @@ mod connections;
 mod digests;
 mod issuers;
 mod live;
+mod prober;
 mod serve;
 mod tls;
 
@@ -23,6 +24,7 @@ use crate::store::{Store, StoreError};
 
 pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
+pub use prober::{ProbeError, Prober};
 pub use serve::Running;
 
 /// What a broker is started with, beside its config folder.

@@ -19,6 +19,7 @@ mod http;
 mod main_job;
 mod metrics;
 mod named;
+mod openbao;
 mod refusals;
 mod reload;
 mod talos_api;

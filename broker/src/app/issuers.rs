@@ -83,7 +83,7 @@ pub(super) async fn open(
                     ca_warning(&ca.certificate, time).into_iter().chain(ca.warnings.clone()).collect();
                 let issuer = match old {
                     Some(old) if is_same => Arc::clone(old),
-                    _ => issuer(settings, ca),
+                    _ => issuer(settings.backdate, ca),
                 };
                 issuers.insert(name.clone(), issuer);
                 for file in files {
@@ -151,9 +151,9 @@ impl Opened {
     }
 }
 
-fn issuer(settings: &Settings, ca: Ca) -> Arc<dyn Issuer> {
+pub(super) fn issuer(backdate: SignedDuration, ca: Ca) -> Arc<dyn Issuer> {
     match ca.means {
-        Means::Signer(signer) => Arc::new(LocalCa::new(signer, ca.certificate, settings.backdate)),
+        Means::Signer(signer) => Arc::new(LocalCa::new(signer, ca.certificate, backdate)),
     }
 }
 

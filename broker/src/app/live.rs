@@ -24,7 +24,7 @@ use crate::readiness::{Check, Readiness};
 /// The values in force and how to renew them.
 pub struct Live {
     settings: Settings,
-    custody: Custody,
+    custody: Arc<Custody>,
     clock: SharedClock,
     policies: watch::Sender<Arc<PolicySet>>,
     clusters: watch::Sender<Clusters>,
@@ -79,7 +79,7 @@ impl Live {
     /// When policies, clusters or the TLS certificate cannot be loaded.
     pub async fn load(
         settings: &Settings,
-        custody: Custody,
+        custody: Arc<Custody>,
         clock: SharedClock,
         readiness: &Readiness,
     ) -> Result<Self, StartError> {
