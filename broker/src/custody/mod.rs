@@ -19,7 +19,9 @@ pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
-pub use vault::{Created, DATA_KEY, IdentitySource, Keep, Listing, Sealer, Vault, VaultError};
+pub use vault::{
+    Created, DATA_KEY, IdentitySource, Keep, Listing, PluginError, Plugins, Sealer, Vault, VaultError,
+};
 
 /// Bytes that a CA key may sign. Made of a recorded grant ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)) or
 /// for a CA's self-signature, nowhere else: the source test lists the callers.

@@ -5,10 +5,12 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
+use nix::fcntl::{Flock, FlockArg};
+
 use super::VaultError;
 
 /// The largest file read, in bytes: a sealed CA has about two thousand.
-const MAX_FILE: u64 = 1 << 20;
+pub(super) const MAX_FILE: u64 = 1 << 20;
 
 /// Returns once the file is durable with mode 0600: written beside, synced, renamed, its folder synced. A crash leaves the
 /// old file or the new one. Without `replace` an existing file stays, and that is decided by the rename itself.
@@ -31,12 +33,23 @@ pub(super) fn make_dir(path: &Path) -> Result<(), VaultError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failure(path, &error))
 }
 
+/// Keeps others from sealing into the folder while it lives: of two that replace the same file, one would undo the other's.
+pub(super) fn lock(dir: &Path) -> Result<Flock<File>, VaultError> {
+    let folder = File::open(dir).map_err(|error| failure(dir, &error))?;
+    Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|_| VaultError::Busy(dir.to_owned()))
+}
+
 /// The file's bytes; `None` when there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, VaultError> {
+    read_most(path, MAX_FILE)
+}
+
+/// The same for a file of at most so many bytes.
+pub(super) fn read_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>, VaultError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failure(path, &error)),
-        Ok(metadata) if metadata.len() > MAX_FILE => return Err(VaultError::Damaged(path.to_owned())),
+        Ok(metadata) if metadata.len() > most => return Err(VaultError::Damaged(path.to_owned())),
         Ok(_) => {}
     }
     fs::read(path).map(Some).map_err(|error| failure(path, &error))
@@ -44,11 +57,16 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, VaultError> {
 
 /// The names of the folder's `*.age` files without the ending, sorted.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>, VaultError> {
+    names_ending(dir, ".age")
+}
+
+/// The names of the folder's files with this ending, without it, sorted.
+pub(super) fn names_ending(dir: &Path, ending: &str) -> Result<Vec<String>, VaultError> {
     let failed = |error: std::io::Error| failure(dir, &error);
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        if let Some(name) = name.to_str().and_then(|n| n.strip_suffix(".age")).filter(|n| !n.starts_with('.')) {
+        if let Some(name) = name.to_str().and_then(|n| n.strip_suffix(ending)).filter(|n| !n.starts_with('.')) {
             names.push(name.to_owned());
         }
     }
@@ -63,10 +81,10 @@ pub(super) fn open_to_others(dir: &Path) -> Option<String> {
         .then(|| format!("the vault's folder `{}` has mode {mode:o}; make it 700 (`chmod 700 {0}`)", dir.display()))
 }
 
-fn sync_dir(dir: &Path) -> Result<(), VaultError> {
+pub(super) fn sync_dir(dir: &Path) -> Result<(), VaultError> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|error| failure(dir, &error))
 }
 
-fn failure(path: &Path, error: &std::io::Error) -> VaultError {
+pub(super) fn failure(path: &Path, error: &std::io::Error) -> VaultError {
     VaultError::File { path: path.to_owned(), reason: error.to_string() }
 }
