@@ -20,7 +20,8 @@ pub use harden::{Hardening, Memory, harden_process};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use vault::{
-    Created, DATA_KEY, IdentitySource, Keep, Listing, PluginError, Plugins, Sealer, Vault, VaultError,
+    Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins, Reseal, Sealer,
+    Vault, VaultError,
 };
 
 /// Bytes that a CA key may sign. Made of a recorded grant ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)) or

@@ -24,14 +24,20 @@ use super::{DataKey, KeyLoadError, LocalSigner, LockedBytes, SealError};
 use crate::domain::ClusterName;
 use crate::entropy::EntropyError;
 
+mod backup;
 mod file;
 mod identity;
 mod plugin;
 mod recipients;
+mod reseal;
+mod restore;
 mod sealed;
 mod sealer;
 
+pub use backup::Backup;
 pub use plugin::{PluginError, Plugins};
+pub use reseal::Reseal;
+pub use restore::{Archived, Drilled};
 pub use sealer::Sealer;
 
 use identity::Openers;
@@ -164,6 +170,20 @@ pub enum VaultError {
     /// A secret's name does not fit.
     #[error("`{0}` is not a secret's name: use lower-case letters, digits and inner hyphens")]
     Name(String),
+    /// With such recipients the broker could open nothing any more.
+    #[error(
+        "with these recipients the broker's own identity would open nothing any more; keep its recipient in the list"
+    )]
+    LocksOut,
+    /// A recipient that is to be taken out is not there.
+    #[error("`{0}` is not in recipients.txt; nothing was changed")]
+    NotListed(String),
+    /// A folder to restore into has files.
+    #[error("`{0}` is not empty, and a restore overwrites nothing; move it away, or name another folder with `--to`")]
+    NotEmpty(PathBuf),
+    /// More than a backup holds.
+    #[error("the vault holds more than the 16 MiB that go into a backup; move what is not the vault's out of `{0}`")]
+    TooLarge(PathBuf),
     /// Another command writes there.
     #[error("another command seals into `{0}` right now; try again when it is done")]
     Busy(PathBuf),
@@ -252,8 +272,7 @@ impl Vault {
     /// When there is none, or it does not open as this cluster's CA.
     pub fn open_ca(&self, cluster: &ClusterName) -> Result<CaMaterial, VaultError> {
         let path = self.sealer.ca_path(cluster);
-        let (certificate, key) = sealed::open_ca(&path, &self.openers, cluster.as_str())?;
-        Ok(CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?)
+        pair(sealed::open_ca(&path, &self.openers, cluster.as_str())?)
     }
 
     /// Opens a secret.
@@ -302,10 +321,18 @@ impl Vault {
             ));
         }
         warnings.extend(file::open_to_others(self.sealer.dir()));
+        if self.sealer.dir().join(reseal::INTENT).exists() {
+            warnings.push("a reseal was cut short; `ichor-broker custody reseal` finishes it".to_owned());
+        }
         let missing = self.sealer.recipients().plugins().filter_map(|name| self.plugins.program(name).err());
         warnings.extend(missing.map(|error| format!("nothing can be sealed: {error}")));
         warnings
     }
+}
+
+/// Certificate and key as a CA, if they belong together.
+fn pair((certificate, key): (String, LockedBytes)) -> Result<CaMaterial, VaultError> {
+    Ok(CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?)
 }
 
 impl fmt::Debug for Vault {

@@ -53,8 +53,12 @@ pub(super) fn seal_secret(recipients: &Recipients, name: &str, value: &[u8]) -> 
 
 /// A CA's certificate (PEM) and key (PKCS#8), if the file was sealed for this cluster.
 pub(super) fn open_ca(path: &Path, openers: &Openers, cluster: &str) -> Result<(String, LockedBytes), VaultError> {
-    let plaintext = open(path, openers)?;
-    let sealed: SealedCa<'_> = parse(path, &plaintext)?;
+    ca_in(path, &open(path, openers)?, cluster)
+}
+
+/// The same of what such a file says.
+pub(super) fn ca_in(path: &Path, plaintext: &LockedBytes, cluster: &str) -> Result<(String, LockedBytes), VaultError> {
+    let sealed: SealedCa<'_> = parse(path, plaintext)?;
     if sealed.version != VERSION {
         return Err(VaultError::Damaged(path.to_owned()));
     }
@@ -67,8 +71,12 @@ pub(super) fn open_ca(path: &Path, openers: &Openers, cluster: &str) -> Result<(
 
 /// A secret's bytes, if the file was sealed for this name.
 pub(super) fn open_secret(path: &Path, openers: &Openers, name: &str) -> Result<LockedBytes, VaultError> {
-    let plaintext = open(path, openers)?;
-    let sealed: SealedSecret<'_> = parse(path, &plaintext)?;
+    secret_in(path, &open(path, openers)?, name)
+}
+
+/// The same of what such a file says.
+pub(super) fn secret_in(path: &Path, plaintext: &LockedBytes, name: &str) -> Result<LockedBytes, VaultError> {
+    let sealed: SealedSecret<'_> = parse(path, plaintext)?;
     if sealed.version != VERSION {
         return Err(VaultError::Damaged(path.to_owned()));
     }
@@ -86,7 +94,7 @@ fn seal<T: Serialize>(recipients: &Recipients, value: &T) -> Result<Vec<u8>, Vau
 }
 
 /// What a file of the vault says, once it is opened.
-fn open(path: &Path, openers: &Openers) -> Result<LockedBytes, VaultError> {
+pub(super) fn open(path: &Path, openers: &Openers) -> Result<LockedBytes, VaultError> {
     let sealed = file::read(path)?.ok_or_else(|| VaultError::Missing(path.to_owned()))?;
     open_bytes(path, &sealed, openers)
 }
@@ -117,11 +125,11 @@ pub(super) fn open_bytes(path: &Path, sealed: &[u8], openers: &Openers) -> Resul
 }
 
 /// The error's text is dropped: a parser may quote what it read.
-fn parse<'a, T: Deserialize<'a>>(path: &Path, plaintext: &'a LockedBytes) -> Result<T, VaultError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, plaintext: &'a LockedBytes) -> Result<T, VaultError> {
     serde_json::from_slice(plaintext.as_slice()).map_err(|_| VaultError::Damaged(path.to_owned()))
 }
 
-fn decode(path: &Path, base64: &str) -> Result<LockedBytes, VaultError> {
+pub(super) fn decode(path: &Path, base64: &str) -> Result<LockedBytes, VaultError> {
     let damaged = || VaultError::Damaged(path.to_owned());
     let len = BASE64.decode_len(base64.len()).map_err(|_| damaged())?;
     let mut bytes = LockedBytes::zeroed(len);

@@ -107,15 +107,18 @@ impl Sealer {
     }
 
     pub(super) fn secret_path(&self, name: &str) -> Result<PathBuf, VaultError> {
-        let fits = (1..=63).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !name.starts_with('-')
-            && !name.ends_with('-');
-        if !fits {
-            return Err(VaultError::Name(name.chars().filter(|c| !c.is_control()).take(80).collect()));
-        }
+        check_secret(name)?;
         Ok(self.dir.join("secrets").join(format!("{name}.age")))
     }
+}
+
+/// A secret's name holds no separator and no dot, so that its path stays in the folder.
+pub(super) fn check_secret(name: &str) -> Result<(), VaultError> {
+    let fits = (1..=63).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if fits { Ok(()) } else { Err(VaultError::Name(name.chars().filter(|c| !c.is_control()).take(80).collect())) }
 }
 
 /// `recipients.txt` with these.
