@@ -13,7 +13,6 @@ use super::reload::print_checks;
 use super::{FolderArg, block_on, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
-use crate::custody::Sealer;
 use crate::custody::ca::{self, CaMaterial};
 use crate::domain::ClusterName;
 
@@ -174,7 +173,7 @@ fn keep(
     reason: String,
     replace: bool,
 ) -> anyhow::Result<()> {
-    let sealer = Sealer::at(&loaded.settings.vault)?;
+    let sealer = unlock::sealer(&loaded.settings)?;
     if !replace && sealer.list()?.cas.iter().any(|name| name == cluster.as_str()) {
         bail!(
             "cluster `{cluster}` has a CA in custody; `--replace` replaces it, and nodes must then be told of the new one"

@@ -92,9 +92,7 @@ impl Archived {
     /// # Errors
     /// When `dir` has files, something in the backup is no good, or the file system fails; then nothing was made.
     pub fn restore(&self, dir: &Path, recipients: &[String], plugins: &Plugins) -> Result<(), VaultError> {
-        if fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) {
-            return Err(VaultError::NotEmpty(dir.to_owned()));
-        }
+        self.check_target(dir)?;
         self.drill().into_iter().try_for_each(|drilled| drilled.found.map(drop))?;
         let text = if recipients.is_empty() { self.recipients.join("\n") } else { recipients.join("\n") };
         let to = Recipients::parse(&text, plugins)?.ok_or_else(|| VaultError::Damaged(self.path.clone()))?;
@@ -117,6 +115,17 @@ impl Archived {
         // onto a folder only while that is empty: the system sees to it
         fs::rename(&made, dir).map_err(failed)?;
         file::sync_dir(parent)
+    }
+
+    /// Whether a vault could be restored there: the folder is empty or missing.
+    ///
+    /// # Errors
+    /// When it has files.
+    pub fn check_target(&self, dir: &Path) -> Result<(), VaultError> {
+        if fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) {
+            return Err(VaultError::NotEmpty(dir.to_owned()));
+        }
+        Ok(())
     }
 
     fn look(&self, kind: Kind, name: &str, content: &LockedBytes) -> Result<String, VaultError> {

@@ -98,7 +98,11 @@ fn cut_short_anywhere_all_opens_and_the_next_reseal_finishes() {
     let change = Change::new();
     let vault = open(&change.dir).unwrap();
     let mut steps = 0;
-    change.plan(&vault).unwrap().apply_with(&mut |_| Ok(steps += 1)).unwrap();
+    let mut count = |_| {
+        steps += 1;
+        Ok(())
+    };
+    change.plan(&vault).unwrap().apply_with(&mut count).unwrap();
     assert_eq!(steps, 5);
 }
 
@@ -113,7 +117,7 @@ fn a_reseal_that_would_lock_the_broker_out_is_refused() {
     let own = vault.sealer().recipients().lines().first().unwrap().clone();
     assert_eq!(vault.plan_reseal(&[], std::slice::from_ref(&own)).unwrap_err(), VaultError::LocksOut);
     let unknown = change.new.to_public().to_string();
-    assert_eq!(vault.plan_reseal(&[], &[unknown.clone()]).unwrap_err(), VaultError::NotListed(unknown));
+    assert_eq!(vault.plan_reseal(&[], std::slice::from_ref(&unknown)).unwrap_err(), VaultError::NotListed(unknown));
     assert!(matches!(vault.plan_reseal(&["age1nonsense".into()], &[]), Err(VaultError::Recipient(_))));
     // nobody at all
     let all = vault.sealer().recipients().lines();
