@@ -10,17 +10,8 @@ use super::{count, deed, recorded, unlock};
 use crate::cli::FolderArg;
 use crate::clock::{Clock, SystemClock};
 
-/// Write one sealed file that holds all of the vault: CAs with their keys, the broker's own secrets, recipients, records of
-/// CAs, and the identity where that lies in the vault's folder. Mode 0600; a file that is there is not overwritten.
-///
-/// It opens for the vault's recipients, or for those given with `--recipient` and nobody else: give the public half of a key
-/// that is kept elsewhere, or the backup is lost together with the host. Then try it out:
-///
-///   age-keygen -o backup-key.txt            on another machine; keep it offline
-///   ichor-broker custody backup vault-2026-11.age --recipient age1… --reason "monthly backup"
-///   ichor-broker custody restore vault-2026-11.age --drill --identity backup-key.txt --reason "monthly drill"
+/// `custody backup`.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(in crate::cli) struct BackUp {
     #[command(flatten)]
     folder: FolderArg,
@@ -58,7 +49,8 @@ impl BackUp {
                  key that is kept elsewhere with `--recipient`"
             )?;
         }
-        writeln!(out, "next: see that it opens with `ichor-broker custody restore {file} --drill`")?;
+        let next = format!("ichor-broker custody restore {file} --drill{}", self.folder.said());
+        writeln!(out, "next: see that it opens, with `{next} --identity KEY --reason \"a drill\"`")?;
         Ok(())
     }
 }

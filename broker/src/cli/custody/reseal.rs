@@ -7,21 +7,8 @@ use clap::Args;
 use super::{count, deed, recorded, unlock};
 use crate::cli::FolderArg;
 
-/// Seal everything in the vault again, to the recipients in `vault/recipients.txt` as they now are, or as `--recipient` and
-/// `--remove` make them. Cut short, it is finished by the next `reseal`; until then every file opens for the broker.
-///
-/// A recipient is one of these:
-///
-///   age1…                   an age key, as `age-keygen` makes it
-///   ssh-ed25519 …           an SSH public key; `ssh-rsa …` too
-///   age1yubikey1…           a key in hardware, by a plugin that `plugins = ["yubikey"]` under [custody] allows
-///
-/// Whoever is removed still opens copies made before. Examples:
-///
-///   ichor-broker custody reseal --recipient age1… --reason "backup key of the security team"
-///   ichor-broker custody reseal --remove age1… --reason "left the team"
+/// `custody reseal`.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(in crate::cli) struct Reseal {
     #[command(flatten)]
     folder: FolderArg,

@@ -14,16 +14,8 @@ use crate::cli::{FolderArg, owner};
 use crate::config::Loaded;
 use crate::custody::{Archived, IdentitySource, VaultError};
 
-/// Make a vault of a backup, or, with `--drill`, see whether one would do: it is opened in memory, every CA's key and
-/// certificate are compared, and nothing is written but the audit entry.
-///
-/// A restore overwrites nothing: the folder must be empty or missing, and it is there whole or not at all. Examples:
-///
-///   ichor-broker custody restore vault.age --drill --identity backup-key.txt --reason "monthly drill"
-///   mv /etc/ichor/vault /etc/ichor/vault.old
-///   ichor-broker custody restore vault.age --identity backup-key.txt --reason "disk of host 7 died"
+/// `custody restore`.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
 pub(in crate::cli) struct Restore {
     #[command(flatten)]
     folder: FolderArg,
@@ -66,6 +58,9 @@ impl Restore {
         match Archived::open(&self.file, source, &settings.vault, &unlock::plugins(settings)?) {
             Err(VaultError::NoIdentity(path)) => {
                 bail!("no identity at `{}`; name the one that opens the backup with `--identity`", path.display())
+            }
+            Err(VaultError::NoMatch(path)) => {
+                bail!("`{}` is not sealed to this identity; name the one that opens it with `--identity`", path.display())
             }
             Err(VaultError::Damaged(path)) if path == self.file => {
                 bail!("`{}` is damaged, or not a backup of a vault; take another copy of it", path.display())
@@ -113,7 +108,7 @@ impl Restore {
         let target = self.to.as_ref().unwrap_or(&settings.vault);
         owner::check_folder(target.parent().unwrap_or(Path::new(".")))?;
         archived.check_target(target)?;
-        let held: Vec<_> = archived.drill().into_iter().map(|drilled| drilled.what).collect();
+        let held = archived.held(&self.recipients);
         let message = format!("vault restored to `{}` from `{}`", target.display(), self.file.display());
         let message = format!("{message}: {}", count(held.len(), "file"));
         let deed = deed(message, &self.reason, [("backup", archived.digest().to_owned())]);
@@ -125,7 +120,9 @@ impl Restore {
         if !self.recipients.is_empty() {
             writeln!(out, "sealed to the recipients given; the identity of the backup was left out")?;
         }
-        writeln!(out, "next: see that the broker opens it with `ichor-broker check`")?;
+        if self.to.is_none() {
+            writeln!(out, "next: see that the broker opens it with `ichor-broker check{}`", self.folder.said())?;
+        }
         Ok(())
     }
 }

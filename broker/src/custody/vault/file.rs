@@ -16,7 +16,7 @@ pub(super) const MAX_FILE: u64 = 1 << 20;
 /// old file or the new one. Without `replace` an existing file stays, and that is decided by the rename itself.
 pub(super) fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), VaultError> {
     let failed = |error: std::io::Error| failure(path, &error);
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = folder_of(path);
     // tempfile makes files with mode 0600.
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
@@ -26,6 +26,11 @@ pub(super) fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), Vaul
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(VaultError::Exists(path.to_owned())),
         Err(error) => Err(failed(error.error)),
     }
+}
+
+/// The folder that a path's last name stands in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a folder with mode 0700, and what is missing above it; one that is there stays as it is.

@@ -76,6 +76,14 @@ impl Archived {
         &self.digest
     }
 
+    /// What a restore makes files of, a line each.
+    #[must_use]
+    pub fn held(&self, recipients: &[String]) -> Vec<String> {
+        let comes = |kind: Kind| kind != Kind::Identity || recipients.is_empty();
+        let files = self.files.iter().filter(|(kind, _, _)| comes(*kind));
+        files.map(|(kind, name, _)| kind.told(name)).collect()
+    }
+
     /// Looks at each file as the broker would: a CA's key and certificate belong together, a secret is the one its name says.
     #[must_use]
     pub fn drill(&self) -> Vec<Drilled> {
@@ -97,7 +105,7 @@ impl Archived {
         let text = if recipients.is_empty() { self.recipients.join("\n") } else { recipients.join("\n") };
         let to = Recipients::parse(&text, plugins)?.ok_or_else(|| VaultError::Damaged(self.path.clone()))?;
         let failed = |error: std::io::Error| file::failure(dir, &error);
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = file::folder_of(dir);
         let beside = tempfile::Builder::new().prefix(".ichor-restore-").tempdir_in(parent).map_err(failed)?;
         let made = beside.path().join("vault");
         let sealer = Sealer::create(&made, to)?;
