@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::audit::{self, Sequencer};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, ConfigError, Loaded, Settings};
-use crate::custody::{DataKey, Vault, VaultError};
+use crate::custody::{Custody, DataKey, Vault, VaultError};
 use crate::entropy;
 use crate::login::{BeginError, Login, NonceKey, ProviderError};
 use crate::policy::LoadError;
@@ -124,6 +124,14 @@ pub fn login(
     let nonce = NonceKey(zeroize::Zeroizing::new(entropy::bytes()?));
     let settings = config::login_settings(&loaded.folder, &loaded.file, &loaded.settings, nonce)?;
     Ok(Login::new(settings, store, sequencer, clock, Arc::new(vault.data_key()?))?)
+}
+
+/// Custody over the vault and the servers of the configuration. Nothing is sent yet.
+///
+/// # Errors
+/// When a server's settings cannot be.
+pub fn custody(loaded: &Loaded, vault: Vault) -> Result<Custody, ConfigError> {
+    Ok(Custody::new(vault, config::openbao_clients(&loaded.folder, &loaded.file)?))
 }
 
 /// Whether each provider answers discovery, by alias, asked over a throwaway store: nothing of the broker's own is touched.

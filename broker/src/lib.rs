@@ -31,6 +31,7 @@ pub mod identity;
 pub mod issuer;
 pub mod login;
 pub mod mint;
+pub mod openbao;
 pub mod policy;
 pub mod readiness;
 pub mod store;

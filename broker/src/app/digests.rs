@@ -26,7 +26,7 @@ const TLS_KEY: &str = "key";
 impl Digests {
     /// The digests of the files as they are now.
     pub(super) fn of(settings: &Settings) -> Self {
-        let folder = |path, ending| config::digests(path, ending).unwrap_or_default();
+        let folder = |path: &std::path::Path, ending| config::digests(path, ending).unwrap_or_default();
         let file = |(name, path): (&str, &std::path::PathBuf)| {
             let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
             Some((name.to_owned(), data_encoding::HEXLOWER.encode(&Sha256::digest(bytes.as_slice()))))
@@ -35,7 +35,7 @@ impl Digests {
         Self {
             policies: folder(&settings.policies, "cedar"),
             clusters: folder(&settings.clusters, "toml"),
-            vault: folder(&settings.vault.join("ca"), "age"),
+            vault: ["age", "toml"].into_iter().flat_map(|ending| folder(&settings.vault.join("ca"), ending)).collect(),
             tls: tls.filter_map(file).collect(),
         }
     }

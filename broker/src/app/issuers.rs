@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::digests::Files;
 use crate::config::Settings;
-use crate::custody::{Vault, VaultError};
+use crate::custody::{Custody, CustodyError, Means, Opened as Ca};
 use crate::domain::{ClusterName, Clusters};
 use crate::issuer::{Issuer, LocalCa};
 use crate::mint::Issuers;
@@ -17,10 +17,12 @@ use crate::readiness::Check;
 /// A CA whose end is nearer than this is warned of.
 const NEAR_END: SignedDuration = SignedDuration::from_hours(60 * 24);
 
-/// The issuers after a look into the vault, and what became of each cluster's.
+/// The issuers after a look into custody, and what became of each cluster's.
 pub(super) struct Opened {
     /// One for each cluster whose CA is in custody.
     pub(super) issuers: Issuers,
+    /// What tells the CA behind each from another.
+    pub(super) marks: Marks,
     /// A line for each cluster.
     pub(super) checks: Vec<Check>,
     /// The files of what is in force then.
@@ -29,50 +31,101 @@ pub(super) struct Opened {
     pub(super) changed: bool,
     /// What is wrong with the CAs that are there and cannot be opened.
     pub(super) refused: Vec<String>,
+    /// Whether a server was out, so that another look is worth its while.
+    pub(super) is_waiting: bool,
 }
 
-/// Opens the CA of each cluster. What was not touched since stays; a file that is there and bad leaves the issuer as it was,
+/// By cluster, what tells its CA from another.
+pub(super) type Marks = BTreeMap<ClusterName, String>;
+
+/// What was in force before.
+pub(super) struct Before<'a> {
+    pub(super) issuers: &'a Issuers,
+    pub(super) marks: &'a Marks,
+    pub(super) files: &'a Files,
+}
+
+/// Opens the CA of each cluster. What is as it was stays; one that is there and cannot be opened leaves the issuer as it was,
 /// one that is gone ends it.
-pub(super) fn open(
+pub(super) async fn open(
     settings: &Settings,
-    vault: &Vault,
+    custody: &Custody,
     clusters: &Clusters,
-    before: &Issuers,
-    (then, now): (&Files, &Files),
+    before: Before<'_>,
+    now: &Files,
     time: Timestamp,
 ) -> Opened {
+    let mut opened = Opened {
+        issuers: Issuers::default(),
+        marks: Marks::new(),
+        checks: Vec::new(),
+        in_force: Files::new(),
+        changed: before.issuers.keys().any(|name| !clusters.contains_key(name)),
+        refused: Vec::new(),
+        is_waiting: false,
+    };
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
-    let (mut checks, mut refused, mut in_force) = (Vec::new(), Vec::new(), Files::new());
-    let mut changed = before.keys().any(|name| !clusters.contains_key(name));
-    for name in clusters.keys() {
-        let file = format!("{name}.age");
-        let old = before.get(name);
-        let (ok, detail) = match vault.open_ca(name) {
-            Ok(material) => {
-                let warning = ca_warning(material.certificate(), time);
-                let (certificate, signer) = material.into_parts();
-                changed |= old.is_none() || then.get(&file) != now.get(&file);
-                issuers.insert(name.clone(), Arc::new(LocalCa::new(Arc::new(signer), certificate, settings.backdate)));
-                in_force.extend(now.get(&file).map(|digest| (file, digest.clone())));
-                (true, warning)
+    let all = clusters.keys().map(async |name| (name, custody.open(name).await));
+    for (name, found) in futures_util::future::join_all(all).await {
+        let old = before.issuers.get(name);
+        let files = [format!("{name}.age"), format!("{name}.toml")];
+        let (ok, detail) = match found {
+            Ok(ca) => {
+                let is_same = before.marks.get(name) == Some(&ca.mark)
+                    && files.iter().all(|file| before.files.get(file) == now.get(file));
+                opened.changed |= !is_same || old.is_none();
+                opened.marks.insert(name.clone(), ca.mark.clone());
+                let warnings: Vec<_> =
+                    ca_warning(&ca.certificate, time).into_iter().chain(ca.warnings.clone()).collect();
+                let issuer = match old {
+                    Some(old) if is_same => Arc::clone(old),
+                    _ => issuer(settings, ca),
+                };
+                issuers.insert(name.clone(), issuer);
+                for file in files {
+                    opened.in_force.extend(now.get(&file).map(|digest| (file, digest.clone())));
+                }
+                (true, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error @ VaultError::Missing(_)) => {
-                changed |= old.is_some();
+            Err(error) if error.is_none() => {
+                opened.changed |= old.is_some();
                 (false, Some(error.to_string()))
             }
             Err(error) => {
                 if let Some(old) = old {
                     issuers.insert(name.clone(), Arc::clone(old));
+                    opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
                 }
-                let stays = if old.is_some() { "; the CA opened before stays in force" } else { "" };
-                in_force.extend(then.get(&file).map(|digest| (file, digest.clone())));
-                refused.push(format!("cluster `{name}`: {error}"));
-                (false, Some(format!("{error}{stays}")))
+                for file in files {
+                    opened.in_force.extend(before.files.get(&file).map(|digest| (file, digest.clone())));
+                }
+                (false, Some(opened.note(name, &error, old.is_some())))
             }
         };
-        checks.push(Check { name: check_name(name), ok, required: false, detail });
+        opened.checks.push(Check { name: check_name(name), ok, required: false, detail });
     }
-    Opened { issuers: Arc::new(issuers), checks, in_force, changed, refused }
+    opened.issuers = Arc::new(issuers);
+    opened
+}
+
+impl Opened {
+    /// What to say of a CA that is there and cannot be opened.
+    fn note(&mut self, name: &ClusterName, error: &CustodyError, stays: bool) -> String {
+        if error.is_passing() {
+            // an outage is nothing that someone wrote: there is nothing to refuse
+            self.is_waiting = true;
+            return error.to_string();
+        }
+        self.refused.push(format!("cluster `{name}`: {error}"));
+        let stays = if stays { "; the CA opened before stays in force" } else { "" };
+        format!("{error}{stays}")
+    }
+}
+
+fn issuer(settings: &Settings, ca: Ca) -> Arc<dyn Issuer> {
+    match ca.means {
+        Means::Signer(signer) => Arc::new(LocalCa::new(signer, ca.certificate, settings.backdate)),
+    }
 }
 
 /// The name of a cluster's check.

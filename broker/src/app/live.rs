@@ -10,11 +10,12 @@ use ichor_wire::log::{Content, Kind};
 use tokio::sync::watch;
 
 use super::digests::{Digests, Files, shown};
-use super::{StartError, issuers, tls};
+use super::issuers::{self, Before, Marks};
+use super::{StartError, tls};
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
 use crate::config::{self, Settings};
-use crate::custody::Vault;
+use crate::custody::Custody;
 use crate::domain::Clusters;
 use crate::mint::Issuers;
 use crate::policy::{self, PolicySet};
@@ -23,12 +24,14 @@ use crate::readiness::{Check, Readiness};
 /// The values in force and how to renew them.
 pub struct Live {
     settings: Settings,
-    vault: Vault,
+    custody: Custody,
     clock: SharedClock,
     policies: watch::Sender<Arc<PolicySet>>,
     clusters: watch::Sender<Clusters>,
     issuers: watch::Sender<Issuers>,
     tls: Option<RustlsConfig>,
+    /// What tells the CAs in force from others.
+    marks: Marks,
     /// The files of what is in force.
     in_force: Digests,
     /// The files as they were when they were last tried.
@@ -37,7 +40,16 @@ pub struct Live {
     seen: Digests,
     /// Whether something of the last try could not be recorded.
     is_unrecorded: bool,
+    /// Whether a CA could not be opened because its server was out.
+    is_waiting: bool,
+    /// What was refused when custody was last looked at, so that one refusal is recorded once.
+    refused: Vec<String>,
+    /// Looks since custody was last asked.
+    looks: u32,
 }
+
+/// At every so many looks custody is asked although no file changed: with [`LOOK`](super::LOOK) that is every half minute.
+const CUSTODY_LOOKS: u32 = 15;
 
 /// One reload under way.
 struct Reload<'a> {
@@ -65,9 +77,9 @@ impl Live {
     ///
     /// # Errors
     /// When policies, clusters or the TLS certificate cannot be loaded.
-    pub fn load(
+    pub async fn load(
         settings: &Settings,
-        vault: Vault,
+        custody: Custody,
         clock: SharedClock,
         readiness: &Readiness,
     ) -> Result<Self, StartError> {
@@ -81,21 +93,24 @@ impl Live {
             None => None,
         };
         readiness.report(policies_check(&policies));
-        let none = Issuers::default();
-        let look = (&Files::new(), &files.vault);
-        let opened = issuers::open(settings, &vault, &clusters, &none, look, clock.now());
+        let before = Before { issuers: &Issuers::default(), marks: &Marks::new(), files: &Files::new() };
+        let opened = issuers::open(settings, &custody, &clusters, before, &files.vault, clock.now()).await;
         opened.checks.into_iter().for_each(|check| readiness.report(check));
         Ok(Self {
             policies: watch::Sender::new(Arc::new(policies)),
             clusters: watch::Sender::new(clusters),
             issuers: watch::Sender::new(opened.issuers),
             tls,
-            vault,
+            custody,
+            marks: opened.marks,
             clock,
             in_force: Digests { vault: opened.in_force, ..files.clone() },
             tried: files.clone(),
             seen: files,
             is_unrecorded: false,
+            is_waiting: opened.is_waiting,
+            refused: opened.refused,
+            looks: 0,
             settings: settings.clone(),
         })
     }
@@ -137,6 +152,22 @@ impl Live {
         let is_settled = now == self.seen;
         self.seen = now;
         is_settled && (self.is_unrecorded || self.seen != self.tried)
+    }
+
+    /// Whether custody is to be asked although no file changed: a CA at a server may be another there, or was out. What is out
+    /// is asked at every look, what serves at every [`CUSTODY_LOOKS`]th.
+    pub fn is_custody_due(&mut self) -> bool {
+        self.looks += 1;
+        self.is_waiting || (self.looks >= CUSTODY_LOOKS && !self.custody.servers().is_empty())
+    }
+
+    /// Asks custody alone, as [`Self::reload`] does for everything.
+    pub async fn reload_custody(&mut self, sequencer: &Sequencer, readiness: &Readiness) {
+        let now = Digests { vault: self.in_force.vault.clone(), ..self.seen.clone() };
+        let mut reload = Reload { sequencer, by: None, checks: Vec::new(), is_unrecorded: false };
+        self.reload_issuers(&mut reload, &now).await;
+        self.is_unrecorded |= reload.is_unrecorded;
+        reload.checks.into_iter().for_each(|check| readiness.report(check));
     }
 
     /// Loads everything anew. What is good replaces the old value once that is recorded; what is bad is recorded too, and the
@@ -203,13 +234,19 @@ impl Live {
 
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
-        let look = (&self.in_force.vault, &now.vault);
-        let opened = issuers::open(&self.settings, &self.vault, &clusters, &before, look, self.clock.now());
-        if !opened.refused.is_empty() {
+        let before = Before { issuers: &before, marks: &self.marks, files: &self.in_force.vault };
+        let opened =
+            issuers::open(&self.settings, &self.custody, &clusters, before, &now.vault, self.clock.now()).await;
+        self.is_waiting = opened.is_waiting;
+        self.looks = 0;
+        let is_news = opened.refused != self.refused || now.vault != self.in_force.vault;
+        if !opened.refused.is_empty() && is_news {
             reload.note_refusal("ca keys", &opened.refused.join("; ")).await;
         }
+        self.refused = opened.refused;
         if !opened.changed || reload.note("ca keys", "CA keys opened", &now.vault).await {
             self.issuers.send_replace(opened.issuers);
+            self.marks = opened.marks;
             self.in_force.vault = opened.in_force;
             reload.checks.extend(opened.checks);
             reload.checks.push(good("ca keys"));

@@ -27,6 +27,7 @@ use crate::http::router::Bounds;
 use crate::http::{health, router};
 use crate::login::Login;
 use crate::mint::Mint;
+use crate::openbao::{Client, State};
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
 use crate::telemetry;
@@ -79,7 +80,9 @@ impl Running {
             Sequencer::start(Arc::clone(&store), Arc::clone(&clock), sequencer_settings(settings));
 
         let login = super::login(loaded, &vault, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
-        let live = Live::load(settings, vault, Arc::clone(&clock), &readiness)?;
+        let custody = super::custody(loaded, vault)?;
+        let servers: Vec<_> = custody.servers().values().cloned().collect();
+        let live = Live::load(settings, custody, Arc::clone(&clock), &readiness).await?;
 
         let listener = match (&settings.listen, parts.listener) {
             (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
@@ -142,6 +145,9 @@ impl Running {
             parts.look,
             stopped.clone(),
         ));
+        for server in servers {
+            tasks.spawn(watch_server(server, Arc::clone(&readiness), stopped.clone()));
+        }
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
         tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
         Ok(Self {
@@ -334,8 +340,24 @@ async fn reload_on_change(
             _ = look.tick() => {
                 if live.look() {
                     live.reload(&sequencer, &readiness, None).await;
+                } else if live.is_custody_due() {
+                    live.reload_custody(&sequencer, &readiness).await;
                 }
             }
+        }
+    }
+}
+
+/// Reports how a server that holds CA keys is, at each change. A cluster whose CA is there is out with it; others go on.
+async fn watch_server(server: Client, readiness: Arc<Readiness>, stopped: watch::Receiver<bool>) {
+    let mut stop = std::pin::pin!(told(stopped));
+    let mut state = server.state();
+    loop {
+        let State { ok, detail } = state.borrow_and_update().clone();
+        readiness.report(Check { name: format!("openbao {}", server.name()), ok, required: false, detail });
+        tokio::select! {
+            () = &mut stop => return,
+            changed = state.changed() => if changed.is_err() { return },
         }
     }
 }

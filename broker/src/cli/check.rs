@@ -8,7 +8,9 @@ use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Loaded, Provider, Recheck};
-use crate::domain::{Cluster, ProviderAlias};
+use crate::custody::Custody;
+use crate::domain::{Cluster, Clusters, ProviderAlias};
+use crate::openbao;
 use crate::readiness::Check;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::{audit, custody};
@@ -29,7 +31,7 @@ impl CheckCommand {
         let mut checks = vec![fine("config", None)];
         checks.push(policies(&loaded));
         checks.extend(labels(&loaded));
-        checks.extend(vault_and_clusters(&loaded));
+        checks.extend(block_on(async { Ok(vault_and_clusters(&loaded).await) })?);
         checks.push(tls(&loaded));
         checks.extend(block_on(async { Ok(database(&loaded).await) })?);
         checks.extend(block_on(async { Ok(providers(&loaded).await) })?);
@@ -69,7 +71,7 @@ fn labels(loaded: &Loaded) -> Vec<Check> {
     clusters.values().filter_map(|cluster| lacks(cluster)).collect()
 }
 
-fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
+async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     let settings = &loaded.settings;
     let clusters = match config::load_clusters(&settings.clusters) {
         Ok(clusters) => clusters,
@@ -88,13 +90,34 @@ fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     checks.push(fine(format!("vault, {}", vault.told()), (!warnings.is_empty()).then(|| warnings.join("; "))));
     let warnings = custody::harden_process().warnings();
     checks.push(fine("memory", (!warnings.is_empty()).then(|| warnings.join("; "))));
-    for name in clusters.keys() {
-        match vault.open_ca(name) {
-            Ok(material) => {
-                checks.push(fine(format!("ca {name}"), app::ca_warning(material.certificate(), SystemClock.now())));
+    match app::custody(loaded, vault) {
+        Ok(custody) => checks.extend(cas(&custody, &clusters).await),
+        Err(error) => checks.push(failed("openbao", &error)),
+    }
+    checks
+}
+
+/// A line for each server and each cluster's CA, opened as the broker would.
+async fn cas(custody: &Custody, clusters: &Clusters) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let opened =
+        futures_util::future::join_all(clusters.keys().map(async |name| (name, custody.open(name).await))).await;
+    for (name, server) in custody.servers() {
+        // unless a CA was opened there, nothing has been asked yet; this is in every token's default policy
+        let asked = server.call(http::Method::GET, "auth/token/lookup-self", None, openbao::Retry::Safe).await;
+        let name = format!("openbao {name}");
+        checks.push(asked.map_or_else(|error| failed(name.clone(), &error), |_| fine(name.clone(), None)));
+    }
+    for (name, opened) in opened {
+        let line = format!("ca {name}");
+        checks.push(match opened {
+            Ok(opened) => {
+                let end = app::ca_warning(&opened.certificate, SystemClock.now());
+                let warnings: Vec<_> = end.into_iter().chain(opened.warnings).collect();
+                fine(line, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error) => checks.push(failed(format!("ca {name}"), &error)),
-        }
+            Err(error) => failed(line, &error),
+        });
     }
     checks
 }

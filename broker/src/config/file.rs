@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::openbao::OpenBao;
+
 /// The whole file. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +38,9 @@ pub struct File {
     /// What the broker logs about itself.
     #[serde(default)]
     pub log: Log,
+    /// OpenBao or HashiCorp Vault servers that hold CA keys. May be repeated; CA records name them.
+    #[serde(default)]
+    pub openbao: Vec<OpenBao>,
     /// OpenID providers that people log in through. May be repeated.
     #[serde(default)]
     pub provider: Vec<Provider>,

@@ -15,6 +15,7 @@ mod clusters;
 mod file;
 mod folder;
 mod login;
+mod openbao;
 mod settings;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use file::{
 };
 pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;
+pub use openbao::{AuthMethod, OpenBao, openbao_clients};
 pub use settings::{Listen, Settings, parse_duration};
 
 /// What is wrong with the configuration: which file, what, and what to do.

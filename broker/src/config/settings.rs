@@ -134,6 +134,15 @@ impl Settings {
             return Err(value("certificates.backdate", "at most 10m"));
         }
         let request_time = duration("limits.request_time", &file.limits.request_time)?;
+        for section in &file.openbao {
+            let deadline = section.check(folder)?.deadline;
+            if deadline > request_time.unsigned_abs() / 2 {
+                return Err(value(
+                    "openbao.deadline",
+                    "at most half of `limits.request_time`, so that people get its answer",
+                ));
+            }
+        }
         let positive = [
             ("limits.per_person", file.limits.per_person as usize),
             ("limits.per_address", file.limits.per_address as usize),

@@ -11,18 +11,30 @@ use async_trait::async_trait;
 pub mod ca;
 mod data_key;
 mod harden;
+mod kv;
 mod local;
 mod locked;
+mod open;
+mod record;
+mod settle;
+mod transit;
 mod vault;
+mod wrap;
 
 pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
+pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
+pub use open::{Custody, CustodyError, Means, Opened};
+pub use record::{Former, Place, Record, Rotation};
+pub use settle::{For, Places, SettleError, Settled, Target};
+pub use transit::{TransitKeyError, TransitSigner};
 pub use vault::{
     Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins, Reseal, Sealer,
     Vault, VaultError,
 };
+pub use wrap::WrapError;
 
 /// Bytes that a CA key may sign. Made of a recorded grant ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)) or
 /// for a CA's self-signature, nowhere else: the source test lists the callers.
@@ -71,13 +83,16 @@ pub enum SignError {
     /// The key refused or is not there.
     #[error("the CA key cannot sign: {0}")]
     Unavailable(String),
+    /// What came back is no signature by the CA's key. It was thrown away.
+    #[error("what came back from custody is no signature by the CA's key; look at who changed the key there")]
+    Wrong,
 }
 
 /// Signs with one CA key that stays where it is.
 ///
 /// A call may run twice without harm (a signature has no effect of its own). Every error is final for this call.
 #[async_trait]
-pub trait Signer: Send + Sync + 'static {
+pub trait Signer: std::fmt::Debug + Send + Sync + 'static {
     /// The key's SubjectPublicKeyInfo, DER.
     fn public_key(&self) -> &[u8];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ichor_wire::profile::{
-    self, BuildError, CaCertificate, Expected, Profile, SignatureAlgorithm, assemble, judge, tbs,
+    self, BuildError, CaCertificate, Expected, Names, Profile, SignatureAlgorithm, assemble, judge, tbs,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -67,8 +67,7 @@ impl Issuer for LocalCa {
         let expected = Expected {
             public_key: granted.public_key(),
             roles: granted.roles(),
-            user: granted.user(),
-            grant: granted.id().0,
+            names: Names::Whole { user: granted.user(), grant: granted.id().0 },
             until: granted.not_after(),
             now,
         };

@@ -41,6 +41,7 @@ fn the_vault_is_backed_up_tried_out_and_restored() {
     let run = |arguments: &[&str]| world.run(&[&["custody"], arguments, &["--dir", "broker"]].concat());
     let backup = ["backup", "vault.age", "--recipient", RECIPIENT.trim(), "--reason", "monthly"];
     insta::assert_snapshot!("custody_backup", run(&backup));
+    assert!(world.path("vault.age").exists());
     insta::assert_snapshot!("custody_backup_again", run(&backup));
     insta::assert_snapshot!("custody_backup_to_itself", run(&["backup", "own.age", "--reason", "monthly"]));
 

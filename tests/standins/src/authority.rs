@@ -127,7 +127,7 @@ impl Authority {
             extension(&[0x55, 0x1d, 0x0e], false, &der::element(0x04, &key_id)),
         ];
         extensions.extend(extended_usage(usage));
-        let unsigned = unsigned(&name, &name, century(), key.public_key().as_ref(), extensions)?;
+        let unsigned = unsigned(&name, &name, century(), ed25519_info(key.public_key().as_ref()), extensions)?;
         let certificate = signed(unsigned, &key);
         Ok(Self { name, key, key_id, certificate })
     }
@@ -170,8 +170,24 @@ impl Authority {
         extensions.extend(alternative_names(&leaf.addresses, &leaf.names));
         let subject = name(&leaf.organization, leaf.common_name.as_deref());
         let life = (leaf.not_before, leaf.not_after);
-        let unsigned = unsigned(&self.name, &subject, life, public_key, extensions)?;
-        Ok(pem("CERTIFICATE", &signed(unsigned, &self.key)))
+        let certificate = self.sign(&subject, life, ed25519_info(public_key), extensions)?;
+        Ok(pem("CERTIFICATE", &certificate))
+    }
+
+    /// Signs whatever it is given, with a new serial number: DER. `key` is a SubjectPublicKeyInfo.
+    pub(crate) fn sign(
+        &self,
+        subject: &[u8],
+        life: (Timestamp, Timestamp),
+        key: Vec<u8>,
+        extensions: Vec<Vec<u8>>,
+    ) -> anyhow::Result<Vec<u8>> {
+        Ok(signed(unsigned(&self.name, subject, life, key, extensions)?, &self.key))
+    }
+
+    /// The subject key identifier of the authority.
+    pub(crate) fn key_id(&self) -> &[u8] {
+        &self.key_id
     }
 }
 
@@ -205,20 +221,24 @@ fn unsigned(
     issuer: &[u8],
     subject: &[u8],
     (not_before, not_after): (Timestamp, Timestamp),
-    public_key: &[u8],
+    key: Vec<u8>,
     extensions: Vec<Vec<u8>>,
 ) -> anyhow::Result<Vec<u8>> {
-    let algorithm = der::sequence(&[der::oid(ED25519)]);
     Ok(der::sequence(&[
         der::element(0xa0, &der::integer(&[2])),
         der::integer(&random::bytes::<16>()?),
-        algorithm.clone(),
+        der::sequence(&[der::oid(ED25519)]),
         issuer.to_vec(),
         der::sequence(&[der::time(not_before), der::time(not_after)]),
         subject.to_vec(),
-        der::sequence(&[algorithm, der::bit_string(public_key)]),
+        key,
         der::element(0xa3, &der::sequence(&extensions)),
     ]))
+}
+
+/// The SubjectPublicKeyInfo (RFC 8410 §4) of an Ed25519 public key of 32 bytes.
+fn ed25519_info(public_key: &[u8]) -> Vec<u8> {
+    der::sequence(&[der::sequence(&[der::oid(ED25519)]), der::bit_string(public_key)])
 }
 
 fn signed(unsigned: Vec<u8>, key: &Ed25519KeyPair) -> Vec<u8> {
@@ -226,7 +246,7 @@ fn signed(unsigned: Vec<u8>, key: &Ed25519KeyPair) -> Vec<u8> {
     der::sequence(&[unsigned, der::sequence(&[der::oid(ED25519)]), signature])
 }
 
-fn extension(id: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(id: &[u8], critical: bool, content: &[u8]) -> Vec<u8> {
     let mut parts = vec![der::oid(id)];
     if critical {
         parts.push(der::element(0x01, &[0xff]));
@@ -262,7 +282,8 @@ fn alternative_names(addresses: &[IpAddr], names: &[String]) -> Option<Vec<u8>> 
     (!parts.is_empty()).then(|| extension(&[0x55, 0x1d, 0x11], false, &der::sequence(&parts)))
 }
 
-fn pem(label: &str, content: &[u8]) -> String {
+/// `content` as PEM under `label`.
+pub(crate) fn pem(label: &str, content: &[u8]) -> String {
     let body = BASE64_STANDARD.encode(content);
     let mut out = format!("-----BEGIN {label}-----\n");
     let mut rest = body.as_str();

@@ -1,5 +1,5 @@
-//! Stand-ins for what Ichor talks to: an OpenID provider ([`provider::Provider`]) and a Talos node ([`node::Node`]), each a
-//! real server on a loopback address, in this process.
+//! Stand-ins for what Ichor talks to: an OpenID provider ([`provider::Provider`]), a Talos node ([`node::Node`]) and an OpenBao
+//! server ([`openbao::OpenBao`]), each a real server on a loopback address, in this process.
 //!
 //! They know neither broker nor client, so that tests and the demo meet them as they would meet the real ones. Besides them:
 //! a [`browser::Browser`] that follows redirects and submits forms, a [`node::client::NodeClient`] that calls a node with any
@@ -12,6 +12,7 @@ pub mod browser;
 pub mod clock;
 mod der;
 pub mod node;
+pub mod openbao;
 pub mod provider;
 mod random;
 

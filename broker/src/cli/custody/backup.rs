@@ -49,8 +49,9 @@ impl BackUp {
                  key that is kept elsewhere with `--recipient`"
             )?;
         }
-        let next = format!("ichor-broker custody restore {file} --drill{}", self.folder.said());
-        writeln!(out, "next: see that it opens, with `{next} --identity KEY --reason \"a drill\"`")?;
+        let identity = if self.recipients.is_empty() { "" } else { " --identity KEY" };
+        let drill = format!("ichor-broker custody restore {file} --drill{identity}{}", self.folder.said());
+        writeln!(out, "next: see that it opens, with `{drill} --reason \"a drill\"`")?;
         Ok(())
     }
 }

@@ -16,40 +16,50 @@ mod restore;
 /// Commands on the vault as a whole.
 #[derive(Debug, Subcommand)]
 pub(super) enum CustodyCommand {
-    /// Seal everything in the vault again, to the recipients in `vault/recipients.txt` as they now are, or as `--recipient` and
-    /// `--remove` make them. Cut short, it is finished by the next `reseal`; until then every file opens for the broker.
+    /// Seal everything in the vault again, to the recipients as they now are.
+    ///
+    /// They stand in `vault/recipients.txt`; `--recipient` and `--remove` edit the list in the same act.
+    /// Cut short, a reseal is finished by the next; until then every file opens for the broker.
     ///
     /// A recipient is one of these:
     ///
-    ///   age1…                   an age key, as `age-keygen` makes it
-    ///   ssh-ed25519 …           an SSH public key; `ssh-rsa …` too
-    ///   age1yubikey1…           a key in hardware, by a plugin that `plugins = ["yubikey"]` under [custody] allows
+    ///   age1…              an age key, as `age-keygen` makes it
+    ///   ssh-ed25519 …      an SSH public key; `ssh-rsa …` too
+    ///   age1yubikey1…      a key in hardware, by a plugin that the configuration allows:
+    ///                      `plugins = ["yubikey"]` under [custody]
     ///
-    /// Whoever is removed still opens copies made before. Examples:
+    /// Whoever is removed still opens copies that were made before. Examples:
     ///
-    ///   ichor-broker custody reseal --recipient age1… --reason "backup key of the security team"
+    ///   ichor-broker custody reseal --recipient age1… --reason "key of the security team"
     ///   ichor-broker custody reseal --remove age1… --reason "left the team"
     #[command(verbatim_doc_comment)]
     Reseal(reseal::Reseal),
-    /// Write one sealed file that holds all of the vault: CAs with their keys, the broker's own secrets, recipients, records of
-    /// CAs, and the identity where that lies in the vault's folder. Mode 0600; a file that is there is not overwritten.
+    /// Write one sealed file that holds all of the vault.
     ///
-    /// It opens for the vault's recipients, or for those given with `--recipient` and nobody else: give the public half of a key
-    /// that is kept elsewhere, or the backup is lost together with the host. Then try it out:
+    /// That is: CAs with their keys, the broker's own secrets, recipients, records of CAs that live
+    /// elsewhere, and the identity where that lies in the vault's folder. The file has mode 0600, and
+    /// one that is there is not overwritten.
     ///
-    ///   age-keygen -o backup-key.txt            on another machine; keep it offline
-    ///   ichor-broker custody backup vault-2026-11.age --recipient age1… --reason "monthly backup"
-    ///   ichor-broker custody restore vault-2026-11.age --drill --identity backup-key.txt --reason "monthly drill"
+    /// It opens for the vault's recipients, or for those given with `--recipient` and nobody else. Give
+    /// the public half of a key that is kept elsewhere, or the backup is lost together with the host.
+    /// Then try it out:
+    ///
+    ///   age-keygen -o key.txt        on another machine; keep it offline
+    ///   ichor-broker custody backup vault.age --recipient age1… --reason "monthly"
+    ///   ichor-broker custody restore vault.age --drill --identity key.txt --reason "monthly"
     #[command(verbatim_doc_comment)]
     Backup(backup::BackUp),
-    /// Make a vault of a backup, or, with `--drill`, see whether one would do: it is opened in memory, every CA's key and
-    /// certificate are compared, and nothing is written but the audit entry.
+    /// Make a vault of a backup, or see whether one would do.
     ///
-    /// A restore overwrites nothing: the folder must be empty or missing, and it is there whole or not at all. Examples:
+    /// With `--drill` the backup is opened in memory, every CA's key and certificate are compared, and
+    /// nothing is written but the audit entry.
     ///
-    ///   ichor-broker custody restore vault.age --drill --identity backup-key.txt --reason "monthly drill"
+    /// A restore overwrites nothing: the folder must be empty or missing, and then it is there whole or
+    /// not at all. Examples:
+    ///
+    ///   ichor-broker custody restore vault.age --drill --identity key.txt --reason "monthly"
     ///   mv /etc/ichor/vault /etc/ichor/vault.old
-    ///   ichor-broker custody restore vault.age --identity backup-key.txt --reason "disk of host 7 died"
+    ///   ichor-broker custody restore vault.age --identity key.txt --reason "a disk died"
     #[command(verbatim_doc_comment)]
     Restore(restore::Restore),
 }

@@ -60,7 +60,10 @@ impl Restore {
                 bail!("no identity at `{}`; name the one that opens the backup with `--identity`", path.display())
             }
             Err(VaultError::NoMatch(path)) => {
-                bail!("`{}` is not sealed to this identity; name the one that opens it with `--identity`", path.display())
+                bail!(
+                    "`{}` is not sealed to this identity; name the one that opens it with `--identity`",
+                    path.display()
+                )
             }
             Err(VaultError::Damaged(path)) if path == self.file => {
                 bail!("`{}` is damaged, or not a backup of a vault; take another copy of it", path.display())

@@ -1,6 +1,6 @@
 //! A client CA born in custody.
 
-use ichor_wire::profile::{BuildError, CaCertificate, CaError, CaProfile, Span, assemble, ca_tbs};
+use ichor_wire::profile::{BuildError, CaCertificate, CaError, CaProfile, KeyAlgorithm, Span, assemble, ca_tbs};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{CaMaterial, KeyMismatch};
@@ -47,6 +47,13 @@ pub enum CreateError {
     Mismatch(#[from] KeyMismatch),
 }
 
+/// The certificate of a dedicated CA before its own key signed it.
+pub(in crate::custody) struct Draft {
+    tbs: Vec<u8>,
+    algorithm: KeyAlgorithm,
+    now: Timestamp,
+}
+
 /// A new CA for one cluster's client certificates, in memory: Ed25519, subject `O=ichor, CN=ichor client CA <cluster>`,
 /// CA:TRUE with path length 0, key usage keyCertSign, extended key usage clientAuth, random key identifier.
 ///
@@ -56,26 +63,51 @@ pub enum CreateError {
 /// # Errors
 /// When `years` is out of bounds, or something failed; then there is no CA.
 pub fn create(cluster: &ClusterName, now: Timestamp, years: u16) -> Result<CaMaterial, CreateError> {
-    if !(1..=MAX_YEARS).contains(&years) {
-        return Err(CreateError::Years(years));
-    }
-    let life = SignedDuration::from_hours(24 * 365 * i64::from(years));
-    let late = |e: jiff::Error| CreateError::Build(BuildError::Encoding(e.to_string()));
-    let span =
-        Span { not_before: now.checked_sub(BACKDATE).map_err(late)?, not_after: now.checked_add(life).map_err(late)? };
     let signer = LocalSigner::generate()?;
-    let tbs = ca_tbs(&CaProfile {
-        name: &format!("ichor client CA {cluster}"),
-        public_key: signer.public_key(),
-        key_id: entropy::bytes()?,
-        serial: entropy::bytes()?,
-        span,
-    })?;
-    let signature = signer.sign_now(&ToBeSigned::ca_self_signature(&tbs))?;
-    let der = assemble(&tbs, signer.algorithm().signature_algorithm(), &signature)?;
-    let certificate = CaCertificate::from_der(&der)?;
-    certificate.check_time(now)?;
-    Ok(CaMaterial::new(certificate, signer)?)
+    let draft = Draft::new(cluster, now, years, signer.public_key(), signer.algorithm())?;
+    let signature = signer.sign_now(&draft.to_be_signed())?;
+    Ok(CaMaterial::new(draft.finish(&signature)?, signer)?)
+}
+
+// === impl Draft ===
+
+impl Draft {
+    /// The profile of a dedicated CA over this public key.
+    pub(in crate::custody) fn new(
+        cluster: &ClusterName,
+        now: Timestamp,
+        years: u16,
+        public_key: &[u8],
+        algorithm: KeyAlgorithm,
+    ) -> Result<Self, CreateError> {
+        if !(1..=MAX_YEARS).contains(&years) {
+            return Err(CreateError::Years(years));
+        }
+        let life = SignedDuration::from_hours(24 * 365 * i64::from(years));
+        let late = |e: jiff::Error| CreateError::Build(BuildError::Encoding(e.to_string()));
+        let not_before = now.checked_sub(BACKDATE).map_err(late)?;
+        let tbs = ca_tbs(&CaProfile {
+            name: &format!("ichor client CA {cluster}"),
+            public_key,
+            key_id: entropy::bytes()?,
+            serial: entropy::bytes()?,
+            span: Span { not_before, not_after: now.checked_add(life).map_err(late)? },
+        })?;
+        Ok(Self { tbs, algorithm, now })
+    }
+
+    /// What the CA's own key is to sign.
+    pub(in crate::custody) fn to_be_signed(&self) -> ToBeSigned {
+        ToBeSigned::ca_self_signature(&self.tbs)
+    }
+
+    /// The certificate, if the signature is the CA's.
+    pub(in crate::custody) fn finish(&self, signature: &[u8]) -> Result<CaCertificate, CreateError> {
+        let der = assemble(&self.tbs, self.algorithm.signature_algorithm(), signature)?;
+        let certificate = CaCertificate::from_der(&der)?;
+        certificate.check_time(self.now)?;
+        Ok(certificate)
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod import;
 mod patch;
 
 pub use cluster_facts::{ClusterFacts, FactsError};
+pub(super) use dedicated::Draft;
 pub use dedicated::{CreateError, DEFAULT_YEARS, create};
 pub use documents::DocumentError;
 pub use import::{ImportError, Imported, import};

@@ -108,15 +108,15 @@ pub fn removal_patch(machine_config: &str, ca_pem: &str) -> Result<RemovalPatch,
 }
 
 /// What `ca create` tells an operator: how nodes come to trust the CA, how that is undone, and what os:admin means. `at` is
-/// what commands need to find the folder, as ` --dir broker`, or nothing.
+/// what commands need to find the folder, as ` --dir broker`, or nothing; `place` is where its key lives.
 ///
 /// # Errors
 /// When the text is not one CA certificate.
-pub fn created_text(cluster: &ClusterName, ca_pem: &str, at: &str) -> Result<String, PatchError> {
+pub fn created_text(cluster: &ClusterName, ca_pem: &str, place: &str, at: &str) -> Result<String, PatchError> {
     let ca = CaCertificate::parse(ca_pem)?;
     let (subject, end) = (ca.subject(), ca.not_after());
     Ok(format!(
-        "The client CA of `{cluster}` is sealed in the vault: {subject}, until {end}.\n\
+        "The client CA of `{cluster}` is in custody ({place}): {subject}, until {end}.\n\
          No node trusts it yet. The patch that makes nodes trust it (it is public):\n\
          \n\
          \x20 ichor-broker ca patch {cluster}{at} > accepted-ca.yaml\n\
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn the_text_says_what_matters() {
         let ours = ca();
-        let text = created_text(&ClusterName::new("prod").unwrap(), &ours, " --dir x").unwrap();
+        let text = created_text(&ClusterName::new("prod").unwrap(), &ours, "age file prod.age", " --dir x").unwrap();
         for needed in
             ["ca patch prod --dir x > accepted-ca.yaml", "case $config", "os:admin", "rotate-ca", "open ones go on"]
         {

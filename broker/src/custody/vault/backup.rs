@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::recipients::Recipients;
+use super::sealer::cluster_of;
 use super::{Vault, VaultError, file, identity, pair, sealed};
-use crate::domain::ClusterName;
 
 /// The form of the archive.
 pub(super) const VERSION: u8 = 1;
@@ -20,7 +20,7 @@ pub(super) const VERSION: u8 = 1;
 pub(super) const MAX_ARCHIVE: u64 = 16 << 20;
 
 /// The ending of a CA's record, which holds no secret.
-pub(super) const RECORD: &str = ".toml";
+pub(super) const RECORD: &str = "toml";
 
 /// The archive, as JSON. It holds the *opened* files, so that whoever opens the archive can seal them to others.
 #[derive(Serialize, Deserialize)]
@@ -88,9 +88,9 @@ impl Vault {
         let listing = self.list()?;
         for name in listing.cas {
             let path = dir.join("ca").join(format!("{name}.age"));
-            ClusterName::new(&name).map_err(|_| VaultError::Damaged(path.clone()))?;
+            let cluster = cluster_of(&name).ok_or_else(|| VaultError::Damaged(path.clone()))?;
             let plaintext = sealed::open(&path, &self.openers)?;
-            pair(sealed::ca_in(&path, &plaintext, &name)?)?;
+            pair(sealed::ca_in(&path, &plaintext, cluster)?)?;
             contents.push((Kind::Ca, name, Zeroizing::new(BASE64.encode(plaintext.as_slice()))));
         }
         for name in listing.secrets {
@@ -105,8 +105,8 @@ impl Vault {
             }
             Ok(())
         };
-        for name in file::names_ending(&dir.join("ca"), RECORD)? {
-            let path = dir.join("ca").join(format!("{name}{RECORD}"));
+        for name in file::names(&dir.join("ca"), RECORD)? {
+            let path = dir.join("ca").join(format!("{name}.{RECORD}"));
             plain(Kind::Record, name, &path)?;
         }
         for name in [identity::SEALED, identity::BESIDE] {

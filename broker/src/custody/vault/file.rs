@@ -14,7 +14,7 @@ pub(super) const MAX_FILE: u64 = 1 << 20;
 
 /// Returns once the file is durable with mode 0600: written beside, synced, renamed, its folder synced. A crash leaves the
 /// old file or the new one. Without `replace` an existing file stays, and that is decided by the rename itself.
-pub(super) fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), VaultError> {
+pub(in crate::custody) fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), VaultError> {
     let failed = |error: std::io::Error| failure(path, &error);
     let dir = folder_of(path);
     // tempfile makes files with mode 0600.
@@ -45,7 +45,7 @@ pub(super) fn lock(dir: &Path) -> Result<Flock<File>, VaultError> {
 }
 
 /// The file's bytes; `None` when there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, VaultError> {
+pub(in crate::custody) fn read(path: &Path) -> Result<Option<Vec<u8>>, VaultError> {
     read_most(path, MAX_FILE)
 }
 
@@ -60,18 +60,15 @@ pub(super) fn read_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Vault
     fs::read(path).map(Some).map_err(|error| failure(path, &error))
 }
 
-/// The names of the folder's `*.age` files without the ending, sorted.
-pub(super) fn names(dir: &Path) -> Result<Vec<String>, VaultError> {
-    names_ending(dir, ".age")
-}
-
-/// The names of the folder's files with this ending, without it, sorted.
-pub(super) fn names_ending(dir: &Path, ending: &str) -> Result<Vec<String>, VaultError> {
+/// The names of the folder's files with that ending, without it, sorted.
+pub(in crate::custody) fn names(dir: &Path, ending: &str) -> Result<Vec<String>, VaultError> {
     let failed = |error: std::io::Error| failure(dir, &error);
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        if let Some(name) = name.to_str().and_then(|n| n.strip_suffix(ending)).filter(|n| !n.starts_with('.')) {
+        if let Some(name) =
+            name.to_str().and_then(|n| n.strip_suffix(ending)?.strip_suffix('.')).filter(|n| !n.starts_with('.'))
+        {
             names.push(name.to_owned());
         }
     }

@@ -25,7 +25,7 @@ use crate::domain::ClusterName;
 use crate::entropy::EntropyError;
 
 mod backup;
-mod file;
+pub(super) mod file;
 mod identity;
 mod plugin;
 mod recipients;
@@ -167,6 +167,9 @@ pub enum VaultError {
         /// What it says of itself.
         found: String,
     },
+    /// A CA's record is none.
+    #[error("`{0}` is no record of a CA; restore it from a backup")]
+    Record(PathBuf),
     /// A secret's name does not fit.
     #[error("`{0}` is not a secret's name: use lower-case letters, digits and inner hyphens")]
     Name(String),
@@ -271,7 +274,15 @@ impl Vault {
     /// # Errors
     /// When there is none, or it does not open as this cluster's CA.
     pub fn open_ca(&self, cluster: &ClusterName) -> Result<CaMaterial, VaultError> {
-        let path = self.sealer.ca_path(cluster);
+        self.open_ca_file(cluster, &format!("{cluster}.age"))
+    }
+
+    /// The same from another file below `ca/`, as a record names it.
+    ///
+    /// # Errors
+    /// As [`Self::open_ca`].
+    pub fn open_ca_file(&self, cluster: &ClusterName, file: &str) -> Result<CaMaterial, VaultError> {
+        let path = self.sealer.ca_file(file)?;
         pair(sealed::open_ca(&path, &self.openers, cluster.as_str())?)
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::recipients::Recipients;
-use super::sealer::{RECIPIENTS, text_of};
+use super::sealer::{RECIPIENTS, cluster_of, text_of};
 use super::{Sealer, Vault, VaultError, file, sealed};
 use crate::custody::LockedBytes;
 
@@ -144,10 +144,11 @@ impl Reseal<'_> {
     fn open(&self, path: &Path) -> Result<LockedBytes, VaultError> {
         let plaintext = sealed::open(path, &self.vault.openers)?;
         let label: Label<'_> = sealed::parse(path, &plaintext)?;
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let is_ca = path.parent().is_some_and(|folder| folder.ends_with("ca"));
-        let said = if is_ca { label.ca } else { label.secret };
+        let (said, meant) = if is_ca { (label.ca, cluster_of(stem)) } else { (label.secret, Some(stem)) };
         match said {
-            Some(name) if path.file_stem().is_some_and(|stem| stem == name) => Ok(plaintext),
+            Some(name) if meant == Some(name) => Ok(plaintext),
             _ => {
                 let found = said.or(label.ca).or(label.secret).unwrap_or("(nothing)").to_owned();
                 Err(VaultError::Mislabelled { path: path.to_owned(), found })

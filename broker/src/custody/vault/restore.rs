@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::backup::{Archive, Kind, MAX_ARCHIVE, RECORD, VERSION};
 use super::recipients::Recipients;
-use super::sealer::check_secret;
+use super::sealer::{check_secret, cluster_of};
 use super::{DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed};
 use crate::custody::{DataKey, LockedBytes};
 use crate::domain::ClusterName;
@@ -115,7 +115,7 @@ impl Archived {
             match kind {
                 Kind::Ca => file::write(&made.join("ca").join(format!("{name}.age")), &sealed()?, false)?,
                 Kind::Secret => file::write(&sealer.secret_path(name)?, &sealed()?, false)?,
-                Kind::Record => file::write(&made.join("ca").join(format!("{name}{RECORD}")), content, false)?,
+                Kind::Record => file::write(&made.join("ca").join(format!("{name}.{RECORD}")), content, false)?,
                 Kind::Identity if recipients.is_empty() => file::write(&made.join(name), content, false)?,
                 Kind::Identity => {}
             }
@@ -140,7 +140,8 @@ impl Archived {
         let path = self.path.join(kind.told(name));
         match kind {
             Kind::Ca => {
-                let facts = pair(sealed::ca_in(&path, content, name)?)?.facts();
+                let cluster = cluster_of(name).unwrap_or_default();
+                let facts = pair(sealed::ca_in(&path, content, cluster)?)?.facts();
                 Ok(format!(
                     "key and certificate belong together: {} ({}), valid until {}, sha256 {}",
                     facts.subject, facts.algorithm, facts.not_after, facts.fingerprint
@@ -168,7 +169,8 @@ impl Kind {
     /// Whether the name can be one of these: then its path stays in the vault's folder.
     fn fits(self, name: &str) -> bool {
         match self {
-            Self::Ca | Self::Record => ClusterName::new(name).is_ok(),
+            Self::Ca => cluster_of(name).is_some(),
+            Self::Record => ClusterName::new(name).is_ok(),
             Self::Secret => check_secret(name).is_ok(),
             Self::Identity => [identity::SEALED, identity::BESIDE].contains(&name),
         }

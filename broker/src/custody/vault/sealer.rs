@@ -55,12 +55,27 @@ impl Sealer {
     /// # Errors
     /// When there is one already and `replace` does not say otherwise, or the file system fails.
     pub fn seal_ca(&self, cluster: &ClusterName, ca: &CaMaterial, replace: bool) -> Result<(), VaultError> {
+        self.seal_ca_file(cluster, &format!("{cluster}.age"), ca, replace)
+    }
+
+    /// The same into another file below `ca/`, as a record names it.
+    ///
+    /// # Errors
+    /// As [`Self::seal_ca`].
+    pub fn seal_ca_file(
+        &self,
+        cluster: &ClusterName,
+        file: &str,
+        ca: &CaMaterial,
+        replace: bool,
+    ) -> Result<(), VaultError> {
+        let path = self.ca_file(file)?;
         let key = ca.signer().to_pkcs8()?;
         let again = LocalSigner::from_der(key.as_slice())?;
         let ca = CaMaterial::new(ca.certificate().clone(), again)?;
         let sealed = sealed::seal_ca(&self.recipients, cluster.as_str(), ca.certificate().pem(), &key)?;
         let _lock = file::lock(&self.dir)?;
-        file::write(&self.ca_path(cluster), &sealed, replace)
+        file::write(&path, &sealed, replace)
     }
 
     /// Returns once the secret is durable in the vault.
@@ -88,7 +103,10 @@ impl Sealer {
     /// # Errors
     /// When it cannot be read.
     pub fn list(&self) -> Result<Listing, VaultError> {
-        Ok(Listing { cas: file::names(&self.dir.join("ca"))?, secrets: file::names(&self.dir.join("secrets"))? })
+        Ok(Listing {
+            cas: file::names(&self.dir.join("ca"), "age")?,
+            secrets: file::names(&self.dir.join("secrets"), "age")?,
+        })
     }
 
     /// The vault's folder.
@@ -101,15 +119,27 @@ impl Sealer {
         &self.recipients
     }
 
-    /// A cluster's name holds no separator and no dot, so the path stays in the folder.
-    pub(super) fn ca_path(&self, cluster: &ClusterName) -> PathBuf {
-        self.dir.join("ca").join(format!("{cluster}.age"))
+    /// A file below `ca/` by its name, which leads nowhere else.
+    pub(super) fn ca_file(&self, name: &str) -> Result<PathBuf, VaultError> {
+        let stem = name.strip_suffix(".age").unwrap_or_default();
+        let fits = !stem.is_empty()
+            && !stem.starts_with('.')
+            && stem.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'));
+        let shown = || VaultError::Name(name.chars().filter(|c| !c.is_control()).take(80).collect());
+        fits.then(|| self.dir.join("ca").join(name)).ok_or_else(shown)
     }
 
     pub(super) fn secret_path(&self, name: &str) -> Result<PathBuf, VaultError> {
         check_secret(name)?;
         Ok(self.dir.join("secrets").join(format!("{name}.age")))
     }
+}
+
+/// Whose CA a file below `ca/` is, by its name without the ending: `prod`, or `prod.2` for the second that the cluster has.
+pub(super) fn cluster_of(stem: &str) -> Option<&str> {
+    let (cluster, number) = stem.split_once('.').unwrap_or((stem, "0"));
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && ClusterName::new(cluster).is_ok()).then_some(cluster)
 }
 
 /// A secret's name holds no separator and no dot, so that its path stays in the folder.

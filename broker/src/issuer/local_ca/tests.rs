@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ichor_wire::log::{Entry, Kind};
-use ichor_wire::profile::pem;
+use ichor_wire::profile::{Names, pem};
 use uuid::Uuid;
 
 use super::*;
@@ -77,6 +77,7 @@ impl Room {
 }
 
 /// Signs something other than it was given, or nothing.
+#[derive(Debug)]
 struct Bent {
     public_key: Vec<u8>,
     inner: Result<LocalSigner, SignError>,
@@ -107,8 +108,7 @@ async fn a_grant_becomes_a_certificate_and_both_are_recorded() {
     let expected = Expected {
         public_key: granted.public_key(),
         roles: &[Role::Reader, Role::EtcdBackup],
-        user: "ada",
-        grant: Uuid::from_u128(7),
+        names: Names::Whole { user: "ada", grant: Uuid::from_u128(7) },
         until: noon() + SignedDuration::from_hours(2),
         now: noon(),
     };

@@ -184,7 +184,7 @@ pub(super) fn draft<'a>(profile: &Profile<'a>) -> Result<Tbs<'a>, BuildError> {
         signature: profile.ca.algorithm.signature_algorithm().identifier(),
         issuer: AnyRef::from_der(&profile.ca.subject_der)?,
         validity: Validity::new(time(profile.span.not_before)?, time(profile.span.not_after)?),
-        subject: subject(&organizations(&roles, profile.user, profile.grant), profile.user)?,
+        subject: subject(&organizations(&roles, Some(profile.user), Some(profile.grant)), profile.user)?,
         public_key: AnyRef::from_der(profile.public_key)?,
         extensions: extensions(profile.ca)?,
     })

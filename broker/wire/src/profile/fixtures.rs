@@ -12,7 +12,7 @@ use rcgen::{
 };
 use uuid::Uuid;
 
-use super::{CaCertificate, Expected, Profile, SignatureAlgorithm, Span, assemble, span, tbs};
+use super::{CaCertificate, Expected, Names, Profile, SignatureAlgorithm, Span, assemble, span, tbs};
 use crate::role::Role;
 
 /// A CA of any kind that the profile knows.
@@ -119,7 +119,8 @@ pub(super) fn until() -> Timestamp {
 }
 
 pub(super) fn expected(public_key: &[u8]) -> Expected<'_> {
-    Expected { public_key, roles: &ROLES, user: "alice@example.com", grant: GRANT, until: until(), now: now() }
+    let names = Names::Whole { user: "alice@example.com", grant: GRANT };
+    Expected { public_key, roles: &ROLES, names, until: until(), now: now() }
 }
 
 /// An Ed25519 public key, SubjectPublicKeyInfo.

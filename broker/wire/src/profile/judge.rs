@@ -27,15 +27,40 @@ pub struct Expected<'a> {
     pub public_key: &'a [u8],
     /// The roles granted.
     pub roles: &'a [Role],
-    /// The value behind `user:`, and the CN.
-    pub user: &'a str,
-    /// The grant's id.
-    pub grant: Uuid,
+    /// What stands beside the roles: that depends on who makes the certificate.
+    pub names: Names<'a>,
     /// The grant's end; nothing lasts longer.
     pub until: Timestamp,
     /// When it was made.
     pub now: Timestamp,
 }
+
+/// Who makes the certificate, and so what it says beside the roles. What one maker writes, another's may not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names<'a> {
+    /// We do, by the profile: `user:` and `grant:` beside the roles, the user as CN; basic constraints that say CA:FALSE.
+    Whole {
+        /// The value behind `user:`, and the CN.
+        user: &'a str,
+        /// The grant's id.
+        grant: Uuid,
+    },
+    /// A certificate engine does (Vault's or OpenBao's PKI), from a role of its own: it cannot name the grant. Basic
+    /// constraints are absent or say CA:FALSE, as the engine's role asks.
+    Engine {
+        /// The value behind `user:`, where there is an engine's role for this person; else no `user:` at all.
+        user: Option<&'a str>,
+        /// The CN that was asked for; `None`: it is absent or empty.
+        common_name: Option<&'a str>,
+    },
+    /// A node does (`MachineService/GenerateClientConfiguration`): the roles and nothing else, no CN, no basic constraints.
+    /// The node's clock sets the start, see [`CLOCK_SLACK`].
+    Talos,
+}
+
+/// How far the clock of a node that makes certificates may be ahead of ours. It writes its own time as the start, so a start
+/// may lie so far ahead; whoever asks it for a lifetime asks for that much less, and the end is never later than granted.
+pub const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(10);
 
 /// What the certificate says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,10 +97,10 @@ pub enum Mismatch {
     /// The serial number is not positive, short of 64 bits or longer than 20 bytes (RFC 5280 §4.1.2.2).
     #[error("the serial number is out of bounds")]
     Serial,
-    /// The Organization values are not exactly the roles, the user and the grant.
+    /// The Organization values are not exactly the roles, and the user and the grant where the maker names them.
     #[error("the organizations are not what was granted")]
     Organizations,
-    /// The CN is not the user.
+    /// The CN is another than expected, or there is one where none is.
     #[error("the common name is another")]
     CommonName,
     /// Something else stands in the subject.
@@ -84,8 +109,8 @@ pub enum Mismatch {
     /// It begins or ends outside of grant, CA or limits.
     #[error("the validity is outside of what was granted")]
     Validity,
-    /// It could act as a CA.
-    #[error("the basic constraints do not say CA:FALSE")]
+    /// It could act as a CA, or its basic constraints are not written as this maker writes them.
+    #[error("the basic constraints are not those of a client certificate")]
     BasicConstraints,
     /// The key usage is not exactly digitalSignature, critical.
     #[error("the key usage is not exactly digitalSignature")]
@@ -121,7 +146,7 @@ pub fn judge(der: &[u8], expected: &Expected<'_>, ca: &CaCertificate) -> Result<
     let serial = check_serial(certificate.raw_serial())?;
     check_subject(certificate.subject(), expected)?;
     let (not_before, not_after) = check_validity(&certificate, expected, ca)?;
-    check_extensions(&certificate, ca)?;
+    check_extensions(&certificate, expected.names, ca)?;
     Ok(Facts { serial: serial.to_vec(), fingerprint: Sha256::digest(der).into(), not_before, not_after })
 }
 
@@ -167,13 +192,24 @@ fn check_subject(subject: &X509Name<'_>, expected: &Expected<'_>) -> Result<(), 
             return Err(Mismatch::Subject);
         }
     }
-    let granted = organizations(expected.roles, expected.user, expected.grant);
+    let (user, grant) = match expected.names {
+        Names::Whole { user, grant } => (Some(user), Some(grant)),
+        Names::Engine { user, .. } => (user, None),
+        Names::Talos => (None, None),
+    };
+    let granted = organizations(expected.roles, user, grant);
     let same = found.len() == granted.len()
         && found.iter().copied().collect::<BTreeSet<_>>() == granted.iter().map(String::as_str).collect();
     if !same {
         return Err(Mismatch::Organizations);
     }
-    if names != [expected.user] { Err(Mismatch::CommonName) } else { Ok(()) }
+    let named = match expected.names {
+        Names::Whole { user, .. } => names == [user],
+        Names::Engine { common_name: Some(name), .. } => names == [name],
+        Names::Engine { common_name: None, .. } => names.is_empty() || names == [""],
+        Names::Talos => names.is_empty(),
+    };
+    if named { Ok(()) } else { Err(Mismatch::CommonName) }
 }
 
 fn check_validity(
@@ -186,8 +222,9 @@ fn check_validity(
     let not_after = time(certificate.validity().not_after.timestamp())?;
     // A second of slack: NotBefore is rounded down to a whole second after the largest backdating.
     let oldest = MAX_BACKDATE + SignedDuration::from_secs(1);
+    let ahead = if expected.names == Names::Talos { CLOCK_SLACK } else { SignedDuration::ZERO };
     let within = not_before >= ca.not_before
-        && not_before <= expected.now
+        && not_before.duration_since(expected.now) <= ahead
         && expected.now.duration_since(not_before) <= oldest
         && not_after > expected.now
         && not_after <= ca.not_after
@@ -196,12 +233,14 @@ fn check_validity(
     if within { Ok((not_before, not_after)) } else { Err(Mismatch::Validity) }
 }
 
-fn check_extensions(certificate: &X509Certificate<'_>, ca: &CaCertificate) -> Result<(), Mismatch> {
+fn check_extensions(certificate: &X509Certificate<'_>, names: Names<'_>, ca: &CaCertificate) -> Result<(), Mismatch> {
     let tbs = &certificate.tbs_certificate;
     if tbs.issuer_uid.is_some() || tbs.subject_uid.is_some() {
         return Err(Mismatch::Extension);
     }
-    let (mut constraints, mut usage, mut extended) = (false, false, false);
+    // Where nothing says CA:TRUE, X.509 version 3 says that it is none.
+    let mut constraints = !matches!(names, Names::Whole { .. });
+    let (mut usage, mut extended) = (false, false);
     // A CA without a subject key identifier leaves nothing to copy.
     let mut authority = ca.key_id.is_none();
     let mut seen: Vec<&Oid<'_>> = Vec::new();
@@ -211,7 +250,9 @@ fn check_extensions(certificate: &X509Certificate<'_>, ca: &CaCertificate) -> Re
         }
         seen.push(&extension.oid);
         match extension.parsed_extension() {
-            ParsedExtension::BasicConstraints(_) => constraints = is_end_entity(extension),
+            ParsedExtension::BasicConstraints(_) => {
+                constraints = names != Names::Talos && is_end_entity(extension);
+            }
             ParsedExtension::KeyUsage(found) => usage = extension.critical && found.flags == 1,
             ParsedExtension::ExtendedKeyUsage(found) => {
                 extended = found.client_auth
@@ -258,7 +299,7 @@ mod tests {
     use x509_cert::serial_number::SerialNumber;
 
     use super::super::build::{Tbs, draft};
-    use super::super::fixtures::{Ca, at, expected, public_key};
+    use super::super::fixtures::{Ca, GRANT, at, expected, public_key};
     use super::super::{Profile, Span};
     use super::*;
 
@@ -309,8 +350,10 @@ mod tests {
         assert_eq!(found(&|e| e.roles = &[Role::Reader]), Mismatch::Organizations);
         assert_eq!(found(&|e| e.roles = &[Role::Reader, Role::Admin]), Mismatch::Organizations);
         assert_eq!(found(&|e| e.roles = &[Role::Reader, Role::Reader]), Mismatch::Organizations);
-        assert_eq!(found(&|e| e.user = "mallory@example.com"), Mismatch::Organizations);
-        assert_eq!(found(&|e| e.grant = Uuid::nil()), Mismatch::Organizations);
+        let mallory = Names::Whole { user: "mallory@example.com", grant: GRANT };
+        assert_eq!(found(&|e| e.names = mallory), Mismatch::Organizations);
+        let nil = Names::Whole { user: "alice@example.com", grant: Uuid::nil() };
+        assert_eq!(found(&|e| e.names = nil), Mismatch::Organizations);
         assert_eq!(found(&|e| e.until = at("2026-11-22T12:59:59Z")), Mismatch::Validity);
         assert_eq!(found(&|e| e.now = at("2026-11-22T13:00:00Z")), Mismatch::Validity);
         assert_eq!(found(&|e| e.now = at("2026-11-22T11:59:29Z")), Mismatch::Validity);
@@ -505,7 +548,7 @@ mod tests {
             let key = public_key();
             let grant = Uuid::from_u128(grant);
             let der = ca.issue(&Profile { roles: &roles, user: &user, grant, serial, ..ca.profile(&key) });
-            let expected = Expected { roles: &roles, user: &user, grant, ..expected(&key) };
+            let expected = Expected { roles: &roles, names: Names::Whole { user: &user, grant }, ..expected(&key) };
             prop_assert_eq!(judge(&der, &expected, &ca.certificate).unwrap().serial, serial);
         }
     }

@@ -9,6 +9,9 @@
 //!               authority key identifier = the CA's subject key identifier; no others, no alternative names
 //! ```
 //!
+//! Others that make certificates for us, a PKI engine or the cluster itself, cannot name person and grant; [`Names`] says what
+//! each of them writes, as exactly.
+//!
 //! [`tbs`] and [`assemble`] build one with an encoder, [`judge`] reads the finished one with a parser that shares no code
 //! with it, so that one wrong field is not written and approved by the same mistake.
 
@@ -25,17 +28,19 @@ pub use build::{BuildError, DEFAULT_BACKDATE, MAX_BACKDATE, MAX_TTL, Profile, Sp
 pub use build_ca::{CaProfile, ca_tbs};
 pub use ca::{CaCertificate, CaError};
 pub use csr::{CsrError, CsrKey, MAX_CSR, read_csr};
-pub use judge::{Expected, Facts, Mismatch, judge};
+pub use judge::{CLOCK_SLACK, Expected, Facts, Mismatch, Names, judge};
 pub use key::{KeyAlgorithm, KeyError, SignatureAlgorithm};
 pub use user::{MAX_USER, user_fits, user_value};
 
-/// Organization values of a certificate: the roles, the user, the grant.
-fn organizations(roles: &[crate::role::Role], user: &str, grant: uuid::Uuid) -> Vec<String> {
+/// Organization values of a certificate: the roles, and the user and the grant where whoever makes it can name them.
+fn organizations(roles: &[crate::role::Role], user: Option<&str>, grant: Option<uuid::Uuid>) -> Vec<String> {
     let mut values: Vec<String> = roles.iter().map(|role| role.as_str().to_owned()).collect();
-    values.push(format!("user:{user}"));
-    values.push(format!("grant:{grant}"));
+    values.extend(user.map(|user| format!("user:{user}")));
+    values.extend(grant.map(|grant| format!("grant:{grant}")));
     values
 }
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod made_elsewhere;

@@ -16,6 +16,7 @@ impl Site {
     fn new() -> Self {
         let (root, dir) = demo();
         Sealer::at(&dir).unwrap().seal_ca(&cluster("prod"), &made(), false).unwrap();
+        Sealer::at(&dir).unwrap().seal_ca_file(&cluster("prod"), "prod.2.age", &made(), false).unwrap();
         fs::write(dir.join("ca/staging.toml"), "place = \"kv\"\n").unwrap();
         Self { root, dir, key: x25519::Identity::generate() }
     }
@@ -72,7 +73,7 @@ fn a_backup_becomes_the_same_vault_again() {
     let ca = vault.open_ca(&cluster("prod")).unwrap();
     let data_key = vault.open_secret(DATA_KEY).unwrap();
     let backup = vault.backup(&[site.key.to_public().to_string()], Timestamp::UNIX_EPOCH).unwrap();
-    assert_eq!(backup.holds(), ["ca prod", "secret data-key", "record of ca staging", "identity.txt"]);
+    assert_eq!(backup.holds(), ["ca prod", "ca prod.2", "secret data-key", "record of ca staging", "identity.txt"]);
     assert_eq!(backup.recipients(), "1 X25519");
     let path = site.path("backup.age");
     backup.write(&path).unwrap();
@@ -86,6 +87,7 @@ fn a_backup_becomes_the_same_vault_again() {
     let again = open(&dir).unwrap();
     assert_eq!(again.list().unwrap(), vault.list().unwrap());
     assert_eq!(again.open_ca(&cluster("prod")).unwrap().certificate(), ca.certificate());
+    again.open_ca_file(&cluster("prod"), "prod.2.age").unwrap();
     assert_eq!(again.open_secret(DATA_KEY).unwrap().as_slice(), data_key.as_slice());
     assert_eq!(fs::read(dir.join("ca/staging.toml")).unwrap(), b"place = \"kv\"\n");
     assert_eq!(fs::read(dir.join("recipients.txt")).unwrap(), fs::read(site.dir.join("recipients.txt")).unwrap());
@@ -198,6 +200,8 @@ fn a_backup_names_no_place_outside_of_the_vault() {
         (Kind::Record, "/etc/evil"),
         (Kind::Record, ".."),
         (Kind::Ca, "../evil"),
+        (Kind::Ca, "prod.."),
+        (Kind::Ca, "prod.2/../../evil"),
         (Kind::Secret, "../ca/evil"),
         (Kind::Identity, "../identity.txt"),
         (Kind::Identity, "recipients.txt"),

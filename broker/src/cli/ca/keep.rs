@@ -1,0 +1,117 @@
+//! Brings a CA into custody: recorded before anything is made, in force last.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+
+use crate::cli::block_on;
+use crate::cli::desk::{Deed, Desk};
+use crate::cli::reload::print_checks;
+use crate::cli::unlock;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Loaded, openbao_clients};
+use crate::custody::ca::{CaFacts, CaMaterial};
+use crate::custody::{For, Place, Places, Record, Sealer, SettleError, Settled, Target};
+use crate::domain::ClusterName;
+
+/// A CA that is to be kept.
+pub(super) struct Keeping<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) cluster: &'a ClusterName,
+    pub(super) target: &'a Target,
+    /// What is done, one sentence.
+    pub(super) message: String,
+    pub(super) reason: String,
+    pub(super) replace: bool,
+}
+
+impl Keeping<'_> {
+    /// Keeps a CA that is in memory.
+    pub(super) fn keep(self, material: &CaMaterial) -> anyhow::Result<Settled> {
+        let digests = digests(&material.facts());
+        self.settle(digests, async |places, of, target| places.bring(of, target, material).await)
+    }
+
+    /// Makes the CA where it is to live: its digests are known only then.
+    pub(super) fn create_there(self, now: Timestamp, years: u16) -> anyhow::Result<Settled> {
+        self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years).await)
+    }
+
+    /// Records the act, then makes the CA, then its record, then lets a running broker open it. In this order: a CA that nobody
+    /// recorded never issues; an entry whose act failed is followed by another that says so.
+    fn settle(
+        self,
+        known: BTreeMap<String, String>,
+        make: impl AsyncFnOnce(&Places<'_>, For<'_>, &Target) -> Result<Settled, SettleError>,
+    ) -> anyhow::Result<Settled> {
+        let Self { loaded, cluster, target, message, reason, replace } = self;
+        let sealer = unlock::sealer(&loaded.settings)?;
+        let servers = openbao_clients(&loaded.folder, &loaded.file)?;
+        let before = Record::read(sealer.dir(), cluster)?;
+        if let Some(before) = before.as_ref().filter(|_| !replace) {
+            bail!(
+                "cluster `{cluster}` has a CA in custody ({}); `--replace` replaces it, and nodes must then be told of the \
+                 new one",
+                before.active.said()
+            );
+        }
+        let generation = before.as_ref().map_or(1, |record| record.generation + 1);
+        let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: known.clone() };
+        let (settled, checks) = block_on(async {
+            let desk = Desk::open(loaded).await?;
+            desk.record(deed.clone()).await?;
+            let places = Places { sealer: &sealer, servers: &servers };
+            let made = async {
+                let of = For { cluster, generation, replace };
+                let settled = make(&places, of, target).await?;
+                let facts = digests(&CaFacts::of(&settled.certificate));
+                if facts != known {
+                    let message = format!("{}: {}", deed.message, settled.place.said());
+                    desk.record(Deed { message, digests: facts, ..deed.clone() }).await?;
+                }
+                write(&sealer, cluster, before.as_ref(), &settled)?;
+                anyhow::Ok(settled)
+            };
+            let settled = match made.await {
+                Ok(settled) => settled,
+                Err(error) => {
+                    let message = format!("{}: failed, the CA in force is what it was: {error}", deed.message);
+                    let message = message.chars().take(1_000).collect();
+                    desk.record(Deed { message, ..deed }).await?;
+                    return Err(error);
+                }
+            };
+            let checks = desk.reload().await;
+            desk.close().await;
+            Ok((settled, checks?))
+        })?;
+        let own = format!("ca {cluster}");
+        let checks: Vec<_> = checks.into_iter().filter(|check| check.name == own).collect();
+        print_checks(&mut std::io::sink(), &checks).with_context(|| match checks.first() {
+            Some(check) => check.detail.clone().unwrap_or_default(),
+            None => String::new(),
+        })?;
+        Ok(settled)
+    }
+}
+
+/// Writes the record, unless the file alone says it all.
+fn write(sealer: &Sealer, cluster: &ClusterName, before: Option<&Record>, settled: &Settled) -> anyhow::Result<()> {
+    let first = Record::first(settled.place.clone());
+    let Some(before) = before else {
+        if settled.place != (Place::Age { file: format!("{cluster}.age") }) {
+            first.write(sealer.dir(), cluster, false)?;
+        }
+        return Ok(());
+    };
+    before.succeeded_by(settled.place.clone(), SystemClock.now(), None).write(sealer.dir(), cluster, true)?;
+    Ok(())
+}
+
+fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("certificate".to_owned(), facts.fingerprint.clone()),
+        ("public key".to_owned(), facts.key_fingerprint.clone()),
+    ])
+}

@@ -1,0 +1,121 @@
+//! `ca create|import|show|patch|removal-patch`.
+
+mod create;
+mod import;
+mod keep;
+mod show;
+mod target;
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use zeroize::Zeroizing;
+
+use super::{FolderArg, block_on, unlock};
+use crate::app;
+use crate::config::Loaded;
+use crate::custody::ca;
+use crate::domain::ClusterName;
+
+/// Commands on the CAs that sign client certificates.
+#[derive(Debug, Subcommand)]
+pub(super) enum CaCommand {
+    /// Make a dedicated client CA: its key is born in custody; nodes trust it through `machine.acceptedCAs`. Says how they
+    /// come to.
+    Create(create::Create),
+    /// Import the cluster's own CA: from `secrets.yaml`, a control-plane machine config, or certificate and key as PEM. The
+    /// key is read from a file or standard input, never from the command line.
+    Import(import::Import),
+    /// Show the CAs in custody: where they live, subject, kind of key, fingerprints, validity. Opens them.
+    Show {
+        #[command(flatten)]
+        folder: FolderArg,
+        /// Only this cluster's.
+        cluster: Option<String>,
+    },
+    /// Print the patch that makes nodes accept a cluster's CA.
+    Patch {
+        #[command(flatten)]
+        folder: FolderArg,
+        /// The cluster.
+        cluster: String,
+        /// A node's machine config: says so and prints nothing if the node accepts the CA already.
+        #[arg(long, value_name = "FILE")]
+        machine_config: Option<PathBuf>,
+    },
+    /// Write the two patches that take a cluster's CA out of a node's `machine.acceptedCAs` and keep everybody else's.
+    RemovalPatch {
+        #[command(flatten)]
+        folder: FolderArg,
+        /// The cluster.
+        cluster: String,
+        /// The node's machine config, as `talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{.spec}'` prints it.
+        #[arg(long, value_name = "FILE")]
+        machine_config: PathBuf,
+        /// The folder for remove-1.yaml and remove-2.yaml.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        output: PathBuf,
+    },
+}
+
+impl CaCommand {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self {
+            Self::Create(command) => command.run(out),
+            Self::Import(command) => command.run(out),
+            Self::Show { folder, cluster } => show::show(&folder.folder().load()?, cluster.as_deref(), out),
+            Self::Patch { folder, cluster, machine_config } => {
+                let pem = certificate(&folder.folder().load()?, &cluster)?;
+                let config = machine_config.as_deref().map(read).transpose()?;
+                if config.is_some_and(|config| ca::is_accepted(&config, &pem).is_ok_and(|accepted| accepted)) {
+                    bail!("this node accepts the CA already; applying the patch again would list it twice");
+                }
+                write!(out, "{}", ca::apply_patch(&pem)?)?;
+                Ok(())
+            }
+            Self::RemovalPatch { folder, cluster, machine_config, output } => {
+                let pem = certificate(&folder.folder().load()?, &cluster)?;
+                let patch = ca::removal_patch(&read(&machine_config)?, &pem)?;
+                std::fs::write(output.join("remove-1.yaml"), &patch.first)?;
+                if let Some(second) = &patch.second {
+                    std::fs::write(output.join("remove-2.yaml"), second)?;
+                }
+                writeln!(out, "wrote the patches; {} other CAs stay. Apply both in one command:", patch.kept)?;
+                writeln!(out, "  {}", patch.command)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The cluster's CA certificate, PEM.
+fn certificate(loaded: &Loaded, cluster: &str) -> anyhow::Result<String> {
+    let custody = app::custody(loaded, unlock::vault(&loaded.settings)?)?;
+    let cluster = ClusterName::new(cluster)?;
+    Ok(block_on(async { Ok(custody.certificate(&cluster).await?) })?.pem())
+}
+
+/// The cluster's name, if it is declared: a CA for a misspelt cluster would lie there unused.
+fn declared(loaded: &Loaded, name: &str) -> anyhow::Result<ClusterName> {
+    let name = ClusterName::new(name)?;
+    if !crate::config::load_clusters(&loaded.settings.clusters)?.contains_key(&name) {
+        bail!(
+            "there is no cluster `{name}`; declare it first with `ichor-broker cluster add {name} --from TALOSCONFIG`"
+        );
+    }
+    Ok(name)
+}
+
+fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    const MOST: u64 = 4 * 1024 * 1024;
+    let mut text = Zeroizing::new(String::new());
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(MOST).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text))
+    };
+    read.with_context(|| format!("cannot read `{}`", path.display()))?;
+    Ok(text)
+}

@@ -1,0 +1,78 @@
+//! Where a new CA is to live, from the command line.
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+
+use crate::config::Loaded;
+use crate::custody::Target;
+
+/// The kinds of custody that hold a key of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    /// A file of the vault, sealed to its recipients.
+    Age,
+    /// A secret of OpenBao's or Vault's KV, version 2; the broker reads the key into memory.
+    Kv,
+    /// A key of OpenBao's or Vault's Transit; it signs there and never leaves. Recommended.
+    Transit,
+}
+
+/// Options that say where.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Where {
+    /// Where the CA's key lives.
+    #[arg(long, value_enum, default_value = "age")]
+    pub(super) custody: Kind,
+    #[command(flatten)]
+    pub(super) at: At,
+}
+
+/// Options that say where at a server.
+#[derive(Clone, Debug, Args)]
+pub(super) struct At {
+    /// Which [[openbao]] of config.toml, where there are several.
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The engine's mount there: `transit` or `secret` unless told otherwise.
+    #[arg(long, value_name = "PATH")]
+    mount: Option<String>,
+    /// The Transit key's name, or the KV secret's path: `ichor-CLUSTER` or `ichor/CLUSTER` unless told otherwise. One that is
+    /// there already is used if it can be.
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+}
+
+// === impl Where ===
+
+impl Where {
+    pub(super) fn target(&self, loaded: &Loaded) -> anyhow::Result<Target> {
+        self.at.target(self.custody, loaded)
+    }
+}
+
+impl At {
+    pub(super) fn target(&self, kind: Kind, loaded: &Loaded) -> anyhow::Result<Target> {
+        let At { server, mount, key } = self.clone();
+        if kind == Kind::Age {
+            if server.is_some() || mount.is_some() || key.is_some() {
+                bail!(
+                    "`--server`, `--mount` and `--key` are for `kv` and `transit`; the vault's files have their own names"
+                );
+            }
+            return Ok(Target::Age);
+        }
+        let server = match (server, loaded.file.openbao.as_slice()) {
+            (Some(name), _) => name,
+            (None, [only]) => only.name.clone(),
+            (None, []) => bail!("config.toml has no [[openbao]]; add the server first, see docs/custody.md"),
+            (None, _) => bail!("config.toml has several [[openbao]]; say which with `--server`"),
+        };
+        let found = loaded.file.openbao.iter().any(|section| section.name == server);
+        found.then_some(()).with_context(|| format!("config.toml has no [[openbao]] named `{server}`"))?;
+        Ok(if kind == Kind::Kv {
+            Target::Kv { server, mount: mount.unwrap_or_else(|| "secret".into()), path: key }
+        } else {
+            Target::Transit { server, mount: mount.unwrap_or_else(|| "transit".into()), key }
+        })
+    }
+}

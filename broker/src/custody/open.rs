@@ -1,0 +1,228 @@
+//! Opens each cluster's CA where its record says it lives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ichor_wire::profile::{CaCertificate, CaError, KeyAlgorithm};
+
+use super::ca::KeyMismatch;
+use super::kv::{self, KvError};
+use super::record::{Place, Record};
+use super::transit::{TransitKeyError, TransitSigner};
+use super::{Signer, Vault, VaultError};
+use crate::domain::ClusterName;
+use crate::openbao::{BaoError, Client, Kv, NameError, Transit};
+
+/// Everything that holds CAs: the vault's folder with the records, and the servers that they name. One client, and so one
+/// login, serves all clusters of a server.
+#[derive(Debug)]
+pub struct Custody {
+    vault: Vault,
+    servers: BTreeMap<String, Client>,
+}
+
+/// A cluster's CA, opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its certificate.
+    pub certificate: CaCertificate,
+    /// What makes certificates of it.
+    pub means: Means,
+    /// Differs from another opening's if and only if certificates are made in another way.
+    pub mark: String,
+    /// What an operator should know, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What makes certificates.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Means {
+    /// We do, and this signs them.
+    Signer(Arc<dyn Signer>),
+}
+
+/// Why a cluster's CA is not opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CustodyError {
+    /// The cluster has none.
+    #[error("cluster `{0}` has no CA in custody; `ichor-broker ca create` or `ca import` brings one")]
+    None(ClusterName),
+    /// The vault says no.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The record names a server that the configuration does not have.
+    #[error("there is no [[openbao]] named `{0}` in the configuration; the CA's record names it")]
+    UnknownServer(String),
+    /// The record names what cannot stand in a path.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The server says no.
+    #[error(transparent)]
+    Bao(#[from] BaoError),
+    /// The Transit key is not to be used.
+    #[error(transparent)]
+    Transit(#[from] TransitKeyError),
+    /// The KV secret is no CA.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// The certificate in the record, or at the server, cannot be used.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// Key and certificate belong to different CAs.
+    #[error(transparent)]
+    Mismatch(#[from] KeyMismatch),
+}
+
+// === impl Custody ===
+
+impl Custody {
+    /// Custody over the vault and these servers, by name.
+    #[must_use]
+    pub fn new(vault: Vault, servers: BTreeMap<String, Client>) -> Self {
+        Self { vault, servers }
+    }
+
+    /// The vault.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// The servers, by name.
+    #[must_use]
+    pub fn servers(&self) -> &BTreeMap<String, Client> {
+        &self.servers
+    }
+
+    /// The client of a server.
+    ///
+    /// # Errors
+    /// When the configuration has none of that name.
+    pub fn server(&self, name: &str) -> Result<Client, CustodyError> {
+        self.servers.get(name).cloned().ok_or_else(|| CustodyError::UnknownServer(name.to_owned()))
+    }
+
+    /// A cluster's record.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn record(&self, cluster: &ClusterName) -> Result<Record, CustodyError> {
+        let record = Record::read(self.vault.sealer().dir(), cluster)?;
+        record.ok_or_else(|| CustodyError::None(cluster.clone()))
+    }
+
+    /// The clusters that have a CA in custody, sorted.
+    ///
+    /// # Errors
+    /// When the vault's folder cannot be read.
+    pub fn clusters(&self) -> Result<Vec<ClusterName>, CustodyError> {
+        let dir = self.vault.sealer().dir();
+        let files = self.vault.list()?.cas.into_iter().filter(|name| !name.contains('.'));
+        let names: BTreeSet<String> = Record::all(dir)?.into_iter().chain(files).collect();
+        Ok(names.iter().filter_map(|name| ClusterName::new(name).ok()).collect())
+    }
+
+    /// The certificate of a cluster's CA. Where the record has it, nothing is opened.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn certificate(&self, cluster: &ClusterName) -> Result<CaCertificate, CustodyError> {
+        let record = self.record(cluster)?;
+        match &record.active {
+            Place::Transit { certificate, .. } => Ok(CaCertificate::parse(certificate)?),
+            place => Ok(self.open_place(cluster, place).await?.certificate),
+        }
+    }
+
+    /// A cluster's CA, once all that can be checked was checked: the key is the certificate's and cannot leave where it must
+    /// not. Whether the CA is valid now is for the issuer to check, each time.
+    ///
+    /// # Errors
+    /// When there is none, or it is not to be used, or cannot be reached.
+    pub async fn open(&self, cluster: &ClusterName) -> Result<Opened, CustodyError> {
+        self.open_place(cluster, &self.record(cluster)?.active).await
+    }
+
+    /// The CA at a place, for this cluster.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_place(&self, cluster: &ClusterName, place: &Place) -> Result<Opened, CustodyError> {
+        let said = place.said();
+        match place {
+            Place::Age { file } => {
+                let (certificate, signer) = self.vault.open_ca_file(cluster, file)?.into_parts();
+                Ok(Opened::signing(certificate, Arc::new(signer), said))
+            }
+            Place::Kv { server, mount, path } => {
+                let kv = Kv::new(self.server(server)?, mount)?;
+                let ca = kv::read(&kv, mount, path).await?;
+                let (certificate, signer) = ca.material.into_parts();
+                Ok(Opened::signing(certificate, Arc::new(signer), format!("{said} version {}", ca.version)))
+            }
+            Place::Transit { server, mount, key, key_version, certificate } => {
+                let certificate = CaCertificate::parse(certificate)?;
+                let transit = Transit::new(self.server(server)?, mount)?;
+                let found =
+                    transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
+                let path = transit.sign_path(key)?;
+                let may = transit.client().capabilities(&[&path]).await?;
+                let signer = TransitSigner::new(transit, key, *key_version, &found)?;
+                if signer.public_key() != certificate.public_key() {
+                    return Err(TransitKeyError::Other { key: key.clone(), version: *key_version }.into());
+                }
+                if !may.may(&path, "update") {
+                    return Err(TransitKeyError::MayNotSign(path).into());
+                }
+                let mut opened = Opened::signing(certificate, Arc::new(signer), said);
+                if found.can_be_deleted {
+                    opened.warnings.push(format!(
+                        "the Transit key `{key}` has `deletion_allowed`: one call ends the CA; set it to false"
+                    ));
+                }
+                Ok(opened)
+            }
+            Place::TalosApi => Err(CustodyError::None(cluster.clone())),
+        }
+    }
+}
+
+// === impl Opened ===
+
+impl Opened {
+    fn signing(certificate: CaCertificate, signer: Arc<dyn Signer>, said: String) -> Self {
+        let mark = mark(&certificate, &said);
+        Self { certificate, means: Means::Signer(signer), mark, warnings: Vec::new() }
+    }
+
+    /// The kind of the CA's key.
+    #[must_use]
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        self.certificate.algorithm()
+    }
+}
+
+// === impl CustodyError ===
+
+impl CustodyError {
+    /// Whether the same may succeed later without anyone changing a setting: a server is out.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Bao(error) | Self::Kv(KvError::Bao(error)) => error.is_passing(),
+            _ => false,
+        }
+    }
+
+    /// Whether there is no CA, rather than one that cannot be opened.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None(_) | Self::Vault(VaultError::Missing(_)))
+    }
+}
+
+fn mark(certificate: &CaCertificate, said: &str) -> String {
+    format!("{said}; certificate {}", data_encoding::HEXLOWER.encode(&certificate.fingerprint()))
+}

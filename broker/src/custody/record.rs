@@ -1,0 +1,221 @@
+//! Where each cluster's CA lives: `ca/<cluster>.toml` in the vault's folder.
+//!
+//! A record holds no secret. It is written by commands, whole or not at all, so that which CA issues is switched by one
+//! rename. Where there is none, the CA is the age file `ca/<cluster>.age`.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::vault::{VaultError, file};
+use crate::domain::ClusterName;
+
+/// A cluster's record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    version: u8,
+    /// How many CAs the cluster has had: names of new keys are made with it.
+    pub generation: u32,
+    /// The CA that issues.
+    pub active: Place,
+    /// The CA that is to take its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// CAs that issued before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Former>,
+}
+
+/// Where one CA lives. Public facts only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "custody", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Place {
+    /// A file of the vault, sealed to its recipients.
+    Age {
+        /// Its name below `ca/`.
+        file: String,
+    },
+    /// A secret of KV version 2 with certificate and key. New versions are taken up.
+    Kv {
+        /// The server, as `[[openbao]]` names it.
+        server: String,
+        /// The mount.
+        mount: String,
+        /// The secret's path.
+        path: String,
+    },
+    /// A key of Transit.
+    Transit {
+        /// The server, as `[[openbao]]` names it.
+        server: String,
+        /// The mount.
+        mount: String,
+        /// The key's name.
+        key: String,
+        /// The key's version, pinned.
+        key_version: u32,
+        /// The CA's certificate, PEM.
+        certificate: String,
+    },
+    /// The cluster itself, asked with a talosconfig's credential, which is sealed in the vault.
+    TalosApi,
+}
+
+/// A rotation under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// When it began.
+    pub begun: Timestamp,
+    /// The new CA.
+    pub next: Place,
+    /// The nodes whose acceptance is waited for.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    /// When they were all seen to accept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Timestamp>,
+}
+
+/// A CA that issued before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Former {
+    /// Its certificate, PEM, for the patch that takes it out of the nodes; `None` where it was not at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Since when it issues no more.
+    pub until: Timestamp,
+    /// Whether it has to go at once.
+    #[serde(default)]
+    pub compromised: bool,
+    /// Where its key was, and may still be.
+    pub place: Place,
+}
+
+/// The only version of records there is.
+const VERSION: u8 = 1;
+
+// === impl Record ===
+
+impl Record {
+    /// The record of a cluster's first CA.
+    #[must_use]
+    pub fn first(active: Place) -> Self {
+        Self { version: VERSION, generation: 1, active, rotation: None, former: Vec::new() }
+    }
+
+    /// The record once another CA issues, and this one did until `now`.
+    #[must_use]
+    pub fn succeeded_by(&self, active: Place, now: Timestamp, certificate: Option<String>) -> Self {
+        let mut former = self.former.clone();
+        former.push(Former { certificate, until: now, compromised: false, place: self.active.clone() });
+        Self { version: VERSION, generation: self.generation + 1, active, rotation: None, former }
+    }
+
+    /// A cluster's record in the vault's folder `dir`: the one written, or that of the age file; `None` where neither is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(dir: &Path, cluster: &ClusterName) -> Result<Option<Self>, VaultError> {
+        let path = path(dir, cluster);
+        let Some(bytes) = file::read(&path)? else {
+            let name = format!("{cluster}.age");
+            let is_there = file::read(&dir.join("ca").join(&name))?.is_some();
+            return Ok(is_there.then(|| Self::first(Place::Age { file: name })));
+        };
+        let record: Option<Self> = std::str::from_utf8(&bytes).ok().and_then(|text| toml::from_str(text).ok());
+        let record = record.filter(|record| record.version == VERSION).ok_or(VaultError::Record(path))?;
+        Ok(Some(record))
+    }
+
+    /// Returns once the record is durable in the vault's folder `dir`.
+    ///
+    /// # Errors
+    /// When it is there and `replace` does not say otherwise, or the file system fails.
+    pub fn write(&self, dir: &Path, cluster: &ClusterName, replace: bool) -> Result<(), VaultError> {
+        let path = path(dir, cluster);
+        let text = toml::to_string(self).map_err(|_| VaultError::Record(path.clone()))?;
+        let head = "# Where this cluster's CA lives. Written by `ichor-broker ca`; no secrets.\n";
+        file::write(&path, format!("{head}{text}").as_bytes(), replace)
+    }
+
+    /// The clusters that have a record of their own, sorted.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn all(dir: &Path) -> Result<Vec<String>, VaultError> {
+        file::names(&dir.join("ca"), "toml")
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// What it is, for people: `age file prod.age`, `Transit key transit/ichor-prod version 1 at main`.
+    #[must_use]
+    pub fn said(&self) -> String {
+        match self {
+            Self::Age { file } => format!("age file {file}"),
+            Self::Kv { server, mount, path } => format!("KV secret {mount}/{path} at {server}"),
+            Self::Transit { server, mount, key, key_version, .. } => {
+                format!("Transit key {mount}/{key} version {key_version} at {server}")
+            }
+            Self::TalosApi => "the cluster itself, by an adopted talosconfig".into(),
+        }
+    }
+
+    /// The server it is at, as `[[openbao]]` names it.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Kv { server, .. } | Self::Transit { server, .. } => Some(server),
+            Self::Age { .. } | Self::TalosApi => None,
+        }
+    }
+}
+
+fn path(dir: &Path, cluster: &ClusterName) -> PathBuf {
+    dir.join("ca").join(format!("{cluster}.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_as_written_and_nothing_else_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("ca")).unwrap();
+        let cluster = ClusterName::new("prod").unwrap();
+        assert_eq!(Record::read(dir.path(), &cluster).unwrap(), None);
+        std::fs::write(dir.path().join("ca/prod.age"), "x").unwrap();
+        let age = Record::first(Place::Age { file: "prod.age".into() });
+        assert_eq!(Record::read(dir.path(), &cluster).unwrap(), Some(age.clone()));
+
+        let place = Place::Transit {
+            server: "main".into(),
+            mount: "transit".into(),
+            key: "ichor-prod".into(),
+            key_version: 1,
+            certificate: "-----BEGIN CERTIFICATE-----\n".into(),
+        };
+        let mut record = Record::first(place.clone());
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        record.rotation = Some(Rotation { begun: now, next: Place::TalosApi, nodes: vec!["n".into()], accepted: None });
+        record.former.push(Former { certificate: Some("c".into()), until: now, compromised: true, place });
+        record.write(dir.path(), &cluster, false).unwrap();
+        assert_eq!(Record::read(dir.path(), &cluster).unwrap(), Some(record.clone()));
+        assert!(matches!(age.write(dir.path(), &cluster, false), Err(VaultError::Exists(_))));
+        age.write(dir.path(), &cluster, true).unwrap();
+        assert_eq!(Record::all(dir.path()).unwrap(), ["prod"]);
+
+        let good = std::fs::read_to_string(dir.path().join("ca/prod.toml")).unwrap();
+        for bad in [good.replace("version = 1", "version = 2"), format!("{good}more = 1\n"), "nothing".into()] {
+            std::fs::write(dir.path().join("ca/prod.toml"), bad).unwrap();
+            assert!(matches!(Record::read(dir.path(), &cluster), Err(VaultError::Record(_))));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! A CA key that stays in Transit: it signs our to-be-signed bytes there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    VerificationAlgorithm,
+};
+use ichor_wire::profile::KeyAlgorithm;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::{SignError, Signer, ToBeSigned};
+use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, Transit, TransitKey};
+
+/// So many calls are under way at once: while they are, what comes gathers for the next.
+const UNDER_WAY: usize = 4;
+
+/// So many may wait.
+const WAITING: usize = 4_096;
+
+/// Signs with one version of one Transit key. Signatures that are asked for while others are under way travel together. Each
+/// is verified with the CA's public key before it is given out.
+pub struct TransitSigner {
+    public_key: Vec<u8>,
+    algorithm: KeyAlgorithm,
+    queue: mpsc::Sender<Waiting>,
+    task: AbortHandle,
+}
+
+/// Why a Transit key is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransitKeyError {
+    /// No key of that name.
+    #[error("there is no Transit key `{0}`; `ichor-broker ca create --custody transit` makes one")]
+    Missing(String),
+    /// Its private part can leave Transit.
+    #[error(
+        "the Transit key `{key}` has `{flag}` set, so its private part can leave Transit, and that cannot be unset; \
+         use another key, made with `{flag}=false`"
+    )]
+    Leaks {
+        /// The key.
+        key: String,
+        /// `exportable` or `allow_plaintext_backup`.
+        flag: &'static str,
+    },
+    /// A kind that does not sign for CAs, or not the one that the CA has.
+    #[error("the Transit key `{key}` is of type `{found}`; a CA needs {needed}")]
+    Kind {
+        /// The key.
+        key: String,
+        /// Its type.
+        found: String,
+        /// What it should be.
+        needed: String,
+    },
+    /// The version is not there.
+    #[error(
+        "the Transit key `{key}` has no version {version}; restore it, or make a new CA with `ichor-broker ca rotate`"
+    )]
+    Version {
+        /// The key.
+        key: String,
+        /// The version asked for.
+        version: u32,
+    },
+    /// The version is there, with another public key than the certificate.
+    #[error("version {version} of the Transit key `{key}` is not the key of the CA's certificate")]
+    Other {
+        /// The key.
+        key: String,
+        /// The version asked for.
+        version: u32,
+    },
+    /// The token may not sign.
+    #[error("our token may not sign at `{0}`; give its policy `update` there, as deploy/openbao/transit.hcl has it")]
+    MayNotSign(String),
+    /// The public key cannot be used to verify.
+    #[error("the public key of `{0}` cannot be used")]
+    PublicKey(String),
+}
+
+struct Waiting {
+    bytes: ToBeSigned,
+    done: oneshot::Sender<Result<Vec<u8>, SignError>>,
+}
+
+/// What the task signs with.
+struct Key {
+    transit: Transit,
+    name: String,
+    version: u32,
+    kind: KeyKind,
+    verifies: ParsedPublicKey,
+}
+
+// === impl TransitSigner ===
+
+impl TransitSigner {
+    /// A signer with this version of the key, once it is seen that the key cannot leave Transit and is of a kind that signs.
+    ///
+    /// # Errors
+    /// When the key is not to be used, with what is wrong.
+    pub fn new(transit: Transit, name: &str, version: u32, key: &TransitKey) -> Result<Self, TransitKeyError> {
+        check(name, key)?;
+        let missing = || TransitKeyError::Version { key: name.to_owned(), version };
+        let public_key = key.versions.get(&version).ok_or_else(missing)?.clone();
+        let wrong_kind = || TransitKeyError::Kind {
+            key: name.to_owned(),
+            found: key.kind.clone(),
+            needed: "`ed25519`, `ecdsa-p256`, `ecdsa-p384` or RSA of 2048 to 4096 bits".into(),
+        };
+        let algorithm = KeyAlgorithm::of_ca(&public_key).map_err(|_| wrong_kind())?;
+        let kind = KeyKind::of(algorithm).filter(|kind| kind.transit() == key.kind).ok_or_else(wrong_kind)?;
+        let unusable = |_| TransitKeyError::PublicKey(name.to_owned());
+        let verifies = ParsedPublicKey::new(verification(kind), public_key.as_slice()).map_err(unusable)?;
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let key = Key { transit, name: name.to_owned(), version, kind, verifies };
+        let task = tokio::spawn(run(Arc::new(key), waiting)).abort_handle();
+        Ok(Self { public_key, algorithm, queue, task })
+    }
+
+    /// The key's kind.
+    #[must_use]
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+}
+
+#[async_trait]
+impl Signer for TransitSigner {
+    fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    async fn sign(&self, bytes: ToBeSigned) -> Result<Vec<u8>, SignError> {
+        let (done, signed) = oneshot::channel();
+        let full = |_| SignError::Unavailable("too many signatures wait for Transit; try again in a moment".into());
+        self.queue.try_send(Waiting { bytes, done }).map_err(full)?;
+        signed.await.unwrap_or_else(|_| Err(SignError::Unavailable("the broker is stopping".into())))
+    }
+}
+
+impl fmt::Debug for TransitSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransitSigner").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+impl Drop for TransitSigner {
+    fn drop(&mut self) {
+        // who waits still is under way in a task of its own
+        self.task.abort();
+    }
+}
+
+/// Takes what has gathered whenever a call may begin.
+async fn run(key: Arc<Key>, mut waiting: mpsc::Receiver<Waiting>) {
+    let places = Arc::new(Semaphore::new(UNDER_WAY));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let mut batch = Vec::new();
+        if waiting.recv_many(&mut batch, LARGEST_BATCH).await == 0 {
+            return;
+        }
+        let key = Arc::clone(&key);
+        tokio::spawn(async move {
+            key.sign(batch).await;
+            drop(place);
+        });
+    }
+}
+
+impl Key {
+    async fn sign(&self, mut batch: Vec<Waiting>) {
+        // nobody waits any more for some
+        batch.retain(|waiting| !waiting.done.is_closed());
+        if batch.is_empty() {
+            return;
+        }
+        let inputs: Vec<&[u8]> = batch.iter().map(|waiting| waiting.bytes.as_bytes()).collect();
+        match self.transit.sign(&self.name, self.version, self.kind, &inputs).await {
+            Ok(signatures) => {
+                for (waiting, signature) in batch.into_iter().zip(signatures) {
+                    let signature = signature.map_err(|error| SignError::from(&error));
+                    let verified = signature.and_then(|signature| {
+                        let verified = self.verifies.verify_sig(waiting.bytes.as_bytes(), &signature);
+                        verified.map(|()| signature).map_err(|_| SignError::Wrong)
+                    });
+                    let _ = waiting.done.send(verified);
+                }
+            }
+            Err(error) => {
+                for waiting in batch {
+                    let _ = waiting.done.send(Err(SignError::from(&error)));
+                }
+            }
+        }
+    }
+}
+
+// === impl SignError ===
+
+impl From<&BaoError> for SignError {
+    fn from(error: &BaoError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// Whether a key's private part is sure to stay in Transit.
+///
+/// # Errors
+/// When it is not.
+pub(crate) fn check(name: &str, key: &TransitKey) -> Result<(), TransitKeyError> {
+    let leaks = |flag| TransitKeyError::Leaks { key: name.to_owned(), flag };
+    if key.is_exportable {
+        return Err(leaks("exportable"));
+    }
+    if key.allows_plaintext_backup {
+        return Err(leaks("allow_plaintext_backup"));
+    }
+    Ok(())
+}
+
+fn verification(kind: KeyKind) -> &'static dyn VerificationAlgorithm {
+    match kind {
+        KeyKind::Ed25519 => &ED25519,
+        KeyKind::P256 => &ECDSA_P256_SHA256_ASN1,
+        KeyKind::P384 => &ECDSA_P384_SHA384_ASN1,
+        KeyKind::Rsa(_) => &RSA_PKCS1_2048_8192_SHA256,
+    }
+}

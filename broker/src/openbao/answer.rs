@@ -1,0 +1,74 @@
+//! What a server answered.
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::error::id;
+use super::{BaoError, Client, Kind};
+
+/// An answer, whole. Its bytes are wiped when it is dropped; `Debug` shows none of them.
+pub struct Answer {
+    client: Client,
+    request: Option<String>,
+    body: Zeroizing<Vec<u8>>,
+}
+
+/// What every answer looks like.
+#[derive(Deserialize)]
+struct Envelope<T> {
+    #[serde(default = "Option::default")]
+    data: Option<T>,
+    #[serde(default = "Option::default")]
+    auth: Option<T>,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    request_id: Option<String>,
+}
+
+// === impl Answer ===
+
+impl Answer {
+    pub(super) fn new(client: Client, body: Zeroizing<Vec<u8>>) -> Self {
+        let head: Option<Head> = serde_json::from_slice(&body).ok();
+        Self { client, request: head.and_then(|head| head.request_id).as_deref().and_then(id), body }
+    }
+
+    /// The server's id of the request.
+    #[must_use]
+    pub fn request(&self) -> Option<&str> {
+        self.request.as_deref()
+    }
+
+    /// What is asked for, from the answer's `data`. Strings may be borrowed, so that a secret gets no second copy.
+    ///
+    /// # Errors
+    /// When it is not of this shape. What it is instead is not told: it may hold a secret.
+    pub fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, BaoError> {
+        let envelope: Option<Envelope<T>> = serde_json::from_slice(&self.body).ok();
+        envelope.and_then(|envelope| envelope.data).ok_or_else(|| self.garbled("its data has another shape"))
+    }
+
+    /// The same from the answer's `auth`.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    pub(super) fn auth<'a, T: Deserialize<'a>>(&'a self) -> Result<T, BaoError> {
+        let envelope: Option<Envelope<T>> = serde_json::from_slice(&self.body).ok();
+        envelope.and_then(|envelope| envelope.auth).ok_or_else(|| self.garbled("it holds no login"))
+    }
+
+    /// An error that says so of this answer.
+    #[must_use]
+    pub fn garbled(&self, what: &'static str) -> BaoError {
+        self.client.error(Kind::Garbled(what), self.request.clone())
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("request", &self.request).finish_non_exhaustive()
+    }
+}

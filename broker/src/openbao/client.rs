@@ -1,0 +1,246 @@
+//! The client: calls with a token, within a deadline, tried again where that is safe.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::Method;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::gate::{Gate, NoToken, Token};
+use super::settings::{Settings, SettingsError};
+use super::transport::{self, Request};
+use super::{Answer, BaoError, Kind, keeper, login};
+use crate::entropy;
+
+/// The waits between tries: doubled each time from the first to the second, give or take half.
+const WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A client of one server. A clone is the same client: one login serves them all. Its token is renewed in the background as
+/// long as a clone is alive.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    name: Arc<str>,
+    settings: Settings,
+    http: RwLock<reqwest::Client>,
+    pub(super) gate: Gate,
+    pub(super) state: watch::Sender<State>,
+    keeper: Mutex<Option<AbortHandle>>,
+}
+
+/// Whether a call may be made again after it may have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Twice is the same as once.
+    Safe,
+    /// Once it was sent, it is not sent again.
+    Never,
+}
+
+/// How the server last was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Whether it answers and takes our token.
+    pub ok: bool,
+    /// What is wrong.
+    pub detail: Option<String>,
+}
+
+/// A call that failed, and the login whose token it was made with; `None` when it was not sent.
+struct Failed {
+    error: BaoError,
+    generation: Option<u64>,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// A client. Nothing is sent yet: the first call logs in.
+    ///
+    /// # Errors
+    /// When the settings cannot be.
+    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let http = RwLock::new(transport::build(&settings)?);
+        let (state, _) = watch::channel(State { ok: true, detail: None });
+        let (gate, keeper) = (Gate::default(), Mutex::new(None));
+        let shared = Shared { name: settings.name.as_str().into(), settings, http, gate, state, keeper };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The server's name here.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// How the server last was, and every change of that.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.shared.state.subscribe()
+    }
+
+    /// The answer of a call below `/v1/`, once it succeeded. At most the deadline of the settings passes, with login, tries
+    /// and waits.
+    ///
+    /// # Errors
+    /// The last try's.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Zeroizing<Vec<u8>>>,
+        retry: Retry,
+    ) -> Result<Answer, BaoError> {
+        self.keep();
+        let end = Instant::now() + self.shared.settings.deadline;
+        let result = self.tries(method, path, body, retry, end).await;
+        let outcome = result.as_ref().map_or_else(|error| error.kind().label(), |_| "ok");
+        metrics::counter!("ichor_openbao_calls_total", "server" => self.name().to_owned(), "outcome" => outcome)
+            .increment(1);
+        match &result {
+            Err(error) if error.kind().is_outage() => self.note(State { ok: false, detail: Some(error.to_string()) }),
+            _ => self.note(State { ok: true, detail: None }),
+        }
+        result
+    }
+
+    async fn tries(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Zeroizing<Vec<u8>>>,
+        retry: Retry,
+        end: Instant,
+    ) -> Result<Answer, BaoError> {
+        let mut wait = WAITS.0;
+        let mut refused = None;
+        loop {
+            let Failed { error, generation } = match self.attempt(&method, path, body.clone(), refused, end).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            if *error.kind() == Kind::Token && generation.is_some() && refused.is_none() {
+                // it was revoked, or its server restarted: one new login, and nothing was done with the old token
+                refused = generation;
+                continue;
+            }
+            let may_repeat = retry == Retry::Safe || generation.is_none();
+            let pause = jitter(wait);
+            if !may_repeat || !error.kind().is_worth_a_try() || Instant::now() + pause >= end {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            wait = (wait * 2).min(WAITS.1);
+        }
+    }
+
+    async fn attempt(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<Zeroizing<Vec<u8>>>,
+        refused: Option<u64>,
+        end: Instant,
+    ) -> Result<Answer, Failed> {
+        let unsent = |error| Failed { error, generation: None };
+        let token = self.token(refused, end).await.map_err(unsent)?;
+        let result = self.once(method.clone(), path, body, Some(&token.secret), end).await;
+        result.map_err(|error| Failed { error, generation: Some(token.generation) })
+    }
+
+    async fn token(&self, refused: Option<u64>, end: Instant) -> Result<Arc<Token>, BaoError> {
+        let login = async || login::log_in(self, end).await;
+        match tokio::time::timeout_at(end, self.shared.gate.token(refused, login)).await {
+            Ok(Ok(token)) => Ok(token),
+            Ok(Err(NoToken::Login(error))) => Err(error),
+            Ok(Err(NoToken::Refused)) => Err(self.error(Kind::Token, None)),
+            Err(_) => Err(self.error(Kind::Late, None)),
+        }
+    }
+
+    /// One exchange, with this token or none.
+    pub(super) async fn once(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Zeroizing<Vec<u8>>>,
+        token: Option<&SecretString>,
+        end: Instant,
+    ) -> Result<Answer, BaoError> {
+        let http = self.shared.http.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let within = end.saturating_duration_since(Instant::now());
+        let request = Request { method, path, body, token };
+        let exchanged = transport::exchange(&http, &self.shared.settings, request, within).await;
+        let (status, body) = exchanged.map_err(|kind| self.error(kind, None))?;
+        if status.is_success() {
+            return Ok(Answer::new(self.clone(), body));
+        }
+        let (kind, request) = Kind::of(status, &body, path, token.map(|token| token.expose_secret()));
+        Err(self.error(kind, request))
+    }
+
+    /// An error of this server's.
+    #[must_use]
+    pub fn error(&self, kind: Kind, request: Option<String>) -> BaoError {
+        BaoError::new(&self.shared.name, kind, request)
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Reads the client certificate's files anew.
+    pub(super) fn rebuild(&self) -> Result<(), SettingsError> {
+        let http = transport::build(&self.shared.settings)?;
+        *self.shared.http.write().unwrap_or_else(PoisonError::into_inner) = http;
+        Ok(())
+    }
+
+    fn note(&self, state: State) {
+        self.shared.state.send_if_modified(|old| {
+            let is_new = *old != state;
+            if is_new && (old.ok != state.ok) {
+                tracing::warn!(server = self.name(), ok = state.ok, detail = state.detail, "OpenBao's state changed");
+            }
+            *old = state;
+            is_new
+        });
+    }
+
+    /// Sees to it that the keeper runs.
+    fn keep(&self) {
+        let mut keeper = self.shared.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if keeper.as_ref().is_none_or(AbortHandle::is_finished) {
+            *keeper = Some(tokio::spawn(keeper::keep(Arc::downgrade(&self.shared))).abort_handle());
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("server", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            keeper.abort();
+        }
+    }
+}
+
+/// Half to one and a half of it: who failed together does not come back together.
+fn jitter(wait: Duration) -> Duration {
+    let [byte] = entropy::bytes::<1>().unwrap_or([128]);
+    wait / 2 + wait * u32::from(byte) / 256
+}

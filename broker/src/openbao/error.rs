@@ -1,0 +1,248 @@
+//! What went wrong at a server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Deserialize;
+
+/// A call that came to nothing. It names the server, and its request where it told the id; never a token or a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaoError {
+    server: Arc<str>,
+    kind: Kind,
+    request: Option<String>,
+}
+
+/// In which way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// No connection, or it broke.
+    Unreachable(String),
+    /// It did not answer within the deadline.
+    Late,
+    /// It is sealed.
+    Sealed,
+    /// It was never initialised.
+    Uninitialized,
+    /// It is a standby that does not forward.
+    Standby,
+    /// Too many requests for its quotas.
+    Limited,
+    /// It takes our token no more.
+    Token,
+    /// Its policy does not allow this path to our token.
+    Denied(String),
+    /// No such mount, key, role or secret.
+    Missing(String),
+    /// It refuses what was asked, in its words.
+    Refused(String),
+    /// It failed by itself, with this status, in its words.
+    Failed(u16, String),
+    /// What it answered is not what its API says.
+    Garbled(&'static str),
+    /// We could not log in: what is missing here, or its words.
+    Login(String),
+}
+
+/// The body of an error.
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    errors: Vec<String>,
+    #[serde(default)]
+    request_id: Option<String>,
+}
+
+/// How much of a server's words is passed on, in characters.
+const WORDS: usize = 200;
+
+// === impl BaoError ===
+
+impl BaoError {
+    pub(super) fn new(server: &Arc<str>, kind: Kind, request: Option<String>) -> Self {
+        Self { server: Arc::clone(server), kind, request }
+    }
+
+    /// In which way it failed.
+    #[must_use]
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// The server's name here.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The server's id of the request, by which its audit log knows it.
+    #[must_use]
+    pub fn request(&self) -> Option<&str> {
+        self.request.as_deref()
+    }
+
+    /// Whether the same call may succeed later without anyone changing a setting.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.kind.is_passing()
+    }
+}
+
+impl std::error::Error for BaoError {}
+
+impl fmt::Display for BaoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenBao `{}` ", self.server)?;
+        match &self.kind {
+            Kind::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            Kind::Late => f.write_str("did not answer in time"),
+            Kind::Sealed => f.write_str("is sealed; unseal it"),
+            Kind::Uninitialized => f.write_str("was never initialised; run its `operator init`"),
+            Kind::Standby => f.write_str("is a standby that forwards nothing; give the address of the active one"),
+            Kind::Limited => f.write_str("turns requests away by its rate quota"),
+            Kind::Token => f.write_str("takes our token no more"),
+            Kind::Denied(path) => {
+                write!(f, "does not allow `{path}` to our token; give its policy what deploy/openbao has")
+            }
+            Kind::Missing(what) => write!(f, "has no `{what}`"),
+            Kind::Refused(words) => write!(f, "refuses: {words}"),
+            Kind::Failed(status, words) => write!(f, "failed with status {status}: {words}"),
+            Kind::Garbled(what) => write!(f, "gave an answer that is none: {what}"),
+            Kind::Login(why) => write!(f, "did not log us in: {why}"),
+        }?;
+        match &self.request {
+            Some(id) => write!(f, " (request {id})"),
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// One word for it, for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Late => "late",
+            Self::Sealed => "sealed",
+            Self::Uninitialized => "uninitialized",
+            Self::Standby => "standby",
+            Self::Limited => "limited",
+            Self::Token => "token",
+            Self::Denied(_) => "denied",
+            Self::Missing(_) => "missing",
+            Self::Refused(_) => "refused",
+            Self::Failed(..) => "failed",
+            Self::Garbled(_) => "garbled",
+            Self::Login(_) => "login",
+        }
+    }
+
+    /// Whether the same call may succeed later without anyone changing a setting.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Late | Self::Sealed | Self::Standby | Self::Limited | Self::Failed(..) => true,
+            Self::Uninitialized | Self::Token | Self::Login(_) => true,
+            Self::Denied(_) | Self::Missing(_) | Self::Refused(_) | Self::Garbled(_) => false,
+        }
+    }
+
+    /// Whether another try of the same call, now, is worth its while: 412, 429 and 5xx, and what never arrived. Never 403.
+    pub(super) fn is_worth_a_try(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Late | Self::Sealed | Self::Limited | Self::Failed(..))
+    }
+
+    /// Whether the server as such is out, and not only this call.
+    pub(super) fn is_outage(&self) -> bool {
+        !matches!(self, Self::Denied(_) | Self::Missing(_) | Self::Refused(_) | Self::Garbled(_))
+    }
+
+    /// What a status and its body mean, and the request's id.
+    pub(super) fn of(status: StatusCode, body: &[u8], path: &str, token: Option<&str>) -> (Self, Option<String>) {
+        // a body that is no error of its API says nothing
+        let body: Option<Body> = serde_json::from_slice(body).ok();
+        let request = body.as_ref().and_then(|body| body.request_id.as_deref()).and_then(id);
+        let errors = body.map(|body| body.errors).unwrap_or_default();
+        let words = words(&errors, token);
+        let kind = match status.as_u16() {
+            307 | 308 | 472 | 473 => Self::Standby,
+            403 if errors.iter().any(|e| e.contains("permission denied") && !e.contains("error occurred")) => {
+                Self::Token
+            }
+            403 => Self::Denied(path.to_owned()),
+            404 => Self::Missing(path.to_owned()),
+            429 => Self::Limited,
+            501 => Self::Uninitialized,
+            503 if errors.iter().any(|e| e.contains("sealed")) => Self::Sealed,
+            412 | 500.. => Self::Failed(status.as_u16(), words),
+            _ => Self::Refused(words),
+        };
+        (kind, request)
+    }
+}
+
+/// A request's id as servers make them; anything else is not passed on.
+pub(super) fn id(text: &str) -> Option<String> {
+    let fits = (8..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    fits.then(|| text.to_owned())
+}
+
+/// A server's own words, printable, on one line and short; nothing if they hold our token.
+fn words(errors: &[String], token: Option<&str>) -> String {
+    let Some(first) = errors.first() else { return "(without a reason)".into() };
+    if token.is_some_and(|token| errors.iter().any(|error| error.contains(token))) {
+        return "(its words are withheld: they hold our token)".into();
+    }
+    let text = first.replace("1 error occurred:", "");
+    let printable: String = text.chars().map(|c| if c.is_control() || !c.is_ascii() { ' ' } else { c }).collect();
+    printable.split_whitespace().collect::<Vec<_>>().join(" ").trim_start_matches("* ").chars().take(WORDS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, body: &str) -> Kind {
+        Kind::of(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "transit/sign/k", Some("s.token")).0
+    }
+
+    #[test]
+    fn each_answer_of_a_server_has_its_kind() {
+        let denied = r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#;
+        assert_eq!(kind(403, denied), Kind::Denied("transit/sign/k".into()));
+        assert_eq!(kind(403, r#"{"errors":["permission denied"]}"#), Kind::Token);
+        assert_eq!(kind(403, "proxy says no"), Kind::Denied("transit/sign/k".into()));
+        assert_eq!(kind(503, r#"{"errors":["Vault is sealed"]}"#), Kind::Sealed);
+        assert_eq!(kind(503, ""), Kind::Failed(503, "(without a reason)".into()));
+        assert_eq!(kind(429, r#"{"errors":["x"]}"#), Kind::Limited);
+        assert_eq!(kind(404, r#"{"errors":[]}"#), Kind::Missing("transit/sign/k".into()));
+        assert_eq!(kind(307, ""), Kind::Standby);
+        assert_eq!(
+            kind(400, r#"{"errors":["signing key\n not found"]}"#),
+            Kind::Refused("signing key not found".into())
+        );
+    }
+
+    #[test]
+    fn words_hold_no_token_and_no_control() {
+        assert!(!format!("{:?}", kind(400, r#"{"errors":["bad s.token"]}"#)).contains("s.token"));
+        assert_eq!(kind(400, "{\"errors\":[\"a\\u001b[31mb\"]}"), Kind::Refused("a [31mb".into()));
+        let long = format!("{{\"errors\":[\"{}\"]}}", "x".repeat(5_000));
+        assert_eq!(kind(400, &long), Kind::Refused("x".repeat(WORDS)));
+    }
+
+    #[test]
+    fn the_request_is_named_if_it_has_an_id() {
+        let server: Arc<str> = "main".into();
+        let error = BaoError::new(&server, Kind::Sealed, id("0b4a1bb2-1111-2222-3333-444455556666"));
+        assert_eq!(
+            error.to_string(),
+            "OpenBao `main` is sealed; unseal it (request 0b4a1bb2-1111-2222-3333-444455556666)"
+        );
+        assert_eq!(id("not an id"), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! One login at a time, whoever waits for it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::BaoError;
+
+/// How long after a failed login the next is tried: doubled each time, from the first to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// A token refused so soon after it was made is not replaced by another: that one would be refused as well.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A token of the server's, good for calls.
+pub(super) struct Token {
+    pub(super) secret: SecretString,
+    /// Counts the logins; a token that was renewed keeps its own.
+    pub(super) generation: u64,
+    /// When it was made or renewed.
+    pub(super) since: Instant,
+    /// How long it lasts from then; `None` for ever.
+    pub(super) lease: Option<Duration>,
+    /// The lease that its login gave: renewals that give much less near the token's end.
+    pub(super) first_lease: Option<Duration>,
+    pub(super) is_renewable: bool,
+}
+
+/// What a login gives, before it is counted.
+pub(super) struct Login {
+    pub(super) secret: SecretString,
+    pub(super) lease: Option<Duration>,
+    pub(super) is_renewable: bool,
+}
+
+/// Holds the token in force.
+#[derive(Default)]
+pub(super) struct Gate {
+    current: RwLock<Option<Arc<Token>>>,
+    turn: Mutex<Turn>,
+}
+
+#[derive(Default)]
+struct Turn {
+    logins: u64,
+    failed: Option<(Instant, Duration, BaoError)>,
+}
+
+/// Why there is no token.
+pub(super) enum NoToken {
+    /// The login failed, now or just before.
+    Login(BaoError),
+    /// The one in force was made just now and is refused.
+    Refused,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// The token in force; a new one if there is none, if it expired, or if it is the `refused` one. Of all that wait, one
+    /// logs in and the others take its result.
+    pub(super) async fn token(
+        &self,
+        refused: Option<u64>,
+        login: impl AsyncFnOnce() -> Result<Login, BaoError>,
+    ) -> Result<Arc<Token>, NoToken> {
+        if let Some(token) = self.usable(refused) {
+            return Ok(token);
+        }
+        let mut turn = self.turn.lock().await;
+        if let Some(token) = self.usable(refused) {
+            return Ok(token);
+        }
+        if self.current().is_some_and(|t| Some(t.generation) == refused && t.since.elapsed() < FRESH) {
+            return Err(NoToken::Refused);
+        }
+        if let Some((at, pause, error)) = &turn.failed
+            && at.elapsed() < *pause
+        {
+            return Err(NoToken::Login(error.clone()));
+        }
+        self.log_in(&mut turn, login).await.map_err(NoToken::Login)
+    }
+
+    /// A new token although the one in force still serves; that one stays if this fails.
+    pub(super) async fn replace(&self, login: impl AsyncFnOnce() -> Result<Login, BaoError>) -> Result<(), BaoError> {
+        let mut turn = self.turn.lock().await;
+        self.log_in(&mut turn, login).await.map(drop)
+    }
+
+    /// The token in force.
+    pub(super) fn current(&self) -> Option<Arc<Token>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same token with a new lease, unless another has taken its place.
+    pub(super) fn renewed(&self, of: &Token, lease: Option<Duration>, is_renewable: bool) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|token| token.generation == of.generation) {
+            let token = Token {
+                secret: of.secret.clone(),
+                generation: of.generation,
+                since: Instant::now(),
+                lease,
+                first_lease: of.first_lease,
+                is_renewable,
+            };
+            *current = Some(Arc::new(token));
+        }
+    }
+
+    fn usable(&self, refused: Option<u64>) -> Option<Arc<Token>> {
+        self.current().filter(|token| Some(token.generation) != refused && !token.is_expired())
+    }
+
+    async fn log_in(
+        &self,
+        turn: &mut Turn,
+        login: impl AsyncFnOnce() -> Result<Login, BaoError>,
+    ) -> Result<Arc<Token>, BaoError> {
+        match login().await {
+            Ok(Login { secret, lease, is_renewable }) => {
+                turn.logins += 1;
+                turn.failed = None;
+                let since = Instant::now();
+                let token =
+                    Arc::new(Token { secret, generation: turn.logins, since, lease, first_lease: lease, is_renewable });
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
+                Ok(token)
+            }
+            Err(error) => {
+                let pause = turn.failed.as_ref().map_or(PAUSES.0, |(_, pause, _)| (*pause * 2).min(PAUSES.1));
+                turn.failed = Some((Instant::now(), pause, error.clone()));
+                Err(error)
+            }
+        }
+    }
+}
+
+// === impl Token ===
+
+impl Token {
+    fn is_expired(&self) -> bool {
+        self.lease.is_some_and(|lease| self.since.elapsed() >= lease)
+    }
+
+    /// When it is to be renewed or replaced: at two thirds of its lease.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.lease.map(|lease| self.since + lease * 2 / 3)
+    }
+
+    /// Whether renewals give so little that its end must be near.
+    pub(super) fn nears_its_end(&self) -> bool {
+        matches!((self.lease, self.first_lease), (Some(lease), Some(first)) if lease < first / 3)
+    }
+}

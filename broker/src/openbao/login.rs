@@ -1,0 +1,140 @@
+//! The ways to log in.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::Method;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::client::Client;
+use super::gate::Login;
+use super::settings::Auth;
+use super::{BaoError, Kind};
+
+/// The largest file with a token or secret id, in bytes.
+const LARGEST: u64 = 64 << 10;
+
+#[derive(Serialize)]
+struct AppRole<'a> {
+    role_id: &'a str,
+    secret_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct WithJwt<'a> {
+    role: &'a str,
+    jwt: &'a str,
+}
+
+#[derive(Serialize)]
+struct ByCertificate<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Granted<'a> {
+    client_token: &'a str,
+    lease_duration: u64,
+    #[serde(default)]
+    renewable: bool,
+}
+
+#[derive(Deserialize)]
+struct LookedUp {
+    ttl: u64,
+    #[serde(default)]
+    renewable: bool,
+}
+
+/// Logs in, as configured, before `end`.
+pub(super) async fn log_in(client: &Client, end: Instant) -> Result<Login, BaoError> {
+    let result = by_method(client, end).await;
+    let outcome = result.as_ref().map_or_else(|error| error.kind().label(), |_| "ok");
+    metrics::counter!("ichor_openbao_logins_total", "server" => client.name().to_owned(), "outcome" => outcome)
+        .increment(1);
+    match &result {
+        Ok(_) => tracing::info!(server = client.name(), "logged in at OpenBao"),
+        Err(error) => tracing::warn!(server = client.name(), %error, "no login at OpenBao"),
+    }
+    result
+}
+
+async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
+    let read = |path: &Path| read(path).map_err(|why| client.error(Kind::Login(why), None));
+    let (path, body) = match &client.settings().auth {
+        Auth::AppRole { mount, role_id, secret_id } => {
+            let secret = read(secret_id)?;
+            (format!("auth/{mount}/login"), json(&AppRole { role_id, secret_id: secret.expose_secret() }))
+        }
+        Auth::Kubernetes { mount, role, token } | Auth::Jwt { mount, role, token } => {
+            let jwt = read(token)?;
+            (format!("auth/{mount}/login"), json(&WithJwt { role, jwt: jwt.expose_secret() }))
+        }
+        Auth::Certificate { mount, role, .. } => {
+            client.rebuild().map_err(|error| client.error(Kind::Login(error.to_string()), None))?;
+            (format!("auth/{mount}/login"), json(&ByCertificate { name: role.as_deref() }))
+        }
+        Auth::Token { file } => return by_token(client, read(file)?, end).await,
+    };
+    let answer = client.once(Method::POST, &path, Some(body), None, end).await;
+    let answer = answer.map_err(|error| match error.kind() {
+        // what a login refuses is the login: not a path, and not a token that we have
+        Kind::Refused(words) => client.error(Kind::Login(words.clone()), error.request().map(str::to_owned)),
+        Kind::Denied(_) | Kind::Token => {
+            client.error(Kind::Login("permission denied".into()), error.request().map(str::to_owned))
+        }
+        Kind::Missing(_) => client.error(
+            Kind::Login(format!("it has no login at `{path}`; look at `mount` under its [[openbao]]")),
+            error.request().map(str::to_owned),
+        ),
+        _ => error,
+    })?;
+    let granted: Granted<'_> = answer.auth()?;
+    Ok(Login {
+        secret: SecretString::from(granted.client_token),
+        lease: lease(granted.lease_duration),
+        is_renewable: granted.renewable,
+    })
+}
+
+/// A token that something else wrote: asked whether it is one, and for how long.
+async fn by_token(client: &Client, secret: SecretString, end: Instant) -> Result<Login, BaoError> {
+    let answer = client.once(Method::GET, "auth/token/lookup-self", None, Some(&secret), end).await;
+    let answer = answer.map_err(|error| match error.kind() {
+        Kind::Denied(_) | Kind::Token => {
+            let why = "the token in the file is not taken; write a new one into it".to_owned();
+            client.error(Kind::Login(why), error.request().map(str::to_owned))
+        }
+        _ => error,
+    })?;
+    let found: LookedUp = answer.data()?;
+    Ok(Login { secret, lease: lease(found.ttl), is_renewable: found.renewable })
+}
+
+/// A lease of no seconds does not end.
+pub(super) fn lease(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+pub(super) fn json(body: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    // plain structs of strings and numbers: there is no way for this to fail
+    Zeroizing::new(serde_json::to_vec(body).unwrap_or_default())
+}
+
+/// A secret from a file, without the newline that editors add.
+fn read(path: &Path) -> Result<SecretString, String> {
+    let failed = |why: String| format!("`{}` cannot be read: {why}", path.display());
+    let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if size > LARGEST {
+        return Err(failed("it is larger than 64 KiB".into()));
+    }
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?);
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(failed("it is empty".into())),
+        secret => Ok(SecretString::from(secret)),
+    }
+}

@@ -1,0 +1,31 @@
+//! One authenticated, renewing client for OpenBao and HashiCorp Vault.
+//!
+//! - [`Client`] logs in by itself, renews its token, makes calls within a deadline, and tries again where that is safe.
+//! - [`Transit`], [`Kv`] and [`Pki`] are the engines behind it, as far as custody needs them.
+//! - [`BaoError`] says which server failed in which way; no token and no answer's body is in it.
+//!
+//! It is small code of ours over the HTTP client that everything else uses: what custody needs (several signatures in one
+//! call, bounded answers, request ids, wiped tokens, renewal, one login for many waiting calls) is what the crates at hand
+//! do not have.
+
+mod answer;
+mod client;
+mod error;
+mod gate;
+mod keeper;
+mod kv;
+mod login;
+mod pki;
+mod settings;
+mod sys;
+mod transit;
+mod transport;
+
+pub use answer::Answer;
+pub use client::{Client, Retry, State};
+pub use error::{BaoError, Kind};
+pub use kv::{Kv, Version};
+pub use pki::{Pki, Role, Signed};
+pub use settings::{Auth, DEADLINE, NameError, Settings, SettingsError, check_mount, check_name};
+pub use sys::Capabilities;
+pub use transit::{KeyKind, LARGEST_BATCH, Transit, TransitKey};

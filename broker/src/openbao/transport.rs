@@ -1,0 +1,132 @@
+//! One HTTP exchange with a server, bounded in time and size.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use super::Kind;
+use super::settings::{Auth, Settings, SettingsError};
+
+/// The largest answer, in bytes. Keys with many versions are the largest that we ask for.
+const LARGEST: usize = 1 << 20;
+
+/// The room made for an answer that does not tell its length, in bytes: one that carries a key grows into no second buffer.
+const ROOM: usize = 16 << 10;
+
+/// What is asked.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    /// Below `/v1/`.
+    pub(super) path: &'a str,
+    pub(super) body: Option<Zeroizing<Vec<u8>>>,
+    pub(super) token: Option<&'a SecretString>,
+}
+
+/// A client for this server. With certificate login the files are read now.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards OpenBao")]
+pub(super) fn build(settings: &Settings) -> Result<reqwest::Client, SettingsError> {
+    Settings::check_address(&settings.address)?;
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        return Err(SettingsError::Client("no TLS provider is installed in this process".into()));
+    }
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(settings.deadline / 2)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .tcp_nodelay(true)
+        .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));
+    match &settings.ca {
+        Some(pem) => {
+            let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| SettingsError::Ca)?;
+            if roots.is_empty() {
+                return Err(SettingsError::Ca);
+            }
+            // this CA and no other: a server inside the company has no certificate of a public one
+            builder = builder.tls_certs_only(roots);
+        }
+        None if settings.address.scheme() == "http" => builder = builder.tls_certs_only([]),
+        None => {}
+    }
+    if let Auth::Certificate { certificate, key, .. } = &settings.auth {
+        let failed = |why: String| SettingsError::Certificate(why);
+        let mut pem = Zeroizing::new(Vec::new());
+        for path in [certificate, key] {
+            let part = std::fs::read(path).map_err(|error| failed(format!("`{}`: {error}", path.display())))?;
+            pem.extend_from_slice(&Zeroizing::new(part));
+            pem.push(b'\n');
+        }
+        let identity = reqwest::Identity::from_pem(&pem).map_err(|_| failed("they are not PEM, or differ".into()))?;
+        builder = builder.identity(identity);
+    }
+    builder.build().map_err(|error| SettingsError::Client(chain(&error)))
+}
+
+/// Sends the request and reads the whole answer.
+pub(super) async fn exchange(
+    http: &reqwest::Client,
+    settings: &Settings,
+    request: Request<'_>,
+    within: Duration,
+) -> Result<(StatusCode, Zeroizing<Vec<u8>>), Kind> {
+    let mut url = settings.address.clone();
+    url.set_path(&format!("{}/v1/{}", settings.address.path().trim_end_matches('/'), request.path));
+    let mut out = http.request(request.method, url).header("x-vault-request", "true");
+    if let Some(namespace) = &settings.namespace {
+        out = out.header("x-vault-namespace", namespace);
+    }
+    if let Some(token) = request.token {
+        let mut value = http::HeaderValue::from_str(token.expose_secret())
+            .map_err(|_| Kind::Login("the token holds characters that no token has".into()))?;
+        value.set_sensitive(true);
+        out = out.header("x-vault-token", value);
+    }
+    if let Some(body) = request.body {
+        out = out.header(http::header::CONTENT_TYPE, "application/json").body(body.to_vec());
+    }
+    let exchange = async {
+        let mut answer = out.send().await.map_err(|error| Kind::from(&error))?;
+        let status = answer.status();
+        let length = answer.content_length().and_then(|length| usize::try_from(length).ok());
+        if length.is_some_and(|length| length > LARGEST) {
+            return Err(Kind::Garbled("it is larger than 1 MiB"));
+        }
+        let mut body = Zeroizing::new(Vec::with_capacity(length.unwrap_or(ROOM)));
+        while let Some(chunk) = answer.chunk().await.map_err(|error| Kind::from(&error))? {
+            if body.len() + chunk.len() > LARGEST {
+                return Err(Kind::Garbled("it is larger than 1 MiB"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, body))
+    };
+    tokio::time::timeout(within, exchange).await.unwrap_or(Err(Kind::Late))
+}
+
+// === impl Kind ===
+
+impl From<&reqwest::Error> for Kind {
+    fn from(error: &reqwest::Error) -> Self {
+        if error.is_timeout() { Self::Late } else { Self::Unreachable(chain(error)) }
+    }
+}
+
+/// The error and its causes, without its URL; reqwest's own text says only that something failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        let text = text.split(" for url (").next().unwrap_or_default().to_owned();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+        next = error.source();
+    }
+    let text = parts.join(": ");
+    if text.contains("UnknownIssuer") {
+        return format!("{text}; name the CA that signed its certificate as `ca` under its [[openbao]]");
+    }
+    text
+}

@@ -1,0 +1,120 @@
+//! What tokens may do.
+
+use serde_json::{Value, json};
+
+/// Something that a policy allows on a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Capability {
+    Create,
+    Delete,
+    List,
+    Patch,
+    Read,
+    Update,
+}
+
+/// A stanza of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pattern: String,
+    capabilities: Vec<Capability>,
+}
+
+/// Everything, until it is narrowed.
+#[derive(Default)]
+pub(super) struct Policy {
+    rules: Option<Vec<Rule>>,
+    denied: Vec<String>,
+}
+
+const ALL: [Capability; 6] =
+    [Capability::Create, Capability::Delete, Capability::List, Capability::Patch, Capability::Read, Capability::Update];
+
+/// What every token may do to itself.
+const OWN: [&str; 4] =
+    ["auth/token/lookup-self", "auth/token/renew-self", "auth/token/revoke-self", "sys/capabilities-self"];
+
+/// Whether a path is one of a pattern's: `*` at its end is any rest, `+` any one segment.
+pub(super) fn matches(pattern: &str, path: &str) -> bool {
+    let (pattern, open) = pattern.strip_suffix('*').map_or((pattern, false), |pattern| (pattern, true));
+    let mut segments = path.split('/');
+    let mut wanted = pattern.split('/').peekable();
+    while let Some(part) = wanted.next() {
+        let last = wanted.peek().is_none();
+        let Some(segment) = segments.next() else { return false };
+        let fits = part == "+" || part == segment || (open && last && segment.starts_with(part));
+        if !fits {
+            return false;
+        }
+    }
+    open || segments.next().is_none()
+}
+
+// === impl Capability ===
+
+impl Capability {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Read => "read",
+            Self::Update => "update",
+        }
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// Allows `capabilities` (`create`, `read`, `update`, `patch`, `delete`, `list`; others count for nothing) on the paths of
+    /// `pattern`.
+    #[must_use]
+    pub fn new<'a>(pattern: &str, capabilities: impl IntoIterator<Item = &'a str>) -> Self {
+        let named = |name: &str| ALL.into_iter().find(|capability| capability.name() == name);
+        Self { pattern: pattern.into(), capabilities: capabilities.into_iter().filter_map(named).collect() }
+    }
+}
+
+// === impl Policy ===
+
+impl Policy {
+    pub(super) fn allow_only(&mut self, rules: Vec<Rule>) {
+        self.rules = Some(rules);
+    }
+
+    pub(super) fn deny(&mut self, pattern: &str) {
+        self.denied.push(pattern.to_owned());
+    }
+
+    pub(super) fn undeny(&mut self, pattern: &str) {
+        self.denied.retain(|denied| denied != pattern);
+    }
+
+    /// Whether one of `needs` is allowed on `path`.
+    pub(super) fn allows(&self, path: &str, needs: &[Capability]) -> bool {
+        OWN.contains(&path) || self.on(path).iter().any(|allowed| needs.contains(allowed))
+    }
+
+    /// What `sys/capabilities-self` says of `path`.
+    pub(super) fn told(&self, path: &str) -> Value {
+        let allowed = self.on(path);
+        if allowed.is_empty() {
+            return json!(["deny"]);
+        }
+        json!(allowed.into_iter().map(Capability::name).collect::<Vec<_>>())
+    }
+
+    fn on(&self, path: &str) -> Vec<Capability> {
+        if self.denied.iter().any(|pattern| matches(pattern, path)) {
+            return Vec::new();
+        }
+        let Some(rules) = &self.rules else { return ALL.to_vec() };
+        // Of all that match, the most exact one decides, as in the real server: here, the longest.
+        let best = rules.iter().filter(|rule| matches(&rule.pattern, path)).max_by_key(|rule| rule.pattern.len());
+        let mut allowed = best.map(|rule| rule.capabilities.clone()).unwrap_or_default();
+        allowed.sort();
+        allowed
+    }
+}

@@ -1,0 +1,335 @@
+//! The engine Transit: keys that sign and seal, and never come out.
+
+mod key;
+mod material;
+mod wrapping;
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::answer::Answer;
+use super::call::{Call, Verb, no_path};
+use key::Key;
+use material::{Form, Kind, Material};
+use wrapping::WrappingKey;
+
+/// The keys of one mount.
+pub(super) struct Transit {
+    keys: BTreeMap<String, Key>,
+    wrapping_key_bits: usize,
+    wrapping_key: Option<WrappingKey>,
+    /// Keys that sign in place of the named ones.
+    wrong: BTreeMap<String, Material>,
+    batches: Vec<usize>,
+    signatures: usize,
+}
+
+// === impl Transit ===
+
+impl Transit {
+    pub(super) fn new(wrapping_key_bits: usize) -> Self {
+        Self {
+            keys: BTreeMap::new(),
+            wrapping_key_bits,
+            wrapping_key: None,
+            wrong: BTreeMap::new(),
+            batches: Vec::new(),
+            signatures: 0,
+        }
+    }
+
+    pub(super) fn answer(&mut self, call: &Call, rest: &str, now: Timestamp) -> Answer {
+        let mut parts = rest.split('/');
+        let (kind, name, act) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+        match (kind, name, act, call.verb) {
+            ("wrapping_key", None, None, Verb::Read) => self.wrapping_key(),
+            ("keys", None, None, Verb::List) => self.list(),
+            ("keys", Some(name), None, Verb::Read) => self.read(name),
+            ("keys", Some(name), None, Verb::Write) => self.create(call, name, now),
+            ("keys", Some(name), None, Verb::Delete) => self.delete(name),
+            ("keys", Some(name), Some("import"), Verb::Write) => self.import(call, name, now),
+            ("keys", Some(name), Some("rotate"), Verb::Write) => self.rotate(name, now),
+            ("keys", Some(name), Some("config"), Verb::Write) => self.configure(call, name),
+            ("keys", Some(name), Some("trim"), Verb::Write) => self.trim(call, name),
+            ("sign", Some(name), hash, Verb::Write) => self.sign(call, name, hash),
+            ("encrypt", Some(name), None, Verb::Write) => self.encrypt(call, name, now),
+            ("decrypt", Some(name), None, Verb::Write) => self.decrypt(call, name),
+            ("export", Some(_), Some(name), Verb::Read) => self.export(name),
+            _ => no_path(),
+        }
+    }
+
+    pub(super) fn batches(&self) -> &[usize] {
+        &self.batches
+    }
+
+    pub(super) fn signatures(&self) -> usize {
+        self.signatures
+    }
+
+    pub(super) fn change_wrapping_key(&mut self) {
+        self.wrapping_key = None;
+    }
+
+    pub(super) fn set_wrong_key(&mut self, name: &str, wrong: bool) {
+        self.wrong.remove(name);
+        let other = self.keys.get(name).filter(|_| wrong).and_then(|key| Material::generate(key.kind).ok());
+        if let Some(other) = other {
+            self.wrong.insert(name.to_owned(), other);
+        }
+    }
+
+    pub(super) fn destroy_version(&mut self, name: &str, version: u32, now: Timestamp) -> anyhow::Result<()> {
+        let key = self.keys.get_mut(name).context("no such key")?;
+        while key.latest() <= version {
+            let material = Material::generate(key.kind)?;
+            key.add(material, now);
+        }
+        key.trim(version + 1);
+        Ok(())
+    }
+
+    fn wrapping_key(&mut self) -> Answer {
+        match self.wrapping() {
+            Ok(key) => Answer::data(json!({ "public_key": key.public() })),
+            Err(error) => Answer::failed(&error.to_string()),
+        }
+    }
+
+    fn wrapping(&mut self) -> anyhow::Result<&WrappingKey> {
+        let key = match self.wrapping_key.take() {
+            Some(key) => key,
+            None => WrappingKey::generate(self.wrapping_key_bits)?,
+        };
+        Ok(self.wrapping_key.insert(key))
+    }
+
+    fn list(&self) -> Answer {
+        if self.keys.is_empty() {
+            Answer::missing()
+        } else {
+            Answer::data(json!({ "keys": self.keys.keys().collect::<Vec<_>>() }))
+        }
+    }
+
+    fn read(&self, name: &str) -> Answer {
+        self.keys.get(name).map_or_else(Answer::missing, |key| key.answer(name))
+    }
+
+    /// A key that is there already is told as it is, whatever was asked for.
+    fn create(&mut self, call: &Call, name: &str, now: Timestamp) -> Answer {
+        let wanted = call.body.get("type").and_then(Value::as_str).unwrap_or("aes256-gcm96");
+        let Some(kind) = Kind::named(wanted) else { return Answer::bad(format!("unknown key type {wanted}")) };
+        if !self.keys.contains_key(name) {
+            match Material::generate(kind) {
+                Ok(material) => self.keys.insert(name.to_owned(), Key::new(kind, material, &call.body, false, now)),
+                Err(error) => return Answer::failed(&error.to_string()),
+            };
+        }
+        self.read(name)
+    }
+
+    fn delete(&mut self, name: &str) -> Answer {
+        let refused = |why: &str| Answer::bad(format!("error deleting policy {name}: {why}"));
+        match self.keys.get(name) {
+            None => refused("could not delete key; not found"),
+            Some(key) if !key.deletion_allowed => refused("deletion is not allowed for this key"),
+            Some(_) => {
+                self.keys.remove(name);
+                Answer::empty()
+            }
+        }
+    }
+
+    fn import(&mut self, call: &Call, name: &str, now: Timestamp) -> Answer {
+        if self.keys.contains_key(name) {
+            let reason = "the import path cannot be used with an existing key; use import-version to rotate an existing imported key";
+            return Answer::error(StatusCode::INTERNAL_SERVER_ERROR, reason);
+        }
+        let wanted = call.body.get("type").and_then(Value::as_str).unwrap_or("aes256-gcm96");
+        let Some(kind) = Kind::named(wanted) else { return Answer::bad(format!("unknown key type: {wanted}")) };
+        match self.unwrapped(call, kind) {
+            Ok(material) => {
+                self.keys.insert(name.to_owned(), Key::new(kind, material, &call.body, true, now));
+                Answer::empty()
+            }
+            Err(error) => Answer::failed(&error.to_string()),
+        }
+    }
+
+    fn unwrapped(&mut self, call: &Call, kind: Kind) -> anyhow::Result<Material> {
+        let ciphertext = decode(call.text("ciphertext")).ok().context("illegal base64 data at input byte 0")?;
+        Material::import(kind, &self.wrapping()?.unwrap(&ciphertext, call.text("hash_function"))?)
+    }
+
+    fn rotate(&mut self, name: &str, now: Timestamp) -> Answer {
+        let Some(key) = self.keys.get_mut(name) else { return Answer::bad("key not found") };
+        if !key.may_rotate {
+            return Answer::failed(&format!("imported key {name} does not allow rotation within OpenBao"));
+        }
+        match Material::generate(key.kind) {
+            Ok(material) => key.add(material, now),
+            Err(error) => return Answer::failed(&error.to_string()),
+        }
+        self.read(name)
+    }
+
+    fn configure(&mut self, call: &Call, name: &str) -> Answer {
+        let Some(key) = self.keys.get_mut(name) else {
+            return Answer::bad("no existing key named ".to_owned() + name + " could be found");
+        };
+        key.configure(&call.body).map_or_else(Answer::bad, |()| key.answer(name))
+    }
+
+    fn trim(&mut self, call: &Call, name: &str) -> Answer {
+        let Some(key) = self.keys.get_mut(name) else { return Answer::bad("invalid key") };
+        let version =
+            call.body.get("min_available_version").and_then(Value::as_u64).and_then(|v| u32::try_from(v).ok());
+        match version {
+            Some(version) if version <= key.min_encryption.min(key.min_decryption) => {
+                key.trim(version);
+                key.answer(name)
+            }
+            _ => Answer::bad("minimum available version cannot be higher than minimum encryption version"),
+        }
+    }
+
+    fn sign(&mut self, call: &Call, name: &str, hash: Option<&str>) -> Answer {
+        let items = call.body.get("batch_input").map(|items| items.as_array().cloned().unwrap_or_default());
+        self.batches.push(items.as_ref().map_or(1, Vec::len));
+        let Some(key) = self.keys.get(name) else { return Answer::bad("signing key not found") };
+        if !key.kind.signs() {
+            return Answer::bad(format!("key type {} does not support signing", key.kind.name()));
+        }
+        let hash = hash.or_else(|| call.body.get("hash_algorithm").and_then(Value::as_str)).unwrap_or("sha2-256");
+        if !["sha2-224", "sha2-256", "sha2-384", "sha2-512"].contains(&hash) {
+            return Answer::bad(format!("invalid hash algorithm {hash:?}"));
+        }
+        let form = Form {
+            hash,
+            pkcs1: call.text("signature_algorithm") == "pkcs1v15",
+            jws: call.text("marshaling_algorithm") == "jws",
+        };
+        // One version for the whole request: what an item says of it counts for nothing.
+        let version = call
+            .body
+            .get("key_version")
+            .and_then(Value::as_u64)
+            .and_then(|v| u32::try_from(v).ok())
+            .unwrap_or_default();
+        let wrong = self.wrong.get(name);
+        let sign = |input: &str| -> Result<(u32, String), Answer> {
+            let (number, material) = key.usable(version, "signing").map_err(|reason| Answer::failed(&reason))?;
+            let message =
+                decode(input).map_err(|reason| Answer::bad(format!("unable to decode input as base64: {reason}")))?;
+            let signature =
+                wrong.unwrap_or(material).sign(&message, &form).map_err(|error| Answer::failed(&error.to_string()))?;
+            Ok((number, format!("vault:v{number}:{signature}")))
+        };
+        let Some(items) = items else {
+            return match sign(call.text("input")) {
+                Ok((number, signature)) => {
+                    self.signatures += 1;
+                    Answer::data(json!({ "key_version": number, "signature": signature }))
+                }
+                Err(refused) => refused,
+            };
+        };
+        if items.is_empty() {
+            return Answer::bad("missing batch input to process");
+        }
+        let mut made = 0;
+        let results: Vec<Value> = items
+            .iter()
+            .map(|item| {
+                let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+                match sign(text("input")) {
+                    Ok((number, signature)) => {
+                        made += 1;
+                        json!({ "signature": signature, "key_version": number, "reference": text("reference") })
+                    }
+                    Err(refused) => {
+                        json!({ "key_version": 0, "error": plain(&refused), "reference": text("reference") })
+                    }
+                }
+            })
+            .collect();
+        self.signatures += made;
+        Answer::data(json!({ "batch_results": results }))
+    }
+
+    /// Makes the key when there is none, as the real engine does for a token that may create.
+    fn encrypt(&mut self, call: &Call, name: &str, now: Timestamp) -> Answer {
+        if !self.keys.contains_key(name) {
+            match Material::generate(Kind::Aes256) {
+                Ok(material) => {
+                    self.keys.insert(name.to_owned(), Key::new(Kind::Aes256, material, &Value::Null, false, now))
+                }
+                Err(error) => return Answer::failed(&error.to_string()),
+            };
+        }
+        let Some(key) = self.keys.get(name) else { return Answer::bad("encryption key not found") };
+        if !key.kind.encrypts() {
+            return Answer::bad(format!("message encryption not supported for key type {}", key.kind.name()));
+        }
+        let (Ok(plaintext), Ok(associated)) = (decode(call.text("plaintext")), decode(call.text("associated_data")))
+        else {
+            return Answer::bad("failed to base64-decode plaintext");
+        };
+        let sealed = key.usable(0, "encryption").map(|(number, key)| (number, key.encrypt(&plaintext, &associated)));
+        match sealed {
+            Ok((number, Ok(sealed))) => {
+                let ciphertext = format!("vault:v{number}:{}", BASE64_STANDARD.encode(sealed));
+                Answer::data(json!({ "ciphertext": ciphertext, "key_version": number }))
+            }
+            Ok((_, Err(error))) => Answer::failed(&error.to_string()),
+            Err(reason) => Answer::failed(&reason),
+        }
+    }
+
+    fn decrypt(&self, call: &Call, name: &str) -> Answer {
+        let Some(key) = self.keys.get(name) else { return Answer::bad("encryption key not found") };
+        let Some(rest) = call.text("ciphertext").strip_prefix("vault:v") else {
+            return Answer::bad("invalid ciphertext: no prefix");
+        };
+        let (number, sealed) = rest.split_once(':').unwrap_or_default();
+        let Some(number) = number.parse::<u32>().ok() else {
+            return Answer::bad("invalid ciphertext: version number could not be decoded");
+        };
+        let Some(version) = key.versions.get(&number).filter(|_| number >= key.min_decryption) else {
+            return Answer::bad("ciphertext or signature version is disallowed by policy (too old)");
+        };
+        let (Ok(sealed), Ok(associated)) = (decode(sealed), decode(call.text("associated_data"))) else {
+            return Answer::bad("invalid ciphertext: could not decode base64");
+        };
+        match version.material.decrypt(&sealed, &associated) {
+            Ok(plaintext) => Answer::data(json!({ "plaintext": BASE64_STANDARD.encode(plaintext) })),
+            Err(error) => Answer::bad(error.to_string()),
+        }
+    }
+
+    /// Never gives a key out, also where the real one would: a test has no use for it.
+    fn export(&self, name: &str) -> Answer {
+        match self.keys.get(name) {
+            None => Answer::missing(),
+            Some(_) => Answer::bad("private key material is not exportable"),
+        }
+    }
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, String> {
+    BASE64_STANDARD.decode(text).map_err(|_| "illegal base64 data at input byte 0".to_owned())
+}
+
+/// The reason in an answer, as a batch item tells it: without "1 error occurred".
+fn plain(answer: &Answer) -> String {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let reason = body.pointer("/errors/0").and_then(Value::as_str).unwrap_or_default();
+    reason.trim_start_matches("1 error occurred:\n\t* ").trim_end().to_owned()
+}
