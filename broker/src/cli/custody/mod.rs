@@ -10,8 +10,8 @@ use super::{block_on, unlock};
 use crate::config::Loaded;
 
 mod backup;
+mod recover;
 mod reseal;
-mod restore;
 
 /// Commands on the vault as a whole.
 #[derive(Debug, Subcommand)]
@@ -61,7 +61,7 @@ pub(super) enum CustodyCommand {
     ///   mv /etc/ichor/vault /etc/ichor/vault.old
     ///   ichor-broker custody restore vault.age --identity key.txt --reason "a disk died"
     #[command(verbatim_doc_comment)]
-    Restore(restore::Restore),
+    Restore(recover::Restore),
 }
 
 impl CustodyCommand {

@@ -81,7 +81,7 @@ pub(super) fn load(dir: &Path, source: IdentitySource, plugins: &Plugins) -> Res
             let sealed = file::read(&path)?.ok_or_else(|| VaultError::NoIdentity(path.clone()))?;
             text(unseal(&path, &sealed, passphrase)?)
         }
-        IdentitySource::Sealed(path, passphrase) => {
+        IdentitySource::File(path, passphrase) => {
             let sealed = file::read(&path)?.ok_or_else(|| VaultError::NoIdentity(path.clone()))?;
             text(unseal(&path, &sealed, passphrase)?)
         }

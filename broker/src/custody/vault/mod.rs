@@ -24,20 +24,20 @@ use super::{DataKey, KeyLoadError, LocalSigner, LockedBytes, SealError};
 use crate::domain::ClusterName;
 use crate::entropy::EntropyError;
 
+mod archived;
 mod backup;
 pub(super) mod file;
 mod identity;
 mod plugin;
 mod recipients;
 mod reseal;
-mod restore;
 mod sealed;
 mod sealer;
 
+pub use archived::{Archived, Drilled};
 pub use backup::Backup;
 pub use plugin::{PluginError, Plugins};
 pub use reseal::Reseal;
-pub use restore::{Archived, Drilled};
 pub use sealer::Sealer;
 
 use identity::Openers;
@@ -62,7 +62,7 @@ pub enum IdentitySource {
     /// The text of an identity file, or an OpenSSH private key without passphrase, as a systemd credential hands it over.
     Text(SecretString),
     /// A file as `identity.age` that lies elsewhere, opened with this passphrase.
-    Sealed(PathBuf, SecretString),
+    File(PathBuf, SecretString),
     /// `identity.txt` in the vault's own folder. Whoever reads the folder can open it: `check` warns.
     DangerBeside,
 }

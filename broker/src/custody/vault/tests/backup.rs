@@ -124,7 +124,7 @@ fn a_backup_opens_for_those_it_was_sealed_to_and_nobody_else() {
     let text = SecretString::from(fs::read_to_string(site.dir.join("identity.txt")).unwrap());
     let passphrase = || SecretString::from("correct horse battery".to_owned());
     fs::write(site.path("identity.age"), identity::seal(&text, &passphrase(), 4).unwrap()).unwrap();
-    let source = IdentitySource::Sealed(site.path("identity.age"), passphrase());
+    let source = IdentitySource::File(site.path("identity.age"), passphrase());
     Archived::open(&own, source, &site.path("nowhere"), &Plugins::default()).unwrap();
 }
 

@@ -144,7 +144,7 @@ fn identity(path: &Path) -> anyhow::Result<IdentitySource> {
     };
     read.with_context(|| format!("cannot read the identity `{}`", path.display()))?;
     if bytes.starts_with(SEALED.as_bytes()) && !is_input {
-        return Ok(IdentitySource::Sealed(path.to_owned(), unlock::passphrase()?));
+        return Ok(IdentitySource::File(path.to_owned(), unlock::passphrase()?));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| VaultError::Identity)?;
     Ok(IdentitySource::Text(SecretString::from(text)))
