@@ -43,7 +43,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("Grant", &["policy", "audit/recorded.rs", "issuer"]),
     ("Recorded", &["audit", "issuer", "mint.rs"]),
     ("Recordable", &["audit", "issuer/issued.rs"]),
-    ("Sealed", &["audit", "issuer/issued.rs"]),
+    // at OpenBao it says that a server is
+    ("Sealed", &["audit", "issuer/issued.rs", "openbao/error.rs"]),
     ("ToBeSigned", &["custody", "audit/recorded.rs"]),
     ("Signer", &["custody", "issuer/local_ca.rs", "app.rs", "app"]),
     ("DataKey", &["custody", "identity", "login", "app.rs", "app"]),

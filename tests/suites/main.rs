@@ -19,5 +19,6 @@ mod http;
 mod main_job;
 mod metrics;
 mod named;
+mod openbao;
 mod refusals;
 mod reload;

@@ -48,7 +48,7 @@ pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
 #[non_exhaustive]
 pub enum IssueError {
     /// Custody cannot sign now.
-    #[error("the CA cannot sign: {0}")]
+    #[error("{0}")]
     Custody(String),
     /// The finished certificate is not what was granted.
     #[error("the finished certificate differs from the grant: {0}")]

@@ -92,9 +92,9 @@ impl Policy {
         self.denied.retain(|denied| denied != pattern);
     }
 
-    /// Whether one of `needs` is allowed on `path`.
-    pub(super) fn allows(&self, path: &str, needs: &[Capability]) -> bool {
-        OWN.contains(&path) || self.on(path).iter().any(|allowed| needs.contains(allowed))
+    /// Whether it is allowed on `path`.
+    pub(super) fn allows(&self, path: &str, needed: Capability) -> bool {
+        OWN.contains(&path) || self.on(path).contains(&needed)
     }
 
     /// What `sys/capabilities-self` says of `path`.
