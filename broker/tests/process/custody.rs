@@ -62,6 +62,48 @@ async fn the_plugins_that_are_configured_run_and_no_others() -> anyhow::Result<(
     Ok(())
 }
 
+/// The passphrase comes as a credential, as it would to a service.
+#[test]
+fn a_copy_of_the_sealed_identity_opens_a_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    std::fs::create_dir(at("credentials")).unwrap();
+    std::fs::write(at("credentials/ichor-passphrase"), "correct horse battery\n").unwrap();
+    let run = |arguments: &[&str]| with(folder.path(), Path::new(&at("credentials")), arguments);
+    let (dir, backup, copy) = (at("broker"), at("vault.age"), at("identity.age"));
+    run(&["init", &dir]).unwrap();
+    let said = run(&["custody", "backup", &backup, "--reason", "tests", "--dir", &dir]).unwrap();
+    assert!(said.contains("warning: only the identity in the vault's own folder opens this backup"), "{said}");
+    std::fs::rename(format!("{dir}/vault/identity.age"), &copy).unwrap();
+    std::fs::remove_dir_all(format!("{dir}/vault")).unwrap();
+    let restore = ["custody", "restore", &backup, "--reason", "tests", "--dir", &dir];
+    assert!(run(&restore).unwrap_err().contains("name the one that opens the backup with `--identity`"));
+    run(&[&restore[..], &["--identity", &copy]].concat()).unwrap();
+    assert_eq!(std::fs::read(format!("{dir}/vault/identity.age")).unwrap(), std::fs::read(&copy).unwrap());
+    run(&["custody", "reseal", "--reason", "it opens", "--dir", &dir]).unwrap();
+}
+
+#[test]
+fn the_identity_can_come_on_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (dir, backup) = (at("broker"), at("vault.age"));
+    run(&["init", &dir, "--insecure-identity-beside"]).unwrap();
+    let recipient = include_str!("../keys/ed25519.pub").trim();
+    run(&["custody", "backup", &backup, "--recipient", recipient, "--reason", "tests", "--dir", &dir]).unwrap();
+    let drill = |identity: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ichor-broker"));
+        command.args(["custody", "restore", &backup, "--drill", "--identity", "-", "--reason", "tests", "--dir", &dir]);
+        let input = at("input");
+        std::fs::write(&input, identity).unwrap();
+        command.stdin(std::fs::File::open(input).unwrap()).output().unwrap()
+    };
+    assert!(drill(include_str!("../keys/ed25519")).status.success());
+    for other in [include_str!("../keys/rsa"), "", "nonsense", "age-encryption.org/v1\n"] {
+        assert!(!drill(other).status.success(), "{other}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_to_the_vault_is_recorded_by_the_running_broker_or_without_one() -> anyhow::Result<()> {
     let mut host = Host::new().await?;

@@ -175,7 +175,14 @@ fn what_a_plugin_leaves_behind_is_ended_with_it() {
     let say = vec![stanza::command("wrap-file-key", &[], &[7; 16])];
     let said = talk::with(&plugins, "leaves", "recipient-v1", say).unwrap();
     assert_eq!(said.stanzas.len(), 1);
-    // `talk` returned, although something held its output open
+    // it returned, although something held the output open; that is gone too, or dead and not yet fetched
+    let left = fs::read_to_string(folder.path().join("left")).unwrap();
+    let lives = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", left.trim())).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['R', 'S', 'D']))
+    };
+    let tries = (0..1_000_000).take_while(|_| lives()).inspect(|_| std::thread::yield_now()).count();
+    assert!(tries < 1_000_000, "it lives");
 }
 
 #[test]
