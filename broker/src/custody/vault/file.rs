@@ -54,7 +54,7 @@ pub(super) fn read_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Vault
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failure(path, &error)),
-        Ok(metadata) if metadata.len() > most => return Err(VaultError::Damaged(path.to_owned())),
+        Ok(metadata) if metadata.len() > most => return Err(VaultError::Huge(path.to_owned())),
         Ok(_) => {}
     }
     fs::read(path).map(Some).map_err(|error| failure(path, &error))

@@ -184,6 +184,9 @@ pub enum VaultError {
     /// A folder to restore into has files.
     #[error("`{0}` is not empty, and a restore overwrites nothing; move it away, or name another folder with `--to`")]
     NotEmpty(PathBuf),
+    /// A file is too large to be one of ours; it was not read.
+    #[error("`{0}` is larger than any file that this program writes there; it was not read")]
+    Huge(PathBuf),
     /// More than a backup holds.
     #[error("the vault holds more than the 16 MiB that go into a backup; move what is not the vault's out of `{0}`")]
     TooLarge(PathBuf),

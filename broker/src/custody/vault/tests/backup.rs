@@ -227,7 +227,7 @@ fn a_damaged_or_foreign_file_is_no_backup() {
         assert!(matches!(site.open(&path), Err(VaultError::Damaged(_))), "{} bytes", bytes.len());
     }
     fs::File::create(&path).unwrap().set_len((16 << 20) + 1).unwrap();
-    assert!(matches!(site.open(&path), Err(VaultError::Damaged(_))), "too large to be read");
+    assert_eq!(site.open(&path).unwrap_err(), VaultError::Huge(path.clone()));
     // sealed to the key, and something else
     let to = Recipients::parse(&site.key.to_public().to_string(), &Plugins::default()).unwrap().unwrap();
     for text in ["{}", "[]", r#"{"version":2,"made":"1970-01-01T00:00:00Z","recipients":[],"files":[]}"#] {
