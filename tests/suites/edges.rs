@@ -40,7 +40,7 @@ const WIRING: &[&str] = &["config", "app", "cli"];
 /// Who may name what permits something. Paths are relative to `broker/src`; a folder stands for all below it.
 const NAMES: &[(&str, &[&str])] = &[
     ("Permission", &["policy/answer.rs", "policy/grant.rs"]),
-    ("Grant", &["policy", "audit/recorded.rs", "issuer"]),
+    ("Grant", &["policy", "audit/recorded.rs", "issuer", "mint.rs"]),
     ("Recorded", &["audit", "issuer", "mint.rs"]),
     ("Recordable", &["audit", "issuer/issued.rs"]),
     // at OpenBao it says that a server is

@@ -22,3 +22,4 @@ mod named;
 mod openbao;
 mod refusals;
 mod reload;
+mod talos_api;

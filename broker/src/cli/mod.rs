@@ -1,5 +1,6 @@
 //! The command line, one file a command.
 
+mod adopt;
 mod audit;
 mod ca;
 mod check;

@@ -17,6 +17,7 @@ mod locked;
 mod open;
 mod record;
 mod settle;
+mod standing;
 mod transit;
 mod vault;
 mod wrap;
@@ -29,6 +30,7 @@ pub use locked::LockedBytes;
 pub use open::{Custody, CustodyError, Means, Opened};
 pub use record::{Former, Place, Record, Rotation};
 pub use settle::{For, Places, SettleError, Settled, Target};
+pub use standing::{ForeignKey, StandingCredential, StandingError};
 pub use transit::{TransitKeyError, TransitSigner};
 pub use vault::{
     Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins, Reseal, Sealer,

@@ -49,6 +49,9 @@ pub enum CustodyError {
     /// The cluster has none.
     #[error("cluster `{0}` has no CA in custody; `ichor-broker ca create` or `ca import` brings one")]
     None(ClusterName),
+    /// The cluster makes its certificates itself, with the adopted credential.
+    #[error("cluster `{0}` makes its certificates itself, with an adopted talosconfig: there is no CA in custody")]
+    TalosApi(ClusterName),
     /// The vault says no.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -184,7 +187,7 @@ impl Custody {
                 }
                 Ok(opened)
             }
-            Place::TalosApi => Err(CustodyError::None(cluster.clone())),
+            Place::TalosApi => Err(CustodyError::TalosApi(cluster.clone())),
         }
     }
 }
@@ -219,7 +222,7 @@ impl CustodyError {
     /// Whether there is no CA, rather than one that cannot be opened.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        matches!(self, Self::None(_) | Self::Vault(VaultError::Missing(_)))
+        matches!(self, Self::None(_) | Self::TalosApi(_) | Self::Vault(VaultError::Missing(_)))
     }
 }
 

@@ -4,13 +4,16 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::audit::Recorded;
+use crate::domain::Cluster;
 use crate::policy::Grant;
 
 mod issued;
 mod local_ca;
+pub mod talos_api;
 
 pub use issued::Issued;
 pub use local_ca::LocalCa;
+pub use talos_api::TalosApi;
 
 /// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant:
 /// ```
@@ -41,6 +44,12 @@ pub use local_ca::LocalCa;
 pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
     /// A certificate for the grant, made at `now`. The grant is used up: what comes back carries it on.
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError>;
+
+    /// Whether it is still the right one for the cluster as it is declared now. One that knows nothing of a cluster's
+    /// endpoints always is.
+    fn serves(&self, _cluster: &Cluster) -> bool {
+        true
+    }
 }
 
 /// Why no certificate came about.

@@ -18,9 +18,9 @@ use crate::store::conformance::{login, noon, session};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Change, Store};
 
-struct Room {
-    store: Arc<SqliteStore>,
-    sequencer: Sequencer,
+pub(in crate::issuer) struct Room {
+    pub(in crate::issuer) store: Arc<SqliteStore>,
+    pub(in crate::issuer) sequencer: Sequencer,
     _folder: tempfile::TempDir,
 }
 
@@ -42,7 +42,7 @@ fn public_key() -> Vec<u8> {
 
 impl Room {
     /// A store with one live session.
-    async fn new() -> Self {
+    pub(in crate::issuer) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap());
         let (sequencer, _) =
@@ -54,7 +54,7 @@ impl Room {
         Self { store, sequencer, _folder: folder }
     }
 
-    async fn grant(&self) -> Recorded<Grant> {
+    pub(in crate::issuer) async fn grant(&self) -> Recorded<Grant> {
         let text = "@id(\"read\") @max_ttl(\"8h\") permit (principal, action == Action::\"hold:os:reader\", resource);\n\
                     @id(\"etcd\") @max_ttl(\"8h\") permit (principal, action == Action::\"hold:os:etcd:backup\", resource);";
         let source = Source { name: "test.cedar".into(), text: text.into() };
