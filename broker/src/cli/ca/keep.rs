@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::cli::block_on;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::reload::print_checks;
+use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, openbao_clients};
 use crate::custody::ca::{CaFacts, CaMaterial};
@@ -45,7 +46,7 @@ impl Keeping<'_> {
         make: impl AsyncFnOnce(&Places<'_>, For<'_>, &Target) -> Result<Settled, SettleError>,
     ) -> anyhow::Result<Settled> {
         let Self { loaded, cluster, target, message, reason, replace } = self;
-        let sealer = Sealer::at(&loaded.settings.vault)?;
+        let sealer = unlock::sealer(&loaded.settings)?;
         let servers = openbao_clients(&loaded.folder, &loaded.file)?;
         let before = Record::read(sealer.dir(), cluster)?;
         if let Some(before) = before.as_ref().filter(|_| !replace) {

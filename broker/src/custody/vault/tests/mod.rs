@@ -7,6 +7,10 @@ use jiff::Timestamp;
 use super::*;
 use crate::custody::ca;
 
+mod backup;
+mod reseal;
+mod ssh;
+
 fn cluster(name: &str) -> ClusterName {
     ClusterName::new(name).unwrap()
 }
