@@ -73,15 +73,7 @@ impl Keeping<'_> {
                 write(&sealer, cluster, before.as_ref(), &settled)?;
                 anyhow::Ok(settled)
             };
-            let settled = match made.await {
-                Ok(settled) => settled,
-                Err(error) => {
-                    let message = format!("{}: failed, the CA in force is what it was: {error}", deed.message);
-                    let message = message.chars().take(1_000).collect();
-                    desk.record(Deed { message, ..deed }).await?;
-                    return Err(error);
-                }
-            };
+            let settled = act(&desk, &deed, made.await).await?;
             let checks = desk.reload().await;
             desk.close().await;
             Ok((settled, checks?))
@@ -93,6 +85,22 @@ impl Keeping<'_> {
             None => String::new(),
         })?;
         Ok(settled)
+    }
+}
+
+/// What came of a recorded deed; a failure is recorded too.
+pub(super) async fn act<T, E>(desk: &Desk, deed: &Deed, result: Result<T, E>) -> anyhow::Result<T>
+where
+    E: Into<anyhow::Error>,
+{
+    match result.map_err(Into::into) {
+        Ok(done) => Ok(done),
+        Err(error) => {
+            let message = format!("{}: failed, the CA in force is what it was: {error}", deed.message);
+            let message = message.chars().take(1_000).collect();
+            desk.record(Deed { message, ..deed.clone() }).await?;
+            Err(error)
+        }
     }
 }
 
@@ -109,7 +117,8 @@ fn write(sealer: &Sealer, cluster: &ClusterName, before: Option<&Record>, settle
     Ok(())
 }
 
-fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
+/// The digests by which a CA is known in entries.
+pub(super) fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("certificate".to_owned(), facts.fingerprint.clone()),
         ("public key".to_owned(), facts.key_fingerprint.clone()),

@@ -102,6 +102,17 @@ impl Sealer {
         self.seal_secret(&talos_credential(cluster), &credential.to_sealed(), replace)
     }
 
+    /// Returns once the file below `ca/` is gone; one that is not there is as good.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn remove_ca_file(&self, name: &str) -> Result<(), VaultError> {
+        let path = self.ca_file(name)?;
+        // a reseal under way would write it again
+        let _lock = file::lock(&self.dir)?;
+        file::remove(&path)
+    }
+
     /// As [`Self::seal_secret`] with 32 new random bytes; one that exists stays and is an error.
     ///
     /// # Errors
