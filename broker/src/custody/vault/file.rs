@@ -28,17 +28,17 @@ pub(in crate::custody) fn write(path: &Path, bytes: &[u8], replace: bool) -> Res
     }
 }
 
-/// The folder that a path's last name stands in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// Returns once the file is gone; one that is not there is as good.
 pub(super) fn remove(path: &Path) -> Result<(), VaultError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failure(path, &error)),
         _ => sync_dir(folder_of(path)),
     }
+}
+
+/// The folder that a path's last name stands in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a folder with mode 0700, and what is missing above it; one that is there stays as it is.
