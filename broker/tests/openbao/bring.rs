@@ -161,5 +161,5 @@ async fn the_secret_of_the_ca_in_force_is_not_written_over() {
     assert!(matches!(error, SettleError::InForce(_)), "{error}");
     assert!(error.to_string().contains("name another path with `--key`"), "{error}");
     desk.places().create(next, &kv(None), Timestamp::now(), 5).await.unwrap();
-    assert!(desk.world.bao.secret("ichor/prod-2").is_some());
+    assert!(desk.world.bao.secret("ichor/prod.2").is_some());
 }

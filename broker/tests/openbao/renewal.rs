@@ -1,4 +1,4 @@
-//! Tokens are renewed, and replaced where that ends. Leases are of one or two seconds: nothing here waits for more.
+//! Tokens are renewed, and replaced where that ends. Leases are of a few seconds: nothing here waits for more.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ async fn with_life(seconds: i64, in_all: i64) -> World {
 
 #[tokio::test]
 async fn a_lease_is_renewed_at_two_thirds() {
-    let world = with_life(2, 3_600).await;
+    let world = with_life(3, 3_600).await;
     let client = world.client();
     ask(&client).await.unwrap();
     let begun = tokio::time::Instant::now();
     until("a renewal", || world.bao.count(RENEW) >= 1).await;
-    assert!(begun.elapsed() > Duration::from_millis(1_200), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() > Duration::from_millis(1_900), "{:?}", begun.elapsed());
     until("another", || world.bao.count(RENEW) >= 2).await;
     ask(&client).await.unwrap();
     // had a renewal come too late, or been lost, there would have been a login
@@ -38,7 +38,6 @@ async fn is_replaced(world: &World) {
     tokio::time::timeout(super::LONG, async {
         while world.bao.logins() < 2 {
             ask(&client).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
@@ -56,7 +55,7 @@ async fn a_token_that_is_not_renewable_is_replaced() {
 
 #[tokio::test]
 async fn a_token_whose_renewal_is_refused_is_replaced() {
-    let world = with_life(1, 3_600).await;
+    let world = with_life(3, 3_600).await;
     world.bao.set_fault(RENEW, Some(Fault::Status(400, "lease is not renewable".into())));
     is_replaced(&world).await;
     assert_eq!(world.bao.count(RENEW), 1);
@@ -64,14 +63,14 @@ async fn a_token_whose_renewal_is_refused_is_replaced() {
 
 #[tokio::test]
 async fn a_token_near_its_last_end_is_replaced() {
-    let world = with_life(2, 3).await;
+    let world = with_life(3, 4).await;
     is_replaced(&world).await;
     assert!(world.bao.count(RENEW) >= 1);
 }
 
 #[tokio::test]
 async fn a_renewal_that_failed_by_an_outage_is_tried_again() {
-    let world = with_life(2, 3_600).await;
+    let world = with_life(3, 3_600).await;
     world.bao.spoil_next(RENEW, Fault::Status(500, "it broke".into()), 1);
     let settings = ichor_broker::openbao::Settings { pace: Duration::from_millis(50), ..world.settings() };
     let client = ichor_broker::openbao::Client::new(settings).unwrap();

@@ -78,7 +78,7 @@ async fn a_token_that_is_refused_anew_is_not_replaced_for_ever() {
 #[tokio::test]
 async fn the_deadline_holds() {
     let world = World::new().await;
-    let client = world.hasty(Duration::from_millis(400));
+    let client = world.hasty(Duration::from_secs(1));
     ask(&client).await.unwrap();
     for (fault, label) in
         [(Fault::Stall, "late"), (Fault::Status(500, "no".into()), "failed"), (Fault::Quota, "limited")]
@@ -89,7 +89,7 @@ async fn the_deadline_holds() {
         assert_eq!(error.kind().label(), label);
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         let tries = world.bao.count(SELF) - before;
-        assert!((1..=8).contains(&tries) && (label == "late" || tries > 1), "{label}: {tries}");
+        assert!((1..=12).contains(&tries) && (label == "late" || tries > 1), "{label}: {tries}");
     }
     // a login that stalls as well
     let client = world.hasty(Duration::from_millis(200));

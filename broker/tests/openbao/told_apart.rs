@@ -31,7 +31,7 @@ async fn each_outage_has_its_name_and_ends_without_a_call() {
     let _guard = metrics::set_default_local_recorder(&recorder);
     for (fail, label, said) in CASES {
         let world = World::new().await;
-        let deadline = Duration::from_millis(250);
+        let deadline = Duration::from_millis(900);
         let settings = Settings { deadline, pace: Duration::from_millis(20), ..world.settings() };
         let client = Client::new(settings).unwrap();
         ask(&client).await.unwrap();
