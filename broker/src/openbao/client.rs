@@ -111,6 +111,7 @@ impl Client {
     ) -> Result<Answer, BaoError> {
         let mut wait = WAITS.0;
         let mut refused = None;
+        let mut before = None;
         loop {
             let Failed { error, generation } = match self.attempt(&method, path, body.clone(), refused, end).await {
                 Ok(answer) => return Ok(answer),
@@ -121,6 +122,10 @@ impl Client {
                 refused = generation;
                 continue;
             }
+            if let (Kind::Late, Some(before)) = (error.kind(), before) {
+                // the deadline ended this try: what ended the one before says more
+                return Err(before);
+            }
             let may_repeat = retry == Retry::Safe || generation.is_none();
             let pause = jitter(wait);
             if !may_repeat || !error.kind().is_worth_a_try() || Instant::now() + pause >= end {
@@ -128,6 +133,7 @@ impl Client {
             }
             tokio::time::sleep(pause).await;
             wait = (wait * 2).min(WAITS.1);
+            before = Some(error);
         }
     }
 
@@ -241,4 +247,16 @@ impl Drop for Shared {
 fn jitter(wait: Duration) -> Duration {
     let [byte] = entropy::bytes::<1>().unwrap_or([128]);
     wait / 2 + wait * u32::from(byte) / 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_differ_and_stay_near_what_they_should_be() {
+        let waits: Vec<_> = (0..64).map(|_| jitter(WAITS.1)).collect();
+        assert!(waits.iter().all(|wait| (WAITS.1 / 2..=WAITS.1 * 3 / 2).contains(wait)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "who failed together would come back together");
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::ca::{self, CaMaterial};
 use ichor_broker::custody::{For, IdentitySource, Keep, Place, Places, Record, SettleError, Settled, Target, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_broker::openbao::Client;
 use ichor_standins::openbao::Fault;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::World;
@@ -28,7 +28,7 @@ impl Desk {
         let vault = Vault::open(&dir, IdentitySource::DangerBeside).unwrap();
         let servers = BTreeMap::from([("main".to_owned(), world.client())]);
         let cluster = ClusterName::new("prod").unwrap();
-        let material = ca::create(&cluster, Timestamp::now(), 5).unwrap();
+        let material = ca::create(&cluster, SystemClock.now(), 5).unwrap();
         Self { world, vault, servers, cluster, material }
     }
 
@@ -45,7 +45,7 @@ impl Desk {
     }
 
     async fn create(&self, target: &Target) -> Result<Settled, SettleError> {
-        self.places().create(self.of(false), target, Timestamp::now(), 5).await
+        self.places().create(self.of(false), target, SystemClock.now(), 5).await
     }
 }
 
@@ -139,7 +139,7 @@ async fn two_clusters_share_no_key_and_no_secret() {
     };
     let secret = Place::Kv { server: "main".into(), mount: "secret".into(), path: "shared".into() };
     // also one that issued before
-    let record = Record::first(secret).succeeded_by(place, Timestamp::now(), Some(certificate));
+    let record = Record::first(secret).succeeded_by(place, SystemClock.now(), Some(certificate));
     record.write(desk.vault.sealer().dir(), &other, false).unwrap();
     for target in [transit(Some("shared")), kv(Some("shared"))] {
         for refused in [desk.bring(&target).await, desk.create(&target).await] {
@@ -157,9 +157,9 @@ async fn the_secret_of_the_ca_in_force_is_not_written_over() {
     Record::first(settled.place).write(desk.vault.sealer().dir(), &desk.cluster, false).unwrap();
     let next = For { cluster: &desk.cluster, generation: 2, replace: true };
     let target = kv(Some("ichor/prod"));
-    let error = desk.places().create(next, &target, Timestamp::now(), 5).await.unwrap_err();
+    let error = desk.places().create(next, &target, SystemClock.now(), 5).await.unwrap_err();
     assert!(matches!(error, SettleError::InForce(_)), "{error}");
     assert!(error.to_string().contains("name another path with `--key`"), "{error}");
-    desk.places().create(next, &kv(None), Timestamp::now(), 5).await.unwrap();
+    desk.places().create(next, &kv(None), SystemClock.now(), 5).await.unwrap();
     assert!(desk.world.bao.secret("ichor/prod.2").is_some());
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::{
     Custody, CustodyError, For, IdentitySource, Keep, Place, Places, Record, SettleError, Settled, Target,
     TransitKeyError, Vault,
 };
 use ichor_broker::domain::ClusterName;
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::World;
@@ -30,7 +30,7 @@ async fn create(world: &World, key: &str) -> Result<Settled, SettleError> {
     let target = Target::Transit { server: "main".into(), mount: "transit".into(), key: Some(key.into()) };
     let cluster = cluster();
     let of = For { cluster: &cluster, generation: 1, replace: false };
-    places.create(of, &target, Timestamp::now(), 5).await
+    places.create(of, &target, SystemClock.now(), 5).await
 }
 
 async fn open(world: &World, place: &Place) -> Result<(), CustodyError> {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::ca::{self, CaMaterial};
 use ichor_broker::custody::{Custody, For, IdentitySource, Keep, Places, Record, Target, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::openbao::Fault;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::World;
@@ -27,7 +27,7 @@ async fn run(world: &World, vault: &Vault, target: &Target, material: Option<&Ca
     let of = For { cluster: &cluster, generation: 1, replace: false };
     let settled = match material {
         Some(material) => places.bring(of, target, material).await,
-        None => places.create(of, target, Timestamp::now(), 5).await,
+        None => places.create(of, target, SystemClock.now(), 5).await,
     };
     let Ok(settled) = settled else { return false };
     Record::first(settled.place).write(vault.sealer().dir(), &cluster, false).unwrap();
@@ -46,7 +46,7 @@ async fn there(world: &World, target: &Target) -> usize {
 
 async fn ended_at_every_step(import: bool) {
     let cluster = ClusterName::new("prod").unwrap();
-    let material = import.then(|| ca::create(&cluster, Timestamp::now(), 5).unwrap());
+    let material = import.then(|| ca::create(&cluster, SystemClock.now(), 5).unwrap());
     for target in targets() {
         for fault in [Fault::Lost, Fault::Disconnect] {
             let mut after = 0;

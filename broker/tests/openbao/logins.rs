@@ -151,7 +151,7 @@ async fn a_server_of_another_ca_is_not_spoken_to() {
     ask(&world.client()).await.unwrap();
     let before = world.bao.requests().len();
     let other = Authority::new("another").unwrap().certificate().into_bytes();
-    let deadline = std::time::Duration::from_millis(300);
+    let deadline = std::time::Duration::from_millis(900);
     let client = Client::new(Settings { ca: Some(other), deadline, ..world.settings() }).unwrap();
     let error = client.call(Method::GET, super::SELF, None, Retry::Safe).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Unreachable(_)), "{error:?}");

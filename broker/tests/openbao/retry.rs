@@ -1,12 +1,13 @@
 //! Which calls are made again, how often, and until when.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use ichor_broker::openbao::{Client, KeyKind, Kind, Kv, Retry, Settings, Transit};
 use ichor_standins::openbao::Fault;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::{SELF, World, ask};
 
@@ -125,6 +126,8 @@ async fn an_answer_that_is_none_is_said_to_be_none() {
         ];
         for error in errors {
             assert!(matches!(error.kind(), Kind::Garbled(_)), "{fault:?}: {error}");
+            let is_large = error.to_string().contains("larger than 1 MiB");
+            assert_eq!(is_large, matches!(fault, Fault::Huge(_)), "{error}");
         }
     }
     assert!(client.state().borrow().ok, "it answers, if not well");

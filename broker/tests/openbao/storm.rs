@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::{Custody, For, IdentitySource, Keep, Places, Record, Target, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::openbao::{Fault, OpenBao};
@@ -39,6 +41,18 @@ async fn a_sealed_server_comes_back_to_one_login() {
 #[tokio::test]
 async fn an_unreachable_server_comes_back_to_one_login() {
     waits(|bao| bao.set_fault("*", Some(Fault::Disconnect)), |bao| bao.set_fault("*", None)).await;
+}
+
+#[tokio::test]
+async fn while_a_server_is_out_few_logins_are_tried_however_many_wait() {
+    let world = World::new().await;
+    world.bao.seal();
+    let client = world.hasty(Duration::from_secs(1));
+    let calls = (0..500).map(|_| ask(&client));
+    for asked in futures_util::future::join_all(calls).await {
+        assert_eq!(asked.unwrap_err().kind().label(), "sealed");
+    }
+    assert!((2..=12).contains(&world.bao.count(LOGIN)), "{} tries to log in", world.bao.count(LOGIN));
 }
 
 #[tokio::test]
@@ -95,7 +109,7 @@ async fn one_login_serves_any_number_of_clusters() {
             Target::Kv { server: "main".into(), mount: "secret".into(), path: None }
         };
         let of = For { cluster, generation: 1, replace: false };
-        let settled = places.create(of, &target, jiff::Timestamp::now(), 5).await.unwrap();
+        let settled = places.create(of, &target, SystemClock.now(), 5).await.unwrap();
         Record::first(settled.place).write(&dir, cluster, false).unwrap();
     }
     let before = world.bao.logins();
