@@ -156,6 +156,11 @@ impl Mint {
         let issued = match issuer.issue(grant, self.clock.now()).await {
             Ok(issued) => issued,
             Err(error) => {
+                if matches!(error, IssueError::Mismatch(_)) {
+                    // somebody made a certificate that nobody granted: this is for people to look at now
+                    let cluster = request.cluster.as_str().to_owned();
+                    metrics::counter!("ichor_certificate_mismatches_total", "cluster" => cluster).increment(1);
+                }
                 tracing::error!(grant = %id, cluster = %request.cluster, %error, "no certificate for a recorded grant");
                 let content = Content {
                     grant: Some(id.0.as_bytes().to_vec()),

@@ -10,7 +10,7 @@ use super::digests::Files;
 use crate::config::Settings;
 use crate::custody::{Custody, CustodyError, Means, Opened as Ca};
 use crate::domain::{ClusterName, Clusters};
-use crate::issuer::{Issuer, LocalCa};
+use crate::issuer::{Issuer, LocalCa, PkiCa};
 use crate::mint::Issuers;
 use crate::readiness::Check;
 
@@ -124,6 +124,7 @@ impl Opened {
 
 fn issuer(settings: &Settings, ca: Ca) -> Arc<dyn Issuer> {
     match ca.means {
+        Means::Pki(engine) => Arc::new(PkiCa::new(engine, ca.certificate)),
         Means::Signer(signer) => Arc::new(LocalCa::new(signer, ca.certificate, settings.backdate)),
     }
 }

@@ -15,6 +15,7 @@ mod kv;
 mod local;
 mod locked;
 mod open;
+mod pki;
 mod record;
 mod settle;
 mod transit;
@@ -27,6 +28,10 @@ pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use open::{Custody, CustodyError, Means, Opened};
+pub use pki::{
+    Difference, NoRoleSet, PkiCustody, PkiError, RoleSet, ToBeCertified, differences as role_differences, is_person_role,
+    wanted as wanted_role,
+};
 pub use record::{Former, Place, Record, Rotation};
 pub use settle::{For, Places, SettleError, Settled, Target};
 pub use transit::{TransitKeyError, TransitSigner};

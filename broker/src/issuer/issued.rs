@@ -51,6 +51,9 @@ pub struct Issued {
     ca: Arc<str>,
 }
 
+/// What the entry says of a certificate that does not name its grant.
+const UNNAMED: &str = "the certificate does not name its grant: its calls can be matched weakly only";
+
 // === impl Issued ===
 
 impl Issued {
@@ -69,6 +72,14 @@ impl Issued {
             ..granted.content()
         };
         Self { content, grant, facts, der, ca }
+    }
+
+    /// As [`Self::new`], of a certificate that does not name its grant, because whoever made it cannot. The entry says so: a
+    /// call with it is later matched by person, roles, cluster and time alone.
+    pub(super) fn unnamed(grant: Recorded<Grant>, facts: Facts, der: Vec<u8>, ca: Arc<str>) -> Self {
+        let mut issued = Self::new(grant, facts, der, ca);
+        issued.content.message = Some(UNNAMED.into());
+        issued
     }
 
     /// The grant that it was made for.

@@ -8,9 +8,11 @@ use crate::policy::Grant;
 
 mod issued;
 mod local_ca;
+mod pki;
 
 pub use issued::Issued;
 pub use local_ca::LocalCa;
+pub use pki::PkiCa;
 
 /// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant:
 /// ```

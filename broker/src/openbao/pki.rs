@@ -120,6 +120,14 @@ impl Pki {
         self.client.call(Method::POST, &self.path("roles", name)?, Some(json(role)), Retry::Safe).await.map(drop)
     }
 
+    /// Returns once there is no role of this name.
+    ///
+    /// # Errors
+    /// When it was not deleted.
+    pub async fn delete_role(&self, name: &str) -> Result<(), BaoError> {
+        self.client.call(Method::DELETE, &self.path("roles", name)?, None, Retry::Safe).await.map(drop)
+    }
+
     /// The path at which this role signs: for asking what our token may do.
     ///
     /// # Errors

@@ -67,6 +67,7 @@ impl Room {
             ttl: Some(SignedDuration::from_hours(2)),
             reason: None,
             public_key: public_key(),
+            csr: Vec::new(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         let identity = who(&session(1));
