@@ -9,12 +9,13 @@ use jiff::Timestamp;
 
 use super::ca::{CaMaterial, CreateError, Draft};
 use super::kv::{self, KvError};
+use super::pki::{self, Pinned, PkiCustody, PkiError, RoleSet};
 use super::record::{Place, Record};
 use super::transit::{self, TransitKeyError, TransitSigner};
 use super::wrap::{WrapError, wrap};
 use super::{Sealer, Signer, VaultError, ca};
 use crate::domain::ClusterName;
-use crate::openbao::{BaoError, Client, KeyKind, Kv, NameError, Transit};
+use crate::openbao::{BaoError, Client, KeyKind, Kv, NameError, Pki, Transit};
 
 /// Where a CA can be brought: the vault, and the servers by name.
 #[derive(Debug)]
@@ -47,6 +48,17 @@ pub enum Target {
         mount: String,
         /// The key's name; `None` for `ichor-<cluster>`.
         key: Option<String>,
+    },
+    /// In a PKI engine, which has a CA of its own and makes the certificates.
+    Pki {
+        /// The server.
+        server: String,
+        /// The mount.
+        mount: String,
+        /// Whether the broker makes a role for each person and set of roles.
+        role_per_person: bool,
+        /// The sets of roles that the engine must have a role for.
+        roles: Vec<RoleSet>,
     },
 }
 
@@ -97,6 +109,15 @@ pub enum SettleError {
     /// No certificate could be made.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// The PKI engine is not to be used.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A PKI engine has its own CA and takes none.
+    #[error(
+        "a PKI engine makes its CA itself (`bao write pki/root/generate/internal …`); then take it up with `ichor-broker ca import \
+         {0} --custody pki`"
+    )]
+    OwnCa(ClusterName),
     /// The key could not be wrapped.
     #[error(transparent)]
     Wrap(#[from] WrapError),
@@ -135,6 +156,9 @@ impl Places<'_> {
         now: Timestamp,
         years: u16,
     ) -> Result<Settled, SettleError> {
+        if let Target::Pki { .. } = target {
+            return Err(SettleError::OwnCa(of.cluster.clone()));
+        }
         let Target::Transit { server, mount, key } = target else {
             if let Some(settled) = self.unfinished(of, target).await? {
                 return Ok(settled);
@@ -213,8 +237,33 @@ impl Places<'_> {
                 let certificate = certificate.pem();
                 Place::Transit { server: server.clone(), mount: mount.clone(), key: name, key_version, certificate }
             }
+            Target::Pki { .. } => return Err(SettleError::OwnCa(of.cluster.clone())),
         };
         Ok(Settled { place, certificate, remarks })
+    }
+
+    /// Takes up the CA that a PKI engine has, once its roles and what our token may do there are as they have to be.
+    ///
+    /// # Errors
+    /// When it cannot issue client certificates, or the engine is not to be used as it is.
+    pub async fn take_up(&self, of: For<'_>, target: &Target) -> Result<Settled, SettleError> {
+        let Target::Pki { server, mount, role_per_person, roles } = target else {
+            return Err(SettleError::OwnCa(of.cluster.clone()));
+        };
+        // roles bind a certificate to no cluster, its CA does: so a mount is one cluster's
+        self.check_free(of, target, mount)?;
+        let pki = Pki::new(self.server(server)?, mount)?;
+        let certificate = pki::ca(&pki).await?;
+        let (cluster, role_per_person) = (of.cluster, *role_per_person);
+        PkiCustody::open(pki, Pinned { cluster, certificate: &certificate, role_sets: roles, role_per_person }).await?;
+        let place = Place::Pki {
+            server: server.clone(),
+            mount: mount.clone(),
+            certificate: certificate.pem(),
+            role_per_person,
+            roles: roles.clone(),
+        };
+        Ok(Settled { place, certificate, remarks: Vec::new() })
     }
 
     /// A dedicated CA of this cluster that lies at the place and that no record names: a command was ended before it wrote
@@ -291,6 +340,7 @@ impl Target {
             (Self::Transit { server, mount, .. }, Place::Transit { server: s, mount: m, key, .. }) => {
                 (server, mount, name) == (s, m, key.as_str())
             }
+            (Self::Pki { server, mount, .. }, Place::Pki { server: s, mount: m, .. }) => (server, mount) == (s, m),
             _ => false,
         }
     }
