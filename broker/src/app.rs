@@ -4,6 +4,7 @@ mod connections;
 mod digests;
 mod issuers;
 mod live;
+mod prober;
 mod serve;
 mod tls;
 
@@ -21,8 +22,9 @@ use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
-pub use issuers::ca_warning;
+pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
+pub use prober::{ProbeError, Prober};
 pub use serve::Running;
 
 /// What a broker is started with, beside its config folder.

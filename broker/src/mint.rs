@@ -19,7 +19,7 @@ use crate::domain::{Cluster, ClusterName, Clusters, GrantId, Request};
 use crate::entropy::{self, EntropyError};
 use crate::identity::Identity;
 use crate::issuer::{IssueError, Issued, Issuer};
-use crate::policy::{self, PolicySet, Refusal};
+use crate::policy::{self, Grant, PolicySet, Refusal};
 use crate::store::Condition;
 
 /// The issuers by cluster, published as one value.
@@ -30,6 +30,11 @@ pub struct Mint {
     policies: watch::Receiver<Arc<PolicySet>>,
     clusters: watch::Receiver<Clusters>,
     issuers: watch::Receiver<Issuers>,
+    press: Press,
+}
+
+/// The second half of the walk: from a grant to its recorded certificate.
+pub struct Press {
     sequencer: Sequencer,
     clock: SharedClock,
 }
@@ -92,7 +97,7 @@ impl Mint {
         sequencer: Sequencer,
         clock: SharedClock,
     ) -> Self {
-        Self { policies, clusters, issuers, sequencer, clock }
+        Self { policies, clusters, issuers, press: Press::new(sequencer, clock) }
     }
 
     /// Returns a certificate once its grant and the certificate itself are durably recorded.
@@ -118,7 +123,7 @@ impl Mint {
     }
 
     async fn walk(&self, identity: &Identity, request: Request) -> Result<Minted, MintError> {
-        let now = self.clock.now();
+        let now = self.press.clock.now();
         let cluster = self.clusters.borrow().get(&request.cluster).cloned();
         let cluster = cluster.ok_or_else(|| MintError::UnknownCluster(request.cluster.clone()))?;
         let issuer = self.issuers.borrow().get(&request.cluster).cloned();
@@ -130,11 +135,55 @@ impl Mint {
         let grant = match policy::decide(&policies, identity, &cluster, &request, id, now) {
             Ok(grant) => grant,
             Err(refusal) => {
-                self.sequencer.note(refused(identity, &request, &refusal, &policies), None).await?;
+                self.press.sequencer.note(refused(identity, &request, &refusal, &policies), None).await?;
                 return Err(MintError::Refused(refusal));
             }
         };
 
+        let asked = |kind| asked(kind, identity, &request);
+        let issued = self.press.certificate(grant, &*issuer, asked).await?;
+        Ok(Minted { cluster, issued })
+    }
+}
+
+impl Press {
+    /// A press that records here.
+    #[must_use]
+    pub fn new(sequencer: Sequencer, clock: SharedClock) -> Self {
+        Self { sequencer, clock }
+    }
+
+    /// A certificate of the broker's own, to see whether nodes accept the CA behind `issuer`. It goes the way of all others.
+    ///
+    /// # Errors
+    /// When there is none; nothing that could serve as one has left this function.
+    pub async fn probe(
+        &self,
+        policies: &PolicySet,
+        cluster: &Cluster,
+        public_key: Vec<u8>,
+        issuer: &dyn Issuer,
+    ) -> Result<Recorded<Issued>, MintError> {
+        let now = self.clock.now();
+        let id = GrantId(entropy::uuid_v7(now)?);
+        let grant = policy::probe(policies, cluster, public_key, id, now);
+        let asked = Content {
+            person: Some(grant.person().logged(grant.name(), grant.user())),
+            cluster: Some(cluster.name.as_str().into()),
+            reason: grant.reason().map(Into::into),
+            ..Content::of(Kind::Refusal)
+        };
+        self.certificate(grant, issuer, |kind| Content { kind, ..asked.clone() }).await
+    }
+
+    /// From a grant to its recorded certificate. `asked` describes the request in an entry of the kind.
+    async fn certificate(
+        &self,
+        grant: Grant,
+        issuer: &dyn Issuer,
+        asked: impl Fn(Kind) -> Content,
+    ) -> Result<Recorded<Issued>, MintError> {
+        let id = grant.id();
         Step::RecordGrant.begins(id);
         // ◆ the grant; its transaction reads the session again
         let grant = match self.sequencer.record(grant).await {
@@ -144,7 +193,7 @@ impl Mint {
                 let content = Content {
                     code: Some(code.as_str().into()),
                     message: Some(condition.to_string()),
-                    ..asked(Kind::Refusal, identity, &request)
+                    ..asked(Kind::Refusal)
                 };
                 self.sequencer.note(content, None).await?;
                 return Err(RecordError::Refused(condition).into());
@@ -158,15 +207,15 @@ impl Mint {
             Err(error) => {
                 if matches!(error, IssueError::Mismatch(_)) {
                     // somebody made a certificate that nobody granted: this is for people to look at now
-                    let cluster = request.cluster.as_str().to_owned();
+                    let cluster = asked(Kind::IssueFailed).cluster.unwrap_or_default();
                     metrics::counter!("ichor_certificate_mismatches_total", "cluster" => cluster).increment(1);
                 }
-                tracing::error!(grant = %id, cluster = %request.cluster, %error, "no certificate for a recorded grant");
+                tracing::error!(grant = %id, %error, "no certificate for a recorded grant");
                 let content = Content {
                     grant: Some(id.0.as_bytes().to_vec()),
                     code: Some(Code::CustodyUnavailable.as_str().into()),
                     message: Some(error.to_string()),
-                    ..asked(Kind::IssueFailed, identity, &request)
+                    ..asked(Kind::IssueFailed)
                 };
                 Step::RecordOutcome.begins(id);
                 self.sequencer.note(content, None).await?;
@@ -176,8 +225,13 @@ impl Mint {
 
         Step::RecordOutcome.begins(id);
         // ◆ the outcome; only now can the certificate's bytes be read
-        let issued = self.sequencer.record(issued).await?;
-        Ok(Minted { cluster, issued })
+        Ok(self.sequencer.record(issued).await?)
+    }
+}
+
+impl std::fmt::Debug for Press {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Press").finish_non_exhaustive()
     }
 }
 

@@ -77,7 +77,10 @@ async fn one(
     record: &Record,
 ) -> Result<Option<Doing>, Error> {
     let file = talosconfig::read(&record.path)?;
-    let Some(ours) = file.context(&record.context).and_then(|context| context.ours()) else { return Ok(None) };
+    let records = Written::load(environment)?;
+    let context = file.context(&record.context);
+    let ours = context.and_then(|context| records.ours(&record.path, &record.context, &context));
+    let Some(ours) = ours else { return Ok(None) };
     let now = broker.clock().now();
     if ours.is_fresh(now) {
         return Ok(Some(Doing::Fresh));

@@ -10,6 +10,7 @@ use ichor_wire::problem::{Code, Problem};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::dpop::{DpopKey, ProofOf};
@@ -194,7 +195,9 @@ impl Broker {
         let json = body.map(|body| ("application/json", body));
         let answer = self.proved(method, url, session.key(), Some(session.token()), json).await?;
         if answer.status.is_success() {
-            return serde_json::from_slice(&answer.body).map_err(|_| self.not_a_broker("its answer cannot be read"));
+            // It may hold a private key.
+            let body = Zeroizing::new(answer.body);
+            return serde_json::from_slice(&body).map_err(|_| self.not_a_broker("its answer cannot be read"));
         }
         Err(self.problem(&answer))
     }

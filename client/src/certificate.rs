@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use data_encoding::{BASE64, HEXLOWER};
 use ichor_wire::api::{CertificateAnswer, CertificateRequest};
+use ichor_wire::profile::pem;
 use ichor_wire::role::Role;
 use ichor_wire::talosconfig::{Ours, is_fresh};
 use jiff::Timestamp;
@@ -41,6 +42,9 @@ pub struct Held {
     /// The private key, PEM with the label that Talos writes.
     #[serde(with = "forms::wiped")]
     pub key: Zeroizing<String>,
+    /// The cluster made the key, not this machine: it came with the answer, where it is not kept a second time.
+    #[serde(default)]
+    pub key_made_by_cluster: bool,
 }
 
 /// Certificates kept for reuse, 0600, by broker, cluster and roles.
@@ -50,6 +54,9 @@ pub struct CertificateStore {
 }
 
 /// Makes a key, asks for a certificate for it, and checks that the answer is one. The key exists only in the result.
+///
+/// Where the cluster itself makes the certificates it makes the keys too: then the answer's key is the one in the result, and
+/// the one made here is dropped, unused.
 ///
 /// # Errors
 /// The broker's refusal or problem, or an answer that is not for this key or grant.
@@ -62,12 +69,30 @@ pub async fn certificate(session: &Session, wish: &Wish) -> Result<Held, Error> 
         ttl: wish.ttl,
         reason: wish.reason.clone(),
     };
-    let answer: CertificateAnswer =
+    let mut answer: CertificateAnswer =
         session.broker().post(session, &["clusters", &wish.cluster, "certificates"], &request).await?;
+    let other = || session.broker().not_a_broker("the certificate it answered is not the one asked for");
+    let (key, pem, key_made_by_cluster) = match answer.private_key.take() {
+        None => (key, talos_pem(pkcs8.as_ref()), false),
+        Some(given) => {
+            let (key, pem) = given_key(given.as_str()).ok_or_else(other)?;
+            (key, pem, true)
+        }
+    };
     if !is_for(&answer, wish, key.public_key().as_ref()) {
-        return Err(session.broker().not_a_broker("the certificate it answered is not the one asked for"));
+        return Err(other());
     }
-    Ok(Held { answer, key: talos_pem(pkcs8.as_ref()) })
+    Ok(Held { answer, key: pem, key_made_by_cluster })
+}
+
+/// A key that the cluster made, written anew: nothing else that came with it is kept.
+fn given_key(pem: &str) -> Option<(Ed25519KeyPair, Zeroizing<String>)> {
+    let blocks = pem::blocks(pem).ok()?;
+    let [block] = blocks.as_slice() else { return None };
+    let key = Ed25519KeyPair::from_pkcs8(&block.der).ok().filter(|_| block.label == "ED25519 PRIVATE KEY")?;
+    let pkcs8 = key.to_pkcs8v1().ok()?;
+    let pem = talos_pem(pkcs8.as_ref());
+    Some((key, pem))
 }
 
 // === impl Wish ===
@@ -197,10 +222,12 @@ fn is_for(answer: &CertificateAnswer, wish: &Wish, public_key: &[u8]) -> bool {
         .as_ref()
         .and_then(|pem| pem.parse_x509().ok())
         .map(|certificate| certificate.public_key().subject_public_key.data.to_vec());
-    let Some(ours) = Ours::read(answer.certificate.as_bytes()) else { return false };
+    // Not everyone who makes certificates can name the grant; one that is named must be the answer's.
+    let grant = answer.grant_id.to_string();
+    let Some(ours) = Ours::read_granted(answer.certificate.as_bytes(), &grant) else { return false };
     key.as_deref() == Some(public_key)
         && answer.cluster == wish.cluster
-        && ours.grant == answer.grant_id.to_string()
+        && ours.grant == grant
         && ours.roles.iter().all(|role| wish.effective_roles().contains(role))
         && ours.not_after == answer.not_after
 }

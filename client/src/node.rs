@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use ichor_wire::talosconfig::host_and_port;
 use prost::Message;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -20,9 +21,6 @@ use tokio_rustls::client::TlsStream;
 
 use crate::certificate::Held;
 use crate::error::Error;
-
-/// apid's port, where an endpoint names none.
-const APID_PORT: u16 = 50000;
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -87,7 +85,7 @@ impl NodeClient {
 
     /// Asks for `Version` at an endpoint; with `node`, of that node through the endpoint.
     pub async fn version(&self, endpoint: &str, node: Option<&str>) -> Verdict {
-        let (host, port) = split(endpoint);
+        let (host, port) = host_and_port(endpoint);
         match tokio::time::timeout(PATIENCE, self.call(&host, port, node)).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(failure)) => judge(&*failure),
@@ -280,41 +278,9 @@ fn of_server(reason: &CertificateError) -> Verdict {
     }
 }
 
-/// Host and port of an endpoint as a talosconfig has them: host, host:port, or https://host (then 443).
-fn split(endpoint: &str) -> (String, u16) {
-    let (rest, default) = match endpoint.strip_prefix("https://") {
-        Some(rest) => (rest.split('/').next().unwrap_or_default(), 443),
-        None => (endpoint, APID_PORT),
-    };
-    if let Some((host, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return (host.into(), after.strip_prefix(':').and_then(|port| port.parse().ok()).unwrap_or(default));
-    }
-    match rest.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') => match port.parse() {
-            Ok(port) => (host.into(), port),
-            Err(_) => (rest.into(), default),
-        },
-        _ => (rest.into(), default),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_read_as_talosctl_reads_them() {
-        for (endpoint, host, port) in [
-            ("10.0.0.2", "10.0.0.2", 50000),
-            ("node:6000", "node", 6000),
-            ("https://gate", "gate", 443),
-            ("https://gate:8443/x", "gate", 8443),
-            ("fd00::1", "fd00::1", 50000),
-            ("[fd00::1]:7000", "fd00::1", 7000),
-        ] {
-            assert_eq!(split(endpoint), (host.into(), port), "{endpoint}");
-        }
-    }
 
     #[test]
     fn alerts_read_as_go_means_them() {

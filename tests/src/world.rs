@@ -12,9 +12,11 @@ use ichor_broker::cli::Cli;
 use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
+use ichor_broker::domain::ClusterName;
 use ichor_client::tls::Trust;
 use ichor_client::{Broker, Clock as ClientClock};
 use ichor_standins::node::{Node, NodeOptions};
+use ichor_standins::openbao::{OpenBao, OpenBaoOptions};
 use ichor_standins::provider::{Client, Person as Known, Provider, ProviderOptions};
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -39,11 +41,25 @@ pub struct World {
     pub url: Url,
     /// The CA of the broker's TLS certificate, PEM.
     pub tls_ca: String,
+    /// The server that holds the CA, where one does.
+    pub bao: Option<OpenBao>,
     folder: TempDir,
 }
 
 /// Changes a broker's folder.
 pub type Prepare = Box<dyn FnOnce(&Path) -> anyhow::Result<()> + Send>;
+
+/// Where the CA of a world lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lives {
+    /// In a file of the vault.
+    #[default]
+    Age,
+    /// In KV of an OpenBao server.
+    Kv,
+    /// In Transit of an OpenBao server.
+    Transit,
+}
 
 /// How a world differs from the usual one.
 #[derive(Default)]
@@ -58,6 +74,8 @@ pub struct Options {
     pub policies: Option<&'static str>,
     /// Replacements in `config.toml` as `init` wrote it.
     pub edits: Vec<(&'static str, &'static str)>,
+    /// Where the CA lives.
+    pub custody: Lives,
     /// Changes the folder as `init` made it, before any other command works on it.
     pub prepare: Option<Prepare>,
     /// How often the broker looks at its files; only when told where none is said.
@@ -109,6 +127,10 @@ impl World {
             file = file.replace(old, new);
         }
         std::fs::write(&path, file)?;
+        let bao = match options.custody {
+            Lives::Age => None,
+            Lives::Kv | Lives::Transit => Some(start_openbao(&dir).await?),
+        };
         if let Some(prepare) = options.prepare {
             prepare(&dir)?;
         }
@@ -119,26 +141,28 @@ impl World {
             std::fs::write(dir.join("policies/test.cedar"), policies)?;
         }
         declare_cluster(&dir, &node).await?;
-        let output = run_command(&["ca", "create", CLUSTER, "--reason", "tests", "--dir", &text(&dir)]).await?;
+        let custody = options.custody.said();
+        let dir_text = text(&dir);
+        let create = ["ca", "create", CLUSTER, "--custody", custody, "--reason", "tests", "--dir", &dir_text];
+        let output = run_command(&create).await?;
         ensure!(output.contains("acceptedCAs"), "the patch was not printed:\n{output}");
 
         let loaded = Folder::new(&dir).load()?;
-        let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
-        let ca = vault.open_ca(&ichor_broker::domain::ClusterName::new(CLUSTER)?)?;
-        node.set_accepted_cas(&ca.certificate().pem())?;
-        drop(ca);
+        let open = || Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside);
+        let ca = ichor_broker::app::custody(&loaded, open()?)?.certificate(&ClusterName::new(CLUSTER)?).await?;
+        node.set_accepted_cas(&ca.pem())?;
         // the commands above lived in the host's time; the world's clock must not lie behind their entries
         clock.advance(SystemClock.now().duration_since(clock.now()) + jiff::SignedDuration::from_millis(1));
         let parts = Parts {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            vault,
+            vault: open()?,
             listener: Some(listener),
             wrap_store: options.wrap_store,
             look: options.look.unwrap_or(NEVER),
         };
         let running = Running::start(&loaded, parts).await?;
         let tls_ca = std::fs::read_to_string(dir.join("tls/ca.crt"))?;
-        Ok(Self { provider, running, node, clock, dir, url, tls_ca, folder })
+        Ok(Self { provider, running, node, clock, dir, url, tls_ca, bao, folder })
     }
 
     /// The broker as a client of this world sees it.
@@ -182,6 +206,34 @@ impl World {
         let store = self.running.store();
         Ok(ichor_broker::audit::entries(&*store, &Default::default(), None, 500).await?.entries)
     }
+}
+
+impl Lives {
+    /// As `--custody` has it.
+    fn said(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Kv => "kv",
+            Self::Transit => "transit",
+        }
+    }
+}
+
+/// An OpenBao server that the broker of this folder logs in to with an AppRole.
+pub async fn start_openbao(dir: &Path) -> anyhow::Result<OpenBao> {
+    let bao = OpenBao::start(OpenBaoOptions::default()).await?;
+    bao.add_approle("ichor", "a secret id");
+    std::fs::write(dir.join("bao-ca.pem"), bao.ca_pem())?;
+    std::fs::write(dir.join("bao-secret"), "a secret id\n")?;
+    let path = dir.join("config.toml");
+    let mut file = std::fs::read_to_string(&path)?;
+    file.push_str(&format!(
+        "\n[[openbao]]\nname = \"main\"\naddress = \"{}\"\nca_file = \"bao-ca.pem\"\nauth = \"approle\"\n\
+         role = \"ichor\"\nsecret_file = \"bao-secret\"\ndeadline = \"2s\"\n",
+        bao.url()
+    ));
+    std::fs::write(&path, file)?;
+    Ok(bao)
 }
 
 /// Makes a broker's folder by `init` and puts the provider into its configuration.

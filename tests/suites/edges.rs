@@ -40,11 +40,13 @@ const WIRING: &[&str] = &["config", "app", "cli"];
 /// Who may name what permits something. Paths are relative to `broker/src`; a folder stands for all below it.
 const NAMES: &[(&str, &[&str])] = &[
     ("Permission", &["policy/answer.rs", "policy/grant.rs"]),
-    ("Grant", &["policy", "audit/recorded.rs", "issuer"]),
+    ("Grant", &["policy", "audit/recorded.rs", "issuer", "mint.rs"]),
     ("Recorded", &["audit", "issuer", "mint.rs"]),
     ("Recordable", &["audit", "issuer/issued.rs"]),
-    ("Sealed", &["audit", "issuer/issued.rs"]),
+    // at OpenBao it says that a server is
+    ("Sealed", &["audit", "issuer/issued.rs", "openbao/error.rs"]),
     ("ToBeSigned", &["custody", "audit/recorded.rs"]),
+    ("ToBeCertified", &["custody", "audit/recorded.rs"]),
     ("Signer", &["custody", "issuer/local_ca.rs", "app.rs", "app"]),
     ("DataKey", &["custody", "identity", "login", "app.rs", "app"]),
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),

@@ -140,7 +140,9 @@ async fn nothing_is_served_that_is_in_no_table() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CVE-2026-45726, CVE-2025-61688: there is no field that key material could stand in, and nothing that is answered has any.
+/// CVE-2026-45726, CVE-2025-61688: there is no field that key material of the broker's could stand in, and nothing that is
+/// answered has any. One field has the caller's own key, where the cluster made it; that it is empty otherwise, and what it
+/// takes to read it, `talos_api` and the issuer's tests say.
 #[test]
 fn case_18_no_answer_has_a_place_for_a_key() {
     let described: serde_json::Value = serde_json::from_str(&ichor_broker::http::openapi::document()).unwrap();
@@ -156,7 +158,8 @@ fn case_18_no_answer_has_a_place_for_a_key() {
         ["key", "private", "secret", "seal", "vault", "passphrase"].iter().any(|word| field.contains(word))
     };
     let found: Vec<_> = fields.iter().filter(speaks_of_keys).collect();
-    assert!(found.iter().all(|field| field.ends_with(".public_key")), "{found:?}");
+    let others: Vec<_> = found.into_iter().filter(|field| !field.ends_with(".public_key")).collect();
+    assert_eq!(others, ["CertificateAnswer.private_key"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

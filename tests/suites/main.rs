@@ -19,5 +19,8 @@ mod http;
 mod main_job;
 mod metrics;
 mod named;
+mod pki;
+mod openbao;
 mod refusals;
 mod reload;
+mod talos_api;

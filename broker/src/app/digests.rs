@@ -35,7 +35,11 @@ impl Digests {
         Self {
             policies: folder(&settings.policies, "cedar"),
             clusters: folder(&settings.clusters, "toml"),
-            vault: ["age", "toml"].into_iter().flat_map(|ending| folder(&settings.vault.join("ca"), ending)).collect(),
+            vault: ["age", "toml"]
+                .into_iter()
+                .flat_map(|ending| folder(&settings.vault.join("ca"), ending))
+                .chain(adopted(&settings.vault))
+                .collect(),
             tls: tls.filter_map(file).collect(),
         }
     }
@@ -49,6 +53,13 @@ impl Digests {
         };
         parts.into_iter().flat_map(named).collect()
     }
+}
+
+/// The clusters' standing credentials among the vault's secrets; the others are read once, at the start.
+fn adopted(vault: &std::path::Path) -> Files {
+    let secrets = config::digests(&vault.join("secrets"), "age").unwrap_or_default();
+    let adopted = secrets.into_iter().filter(|(name, _)| name.starts_with("talos-"));
+    adopted.map(|(name, digest)| (format!("secrets/{name}"), digest)).collect()
 }
 
 /// The digests of one part that may be written down.

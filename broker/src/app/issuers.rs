@@ -7,10 +7,12 @@ use ichor_wire::profile::CaCertificate;
 use jiff::{SignedDuration, Timestamp};
 
 use super::digests::Files;
+use crate::clock::SharedClock;
 use crate::config::Settings;
-use crate::custody::{Custody, CustodyError, Means, Opened as Ca};
-use crate::domain::{ClusterName, Clusters};
-use crate::issuer::{Issuer, LocalCa, PkiCa};
+use crate::custody::{Custody, CustodyError, Means, Opened as Ca, Vault, VaultError};
+use crate::domain::{Cluster, ClusterName, Clusters};
+use crate::issuer::talos_api::{Credential, TalosApiError};
+use crate::issuer::{Issuer, LocalCa, PkiCa, TalosApi};
 use crate::mint::Issuers;
 use crate::readiness::Check;
 
@@ -53,8 +55,9 @@ pub(super) async fn open(
     clusters: &Clusters,
     before: Before<'_>,
     now: &Files,
-    time: Timestamp,
+    clock: &SharedClock,
 ) -> Opened {
+    let time = clock.now();
     let mut opened = Opened {
         issuers: Issuers::default(),
         marks: Marks::new(),
@@ -65,8 +68,9 @@ pub(super) async fn open(
         is_waiting: false,
     };
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
-    let all = clusters.keys().map(async |name| (name, custody.open(name).await));
-    for (name, found) in futures_util::future::join_all(all).await {
+    let all = clusters.values().map(async |cluster| (cluster, custody.open(&cluster.name).await));
+    for (cluster, found) in futures_util::future::join_all(all).await {
+        let name = &cluster.name;
         let old = before.issuers.get(name);
         let files = [format!("{name}.age"), format!("{name}.toml")];
         let (ok, detail) = match found {
@@ -79,7 +83,7 @@ pub(super) async fn open(
                     ca_warning(&ca.certificate, time).into_iter().chain(ca.warnings.clone()).collect();
                 let issuer = match old {
                     Some(old) if is_same => Arc::clone(old),
-                    _ => issuer(settings, ca),
+                    _ => issuer(settings.backdate, ca),
                 };
                 issuers.insert(name.clone(), issuer);
                 for file in files {
@@ -87,10 +91,31 @@ pub(super) async fn open(
                 }
                 (true, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error) if error.is_none() => {
-                opened.changed |= old.is_some();
-                (false, Some(error.to_string()))
-            }
+            Err(error) if error.is_none() => match adopted(custody.vault(), cluster, clock) {
+                Ok((issuer, warning)) => {
+                    let file = adopted_file(name);
+                    let same = before.files.get(&file).is_some_and(|digest| now.get(&file) == Some(digest));
+                    let old = old.filter(|old| same && old.serves(cluster));
+                    opened.changed |= old.is_none();
+                    issuers.insert(name.clone(), old.map_or_else(|| Arc::new(issuer) as Arc<dyn Issuer>, Arc::clone));
+                    for file in files.into_iter().chain([file]) {
+                        opened.in_force.extend(now.get(&file).map(|digest| (file, digest.clone())));
+                    }
+                    (true, warning)
+                }
+                Err(AdoptedError::Vault(VaultError::Missing(_))) => {
+                    opened.changed |= old.is_some();
+                    (false, Some(error.to_string()))
+                }
+                Err(error) => {
+                    if let Some(old) = old {
+                        issuers.insert(name.clone(), Arc::clone(old));
+                    }
+                    let file = adopted_file(name);
+                    opened.in_force.extend(before.files.get(&file).map(|digest| (file, digest.clone())));
+                    (false, Some(opened.refuse(name, &error, old.is_some())))
+                }
+            },
             Err(error) => {
                 if let Some(old) = old {
                     issuers.insert(name.clone(), Arc::clone(old));
@@ -116,17 +141,62 @@ impl Opened {
             self.is_waiting = true;
             return error.to_string();
         }
+        self.refuse(name, error, stays)
+    }
+
+    fn refuse(&mut self, name: &ClusterName, error: &dyn std::fmt::Display, stays: bool) -> String {
         self.refused.push(format!("cluster `{name}`: {error}"));
         let stays = if stays { "; the CA opened before stays in force" } else { "" };
         format!("{error}{stays}")
     }
 }
 
-fn issuer(settings: &Settings, ca: Ca) -> Arc<dyn Issuer> {
+pub(super) fn issuer(backdate: SignedDuration, ca: Ca) -> Arc<dyn Issuer> {
     match ca.means {
         Means::Pki(engine) => Arc::new(PkiCa::new(engine, ca.certificate)),
-        Means::Signer(signer) => Arc::new(LocalCa::new(signer, ca.certificate, settings.backdate)),
+        Means::Signer(signer) => Arc::new(LocalCa::new(signer, ca.certificate, backdate)),
     }
+}
+
+/// Why a cluster whose credential was adopted has no issuer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptedError {
+    /// The credential is not in the vault, or does not open.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// It is expired, or cannot be used with this cluster.
+    #[error(transparent)]
+    Issuer(#[from] TalosApiError),
+}
+
+/// The issuer of a cluster whose own API makes the certificates, and what an operator should know of its credential. Nothing
+/// is called.
+///
+/// # Errors
+/// When there is no credential for it, or it cannot be used.
+pub fn adopted(
+    vault: &Vault,
+    cluster: &Arc<Cluster>,
+    clock: &SharedClock,
+) -> Result<(TalosApi, Option<String>), AdoptedError> {
+    let credential = vault.open_talos_credential(&cluster.name)?;
+    credential.check_time(clock.now()).map_err(TalosApiError::from)?;
+    let end = credential.not_after();
+    let near = end.duration_since(clock.now()) < NEAR_END;
+    let warning = near.then(|| {
+        format!(
+            "the standing credential expires at {end}; adopt a new one with `ichor-broker cluster add {} --adopt FILE \
+             --replace` before that",
+            cluster.name
+        )
+    });
+    let issuer = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), Arc::clone(clock))?;
+    Ok((issuer, warning))
+}
+
+/// How the digests name a cluster's standing credential.
+fn adopted_file(cluster: &ClusterName) -> String {
+    format!("secrets/talos-{cluster}.age")
 }
 
 /// The name of a cluster's check.

@@ -24,7 +24,7 @@ use crate::readiness::{Check, Readiness};
 /// The values in force and how to renew them.
 pub struct Live {
     settings: Settings,
-    custody: Custody,
+    custody: Arc<Custody>,
     clock: SharedClock,
     policies: watch::Sender<Arc<PolicySet>>,
     clusters: watch::Sender<Clusters>,
@@ -79,7 +79,7 @@ impl Live {
     /// When policies, clusters or the TLS certificate cannot be loaded.
     pub async fn load(
         settings: &Settings,
-        custody: Custody,
+        custody: Arc<Custody>,
         clock: SharedClock,
         readiness: &Readiness,
     ) -> Result<Self, StartError> {
@@ -94,7 +94,7 @@ impl Live {
         };
         readiness.report(policies_check(&policies));
         let before = Before { issuers: &Issuers::default(), marks: &Marks::new(), files: &Files::new() };
-        let opened = issuers::open(settings, &custody, &clusters, before, &files.vault, clock.now()).await;
+        let opened = issuers::open(settings, &custody, &clusters, before, &files.vault, &clock).await;
         opened.checks.into_iter().for_each(|check| readiness.report(check));
         Ok(Self {
             policies: watch::Sender::new(Arc::new(policies)),
@@ -236,7 +236,7 @@ impl Live {
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
         let before = Before { issuers: &before, marks: &self.marks, files: &self.in_force.vault };
         let opened =
-            issuers::open(&self.settings, &self.custody, &clusters, before, &now.vault, self.clock.now()).await;
+            issuers::open(&self.settings, &self.custody, &clusters, before, &now.vault, &self.clock).await;
         self.is_waiting = opened.is_waiting;
         self.looks = 0;
         let is_news = opened.refused != self.refused || now.vault != self.in_force.vault;

@@ -16,18 +16,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connections::Bounded;
-use super::{Live, Parts, StartError, open_store, sequencer_settings};
+use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
 use crate::audit::{self, Sequencer};
 use crate::config::{Listen, Loaded};
-use crate::http::admin::{self, Peer, Reload};
+use crate::domain::Clusters;
+use crate::http::admin::{self, Peer, Probing, Reload};
 use crate::http::api::Api;
 use crate::http::layers::Edge;
 use crate::http::limits::Limits;
 use crate::http::router::Bounds;
 use crate::http::{health, router};
 use crate::login::Login;
-use crate::mint::Mint;
+use crate::mint::{Mint, Press};
 use crate::openbao::{Client, State};
+use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
 use crate::telemetry;
@@ -80,9 +82,9 @@ impl Running {
             Sequencer::start(Arc::clone(&store), Arc::clone(&clock), sequencer_settings(settings));
 
         let login = super::login(loaded, &vault, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
-        let custody = super::custody(loaded, vault)?;
+        let custody = Arc::new(super::custody(loaded, vault)?);
         let servers: Vec<_> = custody.servers().values().cloned().collect();
-        let live = Live::load(settings, custody, Arc::clone(&clock), &readiness).await?;
+        let live = Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness).await?;
 
         let listener = match (&settings.listen, parts.listener) {
             (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
@@ -135,7 +137,11 @@ impl Running {
             let bounded = Bounded::new(settings.connections, settings.connections, [].into());
             Listening::Tcp(listener).serve(routes, None, bounded, &handle, &stopped, &mut tasks);
         }
-        let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone());
+        let (probes, probing) = mpsc::channel(16);
+        let prober =
+            Prober { press: Press::new(sequencer.clone(), Arc::clone(&clock)), custody, backdate: settings.backdate };
+        tasks.spawn(answer_probes(prober, live.policies(), live.clusters(), probing, stopped.clone()));
+        let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes);
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
         tasks.spawn(reload_on_change(
             live,
@@ -315,6 +321,27 @@ async fn serve_admin(listener: UnixListener, routes: Router, stopped: watch::Rec
     let service = routes.into_make_service_with_connect_info::<Peer>();
     if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(told(stopped)).await {
         tracing::error!(%error, "admin socket ended");
+    }
+}
+
+/// Makes the broker's own certificates, one after the other.
+async fn answer_probes(
+    prober: Prober,
+    policies: watch::Receiver<Arc<PolicySet>>,
+    clusters: watch::Receiver<Clusters>,
+    mut probing: mpsc::Receiver<Probing>,
+    stopped: watch::Receiver<bool>,
+) {
+    let mut stop = std::pin::pin!(told(stopped));
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            Some((probe, done)) = probing.recv() => {
+                let (policies, clusters) = (Arc::clone(&policies.borrow()), clusters.borrow().clone());
+                let made = prober.probe(&policies, &clusters, &probe).await;
+                let _ = done.send(made.map_err(|error| error.to_string()));
+            }
+        }
     }
 }
 

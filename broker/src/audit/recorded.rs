@@ -163,7 +163,7 @@ impl Recordable for Grant {
             person: Some(self.person().logged(self.name(), self.user())),
             cluster: Some(self.cluster().as_str().into()),
             grant: Some(self.id().0.into_bytes().to_vec()),
-            session: Some(self.session().0.into_bytes().to_vec()),
+            session: self.session().map(|session| session.0.into_bytes().to_vec()),
             address: Some(self.address().to_string()),
             roles: Some(self.roles().iter().map(|role| role.as_str().into()).collect()),
             not_after: Some(self.not_after().as_second()),
@@ -177,7 +177,8 @@ impl Recordable for Grant {
     }
 
     fn change(&self, now: Timestamp) -> Option<Change> {
-        Some(Change::GrantMade { session: self.session(), now, not_after: self.not_after() })
+        // only what the broker gives itself has no session: policy's decision asks for one
+        self.session().map(|session| Change::GrantMade { session, now, not_after: self.not_after() })
     }
 }
 

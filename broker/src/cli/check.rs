@@ -1,14 +1,15 @@
 //! `check`: a line for each thing that must work.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::{FolderArg, block_on, reload::print_checks, unlock};
-use crate::app;
-use crate::clock::{Clock, SystemClock};
+use crate::app::{self, AdoptedError};
+use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{self, Loaded, Provider, Recheck};
-use crate::custody::Custody;
+use crate::custody::{Custody, CustodyError, VaultError};
 use crate::domain::{Cluster, Clusters, ProviderAlias};
 use crate::openbao;
 use crate::readiness::Check;
@@ -101,25 +102,45 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
 async fn cas(custody: &Custody, clusters: &Clusters) -> Vec<Check> {
     let mut checks = Vec::new();
     let opened =
-        futures_util::future::join_all(clusters.keys().map(async |name| (name, custody.open(name).await))).await;
+        futures_util::future::join_all(clusters.values().map(async |it| (it, custody.open(&it.name).await))).await;
     for (name, server) in custody.servers() {
         // unless a CA was opened there, nothing has been asked yet; this is in every token's default policy
         let asked = server.call(http::Method::GET, "auth/token/lookup-self", None, openbao::Retry::Safe).await;
         let name = format!("openbao {name}");
         checks.push(asked.map_or_else(|error| failed(name.clone(), &error), |_| fine(name.clone(), None)));
     }
-    for (name, opened) in opened {
-        let line = format!("ca {name}");
+    for (cluster, opened) in opened {
+        let line = format!("ca {}", cluster.name);
         checks.push(match opened {
             Ok(opened) => {
                 let end = app::ca_warning(&opened.certificate, SystemClock.now());
                 let warnings: Vec<_> = end.into_iter().chain(opened.warnings).collect();
                 fine(line, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
+            Err(error) if error.is_none() => adopted(custody, cluster, &error).await,
             Err(error) => failed(line, &error),
         });
     }
     checks
+}
+
+/// The line of a cluster whose CA is not in custody: its own API may make the certificates.
+async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, missing: &CustodyError) -> Check {
+    let name = format!("ca {}", cluster.name);
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (issuer, warning) = match app::adopted(custody.vault(), cluster, &clock) {
+        Ok(adopted) => adopted,
+        Err(AdoptedError::Vault(VaultError::Missing(_))) => return failed(name, missing),
+        Err(error) => return failed(name, &error),
+    };
+    let answers = issuer.probe().await;
+    let bad = answers.iter().filter_map(|(at, answer)| Some(format!("`{at}`: {}", answer.as_ref().err()?)));
+    let bad: Vec<String> = bad.collect();
+    if bad.len() == answers.len() {
+        return failed(name, &format!("no endpoint makes certificates: {}", bad.join("; ")));
+    }
+    let said: Vec<String> = warning.into_iter().chain(bad).collect();
+    fine(name, (!said.is_empty()).then(|| said.join("; ")))
 }
 
 fn tls(loaded: &Loaded) -> Check {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use sha2::{Digest, Sha256};
 
+use super::adopt::Adopt;
 use super::desk::{Deed, Desk};
 use super::reload::print_checks;
 use super::{FolderArg, block_on};
@@ -20,7 +22,7 @@ use crate::domain::{Cluster, ClusterName};
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
     /// Declare a cluster: endpoints, nodes and the public CA certificate are read from any talosconfig or machine config;
-    /// no key is taken from it.
+    /// no key is taken from it, unless it is adopted.
     Add(Add),
     /// List the clusters.
     List {
@@ -44,8 +46,18 @@ pub(super) struct Add {
     /// Its name, `[a-z0-9-]+`.
     name: String,
     /// A talosconfig or machine config to read from.
-    #[arg(long, value_name = "FILE")]
-    from: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "adopt", conflicts_with = "adopt")]
+    from: Option<PathBuf>,
+    /// A talosconfig of os:admin whose certificate and key are sealed into the vault: with it the cluster's own API makes
+    /// the certificates. For clusters whose CA key nobody has at hand. Declares the cluster if it is not declared yet.
+    #[arg(long, value_name = "TALOSCONFIG", conflicts_with = "print")]
+    adopt: Option<PathBuf>,
+    /// With `--adopt`: replace the credential that was adopted before.
+    #[arg(long, requires = "adopt")]
+    replace: bool,
+    /// With `--adopt`: do not call the cluster to see whether the credential works.
+    #[arg(long, requires = "adopt")]
+    offline: bool,
     /// The context of the talosconfig; the current one unless given.
     #[arg(long)]
     context: Option<String>,
@@ -100,23 +112,25 @@ impl Add {
     fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let name = ClusterName::new(&self.name)?;
-        let text = std::fs::read_to_string(&self.from)
-            .map(zeroize::Zeroizing::new)
-            .with_context(|| format!("cannot read `{}`", self.from.display()))?;
-        let facts = ClusterFacts::read(&text, self.context.as_deref())
-            .with_context(|| format!("`{}` tells no cluster", self.from.display()))?;
-        let cluster = Cluster {
-            name: name.clone(),
-            labels: labels(&self.labels)?,
-            endpoints: if self.endpoints.is_empty() { facts.endpoints } else { self.endpoints },
-            nodes: if self.nodes.is_empty() { facts.nodes } else { self.nodes },
-            ca: facts.ca_pem,
-        };
-        if cluster.endpoints.is_empty() {
-            bail!("`{}` names no endpoints; give them with `--endpoint`", self.from.display());
+        if let Some(file) = &self.adopt {
+            let text = read(file)?;
+            let has_own = !(self.endpoints.is_empty() && self.nodes.is_empty() && self.labels.is_empty());
+            let declared = load_clusters(&loaded.settings.clusters)?.get(&name).cloned();
+            let (cluster, is_new) = match declared {
+                Some(_) if has_own => {
+                    bail!(
+                        "cluster `{name}` is declared already; edit its file, and leave `--endpoint`, `--node` and `--label` out"
+                    )
+                }
+                Some(declared) => (declared, false),
+                None => (Arc::new(self.described(&name, file, &text)?), true),
+            };
+            let adopt = Adopt { cluster, is_new, replace: self.replace, offline: self.offline, reason: self.reason };
+            return adopt.run(&loaded, file, &text, self.context.as_deref(), out);
         }
+        let from = self.from.as_deref().context("name a file with `--from`")?;
+        let cluster = self.described(&name, from, &read(from)?)?;
         let text = render_cluster(&cluster);
-        config::check_cluster(&name, &text)?;
         if self.print {
             write!(out, "{text}")?;
             return Ok(());
@@ -148,11 +162,41 @@ impl Add {
         for warning in &warnings {
             writeln!(out, "warning: {warning}; give it one under [labels] in that file")?;
         }
-        writeln!(out, "next: give it a CA with `ichor-broker ca create {name}` or `ichor-broker ca import {name}`")?;
+        writeln!(
+            out,
+            "next: give it a CA with `ichor-broker ca create {name}` or `ichor-broker ca import {name}`, or let it make \
+             certificates itself with `ichor-broker cluster add {name} --adopt TALOSCONFIG`"
+        )?;
         // a cluster without a CA is what the next step mends; only other failures are errors here
         let checks: Vec<_> = checks.into_iter().filter(|check| check.name != format!("ca {name}")).collect();
         if checks.iter().any(|check| !check.ok) { print_checks(out, &checks) } else { Ok(()) }
     }
+}
+
+impl Add {
+    /// The cluster as the file and the options describe it, checked.
+    fn described(&self, name: &ClusterName, file: &Path, text: &str) -> anyhow::Result<Cluster> {
+        let facts = ClusterFacts::read(text, self.context.as_deref())
+            .with_context(|| format!("`{}` tells no cluster", file.display()))?;
+        let or = |own: &Vec<String>, told: Vec<String>| if own.is_empty() { told } else { own.clone() };
+        let cluster = Cluster {
+            name: name.clone(),
+            labels: labels(&self.labels)?,
+            endpoints: or(&self.endpoints, facts.endpoints),
+            nodes: or(&self.nodes, facts.nodes),
+            ca: facts.ca_pem,
+        };
+        if cluster.endpoints.is_empty() {
+            bail!("`{}` names no endpoints; give them with `--endpoint`", file.display());
+        }
+        config::check_cluster(name, &render_cluster(&cluster))?;
+        Ok(cluster)
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
+    let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
+    text.with_context(|| format!("cannot read `{}`", file.display()))
 }
 
 fn labels(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
@@ -164,7 +208,7 @@ fn labels(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// Written beside, synced, renamed.
-fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let folder = path.parent().context("the file has no folder")?;
     let mut file = tempfile::Builder::new().prefix(".cluster-").tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;

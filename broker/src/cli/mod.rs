@@ -1,10 +1,12 @@
 //! The command line, one file a command.
 
+mod adopt;
 mod audit;
 mod ca;
 mod check;
 mod cluster;
 mod completions;
+mod custody;
 mod desk;
 mod init;
 mod owner;
@@ -69,6 +71,9 @@ enum Command {
     /// Create, import or show the CAs that sign client certificates.
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Plan and write what a certificate engine needs.
+    #[command(subcommand)]
+    Custody(custody::CustodyCommand),
     /// Check the audit log for damage.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -102,6 +107,7 @@ impl Cli {
             Command::Policy(command) => command.run(out),
             Command::Cluster(command) => command.run(out),
             Command::Ca(command) => command.run(out),
+            Command::Custody(command) => command.run(out),
             Command::Audit(command) => command.run(out),
             Command::Reload(command) => command.run(out),
             Command::Completions(command) => command.run(out),

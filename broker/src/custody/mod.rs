@@ -18,6 +18,7 @@ mod open;
 mod pki;
 mod record;
 mod settle;
+mod standing;
 mod transit;
 mod vault;
 mod wrap;
@@ -29,11 +30,12 @@ pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use open::{Custody, CustodyError, Means, Opened};
 pub use pki::{
-    Difference, NoRoleSet, PkiCustody, PkiError, RoleSet, ToBeCertified, differences as role_differences, is_person_role,
-    wanted as wanted_role,
+    Difference, NoRoleSet, Pinned as PinnedPki, PkiCustody, PkiError, Plan as PkiPlan, Planned as PlannedRole, RoleSet,
+    ToBeCertified, plan as plan_pki,
 };
 pub use record::{Former, Place, Record, Rotation};
 pub use settle::{For, Places, SettleError, Settled, Target};
+pub use standing::{ForeignKey, StandingCredential, StandingError};
 pub use transit::{TransitKeyError, TransitSigner};
 pub use vault::{Created, DATA_KEY, IdentitySource, Keep, Listing, Sealer, Vault, VaultError};
 pub use wrap::WrapError;

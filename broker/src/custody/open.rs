@@ -52,6 +52,9 @@ pub enum CustodyError {
     /// The cluster has none.
     #[error("cluster `{0}` has no CA in custody; `ichor-broker ca create` or `ca import` brings one")]
     None(ClusterName),
+    /// The cluster makes its certificates itself, with the adopted credential.
+    #[error("cluster `{0}` makes its certificates itself, with an adopted talosconfig: there is no CA in custody")]
+    TalosApi(ClusterName),
     /// The vault says no.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -137,7 +140,9 @@ impl Custody {
     pub async fn certificate(&self, cluster: &ClusterName) -> Result<CaCertificate, CustodyError> {
         let record = self.record(cluster)?;
         match &record.active {
-            Place::Transit { certificate, .. } | Place::Pki { certificate, .. } => Ok(CaCertificate::parse(certificate)?),
+            Place::Transit { certificate, .. } | Place::Pki { certificate, .. } => {
+                Ok(CaCertificate::parse(certificate)?)
+            }
             place => Ok(self.open_place(cluster, place).await?.certificate),
         }
     }
@@ -192,19 +197,15 @@ impl Custody {
             }
             Place::Pki { server, mount, certificate, role_per_person, roles } => {
                 let certificate = CaCertificate::parse(certificate)?;
-                let pinned = Pinned {
-                    cluster,
-                    certificate: &certificate,
-                    role_sets: roles,
-                    role_per_person: *role_per_person,
-                };
+                let pinned =
+                    Pinned { cluster, certificate: &certificate, role_sets: roles, role_per_person: *role_per_person };
                 let engine = PkiCustody::open(Pki::new(self.server(server)?, mount)?, pinned).await?;
                 let sets: Vec<String> = roles.iter().map(ToString::to_string).collect();
                 let mark = format!("{said}, role per person {role_per_person}, {}", sets.join(" "));
                 let mark = mark_of(&certificate, &mark);
                 Ok(Opened { certificate, means: Means::Pki(engine), mark, warnings: Vec::new() })
             }
-            Place::TalosApi => Err(CustodyError::None(cluster.clone())),
+            Place::TalosApi => Err(CustodyError::TalosApi(cluster.clone())),
         }
     }
 }
@@ -239,7 +240,7 @@ impl CustodyError {
     /// Whether there is no CA, rather than one that cannot be opened.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        matches!(self, Self::None(_) | Self::Vault(VaultError::Missing(_)))
+        matches!(self, Self::None(_) | Self::TalosApi(_) | Self::Vault(VaultError::Missing(_)))
     }
 }
 

@@ -10,6 +10,9 @@ use super::{BadName, label};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProviderAlias(String);
 
+/// The alias of the broker itself.
+const SYSTEM: &str = "system";
+
 /// A person's key. Two names, spellings or e-mail addresses never make two persons, nor one of two.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Person {
@@ -34,8 +37,15 @@ impl ProviderAlias {
     /// An alias from its text.
     ///
     /// # Errors
-    /// When the text is not `[a-z0-9-]+`.
+    /// When the text is not `[a-z0-9-]+`, or is the one kept for the broker itself.
     pub fn new(text: &str) -> Result<Self, BadName> {
+        if text == SYSTEM {
+            return Err(BadName {
+                what: "provider alias",
+                rule: "it is kept for the broker itself",
+                text: text.into(),
+            });
+        }
         label("provider alias", text).map(Self)
     }
 
@@ -47,6 +57,12 @@ impl ProviderAlias {
 }
 
 impl Person {
+    /// The broker itself, for what it needs of its own: no provider can have this alias, so no one can be it.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { provider: ProviderAlias(SYSTEM.into()), issuer: "urn:ichor:system".into(), subject: SYSTEM.into() }
+    }
+
     /// The person as entries of the log have them, with the names that the provider told.
     #[must_use]
     pub fn logged(&self, name: &str, user: &str) -> log::Person {

@@ -11,6 +11,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
+use data_encoding::BASE64;
 use ichor_wire::api::Receipt;
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Code;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ApiError;
 use super::layers::{unknown_method, unknown_path};
 use crate::audit::Sequencer;
-use crate::domain::check_reason;
+use crate::domain::{ClusterName, check_reason};
 use crate::readiness::{Check, Readiness};
 
 /// An act of an administrator on this host, as it goes into the audit.
@@ -55,6 +56,32 @@ pub struct Reload {
     pub done: oneshot::Sender<Vec<Check>>,
 }
 
+/// A request for a certificate of the broker's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Whether by the CA that is to take the other's place.
+    pub is_next: bool,
+    /// The key to certify: SubjectPublicKeyInfo, DER.
+    pub public_key: Vec<u8>,
+}
+
+/// A [`Probe`] on its way, answered with the certificate, PEM, or why there is none.
+pub type Probing = (Probe, oneshot::Sender<Result<String, String>>);
+
+/// A [`Probe`] as the command sends it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeRequest {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Whether by the CA that is to take the other's place.
+    pub next: bool,
+    /// The key to certify: base64 of its SubjectPublicKeyInfo.
+    pub public_key: String,
+}
+
 /// The peer of the socket.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -66,17 +93,24 @@ struct Admin {
     sequencer: Sequencer,
     readiness: Arc<Readiness>,
     reload: mpsc::Sender<Reload>,
+    probes: mpsc::Sender<Probing>,
 }
 
 /// The router of the admin socket.
-pub fn routes(sequencer: Sequencer, readiness: Arc<Readiness>, reload: mpsc::Sender<Reload>) -> Router {
+pub fn routes(
+    sequencer: Sequencer,
+    readiness: Arc<Readiness>,
+    reload: mpsc::Sender<Reload>,
+    probes: mpsc::Sender<Probing>,
+) -> Router {
     Router::new()
         .route("/v1/acts", post(act))
         .route("/v1/reload", post(reload_now))
+        .route("/v1/probes", post(probe))
         .route("/v1/status", get(status))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .with_state(Admin { sequencer, readiness, reload })
+        .with_state(Admin { sequencer, readiness, reload, probes })
 }
 
 /// Returns once the act is durably recorded.
@@ -100,6 +134,19 @@ async fn reload_now(
     let stopping = || ApiError::new(Code::Unavailable, "the broker is stopping");
     admin.reload.send(Reload { by, done }).await.map_err(|_| stopping())?;
     Ok(Json(answer.await.map_err(|_| stopping())?))
+}
+
+/// A certificate of the broker's own, for a key that the command made; recorded as any.
+async fn probe(State(admin): State<Admin>, Json(request): Json<ProbeRequest>) -> Result<Json<String>, ApiError> {
+    let bad = |why: String| ApiError::new(Code::BadRequest, why);
+    let cluster = ClusterName::new(&request.cluster).map_err(|error| bad(error.to_string()))?;
+    let public_key = BASE64.decode(request.public_key.as_bytes()).map_err(|_| bad("the key is no base64".into()))?;
+    let (done, answer) = oneshot::channel();
+    let stopping = || ApiError::new(Code::Unavailable, "the broker is stopping");
+    let probe = Probe { cluster, is_next: request.next, public_key };
+    admin.probes.send((probe, done)).await.map_err(|_| stopping())?;
+    let answer = answer.await.map_err(|_| stopping())?;
+    Ok(Json(answer.map_err(|why| ApiError::new(Code::CustodyUnavailable, why))?))
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Vec<Check>> {

@@ -66,6 +66,9 @@ pub struct Identity {
     session: Option<SessionId>,
 }
 
+/// The value behind `user:` of the broker itself. No person has it: theirs have no `~`, or 27 characters.
+const SYSTEM_USER: &str = "~system";
+
 impl Identity {
     /// The identity of a session's row, as it was verified at login and last told by the provider. Says nothing about
     /// whether the session is live.
@@ -86,6 +89,22 @@ impl Identity {
             auth_time: row.auth_time,
             session: Some(row.id),
         })
+    }
+
+    /// The broker itself, for what it needs of its own: probes. It is in no group and in no session, so policy gives it
+    /// nothing but what [`policy::probe`](crate::policy::probe) does.
+    #[must_use]
+    pub fn system(now: Timestamp) -> Self {
+        Self {
+            person: Person::system(),
+            name: "Ichor".into(),
+            user: SYSTEM_USER.into(),
+            groups: BTreeSet::new(),
+            groups_at: now,
+            acr: None,
+            auth_time: None,
+            session: None,
+        }
     }
 
     /// The person's key.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use ichor_wire::api::SecretPem;
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::profile::{Facts, pem};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use crate::audit::{Recordable, Recorded, sealed};
+use crate::custody::LockedBytes;
 use crate::policy::Grant;
 use crate::store::Change;
 
@@ -42,6 +45,24 @@ use crate::store::Change;
 /// # fn made() -> Issued { unreachable!() }
 /// let forged = Issued { der: Vec::new(), ..made() };
 /// ```
+///
+/// The same holds for its private key, where that was made elsewhere than at the client:
+///
+/// ```
+/// # use ichor_broker::audit::Recorded;
+/// # use ichor_broker::issuer::Issued;
+/// fn has_key(issued: &Recorded<Issued>) -> bool {
+///     issued.private_key_pem().is_some()
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # use ichor_broker::audit::Recorded;
+/// # use ichor_broker::issuer::Issued;
+/// fn has_key(issued: &Issued) -> bool {
+///     issued.private_key_pem().is_some()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Issued {
     content: Content,
@@ -49,10 +70,14 @@ pub struct Issued {
     facts: Facts,
     der: Vec<u8>,
     ca: Arc<str>,
+    private_key: Option<LockedBytes>,
 }
 
 /// What the entry says of a certificate that does not name its grant.
 const UNNAMED: &str = "the certificate does not name its grant: its calls can be matched weakly only";
+
+/// Who made the key, as entries have it, where the client did not.
+const KEY_MADE_BY_CLUSTER: &str = "cluster";
 
 // === impl Issued ===
 
@@ -71,7 +96,23 @@ impl Issued {
             policy_digest: None,
             ..granted.content()
         };
-        Self { content, grant, facts, der, ca }
+        Self { content, grant, facts, der, ca, private_key: None }
+    }
+
+    /// As [`Self::new`], of a certificate whose key the cluster made: `public_key` is that key's SubjectPublicKeyInfo, and
+    /// `private_key` its PEM. The entry says so.
+    pub(super) fn with_key(
+        grant: Recorded<Grant>,
+        facts: Facts,
+        der: Vec<u8>,
+        ca: Arc<str>,
+        public_key: &[u8],
+        private_key: LockedBytes,
+    ) -> Self {
+        let mut issued = Self::new(grant, facts, der, ca);
+        issued.content.public_key = Some(Sha256::digest(public_key).to_vec());
+        issued.content.key_made_by = Some(KEY_MADE_BY_CLUSTER.into());
+        Self { private_key: Some(private_key), ..issued }
     }
 
     /// As [`Self::new`], of a certificate that does not name its grant, because whoever made it cannot. The entry says so: a
@@ -138,5 +179,12 @@ impl Recorded<Issued> {
     #[must_use]
     pub fn certificate_pem(&self) -> String {
         pem::encode("CERTIFICATE", &self.value().der).to_string()
+    }
+
+    /// The private key, PEM, where the cluster made it; `None` where the client has its own, which is the rule.
+    #[must_use]
+    pub fn private_key_pem(&self) -> Option<SecretPem> {
+        let pem = self.value().private_key.as_ref()?;
+        std::str::from_utf8(pem.as_slice()).ok().map(SecretPem::from)
     }
 }

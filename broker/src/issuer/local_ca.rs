@@ -94,4 +94,4 @@ impl From<BuildError> for IssueError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

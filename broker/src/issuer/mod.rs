@@ -4,15 +4,18 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::audit::Recorded;
+use crate::domain::Cluster;
 use crate::policy::Grant;
 
 mod issued;
 mod local_ca;
 mod pki;
+pub mod talos_api;
 
 pub use issued::Issued;
 pub use local_ca::LocalCa;
 pub use pki::PkiCa;
+pub use talos_api::TalosApi;
 
 /// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant:
 /// ```
@@ -43,6 +46,12 @@ pub use pki::PkiCa;
 pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
     /// A certificate for the grant, made at `now`. The grant is used up: what comes back carries it on.
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError>;
+
+    /// Whether it is still the right one for the cluster as it is declared now. One that knows nothing of a cluster's
+    /// endpoints always is.
+    fn serves(&self, _cluster: &Cluster) -> bool {
+        true
+    }
 }
 
 /// Why no certificate came about.
@@ -50,7 +59,7 @@ pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
 #[non_exhaustive]
 pub enum IssueError {
     /// Custody cannot sign now.
-    #[error("the CA cannot sign: {0}")]
+    #[error("{0}")]
     Custody(String),
     /// The finished certificate is not what was granted.
     #[error("the finished certificate differs from the grant: {0}")]

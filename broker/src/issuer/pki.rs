@@ -37,6 +37,9 @@ impl PkiCa {
 impl Issuer for PkiCa {
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
         let granted = grant.value();
+        if granted.csr().is_empty() {
+            return Err(IssueError::Build("a PKI engine takes a certificate request, and there is only a key".into()));
+        }
         let span = profile::span(&self.ca, now, SignedDuration::ZERO, granted.not_after())?;
         // The engine counts from its own clock, and from when the request reaches it; the end is never later than granted.
         let ttl = span.not_after.duration_since(now) - CLOCK_SLACK;

@@ -12,7 +12,7 @@ use super::BaoError;
 /// How long after a failed login the next is tried: doubled each time, from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// A token refused so soon after it was made is not replaced by another: that one would be refused as well.
+/// So soon after one refused token was replaced the next is not: that one would be refused as well.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// A token of the server's, good for calls.
@@ -46,6 +46,7 @@ pub(super) struct Gate {
 #[derive(Default)]
 struct Turn {
     logins: u64,
+    replaced: Option<Instant>,
     failed: Option<(Instant, Duration, BaoError)>,
 }
 
@@ -53,7 +54,7 @@ struct Turn {
 pub(super) enum NoToken {
     /// The login failed, now or just before.
     Login(BaoError),
-    /// The one in force was made just now and is refused.
+    /// The one in force took the place of a refused one just now, and is refused too.
     Refused,
 }
 
@@ -74,7 +75,8 @@ impl Gate {
         if let Some(token) = self.usable(refused) {
             return Ok(token);
         }
-        if self.current().is_some_and(|t| Some(t.generation) == refused && t.since.elapsed() < FRESH) {
+        let is_refused = self.current().is_some_and(|token| Some(token.generation) == refused);
+        if is_refused && turn.replaced.is_some_and(|at| at.elapsed() < FRESH) {
             return Err(NoToken::Refused);
         }
         if let Some((at, pause, error)) = &turn.failed
@@ -82,7 +84,11 @@ impl Gate {
         {
             return Err(NoToken::Login(error.clone()));
         }
-        self.log_in(&mut turn, login).await.map_err(NoToken::Login)
+        let token = self.log_in(&mut turn, login).await.map_err(NoToken::Login)?;
+        if is_refused {
+            turn.replaced = Some(Instant::now());
+        }
+        Ok(token)
     }
 
     /// A new token although the one in force still serves; that one stays if this fails.

@@ -126,7 +126,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     let text = parts.join(": ");
     if text.contains("UnknownIssuer") {
-        return format!("{text}; name the CA that signed its certificate as `ca` under its [[openbao]]");
+        return format!("{text}; name the CA that signed its certificate as `ca_file` under its [[openbao]]");
     }
     text
 }

@@ -1,16 +1,16 @@
 //! The grant: permission as a value.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 
-use crate::domain::{ClusterName, GrantId, Person, Request, Role, SessionId};
+use crate::domain::{Cluster, ClusterName, GrantId, Person, Request, Role, SessionId};
 use crate::identity::Identity;
 
 use super::answer::Permission;
 use super::evaluate::given;
 
-/// Policy's yes. Only [`super::decide`] makes one; it is neither `Clone` nor `Deserialize`, and has no test constructor.
+/// Policy's yes. Only [`super::decide`] makes one, and for the broker itself [`super::probe`]; it is neither `Clone` nor `Deserialize`, and has no test constructor.
 ///
 /// Who holds a grant may read it:
 /// ```
@@ -76,7 +76,7 @@ pub struct Grant {
     person: Person,
     name: String,
     user: String,
-    session: SessionId,
+    session: Option<SessionId>,
     cluster: ClusterName,
     roles: Vec<Role>,
     not_after: Timestamp,
@@ -114,7 +114,7 @@ impl Grant {
             person: identity.person().clone(),
             name: identity.name().into(),
             user: identity.user().into(),
-            session,
+            session: Some(session),
             cluster: request.cluster.clone(),
             roles: approved.roles(),
             not_after: approved.not_after(),
@@ -125,6 +125,34 @@ impl Grant {
             public_key: request.public_key.clone(),
             csr: request.csr.clone(),
             address: request.address,
+        }
+    }
+
+    /// What the broker may give itself: to read, for minutes, to see whether nodes accept a CA.
+    pub(super) fn of_probe(
+        system: &Identity,
+        cluster: &Cluster,
+        public_key: Vec<u8>,
+        id: GrantId,
+        not_after: Timestamp,
+        policy_digest: [u8; 32],
+    ) -> Self {
+        Self {
+            id,
+            person: system.person().clone(),
+            name: system.name().into(),
+            user: system.user().into(),
+            session: None,
+            cluster: cluster.name.clone(),
+            roles: vec![Role::Reader],
+            not_after,
+            mode: Mode::Direct,
+            policies: Vec::new(),
+            policy_digest,
+            reason: Some("to see whether the nodes accept the CA".into()),
+            public_key,
+            csr: Vec::new(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
     }
 
@@ -152,9 +180,9 @@ impl Grant {
         &self.user
     }
 
-    /// The session it was given in.
+    /// The session it was given in; only what the broker gives itself has none.
     #[must_use]
-    pub fn session(&self) -> SessionId {
+    pub fn session(&self) -> Option<SessionId> {
         self.session
     }
 
@@ -206,7 +234,7 @@ impl Grant {
         &self.public_key
     }
 
-    /// The request that proved possession of the key (PKCS#10, DER). Names in it are the client's own words.
+    /// The request that proved possession of the key (PKCS#10, DER); empty where the broker asks for itself. Names in it are the client's own words.
     #[must_use]
     pub fn csr(&self) -> &[u8] {
         &self.csr

@@ -4,11 +4,13 @@
 //! Times are RFC 3339 in UTC, durations whole seconds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+use zeroize::Zeroize;
 
 use crate::problem::Problem;
 use crate::role::Role;
@@ -43,6 +45,11 @@ pub struct CertificateAnswer {
     pub grant_id: Uuid,
     /// The client certificate, PEM.
     pub certificate: String,
+    /// The private key, PEM (`ED25519 PRIVATE KEY`), where the cluster made it and the request's own key is not used; absent
+    /// where the certificate is for the request's key, which is the rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub private_key: Option<SecretPem>,
     /// The CA certificate that signed it, PEM: nodes must have it in `machine.acceptedCAs`, unless it is their own CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuing_ca: Option<String>,
@@ -66,6 +73,11 @@ pub struct CertificateAnswer {
     /// Where the audit has it.
     pub receipt: Receipt,
 }
+
+/// A private key as PEM. It is wiped when dropped, and `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretPem(String);
 
 /// Where the audit log has an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -238,3 +250,31 @@ pub struct AuditEntry {
 
 /// An error answer: always a problem document (RFC 9457).
 pub type ErrorAnswer = Problem;
+
+// === impl SecretPem ===
+
+impl SecretPem {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for SecretPem {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl Drop for SecretPem {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretPem(..)")
+    }
+}

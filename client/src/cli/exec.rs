@@ -43,11 +43,11 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let broker = here.broker()?;
     let named = context_of(&args.command);
     let context = named.or_else(|| args.cluster.is_none().then(|| file.current().map(str::to_owned)).flatten());
+    let records = Written::load(&environment)?;
     let own = context
         .as_deref()
         .or(args.cluster.as_deref())
-        .and_then(|name| file.context(name))
-        .filter(|own| own.ours().is_some());
+        .and_then(|name| file.context(name).filter(|own| records.ours(&path, name, own).is_some()));
     let wish: Wish = match (&args.cluster, &context) {
         (Some(cluster), _) => args.wish.wish(cluster),
         (None, None) => {
@@ -64,7 +64,6 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
                     "run the command itself, or name a cluster: `ichor exec CLUSTER -- …`",
                 ));
             }
-            let records = Written::load(&environment)?;
             match records.find(&path, name) {
                 Some(record) if record.broker != broker.url() => {
                     let message = format!("context `{name}` is of the broker {}", record.broker);

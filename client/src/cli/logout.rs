@@ -64,7 +64,8 @@ fn outliving(here: &Here, broker: &Broker) -> Result<Vec<Outliving>, Error> {
     let of_broker = records.all().iter().filter(|record| record.broker == broker.url());
     let found = of_broker.filter_map(|record| {
         let file = talosconfig::read(&record.path).ok()?;
-        let ours = file.context(&record.context)?.ours().filter(|ours| ours.not_after > now)?;
+        let ours = records.ours(&record.path, &record.context, &file.context(&record.context)?);
+        let ours = ours.filter(|ours| ours.not_after > now)?;
         let flag = match usual.as_ref() == Some(&record.path) {
             true => String::new(),
             false => format!(" --talosconfig {}", record.path.display()),

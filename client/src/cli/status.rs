@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ichor_wire::talosconfig::Ours;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -27,24 +28,34 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let path = talosconfig::readable(&here.around.environment, args.talosconfig.as_deref())?;
     let file = talosconfig::read(&path)?;
     let records = Written::load(&here.around.environment)?;
-    let ours: Vec<_> = file
+    let ours: Vec<(&str, Ours, bool)> = file
         .names()
         .filter_map(|name| {
-            let ours = file.context(name)?.ours()?;
+            let context = file.context(name)?;
+            let ours = records.ours(&path, name, &context)?;
+            Some((name, ours, records.key_made_by_cluster(&path, name, &context)))
+        })
+        .collect();
+    let contexts: Vec<_> = ours
+        .iter()
+        .map(|(name, ours, elsewhere)| {
             let cluster = records.find(&path, name).map(|record| record.cluster.clone());
-            Some(json!({ "context": name, "cluster": cluster, "roles": ours.roles, "not_after": ours.not_after, "grant": ours.grant }))
+            let key = if *elsewhere { "cluster" } else { "here" };
+            json!({
+                "context": name, "cluster": cluster, "roles": ours.roles, "not_after": ours.not_after,
+                "grant": ours.grant, "key_made_by": key,
+            })
         })
         .collect();
     let rows: Vec<Vec<String>> = std::iter::once(["CONTEXT", "ROLES", "EXPIRES"].map(str::to_owned).to_vec())
-        .chain(file.names().filter_map(|name| {
-            let ours = file.context(name)?.ours()?;
+        .chain(ours.iter().map(|(name, ours, _)| {
             let roles: Vec<&str> = ours.roles.iter().map(|role| role.as_str()).collect();
-            Some(vec![name.to_owned(), roles.join(","), left(ours.not_after, now)])
+            vec![(*name).to_owned(), roles.join(","), left(ours.not_after, now)]
         }))
         .collect();
     let value = json!({
         "broker": session.broker().url(), "broker_from": settings.source.to_string(), "session": described,
-        "talosconfig": path, "contexts": ours,
+        "talosconfig": path, "contexts": contexts,
     });
     here.print(&value, |terminal| {
         terminal.line(&format!("broker   {} (from {})", session.broker().url(), settings.source))?;
@@ -57,6 +68,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         if rows.len() > 1 {
             terminal.line("")?;
             terminal.table(&rows)?;
+        }
+        for (name, ..) in ours.iter().filter(|(_, _, elsewhere)| *elsewhere) {
+            terminal.line(&format!("{name}: its key was made by the cluster, not on this machine"))?;
         }
         Ok(())
     })

@@ -204,7 +204,8 @@ async fn one(here: &Here, broker: &Broker, args: &Args, target: &Target, cluster
     let environment = &here.around.environment;
     let wish: Wish = args.wish.wish(cluster);
     let now = here.around.clock.now();
-    let planned = talosconfig::plan(target, &wish, &broker.url(), &Written::load(environment)?, now)?;
+    let records = Written::load(environment)?;
+    let planned = talosconfig::plan(target, &wish, &broker.url(), &records, now)?;
     let line = |outcome, certificate| Line {
         cluster: cluster.into(),
         context: target.context.clone(),
@@ -214,7 +215,8 @@ async fn one(here: &Here, broker: &Broker, args: &Args, target: &Target, cluster
         failure: None,
     };
     if args.dry_run || planned == Outcome::UpToDate {
-        let there = talosconfig::read(&target.path)?.context(&target.context).and_then(|context| context.ours());
+        let there = talosconfig::read(&target.path)?.context(&target.context);
+        let there = there.and_then(|context| records.ours(&target.path, &target.context, &context));
         let there = there.filter(|_| planned == Outcome::UpToDate);
         return Ok(line(planned, there.map(Shown::of_written)));
     }

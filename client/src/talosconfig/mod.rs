@@ -5,12 +5,12 @@ mod written;
 
 use std::path::{Path, PathBuf};
 
-use ichor_wire::talosconfig::{Context, MAX_SIZE, NewContext, Renewal, Talosconfig};
+use ichor_wire::talosconfig::{Context, MAX_SIZE, NewContext, Renewal, Talosconfig, fingerprint};
 use jiff::Timestamp;
 use serde::Serialize;
 
 pub use location::{readable, writable};
-pub use written::{Record, Written};
+pub use written::{Known, Record, Written};
 
 use crate::certificate::{Held, Wish};
 use crate::error::Error;
@@ -67,7 +67,8 @@ pub fn plan(target: &Target, wish: &Wish, broker: &str, records: &Written, now: 
         return if target.replace { Ok(Outcome::Replaced) } else { Err(refusal) };
     }
     let current_needed = target.set_current && file.current() != Some(&target.context) || file.current().is_none();
-    let serves = context.ours().is_some_and(|ours| ours.is_fresh(now) && ours.roles == wish.effective_roles());
+    let ours = written::ours(&context, record);
+    let serves = ours.is_some_and(|ours| ours.is_fresh(now) && ours.roles == wish.effective_roles());
     Ok(if serves && wish.may_reuse() && !current_needed && context.key.is_some() {
         Outcome::UpToDate
     } else {
@@ -118,6 +119,11 @@ pub fn write(
         ttl: wish.ttl,
         needs_reason: wish.reason.is_some(),
         endpoints: held.answer.endpoints.clone(),
+        certificate: fingerprint(held.answer.certificate.as_bytes()).map(|fingerprint| Known {
+            fingerprint,
+            grant: held.answer.grant_id.to_string(),
+            key_made_by_cluster: held.key_made_by_cluster,
+        }),
     });
     Ok(if planned == Outcome::UpToDate { Outcome::Renewed } else { planned })
 }
@@ -125,7 +131,7 @@ pub fn write(
 fn refusal(target: &Target, context: &Context, wish: &Wish, broker: &str, record: Option<&Record>) -> Option<Error> {
     let name = &target.context;
     let next = format!("write to another one with `--context {name}-ichor`, or replace it with `--replace`");
-    if context.ours().is_none() {
+    if written::ours(context, record).is_none() {
         let message = format!("context `{name}` in `{}` was not written by ichor", target.path.display());
         return Some(Error::failed(message, next));
     }

@@ -55,6 +55,7 @@ fn held(endpoints: &[&str]) -> Held {
         grant_id: Uuid::nil(),
         certificate,
         issuing_ca: None,
+        private_key: None,
         ca: "CA".into(),
         endpoints: endpoints.iter().map(ToString::to_string).collect(),
         nodes: vec!["10.0.0.5".into()],
@@ -64,7 +65,7 @@ fn held(endpoints: &[&str]) -> Held {
         user: "alice".into(),
         receipt: Receipt { index: 0, leaf_hash: String::new() },
     };
-    Held { answer, key: Zeroizing::new("KEY".into()) }
+    Held { answer, key: Zeroizing::new("KEY".into()), key_made_by_cluster: false }
 }
 
 #[test]

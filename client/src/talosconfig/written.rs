@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ichor_wire::role::Role;
+use ichor_wire::talosconfig::{Context, Ours};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Environment;
@@ -29,6 +30,21 @@ pub struct Record {
     pub needs_reason: bool,
     /// The endpoints as we last knew them from the broker.
     pub endpoints: Vec<String>,
+    /// The certificate that we last wrote: some cannot name their grant, and are known by this.
+    #[serde(default)]
+    pub certificate: Option<Known>,
+}
+
+/// A certificate that we wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// SHA-256 of its DER, lower-case hex.
+    pub fingerprint: String,
+    /// Its grant.
+    pub grant: String,
+    /// Its key was made by the cluster, not on this machine.
+    #[serde(default)]
+    pub key_made_by_cluster: bool,
 }
 
 /// All records of this user.
@@ -78,6 +94,19 @@ impl Written {
         self.records.iter().find(|record| record.path == path && record.context == context)
     }
 
+    /// What the certificate of a context says that Ichor issued: one that names its grant, or the very one that we wrote
+    /// there. `None` for every other.
+    #[must_use]
+    pub fn ours(&self, path: &Path, name: &str, context: &Context) -> Option<Ours> {
+        ours(context, self.find(path, name))
+    }
+
+    /// Whether the context holds a certificate that we wrote there and whose key the cluster made.
+    #[must_use]
+    pub fn key_made_by_cluster(&self, path: &Path, name: &str, context: &Context) -> bool {
+        known(context, self.find(path, name)).is_some_and(|known| known.key_made_by_cluster)
+    }
+
     /// Every record.
     #[must_use]
     pub fn all(&self) -> &[Record] {
@@ -94,4 +123,14 @@ impl Written {
     pub fn forget(&mut self, path: &Path, context: &str) {
         self.records.retain(|old| old.path != path || old.context != context);
     }
+}
+
+/// As [`Written::ours`], of a record at hand.
+pub(super) fn ours(context: &Context, record: Option<&Record>) -> Option<Ours> {
+    context.ours().or_else(|| context.ours_granted(&known(context, record)?.grant))
+}
+
+fn known<'a>(context: &Context, record: Option<&'a Record>) -> Option<&'a Known> {
+    let known = record?.certificate.as_ref()?;
+    (context.fingerprint()? == known.fingerprint).then_some(known)
 }

@@ -3,6 +3,7 @@
 use ichor_wire::problem::{Code, Problem};
 use ichor_wire::role::Role;
 
+use crate::fake::MakesKey;
 use crate::world::{World, mode};
 
 #[test]
@@ -35,6 +36,49 @@ fn a_certificate_near_its_end_is_renewed() {
     let ran = world.ichor(&["talosconfig", "prod"]).ok();
     assert!(ran.out.contains("renewed"), "{}", ran.out);
     assert_eq!(world.fake.with(|state| state.asked.len()), 2);
+}
+
+#[test]
+fn a_key_that_the_cluster_made_is_used_and_said() {
+    let world = World::logged_in();
+    world.fake.with(|state| state.makes_key = Some(MakesKey::Right));
+    world.ichor(&["talosconfig", "prod"]).ok();
+    let context = world.talosconfig().context("prod").unwrap();
+    assert_eq!(context.ours(), None, "the certificate cannot name its grant");
+    let said = "prod: its key was made by the cluster, not on this machine";
+    assert!(world.ichor(&["status"]).ok().out.contains(said));
+    let status = world.ichor(&["status", "-o", "json"]).ok().json();
+    assert_eq!(status["contexts"][0]["key_made_by"], "cluster");
+    assert_eq!(status["contexts"][0]["grant"], "00000000-0000-0000-0000-000000000001");
+
+    // it is known again as ours all the same: one serves, it is renewed without asking to replace, and logout tells of it
+    let again = world.ichor(&["talosconfig", "prod"]).ok();
+    assert!(!again.out.contains("PRIVATE"), "{}", again.out);
+    assert_eq!(world.fake.with(|state| state.asked.len()), 1, "one certificate serves");
+    let renewed = world.ichor(&["talosconfig", "prod", "--ttl", "15m"]).ok();
+    assert!(renewed.out.contains("renewed"), "{}", renewed.out);
+    // a certificate that somebody else put there is not
+    let text = world.text(".talos/config");
+    let foreign = world.fake.with(|state| std::mem::take(&mut state.makes_key));
+    world.ichor(&["talosconfig", "prod", "--ttl", "16m"]).ok();
+    let own = world.ichor(&["status"]).ok().out;
+    assert!(!own.contains(said), "{own}");
+    world.write(".talos/config", &text);
+    let refused = world.ichor(&["talosconfig", "prod"]);
+    assert!(refused.err.contains("was not written by ichor"), "{}", refused.transcript());
+    assert_eq!(foreign, Some(MakesKey::Right));
+    world.fake.assert_kept();
+}
+
+#[test]
+fn a_key_that_is_not_the_certificates_is_refused() {
+    for makes in [MakesKey::Another, MakesKey::Broken] {
+        let world = World::logged_in();
+        world.fake.with(|state| state.makes_key = Some(makes));
+        let refused = world.ichor(&["talosconfig", "prod"]);
+        assert!(refused.err.contains("is not the one asked for"), "{makes:?}: {}", refused.transcript());
+        assert!(!world.path(".talos/config").exists(), "nothing is written");
+    }
 }
 
 #[test]

@@ -196,7 +196,8 @@ async function urlCatcher() {
   return { url, address: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }
 
-async function freePort() {
+/** A port on 127.0.0.1 that nobody listens on now. */
+export async function freePort() {
   const server = net.createServer();
   await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   const { port } = server.address();

@@ -60,6 +60,8 @@ pub struct Leaf {
     pub usage: Vec<Usage>,
     /// `basicConstraints` says CA:TRUE.
     pub ca: bool,
+    /// `basicConstraints` is left out where it would say CA:FALSE, as Talos does.
+    pub bare: bool,
     /// Addresses in the subject alternative name.
     pub addresses: Vec<IpAddr>,
     /// DNS names in the subject alternative name.
@@ -79,6 +81,7 @@ impl Leaf {
             not_after: now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(now),
             usage: vec![Usage::Client],
             ca: false,
+            bare: false,
             addresses: Vec::new(),
             names: Vec::new(),
         }
@@ -95,6 +98,7 @@ impl Leaf {
             not_after: century().1,
             usage: vec![Usage::Server],
             ca: false,
+            bare: false,
             addresses,
             names,
         }
@@ -163,7 +167,9 @@ impl Authority {
     pub fn issue_for(&self, leaf: &Leaf, public_key: &[u8]) -> anyhow::Result<String> {
         let mut extensions = Vec::new();
         let constraints = if leaf.ca { vec![der::element(0x01, &[0xff])] } else { Vec::new() };
-        extensions.push(extension(&[0x55, 0x1d, 0x13], true, &der::sequence(&constraints)));
+        if leaf.ca || !leaf.bare {
+            extensions.push(extension(&[0x55, 0x1d, 0x13], true, &der::sequence(&constraints)));
+        }
         extensions.push(extension(&[0x55, 0x1d, 0x0f], true, &der::element(0x03, &[7, 0x80])));
         extensions.extend(extended_usage(&leaf.usage));
         extensions.push(extension(&[0x55, 0x1d, 0x23], false, &der::sequence(&[der::element(0x80, &self.key_id)])));

@@ -13,8 +13,8 @@ use crate::cli::FolderArg;
 use crate::cli::custody::EngineArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
-use crate::custody::ca::{self, CaFacts};
 use crate::custody::Target;
+use crate::custody::ca::{self, CaFacts};
 use crate::domain::ClusterName;
 
 /// `ca import`.
@@ -105,11 +105,18 @@ impl Import {
         writeln!(out, "certificate sha256 {}", facts.fingerprint)?;
         writeln!(out, "its key stays in the {}", settled.place.said())?;
         if role_per_person {
-            writeln!(out, "the broker makes a role for each person: the engine bounds nothing against an intruder in the broker")?;
+            writeln!(
+                out,
+                "the broker makes a role for each person: the engine bounds nothing against an intruder in the broker"
+            )?;
         } else {
             writeln!(out, "its certificates name the roles alone: no user, no grant; see docs/custody.md")?;
         }
-        writeln!(out, "nodes accept them once they have its certificate: ichor-broker ca patch {cluster}{}", self.folder.said())?;
+        writeln!(
+            out,
+            "nodes accept them once they have its certificate: ichor-broker ca patch {cluster}{}",
+            self.folder.said()
+        )?;
         Ok(())
     }
 }

@@ -69,7 +69,9 @@ impl At {
             Kind::Age => Target::Age,
             Kind::Kv => Target::Kv { server, mount: mount("secret"), path: key },
             Kind::Transit => Target::Transit { server, mount: mount("transit"), key },
-            Kind::Pki if key.is_some() => bail!("`--key` is for `kv` and `transit`; a PKI engine has one CA at its mount"),
+            Kind::Pki if key.is_some() => {
+                bail!("`--key` is for `kv` and `transit`; a PKI engine has one CA at its mount")
+            }
             Kind::Pki => Target::Pki { server, mount: mount("pki"), role_per_person: false, roles: Vec::new() },
         })
     }

@@ -3,7 +3,7 @@
 use ichor_wire::profile::pem::{self, PemError};
 use url::Url;
 
-use super::documents::{self, Context, DocumentError};
+use super::documents::{self, Context, Document, DocumentError};
 
 /// Endpoints, nodes and the CA certificate that nodes present themselves with. Nothing secret is taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,7 @@ impl ClusterFacts {
     pub fn read(text: &str, context: Option<&str>) -> Result<Self, FactsError> {
         let documents = documents::read(text)?;
         if let Some(document) = documents.iter().find(|d| d.contexts.is_some()) {
-            let contexts = document.contexts.iter().flatten().collect::<Vec<_>>();
-            return Self::of_context(choose(&contexts, context.or(document.context.as_deref()))?);
+            return Self::of_context(chosen(document, context)?);
         }
         let machine = documents.iter().find_map(|d| d.machine.as_ref()).ok_or(FactsError::Unknown)?;
         let ca = machine.ca.as_ref().and_then(|ca| ca.crt.as_deref());
@@ -75,6 +74,12 @@ impl ClusterFacts {
             ca_pem: certificates(context.ca.as_deref())?,
         })
     }
+}
+
+/// The context `wanted` of a talosconfig, else its current one, else its only one.
+pub(super) fn chosen<'a>(document: &'a Document, wanted: Option<&str>) -> Result<&'a Context, FactsError> {
+    let contexts = document.contexts.iter().flatten().collect::<Vec<_>>();
+    choose(&contexts, wanted.or(document.context.as_deref()))
 }
 
 fn choose<'a>(contexts: &[(&'a String, &'a Context)], wanted: Option<&str>) -> Result<&'a Context, FactsError> {

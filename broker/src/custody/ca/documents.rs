@@ -74,6 +74,8 @@ pub(super) struct Context {
     #[serde(default)]
     pub(super) nodes: Option<Vec<String>>,
     pub(super) ca: Option<String>,
+    pub(super) crt: Option<String>,
+    pub(super) key: Option<SecretText>,
 }
 
 /// Certificate and key, each base64 of PEM.

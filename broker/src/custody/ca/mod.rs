@@ -4,6 +4,7 @@
 //!   one patch.
 //! - [`import`] reads a cluster's own CA from the files that people have.
 //! - [`apply_patch`], [`removal_patch`] and [`created_text`] are what an operator does on the nodes.
+//! - [`adopt`] takes the certificate and key out of a talosconfig, for clusters whose own API makes the certificates.
 //! - [`ClusterFacts`] are the public facts of a cluster from a talosconfig or machine config.
 
 use ichor_wire::profile::CaCertificate;
@@ -11,12 +12,14 @@ use jiff::Timestamp;
 
 use super::{LocalSigner, Signer};
 
+mod adopt;
 mod cluster_facts;
 mod dedicated;
 mod documents;
 mod import;
 mod patch;
 
+pub use adopt::{AdoptError, adopt};
 pub use cluster_facts::{ClusterFacts, FactsError};
 pub(super) use dedicated::Draft;
 pub use dedicated::{CreateError, DEFAULT_YEARS, create};

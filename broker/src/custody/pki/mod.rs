@@ -3,6 +3,7 @@
 //! What stands in a certificate comes from the engine's role alone, so the roles are compared field by field ([`shape`]), and the
 //! token may do nothing that goes around them ([`powers`]). Whatever comes back is judged by the issuer all the same.
 
+mod plan;
 mod powers;
 mod role_set;
 mod shape;
@@ -16,8 +17,11 @@ use ichor_wire::role::Role;
 use crate::domain::ClusterName;
 use crate::openbao::{BaoError, Kind, Pki, Signed};
 
-pub use role_set::{NoRoleSet, RoleSet, is_person_role};
-pub use shape::{Difference, differences, wanted};
+pub use plan::{Plan, Planned, plan};
+use role_set::is_person_role;
+pub use role_set::{NoRoleSet, RoleSet};
+pub use shape::Difference;
+use shape::{differences, wanted};
 
 /// What an engine is asked to certify. Made of a recorded grant
 /// ([`Recorded::to_be_certified`](crate::audit::Recorded::to_be_certified)), nowhere else: the source test lists the callers.
@@ -92,7 +96,9 @@ pub enum PkiError {
         cluster: ClusterName,
     },
     /// No role for a set of roles.
-    #[error("there is no PKI role `{name}` at `{mount}`; `ichor-broker custody plan {cluster} --roles {set}` says what it has to be")]
+    #[error(
+        "there is no PKI role `{name}` at `{mount}`; `ichor-broker custody plan {cluster} --roles {set}` says what it has to be"
+    )]
     NoRole {
         /// The mount.
         mount: String,
@@ -222,14 +228,8 @@ impl PkiCustody {
         let Some(role) = self.pki.role(&name).await? else {
             return Err(PkiError::NoRole { mount, name, cluster, set: set.to_string().replace('.', ",") });
         };
-        let mut found = differences(&role, set, user).into_iter();
-        if let Some(first) = found.next() {
-            let others: Vec<&str> = found.map(|difference| difference.field).collect();
-            let more = match others.as_slice() {
-                [] => String::new(),
-                others => format!(" (so have {} to change)", others.join(", ")),
-            };
-            return Err(PkiError::Role { name: format!("{mount}/{name}"), first: Box::new(first), more, cluster });
+        if let Some(error) = PkiError::differing(format!("{mount}/{name}"), &cluster, differences(&role, set, user)) {
+            return Err(error);
         }
         let mut known = self.known();
         if known.len() >= REMEMBERED {
@@ -248,6 +248,19 @@ impl PkiCustody {
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl PkiError ===
+
+impl PkiError {
+    /// The error of a role with these differences; `None` where there are none.
+    fn differing(name: String, cluster: &ClusterName, found: Vec<Difference>) -> Option<Self> {
+        let mut found = found.into_iter();
+        let first = Box::new(found.next()?);
+        let others: Vec<&str> = found.map(|difference| difference.field).collect();
+        let more = if others.is_empty() { String::new() } else { format!(" (and so on: {})", others.join(", ")) };
+        Some(Self::Role { name, first, more, cluster: cluster.clone() })
     }
 }
 
@@ -281,3 +294,6 @@ fn der(signed: &Signed) -> Result<Vec<u8>, PkiError> {
         _ => Err(PkiError::Garbage),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use super::PkiError;
 use crate::openbao::{Capabilities, Pki};
 
 /// Where the engine signs what is asked, makes keys, or changes its CA.
-const NEVER: &[&str] = &[
+pub(super) const NEVER: &[&str] = &[
     "sign-verbatim",
     "sign-verbatim/{role}",
     "issue/{role}",

@@ -66,7 +66,6 @@ impl RoleSet {
     }
 
     /// Organization values of its certificates, as the engine's role has them: the roles, and the person where it has one.
-    #[must_use]
     pub(super) fn organization(&self, user: Option<&str>) -> Vec<String> {
         let roles = self.0.iter().map(|role| role.as_str().to_owned());
         roles.chain(user.map(|user| format!("user:{user}"))).collect()
@@ -111,10 +110,10 @@ pub(super) fn person_prefix(cluster: &ClusterName) -> String {
 }
 
 /// Whether it is the name of a role that was made for a person of this cluster.
-#[must_use]
-pub fn is_person_role(cluster: &ClusterName, name: &str) -> bool {
-    name.strip_prefix(&person_prefix(cluster))
-        .is_some_and(|rest| rest.len() == 2 * DIGEST && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+pub(super) fn is_person_role(cluster: &ClusterName, name: &str) -> bool {
+    name.strip_prefix(&person_prefix(cluster)).is_some_and(|rest| {
+        rest.len() == 2 * DIGEST && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
 }
 
 /// `os:etcd:backup` as `etcd-backup`.

@@ -104,15 +104,13 @@ fn rules(set: &RoleSet, user: Option<&str>) -> Vec<(&'static str, bool, Right)> 
 
 /// The role to write for this set, and for this person where it is one's own. What it does not name has the engine's default,
 /// which is compared all the same.
-#[must_use]
-pub fn wanted(set: &RoleSet, user: Option<&str>) -> Role {
+pub(super) fn wanted(set: &RoleSet, user: Option<&str>) -> Role {
     let written = rules(set, user).into_iter().filter(|(_, is_written, _)| *is_written);
     written.map(|(field, _, right)| (field.to_owned(), right.written())).collect()
 }
 
 /// Every field in which the role is not what it has to be.
-#[must_use]
-pub fn differences(role: &Role, set: &RoleSet, user: Option<&str>) -> Vec<Difference> {
+pub(super) fn differences(role: &Role, set: &RoleSet, user: Option<&str>) -> Vec<Difference> {
     let rules = rules(set, user).into_iter().filter(|(field, _, right)| !right.fits(role.get(*field)));
     let told = |value: &Value| value.to_string().chars().filter(|c| !c.is_control()).take(120).collect();
     rules
@@ -185,7 +183,9 @@ mod tests {
         let good = wanted(&set(), Some("ada"));
         let unwritten = |found: Vec<Difference>| found.into_iter().filter(|d| good.contains_key(d.field)).count();
         assert_eq!(unwritten(differences(&good, &set(), Some("ada"))), 0);
-        for field in good.keys().filter(|field| !["basic_constraints_valid_for_non_ca", "key_bits"].contains(&field.as_str())) {
+        for field in
+            good.keys().filter(|field| !["basic_constraints_valid_for_non_ca", "key_bits"].contains(&field.as_str()))
+        {
             for wrong in [json!("x"), json!(["x"]), json!(999_999_999), json!(null)] {
                 let mut bent = good.clone();
                 bent.insert(field.clone(), wrong.clone());
@@ -211,7 +211,8 @@ mod tests {
         role.insert("country".into(), json!(["NL"]));
         role.insert("cn_validations".into(), json!(["disabled"]));
         role.insert("not_after_bound".into(), json!("permit"));
-        let organization = r#"`organization` is ["os:reader","os:operator","os:admin"], and has to be ["os:operator","os:reader"]"#;
+        let organization =
+            r#"`organization` is ["os:reader","os:operator","os:admin"], and has to be ["os:operator","os:reader"]"#;
         assert_eq!(find(&role, "organization").unwrap(), organization);
         assert_eq!(find(&role, "server_flag").unwrap(), "`server_flag` is true, and has to be false");
         assert_eq!(find(&role, "max_ttl").unwrap(), "`max_ttl` is 86401, and has to be 60 to 86400 seconds");
@@ -220,6 +221,10 @@ mod tests {
         assert_eq!(find(&role, "not_after_bound").unwrap(), r#"`not_after_bound` is "permit", and has to be "forbid""#);
         role.insert("organization".into(), json!(["os:reader", "os:operator"]));
         role.insert("not_after_bound".into(), json!("ttl-limited"));
-        assert_eq!((find(&role, "organization"), find(&role, "not_after_bound")), (None, None), "order and the lesser bound");
+        assert_eq!(
+            (find(&role, "organization"), find(&role, "not_after_bound")),
+            (None, None),
+            "order and the lesser bound"
+        );
     }
 }

@@ -5,7 +5,7 @@
 //! identity.age        the broker's identity, sealed with a passphrase (or handed over as a systemd credential, and not here)
 //! identity.txt        the same in plain text: for demonstrations only
 //! ca/<cluster>.age    a CA certificate and its key
-//! secrets/<name>.age  a key of the broker's own
+//! secrets/<name>.age  a key of the broker's own, or as `talos-<cluster>` a cluster's standing credential
 //! ```
 //!
 //! Sealing needs only the recipients, opening needs the identity. Each sealed file names what it is for, so that a file
@@ -19,7 +19,7 @@ use ichor_wire::profile::{CaCertificate, CaError};
 use secrecy::SecretString;
 
 use super::ca::{CaMaterial, KeyMismatch};
-use super::{DataKey, KeyLoadError, LocalSigner, LockedBytes, SealError};
+use super::{DataKey, KeyLoadError, LocalSigner, LockedBytes, SealError, StandingCredential, StandingError};
 use crate::domain::ClusterName;
 use crate::entropy::EntropyError;
 
@@ -151,6 +151,9 @@ pub enum VaultError {
     /// A CA certificate cannot be used.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// A standing credential cannot be used.
+    #[error(transparent)]
+    Standing(#[from] StandingError),
     /// Key and certificate belong to different CAs.
     #[error(transparent)]
     Mismatch(#[from] KeyMismatch),
@@ -236,6 +239,16 @@ impl Vault {
     pub fn open_secret(&self, name: &str) -> Result<LockedBytes, VaultError> {
         let path = self.sealer.secret_path(name)?;
         sealed::open_secret(&path, &self.identities, name)
+    }
+
+    /// Opens a cluster's standing credential and checks that key and certificate belong together. Whether it is valid now is
+    /// for whoever uses it to check, each time.
+    ///
+    /// # Errors
+    /// When there is none, or it does not open as this cluster's.
+    pub fn open_talos_credential(&self, cluster: &ClusterName) -> Result<StandingCredential, VaultError> {
+        let json = self.open_secret(&sealer::talos_credential(cluster))?;
+        Ok(StandingCredential::from_sealed(json.as_slice())?)
     }
 
     /// The key that seals rows of the database.

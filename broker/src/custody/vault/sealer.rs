@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use age::x25519;
 
 use super::{Listing, VaultError, file, sealed};
-use crate::custody::LocalSigner;
 use crate::custody::ca::CaMaterial;
+use crate::custody::{LocalSigner, StandingCredential};
 use crate::domain::ClusterName;
 use crate::entropy;
 
@@ -89,6 +89,19 @@ impl Sealer {
         file::write(&path, &sealed::seal_secret(&self.recipients, name, value)?, replace)
     }
 
+    /// Returns once the cluster's standing credential is durable in the vault.
+    ///
+    /// # Errors
+    /// When there is one already and `replace` does not say otherwise, or the file system fails.
+    pub fn seal_talos_credential(
+        &self,
+        cluster: &ClusterName,
+        credential: &StandingCredential,
+        replace: bool,
+    ) -> Result<(), VaultError> {
+        self.seal_secret(&talos_credential(cluster), &credential.to_sealed(), replace)
+    }
+
     /// As [`Self::seal_secret`] with 32 new random bytes; one that exists stays and is an error.
     ///
     /// # Errors
@@ -131,7 +144,7 @@ impl Sealer {
     }
 
     pub(super) fn secret_path(&self, name: &str) -> Result<PathBuf, VaultError> {
-        let fits = (1..=63).contains(&name.len())
+        let fits = (1..=80).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !name.starts_with('-')
             && !name.ends_with('-');
@@ -140,6 +153,12 @@ impl Sealer {
         }
         Ok(self.dir.join("secrets").join(format!("{name}.age")))
     }
+}
+
+/// The secret under which a cluster's standing credential is sealed. Its name is checked when it is opened, so that one moved
+/// to another cluster's name does not open as that one's.
+pub(super) fn talos_credential(cluster: &ClusterName) -> String {
+    format!("talos-{cluster}")
 }
 
 /// A recipient from its line. What is no recipient is shown only if it cannot be an identity pasted by mistake.

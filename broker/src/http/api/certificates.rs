@@ -1,13 +1,17 @@
 //! `POST /v1/clusters/{cluster}/certificates`: the main job.
 
-use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use ichor_wire::api::{CertificateAnswer, CertificateRequest};
 use ichor_wire::problem::{Code, Problem};
 use ichor_wire::profile;
 use ichor_wire::role::Role;
 use jiff::SignedDuration;
 use tracing::Instrument;
+use zeroize::Zeroizing;
 
 use super::Api;
 use super::clusters::find;
@@ -17,7 +21,11 @@ use crate::http::extract::Signed;
 use crate::mint::Step;
 use crate::policy::HARD_MAX_TTL;
 
-/// A certificate for the caller's key: decided by policy, recorded, issued, recorded, answered.
+/// Room for every real answer at once, in bytes, so that growing leaves no copy behind.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
+/// A certificate for the caller's key: decided by policy, recorded, issued, recorded, answered. Where the
+/// cluster itself makes the certificates it makes their keys too: then the answer has one, and the request's is not used.
 #[utoipa::path(post, path = "/v1/clusters/{cluster}/certificates", tag = "certificates",
     params(("cluster" = String, Path, description = "the cluster's name")), request_body = CertificateRequest,
     responses(
@@ -33,7 +41,7 @@ pub async fn create(
     State(api): State<Api>,
     Path(name): Path<String>,
     signed: Signed<CertificateRequest>,
-) -> Result<Json<CertificateAnswer>, ApiError> {
+) -> Result<Response, ApiError> {
     let cluster = find(&api, &name)?;
     let asked = signed.body;
     let key = profile::read_csr(&asked.csr).map_err(|error| ApiError::new(Code::BadCsr, error.to_string()))?;
@@ -53,10 +61,11 @@ pub async fn create(
     let minted = minted.map_err(|error| ApiError::internal(&error))??;
     let (grant, issued) = (minted.issued.value().grant(), &minted.issued);
     Step::Answer.begins(grant.id());
-    Ok(Json(CertificateAnswer {
+    answer(&CertificateAnswer {
         cluster: minted.cluster.name.as_str().into(),
         grant_id: grant.id().0,
         certificate: issued.certificate_pem(),
+        private_key: issued.private_key_pem(),
         issuing_ca: Some(issued.value().ca_pem().to_owned()),
         ca: minted.cluster.ca.clone(),
         endpoints: minted.cluster.endpoints.clone(),
@@ -66,7 +75,17 @@ pub async fn create(
         not_after: issued.value().not_after(),
         user: grant.user().into(),
         receipt: issued.receipt(),
-    }))
+    })
+}
+
+/// The answer as JSON, in memory that is wiped once it is sent: it may hold a private key. What the HTTP and TLS libraries
+/// buffer is theirs.
+fn answer(answer: &CertificateAnswer) -> Result<Response, ApiError> {
+    let mut json = Zeroizing::new(Vec::with_capacity(LARGEST_ANSWER));
+    serde_json::to_writer(&mut *json, answer).map_err(|error| ApiError::internal(&error))?;
+    let body = Body::from(Bytes::from_owner(json));
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    Ok((headers, body).into_response())
 }
 
 fn roles(texts: &[String]) -> Result<Vec<Role>, ApiError> {

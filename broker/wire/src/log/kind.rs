@@ -115,6 +115,7 @@ impl Content {
             message: None,
             mode: None,
             policy_digest: None,
+            key_made_by: None,
         }
     }
 }

@@ -157,6 +157,9 @@ pub struct Content {
     /// SHA-256 of the policy set that decided.
     #[cbor(n(20), with = "minicbor::bytes")]
     pub policy_digest: Option<Vec<u8>>,
+    /// Who made the private key, where that was not the client: `cluster`.
+    #[n(21)]
+    pub key_made_by: Option<String>,
 }
 
 /// One audit entry: the content, and what every entry has.

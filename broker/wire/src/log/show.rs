@@ -74,6 +74,7 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("message", content.message.clone()),
         ("mode", content.mode.clone()),
         ("policy_digest", content.policy_digest.as_deref().map(hex)),
+        ("key_made_by", content.key_made_by.clone()),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));

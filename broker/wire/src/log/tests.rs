@@ -16,7 +16,7 @@ fn entry(content: Content) -> Entry {
     Entry { version: 1, id: (0..16).collect(), time: TIME, salt: (16..32).collect(), broker: "test".into(), content }
 }
 
-/// An entry in which no field is absent.
+/// An entry in which no field of the first build is absent.
 fn full() -> Entry {
     let text = |text: &str| Some(text.to_owned());
     entry(Content {
@@ -48,14 +48,21 @@ fn full() -> Entry {
         message: text("one sentence"),
         mode: text("direct"),
         policy_digest: Some(vec![20; 32]),
+        key_made_by: None,
     })
+}
+
+/// What came later, each in a vector of its own: the others stay as they are.
+fn later() -> Vec<(String, Entry, u64)> {
+    let made = Content { key_made_by: Some("cluster".into()), ..Content::of(Kind::Issued) };
+    vec![("issued-key-made-by-cluster".into(), entry(made), 21)]
 }
 
 /// Every vector: its file's name, the entry and the index of its leaf.
 fn vectors() -> Vec<(String, Entry, u64)> {
     let kinds =
         Kind::ALL.into_iter().map(|kind| (kind.to_string(), entry(Content::of(kind)), u64::from(kind.number())));
-    kinds.chain([("all-fields".into(), full(), u64::from(u32::MAX))]).collect()
+    kinds.chain([("all-fields".into(), full(), u64::from(u32::MAX))]).chain(later()).collect()
 }
 
 /// What a vector's file says of an entry.
@@ -241,6 +248,7 @@ fn an_answer_has_every_field_of_the_entry() {
     ] {
         assert!(text.contains(value), "`{value}` in {text}");
     }
+    assert_eq!(AuditEntry::of(0, &later()[0].1, &[0; 32]).detail["key_made_by"], "cluster");
     assert_eq!(AuditEntry::of(0, &entry(Content::of(Kind::Start)), &[0; 32]).detail.len(), 1, "the broker alone");
     assert_eq!(AuditEntry::of_dropped(&Leaf::of(3, b"", TIME), &[0; 32]).kind, "dropped");
 }

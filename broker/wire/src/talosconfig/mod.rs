@@ -8,6 +8,7 @@
 //! each gives a new value and leaves the old one alone; writing it to a file is the caller's.
 
 mod edit;
+mod endpoint;
 mod ours;
 mod tree;
 
@@ -18,7 +19,8 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub use edit::{EditError, NewContext, Renewal};
-pub use ours::{Ours, PemError, is_fresh};
+pub use endpoint::host_and_port;
+pub use ours::{Ours, PemError, fingerprint, is_fresh};
 
 /// The largest file that is read, in bytes (4 MiB; a thousand contexts are 2 MiB).
 pub const MAX_SIZE: usize = 4 * 1024 * 1024;

@@ -1,7 +1,8 @@
 //! Which contexts are ours, and the form of certificates and keys in the file.
 
-use data_encoding::{BASE64, BASE64_MIME};
+use data_encoding::{BASE64, BASE64_MIME, HEXLOWER};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use x509_parser::pem::Pem;
 
 use super::Context;
@@ -28,6 +29,18 @@ pub struct Ours {
 pub struct PemError;
 
 impl Context {
+    /// SHA-256 of its certificate's DER, lower-case hex; `None` where there is none that can be read.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<String> {
+        fingerprint(&decode(self.crt.as_deref()?).ok()?)
+    }
+
+    /// As [`Self::ours`], of a certificate that is known from elsewhere to be this grant's.
+    #[must_use]
+    pub fn ours_granted(&self, grant: &str) -> Option<Ours> {
+        Ours::read_granted(&decode(self.crt.as_deref()?).ok()?, grant)
+    }
+
     /// What its certificate says, where Ichor issued it: a certificate whose Organization has a `grant:` value. `None` for
     /// every other one, and for what cannot be read.
     #[must_use]
@@ -40,6 +53,18 @@ impl Ours {
     /// Reads the first certificate of a PEM text; `None` where it is not one that Ichor issued.
     #[must_use]
     pub fn read(pem: &[u8]) -> Option<Self> {
+        Self::read_as(pem, None)
+    }
+
+    /// The same of a certificate that Ichor had made by somebody who cannot name the grant: a certificate engine, or the
+    /// cluster itself. Whoever calls this knows from elsewhere that the certificate is this grant's; one that names a grant is
+    /// only read as that.
+    #[must_use]
+    pub fn read_granted(pem: &[u8], grant: &str) -> Option<Self> {
+        Self::read_as(pem, Some(grant))
+    }
+
+    fn read_as(pem: &[u8], grant: Option<&str>) -> Option<Self> {
         let pem = Pem::iter_from_buffer(pem).find_map(Result::ok).filter(|pem| pem.label == "CERTIFICATE")?;
         let certificate = pem.parse_x509().ok()?;
         let values = || certificate.subject().iter_organization().filter_map(|value| value.as_str().ok());
@@ -48,7 +73,7 @@ impl Ours {
         roles.sort_unstable();
         roles.dedup();
         Some(Self {
-            grant: behind("grant:")?,
+            grant: behind("grant:").or_else(|| grant.map(str::to_owned))?,
             user: behind("user:"),
             roles,
             not_before: Timestamp::from_second(certificate.validity().not_before.timestamp()).ok()?,
@@ -70,6 +95,13 @@ pub fn is_fresh(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> 
     let life = not_after.as_second().saturating_sub(not_before.as_second());
     let left = not_after.as_second().saturating_sub(now.as_second());
     now >= not_before && left > 0 && left.saturating_mul(5) >= life
+}
+
+/// SHA-256 of the first certificate's DER of a PEM text, lower-case hex.
+#[must_use]
+pub fn fingerprint(pem: &[u8]) -> Option<String> {
+    let pem = Pem::iter_from_buffer(pem).find_map(Result::ok).filter(|pem| pem.label == "CERTIFICATE")?;
+    Some(HEXLOWER.encode(&Sha256::digest(&pem.contents)))
 }
 
 /// PEM as the file holds it: base64 on one line.
@@ -101,6 +133,10 @@ mod tests {
         assert_eq!(context("grant:0190").ours().unwrap().grant, "0190");
         assert_eq!(context("os:admin").ours(), None);
         assert_eq!(context("x-grant:0190").ours(), None);
+        assert_eq!(context("os:admin").ours_granted("0190").unwrap().grant, "0190");
+        assert_eq!(context("grant:0190").ours_granted("0191").unwrap().grant, "0190", "what it names is what it is");
+        assert_eq!(context("os:admin").fingerprint().unwrap().len(), 64);
+        assert_eq!(Context::default().fingerprint(), None);
         assert_eq!(Context { crt: Some("not base64".into()), ..Context::default() }.ours(), None);
         assert_eq!(Context::default().ours(), None);
     }

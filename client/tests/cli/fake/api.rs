@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::http::{Asked, Reply};
-use super::{Broker, State};
+use super::{Broker, MakesKey, State};
 
 impl Broker {
     pub(super) fn api(&self, path: &[&str], asked: &Asked, query: &HashMap<String, String>) -> Reply {
@@ -49,7 +49,9 @@ impl Broker {
         };
         let grant_id = Uuid::from_u128(state.asked.len() as u128);
         let mut organization: Vec<String> = roles.iter().map(ToString::to_string).collect();
-        organization.extend([format!("grant:{grant_id}"), "user:alice@example.com".into()]);
+        if state.makes_key.is_none() {
+            organization.extend([format!("grant:{grant_id}"), "user:alice@example.com".into()]);
+        }
         let not_before = now - SignedDuration::from_secs(30);
         let life = request.ttl.map_or(state.life, |ttl| i64::try_from(ttl).unwrap());
         let not_after = now + SignedDuration::from_secs(life.min(state.max_life.unwrap_or(i64::MAX)));
@@ -58,10 +60,24 @@ impl Broker {
         use x509_parser::prelude::FromDer;
         let (_, csr) = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).unwrap();
         let key = csr.certification_request_info.subject_pki.subject_public_key.data.to_vec();
+        let (certificate, private_key) = match state.makes_key {
+            None => (self.ca.issue_for(&leaf, &key).unwrap(), None),
+            Some(makes) => {
+                let made = self.ca.issue(&leaf).unwrap();
+                let key = match makes {
+                    MakesKey::Right => made.key,
+                    MakesKey::Another => self.ca.issue(&leaf).unwrap().key,
+                    MakesKey::Broken => "no key".into(),
+                };
+                let key = key.replace("PRIVATE KEY", "ED25519 PRIVATE KEY");
+                (made.certificate, Some(SecretPem::from(key.as_str())))
+            }
+        };
         CertificateAnswer {
             cluster: cluster.into(),
             grant_id,
-            certificate: self.ca.issue_for(&leaf, &key).unwrap(),
+            certificate,
+            private_key,
             issuing_ca: state.issuing_ca.clone().unwrap_or_else(|| Some(self.ca.certificate())),
             ca: state.node_ca.clone(),
             endpoints: state.endpoints.clone(),

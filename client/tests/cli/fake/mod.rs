@@ -43,6 +43,8 @@ pub struct State {
     pub lie: bool,
     /// Answer a certificate with this as its CA's, or with none, instead of the CA's own.
     pub issuing_ca: Option<Option<String>>,
+    /// Make the key too, as a cluster does that makes the certificates itself.
+    pub makes_key: Option<MakesKey>,
     /// The sessions are over.
     pub session_ended: bool,
     /// What a hostile provider or broker adds to every name and message.
@@ -60,6 +62,16 @@ pub struct State {
     /// Promises that the client broke.
     pub broken: Vec<String>,
     codes: HashMap<String, (String, String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MakesKey {
+    /// The certificate's.
+    Right,
+    /// Another's.
+    Another,
+    /// None at all: text.
+    Broken,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -135,6 +135,37 @@ pub struct Reboot {
     pub actor_id: String,
 }
 
+/// What GenerateClientConfiguration is asked.
+#[derive(Clone, PartialEq, Message)]
+pub struct GenerateRequest {
+    /// The roles.
+    #[prost(string, repeated, tag = "1")]
+    pub roles: Vec<String>,
+    /// The lifetime.
+    #[prost(message, optional, tag = "2")]
+    pub ttl: Option<Instant>,
+}
+
+/// A client certificate that a node made, with its key.
+#[derive(Clone, PartialEq, Message)]
+pub struct GenerateAnswer {
+    /// Who answers.
+    #[prost(message, optional, tag = "1")]
+    pub metadata: Option<Metadata>,
+    /// The cluster's CA, PEM.
+    #[prost(bytes = "vec", tag = "2")]
+    pub ca: Vec<u8>,
+    /// The certificate, PEM.
+    #[prost(bytes = "vec", tag = "3")]
+    pub crt: Vec<u8>,
+    /// The private key, PEM.
+    #[prost(bytes = "vec", tag = "4")]
+    pub key: Vec<u8>,
+    /// A talosconfig with all of it.
+    #[prost(bytes = "vec", tag = "5")]
+    pub talosconfig: Vec<u8>,
+}
+
 /// What Dmesg is asked.
 #[derive(Clone, PartialEq, Message)]
 pub struct DmesgRequest {

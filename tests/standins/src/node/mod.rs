@@ -7,6 +7,7 @@
 mod access_log;
 mod call;
 pub mod client;
+mod generate;
 pub mod grpc;
 pub mod messages;
 mod methods;
@@ -34,6 +35,7 @@ use crate::authority::{Authority, Certified, Leaf};
 use crate::clock::{self, Now};
 use crate::lock;
 use access_log::AccessLog;
+pub use generate::Making;
 
 /// A running node. Dropping it stops it.
 pub struct Node {
@@ -68,6 +70,7 @@ struct Shared {
     own_ca_trusted: Mutex<bool>,
     rbac: Mutex<bool>,
     reboots: Mutex<u64>,
+    making: Mutex<Making>,
     peers: Mutex<Vec<Weak<Shared>>>,
     refusals: Arc<Mutex<Vec<String>>>,
     log: AccessLog,
@@ -119,6 +122,7 @@ impl Node {
             own_ca_trusted: Mutex::new(true),
             rbac: Mutex::new(options.rbac),
             reboots: Mutex::default(),
+            making: Mutex::default(),
             peers: Mutex::default(),
             refusals: Arc::default(),
             log: AccessLog::to_file(options.log_file),
@@ -169,6 +173,11 @@ impl Node {
     /// Whether roles are enforced; where not, every certificate is os:admin.
     pub fn set_rbac(&self, enforced: bool) {
         *lock(&self.shared.rbac) = enforced;
+    }
+
+    /// What the node does from now on when it is asked for a client certificate.
+    pub fn set_making(&self, making: Making) {
+        *lock(&self.shared.making) = making;
     }
 
     /// Makes nodes siblings of each other: each forwards calls for another's address or host name to it.

@@ -1,27 +1,28 @@
-//! What the stand-in can do: tell its version, name, time and kernel log, and reboot.
+//! What the stand-in can do: tell its version, name, time and kernel log, reboot, and make client certificates.
 
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 use prost::Message as _;
 
-use super::Shared;
 use super::grpc::{Code, Messages, Status};
 use super::messages::{
     Answers, Data, DmesgRequest, FeaturesInfo, Hostname, Instant, Metadata, PlatformInfo, Reboot, Time, Version,
     VersionInfo,
 };
+use super::{Shared, generate};
 use crate::{lock, random};
 
 const VERSION: &str = "/machine.MachineService/Version";
 const HOSTNAME: &str = "/machine.MachineService/Hostname";
 const DMESG: &str = "/machine.MachineService/Dmesg";
 const REBOOT: &str = "/machine.MachineService/Reboot";
+const GENERATE: &str = "/machine.MachineService/GenerateClientConfiguration";
 const TIME: &str = "/time.TimeService/Time";
 
 /// Whether the stand-in serves the method.
 pub(super) fn has(method: &str) -> bool {
-    [VERSION, HOSTNAME, DMESG, REBOOT, TIME].contains(&method)
+    [VERSION, HOSTNAME, DMESG, REBOOT, GENERATE, TIME].contains(&method)
 }
 
 /// The answer to a call that its roles allow.
@@ -40,6 +41,7 @@ pub(super) fn call(node: &Arc<Shared>, method: &str, message: &[u8], target: Opt
             let actor_id = random::token().map_err(|error| Status::new(Code::Internal, error.to_string()))?;
             Ok(one(Reboot { metadata, actor_id }))
         }
+        GENERATE => generate::call(node, message, metadata),
         DMESG => {
             let asked =
                 DmesgRequest::decode(message).map_err(|error| Status::new(Code::Internal, error.to_string()))?;

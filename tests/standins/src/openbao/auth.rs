@@ -177,7 +177,7 @@ fn admit(logins: &[Login], call: &Call) -> Result<(), Answer> {
             ),
             Login::Kubernetes { .. } => Answer::bad_token(),
             Login::Certificate if call.certified => return Ok(()),
-            Login::Certificate => Answer::bad("invalid certificate or no client certificate supplied"),
+            Login::Certificate => Answer::bad("no client certificate found"),
         };
     }
     Err(refusal)

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::Value;
 
-use super::Shared;
 use super::answer::Answer;
 use super::policy::Capability;
+use super::{Mounted, Shared};
 
 /// What a request asks for. Its path has lost `v1/` and the namespace.
 pub(super) struct Call {
@@ -63,13 +63,24 @@ impl Call {
         self.body.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What the token must be allowed.
-    pub(super) fn needs(&self) -> &'static [Capability] {
+    /// What the token must be allowed: `create` only where the engine tells what is there already from what is not.
+    pub(super) fn needs(&self, mounted: Option<(&Mounted, &str)>) -> Capability {
         match self.verb {
-            Verb::Read => &[Capability::Read],
-            Verb::Write => &[Capability::Create, Capability::Update],
-            Verb::List => &[Capability::List],
-            Verb::Delete => &[Capability::Delete],
+            Verb::Read => Capability::Read,
+            Verb::List => Capability::List,
+            Verb::Delete => Capability::Delete,
+            Verb::Write => {
+                let (mounted, (act, name)) = match mounted {
+                    Some((mounted, rest)) => (mounted, rest.split_once('/').unwrap_or((rest, ""))),
+                    None => return Capability::Update,
+                };
+                let makes = match mounted {
+                    Mounted::Kv(kv) => act == "data" && !kv.has(name),
+                    Mounted::Transit(transit) => act == "encrypt" && !transit.has(name),
+                    Mounted::Pki(_) => false,
+                };
+                if makes { Capability::Create } else { Capability::Update }
+            }
         }
     }
 

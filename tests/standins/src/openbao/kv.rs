@@ -47,6 +47,11 @@ impl Kv {
         }
     }
 
+    /// Whether the secret was ever written: the first version needs another capability than the next.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.secrets.contains_key(path)
+    }
+
     /// Writes the next version.
     pub(super) fn put(&mut self, path: &str, data: Value, now: Timestamp) {
         let version = Version { data, created: now, deleted: None, destroyed: false };

@@ -98,7 +98,12 @@ fn act(shared: &Shared, call: &Call) -> Answer {
         return Answer::bad_token();
     };
     let root = token == OpenBao::ROOT_TOKEN;
-    if !root && !state.policy.allows(&call.path, call.needs()) {
+    let mounted = state.mounts.iter_mut().find_map(|(mount, mounted)| {
+        let rest = call.path.strip_prefix(mount.as_str())?.strip_prefix('/')?;
+        Some((mounted, rest))
+    });
+    let needed = call.needs(mounted.as_ref().map(|(mounted, rest)| (&**mounted, *rest)));
+    if !root && !state.policy.allows(&call.path, needed) {
         return Answer::denied();
     }
     if let Some(act) = auth.and_then(|path| path.strip_prefix("token/")) {
@@ -107,10 +112,6 @@ fn act(shared: &Shared, call: &Call) -> Answer {
     if call.path.starts_with("sys/") {
         return sys::answer(state, call, root);
     }
-    let mounted = state.mounts.iter_mut().find_map(|(mount, mounted)| {
-        let rest = call.path.strip_prefix(mount.as_str())?.strip_prefix('/')?;
-        Some((mounted, rest))
-    });
     match mounted {
         Some((Mounted::Transit(transit), rest)) => transit.answer(call, rest, now),
         Some((Mounted::Kv(kv), rest)) => kv.answer(call, rest, now),

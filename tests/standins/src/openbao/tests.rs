@@ -174,6 +174,14 @@ async fn policy_denies_in_other_words_than_a_bad_token() {
     assert_eq!(body["data"]["transit/sign/ichor-prod"], json!(["update"]));
     assert_eq!(body["secret/data/ichor/prod"], json!(["list", "read"]));
     assert_eq!(body["data"]["pki/sign-verbatim"], json!(["deny"]));
+    bao.allow_only([Rule::new("secret/data/+", ["update"]), Rule::new("transit/keys/+", ["create"])]);
+    assert_eq!(
+        caller.call("POST", "secret/data/new", json!({ "data": {} })).await.0,
+        403,
+        "the first version is `create`"
+    );
+    assert_eq!(caller.call("POST", "transit/keys/new", json!({})).await.0, 403, "a key is made with `update`");
+    bao.allow_all();
     bao.deny("transit/sign/+");
     assert_eq!(caller.call("POST", "transit/sign/ichor-prod", json!({ "input": b64("x") })).await.0, 403);
     caller.token = "unknown".into();

@@ -113,7 +113,7 @@ impl Key {
             .filter(|(number, _)| **number >= self.min_decryption)
             .map(|(number, version)| (number.to_string(), self.version(version)))
             .collect();
-        Answer::data(json!({
+        let mut told = json!({
             "allow_plaintext_backup": self.plaintext_backup,
             "auto_rotate_period": 0,
             "deletion_allowed": self.deletion_allowed,
@@ -132,7 +132,11 @@ impl Key {
             "supports_encryption": self.kind.encrypts(),
             "supports_signing": self.kind.signs(),
             "type": self.kind.name(),
-        }))
+        });
+        if let (true, Some(fields)) = (self.imported, told.as_object_mut()) {
+            fields.insert("imported_key_allow_rotation".into(), self.may_rotate.into());
+        }
+        Answer::data(told)
     }
 
     fn version(&self, version: &Version) -> Value {

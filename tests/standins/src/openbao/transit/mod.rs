@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -63,6 +62,11 @@ impl Transit {
             ("export", Some(_), Some(name), Verb::Read) => self.export(name),
             _ => no_path(),
         }
+    }
+
+    /// Whether the key is there: sealing for one that is not would make it, and needs another capability.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.keys.contains_key(name)
     }
 
     pub(super) fn batches(&self) -> &[usize] {
@@ -150,7 +154,7 @@ impl Transit {
     fn import(&mut self, call: &Call, name: &str, now: Timestamp) -> Answer {
         if self.keys.contains_key(name) {
             let reason = "the import path cannot be used with an existing key; use import-version to rotate an existing imported key";
-            return Answer::error(StatusCode::INTERNAL_SERVER_ERROR, reason);
+            return Answer::failed(reason);
         }
         let wanted = call.body.get("type").and_then(Value::as_str).unwrap_or("aes256-gcm96");
         let Some(kind) = Kind::named(wanted) else { return Answer::bad(format!("unknown key type: {wanted}")) };
@@ -171,7 +175,7 @@ impl Transit {
     fn rotate(&mut self, name: &str, now: Timestamp) -> Answer {
         let Some(key) = self.keys.get_mut(name) else { return Answer::bad("key not found") };
         if !key.may_rotate {
-            return Answer::failed(&format!("imported key {name} does not allow rotation within OpenBao"));
+            return Answer::failed(&format!("imported key {name} does not allow rotation within Vault"));
         }
         match Material::generate(key.kind) {
             Ok(material) => key.add(material, now),
@@ -188,13 +192,16 @@ impl Transit {
     }
 
     fn trim(&mut self, call: &Call, name: &str) -> Answer {
-        let Some(key) = self.keys.get_mut(name) else { return Answer::bad("invalid key") };
+        let Some(key) = self.keys.get_mut(name) else { return Answer::bad("invalid key name") };
         let version =
             call.body.get("min_available_version").and_then(Value::as_u64).and_then(|v| u32::try_from(v).ok());
         match version {
             Some(version) if version <= key.min_encryption.min(key.min_decryption) => {
                 key.trim(version);
                 key.answer(name)
+            }
+            _ if key.min_encryption == 0 => {
+                Answer::bad("minimum available version cannot be set when minimum encryption version is not set")
             }
             _ => Answer::bad("minimum available version cannot be higher than minimum encryption version"),
         }

@@ -1,0 +1,23 @@
+# For tokens that go without the default policy (`token_no_default_policy = true`): what a broker's token may do to itself.
+# Beside it goes the policy of the custody, kv.hcl, transit.hcl or pki.hcl. Where tokens have the default policy, this one is
+# not needed.
+
+# The lease, which decides when to renew.
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+
+# Renewal at two thirds of the lease.
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+# A broker that ends leaves no token behind.
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
+
+# `ichor-broker check` asks what the token may, and says where that is too little or too much.
+path "sys/capabilities-self" {
+  capabilities = ["update"]
+}

@@ -1,0 +1,53 @@
+//! Bad input at the commands: a clear sentence, and nothing half-made.
+
+use ichor_standins::openbao::OpenBao;
+use ichor_tests::{CLUSTER, Lives, World, run_command};
+use serde_json::json;
+
+use super::{bao, world};
+
+/// What `ca create` says when it fails.
+async fn refused(world: &World, options: &[&str]) -> String {
+    let dir = world.dir.display().to_string();
+    let command =
+        [&["ca", "create", CLUSTER, "--replace", "--reason", "tests", "--dir", dir.as_str()], options].concat();
+    let before = std::fs::read(world.dir.join("vault/ca/prod.toml")).unwrap();
+    let said = run_command(&command).await.unwrap_err().to_string();
+    assert_eq!(std::fs::read(world.dir.join("vault/ca/prod.toml")).unwrap(), before, "the record is as it was");
+    said
+}
+
+/// Puts a key there as its operator would.
+async fn make_key(bao: &OpenBao, name: &str, body: serde_json::Value) -> anyhow::Result<()> {
+    let url = format!("{}/v1/transit/keys/{name}", bao.url());
+    let ca = reqwest::Certificate::from_pem(bao.ca_pem().as_bytes())?;
+    #[expect(clippy::disallowed_methods, reason = "an operator's own client")]
+    let http = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build()?;
+    let answer = http.post(url).header("x-vault-token", OpenBao::ROOT_TOKEN).json(&body).send().await?;
+    assert!(answer.status().is_success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_is_refused_by_name() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let bao = bao(&world);
+    make_key(bao, "leaky", json!({"type": "ed25519", "exportable": true})).await?;
+    make_key(bao, "backed-up", json!({"type": "ed25519", "allow_plaintext_backup": true})).await?;
+    make_key(bao, "sealing", json!({"type": "aes256-gcm96"})).await?;
+    let cases: &[(&[&str], &str)] = &[
+        (&["--custody", "transit", "--key", "leaky"], "has `exportable` set"),
+        (&["--custody", "transit", "--key", "backed-up"], "has `allow_plaintext_backup` set"),
+        (&["--custody", "transit", "--key", "sealing"], "sealing"),
+        (&["--custody", "transit", "--mount", "nowhere"], "has no `nowhere/"),
+        (&["--custody", "transit", "--mount", "../sys"], "cannot stand in a path"),
+        (&["--custody", "transit", "--server", "other"], "no [[openbao]] named `other`"),
+        (&["--custody", "kv", "--mount", "nowhere"], "has no `nowhere/"),
+        (&["--mount", "transit"], "are for `kv` and `transit`"),
+    ];
+    for (options, expected) in cases {
+        let said = refused(&world, options).await;
+        assert!(said.contains(expected), "{options:?}: {said}");
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Everything that a server can do wrong: a bounded wait, a typed error, no certificate without record, and recovery by
+//! itself.
+
+use std::time::Duration;
+
+use ichor_broker::audit::verify_log;
+use ichor_client::Error;
+use ichor_standins::openbao::Fault;
+use ichor_tests::{Lives, Person, World};
+use ichor_wire::problem::Code;
+
+use super::{asks, bao, line, world};
+
+const SIGN: &str = "transit/sign/*";
+
+/// The sentence of the entry that says why nothing was issued.
+async fn failure(world: &World, person: &Person) -> anyhow::Result<String> {
+    match asks(person).await {
+        Err(Error::Problem(problem)) => assert_eq!(problem.code, Code::CustodyUnavailable),
+        other => panic!("not refused: {other:?}"),
+    }
+    let newest = world.entries().await?.into_iter().next().unwrap();
+    assert_eq!(newest.kind, "issue-failed");
+    Ok(newest.detail["message"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_lie_and_outage_is_told_apart_and_ends_with_its_cause() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let bao = bao(&world);
+    asks(&alice).await?;
+    let faults = [
+        (Fault::Stall, "did not answer in time"),
+        (Fault::Disconnect, "cannot be reached"),
+        (Fault::Quota, "rate quota"),
+        (Fault::Status(500, "it broke".into()), "failed with status 500: it broke"),
+        (Fault::Garbage, "its data has another shape"),
+        (Fault::Truncated, "another shape"),
+        (Fault::Huge(10 << 20), "larger than 1 MiB"),
+    ];
+    for (fault, expected) in faults {
+        bao.set_fault(SIGN, Some(fault.clone()));
+        let said = failure(&world, &alice).await?;
+        assert!(said.contains("OpenBao `main`") && said.contains(expected), "{fault:?}: {said}");
+        bao.set_fault(SIGN, None);
+        asks(&alice).await?;
+    }
+    bao.set_wrong_key("ichor-prod", true);
+    let said = failure(&world, &alice).await?;
+    assert!(said.contains("no signature by the CA's key"), "{said}");
+    bao.set_wrong_key("ichor-prod", false);
+    asks(&alice).await?;
+    verify_log(&*world.running.store()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_server_is_out_and_comes_back_with_one_login() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let bao = bao(&world);
+    asks(&alice).await?;
+    bao.seal();
+    assert!(failure(&world, &alice).await?.contains("is sealed; unseal it"));
+    let said = line(&world, "ca prod").await;
+    assert!(!said.ok && said.detail.as_deref().unwrap().contains("is sealed"), "{said:?}");
+    // whoever asks meanwhile waits a bounded time, and when it is back one login serves them all
+    bao.revoke_tokens();
+    let before = bao.logins();
+    let all = futures_util::future::join_all((0..100).map(|_| asks(&alice)));
+    let unseal = async {
+        tokio::task::yield_now().await;
+        bao.unseal();
+    };
+    let (held, ()) = tokio::join!(all, unseal);
+    assert!(held.iter().any(Result::is_ok));
+    asks(&alice).await?;
+    assert_eq!(bao.logins() - before, 1);
+    assert!(line(&world, "ca prod").await.ok);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_is_replaced_and_a_denied_path_is_not_asked_again() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let bao = bao(&world);
+    asks(&alice).await?;
+    let (logins, signs) = (bao.logins(), bao.count(SIGN));
+    bao.revoke_tokens();
+    asks(&alice).await?;
+    assert_eq!((bao.logins() - logins, bao.count(SIGN) - signs), (1, 2), "the refused call was made again, once");
+
+    let signs = bao.count(SIGN);
+    bao.deny(SIGN);
+    let said = failure(&world, &alice).await?;
+    assert!(said.contains("does not allow `transit/sign/ichor-prod` to our token"), "{said}");
+    assert_eq!((bao.logins() - logins, bao.count(SIGN) - signs), (1, 1), "a denial is no reason to try again");
+    let said = line(&world, "ca prod").await;
+    assert!(!said.ok && said.detail.as_deref().unwrap().contains("may not sign"), "{said:?}");
+    bao.undeny(SIGN);
+    asks(&alice).await?;
+    assert!(line(&world, "ca prod").await.ok);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_key_version_is_said_plainly() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    bao(&world).destroy_key_version("ichor-prod", 1)?;
+    failure(&world, &alice).await?;
+    let said = line(&world, "ca prod").await;
+    assert!(!said.ok && said.detail.as_deref().unwrap().contains("has no version 1"), "{said:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_starts_without_the_server_and_takes_the_ca_up_when_it_is_there() -> anyhow::Result<()> {
+    let world = World::with(ichor_tests::Options {
+        custody: Lives::Transit,
+        look: Some(Duration::from_millis(20)),
+        ..Default::default()
+    })
+    .await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    bao(&world).seal();
+    assert!(!line(&world, "ca prod").await.ok);
+    bao(&world).unseal();
+    while asks(&alice).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}

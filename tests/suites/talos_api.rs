@@ -1,0 +1,208 @@
+//! Custody "Talos API": nobody has the CA's key, the cluster makes certificate and key itself, with a credential that was
+//! adopted. The rest is as with every custody: decided, recorded, judged, recorded, answered.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use ichor_client::{Held, Wish};
+use ichor_standins::authority::Leaf;
+use ichor_standins::node::client::NodeClient;
+use ichor_standins::node::{Making, Node, NodeOptions};
+use ichor_tests::{Options, Person, World, run_command};
+use ichor_wire::role::Role;
+use jiff::SignedDuration;
+use serde_json::Value;
+
+const CLUSTER: &str = "adopted";
+
+const POLICIES: &str = r#"@id("read") permit (principal, action == Action::"hold:os:reader", resource);
+@id("backup") permit (principal, action == Action::"hold:os:etcd:backup", resource);"#;
+
+/// A world with a second cluster, whose CA nobody brought along.
+struct Adopting {
+    world: World,
+    node: Node,
+}
+
+impl Adopting {
+    async fn start() -> anyhow::Result<Self> {
+        let options = Options {
+            edits: vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")],
+            policies: Some(POLICIES),
+            ..Options::default()
+        };
+        let world = World::with(options).await?;
+        let clock = std::sync::Arc::clone(&world.clock);
+        let now = std::sync::Arc::new(move || ichor_broker::clock::Clock::now(&*clock));
+        let node = Node::start(NodeOptions { now, ..NodeOptions::new("adopted-a")? }).await?;
+        Ok(Self { world, node })
+    }
+
+    /// A talosconfig of these roles that lasts so long, pointing at these endpoints.
+    fn talosconfig(&self, roles: &[&str], life: SignedDuration, endpoints: &[String]) -> anyhow::Result<PathBuf> {
+        let now = ichor_broker::clock::Clock::now(&*self.world.clock);
+        let leaf = Leaf { not_after: now + life, ..Leaf::client(roles.iter().copied(), now) };
+        let made = self.node.authority().issue(&leaf)?;
+        let key = made.key.replace("PRIVATE KEY", "ED25519 PRIVATE KEY");
+        let base64 = |text: &str| data_encoding::BASE64.encode(text.as_bytes());
+        let text = format!(
+            "context: admin\ncontexts:\n  admin:\n    endpoints: [{}]\n    ca: {}\n    crt: {}\n    key: {}\n",
+            endpoints.join(", "),
+            base64(&self.node.ca_pem()),
+            base64(&made.certificate),
+            base64(&key)
+        );
+        let path = self.world.scratch().join("admin-talosconfig");
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    async fn adopt(&self, file: &std::path::Path, more: &[&str]) -> anyhow::Result<String> {
+        let (file, dir) = (file.to_string_lossy(), self.world.dir.to_string_lossy());
+        let usual = ["cluster", "add", CLUSTER, "--adopt", &file, "--reason", "tests", "--dir", &dir];
+        run_command(&[&usual, more].concat()).await
+    }
+
+    async fn adopt_usual(&self) -> anyhow::Result<String> {
+        let file = self.talosconfig(&["os:admin"], SignedDuration::from_hours(24 * 365), &[self.node.endpoint()])?;
+        self.adopt(&file, &["--label", "env=prod"]).await
+    }
+
+    async fn held(&self, person: &Person, roles: &[Role]) -> Result<Held, ichor_client::Error> {
+        person.certificate(&Wish { cluster: CLUSTER.into(), roles: roles.to_vec(), ..Wish::default() }).await
+    }
+
+    /// The kinds of the entries since `before`, oldest first.
+    async fn since(&self, before: usize) -> anyhow::Result<Vec<String>> {
+        let mut kinds: Vec<String> = self.world.entries().await?.into_iter().map(|entry| entry.kind).collect();
+        kinds.reverse();
+        Ok(kinds.split_off(before))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_makes_the_certificate_and_the_key_itself() -> anyhow::Result<()> {
+    let adopting = Adopting::start().await?;
+    let said = adopting.adopt_usual().await?;
+    assert!(said.contains("v1.13.9") && said.contains("rotate-ca") && said.contains("`machine.acceptedCAs`"), "{said}");
+    assert!(!said.contains("PRIVATE"), "{said}");
+    let alice = Person::log_in(&adopting.world, "alice").await?;
+    let before = adopting.world.entries().await?.len();
+    let held = adopting.held(&alice, &[Role::Reader, Role::EtcdBackup]).await?;
+    assert!(held.key_made_by_cluster && held.answer.private_key.is_none(), "the key is kept once");
+    assert_eq!(held.answer.issuing_ca.as_deref(), Some(adopting.node.ca_pem().as_str()));
+    assert!(!format!("{held:?}").contains("PRIVATE"));
+
+    let identity = Some((held.answer.certificate.as_str(), held.key.as_str()));
+    let mut node = NodeClient::connect(adopting.node.address(), &held.answer.ca, identity).await?;
+    node.version(&[]).await?;
+    assert!(node.reboot(&[]).await.unwrap_err().to_string().contains("not authorized"));
+    let lines = adopting.node.log_lines();
+    let line = lines.last().context("a line")?;
+    assert!(line.contains(";talos-role=os:etcd:backup,os:reader;"), "nothing but the roles: {line}");
+
+    assert_eq!(adopting.since(before).await?, ["grant", "issued"]);
+    let entry = adopting.world.entries().await?.remove(0);
+    assert_eq!(entry.detail["key_made_by"], "cluster");
+    assert_eq!(entry.grant_id, Some(held.answer.grant_id));
+    let text = format!("{:?}", adopting.world.entries().await?);
+    assert!(!text.contains("PRIVATE"), "no key in any entry");
+    // the other cluster's certificates are as ever
+    let usual = alice.certificate(&Wish { cluster: ichor_tests::CLUSTER.into(), ..Wish::default() }).await?;
+    assert!(!usual.key_made_by_cluster);
+    adopting.world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_cluster_made_wrongly_is_recorded_as_failed_and_never_leaves() -> anyhow::Result<()> {
+    let adopting = Adopting::start().await?;
+    adopting.adopt_usual().await?;
+    let alice = Person::log_in(&adopting.world, "alice").await?;
+    for making in [
+        Making::MoreRoles,
+        Making::AnotherCa,
+        Making::AnotherKey,
+        Making::Longer,
+        Making::Garbage,
+        Making::Huge,
+        Making::Worker,
+    ] {
+        adopting.node.set_making(making);
+        let before = adopting.world.entries().await?.len();
+        let refused = adopting.held(&alice, &[]).await.unwrap_err().to_string();
+        assert!(!refused.contains("PRIVATE") && !refused.contains("CERTIFICATE"), "{making:?}: {refused}");
+        assert_eq!(adopting.since(before).await?, ["grant", "issue-failed"], "{making:?}");
+    }
+    adopting.node.set_making(Making::AsAsked);
+    adopting.held(&alice, &[]).await?;
+    adopting.world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_serve_is_not_adopted_and_nothing_is_left_behind() -> anyhow::Result<()> {
+    let adopting = Adopting::start().await?;
+    let year = SignedDuration::from_hours(24 * 365);
+    let own = [adopting.node.endpoint()];
+    let refused = async |file: &std::path::Path| adopting.adopt(file, &[]).await.unwrap_err().to_string();
+
+    let reader = refused(&adopting.talosconfig(&["os:reader"], year, &own)?).await;
+    assert!(reader.contains("`os:reader`, not `os:admin`"), "{reader}");
+    let expired = refused(&adopting.talosconfig(&["os:admin"], -SignedDuration::from_secs(5), &own)?).await;
+    assert!(expired.contains("the credential expired at"), "{expired}");
+    let other = [adopting.world.node.endpoint()];
+    let foreign = refused(&adopting.talosconfig(&["os:admin"], year, &other)?).await;
+    assert!(foreign.contains("another cluster's CA") && foreign.contains("nothing was adopted"), "{foreign}");
+    adopting.node.set_making(Making::Worker);
+    let worker = refused(&adopting.talosconfig(&["os:admin"], year, &own)?).await;
+    assert!(worker.contains("name control plane nodes only"), "{worker}");
+    adopting.node.set_making(Making::AsAsked);
+    let bare = adopting.talosconfig(&["os:admin"], year, &own)?;
+    let text = std::fs::read_to_string(&bare)?;
+    std::fs::write(&bare, text.lines().filter(|line| !line.contains("key:")).collect::<Vec<_>>().join("\n"))?;
+    let keyless = refused(&bare).await;
+    assert!(keyless.contains("no certificate and key of its own"), "{keyless}");
+
+    assert!(!adopting.world.dir.join(format!("clusters/{CLUSTER}.toml")).exists());
+    assert!(!adopting.world.dir.join(format!("vault/secrets/talos-{CLUSTER}.age")).exists());
+
+    // where the cluster is declared and has a CA in custody there is nothing to adopt for
+    let file = adopting.talosconfig(&["os:admin"], year, &own)?;
+    let (file, dir) = (file.to_string_lossy(), adopting.world.dir.to_string_lossy());
+    let has_ca = ["cluster", "add", ichor_tests::CLUSTER, "--adopt", &file, "--reason", "x", "--dir", &dir];
+    let has_ca = run_command(&has_ca).await.unwrap_err().to_string();
+    assert!(has_ca.contains("has a CA in custody"), "{has_ca}");
+
+    adopting.adopt_usual().await?;
+    let again = adopting.talosconfig(&["os:admin"], year, &own)?;
+    let twice = adopting.adopt(&again, &[]).await.unwrap_err().to_string();
+    assert!(twice.contains("`--replace` replaces it"), "{twice}");
+    adopting.adopt(&again, &["--replace"]).await?;
+    adopting.world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_near_its_end_is_warned_of_and_one_past_it_issues_nothing() -> anyhow::Result<()> {
+    let adopting = Adopting::start().await?;
+    let week = SignedDuration::from_hours(24 * 7);
+    let file = adopting.talosconfig(&["os:admin"], week, &[adopting.node.endpoint()])?;
+    adopting.adopt(&file, &["--label", "env=prod", "--offline"]).await?;
+    let world = &adopting.world;
+    let url = format!("http://{}/readyz", world.running.health_address().context("a health listener")?);
+    let said: Value = world.http()?.get(url).send().await?.json().await?;
+    let checks = said["checks"].as_array().context("checks")?;
+    let check = checks.iter().find(|check| check["name"] == format!("ca {CLUSTER}")).context("a check")?;
+    assert!(check["ok"] == true && check["detail"].to_string().contains("standing credential expires at"), "{check}");
+
+    world.clock.advance(week + SignedDuration::from_secs(1));
+    let alice = Person::log_in(world, "alice").await?;
+    let before = world.entries().await?.len();
+    adopting.held(&alice, &[]).await.unwrap_err();
+    assert_eq!(adopting.since(before).await?, ["grant", "issue-failed"]);
+    let message = world.entries().await?.remove(0).detail["message"].clone();
+    assert!(message.contains("the credential expired at") && message.contains("--adopt"), "{message}");
+    adopting.world.running.stop().await;
+    Ok(())
+}
