@@ -104,8 +104,8 @@ impl Pki {
     /// # Errors
     /// When they cannot be asked.
     pub async fn roles(&self) -> Result<Vec<String>, BaoError> {
-        // LIST, as the API has it for clients that know no such method
-        match self.client.call(Method::GET, &format!("{}/roles?list=true", self.mount), None, Retry::Safe).await {
+        let list = Method::from_bytes(b"LIST").unwrap_or(Method::GET);
+        match self.client.call(list, &format!("{}/roles", self.mount), None, Retry::Safe).await {
             Ok(answer) => Ok(answer.data::<Names>()?.keys),
             Err(error) if matches!(error.kind(), Kind::Missing(_)) => Ok(Vec::new()),
             Err(error) => Err(error),
