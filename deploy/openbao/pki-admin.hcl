@@ -6,7 +6,7 @@
 # Writing a role replaces all of it, and what is left out takes the engine's default, which is wider. A policy cannot demand the
 # fields (`required_parameters` would bind reading too), so `ichor-broker check` compares each role as it was stored.
 path "pki/roles/ichor-CLUSTER-*" {
-  capabilities = ["create", "update", "read", "delete"]
+  capabilities = ["read", "update", "delete"]
   allowed_parameters = {
     "server_flag"                        = [false]
     "client_flag"                        = [true]

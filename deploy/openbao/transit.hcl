@@ -2,6 +2,9 @@
 # public key. It cannot make, change, export, back up, rotate or delete a key.
 #
 #   sed s/CLUSTER/prod/g transit.hcl | bao policy write ichor-prod -
+#
+# The CA that comes after it has `.2` behind its name: write the policy once more then, with `prod.2` for CLUSTER, and give
+# the broker both until the old CA is gone.
 
 # Every certificate is signed here. The parameters are those that Ichor sends.
 path "transit/sign/ichor-CLUSTER" {

@@ -101,7 +101,6 @@ const NOT_YET: &[(u8, &str)] = &[
     (6, "a gateway speaks to nodes for people; there is none"),
     (11, "a verifier of our own for clients' certificates; nothing is verified by callbacks"),
     (17, "break-glass requests and their quorum"),
-    (22, "kits that are opened offline"),
     (23, "approvals and their quorum"),
     (27, "matching the nodes' own logs"),
 ];

@@ -179,6 +179,17 @@ async fn what_cannot_serve_is_not_adopted_and_nothing_is_left_behind() -> anyhow
     let twice = adopting.adopt(&again, &[]).await.unwrap_err().to_string();
     assert!(twice.contains("`--replace` replaces it"), "{twice}");
     adopting.adopt(&again, &["--replace"]).await?;
+    // what it says of other things is other tests'
+    let check = async || match run_command(&["check", "--dir", &dir]).await {
+        Ok(said) => said,
+        Err(error) => format!("{error:#}"),
+    };
+    assert!(check().await.contains("ok    ca adopted\n"), "{}", check().await);
+    adopting.node.set_making(Making::Worker);
+    assert!(check().await.contains("FAIL  ca adopted: no endpoint makes certificates: "), "{}", check().await);
+    let shown = run_command(&["ca", "show", "--dir", &dir]).await?;
+    assert!(shown.contains("adopted: the cluster itself") && shown.contains("prod: "), "{shown}");
+    assert!(!shown.contains("PRIVATE"), "{shown}");
     adopting.world.running.stop().await;
     Ok(())
 }

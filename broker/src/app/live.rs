@@ -235,8 +235,7 @@ impl Live {
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
         let before = Before { issuers: &before, marks: &self.marks, files: &self.in_force.vault };
-        let opened =
-            issuers::open(&self.settings, &self.custody, &clusters, before, &now.vault, &self.clock).await;
+        let opened = issuers::open(&self.settings, &self.custody, &clusters, before, &now.vault, &self.clock).await;
         self.is_waiting = opened.is_waiting;
         self.looks = 0;
         let is_news = opened.refused != self.refused || now.vault != self.in_force.vault;

@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use super::block_on;
 use super::cluster::write_file;
 use super::desk::{Deed, Desk};
 use super::reload::print_checks;
+use super::{block_on, unlock};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{Loaded, render_cluster};
 use crate::custody::{Place, Record, Sealer, StandingCredential, ca};
@@ -49,7 +49,7 @@ impl Adopt {
         };
         let credential = adopt().with_context(|| format!("`{}` cannot be adopted", file.display()))?;
         let name = &self.cluster.name;
-        let sealer = Sealer::at(&loaded.settings.vault)?;
+        let sealer = unlock::sealer(&loaded.settings)?;
         match Record::read(sealer.dir(), name)?.map(|record| record.active) {
             None | Some(Place::TalosApi) => {}
             Some(place) => bail!(

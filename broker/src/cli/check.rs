@@ -88,7 +88,7 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
         }
     };
     let warnings = vault.warnings();
-    checks.push(fine("vault", (!warnings.is_empty()).then(|| warnings.join("; "))));
+    checks.push(fine(format!("vault, {}", vault.told()), (!warnings.is_empty()).then(|| warnings.join("; "))));
     let warnings = custody::harden_process().warnings();
     checks.push(fine("memory", (!warnings.is_empty()).then(|| warnings.join("; "))));
     match app::custody(loaded, vault) {

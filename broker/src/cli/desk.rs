@@ -18,8 +18,10 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
 use crate::config::Loaded;
-use crate::domain::check_reason;
-use crate::http::admin::{Act, user_name};
+use crate::custody::Custody;
+use crate::domain::{ClusterName, check_reason};
+use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
+use crate::mint::Press;
 use crate::readiness::Check;
 use crate::store::StoreError;
 
@@ -102,6 +104,34 @@ impl Desk {
                 Ok(serde_json::from_slice(&call(socket, "POST", "/v1/reload", Vec::new()).await?)?)
             }
             Self::Alone(..) => Ok(Vec::new()),
+        }
+    }
+
+    /// A probe's certificate, PEM, for the key whose SubjectPublicKeyInfo is given; recorded as any certificate.
+    pub(super) async fn probe(
+        &self,
+        loaded: &Loaded,
+        custody: &Arc<Custody>,
+        cluster: &ClusterName,
+        is_next: bool,
+        public_key: Vec<u8>,
+    ) -> anyhow::Result<String> {
+        match self {
+            Self::Running(socket) => {
+                let public_key = data_encoding::BASE64.encode(&public_key);
+                let request = ProbeRequest { cluster: cluster.to_string(), next: is_next, public_key };
+                let answer = call(socket, "POST", "/v1/probes", serde_json::to_vec(&request)?).await?;
+                Ok(serde_json::from_slice(&answer)?)
+            }
+            Self::Alone(sequencer, _) => {
+                let press = Press::new(sequencer.clone(), Arc::new(SystemClock));
+                let backdate = loaded.settings.backdate;
+                let prober = app::Prober { press, custody: Arc::clone(custody), backdate };
+                let clusters = crate::config::load_clusters(&loaded.settings.clusters)?;
+                let policies = app::check_policies(&loaded.settings)?;
+                let probe = Probe { cluster: cluster.clone(), is_next, public_key };
+                Ok(prober.probe(&policies, &clusters, &probe).await?)
+            }
         }
     }
 

@@ -9,15 +9,29 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::config::{Identity, Settings};
-use crate::custody::{IdentitySource, Vault};
+use crate::custody::{IdentitySource, Plugins, Sealer, Vault};
 
 /// The vault, opened as the configuration says.
 pub(super) fn vault(settings: &Settings) -> anyhow::Result<Vault> {
-    let source = match settings.identity {
-        Identity::Passphrase => IdentitySource::Passphrase(match credential("ichor-passphrase")? {
-            Some(passphrase) => passphrase,
-            None => ask("passphrase of the vault: ")?,
-        }),
+    Ok(Vault::open_allowing(&settings.vault, source(settings)?, &plugins(settings)?)?)
+}
+
+/// What seals into the vault; it needs nothing that opens it.
+pub(super) fn sealer(settings: &Settings) -> anyhow::Result<Sealer> {
+    Ok(Sealer::allowing(&settings.vault, &plugins(settings)?)?)
+}
+
+/// The plugins that the configuration allows, found as this process finds programs.
+#[expect(clippy::disallowed_methods, reason = "programs are found by PATH, and they find their files by HOME")]
+pub(super) fn plugins(settings: &Settings) -> anyhow::Result<Plugins> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Ok(Plugins::allow(&settings.plugins, path, std::env::var_os("HOME"))?)
+}
+
+/// What the configuration says that opens the vault.
+pub(super) fn source(settings: &Settings) -> anyhow::Result<IdentitySource> {
+    Ok(match settings.identity {
+        Identity::Passphrase => IdentitySource::Passphrase(passphrase()?),
         Identity::Credential => match credential("ichor-identity")? {
             Some(identity) => IdentitySource::Text(identity),
             None => bail!(
@@ -27,8 +41,15 @@ pub(super) fn vault(settings: &Settings) -> anyhow::Result<Vault> {
             ),
         },
         Identity::InsecureBeside => IdentitySource::DangerBeside,
-    };
-    Ok(Vault::open(&settings.vault, source)?)
+    })
+}
+
+/// The passphrase of an identity: from the credential, or asked for.
+pub(super) fn passphrase() -> anyhow::Result<SecretString> {
+    match credential("ichor-passphrase")? {
+        Some(passphrase) => Ok(passphrase),
+        None => ask("passphrase of the vault: "),
+    }
 }
 
 /// A passphrase for a new vault: from the credential, or asked for twice.

@@ -96,6 +96,10 @@ pub struct Custody {
     /// What opens the vault.
     #[serde(default)]
     pub identity: Identity,
+    /// The age plugins that may run, as `["yubikey"]`: `age-plugin-yubikey` on the broker's PATH then seals to `age1yubikey1…`
+    /// and opens with `AGE-PLUGIN-YUBIKEY-…`. No other ever runs, whatever a file names.
+    #[serde(default)]
+    pub plugins: Vec<String>,
 }
 
 /// What opens the vault.
@@ -106,7 +110,8 @@ pub enum Identity {
     /// for on the terminal.
     #[default]
     Passphrase,
-    /// The age identity itself, from the systemd credential `ichor-identity`.
+    /// The identity itself, from the systemd credential `ichor-identity`: an age identity, an OpenSSH private key without
+    /// passphrase, or an allowed plugin's identity that asks for nothing.
     Credential,
     /// `vault/identity.txt`, in plain text beside what it opens. For a demo; `check` warns.
     InsecureBeside,

@@ -9,6 +9,7 @@ use url::{Host, Url};
 
 use super::file::{File, Identity};
 use super::{ConfigError, Folder, LogFormat};
+use crate::custody::Plugins;
 use crate::domain::{AddressRange, ClientVersion};
 
 /// The longest session. NIST SP 800-63B-4 asks for a new login within 24 hours at AAL2 and within 12 at AAL3.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub vault: PathBuf,
     /// What opens the vault.
     pub identity: Identity,
+    /// The age plugins that may run, by name.
+    pub plugins: Vec<String>,
     /// The policies' folder.
     pub policies: PathBuf,
     /// The clusters' folder.
@@ -111,6 +114,9 @@ impl Settings {
                 range.ok_or_else(|| value("server.trusted_proxies", "write addresses or networks, as `10.0.0.0/8`"))?,
             );
         }
+        if let Err(error) = Plugins::allow(&file.custody.plugins, Default::default(), None) {
+            return Err(value("custody.plugins", &error.to_string()));
+        }
         let session_life = duration("session.life", &file.session.life)?;
         if session_life > LONGEST_SESSION {
             return Err(value("session.life", "at most 12h; people log in again after that"));
@@ -172,6 +178,7 @@ impl Settings {
             database: folder.at(&file.store.path),
             vault: folder.at(&file.custody.vault),
             identity: file.custody.identity,
+            plugins: file.custody.plugins.clone(),
             policies: folder.at(&file.policies.folder),
             clusters: folder.at(&file.clusters.folder),
             session_life,

@@ -37,7 +37,10 @@ pub use record::{Former, Place, Record, Rotation};
 pub use settle::{For, Places, SettleError, Settled, Target};
 pub use standing::{ForeignKey, StandingCredential, StandingError};
 pub use transit::{TransitKeyError, TransitSigner};
-pub use vault::{Created, DATA_KEY, IdentitySource, Keep, Listing, Sealer, Vault, VaultError};
+pub use vault::{
+    Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins, Reseal, Sealer,
+    Vault, VaultError,
+};
 pub use wrap::WrapError;
 
 /// Bytes that a CA key may sign. Made of a recorded grant ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)) or

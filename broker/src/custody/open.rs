@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ichor_wire::profile::{CaCertificate, CaError, KeyAlgorithm};
 
-use super::ca::KeyMismatch;
+use super::ca::{CaMaterial, KeyMismatch};
 use super::kv::{self, KvError};
 use super::pki::{Pinned, PkiCustody, PkiError};
 use super::record::{Place, Record};
@@ -55,6 +55,14 @@ pub enum CustodyError {
     /// The cluster makes its certificates itself, with the adopted credential.
     #[error("cluster `{0}` makes its certificates itself, with an adopted talosconfig: there is no CA in custody")]
     TalosApi(ClusterName),
+    /// The cluster's CA was retired.
+    #[error(
+        "the CA of cluster `{0}` was retired and none took its place; `ichor-broker ca create --replace` makes one"
+    )]
+    Retired(ClusterName),
+    /// The key is where it cannot be taken from.
+    #[error("the key cannot be taken from {0}; make a new CA elsewhere with `ichor-broker ca rotate --custody`")]
+    Stays(String),
     /// The vault says no.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -138,12 +146,34 @@ impl Custody {
     /// # Errors
     /// As [`Self::open`].
     pub async fn certificate(&self, cluster: &ClusterName) -> Result<CaCertificate, CustodyError> {
-        let record = self.record(cluster)?;
-        match &record.active {
+        self.certificate_at(cluster, &self.record(cluster)?.active).await
+    }
+
+    /// The same of a CA at another place.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn certificate_at(&self, cluster: &ClusterName, place: &Place) -> Result<CaCertificate, CustodyError> {
+        match place {
             Place::Transit { certificate, .. } | Place::Pki { certificate, .. } => {
                 Ok(CaCertificate::parse(certificate)?)
             }
             place => Ok(self.open_place(cluster, place).await?.certificate),
+        }
+    }
+
+    /// Certificate and key of a cluster's CA, where the key can be had at all.
+    ///
+    /// # Errors
+    /// When it cannot: a key that was born in Transit stays there.
+    pub async fn material(&self, cluster: &ClusterName) -> Result<CaMaterial, CustodyError> {
+        match &self.record(cluster)?.active {
+            Place::Age { file } => Ok(self.vault.open_ca_file(cluster, file)?),
+            Place::Kv { server, mount, path } => {
+                let kv = Kv::new(self.server(server)?, mount)?;
+                Ok(kv::read(&kv, mount, path).await?.material)
+            }
+            place => Err(CustodyError::Stays(place.said())),
         }
     }
 
@@ -205,6 +235,7 @@ impl Custody {
                 let mark = mark_of(&certificate, &mark);
                 Ok(Opened { certificate, means: Means::Pki(engine), mark, warnings: Vec::new() })
             }
+            Place::Retired => Err(CustodyError::Retired(cluster.clone())),
             Place::TalosApi => Err(CustodyError::TalosApi(cluster.clone())),
         }
     }
@@ -240,7 +271,7 @@ impl CustodyError {
     /// Whether there is no CA, rather than one that cannot be opened.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        matches!(self, Self::None(_) | Self::TalosApi(_) | Self::Vault(VaultError::Missing(_)))
+        matches!(self, Self::None(_) | Self::Retired(_) | Self::TalosApi(_) | Self::Vault(VaultError::Missing(_)))
     }
 }
 

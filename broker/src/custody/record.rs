@@ -74,6 +74,8 @@ pub enum Place {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         roles: Vec<RoleSet>,
     },
+    /// Nowhere any more: the CA was retired and none took its place.
+    Retired,
     /// The cluster itself, asked with a talosconfig's credential, which is sealed in the vault.
     TalosApi,
 }
@@ -130,6 +132,40 @@ impl Record {
         Self { version: VERSION, generation: self.generation + 1, active, rotation: None, former }
     }
 
+    /// The record once a new CA was made, which is to take the other's place.
+    #[must_use]
+    pub fn rotating(&self, next: Place, nodes: Vec<String>, now: Timestamp) -> Self {
+        Self { rotation: Some(Rotation { begun: now, next, nodes, accepted: None }), ..self.clone() }
+    }
+
+    /// The record once a rotation is dropped. The new CA's key stays where it is, and its number is not used again.
+    #[must_use]
+    pub fn abandoned(&self) -> Self {
+        Self { rotation: None, generation: self.generation + u32::from(self.rotation.is_some()), ..self.clone() }
+    }
+
+    /// The record once the CA in force has to go at once.
+    #[must_use]
+    pub fn compromised_by(&self, active: Place, now: Timestamp, certificate: Option<String>) -> Self {
+        let mut record = self.succeeded_by(active, now, certificate);
+        if let Some(former) = record.former.last_mut() {
+            former.compromised = true;
+        }
+        record
+    }
+
+    /// The record once nothing is left of former CAs.
+    #[must_use]
+    pub fn without_former(&self) -> Self {
+        Self { former: Vec::new(), ..self.clone() }
+    }
+
+    /// The record once the same CA lives elsewhere.
+    #[must_use]
+    pub fn moved(&self, active: Place) -> Self {
+        Self { active, ..self.clone() }
+    }
+
     /// A cluster's record in the vault's folder `dir`: the one written, or that of the age file; `None` where neither is.
     ///
     /// # Errors
@@ -179,6 +215,7 @@ impl Place {
                 format!("Transit key {mount}/{key} version {key_version} at {server}")
             }
             Self::Pki { server, mount, .. } => format!("PKI engine {mount} at {server}"),
+            Self::Retired => "nowhere: it was retired".into(),
             Self::TalosApi => "the cluster itself, by an adopted talosconfig".into(),
         }
     }
@@ -188,7 +225,7 @@ impl Place {
     pub fn server(&self) -> Option<&str> {
         match self {
             Self::Kv { server, .. } | Self::Transit { server, .. } | Self::Pki { server, .. } => Some(server),
-            Self::Age { .. } | Self::TalosApi => None,
+            Self::Age { .. } | Self::TalosApi | Self::Retired => None,
         }
     }
 }

@@ -310,12 +310,12 @@ impl Places<'_> {
 // === impl For ===
 
 impl For<'_> {
-    /// The name of a key or secret that was not named: `ichor-prod`, and `ichor-prod-2` for the second.
+    /// The name of a key or secret that was not named: `ichor-prod`, and `ichor-prod.2` for the second, which no other cluster can be called.
     fn named(&self, separator: &str) -> String {
         let Self { cluster, generation, .. } = self;
         match generation {
             0 | 1 => format!("ichor{separator}{cluster}"),
-            more => format!("ichor{separator}{cluster}-{more}"),
+            more => format!("ichor{separator}{cluster}.{more}"),
         }
     }
 

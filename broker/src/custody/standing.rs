@@ -87,6 +87,18 @@ impl StandingCredential {
     /// # Errors
     /// When they do not belong together or cannot make certificates, each reason by its name; nothing of the key is quoted.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, StandingError> {
+        let credential = Self::of_any_role(certificate, key)?;
+        if !credential.roles.iter().any(|role| role == ADMIN) {
+            return Err(StandingError::NotAdmin(shown(&credential.roles)));
+        }
+        Ok(credential)
+    }
+
+    /// The same of a certificate that need not be os:admin: it can ask nodes, and have no certificates made.
+    ///
+    /// # Errors
+    /// As [`Self::from_pem`], but for the role.
+    pub fn of_any_role(certificate: &str, key: &str) -> Result<Self, StandingError> {
         let (certificates, keys) = (pem::blocks(certificate)?, pem::blocks(key)?);
         let ([certificate], [key]) = (certificates.as_slice(), keys.as_slice()) else {
             return Err(if certificates.len() == 1 { StandingError::Key } else { StandingError::Certificate });
@@ -115,9 +127,6 @@ impl StandingCredential {
         }
         let values = parsed.subject().iter_organization().filter_map(|value| value.as_str().ok());
         let roles: Vec<String> = values.map(|role| role.trim().to_owned()).collect();
-        if !roles.iter().any(|role| role == ADMIN) {
-            return Err(StandingError::NotAdmin(shown(&roles)));
-        }
         let time = |at: i64| Timestamp::from_second(at).map_err(|_| StandingError::Certificate);
         let not_before = time(parsed.validity().not_before.timestamp())?;
         let not_after = time(parsed.validity().not_after.timestamp())?;

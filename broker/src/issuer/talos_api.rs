@@ -110,13 +110,21 @@ impl TalosApi {
         futures_util::future::join_all(asked).await
     }
 
+    /// The version of the node at this address: whether it takes the credential at all.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn version(&self, node: &str) -> Result<Version, EndpointError> {
+        let answer = self.apid.call(node, "Version", Vec::new()).await?;
+        match Version::read(answer.as_slice()) {
+            Ok(Ok(version)) => Ok(Version { tag: apid::said(&version.tag), ..version }),
+            Ok(Err(error)) => Err(EndpointError::Unreachable(apid::said(&error))),
+            Err(_) => Err(EndpointError::Garbage("not a version")),
+        }
+    }
+
     async fn probe_one(&self, endpoint: &str) -> Result<Version, EndpointError> {
-        let answer = self.apid.call(endpoint, "Version", Vec::new()).await?;
-        let version = match Version::read(answer.as_slice()) {
-            Ok(Ok(version)) => Version { tag: apid::said(&version.tag), ..version },
-            Ok(Err(error)) => return Err(EndpointError::Unreachable(apid::said(&error))),
-            Err(_) => return Err(EndpointError::Garbage("not a version")),
-        };
+        let version = self.version(endpoint).await?;
         match self.apid.call(endpoint, GENERATE, Vec::new()).await {
             Err(EndpointError::Status(INVALID_ARGUMENT, _)) => Ok(version),
             Err(error) => Err(error),

@@ -1,5 +1,6 @@
 //! `ichor-broker` as its operator types it: transcripts.
 
+mod custody;
 mod help;
 mod world;
 
@@ -116,6 +117,10 @@ fn every_act_needs_a_reason_that_can_be_read() {
             vec!["cluster", "add", "prod", "--from", "operator"],
             vec!["ca", "create", "prod"],
             vec!["ca", "import", "prod", "--from", "operator"],
+            vec!["custody", "reseal"],
+            vec!["custody", "backup", "vault.age"],
+            vec!["custody", "restore", "vault.age"],
+            vec!["custody", "restore", "vault.age", "--drill"],
         ] {
             let reason = format!("--reason={reason}");
             let said = world.run(&[&act[..], &[&reason, "--dir", "broker"]].concat());

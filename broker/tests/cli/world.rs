@@ -117,6 +117,9 @@ fn stands_for(word: &str) -> Option<&'static str> {
     if word.parse::<jiff::Timestamp>().is_ok() {
         return Some("<time>");
     }
+    if word.len() == 62 && word.starts_with("age1") {
+        return Some("<recipient>");
+    }
     match word.len() {
         64 if word.chars().all(|letter| letter.is_ascii_hexdigit()) => Some("<sha256>"),
         200.. => Some("<base64>"),

@@ -1,6 +1,7 @@
 //! The broker as a process of its own, with the client's library as its client: killed at any moment, or out of room.
 
 mod config;
+mod custody;
 mod full;
 mod kill;
 mod ledger;

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { check, has, same } from '../driver/report.mjs';
 import { done } from '../driver/processes.mjs';
 import { OpenBao } from '../driver/openbao.mjs';
+import { parity } from './openbao-parity.mjs';
 
 export const needs = ['openbao'];
 
@@ -56,6 +57,7 @@ export async function run(dir) {
   const csr = await furnish(bao, dir);
   await policies(bao, csr);
   await role(bao, dir, csr);
+  await parity(dir, csr);
 }
 
 /** Engines, keys, secrets and roles, of the cluster `prod` and of another one; returns a request that asks for far too much. */
@@ -236,6 +238,28 @@ async function policies(bao, csr) {
     ],
   });
 
+  const widerRoles = Object.entries({
+    server_flag: true, client_flag: false, code_signing_flag: true, email_protection_flag: true, key_usage: ['CertSign'],
+    ext_key_usage: ['ServerAuth'], ext_key_usage_oids: ['1.2.3'], use_csr_common_name: true, use_csr_sans: true,
+    allow_any_name: true, allow_localhost: true, allow_ip_sans: true, not_after_bound: 'permit', not_before_bound: 'permit',
+    basic_constraints_valid_for_non_ca: false, allowed_domains: ['example'], allowed_uri_sans: ['*'],
+    allowed_other_sans: ['*'], allowed_user_ids: ['*'], allowed_serial_numbers: ['*'], not_after: '2099-01-01T00:00:00Z',
+  }).map(([name, value]) => ['POST', 'pki/roles/ichor-prod-new', { ...ROLE, [name]: value }]);
+
+  await proven(bao, 'pki-on-demand.hcl', {
+    allows: [
+      ['POST', 'pki/roles/ichor-prod-alice', { ...ROLE, organization: ['os:reader', 'user:alice@example.com'] }],
+      ['GET', 'pki/roles/ichor-prod-alice'],
+    ],
+    denies: [
+      ...issuesNothingElse,
+      ...widerRoles,
+      ['DELETE', 'pki/roles/ichor-prod-alice'],
+      ['POST', 'pki/roles/ichor-other-reader', ROLE],
+      ['LIST', 'pki/roles'],
+    ],
+  });
+
   await proven(bao, 'pki-admin.hcl', {
     allows: [
       ['LIST', 'pki/roles'],
@@ -250,13 +274,7 @@ async function policies(bao, csr) {
       ['POST', 'pki/roles/ichor-other-reader', ROLE],
       ['DELETE', 'pki/roles/ichor-other-reader'],
       ['POST', 'pki/roles/example', ROLE],
-      ...Object.entries({
-        server_flag: true, client_flag: false, code_signing_flag: true, email_protection_flag: true, key_usage: ['CertSign'],
-        ext_key_usage: ['ServerAuth'], ext_key_usage_oids: ['1.2.3'], use_csr_common_name: true, use_csr_sans: true,
-        allow_any_name: true, allow_localhost: true, allow_ip_sans: true, not_after_bound: 'permit', not_before_bound: 'permit',
-        basic_constraints_valid_for_non_ca: false, allowed_domains: ['example'], allowed_uri_sans: ['*'],
-        allowed_other_sans: ['*'], allowed_user_ids: ['*'], allowed_serial_numbers: ['*'], not_after: '2099-01-01T00:00:00Z',
-      }).map(([name, value]) => ['POST', 'pki/roles/ichor-prod-new', { ...ROLE, [name]: value }]),
+      ...widerRoles,
     ],
   });
 }

@@ -26,6 +26,7 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[server]", "name", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[store]", "path", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[custody]", "vault", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[custody]", "plugins", "broker/tests/process/custody.rs::the_plugins_that_are_configured_run_and_no_others"),
     ("[custody]", "identity", "broker/tests/process/config.rs::the_vault_opens_by_what_is_configured"),
     ("[session]", "life", "tests/suites/config_keys/session.rs::a_session_lives_as_long_as_configured"),
     ("[session]", "idle", "tests/suites/config_keys/session.rs::an_unused_session_ends"),

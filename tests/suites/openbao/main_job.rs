@@ -72,7 +72,7 @@ async fn an_imported_key_crosses_once_and_wrapped() -> anyhow::Result<()> {
         &dir,
     ];
     let said = run_command(&import).await?;
-    assert!(said.contains("Transit key transit/ichor-prod-2 version 1 at main"), "{said}");
+    assert!(said.contains("Transit key transit/ichor-prod.2 version 1 at main"), "{said}");
     let sent = bao(&world).requests();
     assert_eq!(sent.iter().filter(|request| request.path.ends_with("/import")).count(), 1);
     let body: String = authority.key().unwrap().lines().filter(|line| !line.starts_with('-')).collect();

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod faults;
+mod life;
 mod main_job;
 
 use ichor_broker::readiness::Check;

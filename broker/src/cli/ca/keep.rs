@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::cli::block_on;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::reload::print_checks;
+use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, openbao_clients};
 use crate::custody::ca::{CaFacts, CaMaterial};
@@ -50,7 +51,7 @@ impl Keeping<'_> {
         make: impl AsyncFnOnce(&Places<'_>, For<'_>, &Target) -> Result<Settled, SettleError>,
     ) -> anyhow::Result<Settled> {
         let Self { loaded, cluster, target, message, reason, replace } = self;
-        let sealer = Sealer::at(&loaded.settings.vault)?;
+        let sealer = unlock::sealer(&loaded.settings)?;
         let servers = openbao_clients(&loaded.folder, &loaded.file)?;
         let before = Record::read(sealer.dir(), cluster)?;
         if let Some(before) = before.as_ref().filter(|_| !replace) {
@@ -77,15 +78,7 @@ impl Keeping<'_> {
                 write(&sealer, cluster, before.as_ref(), &settled)?;
                 anyhow::Ok(settled)
             };
-            let settled = match made.await {
-                Ok(settled) => settled,
-                Err(error) => {
-                    let message = format!("{}: failed, the CA in force is what it was: {error}", deed.message);
-                    let message = message.chars().take(1_000).collect();
-                    desk.record(Deed { message, ..deed }).await?;
-                    return Err(error);
-                }
-            };
+            let settled = act(&desk, &deed, made.await).await?;
             let checks = desk.reload().await;
             desk.close().await;
             Ok((settled, checks?))
@@ -97,6 +90,22 @@ impl Keeping<'_> {
             None => String::new(),
         })?;
         Ok(settled)
+    }
+}
+
+/// What came of a recorded deed; a failure is recorded too.
+pub(super) async fn act<T, E>(desk: &Desk, deed: &Deed, result: Result<T, E>) -> anyhow::Result<T>
+where
+    E: Into<anyhow::Error>,
+{
+    match result.map_err(Into::into) {
+        Ok(done) => Ok(done),
+        Err(error) => {
+            let message = format!("{}: failed, the CA in force is what it was: {error}", deed.message);
+            let message = message.chars().take(1_000).collect();
+            desk.record(Deed { message, ..deed.clone() }).await?;
+            Err(error)
+        }
     }
 }
 
@@ -113,7 +122,8 @@ fn write(sealer: &Sealer, cluster: &ClusterName, before: Option<&Record>, settle
     Ok(())
 }
 
-fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
+/// The digests by which a CA is known in entries.
+pub(super) fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("certificate".to_owned(), facts.fingerprint.clone()),
         ("public key".to_owned(), facts.key_fingerprint.clone()),

@@ -3,6 +3,9 @@
 mod create;
 mod import;
 mod keep;
+mod probe;
+mod retire;
+mod rotate;
 mod show;
 mod target;
 
@@ -37,12 +40,26 @@ pub(super) enum CaCommand {
         /// Only this cluster's.
         cluster: Option<String>,
     },
+    /// Replace a cluster's CA without an outage: make a new one beside the old, wait until every node accepts it, put it in
+    /// force, and say when the old one may go. Can be ended and taken up again at every step.
+    Rotate(rotate::Rotate),
+    /// Take former CAs out of custody, or, if it is compromised, the one in force at once.
+    Retire(retire::Retire),
+    /// Bring a CA's key to another custody. What nodes accept does not change.
+    Move(retire::Move),
+    /// Ask nodes whether they accept a cluster's CA, with a certificate of five minutes of the broker's own.
+    Probe(probe::Probe),
+    /// Print a CA's certificate.
+    ExportPublic(retire::ExportPublic),
     /// Print the patch that makes nodes accept a cluster's CA.
     Patch {
         #[command(flatten)]
         folder: FolderArg,
         /// The cluster.
         cluster: String,
+        /// The new CA of a rotation under way.
+        #[arg(long)]
+        next: bool,
         /// A node's machine config: says so and prints nothing if the node accepts the CA already.
         #[arg(long, value_name = "FILE")]
         machine_config: Option<PathBuf>,
@@ -56,6 +73,12 @@ pub(super) enum CaCommand {
         /// The node's machine config, as `talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{.spec}'` prints it.
         #[arg(long, value_name = "FILE")]
         machine_config: PathBuf,
+        /// The CA that issued before the one in force.
+        #[arg(long, conflicts_with = "next")]
+        former: bool,
+        /// The new CA of a rotation under way.
+        #[arg(long)]
+        next: bool,
         /// The folder for remove-1.yaml and remove-2.yaml.
         #[arg(long, value_name = "DIR", default_value = ".")]
         output: PathBuf,
@@ -67,9 +90,15 @@ impl CaCommand {
         match self {
             Self::Create(command) => command.run(out),
             Self::Import(command) => command.run(out),
+            Self::Rotate(command) => command.run(out),
+            Self::Retire(command) => command.run(out),
+            Self::Move(command) => command.run(out),
+            Self::Probe(command) => command.run(out),
+            Self::ExportPublic(command) => command.run(out),
             Self::Show { folder, cluster } => show::show(&folder.folder().load()?, cluster.as_deref(), out),
-            Self::Patch { folder, cluster, machine_config } => {
-                let pem = certificate(&folder.folder().load()?, &cluster)?;
+            Self::Patch { folder, cluster, next, machine_config } => {
+                let which = if next { Which::Next } else { Which::Active };
+                let pem = certificate(&folder.folder().load()?, &cluster, which)?;
                 let config = machine_config.as_deref().map(read).transpose()?;
                 if config.is_some_and(|config| ca::is_accepted(&config, &pem).is_ok_and(|accepted| accepted)) {
                     bail!("this node accepts the CA already; applying the patch again would list it twice");
@@ -77,8 +106,13 @@ impl CaCommand {
                 write!(out, "{}", ca::apply_patch(&pem)?)?;
                 Ok(())
             }
-            Self::RemovalPatch { folder, cluster, machine_config, output } => {
-                let pem = certificate(&folder.folder().load()?, &cluster)?;
+            Self::RemovalPatch { folder, cluster, machine_config, former, next, output } => {
+                let which = match (former, next) {
+                    (true, _) => Which::Former,
+                    (_, true) => Which::Next,
+                    _ => Which::Active,
+                };
+                let pem = certificate(&folder.folder().load()?, &cluster, which)?;
                 let patch = ca::removal_patch(&read(&machine_config)?, &pem)?;
                 std::fs::write(output.join("remove-1.yaml"), &patch.first)?;
                 if let Some(second) = &patch.second {
@@ -92,11 +126,40 @@ impl CaCommand {
     }
 }
 
-/// The cluster's CA certificate, PEM.
-fn certificate(loaded: &Loaded, cluster: &str) -> anyhow::Result<String> {
+/// Which of a cluster's CAs.
+enum Which {
+    Active,
+    Next,
+    Former,
+}
+
+/// The certificate of one of the cluster's CAs, PEM.
+fn certificate(loaded: &Loaded, cluster: &str, which: Which) -> anyhow::Result<String> {
     let custody = app::custody(loaded, unlock::vault(&loaded.settings)?)?;
     let cluster = ClusterName::new(cluster)?;
-    Ok(block_on(async { Ok(custody.certificate(&cluster).await?) })?.pem())
+    let record = custody.record(&cluster)?;
+    let place = match which {
+        Which::Active => &record.active,
+        Which::Next => match &record.rotation {
+            Some(rotation) => &rotation.next,
+            None => bail!("no rotation of cluster `{cluster}` is under way"),
+        },
+        Which::Former => {
+            let former = record.former.last();
+            let former = former.with_context(|| format!("cluster `{cluster}` has no former CA"))?;
+            match &former.certificate {
+                Some(pem) => return Ok(pem.clone()),
+                None => &former.place,
+            }
+        }
+    };
+    Ok(block_on(async { Ok(custody.certificate_at(&cluster, place).await?) })?.pem())
+}
+
+/// The value of `--wait`.
+fn wait(text: &str) -> Result<std::time::Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().filter(|time| !time.is_negative());
+    parsed.map(|time| time.unsigned_abs()).ok_or_else(|| "write a duration, as `10m` or `0s`".to_owned())
 }
 
 /// The cluster's name, if it is declared: a CA for a misspelt cluster would lie there unused.

@@ -8,6 +8,8 @@ use crate::app;
 use crate::cli::{block_on, unlock};
 use crate::config::Loaded;
 use crate::custody::ca::CaFacts;
+use crate::custody::{Custody, Place};
+use crate::domain::ClusterName;
 
 /// Prints what may be told of each CA in custody.
 pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -17,15 +19,43 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
     if names.is_empty() {
         bail!("no such CA in custody; `ichor-broker ca create` or `ca import` brings one");
     }
-    for name in names {
+    let opened = block_on(async {
+        let opened = names.iter().map(async |name| (*name, custody.open(name).await));
+        Ok(futures_util::future::join_all(opened).await)
+    })?;
+    for (name, opened) in opened {
         let record = custody.record(name)?;
-        let opened = block_on(async { Ok(custody.open(name).await?) })?;
-        let facts = CaFacts::of(&opened.certificate);
-        writeln!(out, "{name}: {} ({})", facts.subject, facts.algorithm)?;
-        writeln!(out, "  lives in {}", record.active.said())?;
-        writeln!(out, "  valid {} to {}", facts.not_before, facts.not_after)?;
-        writeln!(out, "  certificate sha256 {}\n  public key sha256  {}", facts.fingerprint, facts.key_fingerprint)?;
-        opened.warnings.iter().try_for_each(|warning| writeln!(out, "  mind: {warning}"))?;
+        match (&record.active, opened) {
+            (Place::TalosApi, _) => adopted(&custody, name, out)?,
+            (place, Ok(opened)) => {
+                let facts = CaFacts::of(&opened.certificate);
+                writeln!(out, "{name}: {} ({})", facts.subject, facts.algorithm)?;
+                writeln!(out, "  lives in {}", place.said())?;
+                writeln!(out, "  valid {} to {}", facts.not_before, facts.not_after)?;
+                writeln!(out, "  certificate sha256 {}", facts.fingerprint)?;
+                writeln!(out, "  public key sha256  {}", facts.key_fingerprint)?;
+                opened.warnings.iter().try_for_each(|warning| writeln!(out, "  mind: {warning}"))?;
+            }
+            // what the record tells is told although its CA cannot be opened
+            (place, Err(error)) => writeln!(out, "{name}: lives in {}\n  cannot be opened: {error}", place.said())?,
+        }
+        if let Some(rotation) = &record.rotation {
+            writeln!(out, "  a rotation is under way since {}: {}", rotation.begun, rotation.next.said())?;
+            writeln!(out, "    go on with `ichor-broker ca rotate {name} --continue`")?;
+        }
+        for former in &record.former {
+            let why = if former.compromised { ", compromised" } else { "" };
+            writeln!(out, "  issued until {}{why}: {}", former.until, former.place.said())?;
+        }
     }
+    Ok(())
+}
+
+/// A cluster whose own API makes the certificates.
+fn adopted(custody: &Custody, name: &ClusterName, out: &mut dyn Write) -> anyhow::Result<()> {
+    let credential = custody.vault().open_talos_credential(name)?;
+    writeln!(out, "{name}: {}", Place::TalosApi.said())?;
+    writeln!(out, "  credential of {}, valid until {}", credential.roles().join(", "), credential.not_after())?;
+    writeln!(out, "  certificate sha256 {}", credential.fingerprint())?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
 use crate::config::Loaded;
-use crate::custody::Target;
+use crate::custody::{Place, Target};
 
 /// The kinds of custody that hold a key of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,6 +42,22 @@ pub(super) struct At {
     /// there already is used if it can be.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// The kind that holds this place's key.
+    pub(super) fn of(place: &Place) -> anyhow::Result<Self> {
+        match place {
+            Place::Age { .. } => Ok(Self::Age),
+            Place::Kv { .. } => Ok(Self::Kv),
+            Place::Transit { .. } => Ok(Self::Transit),
+            other => {
+                bail!("no key of ours is there ({}); say where the new one is to live with `--custody`", other.said())
+            }
+        }
+    }
 }
 
 // === impl Where ===

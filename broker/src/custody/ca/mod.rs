@@ -25,7 +25,9 @@ pub(super) use dedicated::Draft;
 pub use dedicated::{CreateError, DEFAULT_YEARS, create};
 pub use documents::DocumentError;
 pub use import::{ImportError, Imported, import};
-pub use patch::{PatchError, RemovalPatch, apply_patch, created_text, is_accepted, removal_patch};
+pub use patch::{
+    PatchError, RemovalPatch, apply_patch, created_text, is_accepted, removal_patch, rotated_text, rotating_text,
+};
 
 /// A CA's certificate and its key, which belong together.
 #[derive(Debug)]

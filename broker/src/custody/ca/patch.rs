@@ -146,6 +146,39 @@ pub fn created_text(cluster: &ClusterName, ca_pem: &str, place: &str, at: &str) 
     ))
 }
 
+/// What `ca rotate` tells an operator once the new CA is made. `at` is what commands need to find the folder.
+///
+/// # Errors
+/// When the text is not one CA certificate.
+pub fn rotating_text(cluster: &ClusterName, ca_pem: &str, place: &str, at: &str) -> Result<String, PatchError> {
+    let ca = CaCertificate::parse(ca_pem)?;
+    Ok(format!(
+        "A new client CA of `{cluster}` is in custody ({place}): {}, until {}.\n\
+         The old one issues until every node accepts the new one. The patch, for every node that does not have it yet:\n\
+         \n\
+         \x20 ichor-broker ca patch {cluster} --next{at} > accepted-ca.yaml\n\
+         \x20 talosctl -n NODE patch machineconfig --patch @accepted-ca.yaml\n\
+         \n\
+         Applied twice, the CA is listed twice; `ca patch --next --machine-config FILE` looks first.\n",
+        ca.subject(),
+        ca.not_after()
+    ))
+}
+
+/// What `ca rotate` tells an operator once the new CA is in force: `until` is when the last certificate of the old one ends.
+#[must_use]
+pub fn rotated_text(cluster: &ClusterName, place: &str, until: jiff::Timestamp, at: &str) -> String {
+    format!(
+        "The new CA issues from now on ({place}).\n\
+         Certificates of the old one may be valid until {until}. After that take it out of every node:\n\
+         \n\
+         \x20 talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml\n\
+         \x20 ichor-broker ca removal-patch {cluster} --former --machine-config node.yaml{at}\n\
+         \n\
+         and then out of custody: `ichor-broker ca retire {cluster} --reason …{at}`.\n"
+    )
+}
+
 /// Whether the pair's certificate is this one, however it is written.
 fn is(pair: &Pair, ca: &CaCertificate) -> bool {
     let text = pair.crt.as_deref().and_then(|crt| documents::pem_text("crt", crt).ok());

@@ -5,16 +5,18 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
+use nix::fcntl::{Flock, FlockArg};
+
 use super::VaultError;
 
 /// The largest file read, in bytes: a sealed CA has about two thousand.
-const MAX_FILE: u64 = 1 << 20;
+pub(super) const MAX_FILE: u64 = 1 << 20;
 
 /// Returns once the file is durable with mode 0600: written beside, synced, renamed, its folder synced. A crash leaves the
 /// old file or the new one. Without `replace` an existing file stays, and that is decided by the rename itself.
 pub(in crate::custody) fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), VaultError> {
     let failed = |error: std::io::Error| failure(path, &error);
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = folder_of(path);
     // tempfile makes files with mode 0600.
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
@@ -26,17 +28,41 @@ pub(in crate::custody) fn write(path: &Path, bytes: &[u8], replace: bool) -> Res
     }
 }
 
+/// Returns once the file is gone; one that is not there is as good.
+pub(super) fn remove(path: &Path) -> Result<(), VaultError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failure(path, &error)),
+        _ => sync_dir(folder_of(path)),
+    }
+}
+
+/// The folder that a path's last name stands in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes a folder with mode 0700, and what is missing above it; one that is there stays as it is.
 pub(super) fn make_dir(path: &Path) -> Result<(), VaultError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failure(path, &error))
 }
 
+/// Keeps others from sealing into the folder while it lives: of two that replace the same file, one would undo the other's.
+pub(super) fn lock(dir: &Path) -> Result<Flock<File>, VaultError> {
+    let folder = File::open(dir).map_err(|error| failure(dir, &error))?;
+    Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|_| VaultError::Busy(dir.to_owned()))
+}
+
 /// The file's bytes; `None` when there is none.
 pub(in crate::custody) fn read(path: &Path) -> Result<Option<Vec<u8>>, VaultError> {
+    read_most(path, MAX_FILE)
+}
+
+/// The same for a file of at most so many bytes.
+pub(super) fn read_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>, VaultError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failure(path, &error)),
-        Ok(metadata) if metadata.len() > MAX_FILE => return Err(VaultError::Damaged(path.to_owned())),
+        Ok(metadata) if metadata.len() > most => return Err(VaultError::Huge(path.to_owned())),
         Ok(_) => {}
     }
     fs::read(path).map(Some).map_err(|error| failure(path, &error))
@@ -65,10 +91,10 @@ pub(super) fn open_to_others(dir: &Path) -> Option<String> {
         .then(|| format!("the vault's folder `{}` has mode {mode:o}; make it 700 (`chmod 700 {0}`)", dir.display()))
 }
 
-fn sync_dir(dir: &Path) -> Result<(), VaultError> {
+pub(super) fn sync_dir(dir: &Path) -> Result<(), VaultError> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|error| failure(dir, &error))
 }
 
-fn failure(path: &Path, error: &std::io::Error) -> VaultError {
+pub(super) fn failure(path: &Path, error: &std::io::Error) -> VaultError {
     VaultError::File { path: path.to_owned(), reason: error.to_string() }
 }

@@ -1,7 +1,8 @@
 //! The default custody: a folder whose files are sealed to age recipients.
 //!
 //! ```text
-//! recipients.txt      who can open it: X25519 recipients, one a line
+//! recipients.txt      who can open it: X25519, SSH or plugin recipients, one a line
+//! recipients.new      who is to open it, while `reseal` is under way or was cut short
 //! identity.age        the broker's identity, sealed with a passphrase (or handed over as a systemd credential, and not here)
 //! identity.txt        the same in plain text: for demonstrations only
 //! ca/<cluster>.age    a CA certificate and its key
@@ -23,12 +24,24 @@ use super::{DataKey, KeyLoadError, LocalSigner, LockedBytes, SealError, Standing
 use crate::domain::ClusterName;
 use crate::entropy::EntropyError;
 
+mod archived;
+mod backup;
 pub(super) mod file;
 mod identity;
+mod plugin;
+mod recipients;
+mod reseal;
 mod sealed;
 mod sealer;
 
+pub use archived::{Archived, Drilled};
+pub use backup::Backup;
+pub use plugin::{PluginError, Plugins};
+pub use reseal::Reseal;
 pub use sealer::Sealer;
+
+use identity::Openers;
+use recipients::Recipients;
 
 /// The secret that seals rows of the database.
 pub const DATA_KEY: &str = "data-key";
@@ -36,7 +49,8 @@ pub const DATA_KEY: &str = "data-key";
 /// An opened vault. Holds the identity; nothing else is kept decrypted.
 pub struct Vault {
     sealer: Sealer,
-    identities: Vec<x25519::Identity>,
+    openers: Openers,
+    plugins: Plugins,
     beside: bool,
 }
 
@@ -45,8 +59,10 @@ pub struct Vault {
 pub enum IdentitySource {
     /// `identity.age`, opened with this passphrase.
     Passphrase(SecretString),
-    /// The text of an identity file, as a systemd credential hands it over.
+    /// The text of an identity file, or an OpenSSH private key without passphrase, as a systemd credential hands it over.
     Text(SecretString),
+    /// A file as `identity.age` that lies elsewhere, opened with this passphrase.
+    File(PathBuf, SecretString),
     /// `identity.txt` in the vault's own folder. Whoever reads the folder can open it: `check` warns.
     DangerBeside,
 }
@@ -102,14 +118,26 @@ pub enum VaultError {
     #[error("`{0}` is not a vault (no recipients.txt); `ichor-broker init` makes one")]
     NotAVault(PathBuf),
     /// A line of `recipients.txt`, or a recipient given, is not one.
-    #[error("`{0}` is not an X25519 age recipient; they begin with `age1`")]
+    #[error("`{0}` is not a recipient; write `age1…`, `ssh-ed25519 …`, `ssh-rsa …`, or a plugin's `age1NAME1…`")]
     Recipient(String),
     /// The identity's file is not there.
     #[error("no identity at `{0}`; give the passphrase's file, or the identity as a systemd credential")]
     NoIdentity(PathBuf),
     /// The identity's text is not one.
-    #[error("the identity is not an X25519 age identity; they begin with `AGE-SECRET-KEY-1`")]
+    #[error(
+        "the identity is none that opens a vault: give `AGE-SECRET-KEY-1…`, an OpenSSH private key, or an allowed plugin's \
+         `AGE-PLUGIN-…`"
+    )]
     Identity,
+    /// An OpenSSH key that is sealed with a passphrase.
+    #[error(
+        "the OpenSSH key is sealed with a passphrase, and nobody is there to type it; take the passphrase off a copy \
+         (`ssh-keygen -p -N '' -f COPY`) and hand that over as an encrypted systemd credential"
+    )]
+    SshPassphrase,
+    /// An OpenSSH key that age cannot open files with.
+    #[error("this kind of SSH key cannot open a vault; use an `ssh-ed25519` or `ssh-rsa` key in OpenSSH's format")]
+    SshKind,
     /// `identity.age` is not sealed with a passphrase.
     #[error("`{0}` is not sealed with a passphrase")]
     NotPassphrase(PathBuf),
@@ -145,6 +173,29 @@ pub enum VaultError {
     /// A secret's name does not fit.
     #[error("`{0}` is not a secret's name: use lower-case letters, digits and inner hyphens")]
     Name(String),
+    /// With such recipients the broker could open nothing any more.
+    #[error(
+        "with these recipients the broker's own identity would open nothing any more; keep its recipient in the list"
+    )]
+    LocksOut,
+    /// A recipient that is to be taken out is not there.
+    #[error("`{0}` is not in recipients.txt; nothing was changed")]
+    NotListed(String),
+    /// A folder to restore into has files.
+    #[error("`{0}` is not empty, and a restore overwrites nothing; move it away, or name another folder with `--to`")]
+    NotEmpty(PathBuf),
+    /// A file is too large to be one of ours; it was not read.
+    #[error("`{0}` is larger than any file that this program writes there; it was not read")]
+    Huge(PathBuf),
+    /// More than a backup holds.
+    #[error("the vault holds more than the 16 MiB that go into a backup; move what is not the vault's out of `{0}`")]
+    TooLarge(PathBuf),
+    /// Another command writes there.
+    #[error("another command seals into `{0}` right now; try again when it is done")]
+    Busy(PathBuf),
+    /// A plugin did not do its part.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// A private key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyLoadError),
@@ -181,7 +232,10 @@ impl Vault {
             Keep::Passphrase(passphrase) => Some(identity::seal(&text, passphrase, identity::WORK)?),
             Keep::Elsewhere | Keep::DangerBeside => None,
         };
-        let sealer = Sealer::create(dir, &recipient, others)?;
+        let plugins = Plugins::default();
+        let mut recipients = Recipients::parse(&recipient, &plugins)?.ok_or(VaultError::Identity)?;
+        others.iter().try_for_each(|other| recipients.add(other, &plugins))?;
+        let sealer = Sealer::create(dir, recipients)?;
         match (&keep, sealed) {
             (Keep::DangerBeside, _) => identity::write_beside(dir, &text)?,
             (_, Some(sealed)) => file::write(&dir.join(identity::SEALED), &sealed, false)?,
@@ -192,19 +246,26 @@ impl Vault {
         Ok(Created { recipient, identity })
     }
 
-    /// Opens the vault in `dir`. With a passphrase it takes about a second, by design.
+    /// Opens the vault in `dir`, running no plugin.
     ///
     /// # Errors
-    /// When the identity is missing, damaged or does not open, or is not among the recipients.
+    /// As [`Self::open_allowing`].
     pub fn open(dir: &Path, source: IdentitySource) -> Result<Self, VaultError> {
-        let sealer = Sealer::at(dir)?;
+        Self::open_allowing(dir, source, &Plugins::default())
+    }
+
+    /// Opens the vault in `dir`. With a passphrase it takes about a second, by design. Where the identity is a plugin's, each
+    /// file that is opened later is a talk with the plugin, which may last half a minute.
+    ///
+    /// # Errors
+    /// When the identity is missing, damaged or does not open, is not among the recipients, or needs a plugin that is not
+    /// allowed.
+    pub fn open_allowing(dir: &Path, source: IdentitySource, plugins: &Plugins) -> Result<Self, VaultError> {
+        let sealer = Sealer::allowing(dir, plugins)?;
         let beside = matches!(source, IdentitySource::DangerBeside);
-        let identities = identity::load(dir, source)?;
-        let own: Vec<String> = identities.iter().map(|i| i.to_public().to_string()).collect();
-        if !own.iter().any(|recipient| sealer.has(recipient)) {
-            return Err(VaultError::NotARecipient(own.into_iter().next().unwrap_or_default()));
-        }
-        Ok(Self { sealer, identities, beside })
+        let openers = identity::load(dir, source, plugins)?;
+        openers.check(sealer.recipients())?;
+        Ok(Self { sealer, openers, plugins: plugins.clone(), beside })
     }
 
     /// Seals to this vault's recipients.
@@ -228,8 +289,7 @@ impl Vault {
     /// As [`Self::open_ca`].
     pub fn open_ca_file(&self, cluster: &ClusterName, file: &str) -> Result<CaMaterial, VaultError> {
         let path = self.sealer.ca_file(file)?;
-        let (certificate, key) = sealed::open_ca(&path, &self.identities, cluster.as_str())?;
-        Ok(CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?)
+        pair(sealed::open_ca(&path, &self.openers, cluster.as_str())?)
     }
 
     /// Opens a secret.
@@ -238,7 +298,7 @@ impl Vault {
     /// When there is none, or it does not open as this secret.
     pub fn open_secret(&self, name: &str) -> Result<LockedBytes, VaultError> {
         let path = self.sealer.secret_path(name)?;
-        sealed::open_secret(&path, &self.identities, name)
+        sealed::open_secret(&path, &self.openers, name)
     }
 
     /// Opens a cluster's standing credential and checks that key and certificate belong together. Whether it is valid now is
@@ -267,6 +327,15 @@ impl Vault {
         self.sealer.list()
     }
 
+    /// Whom it opens for, by kind, and which plugins may run: for `check`.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let allowed: Vec<_> = self.plugins.names().collect();
+        let plugins =
+            if allowed.is_empty() { "no plugins".to_owned() } else { format!("plugins {}", allowed.join(", ")) };
+        format!("sealed to {}; {plugins} allowed", self.sealer.recipients().kinds())
+    }
+
     /// What an operator should know, a sentence each: for `check`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -279,8 +348,18 @@ impl Vault {
             ));
         }
         warnings.extend(file::open_to_others(self.sealer.dir()));
+        if self.sealer.dir().join(reseal::INTENT).exists() {
+            warnings.push("a reseal was cut short; `ichor-broker custody reseal` finishes it".to_owned());
+        }
+        let missing = self.sealer.recipients().plugins().filter_map(|name| self.plugins.program(name).err());
+        warnings.extend(missing.map(|error| format!("nothing can be sealed: {error}")));
         warnings
     }
+}
+
+/// Certificate and key as a CA, if they belong together.
+fn pair((certificate, key): (String, LockedBytes)) -> Result<CaMaterial, VaultError> {
+    Ok(CaMaterial::new(CaCertificate::parse(&certificate)?, LocalSigner::from_der(key.as_slice())?)?)
 }
 
 impl fmt::Debug for Vault {

@@ -1,14 +1,16 @@
 //! What a sealed file says, and how it is sealed and opened.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
-use age::{DecryptError, Decryptor, Encryptor, x25519};
+use age::{DecryptError, Decryptor};
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{VaultError, file};
+use super::identity::Openers;
+use super::recipients::Recipients;
+use super::{PluginError, VaultError, file};
 use crate::custody::LockedBytes;
 
 /// A CA, as JSON. The key is base64 of PKCS#8: base64 needs no escapes, so reading it makes no copy.
@@ -34,7 +36,7 @@ const VERSION: u8 = 1;
 
 /// A CA for the vault, sealed.
 pub(super) fn seal_ca(
-    recipients: &[x25519::Recipient],
+    recipients: &Recipients,
     cluster: &str,
     certificate: String,
     key: &LockedBytes,
@@ -44,19 +46,19 @@ pub(super) fn seal_ca(
 }
 
 /// A secret for the vault, sealed.
-pub(super) fn seal_secret(recipients: &[x25519::Recipient], name: &str, value: &[u8]) -> Result<Vec<u8>, VaultError> {
+pub(super) fn seal_secret(recipients: &Recipients, name: &str, value: &[u8]) -> Result<Vec<u8>, VaultError> {
     let value = Zeroizing::new(BASE64.encode(value));
     seal(recipients, &SealedSecret { version: VERSION, secret: name, value: &value })
 }
 
 /// A CA's certificate (PEM) and key (PKCS#8), if the file was sealed for this cluster.
-pub(super) fn open_ca(
-    path: &Path,
-    identities: &[x25519::Identity],
-    cluster: &str,
-) -> Result<(String, LockedBytes), VaultError> {
-    let plaintext = open(path, identities)?;
-    let sealed: SealedCa<'_> = parse(path, &plaintext)?;
+pub(super) fn open_ca(path: &Path, openers: &Openers, cluster: &str) -> Result<(String, LockedBytes), VaultError> {
+    ca_in(path, &open(path, openers)?, cluster)
+}
+
+/// The same of what such a file says.
+pub(super) fn ca_in(path: &Path, plaintext: &LockedBytes, cluster: &str) -> Result<(String, LockedBytes), VaultError> {
+    let sealed: SealedCa<'_> = parse(path, plaintext)?;
     if sealed.version != VERSION {
         return Err(VaultError::Damaged(path.to_owned()));
     }
@@ -68,9 +70,13 @@ pub(super) fn open_ca(
 }
 
 /// A secret's bytes, if the file was sealed for this name.
-pub(super) fn open_secret(path: &Path, identities: &[x25519::Identity], name: &str) -> Result<LockedBytes, VaultError> {
-    let plaintext = open(path, identities)?;
-    let sealed: SealedSecret<'_> = parse(path, &plaintext)?;
+pub(super) fn open_secret(path: &Path, openers: &Openers, name: &str) -> Result<LockedBytes, VaultError> {
+    secret_in(path, &open(path, openers)?, name)
+}
+
+/// The same of what such a file says.
+pub(super) fn secret_in(path: &Path, plaintext: &LockedBytes, name: &str) -> Result<LockedBytes, VaultError> {
+    let sealed: SealedSecret<'_> = parse(path, plaintext)?;
     if sealed.version != VERSION {
         return Err(VaultError::Damaged(path.to_owned()));
     }
@@ -80,25 +86,29 @@ pub(super) fn open_secret(path: &Path, identities: &[x25519::Identity], name: &s
     decode(path, sealed.value)
 }
 
-fn seal<T: Serialize>(recipients: &[x25519::Recipient], value: &T) -> Result<Vec<u8>, VaultError> {
-    let failed = |reason: String| VaultError::File { path: "sealing".into(), reason };
-    let recipients = recipients.iter().map(|r| r as &dyn age::Recipient);
-    let encryptor = Encryptor::with_recipients(recipients).map_err(|e| failed(e.to_string()))?;
-    let mut sealed = Vec::new();
-    let mut writer = encryptor.wrap_output(&mut sealed).map_err(|e| failed(e.to_string()))?;
-    serde_json::to_writer(&mut writer, value).map_err(|e| failed(e.to_string()))?;
-    writer.flush().map_err(|e| failed(e.to_string()))?;
-    writer.finish().map_err(|e| failed(e.to_string()))?;
-    Ok(sealed)
+fn seal<T: Serialize>(recipients: &Recipients, value: &T) -> Result<Vec<u8>, VaultError> {
+    recipients.seal(|mut writer| {
+        serde_json::to_writer(&mut writer, value)?;
+        writer.flush()
+    })
 }
 
-fn open(path: &Path, identities: &[x25519::Identity]) -> Result<LockedBytes, VaultError> {
-    let damaged = || VaultError::Damaged(path.to_owned());
+/// What a file of the vault says, once it is opened.
+pub(super) fn open(path: &Path, openers: &Openers) -> Result<LockedBytes, VaultError> {
     let sealed = file::read(path)?.ok_or_else(|| VaultError::Missing(path.to_owned()))?;
-    let decryptor = Decryptor::new_buffered(sealed.as_slice()).map_err(|_| damaged())?;
-    let reader = decryptor.decrypt(identities.iter().map(|i| i as &dyn age::Identity));
-    let mut reader = reader.map_err(|error| match error {
+    open_bytes(path, &sealed, openers)
+}
+
+/// The same for what was read already.
+pub(super) fn open_bytes(path: &Path, sealed: &[u8], openers: &Openers) -> Result<LockedBytes, VaultError> {
+    let damaged = || VaultError::Damaged(path.to_owned());
+    let decryptor = Decryptor::new_buffered(sealed).map_err(|_| damaged())?;
+    let mut reader = decryptor.decrypt(openers.as_age()).map_err(|error| match error {
         DecryptError::NoMatchingKeys => VaultError::NoMatch(path.to_owned()),
+        DecryptError::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<PluginError>()) {
+            Some(plugin) => plugin.clone().into(),
+            None => damaged(),
+        },
         _ => damaged(),
     })?;
     // The plaintext is shorter than the file, so it is read straight into locked memory.
@@ -115,11 +125,11 @@ fn open(path: &Path, identities: &[x25519::Identity]) -> Result<LockedBytes, Vau
 }
 
 /// The error's text is dropped: a parser may quote what it read.
-fn parse<'a, T: Deserialize<'a>>(path: &Path, plaintext: &'a LockedBytes) -> Result<T, VaultError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, plaintext: &'a LockedBytes) -> Result<T, VaultError> {
     serde_json::from_slice(plaintext.as_slice()).map_err(|_| VaultError::Damaged(path.to_owned()))
 }
 
-fn decode(path: &Path, base64: &str) -> Result<LockedBytes, VaultError> {
+pub(super) fn decode(path: &Path, base64: &str) -> Result<LockedBytes, VaultError> {
     let damaged = || VaultError::Damaged(path.to_owned());
     let len = BASE64.decode_len(base64.len()).map_err(|_| damaged())?;
     let mut bytes = LockedBytes::zeroed(len);

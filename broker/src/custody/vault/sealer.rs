@@ -2,55 +2,52 @@
 
 use std::path::{Path, PathBuf};
 
-use age::x25519;
-
-use super::{Listing, VaultError, file, sealed};
+use super::recipients::Recipients;
+use super::{Listing, Plugins, VaultError, file, sealed};
 use crate::custody::ca::CaMaterial;
 use crate::custody::{LocalSigner, StandingCredential};
 use crate::domain::ClusterName;
 use crate::entropy;
 
 /// Who can open the vault.
-const RECIPIENTS: &str = "recipients.txt";
+pub(super) const RECIPIENTS: &str = "recipients.txt";
 
 /// Seals into a vault's folder.
 #[derive(Clone, Debug)]
 pub struct Sealer {
     dir: PathBuf,
-    recipients: Vec<x25519::Recipient>,
+    recipients: Recipients,
 }
 
 // === impl Sealer ===
 
 impl Sealer {
-    /// The sealer of the vault in `dir`.
+    /// The sealer of the vault in `dir`, which runs no plugin.
     ///
     /// # Errors
-    /// When there is no vault, or its recipients are not X25519 ones.
+    /// As [`Self::allowing`].
     pub fn at(dir: &Path) -> Result<Self, VaultError> {
+        Self::allowing(dir, &Plugins::default())
+    }
+
+    /// The sealer of the vault in `dir`; to seal to a plugin's recipient runs the plugin, if it is among these.
+    ///
+    /// # Errors
+    /// When there is no vault, or one of its recipients is none or needs a plugin that is not allowed.
+    pub fn allowing(dir: &Path, plugins: &Plugins) -> Result<Self, VaultError> {
         let bytes = file::read(&dir.join(RECIPIENTS))?.ok_or_else(|| VaultError::NotAVault(dir.to_owned()))?;
         let text = String::from_utf8(bytes).map_err(|_| VaultError::Recipient("(not text)".to_owned()))?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let recipients: Vec<_> = lines.map(recipient).collect::<Result<_, _>>()?;
-        if recipients.is_empty() {
-            return Err(VaultError::NotAVault(dir.to_owned()));
-        }
+        let recipients = Recipients::parse(&text, plugins)?.ok_or_else(|| VaultError::NotAVault(dir.to_owned()))?;
         Ok(Self { dir: dir.to_owned(), recipients })
     }
 
     /// Makes the folders and `recipients.txt`.
-    pub(super) fn create(dir: &Path, own: &str, others: &[String]) -> Result<Self, VaultError> {
-        let mut text = String::from("# who can open this vault: age X25519 recipients, one a line\n");
-        for line in std::iter::once(own).chain(others.iter().map(String::as_str)) {
-            recipient(line.trim())?;
-            text.push_str(line.trim());
-            text.push('\n');
-        }
+    pub(super) fn create(dir: &Path, recipients: Recipients) -> Result<Self, VaultError> {
         file::make_dir(dir)?;
         file::make_dir(&dir.join("ca"))?;
         file::make_dir(&dir.join("secrets"))?;
-        file::write(&dir.join(RECIPIENTS), text.as_bytes(), false)?;
-        Self::at(dir)
+        file::write(&dir.join(RECIPIENTS), text_of(&recipients).as_bytes(), false)?;
+        Ok(Self { dir: dir.to_owned(), recipients })
     }
 
     /// Returns once the cluster's CA is durable in the vault. Key and certificate are checked once more before that.
@@ -77,6 +74,7 @@ impl Sealer {
         let again = LocalSigner::from_der(key.as_slice())?;
         let ca = CaMaterial::new(ca.certificate().clone(), again)?;
         let sealed = sealed::seal_ca(&self.recipients, cluster.as_str(), ca.certificate().pem(), &key)?;
+        let _lock = file::lock(&self.dir)?;
         file::write(&path, &sealed, replace)
     }
 
@@ -86,7 +84,9 @@ impl Sealer {
     /// When there is one already and `replace` does not say otherwise, or the file system fails.
     pub fn seal_secret(&self, name: &str, value: &[u8], replace: bool) -> Result<(), VaultError> {
         let path = self.secret_path(name)?;
-        file::write(&path, &sealed::seal_secret(&self.recipients, name, value)?, replace)
+        let sealed = sealed::seal_secret(&self.recipients, name, value)?;
+        let _lock = file::lock(&self.dir)?;
+        file::write(&path, &sealed, replace)
     }
 
     /// Returns once the cluster's standing credential is durable in the vault.
@@ -100,6 +100,14 @@ impl Sealer {
         replace: bool,
     ) -> Result<(), VaultError> {
         self.seal_secret(&talos_credential(cluster), &credential.to_sealed(), replace)
+    }
+
+    /// Returns once the file below `ca/` is gone; one that is not there is as good.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn remove_ca_file(&self, name: &str) -> Result<(), VaultError> {
+        file::remove(&self.ca_file(name)?)
     }
 
     /// As [`Self::seal_secret`] with 32 new random bytes; one that exists stays and is an error.
@@ -128,9 +136,8 @@ impl Sealer {
         &self.dir
     }
 
-    /// Whether what is sealed opens for this recipient.
-    pub(super) fn has(&self, recipient: &str) -> bool {
-        self.recipients.iter().any(|r| r.to_string() == recipient)
+    pub(super) fn recipients(&self) -> &Recipients {
+        &self.recipients
     }
 
     /// A file below `ca/` by its name, which leads nowhere else.
@@ -144,15 +151,16 @@ impl Sealer {
     }
 
     pub(super) fn secret_path(&self, name: &str) -> Result<PathBuf, VaultError> {
-        let fits = (1..=80).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !name.starts_with('-')
-            && !name.ends_with('-');
-        if !fits {
-            return Err(VaultError::Name(name.chars().filter(|c| !c.is_control()).take(80).collect()));
-        }
+        check_secret(name)?;
         Ok(self.dir.join("secrets").join(format!("{name}.age")))
     }
+}
+
+/// Whose CA a file below `ca/` is, by its name without the ending: `prod`, or `prod.2` for the second that the cluster has.
+pub(super) fn cluster_of(stem: &str) -> Option<&str> {
+    let (cluster, number) = stem.split_once('.').unwrap_or((stem, "0"));
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && ClusterName::new(cluster).is_ok()).then_some(cluster)
 }
 
 /// The secret under which a cluster's standing credential is sealed. Its name is checked when it is opened, so that one moved
@@ -161,15 +169,17 @@ pub(super) fn talos_credential(cluster: &ClusterName) -> String {
     format!("talos-{cluster}")
 }
 
-/// A recipient from its line. What is no recipient is shown only if it cannot be an identity pasted by mistake.
-fn recipient(line: &str) -> Result<x25519::Recipient, VaultError> {
-    line.parse().map_err(|_| {
-        let secret = line.to_ascii_uppercase().contains("SECRET");
-        let shown = if secret {
-            "(an identity)".to_owned()
-        } else {
-            line.chars().filter(|c| !c.is_control()).take(80).collect()
-        };
-        VaultError::Recipient(shown)
-    })
+/// A secret's name holds no separator and no dot, so that its path stays in the folder.
+pub(super) fn check_secret(name: &str) -> Result<(), VaultError> {
+    let fits = (1..=80).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if fits { Ok(()) } else { Err(VaultError::Name(name.chars().filter(|c| !c.is_control()).take(80).collect())) }
+}
+
+/// `recipients.txt` with these.
+pub(super) fn text_of(recipients: &Recipients) -> String {
+    let head = "# who can open this vault: age, SSH and plugin recipients, one a line; `ichor-broker custody reseal` edits it\n";
+    recipients.lines().iter().fold(head.to_owned(), |text, line| text + line + "\n")
 }

@@ -10,6 +10,7 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) body: Vec<u8>,
+    pub(super) location: Option<String>,
 }
 
 // === impl Answer ===
@@ -51,12 +52,17 @@ impl Answer {
 
     /// A body that is not JSON.
     pub(super) fn text(content_type: &'static str, text: &str) -> Self {
-        Self { status: StatusCode::OK, content_type, body: text.as_bytes().to_vec() }
+        Self { status: StatusCode::OK, content_type, body: text.as_bytes().to_vec(), location: None }
     }
 
     /// 204.
     pub(super) fn empty() -> Self {
-        Self { status: StatusCode::NO_CONTENT, content_type: "application/json", body: Vec::new() }
+        Self { status: StatusCode::NO_CONTENT, content_type: "application/json", body: Vec::new(), location: None }
+    }
+
+    /// 307 to the active node.
+    pub(super) fn elsewhere(url: String) -> Self {
+        Self { status: StatusCode::TEMPORARY_REDIRECT, location: Some(url), ..Self::empty() }
     }
 
     /// 404 without a reason.
@@ -95,7 +101,7 @@ impl Answer {
 
     fn json(status: StatusCode, body: &Value) -> Self {
         // The real server ends its bodies with a newline.
-        Self { status, content_type: "application/json", body: format!("{body}\n").into_bytes() }
+        Self { status, content_type: "application/json", body: format!("{body}\n").into_bytes(), location: None }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::call::{Call, Verb, no_path, no_route};
+use super::sys::short_duration;
 use super::{Login, OpenBao, State};
 use crate::random;
 
@@ -79,7 +80,9 @@ impl Tokens {
         let left = later(token.created, token.max_ttl).duration_since(now);
         if wanted > left {
             warnings.push(format!(
-                "TTL of \"{wanted:#}\" exceeded the effective max_ttl of \"{left:#}\"; TTL value is capped accordingly"
+                "TTL of \"{}\" exceeded the effective max_ttl of \"{}\"; TTL value is capped accordingly",
+                short_duration(wanted),
+                short_duration(left)
             ));
         }
         token.expires = later(now, wanted.min(left));

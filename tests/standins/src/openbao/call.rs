@@ -29,6 +29,9 @@ pub(super) enum Verb {
     Delete,
 }
 
+/// How many strings a body may have, the names of fields among them: a batch of 499 items passes, one of 500 does not.
+pub(super) const MOST_STRINGS: usize = 1000;
+
 // === impl Call ===
 
 impl Call {
@@ -61,6 +64,19 @@ impl Call {
     /// A field of the body, as text; empty where there is none.
     pub(super) fn text(&self, name: &str) -> &str {
         self.body.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// How many strings the body has, the names of fields among them.
+    pub(super) fn strings(&self) -> usize {
+        fn count(value: &Value) -> usize {
+            match value {
+                Value::String(_) => 1,
+                Value::Array(items) => items.iter().map(count).sum(),
+                Value::Object(fields) => fields.values().map(|field| 1 + count(field)).sum(),
+                _ => 0,
+            }
+        }
+        count(&self.body)
     }
 
     /// What the token must be allowed: `create` only where the engine tells what is there already from what is not.

@@ -84,7 +84,8 @@ impl OpenBao {
         self.state(|state| state.sealed = false);
     }
 
-    /// A node that is not the active one and knows none: 500 to everything, and health says 429.
+    /// A node that is not the active one, and cannot forward to it because it does not answer: 307 to everything, with the
+    /// active one's address, and health says 429. (While the active one answers, a standby is like it.)
     pub fn set_standby(&self, standby: bool) {
         self.state(|state| state.standby = standby);
     }

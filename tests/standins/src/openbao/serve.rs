@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
-use super::call::{Call, no_path, no_route};
+use super::call::{self, Call, no_path, no_route};
 use super::gate::Fault;
 use super::{Mounted, OpenBao, Shared, State, auth, sys};
 use crate::lock;
@@ -87,8 +87,11 @@ fn act(shared: &Shared, call: &Call) -> Answer {
         return Answer::error(http::StatusCode::SERVICE_UNAVAILABLE, "Vault is sealed");
     }
     if state.standby {
-        let reason = "local node not active but active cluster node not found";
-        return Answer::error(http::StatusCode::INTERNAL_SERVER_ERROR, reason);
+        // Port 1: the active one is named, and not to be had.
+        return Answer::elsewhere(format!("https://127.0.0.1:1/v1/{}", call.path));
+    }
+    if call.strings() > call::MOST_STRINGS {
+        return Answer::bad("refused JSON input due to high complexity: exceeded maximum number of strings");
     }
     let auth = call.path.strip_prefix("auth/");
     if let Some(mount) = auth.and_then(|path| path.strip_suffix("/login")) {
@@ -150,6 +153,9 @@ fn write(answer: Answer) -> hyper::Response<Full<Bytes>> {
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(answer.content_type));
+    if let Some(location) = answer.location.and_then(|url| http::HeaderValue::from_str(&url).ok()) {
+        headers.insert(http::header::LOCATION, location);
+    }
     headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
     response
 }

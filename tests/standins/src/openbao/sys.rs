@@ -115,3 +115,21 @@ pub(super) fn duration(value: &Value) -> Option<SignedDuration> {
     }
     number.is_empty().then_some(total)
 }
+
+/// As Go writes a duration: `1h0m0s`, `1m30s`, `30s`.
+pub(super) fn go_duration(span: SignedDuration) -> String {
+    let seconds = span.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// As Go writes it, without the units that are zero at its end: `1h`, `1m30s`.
+pub(super) fn short_duration(span: SignedDuration) -> String {
+    let whole = go_duration(span);
+    let whole = whole.strip_suffix("m0s").map_or(whole.clone(), |rest| format!("{rest}m"));
+    whole.strip_suffix("h0m").map_or(whole.clone(), |rest| format!("{rest}h"))
+}

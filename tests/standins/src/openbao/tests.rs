@@ -96,6 +96,15 @@ async fn a_sealed_server_says_so_and_knows_its_tokens_afterwards() {
     caller.ok("GET", "auth/token/lookup-self", json!(null)).await;
     bao.set_standby(true);
     assert_eq!(caller.call("GET", "sys/health", json!(null)).await.0, 429);
+    #[expect(clippy::disallowed_methods, reason = "a test speaks as a client")]
+    let follows_nothing = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(bao.ca_pem().as_bytes()).unwrap()])
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let answer = follows_nothing.get(format!("{}/v1/transit/keys/k", bao.url())).send().await.unwrap();
+    assert_eq!(answer.status(), 307);
+    assert!(answer.headers().contains_key("location"));
 }
 
 #[tokio::test]
@@ -119,7 +128,8 @@ async fn tokens_live_are_renewed_up_to_their_end_and_revoked() {
     forward(40);
     let renewed = caller.ok("POST", "auth/token/renew-self", json!({})).await;
     assert_eq!(renewed.pointer("/auth/lease_duration").unwrap(), 50);
-    assert!(text(&renewed, "/warnings/0").contains("capped"), "{renewed}");
+    let warning = "TTL of \"1m\" exceeded the effective max_ttl of \"50s\"; TTL value is capped accordingly";
+    assert_eq!(text(&renewed, "/warnings/0"), warning);
     forward(51);
     let (status, body) = caller.call("POST", "auth/token/renew-self", json!({})).await;
     assert_eq!((status, reason(&body)), (403, "permission denied"));

@@ -1,41 +1,49 @@
 //! The engine PKI: roles, and certificates that they shape.
 
+mod life;
+mod request;
 mod role;
 mod shape;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
-use rustls_pki_types::CertificateSigningRequestDer;
-use rustls_pki_types::pem::PemObject as _;
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer as _;
 
 use super::answer::Answer;
 use super::call::{Call, Verb, no_path};
-use super::sys::duration;
 use crate::authority::{Authority, pem};
+use life::{Life, life};
+use request::{Csr, asked_names};
 use role::Role;
 use shape::Names;
 
-/// What a mount without tuning allows at most: 32 days.
-const MOUNT_MAX_TTL: SignedDuration = SignedDuration::from_hours(768);
+/// What `sign` may be told. Whatever else a call says is passed over, with a warning.
+const PARAMETERS: [&str; 16] = [
+    "csr",
+    "ttl",
+    "common_name",
+    "alt_names",
+    "ip_sans",
+    "uri_sans",
+    "other_sans",
+    "user_ids",
+    "serial_number",
+    "not_after",
+    "not_before",
+    "exclude_cn_from_sans",
+    "format",
+    "private_key_format",
+    "remove_roots_from_chain",
+    "issuer_ref",
+];
 
 /// The roles of one mount, and its CA.
 pub(super) struct Pki {
     authority: Arc<Authority>,
     roles: BTreeMap<String, Role>,
-}
-
-/// What is read from a signing request.
-struct Csr {
-    subject: Vec<u8>,
-    common_name: String,
-    key: Vec<u8>,
-    names: Names,
 }
 
 /// What is to be signed.
@@ -46,13 +54,6 @@ struct Wanted {
     extended_usage: Vec<String>,
     names: Names,
     not_a_ca: bool,
-}
-
-/// A validity, and what had to be clamped for it.
-struct Life {
-    not_before: Timestamp,
-    not_after: Timestamp,
-    warnings: Vec<String>,
 }
 
 // === impl Pki ===
@@ -113,6 +114,10 @@ impl Pki {
 
     fn signed_by(&self, role: &Role, call: &Call, now: Timestamp) -> Result<Answer, Answer> {
         let csr = Csr::read(call)?;
+        let wanted = role.text("key_type");
+        if wanted != "any" && wanted != csr.key_type {
+            return Err(Answer::bad(format!("role requires keys of type {wanted}")));
+        }
         let from_csr = role.flag("use_csr_common_name") && !csr.common_name.is_empty();
         let common_name = if from_csr { &csr.common_name } else { call.text("common_name") };
         if common_name.is_empty() && role.flag("require_cn") {
@@ -141,7 +146,11 @@ impl Pki {
         let flagged = flags.into_iter().filter(|(flag, _)| role.flag(flag)).map(|(_, purpose)| purpose.to_owned());
         let mut extended_usage: Vec<String> = flagged.collect();
         extended_usage.extend(role.list("ext_key_usage"));
-        let life = life(role, call, now)?;
+        let mut life = life(role, call, now)?;
+        let asked = call.body.as_object().into_iter().flatten().map(|(name, _)| name.clone());
+        let mut unknown: Vec<String> = asked.filter(|name| !PARAMETERS.contains(&name.as_str())).collect();
+        unknown.sort();
+        life.warnings.extend(ignored(unknown));
         let wanted = Wanted {
             subject: shape::subject(&role.list("organization"), common_name),
             key: csr.key,
@@ -197,121 +206,11 @@ impl Pki {
     }
 }
 
-// === impl Csr ===
-
-impl Csr {
-    fn read(call: &Call) -> Result<Self, Answer> {
-        let text = call.text("csr");
-        if text.is_empty() {
-            return Err(Answer::bad("\"csr\" is empty"));
-        }
-        let Ok(der) = CertificateSigningRequestDer::from_pem_slice(text.as_bytes()) else {
-            return Err(Answer::bad("csr contains no data"));
-        };
-        let unreadable = || Answer::bad("certificate request could not be parsed");
-        let (_, csr) = X509CertificationRequest::from_der(&der).map_err(|_| unreadable())?;
-        csr.verify_signature().map_err(|_| Answer::bad("request signature invalid"))?;
-        let info = &csr.certification_request_info;
-        let mut names = Names::default();
-        for extension in csr.requested_extensions().into_iter().flatten() {
-            let ParsedExtension::SubjectAlternativeName(listed) = extension else { continue };
-            for name in &listed.general_names {
-                match name {
-                    GeneralName::DNSName(name) => names.dns.push((*name).to_owned()),
-                    GeneralName::IPAddress(octets) => names.addresses.extend(address(octets)),
-                    _ => {}
-                }
-            }
-        }
-        let common_name = info.subject.iter_common_name().next().and_then(|name| name.as_str().ok());
-        Ok(Self {
-            subject: info.subject.as_raw().to_vec(),
-            common_name: common_name.unwrap_or_default().to_owned(),
-            key: info.subject_pki.raw.to_vec(),
-            names,
-        })
-    }
-}
-
-/// The names that the call asks for, which a role refuses only where it names what it allows.
-fn asked_names(call: &Call, role: &Role) -> Result<Names, Answer> {
-    let listed = |name: &str| -> Vec<String> {
-        let joined = match call.body.get(name) {
-            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
-            Some(Value::String(text)) => text.clone(),
-            _ => String::new(),
-        };
-        joined.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-    };
-    let addresses: Vec<IpAddr> = listed("ip_sans").iter().filter_map(|text| text.parse().ok()).collect();
-    if !addresses.is_empty() && !role.flag("allow_ip_sans") {
-        return Err(Answer::bad(
-            "IP Subject Alternative Names are not allowed in this role, but was provided via the API",
-        ));
-    }
-    if !listed("uri_sans").is_empty() {
-        return Err(Answer::bad(
-            "URI Subject Alternative Names are not allowed in this role, but were provided via the API",
-        ));
-    }
-    Ok(Names { dns: listed("alt_names"), addresses })
-}
-
-/// The validity: a too long `ttl` is clamped, `not_after` beats `max_ttl` unless the role bounds it, and it all begins
-/// `not_before_duration` ago.
-fn life(role: &Role, call: &Call, now: Timestamp) -> Result<Life, Answer> {
-    let mut warnings = Vec::new();
-    let max = match role.span("max_ttl") {
-        SignedDuration::ZERO => MOUNT_MAX_TTL,
-        max => max,
-    };
-    let asked = call.body.get("ttl").and_then(duration).filter(|ttl| !ttl.is_zero());
-    let mut ttl = asked.unwrap_or_else(|| role.span("ttl"));
-    if ttl.is_zero() {
-        ttl = max;
-    }
-    if ttl > max {
-        warnings.push(format!(
-            "TTL \"{}\" is longer than permitted maxTTL \"{}\", so maxTTL is being used",
-            go_duration(ttl),
-            go_duration(max)
-        ));
-        ttl = max;
-    }
-    let mut not_after = now.saturating_add(ttl).unwrap_or(Timestamp::MAX);
-    if let Some(fixed) = call.body.get("not_after").and_then(Value::as_str).filter(|fixed| !fixed.is_empty()) {
-        let limit = now.saturating_add(max).unwrap_or(Timestamp::MAX);
-        let fixed: Timestamp = fixed.parse().map_err(|_| Answer::bad("not_after is no time"))?;
-        not_after = match role.text("not_after_bound") {
-            "forbid" => return Err(Answer::bad("not_after_bound is set to forbid. not_after cannot be provided.")),
-            "ttl-limited" => fixed.min(limit),
-            _ => fixed,
-        };
-    }
-    let not_before = now.saturating_sub(role.span("not_before_duration")).unwrap_or(now);
-    Ok(Life { not_before, not_after, warnings })
-}
-
 fn ignored(unknown: Vec<String>) -> Vec<String> {
     if unknown.is_empty() {
         return Vec::new();
     }
     vec![format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" "))]
-}
-
-/// As Go writes a duration: `1h0m0s`, `1m30s`, `30s`.
-pub(super) fn go_duration(span: SignedDuration) -> String {
-    let seconds = span.as_secs();
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{minutes}m{seconds}s"),
-        _ => format!("{hours}h{minutes}m{seconds}s"),
-    }
-}
-
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    <[u8; 4]>::try_from(octets).map(IpAddr::from).ok().or_else(|| <[u8; 16]>::try_from(octets).map(IpAddr::from).ok())
 }
 
 /// The serial number as the API tells it: octets in hex with colons.

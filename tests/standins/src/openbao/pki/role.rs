@@ -37,6 +37,13 @@ impl Role {
             }
         }
         unknown.sort();
+        if body.get("key_bits").is_none() {
+            match fields.get("key_type").and_then(Value::as_str) {
+                Some("any" | "ed25519") => fields.insert("key_bits".into(), json!(0)),
+                Some("ec") => fields.insert("key_bits".into(), json!(256)),
+                _ => None,
+            };
+        }
         (Self(fields), unknown)
     }
 

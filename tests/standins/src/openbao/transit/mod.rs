@@ -2,6 +2,8 @@
 
 mod key;
 mod material;
+mod seal;
+mod sign;
 mod wrapping;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::call::{Call, Verb, no_path};
 use key::Key;
-use material::{Form, Kind, Material};
+use material::{Kind, Material};
 use wrapping::WrappingKey;
 
 /// The keys of one mount.
@@ -114,12 +116,12 @@ impl Transit {
         Ok(self.wrapping_key.insert(key))
     }
 
+    /// Where a wrapping key was made, there is a folder beside the keys.
     fn list(&self) -> Answer {
-        if self.keys.is_empty() {
-            Answer::missing()
-        } else {
-            Answer::data(json!({ "keys": self.keys.keys().collect::<Vec<_>>() }))
-        }
+        let mut names: Vec<&str> = self.keys.keys().map(String::as_str).collect();
+        names.extend(self.wrapping_key.as_ref().map(|_| "import/"));
+        names.sort_unstable();
+        if names.is_empty() { Answer::missing() } else { Answer::data(json!({ "keys": names })) }
     }
 
     fn read(&self, name: &str) -> Answer {
@@ -207,120 +209,6 @@ impl Transit {
         }
     }
 
-    fn sign(&mut self, call: &Call, name: &str, hash: Option<&str>) -> Answer {
-        let items = call.body.get("batch_input").map(|items| items.as_array().cloned().unwrap_or_default());
-        self.batches.push(items.as_ref().map_or(1, Vec::len));
-        let Some(key) = self.keys.get(name) else { return Answer::bad("signing key not found") };
-        if !key.kind.signs() {
-            return Answer::bad(format!("key type {} does not support signing", key.kind.name()));
-        }
-        let hash = hash.or_else(|| call.body.get("hash_algorithm").and_then(Value::as_str)).unwrap_or("sha2-256");
-        if !["sha2-224", "sha2-256", "sha2-384", "sha2-512"].contains(&hash) {
-            return Answer::bad(format!("invalid hash algorithm {hash:?}"));
-        }
-        let form = Form {
-            hash,
-            pkcs1: call.text("signature_algorithm") == "pkcs1v15",
-            jws: call.text("marshaling_algorithm") == "jws",
-        };
-        // One version for the whole request: what an item says of it counts for nothing.
-        let version = call
-            .body
-            .get("key_version")
-            .and_then(Value::as_u64)
-            .and_then(|v| u32::try_from(v).ok())
-            .unwrap_or_default();
-        let wrong = self.wrong.get(name);
-        let sign = |input: &str| -> Result<(u32, String), Answer> {
-            let (number, material) = key.usable(version, "signing").map_err(|reason| Answer::failed(&reason))?;
-            let message =
-                decode(input).map_err(|reason| Answer::bad(format!("unable to decode input as base64: {reason}")))?;
-            let signature =
-                wrong.unwrap_or(material).sign(&message, &form).map_err(|error| Answer::failed(&error.to_string()))?;
-            Ok((number, format!("vault:v{number}:{signature}")))
-        };
-        let Some(items) = items else {
-            return match sign(call.text("input")) {
-                Ok((number, signature)) => {
-                    self.signatures += 1;
-                    Answer::data(json!({ "key_version": number, "signature": signature }))
-                }
-                Err(refused) => refused,
-            };
-        };
-        if items.is_empty() {
-            return Answer::bad("missing batch input to process");
-        }
-        let mut made = 0;
-        let results: Vec<Value> = items
-            .iter()
-            .map(|item| {
-                let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
-                match sign(text("input")) {
-                    Ok((number, signature)) => {
-                        made += 1;
-                        json!({ "signature": signature, "key_version": number, "reference": text("reference") })
-                    }
-                    Err(refused) => {
-                        json!({ "key_version": 0, "error": plain(&refused), "reference": text("reference") })
-                    }
-                }
-            })
-            .collect();
-        self.signatures += made;
-        Answer::data(json!({ "batch_results": results }))
-    }
-
-    /// Makes the key when there is none, as the real engine does for a token that may create.
-    fn encrypt(&mut self, call: &Call, name: &str, now: Timestamp) -> Answer {
-        if !self.keys.contains_key(name) {
-            match Material::generate(Kind::Aes256) {
-                Ok(material) => {
-                    self.keys.insert(name.to_owned(), Key::new(Kind::Aes256, material, &Value::Null, false, now))
-                }
-                Err(error) => return Answer::failed(&error.to_string()),
-            };
-        }
-        let Some(key) = self.keys.get(name) else { return Answer::bad("encryption key not found") };
-        if !key.kind.encrypts() {
-            return Answer::bad(format!("message encryption not supported for key type {}", key.kind.name()));
-        }
-        let (Ok(plaintext), Ok(associated)) = (decode(call.text("plaintext")), decode(call.text("associated_data")))
-        else {
-            return Answer::bad("failed to base64-decode plaintext");
-        };
-        let sealed = key.usable(0, "encryption").map(|(number, key)| (number, key.encrypt(&plaintext, &associated)));
-        match sealed {
-            Ok((number, Ok(sealed))) => {
-                let ciphertext = format!("vault:v{number}:{}", BASE64_STANDARD.encode(sealed));
-                Answer::data(json!({ "ciphertext": ciphertext, "key_version": number }))
-            }
-            Ok((_, Err(error))) => Answer::failed(&error.to_string()),
-            Err(reason) => Answer::failed(&reason),
-        }
-    }
-
-    fn decrypt(&self, call: &Call, name: &str) -> Answer {
-        let Some(key) = self.keys.get(name) else { return Answer::bad("encryption key not found") };
-        let Some(rest) = call.text("ciphertext").strip_prefix("vault:v") else {
-            return Answer::bad("invalid ciphertext: no prefix");
-        };
-        let (number, sealed) = rest.split_once(':').unwrap_or_default();
-        let Some(number) = number.parse::<u32>().ok() else {
-            return Answer::bad("invalid ciphertext: version number could not be decoded");
-        };
-        let Some(version) = key.versions.get(&number).filter(|_| number >= key.min_decryption) else {
-            return Answer::bad("ciphertext or signature version is disallowed by policy (too old)");
-        };
-        let (Ok(sealed), Ok(associated)) = (decode(sealed), decode(call.text("associated_data"))) else {
-            return Answer::bad("invalid ciphertext: could not decode base64");
-        };
-        match version.material.decrypt(&sealed, &associated) {
-            Ok(plaintext) => Answer::data(json!({ "plaintext": BASE64_STANDARD.encode(plaintext) })),
-            Err(error) => Answer::bad(error.to_string()),
-        }
-    }
-
     /// Never gives a key out, also where the real one would: a test has no use for it.
     fn export(&self, name: &str) -> Answer {
         match self.keys.get(name) {
@@ -332,11 +220,4 @@ impl Transit {
 
 fn decode(text: &str) -> Result<Vec<u8>, String> {
     BASE64_STANDARD.decode(text).map_err(|_| "illegal base64 data at input byte 0".to_owned())
-}
-
-/// The reason in an answer, as a batch item tells it: without "1 error occurred".
-fn plain(answer: &Answer) -> String {
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let reason = body.pointer("/errors/0").and_then(Value::as_str).unwrap_or_default();
-    reason.trim_start_matches("1 error occurred:\n\t* ").trim_end().to_owned()
 }

@@ -19,10 +19,13 @@ import (
 	"github.com/siderolabs/talos/pkg/grpc/middleware/authz"
 	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/config/generate/secrets"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 	secretres "github.com/siderolabs/talos/pkg/machinery/resources/secrets"
 	"github.com/siderolabs/talos/pkg/machinery/role"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -127,6 +130,32 @@ func (n *node) Version(context.Context, *emptypb.Empty) (*machine.VersionRespons
 		Version:  &machine.VersionInfo{Tag: "v1.13.9", Sha: "stub", GoVersion: "go", Os: "linux", Arch: "amd64"},
 		Platform: &machine.PlatformInfo{Name: n.options.hostname, Mode: "container"},
 		Features: &machine.FeaturesInfo{Rbac: true},
+	}}}, nil
+}
+
+// GenerateClientConfiguration makes a client certificate and its key with Talos' own generator, from the node's machine
+// config, and refuses what machined refuses.
+func (n *node) GenerateClientConfiguration(_ context.Context, in *machine.GenerateClientConfigurationRequest) (*machine.GenerateClientConfigurationResponse, error) {
+	if !n.config.Machine().Type().IsControlPlane() {
+		return nil, status.Error(codes.Unimplemented, "client configurations come from control plane nodes only")
+	}
+
+	ttl := in.GetCrtTtl().AsDuration()
+	if ttl <= 0 {
+		return nil, status.Error(codes.InvalidArgument, "the lifetime is not positive")
+	}
+
+	roles, _ := role.Parse(in.GetRoles())
+
+	made, err := secrets.NewBundleFromConfig(secrets.NewFixedClock(time.Now()), n.config).GenerateTalosAPIClientCertificateWithTTL(roles, ttl)
+	if err != nil {
+		return nil, err
+	}
+
+	return &machine.GenerateClientConfigurationResponse{Messages: []*machine.GenerateClientConfiguration{{
+		Ca:  n.config.Machine().Security().IssuingCA().Crt,
+		Crt: made.Crt,
+		Key: made.Key,
 	}}}, nil
 }
 

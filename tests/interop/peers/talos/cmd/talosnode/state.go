@@ -23,6 +23,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/state/registry"
 	talosx509 "github.com/siderolabs/crypto/x509"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/config"
 	"github.com/siderolabs/talos/pkg/machinery/config/configloader"
 	"github.com/siderolabs/talos/pkg/machinery/resources/network"
 	rtres "github.com/siderolabs/talos/pkg/machinery/resources/runtime"
@@ -36,6 +37,7 @@ type node struct {
 
 	options options
 	state   state.State
+	config  config.Provider
 	caCert  *x509.Certificate
 	caKey   crypto.Signer
 }
@@ -43,12 +45,16 @@ type node struct {
 func newNode(ctx context.Context, o options) (*node, error) {
 	n := &node{options: o, state: state.WrapCore(namespaced.NewState(inmem.Build))}
 
-	config, err := os.ReadFile(o.config)
+	text, err := os.ReadFile(o.config)
 	if err != nil {
 		return nil, err
 	}
 
-	cas, issuing, err := certificateAuthorities(config)
+	if n.config, err = configloader.NewFromBytes(text); err != nil {
+		return nil, err
+	}
+
+	cas, issuing, err := certificateAuthorities(text)
 	if err != nil {
 		return nil, err
 	}

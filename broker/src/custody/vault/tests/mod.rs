@@ -7,6 +7,10 @@ use jiff::Timestamp;
 use super::*;
 use crate::custody::ca;
 
+mod backup;
+mod reseal;
+mod ssh;
+
 fn cluster(name: &str) -> ClusterName {
     ClusterName::new(name).unwrap()
 }
@@ -170,6 +174,29 @@ fn a_moved_file_does_not_open_as_something_else() {
     // Nor a secret as a CA.
     fs::copy(dir.join("secrets/other.age"), dir.join("ca/prod.age")).unwrap();
     assert!(matches!(vault.open_ca(&cluster("prod")), Err(VaultError::Damaged(_))));
+}
+
+#[test]
+fn a_standing_credential_opens_for_its_cluster_alone() {
+    let (_root, dir) = demo();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "os:admin");
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let credential = StandingCredential::from_pem(&certificate, &key.serialize_pem()).unwrap();
+    // the longest name that a cluster can have
+    let (long, prod) = (cluster(&"c".repeat(63)), cluster("prod"));
+    let sealer = Sealer::at(&dir).unwrap();
+    sealer.seal_talos_credential(&long, &credential, false).unwrap();
+    assert!(matches!(sealer.seal_talos_credential(&long, &credential, false), Err(VaultError::Exists(_))));
+    let vault = open(&dir).unwrap();
+    assert_eq!(vault.open_talos_credential(&long).unwrap().fingerprint(), credential.fingerprint());
+    assert!(matches!(vault.open_talos_credential(&prod), Err(VaultError::Missing(_))));
+    fs::rename(dir.join(format!("secrets/talos-{long}.age")), dir.join("secrets/talos-prod.age")).unwrap();
+    assert!(matches!(vault.open_talos_credential(&prod), Err(VaultError::Mislabelled { .. })));
+    sealer.seal_secret("talos-prod", b"{}", true).unwrap();
+    assert!(matches!(vault.open_talos_credential(&prod), Err(VaultError::Standing(StandingError::Unreadable))));
 }
 
 #[test]

@@ -1,0 +1,185 @@
+//! `ca rotate`: a new CA beside the old one, waited for, then put in force. Each step is recorded and can be taken up again.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::keep::{act, digests};
+use super::probe::{Nodes, Probing};
+use super::target::{At, Kind};
+use crate::app;
+use crate::cli::desk::{Deed, Desk};
+use crate::cli::{FolderArg, block_on, unlock};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Loaded;
+use crate::custody::ca::{self, CaFacts};
+use crate::custody::{Custody, For, Places, Record, Settled};
+use crate::domain::ClusterName;
+
+/// How often nodes that do not accept the new CA yet are asked again.
+const PACE: Duration = Duration::from_secs(5);
+
+/// `ca rotate`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Rotate {
+    #[command(flatten)]
+    folder: FolderArg,
+    /// The cluster.
+    cluster: String,
+    /// Go on with the rotation that is under way.
+    #[arg(long = "continue", conflicts_with_all = ["abandon", "custody", "years"])]
+    go_on: bool,
+    /// Drop the rotation that is under way: the CA in force stays. Take the new CA out of nodes that were patched already.
+    #[arg(long)]
+    abandon: bool,
+    /// Where the new CA's key lives, if not where the old one's does.
+    #[arg(long, value_enum)]
+    custody: Option<Kind>,
+    #[command(flatten)]
+    at: At,
+    /// How many years the new CA lasts, 1 to 10.
+    #[arg(long, default_value_t = ca::DEFAULT_YEARS)]
+    years: u16,
+    #[command(flatten)]
+    nodes: Nodes,
+    /// How long to wait for the nodes, as `10m`; `0s` asks them once.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = super::wait)]
+    wait: Duration,
+    /// Why; it goes into the audit.
+    #[arg(long, value_parser = crate::cli::desk::reason)]
+    reason: String,
+}
+
+/// A rotation at work.
+struct Work<'a> {
+    loaded: &'a Loaded,
+    custody: Arc<Custody>,
+    cluster: ClusterName,
+    desk: Desk,
+    reason: String,
+    at: String,
+}
+
+impl Rotate {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let loaded = self.folder.folder().load()?;
+        let cluster = super::declared(&loaded, &self.cluster)?;
+        let custody = Arc::new(app::custody(&loaded, unlock::vault(&loaded.settings)?)?);
+        block_on(async {
+            let desk = Desk::open(&loaded).await?;
+            let (reason, at) = (self.reason.clone(), self.folder.said());
+            let work = Work { loaded: &loaded, custody, cluster, desk, reason, at };
+            let done = self.steps(&work, out).await;
+            work.desk.close().await;
+            done
+        })
+    }
+
+    async fn steps(&self, work: &Work<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+        let record = work.custody.record(&work.cluster)?;
+        let cluster = &work.cluster;
+        match (&record.rotation, self.go_on, self.abandon) {
+            (None, false, false) => self.begin(work, &record, out).await?,
+            (None, ..) => bail!("no rotation of cluster `{cluster}` is under way; begin one without this option"),
+            (Some(rotation), false, false) => bail!(
+                "a rotation of cluster `{cluster}` is under way since {}; `--continue` goes on with it, `--abandon` drops it",
+                rotation.begun
+            ),
+            (Some(rotation), _, true) => {
+                work.record(format!("rotation dropped: {} is not used", rotation.next.said()), None).await?;
+                record.abandoned().write(work.dir(), cluster, true)?;
+                writeln!(out, "dropped; the CA in force is still {}", record.active.said())?;
+                return Ok(());
+            }
+            (Some(rotation), true, false) => writeln!(out, "going on with {}", rotation.next.said())?,
+        }
+        if work.wait(&self.nodes, self.wait, out).await? { work.switch(out).await } else { work.not_yet(out) }
+    }
+
+    /// A new CA beside the old one. Ended before its record, the next try takes up what is there.
+    async fn begin(&self, work: &Work<'_>, record: &Record, out: &mut dyn Write) -> anyhow::Result<()> {
+        let (cluster, now) = (&work.cluster, SystemClock.now());
+        let target = self.at.target(self.custody.unwrap_or(Kind::of(&record.active)?), work.loaded)?;
+        let of = For { cluster, generation: record.generation + 1, replace: false };
+        work.record("rotation begun: a new client CA is made".into(), None).await?;
+        let places = Places { sealer: work.custody.vault().sealer(), servers: work.custody.servers() };
+        let settled = places.create(of, &target, now, self.years).await;
+        let settled = act(&work.desk, &work.deed("rotation begun".into(), None), settled).await?;
+        work.record(format!("new client CA made: {}", settled.place.said()), Some(&settled)).await?;
+        let nodes = self.nodes.named(work.loaded, cluster)?;
+        record.rotating(settled.place.clone(), nodes, now).write(work.dir(), cluster, true)?;
+        settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
+        write!(out, "{}", ca::rotating_text(cluster, &settled.certificate.pem(), &settled.place.said(), &work.at)?)?;
+        Ok(())
+    }
+}
+
+impl Work<'_> {
+    fn dir(&self) -> &std::path::Path {
+        self.custody.vault().sealer().dir()
+    }
+
+    fn deed(&self, message: String, settled: Option<&Settled>) -> Deed {
+        let message = format!("cluster `{}`: {message}", self.cluster);
+        let digests = settled.map(|settled| digests(&CaFacts::of(&settled.certificate))).unwrap_or_default();
+        Deed { ca: true, cluster: Some(self.cluster.to_string()), message, reason: self.reason.clone(), digests }
+    }
+
+    async fn record(&self, message: String, settled: Option<&Settled>) -> anyhow::Result<()> {
+        self.desk.record(self.deed(message, settled)).await.map(drop)
+    }
+
+    /// Whether every node accepts the new CA, asked until they do or the time is over.
+    async fn wait(&self, nodes: &Nodes, time: Duration, out: &mut dyn Write) -> anyhow::Result<bool> {
+        let record = self.custody.record(&self.cluster)?;
+        let Some(rotation) = &record.rotation else { bail!("no rotation is under way") };
+        let nodes = if nodes.is_empty() { rotation.nodes.clone() } else { nodes.named(self.loaded, &self.cluster)? };
+        let probing = Probing { loaded: self.loaded, custody: &self.custody, cluster: &self.cluster, desk: &self.desk };
+        let end = tokio::time::Instant::now() + time;
+        let mut told = Vec::new();
+        loop {
+            let answers = probing.ask(&nodes, true).await?;
+            let lines: Vec<_> = answers.iter().map(ToString::to_string).collect();
+            // what did not change is not said again
+            for line in lines.iter().filter(|line| !told.contains(*line)) {
+                writeln!(out, "  {line}")?;
+            }
+            told = lines;
+            if answers.iter().all(|answer| answer.is_accepted) {
+                return Ok(true);
+            }
+            if tokio::time::Instant::now() + PACE > end {
+                return Ok(false);
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    /// The new CA in force.
+    async fn switch(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let (cluster, now) = (&self.cluster, SystemClock.now());
+        let record = self.custody.record(cluster)?;
+        let Some(rotation) = &record.rotation else { bail!("no rotation is under way") };
+        let old = self.custody.certificate(cluster).await?;
+        let new = self.custody.open_place(cluster, &rotation.next).await?;
+        let settled = Settled { place: rotation.next.clone(), certificate: new.certificate, remarks: Vec::new() };
+        let message =
+            format!("every named node accepts the new CA, which issues from now on: {}", settled.place.said());
+        self.record(message, Some(&settled)).await?;
+        record.succeeded_by(rotation.next.clone(), now, Some(old.pem())).write(self.dir(), cluster, true)?;
+        self.desk.reload().await?;
+        let until = now.saturating_add(self.loaded.settings.max_ttl).unwrap_or(now);
+        write!(out, "{}", ca::rotated_text(cluster, &settled.place.said(), until, &self.at))?;
+        Ok(())
+    }
+
+    fn not_yet(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let (cluster, at) = (&self.cluster, &self.at);
+        writeln!(out, "the old CA stays in force until they all do; apply the patch, then go on:")?;
+        writeln!(out, "  ichor-broker ca rotate {cluster} --continue --reason …{at}")?;
+        bail!("not every node accepts the new CA yet")
+    }
+}

@@ -1,0 +1,57 @@
+//! `custody backup`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::{count, deed, recorded, unlock};
+use crate::cli::FolderArg;
+use crate::clock::{Clock, SystemClock};
+
+/// `custody backup`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BackUp {
+    #[command(flatten)]
+    folder: FolderArg,
+    /// The file to write.
+    file: PathBuf,
+    /// Seal to this recipient instead of the vault's. May be given again.
+    #[arg(long = "recipient", value_name = "RECIPIENT")]
+    recipients: Vec<String>,
+    /// Why; it goes into the audit.
+    #[arg(long, value_parser = crate::cli::desk::reason)]
+    reason: String,
+}
+
+impl BackUp {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let loaded = self.folder.folder().load()?;
+        let file = self.file.display();
+        if self.file.symlink_metadata().is_ok() {
+            bail!("`{file}` exists, and a backup overwrites nothing; name another file");
+        }
+        let vault = unlock::vault(&loaded.settings)?;
+        let backup = vault.backup(&self.recipients, SystemClock.now())?;
+        let message = format!("vault backed up to `{file}`: {}", count(backup.holds().len(), "file"));
+        let deed = deed(message, &self.reason, [("backup", backup.digest())]);
+        recorded(&loaded, deed, "no backup was written", || backup.write(&self.file))?;
+        writeln!(out, "wrote `{file}`, sealed to {}; it holds", backup.recipients())?;
+        for held in backup.holds() {
+            writeln!(out, "  {held}")?;
+        }
+        writeln!(out, "sha256 {}", backup.digest())?;
+        if self.recipients.is_empty() && vault.opens_only_by_itself() {
+            writeln!(
+                out,
+                "warning: only the identity in the vault's own folder opens this backup, so both are lost together; give a \
+                 key that is kept elsewhere with `--recipient`"
+            )?;
+        }
+        let identity = if self.recipients.is_empty() { "" } else { " --identity KEY" };
+        let drill = format!("ichor-broker custody restore {file} --drill{identity}{}", self.folder.said());
+        writeln!(out, "next: see that it opens, with `{drill} --reason \"a drill\"`")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! A backup opened again: to see that it would do, or to make a vault of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::backup::{Archive, Kind, MAX_ARCHIVE, RECORD, VERSION};
+use super::recipients::Recipients;
+use super::sealer::{check_secret, cluster_of};
+use super::{DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed};
+use crate::custody::{DataKey, LockedBytes};
+use crate::domain::ClusterName;
+
+/// An opened backup. Every name in it was checked; what it holds is looked at by [`Self::drill`].
+#[derive(Debug)]
+pub struct Archived {
+    path: PathBuf,
+    made: Timestamp,
+    digest: String,
+    recipients: Vec<String>,
+    files: Vec<(Kind, String, LockedBytes)>,
+}
+
+/// What a drill says of one file of a backup.
+#[derive(Debug)]
+pub struct Drilled {
+    /// Which, as `ca prod`.
+    pub what: String,
+    /// What it is, or why it is no good.
+    pub found: Result<String, VaultError>,
+}
+
+// === impl Archived ===
+
+impl Archived {
+    /// Opens the backup at `path` with an identity; `dir` is the vault's folder, where `source` says that the identity lies
+    /// there.
+    ///
+    /// # Errors
+    /// When there is no such file, the identity does not open it, or it is no backup of ours.
+    pub fn open(path: &Path, source: IdentitySource, dir: &Path, plugins: &Plugins) -> Result<Self, VaultError> {
+        let damaged = || VaultError::Damaged(path.to_owned());
+        let missing = || VaultError::File { path: path.to_owned(), reason: "there is no such file".to_owned() };
+        let sealed = file::read_most(path, MAX_ARCHIVE)?.ok_or_else(missing)?;
+        let openers = identity::load(dir, source, plugins)?;
+        let plaintext = sealed::open_bytes(path, &sealed, &openers)?;
+        let archive: Archive<'_> = sealed::parse(path, &plaintext)?;
+        if archive.version != VERSION {
+            return Err(damaged());
+        }
+        let mut seen = BTreeSet::new();
+        let mut files = Vec::new();
+        for entry in archive.files {
+            let name = entry.name.into_owned();
+            if !entry.kind.fits(&name) || !seen.insert((entry.kind, name.clone())) {
+                return Err(damaged());
+            }
+            files.push((entry.kind, name, sealed::decode(path, entry.content)?));
+        }
+        let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(&sealed));
+        Ok(Self { path: path.to_owned(), made: archive.made, digest, recipients: archive.recipients, files })
+    }
+
+    /// When it was made, by the clock of the host that made it.
+    #[must_use]
+    pub fn made(&self) -> Timestamp {
+        self.made
+    }
+
+    /// SHA-256 of the sealed file, lower-case hex.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What a restore makes files of, a line each.
+    #[must_use]
+    pub fn held(&self, recipients: &[String]) -> Vec<String> {
+        let comes = |kind: Kind| kind != Kind::Identity || recipients.is_empty();
+        let files = self.files.iter().filter(|(kind, _, _)| comes(*kind));
+        files.map(|(kind, name, _)| kind.told(name)).collect()
+    }
+
+    /// Looks at each file as the broker would: a CA's key and certificate belong together, a secret is the one its name says.
+    #[must_use]
+    pub fn drill(&self) -> Vec<Drilled> {
+        let look = |(kind, name, content): &(Kind, String, LockedBytes)| Drilled {
+            what: kind.told(name),
+            found: self.look(*kind, name, content),
+        };
+        self.files.iter().map(look).collect()
+    }
+
+    /// Returns once the vault stands in `dir`, whole: it is made beside and renamed. It is sealed to `recipients`, or to those
+    /// that the backup names where none are given; only then the identity that was in the folder comes with it.
+    ///
+    /// # Errors
+    /// When `dir` has files, something in the backup is no good, or the file system fails; then nothing was made.
+    pub fn restore(&self, dir: &Path, recipients: &[String], plugins: &Plugins) -> Result<(), VaultError> {
+        self.check_target(dir)?;
+        self.drill().into_iter().try_for_each(|drilled| drilled.found.map(drop))?;
+        let text = if recipients.is_empty() { self.recipients.join("\n") } else { recipients.join("\n") };
+        let to = Recipients::parse(&text, plugins)?.ok_or_else(|| VaultError::Damaged(self.path.clone()))?;
+        let failed = |error: std::io::Error| file::failure(dir, &error);
+        let parent = file::folder_of(dir);
+        let beside = tempfile::Builder::new().prefix(".ichor-restore-").tempdir_in(parent).map_err(failed)?;
+        let made = beside.path().join("vault");
+        let sealer = Sealer::create(&made, to)?;
+        for (kind, name, content) in &self.files {
+            let content = content.as_slice();
+            let sealed = || sealer.recipients().seal(|writer| writer.write_all(content));
+            match kind {
+                Kind::Ca => file::write(&made.join("ca").join(format!("{name}.age")), &sealed()?, false)?,
+                Kind::Secret => file::write(&sealer.secret_path(name)?, &sealed()?, false)?,
+                Kind::Record => file::write(&made.join("ca").join(format!("{name}.{RECORD}")), content, false)?,
+                Kind::Identity if recipients.is_empty() => file::write(&made.join(name), content, false)?,
+                Kind::Identity => {}
+            }
+        }
+        // onto a folder only while that is empty: the system sees to it
+        fs::rename(&made, dir).map_err(failed)?;
+        file::sync_dir(parent)
+    }
+
+    /// Whether a vault could be restored there: the folder is empty or missing.
+    ///
+    /// # Errors
+    /// When it has files.
+    pub fn check_target(&self, dir: &Path) -> Result<(), VaultError> {
+        if fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) {
+            return Err(VaultError::NotEmpty(dir.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn look(&self, kind: Kind, name: &str, content: &LockedBytes) -> Result<String, VaultError> {
+        let path = self.path.join(kind.told(name));
+        match kind {
+            Kind::Ca => {
+                let cluster = cluster_of(name).unwrap_or_default();
+                let facts = pair(sealed::ca_in(&path, content, cluster)?)?.facts();
+                Ok(format!(
+                    "key and certificate belong together: {} ({}), valid until {}, sha256 {}",
+                    facts.subject, facts.algorithm, facts.not_after, facts.fingerprint
+                ))
+            }
+            Kind::Secret => {
+                let value = sealed::secret_in(&path, content, name)?;
+                if name == DATA_KEY {
+                    DataKey::new(value.as_slice())?;
+                }
+                Ok("is the secret of that name".to_owned())
+            }
+            Kind::Record => Ok("kept as it is".to_owned()),
+            Kind::Identity if name == identity::SEALED => {
+                Ok("the broker's identity; its passphrase opens it".to_owned())
+            }
+            Kind::Identity => Ok("the broker's identity, in plain text".to_owned()),
+        }
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Whether the name can be one of these: then its path stays in the vault's folder.
+    fn fits(self, name: &str) -> bool {
+        match self {
+            Self::Ca => cluster_of(name).is_some(),
+            Self::Record => ClusterName::new(name).is_ok(),
+            Self::Secret => check_secret(name).is_ok(),
+            Self::Identity => [identity::SEALED, identity::BESIDE].contains(&name),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The CA's life: rotated, retired, moved, without an outage and without anything half-made.
+
+use ichor_tests::{CLUSTER, Lives, Person, World, run_command};
+
+use super::{asks, bao, line, world};
+
+/// What a `ca` command says.
+async fn ca(world: &World, command: &[&str]) -> anyhow::Result<String> {
+    let dir = world.dir.display().to_string();
+    run_command(&[&["ca"], command, &["--dir", dir.as_str()]].concat()).await
+}
+
+async fn recorded(world: &World, command: &[&str]) -> anyhow::Result<String> {
+    ca(world, &[command, &["--reason", "tests"]].concat()).await
+}
+
+/// The node that the world has.
+fn node(world: &World) -> String {
+    world.node.address().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_ca_issues_once_every_node_accepts_it_and_not_before() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let old = asks(&alice).await?.answer.issuing_ca;
+
+    // the node was not patched yet: the new CA is there and does not issue
+    let refused = recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+    assert!(refused.to_string().contains("not every node accepts the new CA yet"), "{refused}");
+    assert_eq!(asks(&alice).await?.answer.issuing_ca, old);
+    assert!(ca(&world, &["show", CLUSTER]).await?.contains("a rotation is under way since"));
+    let again = recorded(&world, &["rotate", CLUSTER, "--wait", "0s"]).await.unwrap_err().to_string();
+    assert!(again.contains("`--continue` goes on with it"), "{again}");
+
+    // patched, it is taken up where it ended
+    let patch = ca(&world, &["patch", CLUSTER, "--next"]).await?;
+    assert!(patch.contains("acceptedCAs"), "{patch}");
+    let both = format!("{}{}", ca(&world, &["export-public", CLUSTER]).await?, next(&world)?);
+    world.node.set_accepted_cas(&both)?;
+    let said = recorded(&world, &["rotate", CLUSTER, "--continue", "--wait", "0s"]).await?;
+    assert!(said.contains("accepts it") && said.contains("The new CA issues from now on"), "{said}");
+    let held = asks(&alice).await?;
+    assert_ne!(held.answer.issuing_ca, old);
+    Person::connect(&world, &held).await?.version(&[]).await?;
+
+    // probes are grants to the system, recorded like any
+    let entries = world.entries().await?;
+    let probes: Vec<_> = entries.iter().filter(|entry| entry.user.as_deref() == Some("~system")).collect();
+    assert_eq!(probes.iter().filter(|entry| entry.kind == "grant").count(), 2);
+    assert_eq!(probes.iter().filter(|entry| entry.kind == "issued").count(), 2);
+
+    // the old one goes when its last certificate has ended, and not before
+    let early = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
+    assert!(early.contains("may be valid until"), "{early}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_can_be_dropped_and_its_key_is_not_used_again() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+    let said = recorded(&world, &["rotate", CLUSTER, "--abandon"]).await?;
+    assert!(said.contains("the CA in force is still Transit key transit/ichor-prod version 1"), "{said}");
+    recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+    assert!(ca(&world, &["show", CLUSTER]).await?.contains("transit/ichor-prod.3 version 1"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compromised_ca_issues_no_more_at_once() -> anyhow::Result<()> {
+    let world = world(Lives::Age).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    asks(&alice).await?;
+    let said = recorded(&world, &["retire", CLUSTER, "--compromised"]).await?;
+    assert!(said.contains("issues no more") && said.contains("removal-patch prod --former"), "{said}");
+    assert!(asks(&alice).await.is_err());
+    assert!(line(&world, "ca prod").await.detail.unwrap().contains("was retired"));
+    recorded(&world, &["create", CLUSTER, "--replace"]).await?;
+    asks(&alice).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_moves_from_age_to_kv_to_transit_and_no_further() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let first = asks(&alice).await?.answer.issuing_ca;
+    recorded(&world, &["move", CLUSTER, "--to", "age"]).await?;
+    assert_eq!(asks(&alice).await?.answer.issuing_ca, first);
+    let signed = bao(&world).signatures();
+    let said = recorded(&world, &["move", CLUSTER, "--to", "transit", "--remove-old"]).await?;
+    assert!(said.contains("removed age file prod.age"), "{said}");
+    assert_eq!(asks(&alice).await?.answer.issuing_ca, first);
+    assert_eq!(bao(&world).signatures() - signed, 1);
+    assert!(!world.dir.join("vault/ca/prod.age").exists());
+    let stays = recorded(&world, &["move", CLUSTER, "--to", "age"]).await.unwrap_err().to_string();
+    assert!(stays.contains("cannot be taken from Transit key"), "{stays}");
+    Ok(())
+}
+
+/// The certificate of the CA that is to be.
+fn next(world: &World) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(world.dir.join("vault/ca/prod.toml"))?;
+    let (_, rest) = text.split_once("[rotation.next]").unwrap();
+    let (_, rest) = rest.split_once("-----BEGIN").unwrap();
+    let (body, _) = rest.split_once("-----END CERTIFICATE-----").unwrap();
+    Ok(format!("-----BEGIN{body}-----END CERTIFICATE-----\n"))
+}
