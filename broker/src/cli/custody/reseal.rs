@@ -49,8 +49,8 @@ impl Reseal {
             writeln!(
                 out,
                 "warning: copies made before (backups, snapshots of the disk) still open for whoever was removed. If they may \
-                 have one: make new CAs with `ichor-broker ca create CLUSTER --replace`, take the old ones out of the nodes \
-                 with `ca removal-patch` (a cluster's own CA: `talosctl rotate-ca`), and destroy the old copies."
+                 have one: give each cluster a new CA with `ichor-broker ca rotate CLUSTER` (a cluster's own: `talosctl \
+                 rotate-ca`), retire the old one with `ca retire CLUSTER`, and destroy the old copies."
             )?;
         }
         Ok(())

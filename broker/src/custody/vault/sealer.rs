@@ -107,7 +107,10 @@ impl Sealer {
     /// # Errors
     /// When the file system fails.
     pub fn remove_ca_file(&self, name: &str) -> Result<(), VaultError> {
-        file::remove(&self.ca_file(name)?)
+        let path = self.ca_file(name)?;
+        // a reseal under way would write it again
+        let _lock = file::lock(&self.dir)?;
+        file::remove(&path)
     }
 
     /// As [`Self::seal_secret`] with 32 new random bytes; one that exists stays and is an error.
