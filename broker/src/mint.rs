@@ -205,6 +205,11 @@ impl Press {
         let issued = match issuer.issue(grant, self.clock.now()).await {
             Ok(issued) => issued,
             Err(error) => {
+                if matches!(error, IssueError::Mismatch(_)) {
+                    // somebody made a certificate that nobody granted: this is for people to look at now
+                    let cluster = asked(Kind::IssueFailed).cluster.unwrap_or_default();
+                    metrics::counter!("ichor_certificate_mismatches_total", "cluster" => cluster).increment(1);
+                }
                 tracing::error!(grant = %id, %error, "no certificate for a recorded grant");
                 let content = Content {
                     grant: Some(id.0.as_bytes().to_vec()),

@@ -46,6 +46,7 @@ const NAMES: &[(&str, &[&str])] = &[
     // at OpenBao it says that a server is
     ("Sealed", &["audit", "issuer/issued.rs", "openbao/error.rs"]),
     ("ToBeSigned", &["custody", "audit/recorded.rs"]),
+    ("ToBeCertified", &["custody", "audit/recorded.rs"]),
     ("Signer", &["custody", "issuer/local_ca.rs", "app.rs", "app"]),
     ("DataKey", &["custody", "identity", "login", "app.rs", "app"]),
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),

@@ -20,6 +20,7 @@ mod main_job;
 mod metrics;
 mod named;
 mod openbao;
+mod pki;
 mod refusals;
 mod reload;
 mod talos_api;

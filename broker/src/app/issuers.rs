@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::custody::{Custody, CustodyError, Means, Opened as Ca, Vault, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
 use crate::issuer::talos_api::{Credential, TalosApiError};
-use crate::issuer::{Issuer, LocalCa, TalosApi};
+use crate::issuer::{Issuer, LocalCa, PkiCa, TalosApi};
 use crate::mint::Issuers;
 use crate::readiness::Check;
 
@@ -160,6 +160,7 @@ impl Opened {
 
 pub(super) fn issuer(backdate: SignedDuration, ca: Ca) -> Arc<dyn Issuer> {
     match ca.means {
+        Means::Pki(engine) => Arc::new(PkiCa::new(engine, ca.certificate)),
         Means::Signer(signer) => Arc::new(LocalCa::new(signer, ca.certificate, backdate)),
     }
 }

@@ -5,7 +5,7 @@ use ichor_wire::log::{Content, Kind};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::custody::ToBeSigned;
+use crate::custody::{ToBeCertified, ToBeSigned};
 use crate::policy::Grant;
 use crate::store::Change;
 
@@ -133,6 +133,28 @@ impl Recorded<Grant> {
     }
 }
 
+impl Recorded<Grant> {
+    /// What an engine that certifies by itself is asked for this grant: the one way to a certificate of its for a client.
+    ///
+    /// ```
+    /// # use ichor_broker::{audit::Recorded, custody::ToBeCertified, policy::Grant};
+    /// fn ask(grant: &Recorded<Grant>) -> ToBeCertified<'_> {
+    ///     grant.to_be_certified()
+    /// }
+    /// ```
+    /// A grant that is not recorded has no such way.
+    /// ```compile_fail,E0599
+    /// # use ichor_broker::{audit::Recorded, custody::ToBeCertified, policy::Grant};
+    /// fn ask(grant: &Grant) -> ToBeCertified<'_> {
+    ///     grant.to_be_certified()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn to_be_certified(&self) -> ToBeCertified<'_> {
+        ToBeCertified::granted(self.value.csr(), self.value.roles(), self.value.user())
+    }
+}
+
 impl sealed::Sealed for Grant {}
 
 impl Recordable for Grant {
@@ -197,6 +219,7 @@ mod tests {
             ttl: Some(SignedDuration::from_mins(10)),
             reason: Some("INC-4711".into()),
             public_key: b"a public key".to_vec(),
+            csr: Vec::new(),
             address: "192.0.2.7".parse().unwrap(),
         };
         let id = GrantId(uuid::Uuid::from_bytes([6; 16]));

@@ -71,7 +71,7 @@ enum Command {
     /// Create, import or show the CAs that sign client certificates.
     #[command(subcommand)]
     Ca(ca::CaCommand),
-    /// Seal the vault to other recipients, back it up, restore it.
+    /// Seal the vault to other recipients, back it up, restore it; plan and write the roles of a PKI engine.
     #[command(subcommand)]
     Custody(custody::CustodyCommand),
     /// Check the audit log for damage.

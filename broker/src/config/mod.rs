@@ -27,7 +27,7 @@ pub use file::{
 };
 pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;
-pub use openbao::{AuthMethod, OpenBao, openbao_clients};
+pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
 pub use settings::{Listen, Settings, parse_duration};
 
 /// What is wrong with the configuration: which file, what, and what to do.

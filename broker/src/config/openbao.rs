@@ -84,6 +84,17 @@ pub fn openbao_clients(folder: &Folder, file: &File) -> Result<BTreeMap<String, 
     Ok(clients)
 }
 
+/// A client of one server that logs in with the token in this file, and not as the broker does: an operator's.
+///
+/// # Errors
+/// When there is no server of that name, or its settings cannot be.
+pub fn openbao_client_of(folder: &Folder, file: &File, name: &str, token: PathBuf) -> Result<Client, ConfigError> {
+    let section = file.openbao.iter().find(|section| section.name == name);
+    let section = section.ok_or_else(|| value(folder, "name", format!("there is none named `{name}`")))?;
+    let settings = Settings { auth: Auth::Token { file: token }, ..section.check(folder)? };
+    Client::new(settings).map_err(|error| value(folder, "address", error.to_string()))
+}
+
 impl OpenBao {
     /// What its client is told.
     ///

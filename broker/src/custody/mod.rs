@@ -16,6 +16,7 @@ mod kv;
 mod local;
 mod locked;
 mod open;
+mod pki;
 mod record;
 mod settle;
 mod settle_error;
@@ -31,6 +32,10 @@ pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use open::{Custody, CustodyError, Means, Opened};
+pub use pki::{
+    Difference, NoRoleSet, Pinned as PinnedPki, PkiCustody, PkiError, Plan as PkiPlan, Planned as PlannedRole, RoleSet,
+    ToBeCertified, plan as plan_pki,
+};
 pub use record::{Former, Place, Record, Rotation};
 pub use settle::{Places, Settled};
 pub use settle_error::SettleError;

@@ -7,11 +7,12 @@ use ichor_wire::profile::{CaCertificate, CaError, KeyAlgorithm};
 
 use super::ca::{CaMaterial, KeyMismatch};
 use super::kv::{self, KvError};
+use super::pki::{Pinned, PkiCustody, PkiError};
 use super::record::{Place, Record};
 use super::transit::{TransitKeyError, TransitSigner};
 use super::{Signer, Vault, VaultError};
 use crate::domain::ClusterName;
-use crate::openbao::{BaoError, Client, Kv, NameError, Transit};
+use crate::openbao::{BaoError, Client, Kv, NameError, Pki, Transit};
 
 /// Everything that holds CAs: the vault's folder with the records, and the servers that they name. One client, and so one
 /// login, serves all clusters of a server.
@@ -40,6 +41,8 @@ pub struct Opened {
 pub enum Means {
     /// We do, and this signs them.
     Signer(Arc<dyn Signer>),
+    /// A PKI engine does.
+    Pki(PkiCustody),
 }
 
 /// Why a cluster's CA is not opened.
@@ -75,6 +78,9 @@ pub enum CustodyError {
     /// The Transit key is not to be used.
     #[error(transparent)]
     Transit(#[from] TransitKeyError),
+    /// The PKI engine is not to be used.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
     /// The KV secret is no CA.
     #[error(transparent)]
     Kv(#[from] KvError),
@@ -149,7 +155,9 @@ impl Custody {
     /// As [`Self::open`].
     pub async fn certificate_at(&self, cluster: &ClusterName, place: &Place) -> Result<CaCertificate, CustodyError> {
         match place {
-            Place::Transit { certificate, .. } => Ok(CaCertificate::parse(certificate)?),
+            Place::Transit { certificate, .. } | Place::Pki { certificate, .. } => {
+                Ok(CaCertificate::parse(certificate)?)
+            }
             place => Ok(self.open_place(cluster, place).await?.certificate),
         }
     }
@@ -217,6 +225,16 @@ impl Custody {
                 }
                 Ok(opened)
             }
+            Place::Pki { server, mount, certificate, role_per_person, roles } => {
+                let certificate = CaCertificate::parse(certificate)?;
+                let pinned =
+                    Pinned { cluster, certificate: &certificate, role_sets: roles, role_per_person: *role_per_person };
+                let engine = PkiCustody::open(Pki::new(self.server(server)?, mount)?, pinned).await?;
+                let sets: Vec<String> = roles.iter().map(ToString::to_string).collect();
+                let mark = format!("{said}, role per person {role_per_person}, {}", sets.join(" "));
+                let mark = mark_of(&certificate, &mark);
+                Ok(Opened { certificate, means: Means::Pki(engine), mark, warnings: Vec::new() })
+            }
             Place::Retired => Err(CustodyError::Retired(cluster.clone())),
             Place::TalosApi => Err(CustodyError::TalosApi(cluster.clone())),
         }
@@ -227,7 +245,7 @@ impl Custody {
 
 impl Opened {
     fn signing(certificate: CaCertificate, signer: Arc<dyn Signer>, said: String) -> Self {
-        let mark = mark(&certificate, &said);
+        let mark = mark_of(&certificate, &said);
         Self { certificate, means: Means::Signer(signer), mark, warnings: Vec::new() }
     }
 
@@ -245,7 +263,7 @@ impl CustodyError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Bao(error) | Self::Kv(KvError::Bao(error)) => error.is_passing(),
+            Self::Bao(error) | Self::Kv(KvError::Bao(error)) | Self::Pki(PkiError::Bao(error)) => error.is_passing(),
             _ => false,
         }
     }
@@ -257,6 +275,6 @@ impl CustodyError {
     }
 }
 
-fn mark(certificate: &CaCertificate, said: &str) -> String {
+fn mark_of(certificate: &CaCertificate, said: &str) -> String {
     format!("{said}; certificate {}", data_encoding::HEXLOWER.encode(&certificate.fingerprint()))
 }

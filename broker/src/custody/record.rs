@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::pki::RoleSet;
 use super::vault::{VaultError, file};
 use crate::domain::ClusterName;
 
@@ -58,6 +59,20 @@ pub enum Place {
         key_version: u32,
         /// The CA's certificate, PEM.
         certificate: String,
+    },
+    /// A CA in the PKI engine, which makes the certificates itself.
+    Pki {
+        /// The server, as `[[openbao]]` names it.
+        server: String,
+        /// The mount.
+        mount: String,
+        /// The CA's certificate, PEM, pinned.
+        certificate: String,
+        /// Whether the broker makes a role for each person and set of roles.
+        role_per_person: bool,
+        /// The sets of roles that the engine must have a role for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        roles: Vec<RoleSet>,
     },
     /// Nowhere any more: the CA was retired and none took its place.
     Retired,
@@ -199,6 +214,7 @@ impl Place {
             Self::Transit { server, mount, key, key_version, .. } => {
                 format!("Transit key {mount}/{key} version {key_version} at {server}")
             }
+            Self::Pki { server, mount, .. } => format!("PKI engine {mount} at {server}"),
             Self::Retired => "nowhere: it was retired".into(),
             Self::TalosApi => "the cluster itself, by an adopted talosconfig".into(),
         }
@@ -208,7 +224,7 @@ impl Place {
     #[must_use]
     pub fn server(&self) -> Option<&str> {
         match self {
-            Self::Kv { server, .. } | Self::Transit { server, .. } => Some(server),
+            Self::Kv { server, .. } | Self::Transit { server, .. } | Self::Pki { server, .. } => Some(server),
             Self::Age { .. } | Self::TalosApi | Self::Retired => None,
         }
     }

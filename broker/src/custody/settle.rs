@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use super::bring::import;
 use super::ca::{CaMaterial, CreateError, Draft};
 use super::kv::{self, KvError};
+use super::pki::{self, Pinned, PkiCustody};
 use super::record::{Place, Record};
 use super::settle_error::SettleError;
 use super::target::{For, Target};
 use super::transit::{TransitKeyError, TransitSigner};
 use super::{Sealer, Signer, ca};
 use crate::domain::ClusterName;
-use crate::openbao::{Client, KeyKind, Kv, Transit};
+use crate::openbao::{Client, KeyKind, Kv, Pki, Transit};
 
 /// Where a CA can be brought: the vault, and the servers by name.
 #[derive(Debug)]
@@ -52,6 +53,9 @@ impl Places<'_> {
         now: Timestamp,
         years: u16,
     ) -> Result<Settled, SettleError> {
+        if let Target::Pki { .. } = target {
+            return Err(SettleError::OwnCa(of.cluster.clone()));
+        }
         let Target::Transit { server, mount, key } = target else {
             if let Some(settled) = self.unfinished(of, target).await? {
                 return Ok(settled);
@@ -132,8 +136,33 @@ impl Places<'_> {
                 let certificate = certificate.pem();
                 Place::Transit { server: server.clone(), mount: mount.clone(), key: name, key_version, certificate }
             }
+            Target::Pki { .. } => return Err(SettleError::OwnCa(of.cluster.clone())),
         };
         Ok(Settled { place, certificate, remarks })
+    }
+
+    /// Takes up the CA that a PKI engine has, once its roles and what our token may do there are as they have to be.
+    ///
+    /// # Errors
+    /// When it cannot issue client certificates, or the engine is not to be used as it is.
+    pub async fn take_up(&self, of: For<'_>, target: &Target) -> Result<Settled, SettleError> {
+        let Target::Pki { server, mount, role_per_person, roles } = target else {
+            return Err(SettleError::OwnCa(of.cluster.clone()));
+        };
+        // roles bind a certificate to no cluster, its CA does: so a mount is one cluster's
+        self.check_free(of, target, mount)?;
+        let pki = Pki::new(self.server(server)?, mount)?;
+        let certificate = pki::ca(&pki).await?;
+        let (cluster, role_per_person) = (of.cluster, *role_per_person);
+        PkiCustody::open(pki, Pinned { cluster, certificate: &certificate, role_sets: roles, role_per_person }).await?;
+        let place = Place::Pki {
+            server: server.clone(),
+            mount: mount.clone(),
+            certificate: certificate.pem(),
+            role_per_person,
+            roles: roles.clone(),
+        };
+        Ok(Settled { place, certificate, remarks: Vec::new() })
     }
 
     /// A dedicated CA of this cluster that lies at the place and that no record names: a command was ended before it wrote

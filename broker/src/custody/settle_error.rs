@@ -3,8 +3,10 @@
 use super::VaultError;
 use super::ca::CreateError;
 use super::kv::KvError;
+use super::pki::PkiError;
 use super::transit::TransitKeyError;
 use super::wrap::WrapError;
+use crate::domain::ClusterName;
 use crate::openbao::{BaoError, NameError};
 
 /// Why a CA was not brought there.
@@ -32,6 +34,15 @@ pub enum SettleError {
     /// No certificate could be made.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// The PKI engine is not to be used.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A PKI engine has its own CA and takes none.
+    #[error(
+        "a PKI engine makes its CA itself (`bao write pki/root/generate/internal …`); then take it up with `ichor-broker ca import \
+         {0} --custody pki`"
+    )]
+    OwnCa(ClusterName),
     /// The key could not be wrapped.
     #[error(transparent)]
     Wrap(#[from] WrapError),

@@ -1,5 +1,6 @@
 //! Where a CA is to live, and what things are named there.
 
+use super::pki::RoleSet;
 use super::record::Place;
 use crate::domain::ClusterName;
 
@@ -25,6 +26,17 @@ pub enum Target {
         mount: String,
         /// The key's name; `None` for `ichor-<cluster>`.
         key: Option<String>,
+    },
+    /// In a PKI engine, which has a CA of its own and makes the certificates.
+    Pki {
+        /// The server.
+        server: String,
+        /// The mount.
+        mount: String,
+        /// Whether the broker makes a role for each person and set of roles.
+        role_per_person: bool,
+        /// The sets of roles that the engine must have a role for.
+        roles: Vec<RoleSet>,
     },
 }
 
@@ -74,6 +86,7 @@ impl Target {
             (Self::Transit { server, mount, .. }, Place::Transit { server: s, mount: m, key, .. }) => {
                 (server, mount, name) == (s, m, key.as_str())
             }
+            (Self::Pki { server, mount, .. }, Place::Pki { server: s, mount: m, .. }) => (server, mount) == (s, m),
             _ => false,
         }
     }

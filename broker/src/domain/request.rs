@@ -29,6 +29,9 @@ pub struct Request {
     pub reason: Option<String>,
     /// The key to certify: SubjectPublicKeyInfo, DER, its proof of possession checked.
     pub public_key: Vec<u8>,
+    /// The request that proved it (PKCS#10, DER), for custody that certifies by itself and wants the proof too. Nothing in it but the
+    /// key is to be used.
+    pub csr: Vec<u8>,
     /// Where the request came from, after trusted proxies.
     pub address: IpAddr,
 }

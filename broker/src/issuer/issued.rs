@@ -73,6 +73,9 @@ pub struct Issued {
     private_key: Option<LockedBytes>,
 }
 
+/// What the entry says of a certificate that does not name its grant.
+const UNNAMED: &str = "the certificate does not name its grant: its calls can be matched weakly only";
+
 /// Who made the key, as entries have it, where the client did not.
 const KEY_MADE_BY_CLUSTER: &str = "cluster";
 
@@ -110,6 +113,14 @@ impl Issued {
         issued.content.public_key = Some(Sha256::digest(public_key).to_vec());
         issued.content.key_made_by = Some(KEY_MADE_BY_CLUSTER.into());
         Self { private_key: Some(private_key), ..issued }
+    }
+
+    /// As [`Self::new`], of a certificate that does not name its grant, because whoever made it cannot. The entry says so: a
+    /// call with it is later matched by person, roles, cluster and time alone.
+    pub(super) fn unnamed(grant: Recorded<Grant>, facts: Facts, der: Vec<u8>, ca: Arc<str>) -> Self {
+        let mut issued = Self::new(grant, facts, der, ca);
+        issued.content.message = Some(UNNAMED.into());
+        issued
     }
 
     /// The grant that it was made for.

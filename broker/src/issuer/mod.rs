@@ -9,10 +9,12 @@ use crate::policy::Grant;
 
 mod issued;
 mod local_ca;
+mod pki;
 pub mod talos_api;
 
 pub use issued::Issued;
 pub use local_ca::LocalCa;
+pub use pki::PkiCa;
 pub use talos_api::TalosApi;
 
 /// Turns a recorded grant into a certificate that was checked against it. Takes nothing else than a recorded grant:

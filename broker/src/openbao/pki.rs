@@ -104,8 +104,8 @@ impl Pki {
     /// # Errors
     /// When they cannot be asked.
     pub async fn roles(&self) -> Result<Vec<String>, BaoError> {
-        // LIST, as the API has it for clients that know no such method
-        match self.client.call(Method::GET, &format!("{}/roles?list=true", self.mount), None, Retry::Safe).await {
+        let list = Method::from_bytes(b"LIST").unwrap_or(Method::GET);
+        match self.client.call(list, &format!("{}/roles", self.mount), None, Retry::Safe).await {
             Ok(answer) => Ok(answer.data::<Names>()?.keys),
             Err(error) if matches!(error.kind(), Kind::Missing(_)) => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -118,6 +118,14 @@ impl Pki {
     /// When it was not written.
     pub async fn write_role(&self, name: &str, role: &Role) -> Result<(), BaoError> {
         self.client.call(Method::POST, &self.path("roles", name)?, Some(json(role)), Retry::Safe).await.map(drop)
+    }
+
+    /// Returns once there is no role of this name.
+    ///
+    /// # Errors
+    /// When it was not deleted.
+    pub async fn delete_role(&self, name: &str) -> Result<(), BaoError> {
+        self.client.call(Method::DELETE, &self.path("roles", name)?, None, Retry::Safe).await.map(drop)
     }
 
     /// The path at which this role signs: for asking what our token may do.

@@ -78,6 +78,7 @@ pub(super) fn asks(roles: &[Role]) -> Request {
         ttl: None,
         reason: None,
         public_key: vec![1, 2, 3],
+        csr: Vec::new(),
         address: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
     }
 }

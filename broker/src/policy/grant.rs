@@ -85,6 +85,7 @@ pub struct Grant {
     policy_digest: [u8; 32],
     reason: Option<String>,
     public_key: Vec<u8>,
+    csr: Vec<u8>,
     address: IpAddr,
 }
 
@@ -122,6 +123,7 @@ impl Grant {
             policy_digest,
             reason: given(request.reason.as_deref()).map(Into::into),
             public_key: request.public_key.clone(),
+            csr: request.csr.clone(),
             address: request.address,
         }
     }
@@ -149,6 +151,7 @@ impl Grant {
             policy_digest,
             reason: Some("to see whether the nodes accept the CA".into()),
             public_key,
+            csr: Vec::new(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
     }
@@ -229,6 +232,12 @@ impl Grant {
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         &self.public_key
+    }
+
+    /// The request that proved possession of the key (PKCS#10, DER); empty where the broker asks for itself. Names in it are the client's own words.
+    #[must_use]
+    pub fn csr(&self) -> &[u8] {
+        &self.csr
     }
 
     /// Where the request came from.

@@ -1,13 +1,14 @@
 //! A whole set of policies: validated, indexed, immutable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::{Authorizer, PolicyId};
 use jiff::SignedDuration;
 
 use super::index::Index;
 use super::rule::Rule;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{Action, Vocabulary};
+use crate::domain::Role;
 
 /// No certificate lasts longer, whatever policies and configuration say.
 pub const HARD_MAX_TTL: SignedDuration = SignedDuration::from_hours(24);
@@ -69,6 +70,17 @@ impl PolicySet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// The roles that some permit is about, whoever it is for, sorted.
+    #[must_use]
+    pub fn grantable(&self) -> Vec<Role> {
+        let permits = self.rules.iter().filter(|rule| rule.permits());
+        let roles = permits.flat_map(|rule| &rule.actions).filter_map(|action| match action {
+            Action::Hold(role) => Some(*role),
+            Action::AuditRead => None,
+        });
+        roles.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Every policy's `@id`, in the order of the sources.

@@ -55,6 +55,7 @@ fn measure(set: &PolicySet, role: Role, yes: bool, time: Duration, times: &mut T
         ttl: None,
         reason: None,
         public_key: vec![0; 44],
+        csr: Vec::new(),
         address: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
     };
     let end = Instant::now() + time;

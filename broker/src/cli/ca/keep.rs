@@ -38,6 +38,11 @@ impl Keeping<'_> {
         self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years).await)
     }
 
+    /// Takes up the CA that a PKI engine has: its digests are known only then.
+    pub(super) fn take_up(self) -> anyhow::Result<Settled> {
+        self.settle(BTreeMap::new(), async |places, of, target| places.take_up(of, target).await)
+    }
+
     /// Records the act, then makes the CA, then its record, then lets a running broker open it. In this order: a CA that nobody
     /// recorded never issues; an entry whose act failed is followed by another that says so.
     fn settle(

@@ -16,6 +16,8 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
+pub(super) use target::server_name;
+
 use super::{FolderArg, block_on, unlock};
 use crate::app;
 use crate::config::Loaded;
@@ -161,7 +163,7 @@ fn wait(text: &str) -> Result<std::time::Duration, String> {
 }
 
 /// The cluster's name, if it is declared: a CA for a misspelt cluster would lie there unused.
-fn declared(loaded: &Loaded, name: &str) -> anyhow::Result<ClusterName> {
+pub(super) fn declared(loaded: &Loaded, name: &str) -> anyhow::Result<ClusterName> {
     let name = ClusterName::new(name)?;
     if !crate::config::load_clusters(&loaded.settings.clusters)?.contains_key(&name) {
         bail!(

@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Kv,
     /// A key of OpenBao's or Vault's Transit; it signs there and never leaves. Recommended.
     Transit,
+    /// OpenBao's or Vault's PKI engine, which has a CA of its own and makes the certificates by roles of its own.
+    Pki,
 }
 
 /// Options that say where.
@@ -33,7 +35,7 @@ pub(super) struct At {
     /// Which [[openbao]] of config.toml, where there are several.
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
-    /// The engine's mount there: `transit` or `secret` unless told otherwise.
+    /// The engine's mount there: `transit`, `secret` or `pki` unless told otherwise.
     #[arg(long, value_name = "PATH")]
     mount: Option<String>,
     /// The Transit key's name, or the KV secret's path: `ichor-CLUSTER` or `ichor/CLUSTER` unless told otherwise. One that is
@@ -72,23 +74,34 @@ impl At {
         if kind == Kind::Age {
             if server.is_some() || mount.is_some() || key.is_some() {
                 bail!(
-                    "`--server`, `--mount` and `--key` are for `kv` and `transit`; the vault's files have their own names"
+                    "`--server`, `--mount` and `--key` are for `kv`, `transit` and `pki`; the vault's files have their own names"
                 );
             }
             return Ok(Target::Age);
         }
-        let server = match (server, loaded.file.openbao.as_slice()) {
-            (Some(name), _) => name,
-            (None, [only]) => only.name.clone(),
-            (None, []) => bail!("config.toml has no [[openbao]]; add the server first, see docs/custody.md"),
-            (None, _) => bail!("config.toml has several [[openbao]]; say which with `--server`"),
-        };
-        let found = loaded.file.openbao.iter().any(|section| section.name == server);
-        found.then_some(()).with_context(|| format!("config.toml has no [[openbao]] named `{server}`"))?;
-        Ok(if kind == Kind::Kv {
-            Target::Kv { server, mount: mount.unwrap_or_else(|| "secret".into()), path: key }
-        } else {
-            Target::Transit { server, mount: mount.unwrap_or_else(|| "transit".into()), key }
+        let server = server_name(server, loaded)?;
+        let mount = |usual: &str| mount.unwrap_or_else(|| usual.to_owned());
+        Ok(match kind {
+            Kind::Age => Target::Age,
+            Kind::Kv => Target::Kv { server, mount: mount("secret"), path: key },
+            Kind::Transit => Target::Transit { server, mount: mount("transit"), key },
+            Kind::Pki if key.is_some() => {
+                bail!("`--key` is for `kv` and `transit`; a PKI engine has one CA at its mount")
+            }
+            Kind::Pki => Target::Pki { server, mount: mount("pki"), role_per_person: false, roles: Vec::new() },
         })
     }
+}
+
+/// The server that is meant: the one named, or the only one there is.
+pub(in crate::cli) fn server_name(server: Option<String>, loaded: &Loaded) -> anyhow::Result<String> {
+    let server = match (server, loaded.file.openbao.as_slice()) {
+        (Some(name), _) => name,
+        (None, [only]) => only.name.clone(),
+        (None, []) => bail!("config.toml has no [[openbao]]; add the server first, see docs/custody.md"),
+        (None, _) => bail!("config.toml has several [[openbao]]; say which with `--server`"),
+    };
+    let found = loaded.file.openbao.iter().any(|section| section.name == server);
+    found.then_some(()).with_context(|| format!("config.toml has no [[openbao]] named `{server}`"))?;
+    Ok(server)
 }

@@ -1,4 +1,4 @@
-//! `custody reseal|backup|restore`.
+//! `custody reseal|backup|restore|plan|apply`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,10 +10,13 @@ use super::{block_on, unlock};
 use crate::config::Loaded;
 
 mod backup;
+mod engine;
 mod recover;
 mod reseal;
 
-/// Commands on the vault as a whole.
+pub(super) use engine::EngineArgs;
+
+/// Commands on the vault as a whole, and on what a PKI engine needs.
 #[derive(Debug, Subcommand)]
 pub(super) enum CustodyCommand {
     /// Seal everything in the vault again, to the recipients as they now are.
@@ -62,6 +65,10 @@ pub(super) enum CustodyCommand {
     ///   ichor-broker custody restore vault.age --identity key.txt --reason "a disk died"
     #[command(verbatim_doc_comment)]
     Restore(recover::Restore),
+    /// Print which roles a PKI engine must have for a cluster, as commands, and how they differ now.
+    Plan(engine::Plan),
+    /// Write the roles that a PKI engine must have for a cluster, and read them back. What is right already stays as it is.
+    Apply(engine::Apply),
 }
 
 impl CustodyCommand {
@@ -72,6 +79,8 @@ impl CustodyCommand {
             Self::Reseal(command) => command.run(out),
             Self::Backup(command) => command.run(out),
             Self::Restore(command) => command.run(out),
+            Self::Plan(command) => command.run(out),
+            Self::Apply(command) => command.run(out),
         }
     }
 }

@@ -51,6 +51,7 @@ pub async fn create(
         ttl: asked.ttl.map(lifetime).transpose()?,
         reason: asked.reason.map(reason).transpose()?.flatten(),
         public_key: key.spki,
+        csr: key.der,
         address: signed.address,
     };
     let identity = signed.identity;

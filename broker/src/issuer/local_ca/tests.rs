@@ -33,13 +33,6 @@ fn material() -> (LocalSigner, CaCertificate) {
     (signer, certificate)
 }
 
-fn public_key() -> Vec<u8> {
-    LocalSigner::from_der(rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialized_der())
-        .unwrap()
-        .public_key()
-        .to_vec()
-}
-
 impl Room {
     /// A store with one live session.
     pub(in crate::issuer) async fn new() -> Self {
@@ -55,6 +48,15 @@ impl Room {
     }
 
     pub(in crate::issuer) async fn grant(&self) -> Recorded<Grant> {
+        self.grant_for(&rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap()).await
+    }
+
+    /// A grant of os:reader and os:etcd:backup for two hours to `ada`, for a request that says much more.
+    pub(in crate::issuer) async fn grant_for(&self, key: &rcgen::KeyPair) -> Recorded<Grant> {
+        let mut wishes = rcgen::CertificateParams::new(vec!["node.example".to_owned()]).unwrap();
+        wishes.distinguished_name.push(rcgen::DnType::OrganizationName, "os:admin");
+        wishes.distinguished_name.push(rcgen::DnType::CommonName, "node.example");
+        let csr = wishes.serialize_request(key).unwrap().der().to_vec();
         let text = "@id(\"read\") @max_ttl(\"8h\") permit (principal, action == Action::\"hold:os:reader\", resource);\n\
                     @id(\"etcd\") @max_ttl(\"8h\") permit (principal, action == Action::\"hold:os:etcd:backup\", resource);";
         let source = Source { name: "test.cedar".into(), text: text.into() };
@@ -66,7 +68,8 @@ impl Room {
             roles: vec![Role::Reader, Role::EtcdBackup],
             ttl: Some(SignedDuration::from_hours(2)),
             reason: None,
-            public_key: public_key(),
+            public_key: rcgen::PublicKeyData::subject_public_key_info(key),
+            csr,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         let identity = who(&session(1));

@@ -16,6 +16,8 @@ pub struct CsrKey {
     pub spki: Vec<u8>,
     /// Its kind.
     pub algorithm: KeyAlgorithm,
+    /// The request as it came, DER, for whoever certifies and wants to see the proof too.
+    pub der: Vec<u8>,
 }
 
 /// Why a request is refused.
@@ -63,7 +65,7 @@ pub fn read_csr(text: &str) -> Result<CsrKey, CsrError> {
     let spki = request.certification_request_info.subject_pki.raw;
     let algorithm = KeyAlgorithm::of_leaf(spki)?;
     request.verify_signature().map_err(|_| CsrError::Signature)?;
-    Ok(CsrKey { spki: spki.to_vec(), algorithm })
+    Ok(CsrKey { spki: spki.to_vec(), algorithm, der: block.der.to_vec() })
 }
 
 #[cfg(test)]
@@ -136,7 +138,7 @@ mod tests {
             }
             // What is still accepted is still the same key, and nothing else of a request is used.
             if let Ok(key) = read_csr(&pem::encode("CERTIFICATE REQUEST", &der)) {
-                prop_assert_eq!(key, read_csr(&good).unwrap());
+                prop_assert_eq!(key.spki, read_csr(&good).unwrap().spki);
             }
         }
 

@@ -34,6 +34,9 @@ const ALL: [Capability; 6] =
 const OWN: [&str; 4] =
     ["auth/token/lookup-self", "auth/token/renew-self", "auth/token/revoke-self", "sys/capabilities-self"];
 
+/// What a PKI engine tells everybody.
+const OPEN: [&str; 3] = ["+/cert/ca", "+/ca/pem", "+/issuer/default/json"];
+
 /// Whether a path is one of a pattern's: `*` at its end is any rest, `+` any one segment.
 pub(super) fn matches(pattern: &str, path: &str) -> bool {
     let (pattern, open) = pattern.strip_suffix('*').map_or((pattern, false), |pattern| (pattern, true));
@@ -94,7 +97,8 @@ impl Policy {
 
     /// Whether it is allowed on `path`.
     pub(super) fn allows(&self, path: &str, needed: Capability) -> bool {
-        OWN.contains(&path) || self.on(path).contains(&needed)
+        let is_open = OWN.contains(&path) || OPEN.iter().any(|pattern| matches(pattern, path));
+        is_open || self.on(path).contains(&needed)
     }
 
     /// What `sys/capabilities-self` says of `path`.

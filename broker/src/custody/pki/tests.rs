@@ -1,0 +1,239 @@
+//! What is refused before anything is issued, and what a stolen token gets out of the engine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use ichor_standins::authority::{Authority, Usage};
+use ichor_standins::openbao::{OpenBao, OpenBaoOptions, Rule};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::openbao::{Answer, Auth, Client, Retry, Settings};
+use crate::store::conformance::noon;
+
+/// Made by one operator, with a role for readers.
+struct World {
+    bao: OpenBao,
+    folder: tempfile::TempDir,
+}
+
+fn prod() -> ClusterName {
+    ClusterName::new("prod").unwrap()
+}
+
+fn readers() -> RoleSet {
+    "reader".parse().unwrap()
+}
+
+fn client(bao: &OpenBao, folder: &Path, token: &str) -> Client {
+    let file = folder.join(token);
+    std::fs::write(&file, token).unwrap();
+    let (address, auth, deadline) = (bao.url().parse().unwrap(), Auth::Token { file }, Duration::from_secs(5));
+    Client::new(Settings { name: "main".into(), address, ca: None, namespace: None, deadline, auth }).unwrap()
+}
+
+/// What `deploy/openbao/pki.hcl` allows.
+fn usual() -> Vec<Rule> {
+    vec![Rule::new("pki/sign/ichor-prod-*", ["update"]), Rule::new("pki/roles/ichor-prod-*", ["read"])]
+}
+
+impl World {
+    async fn start(authority: Authority) -> Self {
+        let authority = Some(Arc::new(authority));
+        let options = OpenBaoOptions { now: Arc::new(noon), tls: false, authority, ..OpenBaoOptions::default() };
+        let bao = OpenBao::start(options).await.unwrap();
+        let world = Self { bao, folder: tempfile::tempdir().unwrap() };
+        let root = world.pki(OpenBao::ROOT_TOKEN);
+        for role in plan(&root, &prod(), &[readers()]).await.unwrap().roles {
+            assert_eq!(role.differences, None);
+            role.write(&root, &prod()).await.unwrap();
+        }
+        world.bao.allow_only(usual());
+        world
+    }
+
+    async fn usual() -> Self {
+        Self::start(Authority::new("talos").unwrap()).await
+    }
+
+    fn pki(&self, token: &str) -> Pki {
+        Pki::new(client(&self.bao, self.folder.path(), token), "pki").unwrap()
+    }
+
+    fn ours(&self) -> Pki {
+        self.pki(&self.bao.token().unwrap())
+    }
+
+    async fn open(&self, role_per_person: bool) -> Result<PkiCustody, PkiError> {
+        let certificate = CaCertificate::parse(&self.bao.pki_ca()).unwrap();
+        let role_sets = if role_per_person { Vec::new() } else { vec![readers()] };
+        let pinned = Pinned { cluster: &prod(), certificate: &certificate, role_sets: &role_sets, role_per_person };
+        PkiCustody::open(self.ours(), pinned).await
+    }
+
+    async fn said(&self, role_per_person: bool) -> String {
+        self.open(role_per_person).await.unwrap_err().to_string()
+    }
+
+    /// What somebody with our token asks of the engine.
+    async fn steal(&self, path: &str, body: Value) -> Result<Answer, BaoError> {
+        let body = Some(Zeroizing::new(serde_json::to_vec(&body).unwrap()));
+        self.ours().client().call(Method::POST, path, body, Retry::Never).await
+    }
+}
+
+fn csr() -> String {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let mut wishes = rcgen::CertificateParams::new(vec!["node.example".to_owned()]).unwrap();
+    wishes.distinguished_name.push(rcgen::DnType::OrganizationName, "os:admin");
+    wishes.distinguished_name.push(rcgen::DnType::CommonName, "node.example");
+    wishes.serialize_request(&key).unwrap().pem().unwrap()
+}
+
+#[tokio::test]
+async fn an_engine_as_it_has_to_be_is_opened() {
+    let world = World::usual().await;
+    assert!(!world.open(false).await.unwrap().names_person());
+    world.bao.allow_only([
+        Rule::new("pki/sign/ichor-prod-p-*", ["update"]),
+        Rule::new("pki/roles/ichor-prod-p-*", ["create", "read", "update"]),
+    ]);
+    assert!(world.open(true).await.unwrap().names_person());
+}
+
+#[tokio::test]
+async fn a_token_that_goes_around_the_roles_is_refused() {
+    let world = World::usual().await;
+    for path in powers::NEVER {
+        let path = format!("pki/{}", path.replace("{role}", "ichor-prod-reader"));
+        for act in ["create", "update"] {
+            world.bao.allow_only(usual().into_iter().chain([Rule::new(&path, [act])]));
+            let said = world.said(false).await;
+            assert!(said.starts_with(&format!("our token may use `{path}`")), "{said}");
+            assert!(said.contains("deploy/openbao/pki.hcl"), "{said}");
+        }
+    }
+    // patterns that take in what they should not
+    for (pattern, path) in [("pki/sign-verbatim*", "sign-verbatim"), ("pki/issue/*", "issue/ichor"), ("pki/*", "")] {
+        world.bao.allow_only(usual().into_iter().chain([Rule::new(pattern, ["update"])]));
+        let said = world.said(false).await;
+        assert!(said.starts_with(&format!("our token may use `pki/{path}")), "{pattern}: {said}");
+    }
+    world.bao.allow_all();
+    assert!(world.said(false).await.starts_with("our token may use"));
+}
+
+#[tokio::test]
+async fn who_may_write_roles_is_asked_for_and_told() {
+    let world = World::usual().await;
+    for act in ["create", "update", "delete"] {
+        world.bao.allow_only([
+            Rule::new("pki/sign/ichor-prod-*", ["update"]),
+            Rule::new("pki/roles/ichor-prod-*", ["read", act]),
+        ]);
+        let said = world.said(false).await;
+        assert!(
+            said.starts_with("our token may write `pki/roles/ichor-prod-reader`, so the roles bound nothing"),
+            "{said}"
+        );
+    }
+    world.bao.allow_only(usual());
+    let said = world.said(true).await;
+    assert!(said.contains("give its policy create, read, update there"), "{said}");
+    world.bao.allow_only([Rule::new("pki/roles/ichor-prod-*", ["read"])]);
+    let said = world.said(false).await;
+    assert!(said.starts_with("our token may not use `pki/sign/ichor-prod-reader`"), "{said}");
+    world.bao.allow_only([]);
+    let said = world.said(false).await;
+    assert!(said.contains("does not allow `pki/roles/ichor-prod-reader` to our token"), "{said}");
+}
+
+#[tokio::test]
+async fn another_ca_a_missing_role_and_a_wider_one_are_told_apart() {
+    let world = World::usual().await;
+    let root = world.pki(OpenBao::ROOT_TOKEN);
+    let other = CaCertificate::parse(&Authority::new("talos").unwrap().certificate()).unwrap();
+    let role_sets = [readers()];
+    let pinned = Pinned { cluster: &prod(), certificate: &other, role_sets: &role_sets, role_per_person: false };
+    let said = PkiCustody::open(world.ours(), pinned).await.unwrap_err().to_string();
+    assert!(said.starts_with("the PKI engine at `pki` answers with another CA (O=talos)"), "{said}");
+
+    let name = readers().role_name(&prod());
+    let mut wider = root.role(&name).await.unwrap().unwrap();
+    wider.insert("server_flag".into(), json!(true));
+    wider.insert("no_store".into(), json!(true));
+    root.write_role(&name, &wider).await.unwrap();
+    let said = world.said(false).await;
+    let begins =
+        "in the PKI role `pki/ichor-prod-reader` `server_flag` is true, and has to be false (and so on: no_store)";
+    assert!(said.starts_with(begins), "{said}");
+    let planned = plan(&root, &prod(), &[]).await.unwrap();
+    let fields: Vec<_> = planned.roles[0].differences.as_ref().unwrap().iter().map(|d| d.field).collect();
+    assert_eq!(fields, ["server_flag", "no_store"], "one that is there is looked at unasked");
+    planned.roles[0].write(&root, &prod()).await.unwrap();
+    assert!(plan(&root, &prod(), &[]).await.unwrap().roles[0].is_right());
+    world.open(false).await.unwrap();
+
+    root.delete_role(&name).await.unwrap();
+    let said = world.said(false).await;
+    assert!(said.contains("`ichor-broker custody plan prod --roles reader` says what it has to be"), "{said}");
+    // our own token may not even list, and plans nevertheless
+    let planned = plan(&world.ours(), &prod(), &[readers()]).await.unwrap();
+    assert_eq!((planned.persons, planned.roles.len()), (None, 1));
+}
+
+#[tokio::test]
+async fn a_ca_that_makes_no_clients_is_refused() {
+    let world = World::start(Authority::with_usage("talos", &[Usage::Server]).unwrap()).await;
+    let said = ca(&world.ours()).await.unwrap_err().to_string();
+    let right = "the CA of the PKI engine at `pki` cannot be used: the CA's extended key usage does not allow client certificates";
+    assert!(said.starts_with(right), "{said}");
+}
+
+/// The traps of the engine, each tried with our own token by somebody who stole it: the role and the policy hold.
+#[tokio::test]
+async fn a_stolen_token_gets_no_more_than_the_roles_give() {
+    let world = World::usual().await;
+    let sign = "pki/sign/ichor-prod-reader";
+    let refused = async |path: &str, more: Value| {
+        let mut body = json!({ "csr": csr(), "ttl": "600s" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        world.steal(path, body).await.unwrap_err().to_string()
+    };
+    let said = refused(sign, json!({ "not_after": "2099-01-01T00:00:00Z" })).await;
+    assert!(said.contains("not_after_bound"), "{said}");
+    for (field, value) in [
+        ("alt_names", "node.example"),
+        ("ip_sans", "10.0.0.2"),
+        ("uri_sans", "spiffe://x/y"),
+        ("common_name", "localhost"),
+    ] {
+        let said = refused(sign, json!({ field: value })).await;
+        assert!(
+            said.contains("not allowed by this role") || said.contains("not allowed in this role"),
+            "{field}: {said}"
+        );
+    }
+    for path in ["pki/sign-verbatim", "pki/sign-verbatim/ichor-prod-reader", "pki/issue/ichor-prod-reader"] {
+        let said = refused(path, json!({})).await;
+        assert!(said.contains("does not allow"), "{path}: {said}");
+    }
+    let said = world.steal("pki/roles/ichor-prod-reader", json!({ "organization": ["os:admin"] })).await.unwrap_err();
+    assert!(said.to_string().contains("does not allow"), "{said}");
+
+    // a life of years is clamped to a day, and begins half a minute ago at most
+    let answer = world.steal(sign, json!({ "csr": csr(), "ttl": "87600h" })).await.unwrap();
+    let der = der(&answer.data().unwrap()).unwrap();
+    let (_, made) = X509Certificate::from_der(&der).unwrap();
+    let (from, to) = (made.validity().not_before.timestamp(), made.validity().not_after.timestamp());
+    let day = SignedDuration::from_hours(24).as_secs();
+    assert_eq!((noon().as_second() - from, to - noon().as_second()), (30, day));
+    // and neither subject nor names of the request are in it
+    assert_eq!(made.subject().to_string(), "O=os:reader");
+    assert!(made.subject_alternative_name().unwrap().is_none());
+}
