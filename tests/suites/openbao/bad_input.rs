@@ -43,7 +43,7 @@ async fn each_is_refused_by_name() -> anyhow::Result<()> {
         (&["--custody", "transit", "--mount", "../sys"], "cannot stand in a path"),
         (&["--custody", "transit", "--server", "other"], "no [[openbao]] named `other`"),
         (&["--custody", "kv", "--mount", "nowhere"], "has no `nowhere/"),
-        (&["--mount", "transit"], "are for `kv` and `transit`"),
+        (&["--mount", "transit"], "are for `kv`, `transit` and `pki`"),
     ];
     for (options, expected) in cases {
         let said = refused(&world, options).await;
