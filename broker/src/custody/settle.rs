@@ -332,6 +332,15 @@ impl For<'_> {
 // === impl Target ===
 
 impl Target {
+    /// The server, by name, where it is at one.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Age => None,
+            Self::Kv { server, .. } | Self::Transit { server, .. } | Self::Pki { server, .. } => Some(server),
+        }
+    }
+
     fn is_at(&self, place: &Place, name: &str) -> bool {
         match (self, place) {
             (Self::Kv { server, mount, .. }, Place::Kv { server: s, mount: m, path }) => {
