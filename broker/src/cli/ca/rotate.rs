@@ -102,7 +102,8 @@ impl Rotate {
     /// A new CA beside the old one. Ended before its record, the next try takes up what is there.
     async fn begin(&self, work: &Work<'_>, record: &Record, out: &mut dyn Write) -> anyhow::Result<()> {
         let (cluster, now) = (&work.cluster, SystemClock.now());
-        let target = self.at.target(self.custody.unwrap_or(Kind::of(&record.active)?), work.loaded)?;
+        let kind = self.custody.map_or_else(|| Kind::of(&record.active), Ok)?;
+        let target = self.at.beside(&record.active, kind).target(kind, work.loaded)?;
         let of = For { cluster, generation: record.generation + 1, replace: false };
         let servers = self.at.clients(&target, work.loaded)?;
         work.record("rotation begun: a new client CA is made".into(), None).await?;

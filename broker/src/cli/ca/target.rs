@@ -36,7 +36,7 @@ pub(super) struct Where {
 /// Options that say where at a server.
 #[derive(Clone, Debug, Args)]
 pub(super) struct At {
-    /// Which [[openbao]] of config.toml, where there are several.
+    /// Which [[openbao]] of config.toml, where there are several; a rotation stays at the one that it is at.
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
     /// The engine's mount there: `transit`, `secret` or `pki` unless told otherwise.
@@ -76,6 +76,22 @@ impl Where {
 }
 
 impl At {
+    /// Where the CA of this place is, unless the command says otherwise or wants another kind of custody.
+    pub(super) fn beside(&self, place: &Place, kind: Kind) -> Self {
+        let (server, mount) = match place {
+            Place::Kv { server, mount, .. } if kind == Kind::Kv => (server, mount),
+            Place::Transit { server, mount, .. } if kind == Kind::Transit => (server, mount),
+            _ => return self.clone(),
+        };
+        // another server has mounts of its own
+        let is_there = self.server.as_ref().is_none_or(|named| named == server);
+        Self {
+            server: self.server.clone().or_else(|| Some(server.clone())),
+            mount: self.mount.clone().or_else(|| is_there.then(|| mount.clone())),
+            ..self.clone()
+        }
+    }
+
     pub(super) fn target(&self, kind: Kind, loaded: &Loaded) -> anyhow::Result<Target> {
         let At { server, mount, key, token_file } = self.clone();
         if kind == Kind::Age {
