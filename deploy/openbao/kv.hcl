@@ -2,8 +2,10 @@
 #
 #   sed s/CLUSTER/prod/g kv.hcl | bao policy write ichor-prod -
 #
-# The CA that comes after it has `.2` behind its name: write the policy once more then, with `prod.2` for CLUSTER, and give
-# the broker both until the old CA is gone.
+# The CA that comes after it has `.2` behind its name. A running broker's token keeps the policies that its login gave it, by
+# name; so put both into the same one, which takes effect at once, until the old CA is gone:
+#
+#   for c in prod prod.2; do sed s/CLUSTER/$c/g kv.hcl; done | bao policy write ichor-prod -
 
 # Certificate and key, as one version. Without `list`, other names cannot be learnt.
 path "secret/data/ichor/CLUSTER" {

@@ -159,10 +159,12 @@ impl Live {
     }
 
     /// Whether custody is to be asked although no file changed: a CA at a server may be another there, or was out. What is out
-    /// is asked at every look, what serves at every [`CUSTODY_LOOKS`]th.
+    /// is asked at every look, and so is a server that failed a call since, so that readiness names the clusters that need it;
+    /// what serves is asked at every [`CUSTODY_LOOKS`]th.
     pub fn is_custody_due(&mut self) -> bool {
         self.looks += 1;
-        self.is_waiting || self.looks >= CUSTODY_LOOKS
+        let is_out = self.custody.servers().values().any(|server| !server.state().borrow().ok);
+        self.is_waiting || is_out || self.looks >= CUSTODY_LOOKS
     }
 
     /// Asks custody alone, as [`Self::reload`] does for everything.

@@ -77,6 +77,15 @@ impl For<'_> {
 // === impl Target ===
 
 impl Target {
+    /// The server, by name, where it is at one.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Age => None,
+            Self::Kv { server, .. } | Self::Transit { server, .. } | Self::Pki { server, .. } => Some(server),
+        }
+    }
+
     /// Whether a CA at this place is the one that this target's key or secret of this name would be.
     pub(super) fn is_at(&self, place: &Place, name: &str) -> bool {
         match (self, place) {

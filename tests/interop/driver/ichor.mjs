@@ -9,7 +9,7 @@ import { Browser, forms, words } from './browser.mjs';
 import { Background, done, run } from './processes.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const release = process.env.INTEROP_RELEASE;
+const release = path.resolve(process.env.INTEROP_RELEASE ?? 'target/release');
 const program = (name) => path.join(release, name);
 
 export const ALIAS = 'corp';
@@ -34,12 +34,15 @@ export class Broker {
     };
   }
 
-  async init(provider, policies) {
+  /** The folder; `sections` are more of its config.toml, `health` is where `/readyz` is to be. */
+  async init(provider, policies, { sections = '', health } = {}) {
     await this.admin(['init', this.dir, '--insecure-identity-beside', '--public-url', this.url, '--listen', `127.0.0.1:${this.port}`],
       { folder: false });
     const secret = path.join(this.dir, 'client-secret');
     fs.writeFileSync(secret, CLIENT.secret, { mode: 0o600 });
-    fs.appendFileSync(path.join(this.dir, 'config.toml'), `
+    const config = path.join(this.dir, 'config.toml');
+    if (health) fs.writeFileSync(config, fs.readFileSync(config, 'utf8').replace(/^# health_listen = .*$/m, `health_listen = "${health}"`));
+    fs.appendFileSync(config, `
 [limits]
 per_person = 1000
 
@@ -52,7 +55,8 @@ ca_file = "${provider.ca}"
 acr_values = ["urn:ichor:mfa"]
 max_age = "12h"
 authorize_params = { prompt = "consent" } # this provider gives refresh tokens only so
-`);
+
+${sections}`);
     const folder = path.join(this.dir, 'policies');
     for (const file of fs.readdirSync(folder)) fs.rmSync(path.join(folder, file), { recursive: true });
     fs.writeFileSync(path.join(folder, 'interop.cedar'), policies);

@@ -104,11 +104,15 @@ export class OpenBao {
     return fs.readdirSync(policies).filter((file) => file.endsWith('.hcl'));
   }
 
+  /** The text of a policy of `deploy/openbao/`, for that cluster. */
+  static rules(file, cluster) {
+    return fs.readFileSync(path.join(policies, file), 'utf8').replaceAll('CLUSTER', cluster);
+  }
+
   /** A policy of `deploy/openbao/`, for that cluster, under the name of its file and the cluster. */
   async policy(file, cluster) {
     const name = `${path.basename(file, '.hcl')}-${cluster}`;
-    const policy = fs.readFileSync(path.join(policies, file), 'utf8').replaceAll('CLUSTER', cluster);
-    await this.must('PUT', `sys/policies/acl/${name}`, { policy }, { token: this.root });
+    await this.does('PUT', `sys/policies/acl/${name}`, { policy: OpenBao.rules(file, cluster) });
     return name;
   }
 

@@ -246,15 +246,18 @@ async function policies(bao, csr) {
     allowed_other_sans: ['*'], allowed_user_ids: ['*'], allowed_serial_numbers: ['*'], not_after: '2099-01-01T00:00:00Z',
   }).map(([name, value]) => ['POST', 'pki/roles/ichor-prod-new', { ...ROLE, [name]: value }]);
 
-  await proven(bao, 'pki-on-demand.hcl', {
+  await proven(bao, 'pki-person.hcl', {
     allows: [
-      ['POST', 'pki/roles/ichor-prod-alice', { ...ROLE, organization: ['os:reader', 'user:alice@example.com'] }],
-      ['GET', 'pki/roles/ichor-prod-alice'],
+      ['POST', 'pki/roles/ichor-prod-p-alice', { ...ROLE, organization: ['os:reader', 'user:alice@example.com'] }],
+      ['GET', 'pki/roles/ichor-prod-p-alice'],
+      ['POST', 'pki/sign/ichor-prod-p-alice', whole],
     ],
     denies: [
-      ...issuesNothingElse,
-      ...widerRoles,
-      ['DELETE', 'pki/roles/ichor-prod-alice'],
+      ...issuesNothingElse.map(([method, at, body]) => [method, at.replaceAll('prod-reader', 'prod-p-alice'), body]),
+      ...widerRoles.map(([method, , body]) => [method, 'pki/roles/ichor-prod-p-alice', body]),
+      ['DELETE', 'pki/roles/ichor-prod-p-alice'],
+      ['POST', 'pki/roles/ichor-prod-reader', ROLE],
+      ['POST', 'pki/sign/ichor-prod-reader', whole],
       ['POST', 'pki/roles/ichor-other-reader', ROLE],
       ['LIST', 'pki/roles'],
     ],

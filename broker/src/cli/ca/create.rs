@@ -39,6 +39,7 @@ impl Create {
             loaded: &loaded,
             cluster: &cluster,
             target: &target,
+            at: &self.place.at,
             message: format!("dedicated client CA made for cluster `{cluster}`"),
             reason: self.reason,
             replace: self.replace,

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
+use super::target::At;
 use crate::cli::block_on;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::reload::print_checks;
 use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Loaded, openbao_clients};
+use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
 use crate::custody::{For, Place, Places, Record, Sealer, SettleError, Settled, Target};
 use crate::domain::ClusterName;
@@ -20,6 +21,8 @@ pub(super) struct Keeping<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) cluster: &'a ClusterName,
     pub(super) target: &'a Target,
+    /// Where, from the command line.
+    pub(super) at: &'a At,
     /// What is done, one sentence.
     pub(super) message: String,
     pub(super) reason: String,
@@ -50,9 +53,9 @@ impl Keeping<'_> {
         known: BTreeMap<String, String>,
         make: impl AsyncFnOnce(&Places<'_>, For<'_>, &Target) -> Result<Settled, SettleError>,
     ) -> anyhow::Result<Settled> {
-        let Self { loaded, cluster, target, message, reason, replace } = self;
+        let Self { loaded, cluster, target, at, message, reason, replace } = self;
         let sealer = unlock::sealer(&loaded.settings)?;
-        let servers = openbao_clients(&loaded.folder, &loaded.file)?;
+        let servers = at.clients(target, loaded)?;
         let before = Record::read(sealer.dir(), cluster)?;
         if let Some(before) = before.as_ref().filter(|_| !replace) {
             bail!(

@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-pub(super) use target::server_name;
+pub(super) use target::{operator, server_name};
 
 use super::{FolderArg, block_on, unlock};
 use crate::app;

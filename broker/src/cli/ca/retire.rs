@@ -131,6 +131,7 @@ impl Move {
         let cluster = super::declared(&loaded, &self.cluster)?;
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let target = self.at.target(self.to, &loaded)?;
+        let servers = self.at.clients(&target, &loaded)?;
         let record = custody.record(&cluster)?;
         if Kind::of(&record.active).is_ok_and(|kind| kind == self.to) {
             bail!("the CA of cluster `{cluster}` lives there already: {}", record.active.said());
@@ -146,7 +147,7 @@ impl Move {
                 digests: digests(&CaFacts::of(material.certificate())),
             };
             desk.record(deed.clone()).await?;
-            let places = Places { sealer: custody.vault().sealer(), servers: custody.servers() };
+            let places = Places { sealer: custody.vault().sealer(), servers: &servers };
             let of = For { cluster: &cluster, generation: record.generation, replace: false };
             let settled = act(&desk, &deed, places.bring(of, &target, &material).await).await?;
             record.moved(settled.place.clone()).write(custody.vault().sealer().dir(), &cluster, true)?;

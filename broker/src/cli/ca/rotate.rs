@@ -30,7 +30,7 @@ pub(in crate::cli) struct Rotate {
     /// The cluster.
     cluster: String,
     /// Go on with the rotation that is under way.
-    #[arg(long = "continue", conflicts_with_all = ["abandon", "custody", "years"])]
+    #[arg(long = "continue", conflicts_with_all = ["abandon", "custody", "years", "token_file"])]
     go_on: bool,
     /// Drop the rotation that is under way: the CA in force stays. Take the new CA out of nodes that were patched already.
     #[arg(long)]
@@ -102,10 +102,12 @@ impl Rotate {
     /// A new CA beside the old one. Ended before its record, the next try takes up what is there.
     async fn begin(&self, work: &Work<'_>, record: &Record, out: &mut dyn Write) -> anyhow::Result<()> {
         let (cluster, now) = (&work.cluster, SystemClock.now());
-        let target = self.at.target(self.custody.unwrap_or(Kind::of(&record.active)?), work.loaded)?;
+        let kind = self.custody.map_or_else(|| Kind::of(&record.active), Ok)?;
+        let target = self.at.beside(&record.active, kind).target(kind, work.loaded)?;
         let of = For { cluster, generation: record.generation + 1, replace: false };
+        let servers = self.at.clients(&target, work.loaded)?;
         work.record("rotation begun: a new client CA is made".into(), None).await?;
-        let places = Places { sealer: work.custody.vault().sealer(), servers: work.custody.servers() };
+        let places = Places { sealer: work.custody.vault().sealer(), servers: &servers };
         let settled = places.create(of, &target, now, self.years).await;
         let settled = act(&work.desk, &work.deed("rotation begun".into(), None), settled).await?;
         work.record(format!("new client CA made: {}", settled.place.said()), Some(&settled)).await?;

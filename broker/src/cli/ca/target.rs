@@ -1,10 +1,14 @@
 //! Where a new CA is to live, from the command line.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
-use crate::config::Loaded;
+use crate::config::{Loaded, openbao_client_of, openbao_clients};
 use crate::custody::{Place, Target};
+use crate::openbao::Client;
 
 /// The kinds of custody that hold a key of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,7 +36,7 @@ pub(super) struct Where {
 /// Options that say where at a server.
 #[derive(Clone, Debug, Args)]
 pub(super) struct At {
-    /// Which [[openbao]] of config.toml, where there are several.
+    /// Which [[openbao]] of config.toml, where there are several; a rotation stays at the one that it is at.
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
     /// The engine's mount there: `transit`, `secret` or `pki` unless told otherwise.
@@ -42,6 +46,9 @@ pub(super) struct At {
     /// there already is used if it can be.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
+    /// Log in there with the token in this file, an operator's, and not as the broker does: the broker's own may not write.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 // === impl Kind ===
@@ -69,12 +76,29 @@ impl Where {
 }
 
 impl At {
+    /// Where the CA of this place is, unless the command says otherwise or wants another kind of custody.
+    pub(super) fn beside(&self, place: &Place, kind: Kind) -> Self {
+        let (server, mount) = match place {
+            Place::Kv { server, mount, .. } if kind == Kind::Kv => (server, mount),
+            Place::Transit { server, mount, .. } if kind == Kind::Transit => (server, mount),
+            _ => return self.clone(),
+        };
+        // another server has mounts of its own
+        let is_there = self.server.as_ref().is_none_or(|named| named == server);
+        Self {
+            server: self.server.clone().or_else(|| Some(server.clone())),
+            mount: self.mount.clone().or_else(|| is_there.then(|| mount.clone())),
+            ..self.clone()
+        }
+    }
+
     pub(super) fn target(&self, kind: Kind, loaded: &Loaded) -> anyhow::Result<Target> {
-        let At { server, mount, key } = self.clone();
+        let At { server, mount, key, token_file } = self.clone();
         if kind == Kind::Age {
-            if server.is_some() || mount.is_some() || key.is_some() {
+            if server.is_some() || mount.is_some() || key.is_some() || token_file.is_some() {
                 bail!(
-                    "`--server`, `--mount` and `--key` are for `kv`, `transit` and `pki`; the vault's files have their own names"
+                    "`--server`, `--mount`, `--key` and `--token-file` are for `kv`, `transit` and `pki`; the vault's files \
+                     have their own names"
                 );
             }
             return Ok(Target::Age);
@@ -91,6 +115,21 @@ impl At {
             Kind::Pki => Target::Pki { server, mount: mount("pki"), role_per_person: false, roles: Vec::new() },
         })
     }
+
+    /// The clients of the servers; at the target's the operator's token is used, if one was given.
+    pub(super) fn clients(&self, target: &Target, loaded: &Loaded) -> anyhow::Result<BTreeMap<String, Client>> {
+        let mut clients = openbao_clients(&loaded.folder, &loaded.file)?;
+        if let (Some(token), Some(server)) = (&self.token_file, target.server()) {
+            clients.insert(server.to_owned(), operator(loaded, server, token)?);
+        }
+        Ok(clients)
+    }
+}
+
+/// A client that logs in with the token in this file, of the folder where the command was called.
+pub(in crate::cli) fn operator(loaded: &Loaded, server: &str, token: &Path) -> anyhow::Result<Client> {
+    let token = std::path::absolute(token).with_context(|| format!("`{}` is no path", token.display()))?;
+    Ok(openbao_client_of(&loaded.folder, &loaded.file, server, token)?)
 }
 
 /// The server that is meant: the one named, or the only one there is.

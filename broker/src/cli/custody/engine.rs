@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::app;
-use crate::cli::ca::server_name;
+use crate::cli::ca::{operator, server_name};
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on};
 use crate::config::{self, Loaded};
@@ -217,10 +217,7 @@ impl Engine {
         }
         let server = server_name(server, &loaded)?;
         let client = match &self.token_file {
-            Some(token) => {
-                let token = std::path::absolute(token).with_context(|| format!("`{}` is no path", token.display()))?;
-                config::openbao_client_of(&loaded.folder, &loaded.file, &server, token)?
-            }
+            Some(token) => operator(&loaded, &server, token)?,
             None => {
                 let clients = config::openbao_clients(&loaded.folder, &loaded.file)?;
                 clients.get(&server).cloned().context("there is no such server")?
