@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::audit::{self, Sequencer};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, ConfigError, Loaded, Settings};
-use crate::custody::{Custody, DataKey, Vault, VaultError};
+use crate::custody::{Custody, CustodyError, DataKey, Vault, VaultError};
 use crate::entropy;
 use crate::login::{BeginError, Login, NonceKey, ProviderError};
 use crate::policy::LoadError;
@@ -60,6 +60,9 @@ pub enum StartError {
     /// The vault cannot be opened.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The data key cannot be had.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,13 +113,13 @@ pub fn check_tls(chain: &std::path::Path, key: &std::path::Path) -> Result<(), S
     tls::server_config(chain, key).map(drop)
 }
 
-/// The login room over a store and a sequencer, with the vault's secrets.
+/// The login room over a store and a sequencer.
 ///
 /// # Errors
-/// When a setting cannot be, or a secret cannot be opened.
+/// When a setting cannot be.
 pub fn login(
     loaded: &Loaded,
-    vault: &Vault,
+    data_key: DataKey,
     store: Arc<dyn Store>,
     sequencer: Sequencer,
     clock: SharedClock,
@@ -125,7 +128,7 @@ pub fn login(
     // could be used again at the next if that took its nonce.
     let nonce = NonceKey(zeroize::Zeroizing::new(entropy::bytes()?));
     let settings = config::login_settings(&loaded.folder, &loaded.file, &loaded.settings, nonce)?;
-    Ok(Login::new(settings, store, sequencer, clock, Arc::new(vault.data_key()?))?)
+    Ok(Login::new(settings, store, sequencer, clock, Arc::new(data_key))?)
 }
 
 /// Custody over the vault and the servers of the configuration. Nothing is sent yet.

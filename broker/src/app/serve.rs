@@ -67,6 +67,8 @@ impl Running {
     pub async fn start(loaded: &Loaded, parts: Parts) -> Result<Self, StartError> {
         let settings = &loaded.settings;
         let metrics = telemetry::install_metrics();
+        let custody = Arc::new(super::custody(loaded, parts.vault)?);
+        let data_key = custody.data_key().await?;
         let store: Arc<dyn Store> = Arc::new(open_store(settings)?);
         let store = match parts.wrap_store {
             Some(wrap) => wrap(store),
@@ -77,12 +79,11 @@ impl Running {
         audit::note_size(found.entries);
         tracing::info!(entries = found.entries, "the audit log's end is what was recorded");
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
-        let (clock, vault) = (parts.clock, parts.vault);
+        let clock = parts.clock;
         let (sequencer, sequencing) =
             Sequencer::start(Arc::clone(&store), Arc::clone(&clock), sequencer_settings(settings));
 
-        let login = super::login(loaded, &vault, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
-        let custody = Arc::new(super::custody(loaded, vault)?);
+        let login = super::login(loaded, data_key, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
         let live = Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness).await?;
 

@@ -16,6 +16,7 @@ mod kv;
 mod local;
 mod locked;
 mod open;
+mod own;
 mod pki;
 mod record;
 mod settle;
@@ -32,6 +33,7 @@ pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use open::{Custody, CustodyError, Means, Opened};
+pub use own::Home;
 pub use pki::{
     Difference, NoRoleSet, Pinned as PinnedPki, PkiCustody, PkiError, Plan as PkiPlan, Planned as PlannedRole, RoleSet,
     ToBeCertified, plan as plan_pki,

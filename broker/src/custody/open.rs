@@ -63,6 +63,9 @@ pub enum CustodyError {
     /// The key is where it cannot be taken from.
     #[error("the key cannot be taken from {0}; make a new CA elsewhere with `ichor-broker ca rotate --custody`")]
     Stays(String),
+    /// A secret of the broker's own is not where it should be.
+    #[error("the broker's data key is not there: {0}; restore it there, or the vault from a backup")]
+    NoSecret(String),
     /// The vault says no.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -119,6 +122,11 @@ impl Custody {
     /// When the configuration has none of that name.
     pub fn server(&self, name: &str) -> Result<Client, CustodyError> {
         self.servers.get(name).cloned().ok_or_else(|| CustodyError::UnknownServer(name.to_owned()))
+    }
+
+    /// Uses another client for a server, as an operator's with a token of their own.
+    pub fn use_server(&mut self, name: &str, client: Client) {
+        self.servers.insert(name.to_owned(), client);
     }
 
     /// A cluster's record.

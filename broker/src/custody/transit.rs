@@ -39,6 +39,9 @@ pub enum TransitKeyError {
     /// No key of that name.
     #[error("there is no Transit key `{0}`; `ichor-broker ca create --custody transit` makes one")]
     Missing(String),
+    /// No key that encrypts of that name. We make none: who may is the server's own people's matter.
+    #[error("there is no Transit key at `{0}`; make it with `bao write -f {0}`")]
+    NoSealingKey(String),
     /// Its private part can leave Transit.
     #[error(
         "the Transit key `{key}` has `{flag}` set, so its private part can leave Transit, and that cannot be unset; \

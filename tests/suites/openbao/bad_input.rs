@@ -18,7 +18,7 @@ async fn refused(world: &World, options: &[&str]) -> String {
 }
 
 /// Puts a key there as its operator would.
-async fn make_key(bao: &OpenBao, name: &str, body: serde_json::Value) -> anyhow::Result<()> {
+pub(super) async fn make_key(bao: &OpenBao, name: &str, body: serde_json::Value) -> anyhow::Result<()> {
     let url = format!("{}/v1/transit/keys/{name}", bao.url());
     let ca = reqwest::Certificate::from_pem(bao.ca_pem().as_bytes())?;
     #[expect(clippy::disallowed_methods, reason = "an operator's own client")]

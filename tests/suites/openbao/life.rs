@@ -1,5 +1,9 @@
 //! The CA's life: rotated, retired, moved, without an outage and without anything half-made.
 
+use ichor_broker::app::{self, Parts, Running};
+use ichor_broker::clock::Clock;
+use ichor_broker::config::Folder;
+use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_tests::{CLUSTER, Lives, Person, World, run_command};
 
 use super::{asks, bao, line, world};
@@ -120,5 +124,47 @@ async fn a_ca_near_its_end_is_recorded_once_and_shown() -> anyhow::Result<()> {
         assert!(said.ok && said.detail.as_deref().unwrap().contains("it expires at"), "{said:?}");
         assert_eq!(told(world.entries().await?), 1);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_brokers_own_secrets_live_in_the_same_custody() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let loaded = Folder::new(&world.dir).load()?;
+    let vault = || Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside);
+    let tag = async || anyhow::Ok(app::custody(&loaded, vault()?)?.data_key().await?.tag(b"row", b"of a session"));
+    let before = tag().await?;
+    let move_to = async |kind: &str| {
+        let dir = world.dir.display().to_string();
+        run_command(&["custody", "move-secrets", "--to", kind, "--reason", "tests", "--dir", &dir]).await
+    };
+    let missing = move_to("transit").await.unwrap_err().to_string();
+    assert!(missing.contains("bao write -f transit/keys/ichor.broker"), "{missing}");
+    assert_eq!(tag().await?, before);
+    super::bad_input::make_key(bao(&world), "ichor.broker", serde_json::json!({"type": "aes256-gcm96"})).await?;
+    for (kind, place) in [("kv", "custody = \"kv\""), ("transit", "vault:v1:")] {
+        assert!(move_to(kind).await?.contains("the data key now lives here"));
+        let _ = std::fs::remove_file(world.dir.join("vault/secrets/data-key.age"));
+        let home = std::fs::read_to_string(world.dir.join("vault/secrets/data-key.toml"))?;
+        assert!(home.contains(place), "{home}");
+        assert_eq!(tag().await?, before, "it is the same key");
+    }
+
+    // a broker starts on it, and does not while the server is out
+    world.running.stop().await;
+    let start = async || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let clock = std::sync::Arc::clone(&world.clock) as std::sync::Arc<dyn Clock>;
+        let look = std::time::Duration::from_secs(3600);
+        let parts = Parts { clock, vault: vault()?, listener: Some(listener), wrap_store: None, look };
+        anyhow::Ok(Running::start(&loaded, parts).await)
+    };
+    let bao = world.bao.as_ref().unwrap();
+    bao.seal();
+    let refused = start().await?.map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("is sealed; unseal it"), "{refused}");
+    bao.unseal();
+    start().await??.stop().await;
     Ok(())
 }

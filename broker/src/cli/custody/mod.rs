@@ -11,6 +11,7 @@ use crate::config::Loaded;
 
 mod backup;
 mod engine;
+mod move_secrets;
 mod recover;
 mod reseal;
 
@@ -65,6 +66,10 @@ pub(super) enum CustodyCommand {
     ///   ichor-broker custody restore vault.age --identity key.txt --reason "a disk died"
     #[command(verbatim_doc_comment)]
     Restore(recover::Restore),
+    /// Bring the broker's own secrets, which is the key that seals rows of the database, to another custody.
+    ///
+    /// The broker then asks the server for it once at each start, and does not start without it.
+    MoveSecrets(move_secrets::MoveSecrets),
     /// Print which roles a PKI engine must have for a cluster, as commands, and how they differ now.
     Plan(engine::Plan),
     /// Write the roles that a PKI engine must have for a cluster, and read them back. What is right already stays as it is.
@@ -77,6 +82,7 @@ impl CustodyCommand {
         let _ = crate::custody::harden_process();
         match self {
             Self::Reseal(command) => command.run(out),
+            Self::MoveSecrets(command) => command.run(out),
             Self::Backup(command) => command.run(out),
             Self::Restore(command) => command.run(out),
             Self::Plan(command) => command.run(out),

@@ -116,6 +116,7 @@ impl Archived {
                 Kind::Ca => file::write(&made.join("ca").join(format!("{name}.age")), &sealed()?, false)?,
                 Kind::Secret => file::write(&sealer.secret_path(name)?, &sealed()?, false)?,
                 Kind::Record => file::write(&made.join("ca").join(format!("{name}.{RECORD}")), content, false)?,
+                Kind::Home => file::write(&made.join("secrets").join(format!("{name}.{RECORD}")), content, false)?,
                 Kind::Identity if recipients.is_empty() => file::write(&made.join(name), content, false)?,
                 Kind::Identity => {}
             }
@@ -154,7 +155,7 @@ impl Archived {
                 }
                 Ok("is the secret of that name".to_owned())
             }
-            Kind::Record => Ok("kept as it is".to_owned()),
+            Kind::Record | Kind::Home => Ok("kept as it is".to_owned()),
             Kind::Identity if name == identity::SEALED => {
                 Ok("the broker's identity; its passphrase opens it".to_owned())
             }
@@ -172,6 +173,7 @@ impl Kind {
             Self::Ca => cluster_of(name).is_some(),
             Self::Record => ClusterName::new(name).is_ok(),
             Self::Secret => check_secret(name).is_ok(),
+            Self::Home => name == DATA_KEY,
             Self::Identity => [identity::SEALED, identity::BESIDE].contains(&name),
         }
     }

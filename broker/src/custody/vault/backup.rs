@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::recipients::Recipients;
 use super::sealer::cluster_of;
-use super::{Vault, VaultError, file, identity, pair, sealed};
+use super::{DATA_KEY, Vault, VaultError, file, identity, pair, sealed};
 
 /// The form of the archive.
 pub(super) const VERSION: u8 = 1;
@@ -54,6 +54,8 @@ pub(super) enum Kind {
     Secret,
     /// `ca/NAME.toml`, as it is.
     Record,
+    /// `secrets/NAME.toml`, as it is: where a secret lives that is no file of the vault.
+    Home,
     /// The broker's identity, as it is.
     Identity,
 }
@@ -109,6 +111,7 @@ impl Vault {
             let path = dir.join("ca").join(format!("{name}.{RECORD}"));
             plain(Kind::Record, name, &path)?;
         }
+        plain(Kind::Home, DATA_KEY.to_owned(), &dir.join("secrets").join(format!("{DATA_KEY}.{RECORD}")))?;
         for name in [identity::SEALED, identity::BESIDE] {
             plain(Kind::Identity, name.to_owned(), &dir.join(name))?;
         }
@@ -171,6 +174,7 @@ impl Kind {
             Self::Ca => format!("ca {name}"),
             Self::Secret => format!("secret {name}"),
             Self::Record => format!("record of ca {name}"),
+            Self::Home => format!("record of secret {name}"),
             Self::Identity => name.to_owned(),
         }
     }
