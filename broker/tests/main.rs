@@ -11,4 +11,5 @@
 
 mod cli;
 mod login;
+mod openbao;
 mod process;

@@ -7,7 +7,7 @@
 path "transit/keys/ichor-CLUSTER" {
   capabilities = ["read", "update"]
   allowed_parameters = {
-    "type"                   = ["ed25519", "ecdsa-p256", "rsa-2048", "rsa-3072", "rsa-4096"]
+    "type"                   = ["ed25519", "ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
     "exportable"             = [false]
     "allow_plaintext_backup" = [false]
   }
@@ -37,7 +37,7 @@ path "transit/keys/ichor-CLUSTER/import" {
   capabilities        = ["update"]
   required_parameters = ["type", "ciphertext"]
   allowed_parameters = {
-    "type"                   = ["ed25519", "ecdsa-p256", "rsa-2048", "rsa-3072", "rsa-4096"]
+    "type"                   = ["ed25519", "ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
     "ciphertext"             = []
     "hash_function"          = ["SHA256"]
     "allow_rotation"         = []

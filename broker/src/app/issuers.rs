@@ -35,6 +35,8 @@ pub(super) struct Opened {
     pub(super) refused: Vec<String>,
     /// Whether a server was out, so that another look is worth its while.
     pub(super) is_waiting: bool,
+    /// The CAs whose end is near or past, and what to say of it.
+    pub(super) ending: BTreeMap<ClusterName, String>,
 }
 
 /// By cluster, what tells its CA from another.
@@ -66,6 +68,7 @@ pub(super) async fn open(
         changed: before.issuers.keys().any(|name| !clusters.contains_key(name)),
         refused: Vec::new(),
         is_waiting: false,
+        ending: BTreeMap::new(),
     };
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
     let all = clusters.values().map(async |cluster| (cluster, custody.open(&cluster.name).await));
@@ -79,8 +82,12 @@ pub(super) async fn open(
                     && files.iter().all(|file| before.files.get(file) == now.get(file));
                 opened.changed |= !is_same || old.is_none();
                 opened.marks.insert(name.clone(), ca.mark.clone());
-                let warnings: Vec<_> =
-                    ca_warning(&ca.certificate, time).into_iter().chain(ca.warnings.clone()).collect();
+                let end = ca_warning(&ca.certificate, time);
+                opened.ending.extend(end.clone().map(|warning| (name.clone(), warning)));
+                #[expect(clippy::cast_precision_loss, reason = "seconds of our time fit into a float's 53 bits")]
+                metrics::gauge!("ichor_ca_not_after_seconds", "cluster" => name.to_string())
+                    .set(ca.certificate.not_after().as_second() as f64);
+                let warnings: Vec<_> = end.into_iter().chain(ca.warnings.clone()).collect();
                 let issuer = match old {
                     Some(old) if is_same => Arc::clone(old),
                     _ => issuer(settings.backdate, ca),

@@ -16,7 +16,7 @@ use crate::audit::Sequencer;
 use crate::clock::SharedClock;
 use crate::config::{self, Settings};
 use crate::custody::Custody;
-use crate::domain::Clusters;
+use crate::domain::{ClusterName, Clusters};
 use crate::mint::Issuers;
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
@@ -44,6 +44,8 @@ pub struct Live {
     is_waiting: bool,
     /// What was refused when custody was last looked at, so that one refusal is recorded once.
     refused: Vec<String>,
+    /// Clusters whose CA's end was recorded to be near.
+    ending: BTreeMap<ClusterName, String>,
     /// Looks since custody was last asked.
     looks: u32,
 }
@@ -110,7 +112,9 @@ impl Live {
             is_unrecorded: false,
             is_waiting: opened.is_waiting,
             refused: opened.refused,
-            looks: 0,
+            ending: BTreeMap::new(),
+            // at the first look what is near its end is recorded
+            looks: CUSTODY_LOOKS,
             settings: settings.clone(),
         })
     }
@@ -159,9 +163,8 @@ impl Live {
     /// what serves is asked at every [`CUSTODY_LOOKS`]th.
     pub fn is_custody_due(&mut self) -> bool {
         self.looks += 1;
-        let servers = self.custody.servers();
-        let is_out = servers.values().any(|server| !server.state().borrow().ok);
-        self.is_waiting || is_out || (self.looks >= CUSTODY_LOOKS && !servers.is_empty())
+        let is_out = self.custody.servers().values().any(|server| !server.state().borrow().ok);
+        self.is_waiting || is_out || self.looks >= CUSTODY_LOOKS
     }
 
     /// Asks custody alone, as [`Self::reload`] does for everything.
@@ -246,6 +249,12 @@ impl Live {
             reload.note_refusal("ca keys", &opened.refused.join("; ")).await;
         }
         self.refused = opened.refused;
+        for (cluster, warning) in &opened.ending {
+            if !self.ending.contains_key(cluster) && reload.note_end(cluster, warning).await {
+                self.ending.insert(cluster.clone(), warning.clone());
+            }
+        }
+        self.ending.retain(|cluster, _| opened.ending.contains_key(cluster));
         if !opened.changed || reload.note("ca keys", "CA keys opened", &now.vault).await {
             self.issuers.send_replace(opened.issuers);
             self.marks = opened.marks;
@@ -294,6 +303,14 @@ impl Reload<'_> {
             tracing::error!(%error, "the refusal of a new value could not be recorded");
             self.is_unrecorded = true;
         }
+    }
+
+    /// Records that a CA's end is near, or past; whether that was done.
+    async fn note_end(&self, cluster: &ClusterName, warning: &str) -> bool {
+        let message = format!("CA of cluster `{cluster}`: {warning}");
+        let content = Content { message: Some(message), cluster: Some(cluster.to_string()), ..Content::of(Kind::Ca) };
+        tracing::warn!(%cluster, warning, "a CA's end is near");
+        self.sequencer.note(content, None).await.is_ok()
     }
 
     fn content(&self, message: String) -> Content {

@@ -9,7 +9,7 @@ use url::Url;
 use super::folder::read;
 use super::settings::parse_duration;
 use super::{ConfigError, File, Folder};
-use crate::openbao::{Auth, Client, Settings, check_mount, check_name};
+use crate::openbao::{Auth, Client, PACE, Settings, check_mount, check_name};
 
 /// One OpenBao or HashiCorp Vault server, or one cluster of them behind one address.
 #[derive(Clone, Debug, Deserialize)]
@@ -122,6 +122,7 @@ impl OpenBao {
             ca: self.ca_file.as_deref().map(|path| read(&folder.at(path)).map(String::into_bytes)).transpose()?,
             namespace,
             deadline: deadline.unsigned_abs(),
+            pace: PACE,
             auth: self.check_auth(folder)?,
         })
     }

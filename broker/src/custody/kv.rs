@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::ca::CaMaterial;
 use super::{LocalSigner, LockedBytes};
-use crate::openbao::{BaoError, Kv, Version};
+use crate::openbao::{BaoError, Kind, Kv, Version};
 
 /// A CA read from KV, and the version that it is.
 #[derive(Debug)]
@@ -30,6 +30,11 @@ pub enum KvError {
         "there is no secret at `{0}`; `ichor-broker ca create --custody kv` or `ca import --custody kv` writes one"
     )]
     Missing(String),
+    /// Another version was written than the one that was to be written over.
+    #[error(
+        "another version of the secret at `{0}` was written meanwhile; look at who writes there, then run this again"
+    )]
+    Raced(String),
     /// Something in it is wrong.
     #[error("the secret at `{path}` is no CA: {why}")]
     Content {
@@ -61,10 +66,14 @@ pub async fn read(kv: &Kv, mount: &str, path: &str) -> Result<KvCa, KvError> {
 ///
 /// # Errors
 /// When another was written meanwhile, or the server said no.
-pub async fn write(kv: &Kv, path: &str, ca: &CaMaterial, over: u64) -> Result<u64, KvError> {
+pub async fn write(kv: &Kv, mount: &str, path: &str, ca: &CaMaterial, over: u64) -> Result<u64, KvError> {
     let key = ca.signer().to_pkcs8().map_err(|e| KvError::Content { path: path.into(), why: e.to_string() })?;
     let key = Zeroizing::new(BASE64.encode(key.as_slice()));
-    Ok(kv.write(path, &Fields { certificate: ca.certificate().pem(), key: &key }, over).await?)
+    let fields = Fields { certificate: ca.certificate().pem(), key: &key };
+    kv.write(path, &fields, over).await.map_err(|error| match error.kind() {
+        Kind::Refused(words) if words.contains("check-and-set") => KvError::Raced(format!("{mount}/{path}")),
+        _ => error.into(),
+    })
 }
 
 fn material(version: &Version) -> Result<CaMaterial, String> {

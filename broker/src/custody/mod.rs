@@ -8,6 +8,7 @@
 
 use async_trait::async_trait;
 
+mod bring;
 pub mod ca;
 mod data_key;
 mod harden;
@@ -18,7 +19,9 @@ mod open;
 mod pki;
 mod record;
 mod settle;
+mod settle_error;
 mod standing;
+mod target;
 mod transit;
 mod vault;
 mod wrap;
@@ -34,8 +37,10 @@ pub use pki::{
     ToBeCertified, plan as plan_pki,
 };
 pub use record::{Former, Place, Record, Rotation};
-pub use settle::{For, Places, SettleError, Settled, Target};
+pub use settle::{Places, Settled};
+pub use settle_error::SettleError;
 pub use standing::{ForeignKey, StandingCredential, StandingError};
+pub use target::{For, Target};
 pub use transit::{TransitKeyError, TransitSigner};
 pub use vault::{
     Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins, Reseal, Sealer,

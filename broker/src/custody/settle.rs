@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use ichor_wire::profile::CaCertificate;
 use jiff::Timestamp;
 
+use super::bring::import;
 use super::ca::{CaMaterial, CreateError, Draft};
 use super::kv::{self, KvError};
-use super::pki::{self, Pinned, PkiCustody, PkiError, RoleSet};
+use super::pki::{self, Pinned, PkiCustody};
 use super::record::{Place, Record};
-use super::transit::{self, TransitKeyError, TransitSigner};
-use super::wrap::{WrapError, wrap};
-use super::{Sealer, Signer, VaultError, ca};
+use super::settle_error::SettleError;
+use super::target::{For, Target};
+use super::transit::{TransitKeyError, TransitSigner};
+use super::{Sealer, Signer, ca};
 use crate::domain::ClusterName;
-use crate::openbao::{BaoError, Client, KeyKind, Kv, NameError, Pki, Transit};
+use crate::openbao::{Client, KeyKind, Kv, Pki, Transit};
 
 /// Where a CA can be brought: the vault, and the servers by name.
 #[derive(Debug)]
@@ -24,42 +26,6 @@ pub struct Places<'a> {
     pub sealer: &'a Sealer,
     /// The servers.
     pub servers: &'a BTreeMap<String, Client>,
-}
-
-/// Where a CA is to live.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// In the vault.
-    Age,
-    /// As a secret of KV version 2.
-    Kv {
-        /// The server.
-        server: String,
-        /// The mount.
-        mount: String,
-        /// The secret's path; `None` for `ichor/<cluster>`.
-        path: Option<String>,
-    },
-    /// As a key of Transit.
-    Transit {
-        /// The server.
-        server: String,
-        /// The mount.
-        mount: String,
-        /// The key's name; `None` for `ichor-<cluster>`.
-        key: Option<String>,
-    },
-    /// In a PKI engine, which has a CA of its own and makes the certificates.
-    Pki {
-        /// The server.
-        server: String,
-        /// The mount.
-        mount: String,
-        /// Whether the broker makes a role for each person and set of roles.
-        role_per_person: bool,
-        /// The sets of roles that the engine must have a role for.
-        roles: Vec<RoleSet>,
-    },
 }
 
 /// A CA that is where it is to live.
@@ -71,75 +37,6 @@ pub struct Settled {
     pub certificate: CaCertificate,
     /// What the operator should know, a sentence each.
     pub remarks: Vec<String>,
-}
-
-/// What is being settled: for whom, and how names are made.
-#[derive(Clone, Copy, Debug)]
-pub struct For<'a> {
-    /// The cluster.
-    pub cluster: &'a ClusterName,
-    /// How many CAs the cluster will have had with this one.
-    pub generation: u32,
-    /// Whether what is at the place may be written over, as far as the place allows it at all.
-    pub replace: bool,
-}
-
-/// Why a CA was not brought there.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SettleError {
-    /// The vault says no.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// There is no such server.
-    #[error("there is no [[openbao]] named `{0}` in config.toml; add it, or name another with `--server`")]
-    UnknownServer(String),
-    /// A name cannot stand in a path.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// The server says no.
-    #[error(transparent)]
-    Bao(#[from] BaoError),
-    /// The Transit key is not to be used.
-    #[error(transparent)]
-    Transit(#[from] TransitKeyError),
-    /// The KV secret is no CA, or the server says no.
-    #[error(transparent)]
-    Kv(#[from] KvError),
-    /// No certificate could be made.
-    #[error(transparent)]
-    Create(#[from] CreateError),
-    /// The PKI engine is not to be used.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// A PKI engine has its own CA and takes none.
-    #[error(
-        "a PKI engine makes its CA itself (`bao write pki/root/generate/internal …`); then take it up with `ichor-broker ca import \
-         {0} --custody pki`"
-    )]
-    OwnCa(ClusterName),
-    /// The key could not be wrapped.
-    #[error(transparent)]
-    Wrap(#[from] WrapError),
-    /// Transit has no keys of this kind.
-    #[error("Transit holds no {0} keys; use another custody for this CA")]
-    Kind(String),
-    /// Another cluster's CA lives there.
-    #[error("{place} is the CA of cluster `{cluster}`; give this cluster one of its own")]
-    Taken {
-        /// The place.
-        place: String,
-        /// Whose it is.
-        cluster: String,
-    },
-    /// Something else is there.
-    #[error("{0} is there already and holds something else; name another, or write over it with `--replace`")]
-    Other(String),
-    /// What was imported came back as another key.
-    #[error(
-        "Transit answers with another public key for `{0}` than was imported; nothing uses it: look at who writes there"
-    )]
-    Swapped(String),
 }
 
 // === impl Places ===
@@ -167,6 +64,7 @@ impl Places<'_> {
         };
         let transit = Transit::new(self.server(server)?, mount)?;
         let name = key.clone().unwrap_or_else(|| of.named("-"));
+        self.check_free(of, target, &name)?;
         let mut remarks = Vec::new();
         let found = match transit.key(&name).await? {
             Some(found) => {
@@ -179,7 +77,6 @@ impl Places<'_> {
             }
         };
         let key_version = found.latest;
-        self.check_free(of, target, &name)?;
         let signer = TransitSigner::new(transit, &name, key_version, &found)?;
         let draft = Draft::new(of.cluster, now, years, signer.public_key(), signer.algorithm())?;
         let signature = signer.sign(draft.to_be_signed()).await.map_err(CreateError::from)?;
@@ -213,15 +110,17 @@ impl Places<'_> {
                 let kv = Kv::new(self.server(server)?, mount)?;
                 let over = kv.newest(&path).await?;
                 let is_there = over > 0
-                    && kv::read(&kv, mount, &path)
-                        .await
-                        .is_ok_and(|found| found.material.certificate().fingerprint() == certificate.fingerprint());
+                    && match kv::read(&kv, mount, &path).await {
+                        Ok(found) => found.material.certificate().fingerprint() == certificate.fingerprint(),
+                        Err(KvError::Missing(_) | KvError::Content { .. }) => false,
+                        Err(error) => return Err(error.into()),
+                    };
                 if is_there {
                     remarks.push(format!("the secret `{mount}/{path}` held this CA already and is used"));
                 } else if over > 0 && !of.replace {
                     return Err(SettleError::Other(format!("the secret `{mount}/{path}`")));
                 } else {
-                    kv::write(&kv, &path, material, over).await?;
+                    kv::write(&kv, mount, &path, material, over).await?;
                     let back = kv::read(&kv, mount, &path).await?;
                     if back.material.certificate().fingerprint() != certificate.fingerprint() {
                         return Err(SettleError::Other(format!("the secret `{mount}/{path}`")));
@@ -289,9 +188,15 @@ impl Places<'_> {
         self.servers.get(name).cloned().ok_or_else(|| SettleError::UnknownServer(name.to_owned()))
     }
 
-    /// Whether no other cluster's record names this key or secret.
+    /// Whether no other cluster's record names this key or secret, and it is not the secret of a CA of this cluster that is in
+    /// force: what is written there would issue at once.
     fn check_free(&self, of: For<'_>, target: &Target, name: &str) -> Result<(), SettleError> {
         let dir = self.sealer.dir();
+        if let (Target::Kv { .. }, Some(own)) = (target, Record::read(dir, of.cluster)?)
+            && target.is_at(&own.active, name)
+        {
+            return Err(SettleError::InForce(own.active.said()));
+        }
         for other in Record::all(dir)?.into_iter().filter(|other| other != of.cluster.as_str()) {
             let Ok(cluster) = ClusterName::new(&other) else { continue };
             let Some(record) = Record::read(dir, &cluster)? else { continue };
@@ -305,80 +210,4 @@ impl Places<'_> {
         }
         Ok(())
     }
-}
-
-// === impl For ===
-
-impl For<'_> {
-    /// The name of a key or secret that was not named: `ichor-prod`, and `ichor-prod.2` for the second, which no other cluster can be called.
-    fn named(&self, separator: &str) -> String {
-        let Self { cluster, generation, .. } = self;
-        match generation {
-            0 | 1 => format!("ichor{separator}{cluster}"),
-            more => format!("ichor{separator}{cluster}.{more}"),
-        }
-    }
-
-    /// The name of the vault's file: `prod.age`, and `prod.2.age` for the second.
-    fn file(&self) -> String {
-        let Self { cluster, generation, .. } = self;
-        match generation {
-            0 | 1 => format!("{cluster}.age"),
-            more => format!("{cluster}.{more}.age"),
-        }
-    }
-}
-
-// === impl Target ===
-
-impl Target {
-    /// The server, by name, where it is at one.
-    #[must_use]
-    pub fn server(&self) -> Option<&str> {
-        match self {
-            Self::Age => None,
-            Self::Kv { server, .. } | Self::Transit { server, .. } | Self::Pki { server, .. } => Some(server),
-        }
-    }
-
-    fn is_at(&self, place: &Place, name: &str) -> bool {
-        match (self, place) {
-            (Self::Kv { server, mount, .. }, Place::Kv { server: s, mount: m, path }) => {
-                (server, mount, name) == (s, m, path.as_str())
-            }
-            (Self::Transit { server, mount, .. }, Place::Transit { server: s, mount: m, key, .. }) => {
-                (server, mount, name) == (s, m, key.as_str())
-            }
-            (Self::Pki { server, mount, .. }, Place::Pki { server: s, mount: m, .. }) => (server, mount) == (s, m),
-            _ => false,
-        }
-    }
-}
-
-/// The version of the Transit key that now is this CA's.
-async fn import(
-    transit: &Transit,
-    mount: &str,
-    name: &str,
-    material: &CaMaterial,
-    remarks: &mut Vec<String>,
-) -> Result<u32, SettleError> {
-    let algorithm = material.certificate().algorithm();
-    let kind = KeyKind::of(algorithm).ok_or_else(|| SettleError::Kind(algorithm.to_string()))?;
-    let version_of = |versions: &BTreeMap<u32, Vec<u8>>| {
-        versions.iter().find(|(_, key)| *key == material.certificate().public_key()).map(|(version, _)| *version)
-    };
-    if let Some(found) = transit.key(name).await? {
-        transit::check(name, &found)?;
-        let version = version_of(&found.versions);
-        let version = version.ok_or_else(|| SettleError::Other(format!("the Transit key `{mount}/{name}`")))?;
-        remarks.push(format!("the Transit key `{mount}/{name}` held this CA's key already and is used"));
-        return Ok(version);
-    }
-    let pkcs8 = material.signer().to_pkcs8().map_err(CreateError::from)?;
-    let wrapped = wrap(&transit.wrapping_key().await?, pkcs8.as_slice())?;
-    transit.import(name, kind, &wrapped).await?;
-    let found = transit.key(name).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{name}")))?;
-    transit::check(name, &found)?;
-    version_of(&found.versions).ok_or_else(|| SettleError::Swapped(format!("{mount}/{name}")))
 }

@@ -10,8 +10,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::error::Sent;
 use super::gate::{Gate, NoToken, Token};
 use super::settings::{Settings, SettingsError};
+use super::state::State;
 use super::transport::{self, Request};
 use super::{Answer, BaoError, Kind, keeper, login};
 use crate::entropy;
@@ -42,15 +44,6 @@ pub enum Retry {
     Safe,
     /// Once it was sent, it is not sent again.
     Never,
-}
-
-/// How the server last was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Whether it answers and takes our token.
-    pub ok: bool,
-    /// What is wrong.
-    pub detail: Option<String>,
 }
 
 /// A call that failed, and the login whose token it was made with; `None` when it was not sent.
@@ -104,10 +97,7 @@ impl Client {
         let outcome = result.as_ref().map_or_else(|error| error.kind().label(), |_| "ok");
         metrics::counter!("ichor_openbao_calls_total", "server" => self.name().to_owned(), "outcome" => outcome)
             .increment(1);
-        match &result {
-            Err(error) if error.kind().is_outage() => self.note(State { ok: false, detail: Some(error.to_string()) }),
-            _ => self.note(State { ok: true, detail: None }),
-        }
+        self.note_outcome(result.as_ref().map(|_| ()));
         result
     }
 
@@ -121,6 +111,7 @@ impl Client {
     ) -> Result<Answer, BaoError> {
         let mut wait = WAITS.0;
         let mut refused = None;
+        let mut before = None;
         loop {
             let Failed { error, generation } = match self.attempt(&method, path, body.clone(), refused, end).await {
                 Ok(answer) => return Ok(answer),
@@ -131,6 +122,10 @@ impl Client {
                 refused = generation;
                 continue;
             }
+            if let (Kind::Late, Some(before)) = (error.kind(), before) {
+                // the deadline ended this try: what ended the one before says more
+                return Err(before);
+            }
             let may_repeat = retry == Retry::Safe || generation.is_none();
             let pause = jitter(wait);
             if !may_repeat || !error.kind().is_worth_a_try() || Instant::now() + pause >= end {
@@ -138,6 +133,7 @@ impl Client {
             }
             tokio::time::sleep(pause).await;
             wait = (wait * 2).min(WAITS.1);
+            before = Some(error);
         }
     }
 
@@ -151,39 +147,58 @@ impl Client {
     ) -> Result<Answer, Failed> {
         let unsent = |error| Failed { error, generation: None };
         let token = self.token(refused, end).await.map_err(unsent)?;
-        let result = self.once(method.clone(), path, body, Some(&token.secret), end).await;
+        let result = self.once(method.clone(), path, body, Some(&token.secret), None, end).await;
         result.map_err(|error| Failed { error, generation: Some(token.generation) })
     }
 
     async fn token(&self, refused: Option<u64>, end: Instant) -> Result<Arc<Token>, BaoError> {
-        let login = async || login::log_in(self, end).await;
-        match tokio::time::timeout_at(end, self.shared.gate.token(refused, login)).await {
-            Ok(Ok(token)) => Ok(token),
-            Ok(Err(NoToken::Login(error))) => Err(error),
-            Ok(Err(NoToken::Refused)) => Err(self.error(Kind::Token, None)),
-            Err(_) => Err(self.error(Kind::Late, None)),
+        if let Some(token) = self.shared.gate.usable(refused) {
+            return Ok(token);
+        }
+        // in a task of its own and with a deadline of its own: who goes away, or came late, ends no login of the others
+        let client = self.clone();
+        let turn = tokio::spawn(async move {
+            let login = async || login::log_in(&client, Instant::now() + client.settings().deadline).await;
+            client.shared.gate.token(refused, login).await
+        });
+        match tokio::time::timeout_at(end, turn).await {
+            Ok(Ok(Ok(token))) => Ok(token),
+            Ok(Ok(Err(NoToken::Login(error)))) => Err(error),
+            Ok(Ok(Err(NoToken::Refused))) => Err(self.error(Kind::Token, None)),
+            Ok(Err(_)) | Err(_) => Err(self.error(Kind::Late, None)),
         }
     }
 
-    /// One exchange, with this token or none.
+    /// One exchange, with this token or none. `secret` is what else of the request no error may tell.
     pub(super) async fn once(
         &self,
         method: Method,
         path: &str,
         body: Option<Zeroizing<Vec<u8>>>,
         token: Option<&SecretString>,
+        secret: Option<&SecretString>,
         end: Instant,
     ) -> Result<Answer, BaoError> {
         let http = self.shared.http.read().unwrap_or_else(PoisonError::into_inner).clone();
         let within = end.saturating_duration_since(Instant::now());
+        let sent = body.clone();
         let request = Request { method, path, body, token };
         let exchanged = transport::exchange(&http, &self.shared.settings, request, within).await;
         let (status, body) = exchanged.map_err(|kind| self.error(kind, None))?;
         if status.is_success() {
             return Ok(Answer::new(self.clone(), body));
         }
-        let (kind, request) = Kind::of(status, &body, path, token.map(|token| token.expose_secret()));
+        let secret = secret.or(token).map(|secret| secret.expose_secret());
+        // a login's body is its secret, which is looked for by itself, and the names that its errors are about
+        let sent = sent.as_deref().filter(|_| token.is_some()).map_or(&[][..], Vec::as_slice);
+        let (kind, request) = Kind::of(status, &body, path, &Sent { secret, body: sent });
         Err(self.error(kind, request))
+    }
+
+    /// A server's own words from within an answer, as an error may have them.
+    pub(super) fn words(&self, text: &str) -> String {
+        let token = self.shared.gate.current();
+        Sent { secret: token.as_ref().map(|token| token.secret.expose_secret()), body: &[] }.words_of(text)
     }
 
     /// An error of this server's.
@@ -201,17 +216,6 @@ impl Client {
         let http = transport::build(&self.shared.settings)?;
         *self.shared.http.write().unwrap_or_else(PoisonError::into_inner) = http;
         Ok(())
-    }
-
-    fn note(&self, state: State) {
-        self.shared.state.send_if_modified(|old| {
-            let is_new = *old != state;
-            if is_new && (old.ok != state.ok) {
-                tracing::warn!(server = self.name(), ok = state.ok, detail = state.detail, "OpenBao's state changed");
-            }
-            *old = state;
-            is_new
-        });
     }
 
     /// Sees to it that the keeper runs.
@@ -243,4 +247,16 @@ impl Drop for Shared {
 fn jitter(wait: Duration) -> Duration {
     let [byte] = entropy::bytes::<1>().unwrap_or([128]);
     wait / 2 + wait * u32::from(byte) / 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_differ_and_stay_near_what_they_should_be() {
+        let waits: Vec<_> = (0..64).map(|_| jitter(WAITS.1)).collect();
+        assert!(waits.iter().all(|wait| (WAITS.1 / 2..=WAITS.1 * 3 / 2).contains(wait)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "who failed together would come back together");
+    }
 }

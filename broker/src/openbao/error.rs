@@ -58,6 +58,35 @@ struct Body {
 /// How much of a server's words is passed on, in characters.
 const WORDS: usize = 200;
 
+/// So many bytes in a row of a token or secret id are too many to be passed on.
+const PART: usize = 12;
+
+/// The same for a request's body, which is names for the most part: shorter than any key is as base64.
+const BODY_PART: usize = 32;
+
+/// What was sent and must not come back in words.
+#[derive(Default)]
+pub(super) struct Sent<'a> {
+    /// A token, a secret id, a JWT.
+    pub(super) secret: Option<&'a str>,
+    pub(super) body: &'a [u8],
+}
+
+// === impl Sent ===
+
+impl Sent<'_> {
+    /// A server's own words, printable, on one line and short; others in their stead if they hold what was sent.
+    pub(super) fn words_of(&self, text: &str) -> String {
+        if self.secret.is_some_and(|secret| holds(text, secret.as_bytes(), PART)) || holds(text, self.body, BODY_PART) {
+            return "(its words are withheld: they hold a secret that we sent)".into();
+        }
+        let text = text.replace("1 error occurred:", "");
+        let printable: String = text.chars().map(|c| if c.is_control() || !c.is_ascii() { ' ' } else { c }).collect();
+        let words = printable.split_whitespace().collect::<Vec<_>>().join(" ");
+        words.trim_start_matches("* ").chars().take(WORDS).collect()
+    }
+}
+
 // === impl BaoError ===
 
 impl BaoError {
@@ -153,7 +182,11 @@ impl Kind {
 
     /// Whether another try of the same call, now, is worth its while: 412, 429 and 5xx, and what never arrived. Never 403.
     pub(super) fn is_worth_a_try(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Late | Self::Sealed | Self::Limited | Self::Failed(..))
+        match self {
+            Self::Unreachable(_) | Self::Late | Self::Sealed | Self::Standby | Self::Limited | Self::Failed(..) => true,
+            Self::Uninitialized | Self::Token | Self::Login(_) => false,
+            Self::Denied(_) | Self::Missing(_) | Self::Refused(_) | Self::Garbled(_) => false,
+        }
     }
 
     /// Whether the server as such is out, and not only this call.
@@ -161,23 +194,31 @@ impl Kind {
         !matches!(self, Self::Denied(_) | Self::Missing(_) | Self::Refused(_) | Self::Garbled(_))
     }
 
-    /// What a status and its body mean, and the request's id.
-    pub(super) fn of(status: StatusCode, body: &[u8], path: &str, token: Option<&str>) -> (Self, Option<String>) {
+    /// What a status and its body mean, and the request's id. Words that hold something of `sent`, which is secret, are not
+    /// passed on.
+    pub(super) fn of(status: StatusCode, body: &[u8], path: &str, sent: &Sent<'_>) -> (Self, Option<String>) {
         // a body that is no error of its API says nothing
         let body: Option<Body> = serde_json::from_slice(body).ok();
         let request = body.as_ref().and_then(|body| body.request_id.as_deref()).and_then(id);
         let errors = body.map(|body| body.errors).unwrap_or_default();
-        let words = words(&errors, token);
+        let words = errors.first().map_or_else(|| "(without a reason)".into(), |first| sent.words_of(first));
+        let says = |words: &str| errors.iter().any(|error| error.contains(words));
+        // OpenBao tells a bad token by a bare "permission denied" alone; HashiCorp Vault adds "invalid token"
+        let is_bare = errors.iter().any(|e| e.contains("permission denied") && !e.contains("error occurred"));
         let kind = match status.as_u16() {
             307 | 308 | 472 | 473 => Self::Standby,
-            403 if errors.iter().any(|e| e.contains("permission denied") && !e.contains("error occurred")) => {
-                Self::Token
-            }
+            300..400 => Self::Refused(format!(
+                "it sends elsewhere with status {status}; write that address",
+                status = status.as_u16()
+            )),
+            403 if is_bare || says("invalid token") => Self::Token,
             403 => Self::Denied(path.to_owned()),
             404 => Self::Missing(path.to_owned()),
             429 => Self::Limited,
             501 => Self::Uninitialized,
-            503 if errors.iter().any(|e| e.contains("sealed")) => Self::Sealed,
+            400 | 500.. if says("not initialized") || says("not yet initialized") => Self::Uninitialized,
+            503 if says("sealed") => Self::Sealed,
+            500.. if says("node not active") => Self::Standby,
             412 | 500.. => Self::Failed(status.as_u16(), words),
             _ => Self::Refused(words),
         };
@@ -191,15 +232,10 @@ pub(super) fn id(text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
-/// A server's own words, printable, on one line and short; nothing if they hold our token.
-fn words(errors: &[String], token: Option<&str>) -> String {
-    let Some(first) = errors.first() else { return "(without a reason)".into() };
-    if token.is_some_and(|token| errors.iter().any(|error| error.contains(token))) {
-        return "(its words are withheld: they hold our token)".into();
-    }
-    let text = first.replace("1 error occurred:", "");
-    let printable: String = text.chars().map(|c| if c.is_control() || !c.is_ascii() { ' ' } else { c }).collect();
-    printable.split_whitespace().collect::<Vec<_>>().join(" ").trim_start_matches("* ").chars().take(WORDS).collect()
+/// Whether `text` holds `secret`, or so many bytes in a row of it.
+fn holds(text: &str, secret: &[u8], part: usize) -> bool {
+    let part = part.min(secret.len());
+    part > 0 && text.as_bytes().windows(part).any(|some| secret.windows(part).any(|of| of == some))
 }
 
 #[cfg(test)]
@@ -207,7 +243,11 @@ mod tests {
     use super::*;
 
     fn kind(status: u16, body: &str) -> Kind {
-        Kind::of(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "transit/sign/k", Some("s.token")).0
+        let sent = Sent {
+            secret: Some("s.token-of-ours"),
+            body: br#"{"key":"MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAA"}"#,
+        };
+        Kind::of(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "transit/sign/k", &sent).0
     }
 
     #[test]
@@ -221,6 +261,15 @@ mod tests {
         assert_eq!(kind(429, r#"{"errors":["x"]}"#), Kind::Limited);
         assert_eq!(kind(404, r#"{"errors":[]}"#), Kind::Missing("transit/sign/k".into()));
         assert_eq!(kind(307, ""), Kind::Standby);
+        let vault = r#"{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}"#;
+        assert_eq!(kind(403, vault), Kind::Token);
+        assert_eq!(
+            kind(500, r#"{"errors":["local node not active but active cluster node not found"]}"#),
+            Kind::Standby
+        );
+        assert_eq!(kind(501, ""), Kind::Uninitialized);
+        assert_eq!(kind(503, r#"{"errors":["server is not yet initialized"]}"#), Kind::Uninitialized);
+        assert!(matches!(kind(301, ""), Kind::Refused(words) if words.contains("status 301")));
         assert_eq!(
             kind(400, r#"{"errors":["signing key\n not found"]}"#),
             Kind::Refused("signing key not found".into())
@@ -229,7 +278,10 @@ mod tests {
 
     #[test]
     fn words_hold_no_token_and_no_control() {
-        assert!(!format!("{:?}", kind(400, r#"{"errors":["bad s.token"]}"#)).contains("s.token"));
+        for echoed in ["bad s.token-of-ours", "s.token-of-o", r#"{\"key\":\"MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAA"#] {
+            let said = kind(400, &format!("{{\"errors\":[\"{echoed}\"]}}"));
+            assert!(matches!(&said, Kind::Refused(words) if words.contains("withheld")), "{said:?}");
+        }
         assert_eq!(kind(400, "{\"errors\":[\"a\\u001b[31mb\"]}"), Kind::Refused("a [31mb".into()));
         let long = format!("{{\"errors\":[\"{}\"]}}", "x".repeat(5_000));
         assert_eq!(kind(400, &long), Kind::Refused("x".repeat(WORDS)));

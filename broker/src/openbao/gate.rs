@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::BaoError;
@@ -41,6 +41,8 @@ pub(super) struct Login {
 pub(super) struct Gate {
     current: RwLock<Option<Arc<Token>>>,
     turn: Mutex<Turn>,
+    /// Told of every login: the new token may be due earlier than the one before.
+    pub(super) changed: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -91,9 +93,17 @@ impl Gate {
         Ok(token)
     }
 
-    /// A new token although the one in force still serves; that one stays if this fails.
-    pub(super) async fn replace(&self, login: impl AsyncFnOnce() -> Result<Login, BaoError>) -> Result<(), BaoError> {
+    /// A new token in place of this one although it may still serve; it stays if this fails. Nothing is done where another
+    /// took its place meanwhile.
+    pub(super) async fn replace(
+        &self,
+        of: &Token,
+        login: impl AsyncFnOnce() -> Result<Login, BaoError>,
+    ) -> Result<(), BaoError> {
         let mut turn = self.turn.lock().await;
+        if self.current().is_some_and(|token| token.generation != of.generation) {
+            return Ok(());
+        }
         self.log_in(&mut turn, login).await.map(drop)
     }
 
@@ -118,7 +128,8 @@ impl Gate {
         }
     }
 
-    fn usable(&self, refused: Option<u64>) -> Option<Arc<Token>> {
+    /// The token in force, unless it expired or is the `refused` one.
+    pub(super) fn usable(&self, refused: Option<u64>) -> Option<Arc<Token>> {
         self.current().filter(|token| Some(token.generation) != refused && !token.is_expired())
     }
 
@@ -135,6 +146,7 @@ impl Gate {
                 let token =
                     Arc::new(Token { secret, generation: turn.logins, since, lease, first_lease: lease, is_renewable });
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
+                self.changed.notify_one();
                 Ok(token)
             }
             Err(error) => {

@@ -12,9 +12,6 @@ use super::gate::Token;
 use super::login::{json, lease, log_in};
 use super::{Client, Retry};
 
-/// How often a server that is out is asked, and a renewal that failed is tried again.
-const PACE: Duration = Duration::from_secs(5);
-
 /// How long there may be nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -31,10 +28,12 @@ pub(super) async fn keep(shared: Weak<Shared>) {
     loop {
         let Some(client) = upgraded(&shared) else { return };
         let mut state = client.state();
+        let login = Arc::clone(&client.shared.gate.changed);
         let wait = wait(&client, not_before);
         drop(client);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
+            () = login.notified() => continue,
             // the sender lives in the client: gone with it
             changed = state.changed() => match changed {
                 Ok(()) => continue,
@@ -43,7 +42,7 @@ pub(super) async fn keep(shared: Weak<Shared>) {
         }
         let Some(client) = upgraded(&shared) else { return };
         let is_done = look_after(&client).await;
-        not_before = (!is_done).then(|| Instant::now() + PACE);
+        not_before = (!is_done).then(|| Instant::now() + client.settings().pace);
     }
 }
 
@@ -57,7 +56,7 @@ fn wait(client: &Client, not_before: Option<Instant>) -> Duration {
     let due = client.shared.gate.current().and_then(|token| token.due()).unwrap_or(now + IDLE);
     let due = not_before.map_or(due, |at| due.max(at));
     let is_out = !client.shared.state.borrow().ok;
-    let due = if is_out { due.min(now + PACE) } else { due.min(now + IDLE) };
+    let due = if is_out { due.min(now + client.settings().pace) } else { due.min(now + IDLE) };
     due.saturating_duration_since(now)
 }
 
@@ -79,14 +78,19 @@ async fn renew(client: &Client, token: &Arc<Token>) -> bool {
     if token.is_renewable && !token.nears_its_end() {
         let end = Instant::now() + client.settings().deadline;
         let body = json(&serde_json::Map::new());
-        let answer = client.once(Method::POST, "auth/token/renew-self", Some(body), Some(&token.secret), end).await;
+        let answer =
+            client.once(Method::POST, "auth/token/renew-self", Some(body), Some(&token.secret), None, end).await;
         match answer.and_then(|answer| answer.auth::<Renewed>()) {
+            // no seconds at all: it lives as long as it may
+            Ok(Renewed { lease_duration: 0, .. }) => {}
             Ok(renewed) => {
                 client.shared.gate.renewed(token, lease(renewed.lease_duration), renewed.renewable);
+                client.note_outcome(Ok(()));
                 return true;
             }
             Err(error) if error.is_passing() && *error.kind() != super::Kind::Token => {
                 tracing::warn!(server = client.name(), %error, "the token was not renewed; it is tried again");
+                client.note_outcome(Err(&error));
                 return false;
             }
             Err(error) => {
@@ -95,5 +99,7 @@ async fn renew(client: &Client, token: &Arc<Token>) -> bool {
         }
     }
     let end = Instant::now() + client.settings().deadline;
-    client.shared.gate.replace(async || log_in(client, end).await).await.is_ok()
+    let replaced = client.shared.gate.replace(token, async || log_in(client, end).await).await;
+    client.note_outcome(replaced.as_ref().copied());
+    replaced.is_ok()
 }

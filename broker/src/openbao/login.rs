@@ -65,35 +65,42 @@ pub(super) async fn log_in(client: &Client, end: Instant) -> Result<Login, BaoEr
 
 async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
     let read = |path: &Path| read(path).map_err(|why| client.error(Kind::Login(why), None));
-    let (path, body) = match &client.settings().auth {
+    let (mount, secret, body, next) = match &client.settings().auth {
         Auth::AppRole { mount, role_id, secret_id } => {
             let secret = read(secret_id)?;
-            (format!("auth/{mount}/login"), json(&AppRole { role_id, secret_id: secret.expose_secret() }))
+            let body = json(&AppRole { role_id, secret_id: secret.expose_secret() });
+            (mount, Some(secret), body, format!("look at `role` and at the secret id in `{}`", secret_id.display()))
         }
         Auth::Kubernetes { mount, role, token } | Auth::Jwt { mount, role, token } => {
             let jwt = read(token)?;
-            (format!("auth/{mount}/login"), json(&WithJwt { role, jwt: jwt.expose_secret() }))
+            let body = json(&WithJwt { role, jwt: jwt.expose_secret() });
+            (mount, Some(jwt), body, format!("look at `role` and at the token in `{}`", token.display()))
         }
-        Auth::Certificate { mount, role, .. } => {
+        Auth::Certificate { mount, role, certificate, .. } => {
             client.rebuild().map_err(|error| client.error(Kind::Login(error.to_string()), None))?;
-            (format!("auth/{mount}/login"), json(&ByCertificate { name: role.as_deref() }))
+            let body = json(&ByCertificate { name: role.as_deref() });
+            (mount, None, body, format!("look at `role` and at the certificate in `{}`", certificate.display()))
         }
         Auth::Token { file } => return by_token(client, read(file)?, end).await,
     };
-    let answer = client.once(Method::POST, &path, Some(body), None, end).await;
-    let answer = answer.map_err(|error| match error.kind() {
+    let path = format!("auth/{mount}/login");
+    let answer = client.once(Method::POST, &path, Some(body), None, secret.as_ref(), end).await;
+    let answer = answer.map_err(|error| {
         // what a login refuses is the login: not a path, and not a token that we have
-        Kind::Refused(words) => client.error(Kind::Login(words.clone()), error.request().map(str::to_owned)),
-        Kind::Denied(_) | Kind::Token => {
-            client.error(Kind::Login("permission denied".into()), error.request().map(str::to_owned))
-        }
-        Kind::Missing(_) => client.error(
-            Kind::Login(format!("it has no login at `{path}`; look at `mount` under its [[openbao]]")),
-            error.request().map(str::to_owned),
-        ),
-        _ => error,
+        let why = match error.kind() {
+            Kind::Refused(words) => format!("{words}; {next}"),
+            Kind::Denied(_) | Kind::Token => format!("permission denied; {next}"),
+            Kind::Missing(_) => format!("it has no login at `{path}`; look at `auth_mount` under its [[openbao]]"),
+            Kind::Garbled(what) => (*what).to_owned(),
+            _ => return error,
+        };
+        client.error(Kind::Login(why), error.request().map(str::to_owned))
     })?;
-    let granted: Granted<'_> = answer.auth()?;
+    let none = |error: BaoError| {
+        let why = "its answer holds no token; look at `address` and `auth_mount` under its [[openbao]]";
+        client.error(Kind::Login(why.into()), error.request().map(str::to_owned))
+    };
+    let granted: Granted<'_> = answer.auth().map_err(none)?;
     Ok(Login {
         secret: SecretString::from(granted.client_token),
         lease: lease(granted.lease_duration),
@@ -103,15 +110,19 @@ async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
 
 /// A token that something else wrote: asked whether it is one, and for how long.
 async fn by_token(client: &Client, secret: SecretString, end: Instant) -> Result<Login, BaoError> {
-    let answer = client.once(Method::GET, "auth/token/lookup-self", None, Some(&secret), end).await;
+    let answer = client.once(Method::GET, "auth/token/lookup-self", None, Some(&secret), None, end).await;
     let answer = answer.map_err(|error| match error.kind() {
         Kind::Denied(_) | Kind::Token => {
-            let why = "the token in the file is not taken; write a new one into it".to_owned();
+            let why = "the token in `secret_file` is not taken; write a new one into it".to_owned();
             client.error(Kind::Login(why), error.request().map(str::to_owned))
         }
         _ => error,
     })?;
-    let found: LookedUp = answer.data()?;
+    let none = |error: BaoError| {
+        let why = "its answer tells nothing of the token; look at `address` under its [[openbao]]";
+        client.error(Kind::Login(why.into()), error.request().map(str::to_owned))
+    };
+    let found: LookedUp = answer.data().map_err(none)?;
     Ok(Login { secret, lease: lease(found.ttl), is_renewable: found.renewable })
 }
 

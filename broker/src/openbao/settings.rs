@@ -8,6 +8,9 @@ use url::{Host, Url};
 /// The longest that one call may take unless told otherwise, with every try and every wait between them.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often a server that is out is asked whether it is back, and a renewal that failed is tried again.
+pub const PACE: Duration = Duration::from_secs(5);
+
 /// One server, or one cluster of them behind one address.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +24,8 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// The longest that one call may take.
     pub deadline: Duration,
+    /// How often it is asked whether it is back when it is out: [`PACE`], except where a test cannot wait so long.
+    pub pace: Duration,
     /// How to log in.
     pub auth: Auth,
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -83,7 +84,8 @@ pub(super) async fn exchange(
         out = out.header("x-vault-token", value);
     }
     if let Some(body) = request.body {
-        out = out.header(http::header::CONTENT_TYPE, "application/json").body(body.to_vec());
+        // not copied: it is wiped once it was sent
+        out = out.header(http::header::CONTENT_TYPE, "application/json").body(Bytes::from_owner(body));
     }
     let exchange = async {
         let mut answer = out.send().await.map_err(|error| Kind::from(&error))?;

@@ -4,6 +4,7 @@
 mod certificates;
 mod elsewhere;
 mod limits;
+mod openbao;
 mod plain;
 mod provider;
 mod session;
@@ -28,6 +29,17 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[custody]", "vault", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[custody]", "plugins", "broker/tests/process/custody.rs::the_plugins_that_are_configured_run_and_no_others"),
     ("[custody]", "identity", "broker/tests/process/config.rs::the_vault_opens_by_what_is_configured"),
+    ("[[openbao]]", "name", "tests/suites/config_keys/openbao.rs::the_server_is_reached_as_configured"),
+    ("[[openbao]]", "address", "tests/suites/config_keys/openbao.rs::the_server_is_reached_as_configured"),
+    ("[[openbao]]", "ca_file", "tests/suites/config_keys/openbao.rs::the_server_is_reached_as_configured"),
+    ("[[openbao]]", "namespace", "tests/suites/config_keys/openbao.rs::the_server_is_reached_as_configured"),
+    ("[[openbao]]", "deadline", "tests/suites/config_keys/openbao.rs::a_call_takes_no_longer_than_configured"),
+    ("[[openbao]]", "auth", "tests/suites/config_keys/openbao.rs::each_way_to_log_in_is_configured"),
+    ("[[openbao]]", "auth_mount", "tests/suites/config_keys/openbao.rs::each_way_to_log_in_is_configured"),
+    ("[[openbao]]", "role", "tests/suites/config_keys/openbao.rs::each_way_to_log_in_is_configured"),
+    ("[[openbao]]", "secret_file", "tests/suites/config_keys/openbao.rs::each_way_to_log_in_is_configured"),
+    ("[[openbao]]", "certificate", "tests/suites/config_keys/openbao.rs::each_way_to_log_in_is_configured"),
+    ("[[openbao]]", "key", "tests/suites/config_keys/openbao.rs::each_way_to_log_in_is_configured"),
     ("[session]", "life", "tests/suites/config_keys/session.rs::a_session_lives_as_long_as_configured"),
     ("[session]", "idle", "tests/suites/config_keys/session.rs::an_unused_session_ends"),
     ("[session]", "paste", "tests/suites/config_keys/plain.rs::paste_and_device_are_switched_on"),

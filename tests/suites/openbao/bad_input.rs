@@ -43,11 +43,33 @@ async fn each_is_refused_by_name() -> anyhow::Result<()> {
         (&["--custody", "transit", "--mount", "../sys"], "cannot stand in a path"),
         (&["--custody", "transit", "--server", "other"], "no [[openbao]] named `other`"),
         (&["--custody", "kv", "--mount", "nowhere"], "has no `nowhere/"),
-        (&["--mount", "transit"], "are for `kv` and `transit`"),
+        (&["--mount", "transit"], "are for `kv`, `transit` and `pki`"),
     ];
     for (options, expected) in cases {
         let said = refused(&world, options).await;
         assert!(said.contains(expected), "{options:?}: {said}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kv_ca_that_was_made_and_not_recorded_is_gone_on_with() -> anyhow::Result<()> {
+    use ichor_standins::openbao::Fault;
+
+    let world = world(Lives::Transit).await?;
+    let bao = bao(&world);
+    // written, and the command never heard of it
+    bao.set_fault("secret/data/*", Some(Fault::Lost));
+    refused(&world, &["--custody", "kv"]).await;
+    bao.set_fault("secret/data/*", None);
+    let made = bao.secret("ichor/prod.2").unwrap();
+    let dir = world.dir.display().to_string();
+    let again =
+        ["ca", "create", CLUSTER, "--custody", "kv", "--key", "ichor/prod.2", "--reason", "tests", "--dir", &dir];
+    // it was not asked to write over anything
+    std::fs::remove_file(world.dir.join("vault/ca/prod.toml"))?;
+    let said = run_command(&again).await?;
+    assert!(said.contains("held a CA of this cluster that nothing used; it is used now"), "{said}");
+    assert_eq!(bao.secret("ichor/prod.2"), Some(made));
     Ok(())
 }

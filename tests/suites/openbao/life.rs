@@ -107,3 +107,18 @@ fn next(world: &World) -> anyhow::Result<String> {
     let (body, _) = rest.split_once("-----END CERTIFICATE-----").unwrap();
     Ok(format!("-----BEGIN{body}-----END CERTIFICATE-----\n"))
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_near_its_end_is_recorded_once_and_shown() -> anyhow::Result<()> {
+    let world = world(Lives::Age).await?;
+    let told = |entries: Vec<ichor_wire::api::AuditEntry>| {
+        entries.iter().filter(|e| e.detail.get("message").is_some_and(|text| text.contains("it expires at"))).count()
+    };
+    world.clock.advance(jiff::SignedDuration::from_hours(24 * (365 * 5 - 30)));
+    for _ in 0..2 {
+        let said = line(&world, "ca prod").await;
+        assert!(said.ok && said.detail.as_deref().unwrap().contains("it expires at"), "{said:?}");
+        assert_eq!(told(world.entries().await?), 1);
+    }
+    Ok(())
+}

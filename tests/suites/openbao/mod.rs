@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod faults;
+mod kinds;
 mod life;
 mod main_job;
 

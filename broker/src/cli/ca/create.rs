@@ -45,10 +45,11 @@ impl Create {
             replace: self.replace,
         };
         let now = SystemClock.now();
-        let settled = if self.place.custody == Kind::Transit {
-            keeping.create_there(now, self.years)?
-        } else {
+        let settled = if self.place.custody == Kind::Age {
             keeping.keep(&ca::create(&cluster, now, self.years)?)?
+        } else {
+            // at a server, what an earlier try left is gone on with
+            keeping.create_there(now, self.years)?
         };
         settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
         let (pem, place) = (settled.certificate.pem(), settled.place.said());

@@ -34,7 +34,8 @@ fn client(bao: &OpenBao, folder: &Path, token: &str) -> Client {
     let file = folder.join(token);
     std::fs::write(&file, token).unwrap();
     let (address, auth, deadline) = (bao.url().parse().unwrap(), Auth::Token { file }, Duration::from_secs(5));
-    Client::new(Settings { name: "main".into(), address, ca: None, namespace: None, deadline, auth }).unwrap()
+    Client::new(Settings { name: "main".into(), address, ca: None, namespace: None, deadline, pace: deadline, auth })
+        .unwrap()
 }
 
 /// What `deploy/openbao/pki.hcl` allows.

@@ -92,12 +92,17 @@ impl OpenBao {
 
     /// Spoils what is answered at the paths of `pattern` from now on; `None` ends it.
     pub fn set_fault(&self, pattern: &str, fault: Option<Fault>) {
-        self.shared.gate.set_fault(pattern, fault, None);
+        self.shared.gate.set_fault(pattern, fault, 0, None);
     }
 
     /// Spoils the next `times` answers at the paths of `pattern`.
     pub fn spoil_next(&self, pattern: &str, fault: Fault, times: u32) {
-        self.shared.gate.set_fault(pattern, Some(fault), Some(times));
+        self.shared.gate.set_fault(pattern, Some(fault), 0, Some(times));
+    }
+
+    /// Spoils every answer at the paths of `pattern` but the next `after`: as for one who is killed there.
+    pub fn spoil_after(&self, pattern: &str, fault: Fault, after: u32) {
+        self.shared.gate.set_fault(pattern, Some(fault), after, None);
     }
 
     /// Makes requests to the paths of `pattern` wait before anything is done, until the value is released or dropped.

@@ -65,6 +65,8 @@ struct Held {
 struct Spoilt {
     pattern: String,
     fault: Fault,
+    /// So many are let through first.
+    after: u32,
     times: Option<u32>,
 }
 
@@ -130,11 +132,11 @@ impl Gate {
         }
     }
 
-    pub(super) fn set_fault(&self, pattern: &str, fault: Option<Fault>, times: Option<u32>) {
+    pub(super) fn set_fault(&self, pattern: &str, fault: Option<Fault>, after: u32, times: Option<u32>) {
         let mut faults = lock(&self.faults);
         faults.retain(|spoilt| spoilt.pattern != pattern);
         if let Some(fault) = fault {
-            faults.push(Spoilt { pattern: pattern.to_owned(), fault, times });
+            faults.push(Spoilt { pattern: pattern.to_owned(), fault, after, times });
         }
     }
 
@@ -143,6 +145,10 @@ impl Gate {
         let mut faults = lock(&self.faults);
         faults.retain(|spoilt| spoilt.times != Some(0));
         let spoilt = faults.iter_mut().find(|spoilt| matches(&spoilt.pattern, path))?;
+        if let Some(after) = spoilt.after.checked_sub(1) {
+            spoilt.after = after;
+            return None;
+        }
         spoilt.times = spoilt.times.map(|times| times.saturating_sub(1));
         Some(spoilt.fault.clone())
     }

@@ -1,0 +1,79 @@
+//! Why a CA was not brought to its place.
+
+use super::VaultError;
+use super::ca::CreateError;
+use super::kv::KvError;
+use super::pki::PkiError;
+use super::transit::TransitKeyError;
+use super::wrap::WrapError;
+use crate::domain::ClusterName;
+use crate::openbao::{BaoError, NameError};
+
+/// Why a CA was not brought there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// The vault says no.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// There is no such server.
+    #[error("there is no [[openbao]] named `{0}` in config.toml; add it, or name another with `--server`")]
+    UnknownServer(String),
+    /// A name cannot stand in a path.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The server says no.
+    #[error(transparent)]
+    Bao(#[from] BaoError),
+    /// The Transit key is not to be used.
+    #[error(transparent)]
+    Transit(#[from] TransitKeyError),
+    /// The KV secret is no CA, or the server says no.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// No certificate could be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The PKI engine is not to be used.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A PKI engine has its own CA and takes none.
+    #[error(
+        "a PKI engine makes its CA itself (`bao write pki/root/generate/internal …`); then take it up with `ichor-broker ca import \
+         {0} --custody pki`"
+    )]
+    OwnCa(ClusterName),
+    /// The key could not be wrapped.
+    #[error(transparent)]
+    Wrap(#[from] WrapError),
+    /// Transit has no keys of this kind.
+    #[error("Transit holds no {0} keys; use another custody for this CA")]
+    Kind(String),
+    /// Another cluster's CA lives there.
+    #[error("{place} is the CA of cluster `{cluster}`; give this cluster one of its own")]
+    Taken {
+        /// The place.
+        place: String,
+        /// Whose it is.
+        cluster: String,
+    },
+    /// This cluster's CA that issues lives there.
+    #[error(
+        "{0} is this cluster's CA in force, and what is written there issues at once; name another path with `--key`"
+    )]
+    InForce(String),
+    /// The wrapping key is another one than a moment ago.
+    #[error(
+        "the wrapping key of `{0}` was changed while the CA's key crossed, so nothing was imported; run this again, and look \
+         at who changes that mount"
+    )]
+    WrappingKey(String),
+    /// Something else is there.
+    #[error("{0} is there already and holds something else; name another, or write over it with `--replace`")]
+    Other(String),
+    /// What was imported came back as another key.
+    #[error(
+        "Transit answers with another public key for `{0}` than was imported; nothing uses it: look at who writes there"
+    )]
+    Swapped(String),
+}

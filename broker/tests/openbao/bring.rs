@@ -1,0 +1,165 @@
+//! What others do meanwhile, at the place where a CA is brought to.
+
+use std::collections::BTreeMap;
+
+use ichor_broker::clock::{Clock, SystemClock};
+use ichor_broker::custody::ca::{self, CaMaterial};
+use ichor_broker::custody::{For, IdentitySource, Keep, Place, Places, Record, SettleError, Settled, Target, Vault};
+use ichor_broker::domain::ClusterName;
+use ichor_broker::openbao::Client;
+use ichor_standins::openbao::Fault;
+use serde_json::{Value, json};
+
+use super::World;
+
+struct Desk {
+    world: World,
+    vault: Vault,
+    servers: BTreeMap<String, Client>,
+    cluster: ClusterName,
+    material: CaMaterial,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let dir = world.path("vault");
+        Vault::create(&dir, Keep::DangerBeside, &[]).unwrap();
+        let vault = Vault::open(&dir, IdentitySource::DangerBeside).unwrap();
+        let servers = BTreeMap::from([("main".to_owned(), world.client())]);
+        let cluster = ClusterName::new("prod").unwrap();
+        let material = ca::create(&cluster, SystemClock.now(), 5).unwrap();
+        Self { world, vault, servers, cluster, material }
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { sealer: self.vault.sealer(), servers: &self.servers }
+    }
+
+    fn of(&self, replace: bool) -> For<'_> {
+        For { cluster: &self.cluster, generation: 1, replace }
+    }
+
+    async fn bring(&self, target: &Target) -> Result<Settled, SettleError> {
+        self.places().bring(self.of(false), target, &self.material).await
+    }
+
+    async fn create(&self, target: &Target) -> Result<Settled, SettleError> {
+        self.places().create(self.of(false), target, SystemClock.now(), 5).await
+    }
+}
+
+fn transit(key: Option<&str>) -> Target {
+    Target::Transit { server: "main".into(), mount: "transit".into(), key: key.map(str::to_owned) }
+}
+
+fn kv(path: Option<&str>) -> Target {
+    Target::Kv { server: "main".into(), mount: "secret".into(), path: path.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn a_wrapping_key_that_changes_meanwhile_is_said_and_nothing_is_made() {
+    let desk = Desk::new().await;
+    let mut hold = desk.world.bao.hold("transit/keys/+/import");
+    let change = async {
+        hold.arrived(1).await;
+        desk.world.bao.change_wrapping_key();
+        hold.release();
+    };
+    let target = transit(None);
+    let (brought, ()) = tokio::join!(desk.bring(&target), change);
+    let said = brought.unwrap_err().to_string();
+    assert!(said.contains("the wrapping key of `transit/` was changed while the CA's key crossed"), "{said}");
+    assert_eq!(desk.world.operate("GET", "transit/keys/ichor-prod", Value::Null).await, Value::Null);
+    desk.bring(&target).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_came_back_as_another_is_not_used() {
+    let desk = Desk::new().await;
+    let mut hold = desk.world.bao.hold("transit/keys/+/import");
+    let swap = async {
+        hold.arrived(1).await;
+        let public = data_encoding::BASE64.encode(&[7; 32]);
+        let key = json!({"type": "ed25519", "latest_version": 1, "keys": {"1": {"public_key": public}},
+            "exportable": false, "allow_plaintext_backup": false});
+        desk.world.bao.set_fault("transit/keys/ichor-prod", Some(Fault::Instead(json!({ "data": key }))));
+        hold.release();
+    };
+    let target = transit(None);
+    let (brought, ()) = tokio::join!(desk.bring(&target), swap);
+    assert!(matches!(brought, Err(SettleError::Swapped(at)) if at == "transit/ichor-prod"));
+    // nor is it when it is there from the start
+    assert!(matches!(desk.bring(&target).await, Err(SettleError::Other(_))));
+}
+
+#[tokio::test]
+async fn another_writer_of_the_secret_wins_and_is_named() {
+    let desk = Desk::new().await;
+    let mut hold = desk.world.bao.hold("secret/data/ichor/prod");
+    let other = json!({"certificate": "x", "key": "y"});
+    let write = async {
+        hold.arrived(1).await;
+        desk.world.bao.write_secret("ichor/prod", other.clone());
+        hold.release();
+    };
+    let target = kv(None);
+    let (brought, ()) = tokio::join!(desk.bring(&target), write);
+    let said = brought.unwrap_err().to_string();
+    assert!(said.contains("another version of the secret at `secret/ichor/prod` was written meanwhile"), "{said}");
+    assert_eq!(desk.world.bao.secret("ichor/prod"), Some(other.clone()), "it is not written over");
+    // and what is there is not written over unasked
+    for refused in [desk.bring(&target).await, desk.create(&target).await] {
+        refused.unwrap_err();
+    }
+    assert_eq!(desk.world.bao.secret("ichor/prod"), Some(other));
+    desk.places().bring(desk.of(true), &target, &desk.material).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_is_not_taken_for_another_secret() {
+    let desk = Desk::new().await;
+    desk.bring(&kv(None)).await.unwrap();
+    desk.world.bao.deny("secret/data/*");
+    let error = desk.places().bring(desk.of(true), &kv(None), &desk.material).await.unwrap_err();
+    assert!(error.to_string().contains("does not allow `secret/data/ichor/prod`"), "{error}");
+}
+
+#[tokio::test]
+async fn two_clusters_share_no_key_and_no_secret() {
+    let desk = Desk::new().await;
+    let other = ClusterName::new("other").unwrap();
+    let certificate = desk.material.certificate().pem();
+    let place = Place::Transit {
+        server: "main".into(),
+        mount: "transit".into(),
+        key: "shared".into(),
+        key_version: 1,
+        certificate: certificate.clone(),
+    };
+    let secret = Place::Kv { server: "main".into(), mount: "secret".into(), path: "shared".into() };
+    // also one that issued before
+    let record = Record::first(secret).succeeded_by(place, SystemClock.now(), Some(certificate));
+    record.write(desk.vault.sealer().dir(), &other, false).unwrap();
+    for target in [transit(Some("shared")), kv(Some("shared"))] {
+        for refused in [desk.bring(&target).await, desk.create(&target).await] {
+            let error = refused.unwrap_err();
+            assert!(matches!(&error, SettleError::Taken { cluster, .. } if cluster == "other"), "{error}");
+        }
+    }
+    assert_eq!(desk.world.bao.requests(), [], "it was seen before anything was asked, or made");
+}
+
+#[tokio::test]
+async fn the_secret_of_the_ca_in_force_is_not_written_over() {
+    let desk = Desk::new().await;
+    let settled = desk.bring(&kv(None)).await.unwrap();
+    Record::first(settled.place).write(desk.vault.sealer().dir(), &desk.cluster, false).unwrap();
+    let next = For { cluster: &desk.cluster, generation: 2, replace: true };
+    let target = kv(Some("ichor/prod"));
+    let error = desk.places().create(next, &target, SystemClock.now(), 5).await.unwrap_err();
+    assert!(matches!(error, SettleError::InForce(_)), "{error}");
+    assert!(error.to_string().contains("name another path with `--key`"), "{error}");
+    desk.places().create(next, &kv(None), SystemClock.now(), 5).await.unwrap();
+    assert!(desk.world.bao.secret("ichor/prod.2").is_some());
+}

@@ -1,0 +1,89 @@
+//! Nothing that is secret comes out of the client, whatever the server says back.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use ichor_broker::openbao::{Auth, KeyKind, Kv, Transit};
+use ichor_standins::openbao::Fault;
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::{SELF, World, ask};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn no_token_no_secret_id_and_no_body_is_told() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let world = World::new().await;
+    let mut said = Vec::new();
+
+    let secret = "the secret id of the broker";
+    world.bao.set_fault("auth/approle/login", Some(Fault::Status(400, format!("bad login: {secret}"))));
+    let client = world.client();
+    let error = ask(&client).await.unwrap_err();
+    assert!(error.to_string().contains("withheld"), "{error}");
+    said.push(format!("{error} {error:?} {client:?} {:?}", client.state().borrow()));
+
+    let token = world.bao.token().unwrap();
+    let client = world.with_auth(Auth::Token { file: world.write("token", &token) });
+    let answer = ask(&client).await.unwrap();
+    said.push(format!("{answer:?} {:?}", world.settings()));
+    for status in [400, 403, 404, 412, 418] {
+        world.bao.spoil_next(SELF, Fault::Status(status, format!("no such token: {token}")), 1);
+        match ask(&client).await {
+            Ok(_) => assert_eq!(status, 412, "tried again"),
+            Err(error) => said.push(format!("{error} {error:?}")),
+        }
+    }
+    world.bao.set_fault(SELF, None);
+
+    // an item of a batch has words of its own
+    let transit = Transit::new(client.clone(), "transit").unwrap();
+    let body = json!({"data": {"batch_results": [{"error": format!("what of {token}")}]}});
+    world.bao.set_fault("transit/sign/k", Some(Fault::Instead(body)));
+    let signed = transit.sign("k", 1, KeyKind::Ed25519, &[b"x"]).await.unwrap();
+    said.push(format!("{signed:?}"));
+
+    // a key on its way into KV
+    let key = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpe9WPJf0RVLrYbPYV";
+    let kv = Kv::new(client.clone(), "secret").unwrap();
+    world.bao.spoil_next("secret/data/x", Fault::Status(400, format!("cannot store {key}")), 1);
+    let error = kv.write("x", &json!({ "key": key }), 0).await.unwrap_err();
+    said.push(format!("{error} {error:?}"));
+    kv.write("x", &json!({ "key": key }), 0).await.unwrap();
+    let version = kv.read("x").await.unwrap().unwrap();
+    said.push(format!("{version:?} {:?}", version.data::<Vec<u8>>().unwrap_err()));
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    // the HTTP client's and the stand-in's own lines are none of the broker's
+    let own = log.lines().filter(|line| line.contains("ichor_broker"));
+    let own: Vec<_> = own.collect();
+    assert!(own.iter().any(|line| line.contains("no login at OpenBao")), "{log}");
+    let all = format!("{}\n{}", said.join("\n"), own.join("\n"));
+    for secret in [secret, &token, key, &token[..16], &key[..40]] {
+        assert!(!all.contains(secret), "{secret} is in: {all}");
+    }
+}
