@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use ichor_wire::log::{self, Content, Kind};
 use ichor_wire::problem::Code;
+use ichor_wire::profile::CsrKey;
 use tokio::sync::watch;
 
 use crate::audit::{RecordError, Recorded, Sequencer};
@@ -161,12 +162,12 @@ impl Press {
         &self,
         policies: &PolicySet,
         cluster: &Cluster,
-        public_key: Vec<u8>,
+        key: CsrKey,
         issuer: &dyn Issuer,
     ) -> Result<Recorded<Issued>, MintError> {
         let now = self.clock.now();
         let id = GrantId(entropy::uuid_v7(now)?);
-        let grant = policy::probe(policies, cluster, public_key, id, now);
+        let grant = policy::probe(policies, cluster, key, id, now);
         let asked = Content {
             person: Some(grant.person().logged(grant.name(), grant.user())),
             cluster: Some(cluster.name.as_str().into()),

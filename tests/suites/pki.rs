@@ -127,6 +127,11 @@ async fn an_engine_issues_by_its_roles_and_nothing_it_makes_up_leaves() -> anyho
     assert!(issued.detail["message"].contains("does not name its grant"), "{issued:?}");
     assert_eq!(issued.grant_id, Some(held.answer.grant_id));
 
+    // the broker's own certificates come from there too
+    let node = world.node.address().to_string();
+    let probed = company.run(&["ca", "probe", CLUSTER, "--node", &node]).await?;
+    assert!(probed.contains("accepts it"), "{probed}");
+
     // the engine answers with a certificate that it made before, for another key: nothing leaves
     let lie = json!({ "data": { "certificate": held.answer.certificate, "issuing_ca": bao.pki_ca() } });
     bao.spoil_next("pki/sign/*", Fault::Instead(lie), 1);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ichor_wire::profile::{self, CsrError};
 use jiff::SignedDuration;
 
 use super::issuers;
@@ -35,6 +36,9 @@ pub enum ProbeError {
     /// The CA cannot be opened.
     #[error(transparent)]
     Custody(#[from] CustodyError),
+    /// The request for it is none.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
     /// No certificate was made.
     #[error(transparent)]
     Mint(#[from] MintError),
@@ -56,7 +60,8 @@ impl Prober {
         };
         let ca = self.custody.open_place(&cluster.name, place).await?;
         let issuer = issuers::issuer(self.backdate, ca);
-        let issued = self.press.probe(policies, cluster, probe.public_key.clone(), &*issuer).await?;
+        let key = profile::read_csr(&probe.csr)?;
+        let issued = self.press.probe(policies, cluster, key, &*issuer).await?;
         Ok(issued.certificate_pem())
     }
 }

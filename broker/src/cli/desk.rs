@@ -107,19 +107,18 @@ impl Desk {
         }
     }
 
-    /// A probe's certificate, PEM, for the key whose SubjectPublicKeyInfo is given; recorded as any certificate.
+    /// A probe's certificate, PEM, for this certificate request; recorded as any certificate.
     pub(super) async fn probe(
         &self,
         loaded: &Loaded,
         custody: &Arc<Custody>,
         cluster: &ClusterName,
         is_next: bool,
-        public_key: Vec<u8>,
+        csr: String,
     ) -> anyhow::Result<String> {
         match self {
             Self::Running(socket) => {
-                let public_key = data_encoding::BASE64.encode(&public_key);
-                let request = ProbeRequest { cluster: cluster.to_string(), next: is_next, public_key };
+                let request = ProbeRequest { cluster: cluster.to_string(), next: is_next, csr };
                 let answer = call(socket, "POST", "/v1/probes", serde_json::to_vec(&request)?).await?;
                 Ok(serde_json::from_slice(&answer)?)
             }
@@ -129,7 +128,7 @@ impl Desk {
                 let prober = app::Prober { press, custody: Arc::clone(custody), backdate };
                 let clusters = crate::config::load_clusters(&loaded.settings.clusters)?;
                 let policies = app::check_policies(&loaded.settings)?;
-                let probe = Probe { cluster: cluster.clone(), is_next, public_key };
+                let probe = Probe { cluster: cluster.clone(), is_next, csr };
                 Ok(prober.probe(&policies, &clusters, &probe).await?)
             }
         }

@@ -15,8 +15,10 @@ use tokio::task::AbortHandle;
 use super::{SignError, Signer, ToBeSigned};
 use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, Transit, TransitKey};
 
-/// So many calls are under way at once: while they are, what comes gathers for the next.
-const UNDER_WAY: usize = 4;
+/// So many calls are under way at once: while they are, what comes gathers for the next. A call costs the server five times
+/// what one more signature in it does, so few calls with many signatures serve a crowd best; the second is for those who
+/// come just after a first one left.
+const UNDER_WAY: usize = 2;
 
 /// So many may wait.
 const WAITING: usize = 4_096;
@@ -165,6 +167,13 @@ async fn run(key: Arc<Key>, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::new();
         if waiting.recv_many(&mut batch, LARGEST_BATCH).await == 0 {
             return;
+        }
+        // a commit wakes all whose grants it carried: let the others of them come too
+        tokio::task::yield_now().await;
+        while batch.len() < LARGEST_BATCH
+            && let Ok(more) = waiting.try_recv()
+        {
+            batch.push(more);
         }
         let key = Arc::clone(&key);
         tokio::spawn(async move {

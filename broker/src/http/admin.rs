@@ -11,7 +11,6 @@ use axum::extract::{ConnectInfo, State};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
-use data_encoding::BASE64;
 use ichor_wire::api::Receipt;
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Code;
@@ -63,8 +62,8 @@ pub struct Probe {
     pub cluster: ClusterName,
     /// Whether by the CA that is to take the other's place.
     pub is_next: bool,
-    /// The key to certify: SubjectPublicKeyInfo, DER.
-    pub public_key: Vec<u8>,
+    /// The certificate request, PEM.
+    pub csr: String,
 }
 
 /// A [`Probe`] on its way, answered with the certificate, PEM, or why there is none.
@@ -78,8 +77,8 @@ pub struct ProbeRequest {
     pub cluster: String,
     /// Whether by the CA that is to take the other's place.
     pub next: bool,
-    /// The key to certify: base64 of its SubjectPublicKeyInfo.
-    pub public_key: String,
+    /// The certificate request, PEM.
+    pub csr: String,
 }
 
 /// The peer of the socket.
@@ -140,10 +139,9 @@ async fn reload_now(
 async fn probe(State(admin): State<Admin>, Json(request): Json<ProbeRequest>) -> Result<Json<String>, ApiError> {
     let bad = |why: String| ApiError::new(Code::BadRequest, why);
     let cluster = ClusterName::new(&request.cluster).map_err(|error| bad(error.to_string()))?;
-    let public_key = BASE64.decode(request.public_key.as_bytes()).map_err(|_| bad("the key is no base64".into()))?;
     let (done, answer) = oneshot::channel();
     let stopping = || ApiError::new(Code::Unavailable, "the broker is stopping");
-    let probe = Probe { cluster, is_next: request.next, public_key };
+    let probe = Probe { cluster, is_next: request.next, csr: request.csr };
     admin.probes.send((probe, done)).await.map_err(|_| stopping())?;
     let answer = answer.await.map_err(|_| stopping())?;
     Ok(Json(answer.map_err(|why| ApiError::new(Code::CustodyUnavailable, why))?))

@@ -1,5 +1,7 @@
 //! What a server answered.
 
+use std::sync::OnceLock;
+
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -9,7 +11,8 @@ use super::{BaoError, Client, Kind};
 /// An answer, whole. Its bytes are wiped when it is dropped; `Debug` shows none of them.
 pub struct Answer {
     client: Client,
-    request: Option<String>,
+    /// Looked for when an error needs it: that costs a walk through the body.
+    request: OnceLock<Option<String>>,
     body: Zeroizing<Vec<u8>>,
 }
 
@@ -32,14 +35,17 @@ struct Head {
 
 impl Answer {
     pub(super) fn new(client: Client, body: Zeroizing<Vec<u8>>) -> Self {
-        let head: Option<Head> = serde_json::from_slice(&body).ok();
-        Self { client, request: head.and_then(|head| head.request_id).as_deref().and_then(id), body }
+        Self { client, request: OnceLock::new(), body }
     }
 
     /// The server's id of the request.
     #[must_use]
     pub fn request(&self) -> Option<&str> {
-        self.request.as_deref()
+        let look = || {
+            let head: Option<Head> = serde_json::from_slice(&self.body).ok();
+            head.and_then(|head| head.request_id).as_deref().and_then(id)
+        };
+        self.request.get_or_init(look).as_deref()
     }
 
     /// What is asked for, from the answer's `data`. Strings may be borrowed, so that a secret gets no second copy.
@@ -63,12 +69,12 @@ impl Answer {
     /// An error that says so of this answer.
     #[must_use]
     pub fn garbled(&self, what: &'static str) -> BaoError {
-        self.client.error(Kind::Garbled(what), self.request.clone())
+        self.client.error(Kind::Garbled(what), self.request().map(str::to_owned))
     }
 }
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").field("request", &self.request).finish_non_exhaustive()
+        f.debug_struct("Answer").field("request", &self.request()).finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ichor_wire::profile::CsrKey;
 use jiff::Timestamp;
 
 use crate::domain::{Cluster, ClusterName, GrantId, Person, Request, Role, SessionId};
@@ -132,7 +133,7 @@ impl Grant {
     pub(super) fn of_probe(
         system: &Identity,
         cluster: &Cluster,
-        public_key: Vec<u8>,
+        key: CsrKey,
         id: GrantId,
         not_after: Timestamp,
         policy_digest: [u8; 32],
@@ -150,8 +151,8 @@ impl Grant {
             policies: Vec::new(),
             policy_digest,
             reason: Some("to see whether the nodes accept the CA".into()),
-            public_key,
-            csr: Vec::new(),
+            public_key: key.spki,
+            csr: key.der,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
     }

@@ -56,6 +56,29 @@ impl Target {
     }
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// The body, put together where it came in chunks (RFC 9112 §7.1).
+    pub(crate) fn whole_body(&self) -> anyhow::Result<Vec<u8>> {
+        if header(&self.head, "transfer-encoding").is_none() {
+            return Ok(self.body.clone());
+        }
+        let (mut whole, mut rest) = (Vec::new(), self.body.as_slice());
+        loop {
+            let end = rest.windows(2).position(|bytes| bytes == b"\r\n").context("a chunk without its size")?;
+            let (size, after) = rest.split_at(end);
+            let size = usize::from_str_radix(std::str::from_utf8(size)?, 16)?;
+            if size == 0 {
+                return Ok(whole);
+            }
+            let chunk = after.get(2..2 + size).context("a short chunk")?;
+            whole.extend_from_slice(chunk);
+            rest = after.get(2 + size + 2..).context("a short chunk")?;
+        }
+    }
+}
+
 // === impl Connection ===
 
 impl Connection {

@@ -4,13 +4,17 @@
 //! ratios within one run more than single times.
 
 mod audit;
+mod caller;
 mod connection;
+mod custody;
 mod exec;
 mod idle;
 mod issuance;
+mod load;
 mod login;
 mod machine;
 mod meter;
+mod openbao;
 mod policy;
 mod report;
 mod step_ca;
@@ -40,6 +44,9 @@ struct Cli {
     /// smallstep's step-ca, to run beside `issuance`; skipped where it is not found.
     #[arg(long, value_name = "PROGRAM", default_value = "step-ca")]
     step_ca: PathBuf,
+    /// OpenBao, which `custody` needs; tests/interop/peers/openbao/install brings it.
+    #[arg(long, value_name = "PROGRAM", default_value = "bao")]
+    openbao: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,6 +57,8 @@ enum Name {
     Audit,
     /// Certificates over HTTPS with proofs, two durable entries each.
     Issuance,
+    /// The same with the CA's key in each custody, beside what OpenBao does by itself.
+    Custody,
     /// What `ichor exec` adds, and `ichor --help`.
     Exec,
     /// The broker's memory at rest.
@@ -63,13 +72,14 @@ struct Settings {
     dir: PathBuf,
     seconds: u64,
     step_ca: PathBuf,
+    openbao: PathBuf,
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     ichor_standins::install_tls_provider();
     std::fs::create_dir_all(&cli.dir).with_context(|| format!("cannot make `{}`", cli.dir.display()))?;
-    let settings = Settings { dir: cli.dir, seconds: cli.seconds, step_ca: cli.step_ca };
+    let settings = Settings { dir: cli.dir, seconds: cli.seconds, step_ca: cli.step_ca, openbao: cli.openbao };
     let names = if cli.names.is_empty() { Name::value_variants() } else { &cli.names };
     let mut out = std::io::stdout().lock();
     if !cli.json {
@@ -80,6 +90,7 @@ fn main() -> anyhow::Result<()> {
             Name::Policy => policy::run(&settings)?,
             Name::Audit => runtime()?.block_on(audit::run(&settings))?,
             Name::Issuance => runtime()?.block_on(issuance::run(&settings))?,
+            Name::Custody => runtime()?.block_on(custody::run(&settings))?,
             Name::Exec => runtime()?.block_on(exec::run(&settings))?,
             Name::Idle => runtime()?.block_on(idle::run(&settings))?,
             Name::Login => runtime()?.block_on(login::run(&settings))?,

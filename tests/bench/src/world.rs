@@ -42,6 +42,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        Self::start_with(settings, async |_| Ok(())).await
+    }
+
+    /// The same after `prepare` was done to the broker's folder.
+    pub(crate) async fn start_with(
+        settings: &Settings,
+        prepare: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(&settings.dir)?;
         let dir = folder.path().join("broker");
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -69,6 +77,7 @@ impl World {
         node.set_accepted_cas(&String::from_utf8(BASE64_STANDARD.decode(ca.trim())?)?)?;
 
         let tls_ca = std::fs::read_to_string(dir.join("tls/ca.crt"))?;
+        prepare(&dir).await?;
         let broker = Some(serve(&dir)?);
         Ok(Self { url, tls_ca, node, broker, dir, folder, _provider: provider })
     }
@@ -143,7 +152,8 @@ pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn admin(arguments: &[&str]) -> anyhow::Result<String> {
+/// What a command of the broker's printed.
+pub(crate) fn admin(arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(program("ichor-broker")?).args(arguments).output()?;
     if !output.status.success() {
         bail!("`ichor-broker {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData};
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 
 use crate::app;
 use crate::cli::desk::Desk;
@@ -102,8 +102,9 @@ impl Probing<'_> {
     /// What each node makes of a new certificate of the CA in force, or of the one that is to be.
     pub(super) async fn ask(&self, nodes: &[String], is_next: bool) -> anyhow::Result<Vec<Answer>> {
         let key = KeyPair::generate_for(&PKCS_ED25519).context("no key could be made")?;
-        let certificate =
-            self.desk.probe(self.loaded, self.custody, self.cluster, is_next, key.subject_public_key_info()).await?;
+        let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem());
+        let csr = csr.context("no request could be made")?;
+        let certificate = self.desk.probe(self.loaded, self.custody, self.cluster, is_next, csr).await?;
         let pem = zeroize::Zeroizing::new(key.serialize_pem());
         let credential = StandingCredential::of_any_role(&certificate, &pem)?;
         let clusters = load_clusters(&self.loaded.settings.clusters)?;
