@@ -89,6 +89,12 @@ export async function run(dir) {
   });
   for (const name of ['via-kv', 'via-transit', 'own', 'via-pki']) await reaches(world, name);
 
+  await check('ca probe asks the node with a certificate of each CA, the PKI engine\'s too', async () => {
+    for (const name of ['via-kv', 'via-transit', 'own', 'via-pki']) {
+      has((await broker.admin(['ca', 'probe', name])).stdout, `${node.address}: accepts it`, name);
+    }
+  });
+
   await people(world);
   await rotation(world);
   await faults(world);

@@ -171,6 +171,24 @@ async function policies(bao, csr) {
     ],
   });
 
+  await bao.does('POST', 'transit/keys/ichor.broker', { type: 'aes256-gcm96' });
+  await bao.does('POST', 'secret/data/ichor-broker/data-key', { data: { value: 'AA==' } });
+  const { data: { ciphertext } } = await bao.does('POST', 'transit/encrypt/ichor.broker', { plaintext: input, associated_data: 'YQ==' });
+  await proven(bao, 'secrets.hcl', {
+    allows: [
+      ['POST', 'transit/decrypt/ichor.broker', { ciphertext, associated_data: 'YQ==' }],
+      ['GET', 'secret/data/ichor-broker/data-key'],
+    ],
+    denies: [
+      ['POST', 'transit/encrypt/ichor.broker', { plaintext: input }],
+      ['POST', 'transit/decrypt/ichor.broker', { batch_input: [{ ciphertext }] }],
+      ['GET', 'transit/keys/ichor.broker'],
+      ['POST', 'transit/keys/ichor.broker/rotate'],
+      ['POST', 'secret/data/ichor-broker/data-key', { data: { value: 'AAA=' } }],
+      ['GET', 'secret/data/ichor/prod'],
+    ],
+  });
+
   await bao.does('POST', 'transit/keys/ichor-prod/config', { deletion_allowed: true });
   await bao.does('DELETE', 'transit/keys/ichor-prod');
   await proven(bao, 'transit-admin.hcl', {

@@ -1,9 +1,13 @@
 //! The CA's life: rotated, retired, moved, without an outage and without anything half-made.
 
+<<<<<<< HEAD
 use ichor_broker::app::{self, Parts, Running};
 use ichor_broker::clock::Clock;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
+=======
+use ichor_standins::openbao::{OpenBao, Rule};
+>>>>>>> i4-interop
 use ichor_tests::{CLUSTER, Lives, Person, World, run_command};
 
 use super::{asks, bao, line, world};
@@ -57,6 +61,36 @@ async fn a_new_ca_issues_once_every_node_accepts_it_and_not_before() -> anyhow::
     // the old one goes when its last certificate has ended, and not before
     let early = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
     assert!(early.contains("may be valid until"), "{early}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_token_makes_what_the_brokers_own_may_not() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let runs = |name: &str| {
+        [(format!("transit/keys/{name}"), "read"), (format!("transit/sign/{name}"), "update")]
+            .map(|(path, may)| Rule::new(&path, [may]))
+    };
+    bao(&world).allow_only([runs("ichor-prod"), runs("ichor-prod.2")].concat());
+    let rotate = ["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)];
+    let said = recorded(&world, &rotate).await.unwrap_err().to_string();
+    assert!(said.contains("does not allow `transit/keys/ichor-prod.2`"), "{said}");
+
+    // a second server in the file changes nothing: a rotation stays where the CA is
+    let config = world.dir.join("config.toml");
+    let with = std::fs::read_to_string(&config)?
+        + "\n[[openbao]]\nname = \"other\"\naddress = \"http://127.0.0.1:9\"\nauth = \"token\"\nsecret_file = \"none\"\n";
+    std::fs::write(&config, with)?;
+    std::fs::write(world.dir.join("operator-token"), OpenBao::ROOT_TOKEN)?;
+    let token = world.dir.join("operator-token").display().to_string();
+    let said = recorded(&world, &[&rotate[..], &["--token-file", &token]].concat()).await.unwrap_err().to_string();
+    assert!(said.contains("not every node accepts the new CA yet"), "{said}");
+    assert!(next(&world)?.contains("CERTIFICATE"));
+    asks(&alice).await?;
+    let said =
+        recorded(&world, &["create", CLUSTER, "--replace", "--token-file", &token]).await.unwrap_err().to_string();
+    assert!(said.contains("the vault's files have their own names"), "{said}");
     Ok(())
 }
 
