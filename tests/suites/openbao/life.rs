@@ -1,13 +1,10 @@
 //! The CA's life: rotated, retired, moved, without an outage and without anything half-made.
 
-<<<<<<< HEAD
 use ichor_broker::app::{self, Parts, Running};
 use ichor_broker::clock::Clock;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
-=======
 use ichor_standins::openbao::{OpenBao, Rule};
->>>>>>> i4-interop
 use ichor_tests::{CLUSTER, Lives, Person, World, run_command};
 
 use super::{asks, bao, line, world};
