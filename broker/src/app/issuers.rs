@@ -98,7 +98,7 @@ pub(super) async fn open(
                 }
                 (true, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error) if error.is_none() => match adopted(custody.vault(), cluster, clock) {
+            Err(error) if error.may_be_adopted() => match adopted(custody.vault(), cluster, clock) {
                 Ok((issuer, warning)) => {
                     let file = adopted_file(name);
                     let same = before.files.get(&file).is_some_and(|digest| now.get(&file) == Some(digest));
@@ -123,6 +123,10 @@ pub(super) async fn open(
                     (false, Some(opened.refuse(name, &error, old.is_some())))
                 }
             },
+            Err(error) if error.is_none() => {
+                opened.changed |= old.is_some();
+                (false, Some(error.to_string()))
+            }
             Err(error) => {
                 if let Some(old) = old {
                     issuers.insert(name.clone(), Arc::clone(old));
@@ -152,7 +156,10 @@ impl Opened {
     }
 
     fn refuse(&mut self, name: &ClusterName, error: &dyn std::fmt::Display, stays: bool) -> String {
-        self.refused.push(format!("cluster `{name}`: {error}"));
+        // without the server's request id, which differs each time: one refusal is recorded once
+        let text = error.to_string();
+        let text = text.split(" (request ").next().unwrap_or_default();
+        self.refused.push(format!("cluster `{name}`: {text}"));
         let stays = if stays { "; the CA opened before stays in force" } else { "" };
         format!("{error}{stays}")
     }
@@ -217,9 +224,7 @@ pub fn ca_warning(certificate: &CaCertificate, now: Timestamp) -> Option<String>
     let end = certificate.not_after();
     let left = end.duration_since(now);
     if left.is_negative() {
-        return Some(format!(
-            "it expired at {end}; nothing can be issued: make a new one with `ichor-broker ca create`"
-        ));
+        return Some(format!("it expired at {end}; nothing can be issued: replace it with `ichor-broker ca rotate`"));
     }
-    (left < NEAR_END).then(|| format!("it expires at {end}; make a new one with `ichor-broker ca create` before that"))
+    (left < NEAR_END).then(|| format!("it expires at {end}; replace it with `ichor-broker ca rotate` before that"))
 }

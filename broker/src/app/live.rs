@@ -53,6 +53,9 @@ pub struct Live {
 /// At every so many looks custody is asked although no file changed: with [`LOOK`](super::LOOK) that is every half minute.
 const CUSTODY_LOOKS: u32 = 15;
 
+/// Where no server holds CAs, custody is asked after so many looks, which is once a day, whether a CA's end has come near.
+const DAILY_LOOKS: u32 = 43_200;
+
 /// One reload under way.
 struct Reload<'a> {
     sequencer: &'a Sequencer,
@@ -114,7 +117,7 @@ impl Live {
             refused: opened.refused,
             ending: BTreeMap::new(),
             // at the first look what is near its end is recorded
-            looks: CUSTODY_LOOKS,
+            looks: DAILY_LOOKS,
             settings: settings.clone(),
         })
     }
@@ -163,8 +166,10 @@ impl Live {
     /// what serves is asked at every [`CUSTODY_LOOKS`]th.
     pub fn is_custody_due(&mut self) -> bool {
         self.looks += 1;
-        let is_out = self.custody.servers().values().any(|server| !server.state().borrow().ok);
-        self.is_waiting || is_out || self.looks >= CUSTODY_LOOKS
+        let servers = self.custody.servers();
+        let is_out = servers.values().any(|server| !server.state().borrow().ok);
+        let looks = if servers.is_empty() { DAILY_LOOKS } else { CUSTODY_LOOKS };
+        self.is_waiting || is_out || self.looks >= looks
     }
 
     /// Asks custody alone, as [`Self::reload`] does for everything.

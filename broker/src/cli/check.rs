@@ -117,7 +117,7 @@ async fn cas(custody: &Custody, clusters: &Clusters) -> Vec<Check> {
                 let warnings: Vec<_> = end.into_iter().chain(opened.warnings).collect();
                 fine(line, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error) if error.is_none() => adopted(custody, cluster, &error).await,
+            Err(error) if error.may_be_adopted() => adopted(custody, cluster, &error).await,
             Err(error) => failed(line, &error),
         });
     }

@@ -61,7 +61,9 @@ pub enum CustodyError {
     )]
     Retired(ClusterName),
     /// The key is where it cannot be taken from.
-    #[error("the key cannot be taken from {0}; make a new CA elsewhere with `ichor-broker ca rotate --custody`")]
+    #[error(
+        "the key cannot be taken from {0}; make a new CA elsewhere with `ichor-broker ca rotate CLUSTER --custody KIND --reason …`"
+    )]
     Stays(String),
     /// A secret of the broker's own is not where it should be.
     #[error("the broker's data key is not there: {0}; restore it there, or the vault from a backup")]
@@ -274,6 +276,13 @@ impl CustodyError {
             Self::Bao(error) | Self::Kv(KvError::Bao(error)) | Self::Pki(PkiError::Bao(error)) => error.is_passing(),
             _ => false,
         }
+    }
+
+    /// Whether the cluster's own API may make the certificates: its record says so, or it has none. A CA that was retired, or
+    /// whose file is gone, is not followed by a credential that was adopted once.
+    #[must_use]
+    pub fn may_be_adopted(&self) -> bool {
+        matches!(self, Self::None(_) | Self::TalosApi(_))
     }
 
     /// Whether there is no CA, rather than one that cannot be opened.

@@ -128,7 +128,11 @@ impl Record {
     #[must_use]
     pub fn succeeded_by(&self, active: Place, now: Timestamp, certificate: Option<String>) -> Self {
         let mut former = self.former.clone();
-        former.push(Former { certificate, until: now, compromised: false, place: self.active.clone() });
+        // nothing issued where there was none
+        if self.active != Place::Retired {
+            let certificate = certificate.or_else(|| self.active.certificate().map(str::to_owned));
+            former.push(Former { certificate, until: now, compromised: false, place: self.active.clone() });
+        }
         Self { version: VERSION, generation: self.generation + 1, active, rotation: None, former }
     }
 
@@ -193,6 +197,19 @@ impl Record {
         file::write(&path, format!("{head}{text}").as_bytes(), replace)
     }
 
+    /// Returns once this is the cluster's record in the place of `before`, and `before` still was the record: what another
+    /// command did meanwhile is not undone.
+    ///
+    /// # Errors
+    /// When the record is another by now, another command writes in the vault, or the file system fails.
+    pub fn replace(&self, dir: &Path, cluster: &ClusterName, before: &Self) -> Result<(), VaultError> {
+        let _lock = file::lock(dir)?;
+        if Self::read(dir, cluster)?.as_ref() != Some(before) {
+            return Err(VaultError::RecordChanged(path(dir, cluster)));
+        }
+        self.write(dir, cluster, true)
+    }
+
     /// The clusters that have a record of their own, sorted.
     ///
     /// # Errors
@@ -217,6 +234,15 @@ impl Place {
             Self::Pki { server, mount, .. } => format!("PKI engine {mount} at {server}"),
             Self::Retired => "nowhere: it was retired".into(),
             Self::TalosApi => "the cluster itself, by an adopted talosconfig".into(),
+        }
+    }
+
+    /// The CA's certificate, PEM, where the record has it.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        match self {
+            Self::Transit { certificate, .. } | Self::Pki { certificate, .. } => Some(certificate),
+            Self::Age { .. } | Self::Kv { .. } | Self::TalosApi | Self::Retired => None,
         }
     }
 
@@ -264,6 +290,16 @@ mod tests {
         assert!(matches!(age.write(dir.path(), &cluster, false), Err(VaultError::Exists(_))));
         age.write(dir.path(), &cluster, true).unwrap();
         assert_eq!(Record::all(dir.path()).unwrap(), ["prod"]);
+
+        // what another command wrote meanwhile is not undone
+        let other = record.succeeded_by(Place::Retired, now, None);
+        assert!(matches!(other.replace(dir.path(), &cluster, &record), Err(VaultError::RecordChanged(_))));
+        assert_eq!(Record::read(dir.path(), &cluster).unwrap(), Some(age.clone()));
+        let retired = age.succeeded_by(Place::Retired, now, None);
+        retired.replace(dir.path(), &cluster, &age).unwrap();
+        // that nothing issued is no former CA
+        let next = retired.succeeded_by(Place::TalosApi, now, None);
+        assert_eq!(next.former.iter().map(|former| &former.place).collect::<Vec<_>>(), [&age.active]);
 
         let good = std::fs::read_to_string(dir.path().join("ca/prod.toml")).unwrap();
         for bad in [good.replace("version = 1", "version = 2"), format!("{good}more = 1\n"), "nothing".into()] {

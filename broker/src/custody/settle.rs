@@ -68,6 +68,10 @@ impl Places<'_> {
         let mut remarks = Vec::new();
         let found = match transit.key(&name).await? {
             Some(found) => {
+                // whoever imported it may hold it still: such a CA is not dedicated
+                if found.is_imported {
+                    return Err(TransitKeyError::Imported(format!("{mount}/{name}")).into());
+                }
                 remarks.push(format!("the Transit key `{mount}/{name}` was there already and is used"));
                 found
             }

@@ -42,6 +42,11 @@ pub enum TransitKeyError {
     /// No key that encrypts of that name. We make none: who may is the server's own people's matter.
     #[error("there is no Transit key at `{0}`; make it with `bao write -f {0}`")]
     NoSealingKey(String),
+    /// It was not born in Transit.
+    #[error(
+        "the Transit key `{0}` was imported, so someone may hold it elsewhere; name another with `--key`, or use `ca import`"
+    )]
+    Imported(String),
     /// Its private part can leave Transit.
     #[error(
         "the Transit key `{key}` has `{flag}` set, so its private part can leave Transit, and that cannot be unset; \

@@ -55,6 +55,9 @@ struct Body {
     request_id: Option<String>,
 }
 
+/// How much of a server's words is looked at, in characters.
+const LOOKED_AT: usize = 1_000;
+
 /// How much of a server's words is passed on, in characters.
 const WORDS: usize = 200;
 
@@ -77,6 +80,9 @@ pub(super) struct Sent<'a> {
 impl Sent<'_> {
     /// A server's own words, printable, on one line and short; others in their stead if they hold what was sent.
     pub(super) fn words_of(&self, text: &str) -> String {
+        // what is cut off is neither passed on nor worth the search
+        let text: String = text.chars().take(LOOKED_AT).collect();
+        let text = text.as_str();
         if self.secret.is_some_and(|secret| holds(text, secret.as_bytes(), PART)) || holds(text, self.body, BODY_PART) {
             return "(its words are withheld: they hold a secret that we sent)".into();
         }

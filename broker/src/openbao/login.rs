@@ -126,9 +126,12 @@ async fn by_token(client: &Client, secret: SecretString, end: Instant) -> Result
     Ok(Login { secret, lease: lease(found.ttl), is_renewable: found.renewable })
 }
 
+/// The longest lease that is believed, in seconds: thirty days. Any longer one is renewed at two thirds of this.
+const LONGEST_LEASE: u64 = 30 * 24 * 3600;
+
 /// A lease of no seconds does not end.
 pub(super) fn lease(seconds: u64) -> Option<Duration> {
-    (seconds > 0).then(|| Duration::from_secs(seconds))
+    (seconds > 0).then(|| Duration::from_secs(seconds.min(LONGEST_LEASE)))
 }
 
 pub(super) fn json(body: &impl Serialize) -> Zeroizing<Vec<u8>> {

@@ -111,8 +111,19 @@ async fn a_compromised_ca_issues_no_more_at_once() -> anyhow::Result<()> {
     assert!(said.contains("issues no more") && said.contains("removal-patch prod --former"), "{said}");
     assert!(asks(&alice).await.is_err());
     assert!(line(&world, "ca prod").await.detail.unwrap().contains("was retired"));
+    let old = ca(&world, &["export-public", CLUSTER, "--former"]).await.unwrap_err().to_string();
+    assert!(old.contains("was retired"), "{old}");
     recorded(&world, &["create", CLUSTER, "--replace"]).await?;
     asks(&alice).await?;
+    // the compromised one is what is taken out of the nodes, not what came after it
+    let config = world.scratch().join("node.yaml");
+    std::fs::write(&config, "version: v1alpha1\nmachine:\n  type: worker\n")?;
+    let config = config.display().to_string();
+    let removal = ca(&world, &["removal-patch", CLUSTER, "--former", "--machine-config", &config]).await;
+    assert!(
+        removal.unwrap_err().to_string().contains("nothing to remove"),
+        "the certificate of the former one was found"
+    );
     Ok(())
 }
 

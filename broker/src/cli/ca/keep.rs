@@ -121,7 +121,7 @@ fn write(sealer: &Sealer, cluster: &ClusterName, before: Option<&Record>, settle
         }
         return Ok(());
     };
-    before.succeeded_by(settled.place.clone(), SystemClock.now(), None).write(sealer.dir(), cluster, true)?;
+    before.succeeded_by(settled.place.clone(), SystemClock.now(), None).replace(sealer.dir(), cluster, before)?;
     Ok(())
 }
 

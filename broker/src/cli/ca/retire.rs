@@ -84,7 +84,7 @@ impl Retire {
                 let certificate = custody.certificate(&cluster).await.ok().map(|certificate| certificate.pem());
                 let place = record.active.said();
                 desk.record(deed(format!("CA retired as compromised: {place}; from now on: {}", next.said()))).await?;
-                record.compromised_by(next.clone(), now, certificate).write(dir, &cluster, true)?;
+                record.compromised_by(next.clone(), now, certificate).replace(dir, &cluster, &record)?;
                 desk.reload().await?;
                 writeln!(out, "{place} issues no more; from now on: {}", next.said())?;
                 writeln!(
@@ -113,7 +113,7 @@ impl Retire {
                         place => writeln!(out, "remove it at the server, with a token that may: {}", place.said())?,
                     }
                 }
-                record.without_former().write(dir, &cluster, true)?;
+                record.without_former().replace(dir, &cluster, &record)?;
                 writeln!(out, "If a node still accepts one of them, take it out there; for each such node:")?;
             }
             writeln!(out, "  talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml")?;
@@ -150,7 +150,7 @@ impl Move {
             let places = Places { sealer: custody.vault().sealer(), servers: &servers };
             let of = For { cluster: &cluster, generation: record.generation, replace: false };
             let settled = act(&desk, &deed, places.bring(of, &target, &material).await).await?;
-            record.moved(settled.place.clone()).write(custody.vault().sealer().dir(), &cluster, true)?;
+            record.moved(settled.place.clone()).replace(custody.vault().sealer().dir(), &cluster, &record)?;
             desk.reload().await?;
             settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
             writeln!(out, "the CA's key now lives in {}", settled.place.said())?;

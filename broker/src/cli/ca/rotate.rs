@@ -90,7 +90,7 @@ impl Rotate {
             ),
             (Some(rotation), _, true) => {
                 work.record(format!("rotation dropped: {} is not used", rotation.next.said()), None).await?;
-                record.abandoned().write(work.dir(), cluster, true)?;
+                record.abandoned().replace(work.dir(), cluster, &record)?;
                 writeln!(out, "dropped; the CA in force is still {}", record.active.said())?;
                 return Ok(());
             }
@@ -112,7 +112,7 @@ impl Rotate {
         let settled = act(&work.desk, &work.deed("rotation begun".into(), None), settled).await?;
         work.record(format!("new client CA made: {}", settled.place.said()), Some(&settled)).await?;
         let nodes = self.nodes.named(work.loaded, cluster)?;
-        record.rotating(settled.place.clone(), nodes, now).write(work.dir(), cluster, true)?;
+        record.rotating(settled.place.clone(), nodes, now).replace(work.dir(), cluster, record)?;
         settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
         write!(out, "{}", ca::rotating_text(cluster, &settled.certificate.pem(), &settled.place.said(), &work.at)?)?;
         Ok(())
@@ -171,7 +171,7 @@ impl Work<'_> {
         let message =
             format!("every named node accepts the new CA, which issues from now on: {}", settled.place.said());
         self.record(message, Some(&settled)).await?;
-        record.succeeded_by(rotation.next.clone(), now, Some(old.pem())).write(self.dir(), cluster, true)?;
+        record.succeeded_by(rotation.next.clone(), now, Some(old.pem())).replace(self.dir(), cluster, &record)?;
         self.desk.reload().await?;
         let until = now.saturating_add(self.loaded.settings.max_ttl).unwrap_or(now);
         write!(out, "{}", ca::rotated_text(cluster, &settled.place.said(), until, &self.at))?;

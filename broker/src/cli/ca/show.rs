@@ -41,7 +41,7 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
         }
         if let Some(rotation) = &record.rotation {
             writeln!(out, "  a rotation is under way since {}: {}", rotation.begun, rotation.next.said())?;
-            writeln!(out, "    go on with `ichor-broker ca rotate {name} --continue`")?;
+            writeln!(out, "    go on with `ichor-broker ca rotate {name} --continue --reason …`")?;
         }
         for former in &record.former {
             let why = if former.compromised { ", compromised" } else { "" };

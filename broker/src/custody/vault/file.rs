@@ -47,7 +47,7 @@ pub(super) fn make_dir(path: &Path) -> Result<(), VaultError> {
 }
 
 /// Keeps others from sealing into the folder while it lives: of two that replace the same file, one would undo the other's.
-pub(super) fn lock(dir: &Path) -> Result<Flock<File>, VaultError> {
+pub(in crate::custody) fn lock(dir: &Path) -> Result<Flock<File>, VaultError> {
     let folder = File::open(dir).map_err(|error| failure(dir, &error))?;
     Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|_| VaultError::Busy(dir.to_owned()))
 }

@@ -170,6 +170,11 @@ pub enum VaultError {
     /// A CA's record is none.
     #[error("`{0}` is no record of a CA; restore it from a backup")]
     Record(PathBuf),
+    /// A CA's record is another than the one that a command began with.
+    #[error(
+        "`{0}` was changed by another command meanwhile, and stays as that left it; look at `ichor-broker ca show`, then try again"
+    )]
+    RecordChanged(PathBuf),
     /// A secret's name does not fit.
     #[error("`{0}` is not a secret's name: use lower-case letters, digits and inner hyphens")]
     Name(String),
