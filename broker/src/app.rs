@@ -3,6 +3,7 @@
 mod connections;
 mod digests;
 mod issuers;
+mod listen;
 mod live;
 mod prober;
 mod serve;

@@ -68,7 +68,7 @@ enum Command {
     /// Declare clusters.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
-    /// Create, import or show the CAs that sign client certificates.
+    /// Create, import, show, rotate, move and retire the CAs that sign client certificates.
     #[command(subcommand)]
     Ca(ca::CaCommand),
     /// Seal the vault to other recipients, back it up, restore it; plan and write the roles of a PKI engine.

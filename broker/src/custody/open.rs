@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ichor_wire::profile::{CaCertificate, CaError, KeyAlgorithm};
 
-use super::ca::{CaMaterial, KeyMismatch};
+use super::ca::{CaMaterial, DEDICATED, KeyMismatch};
 use super::kv::{self, KvError};
 use super::pki::{Pinned, PkiCustody, PkiError};
 use super::record::{Place, Record};
@@ -68,6 +68,11 @@ pub enum CustodyError {
     /// A secret of the broker's own is not where it should be.
     #[error("the broker's data key is not there: {0}; restore it there, or the vault from a backup")]
     NoSecret(String),
+    /// The record leads to a CA that was made for another cluster.
+    #[error(
+        "the record leads to the CA that was made for cluster `{0}`; restore the record, or make a CA with `ichor-broker ca create`"
+    )]
+    OthersCa(String),
     /// The vault says no.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -193,7 +198,12 @@ impl Custody {
     /// # Errors
     /// When there is none, or it is not to be used, or cannot be reached.
     pub async fn open(&self, cluster: &ClusterName) -> Result<Opened, CustodyError> {
-        self.open_place(cluster, &self.record(cluster)?.active).await
+        let opened = self.open_place(cluster, &self.record(cluster)?.active).await?;
+        // a dedicated CA names its cluster: a record that was copied to another does not make it that one's
+        match opened.certificate.subject().strip_prefix(DEDICATED) {
+            Some(other) if other != cluster.as_str() => Err(CustodyError::OthersCa(other.to_owned())),
+            _ => Ok(opened),
+        }
     }
 
     /// The CA at a place, for this cluster.

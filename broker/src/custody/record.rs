@@ -91,9 +91,6 @@ pub struct Rotation {
     /// The nodes whose acceptance is waited for.
     #[serde(default)]
     pub nodes: Vec<String>,
-    /// When they were all seen to accept it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted: Option<Timestamp>,
 }
 
 /// A CA that issued before.
@@ -139,7 +136,7 @@ impl Record {
     /// The record once a new CA was made, which is to take the other's place.
     #[must_use]
     pub fn rotating(&self, next: Place, nodes: Vec<String>, now: Timestamp) -> Self {
-        Self { rotation: Some(Rotation { begun: now, next, nodes, accepted: None }), ..self.clone() }
+        Self { rotation: Some(Rotation { begun: now, next, nodes }), ..self.clone() }
     }
 
     /// The record once a rotation is dropped. The new CA's key stays where it is, and its number is not used again.
@@ -283,7 +280,7 @@ mod tests {
         };
         let mut record = Record::first(place.clone());
         let now = "2026-11-22T12:00:00Z".parse().unwrap();
-        record.rotation = Some(Rotation { begun: now, next: Place::TalosApi, nodes: vec!["n".into()], accepted: None });
+        record.rotation = Some(Rotation { begun: now, next: Place::TalosApi, nodes: vec!["n".into()] });
         record.former.push(Former { certificate: Some("c".into()), until: now, compromised: true, place });
         record.write(dir.path(), &cluster, false).unwrap();
         assert_eq!(Record::read(dir.path(), &cluster).unwrap(), Some(record.clone()));

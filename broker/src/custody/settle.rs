@@ -180,7 +180,7 @@ impl Places<'_> {
             return Ok(None);
         }
         let found = kv::read(&kv, mount, &path).await?.material;
-        if found.certificate().subject() != format!("O=ichor, CN=ichor client CA {}", of.cluster) {
+        if found.certificate().subject() != format!("{}{}", ca::DEDICATED, of.cluster) {
             return Err(SettleError::Other(format!("the secret `{mount}/{path}`")));
         }
         let remark = format!("the secret `{mount}/{path}` held a CA of this cluster that nothing used; it is used now");

@@ -1,5 +1,9 @@
 //! Bad input at the commands: a clear sentence, and nothing half-made.
 
+use ichor_broker::app;
+use ichor_broker::config::Folder;
+use ichor_broker::custody::{IdentitySource, Vault};
+use ichor_broker::domain::ClusterName;
 use ichor_standins::openbao::OpenBao;
 use ichor_tests::{CLUSTER, Lives, World, run_command};
 use serde_json::json;
@@ -71,5 +75,17 @@ async fn a_kv_ca_that_was_made_and_not_recorded_is_gone_on_with() -> anyhow::Res
     let said = run_command(&again).await?;
     assert!(said.contains("held a CA of this cluster that nothing used; it is used now"), "{said}");
     assert_eq!(bao.secret("ichor/prod.2"), Some(made));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_copied_gives_no_other_cluster_the_ca() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    std::fs::copy(world.dir.join("vault/ca/prod.toml"), world.dir.join("vault/ca/dev.toml"))?;
+    let loaded = Folder::new(&world.dir).load()?;
+    let custody = app::custody(&loaded, Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?)?;
+    custody.open(&ClusterName::new("prod")?).await?;
+    let said = custody.open(&ClusterName::new("dev")?).await.unwrap_err().to_string();
+    assert!(said.contains("was made for cluster `prod`"), "{said}");
     Ok(())
 }

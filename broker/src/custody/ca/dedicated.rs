@@ -17,6 +17,9 @@ pub const DEFAULT_YEARS: u16 = 5;
 /// The longest, in years: as Talos' own.
 const MAX_YEARS: u16 = 10;
 
+/// The subject of every dedicated CA, before its cluster's name.
+pub(in crate::custody) const DEDICATED: &str = "O=ichor, CN=ichor client CA ";
+
 /// Nodes refuse a CA whose time has not come, and their clocks may be behind.
 const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 

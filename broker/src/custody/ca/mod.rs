@@ -21,8 +21,8 @@ mod patch;
 
 pub use adopt::{AdoptError, adopt};
 pub use cluster_facts::{ClusterFacts, FactsError};
-pub(super) use dedicated::Draft;
 pub use dedicated::{CreateError, DEFAULT_YEARS, create};
+pub(super) use dedicated::{DEDICATED, Draft};
 pub use documents::DocumentError;
 pub use import::{ImportError, Imported, import};
 pub use patch::{
