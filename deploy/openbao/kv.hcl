@@ -7,12 +7,7 @@
 #
 #   for c in prod prod.2; do sed s/CLUSTER/$c/g kv.hcl; done | bao policy write ichor-prod -
 
-# Certificate and key, as one version. Without `list`, other names cannot be learnt.
+# Certificate and key, as one version: read at start, and each half minute to see whether there is a newer one. Without `list`, other names cannot be learnt.
 path "secret/data/ichor/CLUSTER" {
-  capabilities = ["read"]
-}
-
-# The number of the newest version: a broker looks at it again and again, and reads the key only when it has changed.
-path "secret/metadata/ichor/CLUSTER" {
   capabilities = ["read"]
 }

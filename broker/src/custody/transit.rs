@@ -163,7 +163,7 @@ impl fmt::Debug for TransitSigner {
 
 impl Drop for TransitSigner {
     fn drop(&mut self) {
-        // who waits still is under way in a task of its own
+        // nobody waits: `sign` borrows the signer until it has its answer
         self.task.abort();
     }
 }

@@ -97,13 +97,14 @@ async function policies(bao, csr) {
   });
 
   await proven(bao, 'kv.hcl', {
-    allows: [['GET', 'secret/data/ichor/prod'], ['GET', 'secret/data/ichor/prod?version=1'], ['GET', 'secret/metadata/ichor/prod']],
+    allows: [['GET', 'secret/data/ichor/prod'], ['GET', 'secret/data/ichor/prod?version=1']],
     denies: [
       ['POST', 'secret/data/ichor/prod', { data: { key: 'mine' }, options: { cas: 1 } }],
       ['PATCH', 'secret/data/ichor/prod', { data: { key: 'mine' } }],
       ['DELETE', 'secret/data/ichor/prod'],
       ['POST', 'secret/destroy/ichor/prod', { versions: [1] }],
       ['POST', 'secret/delete/ichor/prod', { versions: [1] }],
+      ['GET', 'secret/metadata/ichor/prod'],
       ['DELETE', 'secret/metadata/ichor/prod'],
       ['POST', 'secret/metadata/ichor/prod', { max_versions: 1 }],
       ['GET', 'secret/data/ichor/other'],

@@ -4,6 +4,7 @@ use ichor_broker::app;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
+use ichor_standins::authority::Authority;
 use ichor_standins::openbao::OpenBao;
 use ichor_tests::{CLUSTER, Lives, World, run_command};
 use serde_json::json;
@@ -87,5 +88,19 @@ async fn a_record_that_was_copied_gives_no_other_cluster_the_ca() -> anyhow::Res
     custody.open(&ClusterName::new("prod")?).await?;
     let said = custody.open(&ClusterName::new("dev")?).await.unwrap_err().to_string();
     assert!(said.contains("was made for cluster `prod`"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_imported_is_none_that_was_born_there() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let authority = Authority::new("someone who keeps the key")?;
+    let file = world.scratch().join("ca.pem");
+    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    let (dir, from) = (world.dir.display().to_string(), file.display().to_string());
+    let import = ["ca", "import", CLUSTER, "--from", &from, "--custody", "transit", "--key", "planted", "--replace"];
+    run_command(&[import.as_slice(), &["--reason", "tests", "--dir", &dir]].concat()).await?;
+    let said = refused(&world, &["--custody", "transit", "--key", "planted"]).await;
+    assert!(said.contains("was imported, so someone may hold it elsewhere"), "{said}");
     Ok(())
 }
