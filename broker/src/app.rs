@@ -1,6 +1,8 @@
 //! Wires everything. The only file that names concrete backends.
 
+mod acceptance;
 mod connections;
+mod delegating;
 mod digests;
 mod issuers;
 mod listen;
@@ -25,7 +27,7 @@ use crate::store::{Store, StoreError};
 
 pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
-pub use prober::{ProbeError, Prober};
+pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};
 pub use serve::Running;
 
 /// What a broker is started with, beside its config folder.

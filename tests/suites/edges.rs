@@ -48,6 +48,11 @@ const NAMES: &[(&str, &[&str])] = &[
     ("ToBeSigned", &["custody", "audit/recorded.rs"]),
     ("ToBeCertified", &["custody", "audit/recorded.rs"]),
     ("Signer", &["custody", "issuer/local_ca.rs", "app.rs", "app"]),
+    // the broker's own grants are few, and each is made at one place
+    ("Errand", &["policy"]),
+    ("delegation", &["policy", "mint.rs", "app/delegating.rs"]),
+    // what signs whatever it is given
+    ("TransitEngine", &["openbao", "custody"]),
     ("DataKey", &["custody", "identity", "login", "app.rs", "app"]),
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),
     ("restore", &["identity", "login/tagged.rs"]),

@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::acceptance::Acceptance;
 use super::connections::Bounded;
 use super::listen::{Listening, bind, bind_unix};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
@@ -81,7 +82,9 @@ impl Running {
 
         let login = super::login(loaded, data_key, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
-        let live = Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness).await?;
+        let press = || Press::new(sequencer.clone(), Arc::clone(&clock));
+        let live =
+            Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
 
         let listener = match (&settings.listen, parts.listener) {
             (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
@@ -135,9 +138,25 @@ impl Running {
             Listening::Tcp(listener).serve(routes, None, bounded, &handle, &stopped, &mut tasks);
         }
         let (probes, probing) = mpsc::channel(16);
-        let prober =
-            Prober { press: Press::new(sequencer.clone(), Arc::clone(&clock)), custody, backdate: settings.backdate };
-        tasks.spawn(answer_probes(prober, live.policies(), live.clusters(), probing, stopped.clone()));
+        let prober = || Prober {
+            press: press(),
+            custody: Arc::clone(&custody),
+            clock: Arc::clone(&clock),
+            backdate: settings.backdate,
+        };
+        if let Some(every) = settings.probe_every {
+            let acceptance = Acceptance {
+                prober: prober(),
+                policies: live.policies(),
+                clusters: live.clusters(),
+                issuers: live.issuers(),
+                sequencer: sequencer.clone(),
+                readiness: Arc::clone(&readiness),
+                every,
+            };
+            tasks.spawn(acceptance.run(stopped.clone()));
+        }
+        tasks.spawn(answer_probes(prober(), live.policies(), live.clusters(), probing, stopped.clone()));
         let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes);
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
         tasks.spawn(reload_on_change(

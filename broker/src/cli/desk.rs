@@ -83,7 +83,7 @@ impl Desk {
             reason: deed.reason,
             digests: deed.digests,
             host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            os_user: user_name(nix::unistd::getuid().as_raw()),
+            os_user: os_user(),
         };
         match self {
             Self::Running(socket) => {
@@ -94,6 +94,29 @@ impl Desk {
                 .note(act.into_content(), None)
                 .await
                 .context("the act could not be recorded, so nothing was done"),
+        }
+    }
+
+    /// Records the deed, then does it; a failure is recorded too, with `undone`, what is so then. In this order: nothing is done
+    /// that nobody recorded.
+    ///
+    /// # Errors
+    /// When the deed could not be recorded, and so was not done, or failed.
+    pub(super) async fn act<T>(
+        &self,
+        deed: Deed,
+        undone: &str,
+        done: impl AsyncFnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        self.record(deed.clone()).await?;
+        match done().await {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                let message = format!("{}: failed, {undone}: {error:#}", deed.message);
+                let message = message.chars().take(1_000).collect();
+                self.record(Deed { message, ..deed }).await?;
+                Err(error)
+            }
         }
     }
 
@@ -125,10 +148,11 @@ impl Desk {
             Self::Alone(sequencer, _) => {
                 let press = Press::new(sequencer.clone(), Arc::new(SystemClock));
                 let backdate = loaded.settings.backdate;
-                let prober = app::Prober { press, custody: Arc::clone(custody), backdate };
+                let clock = Arc::new(SystemClock);
+                let prober = app::Prober { press, custody: Arc::clone(custody), clock, backdate };
                 let clusters = crate::config::load_clusters(&loaded.settings.clusters)?;
                 let policies = app::check_policies(&loaded.settings)?;
-                let probe = Probe { cluster: cluster.clone(), is_next, csr };
+                let probe = Probe { cluster: cluster.clone(), is_next, csr, os_user: os_user() };
                 Ok(prober.probe(&policies, &clusters, &probe).await?)
             }
         }
@@ -141,6 +165,11 @@ impl Desk {
             let _ = task.await;
         }
     }
+}
+
+/// Who runs this command.
+fn os_user() -> String {
+    user_name(nix::unistd::getuid().as_raw())
 }
 
 /// One request over the admin socket.

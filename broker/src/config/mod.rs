@@ -16,18 +16,19 @@ mod file;
 mod folder;
 mod login;
 mod openbao;
+mod provider;
 mod settings;
 
 use std::path::PathBuf;
 
 pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
 pub use file::{
-    Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies, Provider,
-    Recheck, Server, Session, Store,
+    Certificates, ClustersFolder, Custody, File, Identity, Limits, Log, LogFormat, Policies, Server, Session, Store,
 };
 pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
+pub use provider::{GroupsFrom, Provider, Recheck};
 pub use settings::{Listen, Settings, parse_duration};
 
 /// What is wrong with the configuration: which file, what, and what to do.

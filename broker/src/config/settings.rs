@@ -40,6 +40,8 @@ pub struct Settings {
     pub identity: Identity,
     /// The age plugins that may run, by name.
     pub plugins: Vec<String>,
+    /// At least once in so long nodes are asked whether they accept their cluster's CA; `None`: never.
+    pub probe_every: Option<Duration>,
     /// The policies' folder.
     pub policies: PathBuf,
     /// The clusters' folder.
@@ -117,6 +119,10 @@ impl Settings {
         if let Err(error) = Plugins::allow(&file.custody.plugins, Default::default(), None) {
             return Err(value("custody.plugins", &error.to_string()));
         }
+        let probe_every = match file.custody.probe_every.as_str() {
+            "0" => None,
+            text => Some(duration("custody.probe_every", text)?.unsigned_abs()),
+        };
         let session_life = duration("session.life", &file.session.life)?;
         if session_life > LONGEST_SESSION {
             return Err(value("session.life", "at most 12h; people log in again after that"));
@@ -179,6 +185,7 @@ impl Settings {
             vault: folder.at(&file.custody.vault),
             identity: file.custody.identity,
             plugins: file.custody.plugins.clone(),
+            probe_every,
             policies: folder.at(&file.policies.folder),
             clusters: folder.at(&file.clusters.folder),
             session_life,

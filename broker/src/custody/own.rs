@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::transit::check as check_key;
 use super::vault::{VaultError, file};
 use super::{Custody, CustodyError, DATA_KEY, DataKey, LockedBytes, TransitKeyError};
-use crate::openbao::{Kv, Transit};
+use crate::openbao::{Kv, TransitEngine};
 
 /// Where a secret of the broker's own lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl Custody {
                 Home::Kv { server, mount, path }
             }
             Home::Transit { server, mount, key, .. } => {
-                let transit = Transit::new(self.server(&server)?, &mount)?;
+                let transit = TransitEngine::new(self.server(&server)?, &mount)?;
                 let found = transit.key(&key).await?;
                 let found = found.ok_or_else(|| TransitKeyError::NoSealingKey(format!("{mount}/keys/{key}")))?;
                 check_key(&key, &found)?;
@@ -146,7 +146,7 @@ impl Custody {
                 Ok(LockedBytes::copy_of(&decoded))
             }
             Home::Transit { server, mount, key, ciphertext } => {
-                let transit = Transit::new(self.server(server)?, mount)?;
+                let transit = TransitEngine::new(self.server(server)?, mount)?;
                 Ok(LockedBytes::copy_of(&transit.decrypt(key, ciphertext, DATA_KEY).await?))
             }
         }

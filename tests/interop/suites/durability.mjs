@@ -7,6 +7,7 @@ import { check, has, same, skip } from '../driver/report.mjs';
 import { Background } from '../driver/processes.mjs';
 import { ALIAS, Broker, Person, credentials } from '../driver/ichor.mjs';
 import { Provider, tlsFor } from '../driver/peers.mjs';
+import { vaultKilled } from './custody-kill.mjs';
 
 export const needs = ['oidc'];
 
@@ -66,6 +67,7 @@ export async function run(dir) {
       }
     });
   }
+  await vaultKilled(world);
   await check('every certificate that a client holds is in the log, after its grant, and the log is whole', async () => {
     has((await broker.admin(['audit', 'verify'])).stdout, /^no damage: /);
     const counts = compare(world.attempts, await log(world));

@@ -28,6 +28,11 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[store]", "path", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[custody]", "vault", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[custody]", "plugins", "broker/tests/process/custody.rs::the_plugins_that_are_configured_run_and_no_others"),
+    (
+        "[custody]",
+        "probe_every",
+        "tests/suites/acceptance.rs::nodes_are_asked_as_often_as_configured_and_never_where_that_is_off",
+    ),
     ("[custody]", "identity", "broker/tests/process/config.rs::the_vault_opens_by_what_is_configured"),
     ("[[openbao]]", "name", "tests/suites/config_keys/openbao.rs::the_server_is_reached_as_configured"),
     ("[[openbao]]", "address", "tests/suites/config_keys/openbao.rs::the_server_is_reached_as_configured"),

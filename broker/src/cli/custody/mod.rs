@@ -106,14 +106,9 @@ fn recorded(
 ) -> anyhow::Result<()> {
     block_on(async {
         let desk = Desk::open(loaded).await?;
-        desk.record(deed.clone()).await?;
-        let done = act();
-        if let Err(error) = &done {
-            let message = format!("{}: failed, {undone}: {error}", deed.message);
-            desk.record(Deed { message, ..deed }).await?;
-        }
+        let done = desk.act(deed, undone, async || Ok(act()?)).await;
         desk.close().await;
-        Ok(done?)
+        done
     })
 }
 

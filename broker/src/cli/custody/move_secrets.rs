@@ -70,16 +70,13 @@ impl MoveSecrets {
         if let (Some(token), Home::Kv { server, .. } | Home::Transit { server, .. }) = (&self.token_file, &to) {
             custody.use_server(server, operator(&loaded, server, token)?);
         }
-        let deed = |message: String| Deed { message, reason: self.reason.clone(), ..Deed::default() };
         let home = block_on(async {
             let desk = Desk::open(&loaded).await?;
-            desk.record(deed(format!("data key moved from {} to {}", before.said(), to.said()))).await?;
-            let moved = custody.move_data_key(to).await;
-            if let Err(error) = &moved {
-                desk.record(deed(format!("the data key was not moved, it lives where it did: {error}"))).await?;
-            }
+            let message = format!("data key moved from {} to {}", before.said(), to.said());
+            let deed = Deed { message, reason: self.reason.clone(), ..Deed::default() };
+            let moved = desk.act(deed, "it lives where it did", async || Ok(custody.move_data_key(to).await?)).await;
             desk.close().await;
-            Ok(moved?)
+            moved
         })?;
         writeln!(out, "the data key now lives here: {}", home.said())?;
         writeln!(out, "the copy before is still there: {}; remove it once a start was seen to work", before.said())?;

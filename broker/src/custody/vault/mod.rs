@@ -170,6 +170,17 @@ pub enum VaultError {
     /// A CA's record is none.
     #[error("`{0}` is no record of a CA; restore it from a backup")]
     Record(PathBuf),
+    /// A CA's record is another cluster's.
+    #[error(
+        "`{path}` is the record of cluster `{owner}`'s CA, copied; restore this cluster's own from a backup, or remove the file and \
+         make a CA with `ichor-broker ca create`"
+    )]
+    OthersRecord {
+        /// The file.
+        path: PathBuf,
+        /// Whose record it is.
+        owner: String,
+    },
     /// A CA's record is another than the one that a command began with.
     #[error(
         "`{0}` was changed by another command meanwhile, and stays as that left it; look at `ichor-broker ca show`, then try again"
