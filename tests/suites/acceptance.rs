@@ -86,6 +86,10 @@ async fn an_imported_ca_that_the_cluster_replaced_is_noticed_said_and_taken_back
 
     world.node.set_own_ca_trusted(true);
     nodes(&world, |check| check["ok"] == true).await?;
+    // readiness is told first
+    while told(&world).await?.len() < 2 {
+        tokio::task::yield_now().await;
+    }
     let said = told(&world).await?;
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].contains("nodes do not accept it") && said[1].contains("accepts it again"), "{said:?}");
