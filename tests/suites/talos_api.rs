@@ -192,7 +192,10 @@ async fn what_cannot_serve_is_not_adopted_and_nothing_is_left_behind() -> anyhow
     let own = std::fs::read_to_string(&path)?;
     std::fs::write(&path, own.replace(&adopting.node.endpoint(), &adopting.world.node.endpoint()))?;
     let said = check().await;
-    assert!(said.contains("FAIL  ca adopted: ") && said.contains("shows a certificate of another cluster's CA"), "{said}");
+    assert!(
+        said.contains("FAIL  ca adopted: ") && said.contains("shows a certificate of another cluster's CA"),
+        "{said}"
+    );
     std::fs::write(&path, own)?;
     let shown = run_command(&["ca", "show", "--dir", &dir]).await?;
     assert!(shown.contains("adopted: the cluster itself") && shown.contains("prod: "), "{shown}");

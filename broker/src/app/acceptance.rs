@@ -277,10 +277,12 @@ mod tests {
         let said = refused(&[Ok(()), no.clone(), Err(EndpointError::Late)], true, true);
         assert!(said.starts_with("1 of 3 nodes do not accept it (`n1`): ") && said.contains("ca import prod --from"));
         assert!(said.contains("talosctl rotate-ca"), "{said}");
-        assert!(refused(&[foreign.clone()], true, true).contains("ca import prod --from"));
+        assert!(refused(std::slice::from_ref(&foreign), true, true).contains("ca import prod --from"));
         assert!(refused(&[foreign], false, true).contains("into `ca` there"));
-        assert!(refused(&[no.clone()], false, true).contains("they did before"));
-        assert!(refused(&[no.clone()], false, false).contains("apply what `ichor-broker ca patch prod` prints"));
+        assert!(refused(std::slice::from_ref(&no), false, true).contains("they did before"));
+        assert!(
+            refused(std::slice::from_ref(&no), false, false).contains("apply what `ichor-broker ca patch prod` prints")
+        );
         assert!(refused(&vec![no; 9], false, false).contains("`n4` and 4 more"));
 
         assert_eq!(found(&[Ok(()), Err(EndpointError::Late)], true, true), Found::Accepted);

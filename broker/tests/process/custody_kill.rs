@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use clap::Parser;
 use ichor_broker::app;
+use ichor_broker::cli::Cli;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
@@ -48,15 +50,14 @@ impl Ground {
             ground.bao.url()
         );
         std::fs::write(path, config)?;
-        let cluster = format!(
-            "endpoints = [\"{}\"]\nca = '''\n{}'''\n",
-            ground.node.endpoint(),
-            ground.node.ca_pem()
-        );
+        let cluster = format!("endpoints = [\"{}\"]\nca = '''\n{}'''\n", ground.node.endpoint(), ground.node.ca_pem());
         std::fs::write(ground.dir().join(format!("clusters/{CLUSTER}.toml")), cluster)?;
         // a CA that exists elsewhere
         let authority = Authority::new("talos")?;
-        std::fs::write(ground.folder.path().join("ca.pem"), format!("{}\n{}", authority.certificate(), authority.key()?))?;
+        std::fs::write(
+            ground.folder.path().join("ca.pem"),
+            format!("{}\n{}", authority.certificate(), authority.key()?),
+        )?;
         Ok(ground)
     }
 
@@ -71,7 +72,24 @@ impl Ground {
         command
     }
 
-    /// Runs to its end.
+    /// What a command says that is run in this process, to its end; and whether it succeeded.
+    async fn here(&self, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
+        let dir = self.dir().display().to_string();
+        let arguments = [&["ichor-broker"], arguments, &["--dir", &dir]].concat();
+        let cli = Cli::try_parse_from(arguments)?;
+        let run = move || {
+            let mut out = Vec::new();
+            let result = cli.execute(&mut out);
+            (result, String::from_utf8_lossy(&out).into_owned())
+        };
+        // commands run a runtime of their own
+        Ok(match tokio::task::spawn_blocking(run).await? {
+            (Ok(()), said) => (true, said),
+            (Err(error), said) => (false, format!("{said}{error:#}")),
+        })
+    }
+
+    /// Runs as a process to its end.
     fn runs(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         Ok(self.command(&[arguments, &["--reason", "tests"]].concat()).output()?)
     }
@@ -113,9 +131,8 @@ impl Ground {
     }
 
     /// Makes the node accept the CA in force and the one that is to be, as an operator's patches do.
-    fn patch(&self) -> anyhow::Result<()> {
-        let dir = self.dir().display().to_string();
-        let mut bundle = run(&["ca", "export-public", CLUSTER, "--dir", &dir])?;
+    async fn patch(&self) -> anyhow::Result<()> {
+        let (_, mut bundle) = self.here(&["ca", "export-public", CLUSTER]).await?;
         let record = std::fs::read_to_string(self.dir().join(format!("vault/ca/{CLUSTER}.toml"))).unwrap_or_default();
         for part in record.split("-----BEGIN CERTIFICATE-----").skip(1) {
             let body = part.split("-----END CERTIFICATE-----").next().unwrap_or_default();
@@ -125,9 +142,9 @@ impl Ground {
     }
 
     /// Brings a rotation that is under way to its end; other commands have come to theirs.
-    fn completes(&self, command: &[&str], at: &str) -> anyhow::Result<()> {
+    async fn completes(&self, command: &[&str], at: &str) -> anyhow::Result<()> {
         if command[1] == "rotate" && self.is_rotating() {
-            self.patch()?;
+            self.patch().await?;
             let output = self.runs(&["ca", "rotate", CLUSTER, "--continue", "--wait", "0s"])?;
             anyhow::ensure!(output.status.success(), "{at}: {}", said(&output));
         }
@@ -155,7 +172,10 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() { copy(&entry.path(), &to)? } else { drop(std::fs::copy(entry.path(), to)?) }
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &to)?,
+            false => std::fs::copy(entry.path(), to).map(drop)?,
+        }
     }
     Ok(())
 }
@@ -174,24 +194,23 @@ async fn is_killed_everywhere(case: &Case) -> anyhow::Result<()> {
             let at = format!("`{}` killed at request {after}, {fault:?}", case.command.join(" "));
             let ground = Ground::new(&template).await?;
             for before in case.before {
-                let output = ground.runs(before)?;
-                let said = said(&output);
+                let (is_done, said) = ground.here(&[before, &["--reason", "tests"]].concat()).await?;
                 // a rotation that begins ends so where no node accepts the new CA yet
-                anyhow::ensure!(output.status.success() || said.contains("not every node accepts"), "{at}: {said}");
+                anyhow::ensure!(is_done || said.contains("not every node accepts"), "{at}: {said}");
             }
             if !case.before.is_empty() {
-                ground.patch()?;
+                ground.patch().await?;
             }
             let old = ground.issues().await.ok();
             assert_eq!(old.is_some(), !case.before.is_empty(), "{at}");
             if !ground.kills(case.command, after, fault.clone()).await? {
-                ground.completes(case.command, &at)?;
+                ground.completes(case.command, &at).await?;
                 assert_eq!(ground.issues().await?.0, case.ends_at, "{at}");
                 break;
             }
             // the old state, plainly
             assert_eq!(ground.issues().await.ok(), old, "{at}");
-            let show = said(&ground.command(&["ca", "show"]).output()?);
+            let (_, show) = ground.here(&["ca", "show"]).await?;
             match &old {
                 Some((place, _)) => assert!(show.contains(&format!("lives in {place}")), "{at}: {show}"),
                 None => assert!(show.contains("no such CA in custody"), "{at}: {show}"),
@@ -201,13 +220,13 @@ async fn is_killed_everywhere(case: &Case) -> anyhow::Result<()> {
                 let output = ground.runs(case.command)?;
                 assert!(output.status.success() || ground.is_rotating(), "{at}: {}", said(&output));
             }
-            ground.completes(case.command, &at)?;
+            ground.completes(case.command, &at).await?;
             let (place, fingerprint) = ground.issues().await?;
             assert_eq!(place, case.ends_at, "{at}");
             if case.command[1] == "move" {
                 assert_eq!(Some(fingerprint), old.map(|(_, fingerprint)| fingerprint), "{at}");
             }
-            let log = run(&["audit", "verify", "--dir", &ground.dir().display().to_string()])?;
+            let (_, log) = ground.here(&["audit", "verify"]).await?;
             assert!(log.starts_with("no damage: "), "{at}: {log}");
             after += 1;
         }

@@ -204,10 +204,9 @@ async fn a_secret_whose_halves_do_not_match_is_said_at_check_and_at_start() -> a
     let good = bao.secret("ichor/prod").unwrap();
     let other = Authority::new("another CA")?;
     let mixed = json!({ "certificate": other.certificate(), "key": good["key"] });
-    for (secret, expected) in [
-        (mixed, "key and certificate differ"),
-        (json!({ "certificate": good["certificate"] }), "secret/ichor/prod"),
-    ] {
+    for (secret, expected) in
+        [(mixed, "key and certificate differ"), (json!({ "certificate": good["certificate"] }), "secret/ichor/prod")]
+    {
         bao.write_secret("ichor/prod", secret);
         for said in stopped.told().await? {
             assert!(said.contains(expected), "{expected}: {said}");
