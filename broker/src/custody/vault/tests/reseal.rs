@@ -66,7 +66,7 @@ fn a_reseal_changes_who_can_open_everything() {
 
 #[test]
 fn cut_short_anywhere_all_opens_and_the_next_reseal_finishes() {
-    for at in 0..5 {
+    for at in 0..6 {
         let change = Change::new();
         let vault = open(&change.dir).unwrap();
         let mut stop = |step| if step == at { Err(VaultError::Busy("test".into())) } else { Ok(()) };
