@@ -48,6 +48,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("ToBeSigned", &["custody", "audit/recorded.rs"]),
     ("ToBeCertified", &["custody", "audit/recorded.rs"]),
     ("Signer", &["custody", "issuer/local_ca.rs", "app.rs", "app"]),
+    ("AuditKey", &["custody", "audit/notary.rs", "app/log.rs"]),
     // the broker's own grants are few, and each is made at one place
     ("Errand", &["policy"]),
     ("delegation", &["policy", "mint.rs", "app/delegating.rs"]),

@@ -194,7 +194,7 @@ async fn is_killed_everywhere(case: &Case) -> anyhow::Result<()> {
             let at = format!("`{}` killed at request {after}, {fault:?}", case.command.join(" "));
             let ground = Ground::new(&template).await?;
             for before in case.before {
-                let (is_done, said) = ground.here(&[before, &["--reason", "tests"]].concat()).await?;
+                let (is_done, said) = ground.here(&[*before, &["--reason", "tests"]].concat()).await?;
                 // a rotation that begins ends so where no node accepts the new CA yet
                 anyhow::ensure!(is_done || said.contains("not every node accepts"), "{at}: {said}");
             }
