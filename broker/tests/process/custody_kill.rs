@@ -116,7 +116,7 @@ impl Ground {
 
     /// The CA that a broker on this folder issues with: its place, and its certificate's fingerprint.
     async fn issues(&self) -> anyhow::Result<(String, [u8; 32])> {
-        let loaded = Folder::new(&self.dir()).load()?;
+        let loaded = Folder::new(self.dir()).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
         let (custody, cluster) = (app::custody(&loaded, vault)?, ClusterName::new(CLUSTER)?);
         let opened = custody.open(&cluster).await?;
@@ -125,7 +125,7 @@ impl Ground {
 
     /// What tells the data key from another.
     async fn tag(&self) -> anyhow::Result<Vec<u8>> {
-        let loaded = Folder::new(&self.dir()).load()?;
+        let loaded = Folder::new(self.dir()).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
         Ok(app::custody(&loaded, vault)?.data_key().await?.tag(b"row", b"of a session").to_vec())
     }
