@@ -65,7 +65,7 @@ impl Running {
         let metrics = telemetry::install_metrics();
         let custody = Arc::new(super::custody(loaded, parts.vault)?);
         let data_key = custody.data_key().await?;
-        let store: Arc<dyn Store> = Arc::new(open_store(settings)?);
+        let store = open_store(settings).await?;
         let store = match parts.wrap_store {
             Some(wrap) => wrap(store),
             None => store,
@@ -93,7 +93,12 @@ impl Running {
         let (address, health) = (listener.address(), health_listener.as_ref().and_then(|l| l.local_addr().ok()));
 
         let mint = Mint::new(live.policies(), live.clusters(), live.issuers(), sequencer.clone(), Arc::clone(&clock));
-        let limits = Arc::new(Limits::per_minute(settings.per_person, settings.per_address));
+        let limits = Arc::new(Limits::per_minute(
+            settings.per_person,
+            settings.per_address,
+            Arc::clone(&store),
+            Arc::clone(&clock),
+        ));
         let api = Api {
             login: Arc::clone(&login),
             mint: Arc::new(mint),

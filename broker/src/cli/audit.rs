@@ -1,13 +1,11 @@
 //! `audit verify`.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use clap::Subcommand;
 
 use super::{FolderArg, block_on};
-use crate::store::Store;
-use crate::store::sqlite::{Options, SqliteStore};
+use crate::app;
 
 /// Commands on the log as it lies on this host.
 #[derive(Debug, Subcommand)]
@@ -25,8 +23,10 @@ impl AuditCommand {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let Self::Verify { folder } = self;
         let loaded = folder.folder().load()?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open_to_read(&loaded.settings.database, Options::default())?);
-        let report = block_on(async { Ok(crate::audit::verify_log(&*store).await?) })?;
+        let report = block_on(async {
+            let store = app::read_store(&loaded.settings).await?;
+            Ok(crate::audit::verify_log(&*store).await?)
+        })?;
         writeln!(out, "no damage: {report}")?;
         Ok(())
     }

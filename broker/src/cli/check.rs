@@ -13,7 +13,7 @@ use crate::custody::{Custody, CustodyError, VaultError};
 use crate::domain::{Cluster, Clusters, ProviderAlias};
 use crate::openbao;
 use crate::readiness::Check;
-use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::StoreError;
 use crate::{audit, custody};
 
 /// Check config, policies, vault, database, provider and clusters. Works beside a running broker and changes nothing.
@@ -154,23 +154,21 @@ fn tls(loaded: &Loaded) -> Check {
 }
 
 async fn database(loaded: &Loaded) -> Vec<Check> {
-    let path = &loaded.settings.database;
-    if !path.exists() {
+    let settings = &loaded.settings;
+    if settings.postgres.is_none() && !settings.database.exists() {
         return vec![fine("database", Some("none yet: made at the first start".into()))];
     }
-    match SqliteStore::open_to_read(path, Options::default()) {
-        Ok(store) => match audit::verify_log(&store).await {
-            Ok(report) => vec![
-                fine("database", None),
-                fine(
-                    "audit log",
-                    Some(format!("{report}; rollback not detected here: no anchor outside the database")),
-                ),
-            ],
-            Err(error) => vec![fine("database", None), failed("audit log", &error)],
-        },
-        Err(error) => vec![failed("database", &error)],
-    }
+    let (store, warning) = match async { Ok((app::read_store(settings).await?, app::store_warning(settings).await?)) }.await {
+        Ok(opened) => opened,
+        Err::<_, StoreError>(error) => return vec![failed("database", &error)],
+    };
+    let log = match audit::verify_log(&*store).await {
+        Ok(report) => {
+            fine("audit log", Some(format!("{report}; rollback not detected here: no anchor outside the database")))
+        }
+        Err(error) => failed("audit log", &error),
+    };
+    vec![fine("database", warning), log]
 }
 
 /// Asks each provider for its discovery document, over a store in a temporary folder: nothing of the broker's own is touched.

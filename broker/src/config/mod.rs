@@ -17,6 +17,7 @@ mod folder;
 mod login;
 mod openbao;
 mod settings;
+mod store;
 
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
 pub use settings::{Listen, Settings, parse_duration};
+pub use store::Postgres;
 
 /// What is wrong with the configuration: which file, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use url::{Host, Url};
 
 use super::file::{File, Identity};
+use super::store::Postgres;
 use super::{ConfigError, Folder, LogFormat};
 use crate::custody::Plugins;
 use crate::domain::{AddressRange, ClientVersion};
@@ -32,8 +33,10 @@ pub struct Settings {
     pub trusted_proxies: Vec<AddressRange>,
     /// The broker's name in entries.
     pub name: String,
-    /// The database file.
+    /// The database file, unless there is a [`Self::postgres`].
     pub database: PathBuf,
+    /// The Postgres database.
+    pub postgres: Option<Postgres>,
     /// The vault's folder.
     pub vault: PathBuf,
     /// What opens the vault.
@@ -143,6 +146,7 @@ impl Settings {
                 ));
             }
         }
+        let postgres = Postgres::check(folder, file, request_time.unsigned_abs())?;
         let positive = [
             ("limits.per_person", file.limits.per_person as usize),
             ("limits.per_address", file.limits.per_address as usize),
@@ -176,6 +180,7 @@ impl Settings {
             trusted_proxies,
             name: file.server.name.clone(),
             database: folder.at(&file.store.path),
+            postgres,
             vault: folder.at(&file.custody.vault),
             identity: file.custody.identity,
             plugins: file.custody.plugins.clone(),

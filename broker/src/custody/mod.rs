@@ -46,7 +46,7 @@ pub use target::{For, Target};
 pub use transit::{TransitKeyError, TransitSigner};
 pub use vault::{
     Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins, Reseal, Sealer,
-    Vault, VaultError,
+    Vault, VaultError, open_sealed,
 };
 pub use wrap::WrapError;
 

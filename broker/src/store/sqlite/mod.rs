@@ -15,6 +15,7 @@ mod recent;
 mod schema;
 mod sessions;
 mod value;
+mod whole;
 mod writer;
 
 #[cfg(test)]
@@ -39,7 +40,10 @@ use super::{
 };
 use readers::Readers;
 use recent::Recent;
+#[cfg(test)]
+pub(in crate::store) use schema::STEPS;
 use value::micros;
+pub(in crate::store) use whole::{make_for_copy, open_for_copy};
 use writer::Writer;
 
 /// How long readiness' write may take beyond [`Options::busy_timeout`].
