@@ -94,7 +94,6 @@ pub enum StartError {
     Tls(String),
 }
 
-
 /// How the sequencer works for this broker.
 #[must_use]
 pub fn sequencer_settings(settings: &Settings) -> audit::Settings {

@@ -158,10 +158,11 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
     if settings.postgres.is_none() && !settings.database.exists() {
         return vec![fine("database", Some("none yet: made at the first start".into()))];
     }
-    let (store, warning) = match async { Ok((app::read_store(settings).await?, app::store_warning(settings).await?)) }.await {
-        Ok(opened) => opened,
-        Err::<_, StoreError>(error) => return vec![failed("database", &error)],
-    };
+    let (store, warning) =
+        match async { Ok((app::read_store(settings).await?, app::store_warning(settings).await?)) }.await {
+            Ok(opened) => opened,
+            Err::<_, StoreError>(error) => return vec![failed("database", &error)],
+        };
     let log = match audit::verify_log(&*store).await {
         Ok(report) => {
             fine("audit log", Some(format!("{report}; rollback not detected here: no anchor outside the database")))

@@ -12,8 +12,8 @@ mod desk;
 mod init;
 mod owner;
 mod policy;
+mod recover;
 mod reload;
-mod restore;
 mod serve;
 mod store;
 mod unlock;
@@ -86,7 +86,7 @@ enum Command {
     /// Write one sealed file that holds database, custody and configuration. Works beside a running broker.
     Backup(backup::BackUp),
     /// Make a broker's folder of a backup, or see whether one would do.
-    Restore(restore::Restore),
+    Restore(recover::Restore),
     /// Tell the running broker to load policies, clusters, CA keys and TLS certificates anew, and show what came of it.
     Reload(reload::ReloadCommand),
     /// Print a completion script for a shell.

@@ -27,8 +27,11 @@ impl Postgres {
     /// On the first value that does not fit.
     pub(super) fn check(folder: &Folder, file: &File, request_time: Duration) -> Result<Option<Self>, ConfigError> {
         let section = &file.store;
-        let value =
-            |key: &str, why: &str| ConfigError::Value { path: folder.config(), key: format!("store.{key}"), why: why.into() };
+        let value = |key: &str, why: &str| ConfigError::Value {
+            path: folder.config(),
+            key: format!("store.{key}"),
+            why: why.into(),
+        };
         let Some(url_file) = &section.url_file else {
             let unused = [("ca_file", &section.ca_file), ("certificate", &section.certificate), ("key", &section.key)];
             return match unused.into_iter().find(|(_, given)| given.is_some()) {
@@ -182,7 +185,11 @@ mod tests {
             let (_folder, postgres) = settings(store, &files).unwrap();
             let server = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                assert_eq!(message(&mut stream).await, 80_877_103_u32.to_be_bytes(), "TLS is asked for before all else");
+                assert_eq!(
+                    message(&mut stream).await,
+                    80_877_103_u32.to_be_bytes(),
+                    "TLS is asked for before all else"
+                );
                 stream.write_all(b"S").await.unwrap();
                 let tls = acceptor.accept(stream).await.ok()?;
                 tls.get_ref().1.peer_certificates().map(|shown| shown[0].to_vec())

@@ -36,7 +36,9 @@ fn schema(steps: &[&str]) -> Schema {
                     let inside = statement.split_once('(').unwrap().1.rsplit_once(')').unwrap().0;
                     // an option behind the columns, as WITH (fillfactor = 10)
                     let inside = inside.split(") WITH").next().unwrap();
-                    schema.tables.insert(name.to_owned(), parts(inside).iter().filter_map(|part| column(part)).collect());
+                    schema
+                        .tables
+                        .insert(name.to_owned(), parts(inside).iter().filter_map(|part| column(part)).collect());
                 }
                 ["ALTER", "TABLE", name, "ADD", "COLUMN", ..] => {
                     let added = statement.split_once("COLUMN").unwrap().1;
@@ -45,7 +47,8 @@ fn schema(steps: &[&str]) -> Schema {
                 ["DROP", "TABLE", name] => {
                     schema.tables.remove(name).unwrap();
                 }
-                ["CREATE", "INDEX", name, "ON", ref rest @ ..] | ["CREATE", "UNIQUE", "INDEX", name, "ON", ref rest @ ..] => {
+                ["CREATE", "INDEX", name, "ON", ref rest @ ..]
+                | ["CREATE", "UNIQUE", "INDEX", name, "ON", ref rest @ ..] => {
                     schema.indexes.insert(name.to_owned(), rest.join(" "));
                 }
                 ["DROP", "INDEX", name] => {

@@ -78,16 +78,31 @@ export class Balancer {
     return balancer;
   }
 
+  /** Hands a connection to the broker whose turn it is; to the next one where that one takes none. */
   take(client) {
     this.turn += 1;
-    const port = this.only ?? this.ports[this.turn % this.ports.length];
+    const turns = this.only === undefined ? this.ports.map((_, at) => this.ports[(this.turn + at) % this.ports.length]) : [this.only];
+    this.open.add(client);
+    client.on('error', () => {});
+    client.on('close', () => this.open.delete(client));
+    this.connect(client, turns);
+  }
+
+  connect(client, [port, ...others]) {
     const broker = net.connect(port, '127.0.0.1');
-    for (const [from, to] of [[client, broker], [broker, client]]) {
-      this.open.add(from);
-      from.on('error', () => {});
-      from.on('close', () => { this.open.delete(from); to.destroy(); });
-      from.pipe(to);
-    }
+    broker.once('error', () => (others.length > 0 && !broker.taken ? this.connect(client, others) : client.destroy()));
+    broker.once('connect', () => {
+      broker.taken = true;
+      client.broker = port;
+      client.on('close', () => broker.destroy());
+      broker.on('close', () => client.destroy());
+      client.pipe(broker).pipe(client);
+    });
+  }
+
+  /** How many connections this broker has now. */
+  openTo(number) {
+    return [...this.open].filter((client) => client.broker === this.ports[number]).length;
   }
 
   /** From now on everything goes to this broker, also what was connected to another. */

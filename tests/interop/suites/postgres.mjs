@@ -107,19 +107,23 @@ async function suite(dir, server) {
   });
 
   await check('kill -9 of a broker under load costs only its own requests', async () => {
+    let cut = 0;
+    let failed = 0;
     for (let round = 0; round < 4; round += 1) {
-      const asked = Array.from({ length: 12 }, (_, at) => {
-        const port = brokers.all[at % 2].port;
-        return asks(world, at % 2, port);
-      });
-      await pause(120 + 150 * round);
+      const asked = Array.from({ length: 12 }, () => ask(world));
+      await eventually(() => { if (balancer.openTo(0) < 2) throw new Error('nobody asks that broker'); });
+      await pause(30 * round);
+      const its = balancer.openTo(0);
       brokers.all[0].process.child.kill('SIGKILL');
       await brokers.all[0].process.exit;
-      const results = await Promise.all(asked);
-      const lost = results.filter((r) => r.number === 1 && r.attempt.result.code !== 0);
-      same(lost.map((r) => r.attempt.result.text), [], 'failed requests of the broker that lived');
+      const answers = await Promise.all(asked);
+      const bad = answers.filter((a) => a.result.code !== 0);
+      if (bad.length > its) throw new Error(`${bad.length} failed where ${its} were at that broker\n${bad[0].result.text}`);
+      cut += its;
+      failed += bad.length;
       await brokers.start(0);
     }
+    console.log(`        ${cut} connections cut off, ${failed} requests failed, of 48`);
   });
 
   await check('a broker that is stopped for 30 s in the middle of a batch loses it, and others wait a moment at most', () => fencing(world, server));
@@ -143,7 +147,7 @@ async function suite(dir, server) {
 
   await check('the server crashes under load: nobody holds a certificate that the log lacks', async () => {
     for (let round = 0; round < 3; round += 1) {
-      const asked = Array.from({ length: 10 }, (_, at) => asks(world, at % 2, brokers.all[at % 2].port));
+      const asked = Array.from({ length: 10 }, () => ask(world));
       await pause(100 + 200 * round);
       await server.crash();
       await server.again();
@@ -204,20 +208,14 @@ async function build(dir, server) {
   });
   await brokers.first.admin(['cluster', 'add', 'prod', '--from', facts, '--label', 'env=prod', '--reason', 'interop']);
   await brokers.first.admin(['ca', 'create', 'prod', '--reason', 'interop']);
-  // the key that all brokers share is made by the first start
+  // the data key that all brokers share is made by the first start
+  await brokers.first.start({ log: path.join(dir, 'first.log') });
+  await brokers.first.process.end();
   await brokers.spread(dir);
   await Promise.all([brokers.start(0), brokers.start(1)]);
   const world = { dir, broker: brokers.first, brokers, provider, attempts: [] };
   world.alice = new Person(path.join(dir, 'alice'), world);
   return world;
-}
-
-/** Asks one broker for a certificate, past the balancer. */
-async function asks(world, number) {
-  // the client's own proxy of sorts: the balancer hands each connection on in turn, so the turn is set before
-  world.brokers.balancer.turn = number + 1;
-  const attempt = await ask(world);
-  return { number, attempt };
 }
 
 /** Stops broker 0 while it holds the lock of the log's end, goes on at broker 1, and lets it come back. */

@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn no_path_leads_out_of_the_folder() {
         for path in ["../x", "/tmp/x", "a/../../x", "", "./x"] {
-            let lines = format!("{{\"file\":{{\"path\":\"{path}\",\"mode\":384,\"size\":0}}}}\n{{\"end\":{{\"files\":1}}}}\n");
+            let lines =
+                format!("{{\"file\":{{\"path\":\"{path}\",\"mode\":384,\"size\":0}}}}\n{{\"end\":{{\"files\":1}}}}\n");
             let to = tempfile::tempdir().unwrap();
             assert!(read(archive(&lines).as_slice(), to.path()).is_err(), "{path}");
             assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);

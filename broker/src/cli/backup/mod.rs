@@ -3,7 +3,7 @@
 mod archive;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -90,7 +90,10 @@ impl BackUp {
             desk.close().await;
             Ok(())
         })?;
-        sealed.persist_noclobber(&self.file).map_err(|error| error.error).with_context(|| format!("cannot write `{file}`"))?;
+        sealed
+            .persist_noclobber(&self.file)
+            .map_err(|error| error.error)
+            .with_context(|| format!("cannot write `{file}`"))?;
         fs::File::open(parent)?.sync_all()?;
 
         writeln!(out, "wrote `{file}`, sealed to {recipients}; it holds")?;
@@ -152,7 +155,12 @@ fn is_of_database(path: &Path, loaded: &Loaded) -> bool {
 
 /// SHA-256 of the file, lower-case hex.
 pub(super) fn digest(path: &Path) -> anyhow::Result<String> {
-    let mut digest = Sha256::new();
-    std::io::copy(&mut fs::File::open(path)?, &mut digest)?;
+    let (mut digest, mut file, mut chunk) = (Sha256::new(), fs::File::open(path)?, [0; 8192]);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            some => digest.update(chunk.get(..some).unwrap_or_default()),
+        }
+    }
     Ok(data_encoding::HEXLOWER.encode(&digest.finalize()))
 }

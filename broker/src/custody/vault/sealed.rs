@@ -117,7 +117,11 @@ pub(super) fn open_bytes(path: &Path, sealed: &[u8], openers: &Openers) -> Resul
 }
 
 /// What is behind a seal, as it is read. An end that was cut off is an error of the reader.
-pub(super) fn open_reader<R: BufRead>(path: &Path, sealed: R, openers: &Openers) -> Result<impl Read + use<R>, VaultError> {
+pub(super) fn open_reader<R: BufRead>(
+    path: &Path,
+    sealed: R,
+    openers: &Openers,
+) -> Result<impl Read + use<R>, VaultError> {
     let damaged = || VaultError::Damaged(path.to_owned());
     let decryptor = Decryptor::new_buffered(sealed).map_err(|_| damaged())?;
     decryptor.decrypt(openers.as_age()).map_err(|error| match error {

@@ -43,7 +43,12 @@ impl Vault {
 ///
 /// # Errors
 /// When there is no such file, or the identity does not open it.
-pub fn open_sealed(path: &Path, source: IdentitySource, dir: &Path, plugins: &Plugins) -> Result<impl Read, VaultError> {
+pub fn open_sealed(
+    path: &Path,
+    source: IdentitySource,
+    dir: &Path,
+    plugins: &Plugins,
+) -> Result<impl Read, VaultError> {
     let sealed = BufReader::new(File::open(path).map_err(|error| file::failure(path, &error))?);
     let openers = identity::load(dir, source, plugins)?;
     sealed::open_reader(path, sealed, &openers)

@@ -76,7 +76,8 @@ pub(super) async fn write(address: &Address, mut rows: mpsc::Receiver<Part>) -> 
     }
     for table in TABLES.iter().filter(|table| table.is_numbered) {
         let name = table.name;
-        let sql = format!("SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name} HAVING count(*) > 0");
+        let sql =
+            format!("SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name} HAVING count(*) > 0");
         transaction.batch_execute(&sql).await.map_err(told)?;
     }
     let head = "UPDATE log_head SET size = newest.idx + 1, time = newest.time

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::table::{Kind, TABLES, Table, Value};
 use super::{AT_ONCE, Chunk, Part, gone};
 use crate::store::StoreError;
-use crate::store::sqlite::{open_for_copy, make_for_copy};
+use crate::store::sqlite::{make_for_copy, open_for_copy};
 
 /// Sends everything, as of one moment.
 pub(super) async fn read(path: PathBuf, out: mpsc::Sender<Part>) -> Result<(), StoreError> {

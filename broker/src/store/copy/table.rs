@@ -134,7 +134,11 @@ impl Table {
             .columns
             .iter()
             .take(self.key)
-            .map(|(name, kind)| if *kind == Text { format!("\"{name}\" COLLATE {collate}") } else { format!("\"{name}\"") })
+            .map(
+                |(name, kind)| {
+                    if *kind == Text { format!("\"{name}\" COLLATE {collate}") } else { format!("\"{name}\"") }
+                },
+            )
             .collect();
         format!("SELECT {} FROM {} ORDER BY {}", self.names(), self.name, order.join(", "))
     }

@@ -33,10 +33,14 @@ pub enum AddressError {
     #[error("write the database's URL, as `postgres://user:password@host/database`")]
     Form,
     /// A parameter that is not known, or that the broker sets itself.
-    #[error("the URL's parameter `{0}` is not taken; those are `host`, `port`, `user`, `sslmode` and `connect_timeout`")]
+    #[error(
+        "the URL's parameter `{0}` is not taken; those are `host`, `port`, `user`, `sslmode` and `connect_timeout`"
+    )]
     Parameter(String),
     /// An `sslmode` that does not verify the server.
-    #[error("`sslmode` is `verify-full`, or `disable` on a Unix socket or loopback; others do not say to whom one speaks")]
+    #[error(
+        "`sslmode` is `verify-full`, or `disable` on a Unix socket or loopback; others do not say to whom one speaks"
+    )]
     SslMode,
     /// A certificate or key cannot be used.
     #[error("TLS to the database cannot be set up: {0}")]
@@ -86,7 +90,10 @@ impl Address {
             config.connect_timeout(Duration::from_secs(3));
         }
         // a server that vanished without a word is noticed, not waited for
-        config.keepalives_idle(Duration::from_secs(10)).keepalives_interval(Duration::from_secs(5)).keepalives_retries(3);
+        config
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3);
         config.tcp_user_timeout(Duration::from_secs(15));
         Ok(Self { config, tls })
     }

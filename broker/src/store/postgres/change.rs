@@ -7,9 +7,9 @@ use deadpool_postgres::Transaction;
 
 use crate::store::{Change, Condition};
 
+use super::Failure;
 use super::sessions::{COLUMNS, LIVE, groups_text};
 use super::value::{micros, signed};
-use super::Failure;
 
 /// The statements, prepared.
 pub(super) struct Changes {

@@ -65,7 +65,10 @@ impl Connections {
     }
 
     /// Runs a write within the deadline. Never again: whether a write whose answer was lost was done is not known.
-    pub(super) async fn write<T>(&self, work: impl Future<Output = Result<T, Failure>> + Send) -> Result<T, StoreError> {
+    pub(super) async fn write<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.deadline, work).await {
             Ok(done) => Ok(done?),
             Err(_) => Err(Failure::Late.into()),

@@ -257,7 +257,8 @@ fn indexed(row: &Row) -> Result<Indexed, Failure> {
         Some(provider) => Some([provider, row.try_get(8)?, row.try_get(9)?, row.try_get(10)?]),
         None => None,
     };
-    let kind = u8::try_from(row.try_get::<_, i16>(4)?).map_err(|_| Failure::Damaged("a kind has no such number".into()))?;
+    let kind =
+        u8::try_from(row.try_get::<_, i16>(4)?).map_err(|_| Failure::Damaged("a kind has no such number".into()))?;
     let columns = Columns { kind, person, cluster: row.try_get(6)?, grant: row.try_get(5)? };
     Ok(Indexed { entry: stored(row)?, time: row.try_get(3)?, columns })
 }

@@ -267,7 +267,9 @@ impl Store for PostgresStore {
     }
 
     async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError> {
-        self.connections.write(async { shared::use_once(&self.connections.one().await?, id, micros(until)).await }).await
+        self.connections
+            .write(async { shared::use_once(&self.connections.one().await?, id, micros(until)).await })
+            .await
     }
 
     async fn take_allowance(&self, key: &[u8; 32], per_minute: u32, now: Timestamp) -> Result<bool, StoreError> {
@@ -316,7 +318,8 @@ impl Failure {
                             || *code == SqlState::CRASH_SHUTDOWN
                             || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
                     })
-                    || (error.as_db_error().is_none() && std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>()))
+                    || (error.as_db_error().is_none()
+                        && std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>()))
             }
             _ => false,
         }

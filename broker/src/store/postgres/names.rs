@@ -116,7 +116,8 @@ fn key(person: &Person) -> Key {
 pub(super) async fn persons(db: &Object, filter: &EntryFilter) -> Result<Option<Vec<i64>>, Failure> {
     let by_text = match &filter.person {
         Some(text) => {
-            let select = r#"SELECT id FROM log_person WHERE "user" = $1 UNION SELECT id FROM log_person WHERE subject = $1"#;
+            let select =
+                r#"SELECT id FROM log_person WHERE "user" = $1 UNION SELECT id FROM log_person WHERE subject = $1"#;
             Some(ids(db, select, &[text]).await?)
         }
         None => None,

@@ -33,7 +33,8 @@ pub(super) async fn by_id(db: &Object, id: SessionId) -> Result<Option<SessionRo
 }
 
 pub(super) async fn lease(db: &Object, id: SessionId, now: i64, until: i64) -> Result<bool, Failure> {
-    let sql = format!("UPDATE session SET lease_until = $3 WHERE {LIVE} AND (lease_until IS NULL OR lease_until <= $2)");
+    let sql =
+        format!("UPDATE session SET lease_until = $3 WHERE {LIVE} AND (lease_until IS NULL OR lease_until <= $2)");
     Ok(execute(db, &sql, &[&id.0.as_bytes().as_slice(), &now, &until]).await? == 1)
 }
 

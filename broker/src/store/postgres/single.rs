@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::connections::{OLDEST, FITNESS};
+use super::connections::{FITNESS, OLDEST};
 use super::{Address, Failure, schema};
 use crate::store::StoreError;
 

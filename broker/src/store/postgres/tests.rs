@@ -36,7 +36,10 @@ pub(super) async fn fresh() -> (String, Address) {
     let name = format!("t{}", crate::entropy::uuid_v7(noon()).unwrap().simple());
     run("postgres", &format!("CREATE DATABASE {name}")).await;
     let address = address(&name);
-    assert_eq!(PostgresStore::migrate(&address, &Options { deadline: PATIENT, ..Options::default() }).await.unwrap(), schema::STEPS.len());
+    assert_eq!(
+        PostgresStore::migrate(&address, &Options { deadline: PATIENT, ..Options::default() }).await.unwrap(),
+        schema::STEPS.len()
+    );
     (name, address)
 }
 
@@ -86,7 +89,9 @@ case!(brokers_make_one_log_and_their_batches_follow_each_other, |_database, addr
     let mut tries = tokio::task::JoinSet::new();
     for number in 0..40 {
         let store = if number % 2 == 0 { Arc::clone(&a) } else { Arc::clone(&b) };
-        tries.spawn(async move { store.append(vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await.unwrap() });
+        tries.spawn(
+            async move { store.append(vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await.unwrap() },
+        );
     }
     let mut places: Vec<u64> = Vec::new();
     for answers in tries.join_all().await {
@@ -149,7 +154,8 @@ case!(the_settings_of_a_session_are_ours, |database, address| {
 case!(a_log_that_got_shorter_is_not_continued, |database, address| {
     let store = open(&address).await;
     store.append(vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await.unwrap();
-    run(&database, "DELETE FROM leaf WHERE idx = 1; DELETE FROM body WHERE idx = 1; UPDATE log_head SET size = 1").await;
+    run(&database, "DELETE FROM leaf WHERE idx = 1; DELETE FROM body WHERE idx = 1; UPDATE log_head SET size = 1")
+        .await;
     let refused = store.append(vec![note(Kind::Start, noon())]).await.unwrap_err();
     assert!(
         matches!(&refused, StoreError::Damaged(why) if why.contains("1 entries where this broker has seen 2")),
@@ -247,7 +253,10 @@ case!(a_copy_there_and_back_is_the_same_and_goes_on, |database, address| {
         ..ichor_wire::log::Content::of(Kind::Grant)
     };
     let bob = Append { entry: conformance::entry(bob, noon()), change: None };
-    assert!(matches!(one(&*store, bob).await, Appended::Recorded { index: 5001, .. }), "a new person finds a free number");
+    assert!(
+        matches!(one(&*store, bob).await, Appended::Recorded { index: 5001, .. }),
+        "a new person finds a free number"
+    );
     let kept = SqliteStore::open(&second, sqlite::Options::default()).unwrap();
     assert_eq!(kept.indexed_range(0..5001).await.unwrap(), store.indexed_range(0..5001).await.unwrap());
     assert_eq!(

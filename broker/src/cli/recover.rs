@@ -99,7 +99,10 @@ impl Restore {
                 database.display()
             )?;
         }
-        writeln!(out, "next: `ichor-broker check --dir {dir}`, then start it; stop whatever broker this replaces first")?;
+        writeln!(
+            out,
+            "next: `ichor-broker check --dir {dir}`, then start it; stop whatever broker this replaces first"
+        )?;
         Ok(())
     }
 
@@ -123,12 +126,16 @@ impl Restore {
         let archived = Archived::open(&folder.join(VAULT), source, &nowhere, &plugins)?;
         archived.restore(&settings.vault, &[], &plugins)?;
 
-        let database = if settings.database.starts_with(&made) { settings.database.clone() } else { made.join("data/ichor.db") };
+        let database =
+            if settings.database.starts_with(&made) { settings.database.clone() } else { made.join("data/ichor.db") };
         let data = database.parent().unwrap_or(&made);
         fs::create_dir_all(data)?;
         fs::rename(folder.join(DATABASE), &database)?;
-        if let Some(sockets) = settings.admin_socket.parent().filter(|parent| parent.starts_with(&made)) {
-            fs::create_dir_all(sockets)?;
+        // folders without a file are in no archive
+        for folder in [Some(settings.clusters.as_path()), Some(&settings.policies), settings.admin_socket.parent()] {
+            if let Some(folder) = folder.filter(|folder| folder.starts_with(&made)) {
+                fs::create_dir_all(folder)?;
+            }
         }
         let act = desk::act(desk::Deed {
             ca: true,
