@@ -38,6 +38,7 @@ async fn read_table(db: &Transaction<'_>, table: &'static Table, out: &mpsc::Sen
             Ok(match kind {
                 Kind::Int => row.try_get::<_, Option<i64>>(place)?.map(Value::Int),
                 Kind::Small => row.try_get::<_, Option<i16>>(place)?.map(|number| Value::Int(number.into())),
+                Kind::Integer => row.try_get::<_, Option<i32>>(place)?.map(|number| Value::Int(number.into())),
                 Kind::Bytes => row.try_get::<_, Option<Vec<u8>>>(place)?.map(Value::Bytes),
                 Kind::Text => row.try_get::<_, Option<String>>(place)?.map(Value::Text),
             }
@@ -93,6 +94,7 @@ async fn write_rows(db: &Transaction<'_>, Chunk { table, rows }: &Chunk) -> Resu
         .map(|(_, kind)| match kind {
             Kind::Int => Type::INT8,
             Kind::Small => Type::INT2,
+            Kind::Integer => Type::INT4,
             Kind::Bytes => Type::BYTEA,
             Kind::Text => Type::TEXT,
         })
@@ -115,10 +117,12 @@ fn typed(value: &Value, kind: Kind) -> Option<Box<dyn ToSql + Sync + Send>> {
     Some(match (value, kind) {
         (Value::Null, Kind::Int) => Box::new(None::<i64>),
         (Value::Null, Kind::Small) => Box::new(None::<i16>),
+        (Value::Null, Kind::Integer) => Box::new(None::<i32>),
         (Value::Null, Kind::Bytes) => Box::new(None::<Vec<u8>>),
         (Value::Null, Kind::Text) => Box::new(None::<String>),
         (Value::Int(number), Kind::Int) => Box::new(*number),
         (Value::Int(number), Kind::Small) => Box::new(i16::try_from(*number).ok()?),
+        (Value::Int(number), Kind::Integer) => Box::new(i32::try_from(*number).ok()?),
         (Value::Bytes(bytes), Kind::Bytes) => Box::new(bytes.clone()),
         (Value::Text(text), Kind::Text) => Box::new(text.clone()),
         _ => return None,

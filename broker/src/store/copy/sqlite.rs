@@ -45,7 +45,7 @@ fn read_table(db: &Connection, table: &'static Table, out: &mpsc::Sender<Part>) 
 fn value(found: ValueRef<'_>, kind: Kind) -> Option<Value> {
     Some(match (found, kind) {
         (ValueRef::Null, _) => Value::Null,
-        (ValueRef::Integer(number), Kind::Int | Kind::Small) => Value::Int(number),
+        (ValueRef::Integer(number), Kind::Int | Kind::Small | Kind::Integer) => Value::Int(number),
         (ValueRef::Blob(bytes), Kind::Bytes) => Value::Bytes(bytes.to_vec()),
         (ValueRef::Text(text), Kind::Text) => Value::Text(std::str::from_utf8(text).ok()?.to_owned()),
         _ => return None,

@@ -9,6 +9,8 @@ pub(crate) enum Kind {
     Int,
     /// A whole number of 16 bits at Postgres.
     Small,
+    /// A whole number of 32 bits at Postgres.
+    Integer,
     /// Bytes.
     Bytes,
     /// Text.
@@ -38,7 +40,7 @@ pub(super) enum Value {
 /// A row, in the order of its table's columns.
 pub(super) type Row = Vec<Value>;
 
-use Kind::{Bytes, Int, Small, Text};
+use Kind::{Bytes, Int, Integer, Small, Text};
 
 /// Everything but what is of one engine alone or of the moment: the probe, the log's lock, used proofs, allowances.
 pub(crate) const TABLES: &[Table] = &[
@@ -118,6 +120,18 @@ pub(crate) const TABLES: &[Table] = &[
         is_numbered: false,
     },
     Table { name: "body", columns: &[("idx", Int), ("body", Bytes)], key: 1, is_numbered: false },
+    Table {
+        name: "tile",
+        columns: &[("level", Small), ("idx", Int), ("root", Bytes), ("hashes", Bytes)],
+        key: 2,
+        is_numbered: false,
+    },
+    Table {
+        name: "checkpoint",
+        columns: &[("id", Integer), ("size", Int), ("note", Text)],
+        key: 1,
+        is_numbered: false,
+    },
 ];
 
 // === impl Table ===

@@ -4,8 +4,11 @@
 //! one before left it. A broker that stops while it holds the lock loses its transaction to the server's timeout; when it goes
 //! on, its commit fails.
 
+use std::sync::Arc;
+
 use deadpool_postgres::{Object, Transaction};
 use futures_util::future::try_join_all;
+use ichor_wire::log::tree::Edge;
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::IsolationLevel;
 
@@ -14,24 +17,53 @@ use crate::store::Condition;
 use super::change::Changes;
 use super::log::{self, Rows};
 use super::names::Names;
-use super::{Append, Appended, Failure};
+use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, tree};
 
-/// Writes the batch in order and answers with what became of each part, the log's size after it, and the names that are new in
-/// the database with it. `seen` is the size that the log had at least.
+/// What is known of the log before a batch.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// How many entries the log had at least.
+    pub(super) seen: u64,
+    /// The tree's edge after this broker's last batch; an empty one where there was none.
+    pub(super) edge: Edge,
+    pub(super) names: Names,
+    /// How far an entry's time may lie behind the newest one's.
+    pub(super) skew: SignedDuration,
+}
+
+/// Beyond so many entries of others since the last batch their tiles are not gathered: nobody waits for a proof over them.
+const GATHERED: u64 = 1 << 16;
+
+/// Writes the batch in order and answers with what became of each part, the tree after it, and the names that are known to be in the
+/// database with it.
 pub(super) async fn batch(
     db: &mut Object,
-    mut names: Names,
     mut batch: Vec<Append>,
-    seen: u64,
-    skew: SignedDuration,
-) -> Result<(Vec<Appended>, u64, Names), Failure> {
+    checkpoint: Option<&StoredCheckpoint>,
+    Known { seen, mut edge, mut names, skew }: Known,
+) -> Result<(Committed, Names), Failure> {
     let transaction = db.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     // before the lock: on a new connection these are several trips
     let changes = Changes::prepare(&transaction).await?;
-    let mut head = log::lock(&transaction).await?;
+    let (mut head, root) = log::lock(&transaction).await?;
     if head.size < seen {
         return Err(Failure::Damaged(format!(
             "the log has {} entries where this broker has seen {seen}; restore the database that it was writing to",
+            head.size
+        )));
+    }
+    let mut tiles = Vec::new();
+    if edge.size() != head.size {
+        // others have appended since: their tiles prove, with ours, what came in before
+        if edge.size() > 0 && head.size - edge.size() <= GATHERED {
+            tiles = tree::between(&transaction, edge.size(), head.size).await?;
+        }
+        let plain: &tokio_postgres::Transaction<'_> = &transaction;
+        edge = tree::edge(plain, head.size).await?;
+    }
+    if root.is_some_and(|root| root != edge.root()) {
+        return Err(Failure::Damaged(format!(
+            "the log's tree has another root at {} entries than this broker knows; restore the database that it was writing to",
             head.size
         )));
     }
@@ -39,22 +71,28 @@ pub(super) async fn batch(
     let refused = refusals(&transaction, &changes, &batch, &late).await?;
     names.learn(&transaction, batch.iter().map(|part| &part.entry.entry.content)).await?;
 
-    let mut answers = Vec::with_capacity(batch.len());
-    let mut rows = Rows::default();
+    let (mut parts, mut rows, mut completed) = (Vec::with_capacity(batch.len()), Rows::default(), Vec::new());
     for (part, refused) in batch.into_iter().zip(refused) {
-        answers.push(match refused {
+        parts.push(match refused {
             Some(condition) => Appended::Refused(condition),
             None => {
                 let index = head.size;
                 head.size += 1;
                 head.time = part.entry.entry.time;
-                Appended::Recorded { index, leaf_hash: rows.add(&names, index, part.entry)? }
+                let leaf_hash = rows.add(&names, index, part.entry)?;
+                completed.extend(edge.push(leaf_hash));
+                Appended::Recorded { index, leaf_hash }
             }
         });
     }
-    log::insert(&transaction, &rows, head).await?;
+    log::insert(&transaction, &rows, head, &edge.root()).await?;
+    tree::insert(&transaction, &completed).await?;
+    if let Some(checkpoint) = checkpoint {
+        tree::keep(&transaction, checkpoint).await?;
+    }
     transaction.commit().await?;
-    Ok((answers, head.size, names))
+    tiles.extend(completed);
+    Ok((Committed { parts, tree: Arc::new(Grown { edge, tiles }) }, names))
 }
 
 /// Gives an entry that lies at most `skew` before the newest one the newest one's time: the clocks of several brokers never agree

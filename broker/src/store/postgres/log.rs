@@ -64,14 +64,16 @@ impl Rows {
     }
 }
 
-/// Locks the log's end until the transaction is over, and answers it.
-pub(super) async fn lock(db: &Transaction<'_>) -> Result<LogHead, Failure> {
-    let select = db.prepare_cached("SELECT size, time FROM log_head WHERE id = 1 FOR UPDATE").await?;
-    head_of(db.query_opt(&select, &[]).await?)
+/// Locks the log's end until the transaction is over, and answers it with the tree's root there.
+pub(super) async fn lock(db: &Transaction<'_>) -> Result<(LogHead, Option<Vec<u8>>), Failure> {
+    let select = db.prepare_cached("SELECT size, time, root FROM log_head WHERE id = 1 FOR UPDATE").await?;
+    let row = db.query_opt(&select, &[]).await?.ok_or_else(no_head)?;
+    let root = row.try_get(2)?;
+    Ok((head_of(Some(row))?, root))
 }
 
-/// Appends the rows and moves the log's end to `head`.
-pub(super) async fn insert(db: &Transaction<'_>, rows: &Rows, head: LogHead) -> Result<(), Failure> {
+/// Appends the rows and moves the log's end to `head`, where the tree has this root.
+pub(super) async fn insert(db: &Transaction<'_>, rows: &Rows, head: LogHead, root: &[u8; 32]) -> Result<(), Failure> {
     if rows.idx.is_empty() {
         return Ok(());
     }
@@ -80,12 +82,12 @@ pub(super) async fn insert(db: &Transaction<'_>, rows: &Rows, head: LogHead) -> 
     let leaves = db.prepare_cached(leaves).await?;
     let bodies = "INSERT INTO body (idx, body) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
     let bodies = db.prepare_cached(bodies).await?;
-    let end = db.prepare_cached("UPDATE log_head SET size = $1, time = $2 WHERE id = 1").await?;
-    let (size, time) = (signed(head.size), head.time);
+    let end = db.prepare_cached("UPDATE log_head SET size = $1, time = $2, root = $3 WHERE id = 1").await?;
+    let (size, time, root) = (signed(head.size), head.time, root.as_slice());
     let leaf_columns: [&(dyn ToSql + Sync); 7] =
         [&rows.idx, &rows.time, &rows.kind, &rows.person, &rows.cluster, &rows.grant, &rows.leaf];
     let body_columns: [&(dyn ToSql + Sync); 2] = [&rows.idx, &rows.body];
-    let end_columns: [&(dyn ToSql + Sync); 2] = [&size, &time];
+    let end_columns: [&(dyn ToSql + Sync); 3] = [&size, &time, &root];
     let (_, _, moved) = tokio::try_join!(
         db.execute(&leaves, &leaf_columns),
         db.execute(&bodies, &body_columns),

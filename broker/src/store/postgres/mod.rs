@@ -18,16 +18,18 @@ mod sessions;
 mod shared;
 mod single;
 mod tls;
+mod tree;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -35,7 +37,8 @@ use crate::domain::{ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, DeviceLogin, EntryFilter, LogHead, PendingLogin, SessionRow, Store, StoreError, StoredEntry,
+    Append, Appended, Committed, DeviceLogin, EntryFilter, Grown, LogHead, PendingLogin, SessionRow, Store, StoreError,
+    StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -70,6 +73,8 @@ pub struct PostgresStore {
 struct Memory {
     /// How many entries the log had when last seen. A database that has fewer is not the one we wrote to.
     size: u64,
+    /// The log's tree after the last batch of this broker; an empty one where there was none, or the last one failed.
+    tree: Arc<Grown>,
     names: Names,
 }
 
@@ -149,19 +154,24 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
-        let (seen, names) = {
+    async fn append(&self, batch: Vec<Append>, checkpoint: Option<StoredCheckpoint>) -> Result<Committed, StoreError> {
+        let known = {
             let memory = self.memory();
-            (memory.size, memory.names.clone())
+            let (seen, edge, names) = (memory.size, memory.tree.edge.clone(), memory.names.clone());
+            append::Known { seen, edge, names, skew: self.skew }
         };
-        let (appended, size, names) = self
+        let done = self
             .connections
-            .write(async { append::batch(&mut self.connections.one().await?, names, batch, seen, self.skew).await })
-            .await?;
+            .write(async { append::batch(&mut self.connections.one().await?, batch, checkpoint.as_ref(), known).await })
+            .await;
         let mut memory = self.memory();
-        memory.size = memory.size.max(size);
-        memory.names = names;
-        Ok(appended)
+        // A commit whose answer was lost may stand: then the tree is read again.
+        let (committed, names) = done.inspect_err(|_| memory.tree = Arc::default())?;
+        let size = committed.tree.edge.size();
+        if size >= memory.size {
+            (memory.size, memory.names, memory.tree) = (size, names, Arc::clone(&committed.tree));
+        }
+        Ok(committed)
     }
 
     async fn head(&self) -> Result<LogHead, StoreError> {
@@ -185,6 +195,24 @@ impl Store for PostgresStore {
 
     async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError> {
         self.connections.read(|| async { log::indexed_range(&self.connections.one().await?, &range).await }).await
+    }
+
+    async fn tile(&self, level: u8, index: u64) -> Result<Option<FullTile>, StoreError> {
+        self.connections.read(|| async { tree::tile(&self.connections.one().await?, level, index).await }).await
+    }
+
+    async fn edge(&self, size: u64) -> Result<Edge, StoreError> {
+        self.connections
+            .read(|| async {
+                let db = self.connections.one().await?;
+                let plain: &tokio_postgres::Client = &db;
+                tree::edge(plain, size).await
+            })
+            .await
+    }
+
+    async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        self.connections.read(|| async { tree::checkpoint(&self.connections.one().await?).await }).await
     }
 
     async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {

@@ -7,7 +7,10 @@ use tokio_postgres::GenericClient;
 use super::Failure;
 
 /// The schema's steps, in order; the position of a step plus one is what `schema_step` says after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 1] = [include_str!("../../../../migrations/postgres/0001_first.sql")];
+pub(in crate::store) const STEPS: [&str; 2] = [
+    include_str!("../../../../migrations/postgres/0001_first.sql"),
+    include_str!("../../../../migrations/postgres/0002_tree.sql"),
+];
 
 /// The advisory lock of whoever migrates: any number that nothing else in this database takes.
 const LOCK: i64 = 0x6963_686f_7200_0001;

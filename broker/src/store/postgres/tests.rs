@@ -7,7 +7,7 @@ use ichor_wire::log::Kind;
 use tokio_postgres::NoTls;
 
 use super::*;
-use crate::store::conformance::{self, after, logged_in, noon, note, one, with};
+use crate::store::conformance::{self, after, append, logged_in, noon, note, one, with};
 use crate::store::copy::{Place, copy};
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Change, Condition};
@@ -89,9 +89,7 @@ case!(brokers_make_one_log_and_their_batches_follow_each_other, |_database, addr
     let mut tries = tokio::task::JoinSet::new();
     for number in 0..40 {
         let store = if number % 2 == 0 { Arc::clone(&a) } else { Arc::clone(&b) };
-        tries.spawn(
-            async move { store.append(vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await.unwrap() },
-        );
+        tries.spawn(async move { append(&*store, vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await });
     }
     let mut places: Vec<u64> = Vec::new();
     for answers in tries.join_all().await {
@@ -113,7 +111,7 @@ case!(changes_of_one_batch_are_made_in_their_order, |_database, address| {
     let ends = (0..200).map(|_| with(Change::SessionEnd { session: row.id, now: after(5) }));
     let grant = || with(Change::GrantMade { session: row.id, now: noon(), not_after: after(60) });
     let batch: Vec<_> = std::iter::once(grant()).chain(ends).chain([grant()]).collect();
-    let answers = store.append(batch).await.unwrap();
+    let answers = append(&*store, batch).await;
     assert!(matches!(answers[0], Appended::Recorded { index: 1, .. }));
     assert!(matches!(answers[1], Appended::Recorded { index: 2, .. }));
     assert!(answers[2..].iter().all(|answer| *answer == Appended::Refused(Condition::SessionEnded)), "{answers:?}");
@@ -128,10 +126,34 @@ case!(a_broker_that_stops_in_a_batch_loses_the_lock_and_its_batch, |_database, a
     // it does nothing more: another waits for the lock, and gets it
     assert!(matches!(one(&store, note(Kind::Start, noon())).await, Appended::Recorded { index: 0, .. }));
     let late = LogHead { size: 1, time: 1 };
-    let late = log::insert(&transaction, &log::Rows::default(), late).await;
+    let late = log::insert(&transaction, &log::Rows::default(), late, &[0; 32]).await;
     let committed = transaction.commit().await;
     assert!(late.is_err() || committed.is_err(), "what comes back cannot append to a log that moved");
     assert_eq!(store.head().await.unwrap().size, 1);
+});
+
+case!(a_broker_does_not_go_on_with_a_tree_that_it_does_not_know, |database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    append(&*a, (0..300).map(|_| note(Kind::Start, noon())).collect()).await;
+    append(&*b, vec![note(Kind::Start, noon())]).await;
+    append(&*a, vec![note(Kind::Start, noon())]).await;
+    assert_eq!(a.edge(302).await.unwrap(), b.edge(302).await.unwrap());
+    // as many entries, another log: put there by who restored a copy that had gone on
+    run(&database, "UPDATE log_head SET root = sha256('another')").await;
+    let refused = a.append(vec![note(Kind::Start, noon())], None).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Damaged(why) if why.contains("another root at 302")), "{refused}");
+    assert_eq!(a.head().await.unwrap().size, 302);
+});
+
+case!(a_tile_that_another_broker_completed_proves_what_came_before, |_database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    let first = a.append(vec![note(Kind::Start, noon())], None).await.unwrap();
+    append(&*b, (0..300).map(|_| note(Kind::Reload, noon())).collect()).await;
+    let later = a.append(vec![note(Kind::Start, noon())], None).await.unwrap();
+    let tree = first.tree.followed_by(&later.tree);
+    let Appended::Recorded { index, leaf_hash } = first.parts[0].clone() else { panic!("{first:?}") };
+    let proof = tree.edge.prover(&tree.tiles).inclusion(index).unwrap();
+    ichor_wire::log::tree::verify_inclusion(index, 302, &leaf_hash, &proof, &tree.edge.root()).unwrap();
 });
 
 case!(the_settings_of_a_session_are_ours, |database, address| {
@@ -153,10 +175,10 @@ case!(the_settings_of_a_session_are_ours, |database, address| {
 
 case!(a_log_that_got_shorter_is_not_continued, |database, address| {
     let store = open(&address).await;
-    store.append(vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await.unwrap();
+    append(&*store, vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await;
     run(&database, "DELETE FROM leaf WHERE idx = 1; DELETE FROM body WHERE idx = 1; UPDATE log_head SET size = 1")
         .await;
-    let refused = store.append(vec![note(Kind::Start, noon())]).await.unwrap_err();
+    let refused = store.append(vec![note(Kind::Start, noon())], None).await.unwrap_err();
     assert!(
         matches!(&refused, StoreError::Damaged(why) if why.contains("1 entries where this broker has seen 2")),
         "{refused}"
@@ -172,7 +194,7 @@ case!(a_batch_that_cannot_stand_leaves_nothing_and_the_next_one_does, |database,
         ..ichor_wire::log::Content::of(Kind::Login)
     };
     let named = || Append { entry: conformance::entry(content.clone(), noon()), change: None };
-    assert!(store.append(vec![named(), named()]).await.is_err());
+    assert!(store.append(vec![named(), named()], None).await.is_err());
     assert_eq!(store.head().await.unwrap().size, 0);
     run(&database, "DELETE FROM body").await;
     // its name was forgotten with it: it is given a number again
@@ -235,7 +257,7 @@ case!(a_copy_there_and_back_is_the_same_and_goes_on, |database, address| {
             ..ichor_wire::log::Content::of(Kind::Grant)
         };
         let batch = (0..5000).map(|_| Append { entry: conformance::entry(content.clone(), noon()), change: None });
-        store.append(batch.collect()).await.unwrap();
+        append(&store, batch.collect()).await;
     }
     let (from, between) = (Place::Sqlite(first.clone()), Place::Postgres(Box::new(address.clone())));
     let there = copy(&from, &between).await.unwrap();
