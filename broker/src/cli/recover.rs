@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::backup::{CONFIG, DATABASE, VAULT, digest, read};
+use super::backup::{CONFIG, DATABASE, PIN, PIN_IN_VAULT, VAULT, digest, read};
 use super::custody::identity;
 use super::{block_on, desk, owner};
 use crate::audit::{self, Sequencer};
@@ -125,6 +125,9 @@ impl Restore {
         }
         let archived = Archived::open(&folder.join(VAULT), source, &nowhere, &plugins)?;
         archived.restore(&settings.vault, &[], &plugins)?;
+        if folder.join(PIN).exists() {
+            fs::rename(folder.join(PIN), settings.vault.join(PIN_IN_VAULT))?;
+        }
 
         let database =
             if settings.database.starts_with(&made) { settings.database.clone() } else { made.join("data/ichor.db") };

@@ -23,6 +23,10 @@ pub(super) const DATABASE: &str = "database.sqlite";
 pub(super) const VAULT: &str = "vault.age";
 pub(super) const CONFIG: &str = "config";
 
+/// What the vault knows of the log's name and key, in the archive and below the vault's folder. It holds no secret.
+pub(super) const PIN: &str = "audit-log.toml";
+pub(super) const PIN_IN_VAULT: &str = "secrets/audit-log.toml";
+
 /// The largest file of the configuration that is taken along, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -69,6 +73,11 @@ impl BackUp {
         let copied = block_on(async { Ok(crate::store::copy::copy(&from, &to).await?) })?;
 
         let mut files = vec![(beside.path().join(VAULT), VAULT.into()), (database, DATABASE.into())];
+        let pin = loaded.settings.vault.join(PIN_IN_VAULT);
+        if pin.exists() {
+            files.push((pin, PIN.into()));
+        }
+        let others = files.len();
         for (path, inside) in configuration(&loaded)? {
             files.push((path, Path::new(CONFIG).join(inside)));
         }
@@ -98,7 +107,7 @@ impl BackUp {
 
         writeln!(out, "wrote `{file}`, sealed to {recipients}; it holds")?;
         writeln!(out, "  the database, {} entries of the log in {} rows", copied.entries, copied.rows)?;
-        writeln!(out, "  {} files of the configuration", files.len() - 2)?;
+        writeln!(out, "  {} files of the configuration", files.len().saturating_sub(others))?;
         for held in custody.holds() {
             writeln!(out, "  {held}")?;
         }
