@@ -148,8 +148,8 @@ export class Brokers {
 
   /** Copies the first broker's folder for the others, once everything is declared in it, and starts the balancer. */
   async spread(dir) {
+    for (const broker of this.all.slice(1)) fs.cpSync(this.first.dir, broker.dir, { recursive: true });
     for (const [number, broker] of this.all.entries()) {
-      if (number > 0) fs.cpSync(this.first.dir, broker.dir, { recursive: true });
       broker.port = await freePort();
       broker.health = await freePort();
       broker.log = path.join(dir, `broker-${number}.log`);
