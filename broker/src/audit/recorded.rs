@@ -106,7 +106,7 @@ impl<T> Recorded<T> {
     /// Where the log has it.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
-        Receipt { index: self.index, leaf_hash: data_encoding::HEXLOWER.encode(&self.leaf_hash) }
+        Receipt::pending(self.index, &self.leaf_hash)
     }
 }
 

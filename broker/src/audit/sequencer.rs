@@ -8,7 +8,6 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
 use ichor_wire::api::Receipt;
 use ichor_wire::log::{Content, Entry, VERSION};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -133,7 +132,7 @@ impl Sequencer {
     /// When it is not.
     pub async fn note(&self, content: Content, change: Option<Change>) -> Result<Receipt, RecordError> {
         let (index, leaf_hash) = self.append(content, change).await?;
-        Ok(Receipt { index, leaf_hash: HEXLOWER.encode(&leaf_hash) })
+        Ok(Receipt::pending(index, &leaf_hash))
     }
 
     /// How many more writers may wait now.
