@@ -9,9 +9,9 @@ import { same } from './report.mjs';
 export async function ask({ alice, attempts, dir }) {
   const reason = `request ${attempts.length}`;
   const file = path.join(dir, `talosconfig-${attempts.length}`);
-  const result = await alice.ichor(['talosconfig', 'prod', '--reason', reason, '--talosconfig', file]);
-  const attempt = { reason, file, result };
-  attempts.push(attempt);
+  const attempt = { reason, file };
+  attempts.push(attempt); // before its end, for there may be others meanwhile
+  attempt.result = await alice.ichor(['talosconfig', 'prod', '--reason', reason, '--talosconfig', file]);
   return attempt;
 }
 
