@@ -147,7 +147,7 @@ impl Place {
     pub(super) fn receipt(&self) -> Receipt {
         let receipt = Receipt::pending(self.index, &self.leaf_hash);
         match &self.proof {
-            Some(proof) => receipt.with_proof(&proof.entry, &proof.path, proof.checkpoint.to_string()),
+            Some(Proof { path, checkpoint, entry }) => receipt.with_proof(entry, path, checkpoint.to_string()),
             None => receipt,
         }
     }
