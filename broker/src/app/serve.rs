@@ -70,7 +70,7 @@ impl Running {
         let metrics = telemetry::install_metrics();
         let custody = Arc::new(super::custody(loaded, parts.vault)?);
         let data_key = custody.data_key().await?;
-        let store: Arc<dyn Store> = Arc::new(open_store(settings)?);
+        let store = open_store(settings).await?;
         let store = match parts.wrap_store {
             Some(wrap) => wrap(store),
             None => store,
@@ -81,6 +81,7 @@ impl Running {
         audit::note_size(opened.entries);
         tracing::info!(entries = opened.entries, log = notary.log().name(), "the audit log is what was signed");
         let log_key = notary.log().clone();
+        let rotations = custody.log_pin()?.map(|pin| pin.rotations.into()).unwrap_or_else(|| [].into());
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let (sequencer, sequencing) = Sequencer::vouched(
             Arc::clone(&store),
@@ -106,7 +107,12 @@ impl Running {
         let (address, health) = (listener.address(), health_listener.as_ref().and_then(|l| l.local_addr().ok()));
 
         let mint = Mint::new(live.policies(), live.clusters(), live.issuers(), sequencer.clone(), Arc::clone(&clock));
-        let limits = Arc::new(Limits::per_minute(settings.per_person, settings.per_address));
+        let limits = Arc::new(Limits::per_minute(
+            settings.per_person,
+            settings.per_address,
+            Arc::clone(&store),
+            Arc::clone(&clock),
+        ));
         let api = Api {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
@@ -114,6 +120,7 @@ impl Running {
             store: Arc::clone(&store),
             sequencer: sequencer.clone(),
             log_key,
+            rotations,
             clock: Arc::clone(&clock),
             policies: live.policies(),
             clusters: live.clusters(),

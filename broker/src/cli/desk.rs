@@ -43,6 +43,19 @@ pub(super) enum Desk {
     Alone(Sequencer, tokio::task::JoinHandle<()>),
 }
 
+/// The deed with the host and the user it is done by.
+pub(super) fn act(deed: Deed) -> Act {
+    Act {
+        ca: deed.ca,
+        cluster: deed.cluster,
+        message: deed.message,
+        reason: deed.reason,
+        digests: deed.digests,
+        host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        os_user: os_user(),
+    }
+}
+
 /// The value of `--reason`.
 pub(super) fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -58,7 +71,7 @@ impl Desk {
         if UnixStream::connect(socket).await.is_ok() {
             return Ok(Self::Running(socket.clone()));
         }
-        let store = match app::open_store(&loaded.settings) {
+        let store = match app::open_store(&loaded.settings).await {
             Ok(store) => store,
             Err(StoreError::Locked) => bail!(
                 "a broker holds the database, but does not answer at `{}`: wait until it has started or stopped",
@@ -67,7 +80,7 @@ impl Desk {
             Err(error) => return Err(error.into()),
         };
         let settings = app::sequencer_settings(&loaded.settings);
-        let (sequencer, task) = Sequencer::start(Arc::new(store), Arc::new(SystemClock), settings);
+        let (sequencer, task) = Sequencer::start(store, Arc::new(SystemClock), settings);
         Ok(Self::Alone(sequencer, task))
     }
 
@@ -76,15 +89,7 @@ impl Desk {
     /// # Errors
     /// When it cannot be.
     pub(super) async fn record(&self, deed: Deed) -> anyhow::Result<Receipt> {
-        let act = Act {
-            ca: deed.ca,
-            cluster: deed.cluster,
-            message: deed.message,
-            reason: deed.reason,
-            digests: deed.digests,
-            host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            os_user: os_user(),
-        };
+        let act = act(deed);
         match self {
             Self::Running(socket) => {
                 let answer = call(socket, "POST", "/v1/acts", serde_json::to_vec(&act)?).await?;

@@ -84,9 +84,30 @@ pub struct Server {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// The SQLite database, on a local disk.
+    /// The SQLite database, on a local disk. Of no use with `url_file`.
     #[serde(default = "default_database")]
     pub path: PathBuf,
+    /// A file with the `postgres://user:password@host/database` URL of a PostgreSQL database (15 or newer), for one broker or
+    /// several. The server's certificate is verified (`sslmode=verify-full`); only on a Unix socket (`?host=/run/postgresql`) or
+    /// loopback may TLS be left out (`sslmode=disable`). Absent: SQLite.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// For Postgres: the CA that signed the server's certificate, PEM; no other is then believed. Absent: the system's roots.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// For Postgres: the broker's client certificate and its chain, PEM, where the server asks for one.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// For Postgres: the key of the client certificate, PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// For Postgres: connections of this broker at once.
+    #[serde(default = "default_store_connections")]
+    pub connections: usize,
+    /// For Postgres: the longest that one call may take, with waiting for a connection and for other brokers. At most half of
+    /// `limits.request_time`.
+    #[serde(default = "default_store_deadline")]
+    pub deadline: String,
 }
 
 /// What makes the audit log provable: its name, and where its newest head lies outside the database.
@@ -284,6 +305,14 @@ fn default_name() -> String {
 
 fn default_database() -> PathBuf {
     "data/ichor.db".into()
+}
+
+fn default_store_connections() -> usize {
+    8
+}
+
+fn default_store_deadline() -> String {
+    "10s".into()
 }
 
 fn default_anchor_mount() -> String {

@@ -19,6 +19,7 @@ mod login;
 mod openbao;
 mod provider;
 mod settings;
+mod store;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,7 @@ pub use login::login_settings;
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
 pub use provider::{GroupsFrom, Provider, Recheck};
 pub use settings::{Listen, Settings, parse_duration};
+pub use store::Postgres;
 
 /// What is wrong with the configuration: which file, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ use url::{Host, Url};
 
 use super::audit::AuditSettings;
 use super::file::{File, Identity};
+use super::store::Postgres;
 use super::{ConfigError, Folder, LogFormat};
 use crate::custody::Plugins;
 use crate::domain::{AddressRange, ClientVersion};
@@ -33,8 +34,10 @@ pub struct Settings {
     pub trusted_proxies: Vec<AddressRange>,
     /// The broker's name in entries.
     pub name: String,
-    /// The database file.
+    /// The database file, unless there is a [`Self::postgres`].
     pub database: PathBuf,
+    /// The Postgres database.
+    pub postgres: Option<Postgres>,
     /// What makes the log provable.
     pub audit: AuditSettings,
     /// The vault's folder.
@@ -152,6 +155,7 @@ impl Settings {
                 ));
             }
         }
+        let postgres = Postgres::check(folder, file, request_time.unsigned_abs())?;
         let positive = [
             ("limits.per_person", file.limits.per_person as usize),
             ("limits.per_address", file.limits.per_address as usize),
@@ -186,6 +190,7 @@ impl Settings {
             trusted_proxies,
             name: file.server.name.clone(),
             database: folder.at(&file.store.path),
+            postgres,
             audit,
             vault: folder.at(&file.custody.vault),
             identity: file.custody.identity,

@@ -16,6 +16,7 @@ mod recover;
 mod reseal;
 
 pub(super) use engine::EngineArgs;
+pub(super) use recover::identity;
 
 /// Commands on the vault as a whole, and on what a PKI engine needs.
 #[derive(Debug, Subcommand)]

@@ -33,12 +33,14 @@ mod recipients;
 mod reseal;
 mod sealed;
 mod sealer;
+mod stream;
 
 pub use archived::{Archived, Drilled};
 pub use backup::Backup;
 pub use plugin::{PluginError, Plugins};
 pub use reseal::Reseal;
 pub use sealer::Sealer;
+pub use stream::open_sealed;
 
 use identity::Openers;
 use recipients::Recipients;
@@ -58,7 +60,7 @@ pub struct Vault {
 }
 
 /// Where the identity comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum IdentitySource {
     /// `identity.age`, opened with this passphrase.
     Passphrase(SecretString),
