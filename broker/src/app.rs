@@ -5,6 +5,7 @@ mod digests;
 mod issuers;
 mod listen;
 mod live;
+mod nodelog;
 mod prober;
 mod serve;
 mod tls;

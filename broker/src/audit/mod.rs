@@ -15,4 +15,4 @@ pub use tally::Tally;
 pub use verify::{Fault, VerifyError, VerifyReport, verify_log, verify_tail};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

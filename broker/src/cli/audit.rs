@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::Subcommand;
 
 use super::{FolderArg, block_on};
@@ -13,7 +14,7 @@ use crate::store::sqlite::{Options, SqliteStore};
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
     /// Read the whole log: indexes without gaps, every body as its leaf says, every index column as its body says, times in
-    /// order. Finds damage, gaps, and entries whose parts disagree; not whoever writes the database and recomputes what
+    /// order; and every call that nodes told of against the digest recorded with it. Finds damage, gaps, and entries whose parts disagree; not whoever writes the database and recomputes what
     /// belongs together, nor a log whose end was cut off. Works beside a running broker.
     Verify {
         #[command(flatten)]
@@ -28,6 +29,13 @@ impl AuditCommand {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open_to_read(&loaded.settings.database, Options::default())?);
         let report = block_on(async { Ok(crate::audit::verify_log(&*store).await?) })?;
         writeln!(out, "no damage: {report}")?;
+        let calls = block_on(async { Ok(crate::nodelog::verify_calls(&*store).await?) })?;
+        if let Some((entry, why)) = calls.faults.first() {
+            bail!("calls at nodes, kept under entry {entry}: {why}");
+        }
+        if calls.calls > 0 {
+            writeln!(out, "no damage: {} calls at nodes, {} whole batches as recorded", calls.calls, calls.batches)?;
+        }
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod completions;
 mod custody;
 mod desk;
 mod init;
+mod logging_patch;
 mod owner;
 mod policy;
 mod reload;

@@ -15,6 +15,7 @@ mod clusters;
 mod file;
 mod folder;
 mod login;
+mod nodelog;
 mod openbao;
 mod settings;
 
@@ -27,6 +28,7 @@ pub use file::{
 };
 pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;
+pub use nodelog::{NodeLog, NodeLogSource};
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
 pub use settings::{Listen, Settings, parse_duration};
 

@@ -16,6 +16,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::clusters::show,
         super::api::certificates::create,
         super::api::audit::list,
+        super::api::calls::list,
     ),
     security(("dpop" = []))
 )]

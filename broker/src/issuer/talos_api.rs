@@ -115,7 +115,15 @@ impl TalosApi {
     /// # Errors
     /// Why it does not.
     pub async fn version(&self, node: &str) -> Result<Version, EndpointError> {
-        let answer = self.apid.call(node, "Version", Vec::new()).await?;
+        self.version_marked(node, None).await
+    }
+
+    /// The same, with a metadata key and value that the node's log repeats.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn version_marked(&self, node: &str, mark: Option<(&str, &str)>) -> Result<Version, EndpointError> {
+        let answer = self.apid.call_marked(node, "Version", Vec::new(), mark).await?;
         match Version::read(answer.as_slice()) {
             Ok(Ok(version)) => Ok(Version { tag: apid::said(&version.tag), ..version }),
             Ok(Err(error)) => Err(EndpointError::Unreachable(apid::said(&error))),
@@ -195,6 +203,10 @@ impl TalosApi {
 
 #[async_trait]
 impl Issuer for TalosApi {
+    fn names_grants(&self) -> bool {
+        false
+    }
+
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
         let granted = grant.value();
         let end = self.authorities.iter().map(CaCertificate::not_after).max().unwrap_or(now).min(granted.not_after());

@@ -1,5 +1,6 @@
 //! Durable state: sessions, pending logins, and the log. One trait, one file per concern and backend.
 
+pub mod calls;
 pub mod change;
 pub mod rows;
 pub mod sqlite;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::domain::{ProviderAlias, SessionId};
+pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
 pub use rows::{DeviceLogin, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredEntry};
 
@@ -133,6 +135,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// Pins a provider's alias to its issuer at first use and answers the issuer that it is pinned to.
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError>;
+
+    /// Calls at nodes that match, newest first by the time they began, at most `limit`, behind `before` where given. Its cost
+    /// does not grow with the number of calls kept.
+    async fn calls(
+        &self,
+        filter: &CallFilter,
+        before: Option<CallPlace>,
+        limit: u32,
+    ) -> Result<Vec<StoredCall>, StoreError>;
+
+    /// The calls kept with an id of at least `from`, in the order of their ids, at most `limit`: for verification.
+    async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError>;
+
+    /// Notes when services of nodes were last heard of. No time goes back.
+    async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError>;
+
+    /// When each service of each node was last heard of.
+    async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError>;
 
     /// Removes pending logins that expired before `now`, and sessions that ended more than 30 days before.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use ichor_broker::domain::{ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
-    Append, Appended, DeviceLogin, EntryFilter, LogHead, PendingLogin, SessionRow, Store, StoreError, StoredEntry,
+    Append, Appended, CallFilter, CallPlace, DeviceLogin, EntryFilter, LogHead, NodeSeen, PendingLogin, SessionRow,
+    Store, StoreError, StoredCall, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -65,6 +66,10 @@ pass_on! {
     device_by_user_code(user_code: &str, now: Timestamp) -> Option<DeviceLogin>;
     advance_device(device: DeviceLogin) -> bool;
     pin_provider(alias: &ProviderAlias, issuer: &str) -> String;
+    calls(filter: &CallFilter, before: Option<CallPlace>, limit: u32) -> Vec<StoredCall>;
+    call_range(from: u64, limit: u32) -> Vec<StoredCall>;
+    see_nodes(seen: &[NodeSeen]) -> ();
+    nodes_seen() -> Vec<NodeSeen>;
     sweep(now: Timestamp) -> ();
     probe() -> ();
 }

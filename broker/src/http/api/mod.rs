@@ -1,6 +1,7 @@
 //! The API under `/v1`, one file a resource.
 
 pub mod audit;
+pub mod calls;
 pub mod certificates;
 pub mod clusters;
 pub mod session;
@@ -52,6 +53,7 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/clusters/{cluster}", Needs::Session, || get(clusters::show)),
     Route::new("POST", "/v1/clusters/{cluster}/certificates", Needs::Session, || post(certificates::create)),
     Route::new("GET", "/v1/audit/entries", Needs::Session, || get(audit::list)),
+    Route::new("GET", "/v1/audit/calls", Needs::Session, || get(calls::list)),
 ];
 
 /// The API's router.

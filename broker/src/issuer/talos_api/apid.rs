@@ -133,11 +133,31 @@ impl Apid {
         method: &str,
         message: Vec<u8>,
     ) -> Result<LockedBytes, EndpointError> {
-        let called = tokio::time::timeout(self.deadline, self.exchange(endpoint, method, message)).await;
+        self.call_marked(endpoint, method, message, None).await
+    }
+
+    /// The same, with one more metadata key and its value.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) async fn call_marked(
+        &self,
+        endpoint: &str,
+        method: &str,
+        message: Vec<u8>,
+        mark: Option<(&str, &str)>,
+    ) -> Result<LockedBytes, EndpointError> {
+        let called = tokio::time::timeout(self.deadline, self.exchange(endpoint, method, message, mark)).await;
         called.unwrap_or(Err(EndpointError::Late))
     }
 
-    async fn exchange(&self, endpoint: &str, method: &str, message: Vec<u8>) -> Result<LockedBytes, EndpointError> {
+    async fn exchange(
+        &self,
+        endpoint: &str,
+        method: &str,
+        message: Vec<u8>,
+        mark: Option<(&str, &str)>,
+    ) -> Result<LockedBytes, EndpointError> {
         let unreachable = |error: std::io::Error| EndpointError::Unreachable(said(&error.to_string()));
         let (host, port) = host_and_port(endpoint);
         let name = ServerName::try_from(host.clone());
@@ -156,11 +176,15 @@ impl Apid {
         let (mut sender, connection) = handshake.map_err(|error| of_tls(&error))?;
         let driver = tokio::spawn(connection);
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("https://{authority}/machine.MachineService/{method}"))
             .header("content-type", "application/grpc")
-            .header("te", "trailers")
+            .header("te", "trailers");
+        if let Some((key, value)) = mark {
+            request = request.header(key, value);
+        }
+        let request = request
             .body(Full::new(framed(&message)))
             .map_err(|_| EndpointError::Unreachable("its name does not fit into a request".into()))?;
         let answer = async {

@@ -9,10 +9,12 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{GrantId, Group, Person};
 
+mod calls;
 mod log;
 mod logins;
 mod sessions;
 
+pub(crate) use calls::*;
 pub(crate) use log::*;
 pub(crate) use logins::*;
 pub(crate) use sessions::*;
@@ -27,7 +29,9 @@ macro_rules! cases {
             a_refresh_needs_its_version, one_refresh_lease_at_a_time, a_grant_needs_a_live_session, touches_are_rare,
             logins_are_bounded_and_expire, logins_advance_by_version, devices_are_bounded_and_expire,
             devices_advance_by_version, a_device_code_begins_a_session, providers_are_pinned,
-            sweeping_takes_what_is_over, a_probe_succeeds
+            sweeping_takes_what_is_over, a_probe_succeeds, calls_are_kept_with_their_entry,
+            calls_that_are_not_recorded_are_not_kept, calls_are_found_newest_first, own_calls_are_matched_by_the_whole_key,
+            a_page_of_calls_follows_the_other, the_oldest_calls_beyond_the_quota_are_dropped, nodes_are_seen_and_no_time_goes_back
         }
     };
 }

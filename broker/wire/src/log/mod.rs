@@ -67,6 +67,12 @@ pub enum Kind {
     /// Someone read the audit.
     #[n(13)]
     AuditRead,
+    /// Calls that a cluster's nodes told of in their logs, kept under this entry's index.
+    #[n(17)]
+    NodeLog,
+    /// Calls in a node's log that want a look: no grant explains them, or they are not what they should be.
+    #[n(18)]
+    NodeAlarm,
 }
 
 /// The person an entry is about.
@@ -160,6 +166,18 @@ pub struct Content {
     /// Who made the private key, where that was not the client: `cluster`.
     #[n(21)]
     pub key_made_by: Option<String>,
+    /// SHA-256 over the calls that are kept under this entry, in their order (see `docs/nodelog.md`).
+    #[cbor(n(28), with = "minicbor::bytes")]
+    pub calls: Option<Vec<u8>>,
+    /// SHA-256 over the log lines that the calls were read from, each with its newline, in the order of the calls.
+    #[cbor(n(29), with = "minicbor::bytes")]
+    pub lines: Option<Vec<u8>>,
+    /// The node concerned.
+    #[n(30)]
+    pub node: Option<String>,
+    /// The gRPC method concerned, as `/machine.MachineService/Reboot`.
+    #[n(31)]
+    pub method: Option<String>,
 }
 
 /// One audit entry: the content, and what every entry has.

@@ -75,6 +75,10 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("mode", content.mode.clone()),
         ("policy_digest", content.policy_digest.as_deref().map(hex)),
         ("key_made_by", content.key_made_by.clone()),
+        ("calls", content.calls.as_deref().map(hex)),
+        ("lines", content.lines.as_deref().map(hex)),
+        ("node", content.node.clone()),
+        ("method", content.method.clone()),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));

@@ -49,13 +49,37 @@ fn full() -> Entry {
         mode: text("direct"),
         policy_digest: Some(vec![20; 32]),
         key_made_by: None,
+        calls: None,
+        lines: None,
+        node: None,
+        method: None,
     })
 }
 
 /// What came later, each in a vector of its own: the others stay as they are.
 fn later() -> Vec<(String, Entry, u64)> {
     let made = Content { key_made_by: Some("cluster".into()), ..Content::of(Kind::Issued) };
-    vec![("issued-key-made-by-cluster".into(), entry(made), 21)]
+    let kept = Content {
+        cluster: Some("prod".into()),
+        count: Some(3),
+        calls: Some(vec![28; 32]),
+        lines: Some(vec![29; 32]),
+        ..Content::of(Kind::NodeLog)
+    };
+    let alarm = Content {
+        cluster: Some("prod".into()),
+        code: Some("suspect".into()),
+        count: Some(1),
+        message: Some("one sentence".into()),
+        node: Some("cp-1".into()),
+        method: Some("/machine.MachineService/Reboot".into()),
+        ..Content::of(Kind::NodeAlarm)
+    };
+    vec![
+        ("issued-key-made-by-cluster".into(), entry(made), 21),
+        ("node-log-of-three".into(), entry(kept), 28),
+        ("node-alarm-suspect".into(), entry(alarm), 30),
+    ]
 }
 
 /// Every vector: its file's name, the entry and the index of its leaf.
