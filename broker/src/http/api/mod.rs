@@ -4,12 +4,14 @@ pub mod audit;
 pub mod calls;
 pub mod certificates;
 pub mod clusters;
+pub mod log;
 pub mod session;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use ichor_wire::log::LogKey;
 use tokio::sync::watch;
 
 use super::extract::add_nonce;
@@ -36,6 +38,8 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     /// Recording reads of it.
     pub sequencer: Sequencer,
+    /// What verifies its checkpoints.
+    pub log_key: LogKey,
     /// The time.
     pub clock: SharedClock,
     /// The policies in force.
@@ -53,6 +57,9 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/clusters/{cluster}", Needs::Session, || get(clusters::show)),
     Route::new("POST", "/v1/clusters/{cluster}/certificates", Needs::Session, || post(certificates::create)),
     Route::new("GET", "/v1/audit/entries", Needs::Session, || get(audit::list)),
+    Route::new("GET", "/v1/audit/checkpoint", Needs::Session, || get(log::checkpoint)),
+    Route::new("GET", "/v1/audit/key", Needs::Session, || get(log::key)),
+    Route::new("GET", "/log/tile/entries/{*path}", Needs::Session, || get(log::entries_tile)),
     Route::new("GET", "/v1/audit/calls", Needs::Session, || get(calls::list)),
 ];
 

@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -29,6 +29,8 @@ impl Kind {
         Self::Admin,
         Self::Start,
         Self::AuditRead,
+        Self::AuditKey,
+        Self::LogOpened,
         Self::NodeLog,
         Self::NodeAlarm,
     ];
@@ -50,6 +52,8 @@ impl Kind {
             Self::Admin => "admin",
             Self::Start => "start",
             Self::AuditRead => "audit-read",
+            Self::AuditKey => "audit-key",
+            Self::LogOpened => "log-opened",
             Self::NodeLog => "node-log",
             Self::NodeAlarm => "node-alarm",
         }
@@ -72,6 +76,8 @@ impl Kind {
             Self::Admin => 11,
             Self::Start => 12,
             Self::AuditRead => 13,
+            Self::AuditKey => 14,
+            Self::LogOpened => 15,
             Self::NodeLog => 17,
             Self::NodeAlarm => 18,
         }
@@ -122,6 +128,8 @@ impl Content {
             mode: None,
             policy_digest: None,
             key_made_by: None,
+            log_key: None,
+            old_head: None,
             calls: None,
             lines: None,
             node: None,
