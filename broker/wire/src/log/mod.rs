@@ -191,6 +191,18 @@ pub struct Content {
     /// The head of the log that this one was opened in place of.
     #[n(23)]
     pub old_head: Option<OldHead>,
+    /// SHA-256 over the calls that are kept under this entry, in their order (see `docs/nodelog.md`).
+    #[cbor(n(28), with = "minicbor::bytes")]
+    pub calls: Option<Vec<u8>>,
+    /// SHA-256 over the log lines that the calls were read from, each with its newline, in the order of the calls.
+    #[cbor(n(29), with = "minicbor::bytes")]
+    pub lines: Option<Vec<u8>>,
+    /// The node concerned.
+    #[n(30)]
+    pub node: Option<String>,
+    /// The gRPC method concerned, as `/machine.MachineService/Reboot`.
+    #[n(31)]
+    pub method: Option<String>,
 }
 
 /// A key of a log begins.
@@ -221,18 +233,6 @@ pub struct OldHead {
     /// The root that it had.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub root: Vec<u8>,
-    /// SHA-256 over the calls that are kept under this entry, in their order (see `docs/nodelog.md`).
-    #[cbor(n(28), with = "minicbor::bytes")]
-    pub calls: Option<Vec<u8>>,
-    /// SHA-256 over the log lines that the calls were read from, each with its newline, in the order of the calls.
-    #[cbor(n(29), with = "minicbor::bytes")]
-    pub lines: Option<Vec<u8>>,
-    /// The node concerned.
-    #[n(30)]
-    pub node: Option<String>,
-    /// The gRPC method concerned, as `/machine.MachineService/Reboot`.
-    #[n(31)]
-    pub method: Option<String>,
 }
 
 /// One audit entry: the content, and what every entry has.
