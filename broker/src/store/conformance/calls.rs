@@ -69,7 +69,7 @@ pub(crate) async fn calls_are_kept_with_their_entry(store: Arc<dyn Store>) {
         kept(vec![claimed(Some("mallory"), CallClass::Unexplained, 9)], 100, noon()),
         kept(Vec::new(), 100, noon()),
     ];
-    store.append(batch).await.unwrap();
+    append(&*store, batch).await;
     let all = store.call_range(0, 100).await.unwrap();
     assert_eq!(
         all.iter().map(|stored| (stored.id, stored.batch)).collect::<Vec<_>>(),
