@@ -8,6 +8,7 @@ mod issuers;
 mod listen;
 mod live;
 mod log;
+mod nodelog;
 mod prober;
 mod serve;
 mod stores;

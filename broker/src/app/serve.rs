@@ -51,6 +51,7 @@ pub const NO_ANCHOR: &str = "rollback not detected here: no anchor outside the d
 pub struct Running {
     address: Option<SocketAddr>,
     health: Option<SocketAddr>,
+    node_addresses: (Option<SocketAddr>, Option<SocketAddr>),
     reload: mpsc::Sender<Reload>,
     stop: watch::Sender<bool>,
     handle: Handle<SocketAddr>,
@@ -103,6 +104,7 @@ impl Running {
             (Listen::Unix(path), _) => Listening::Unix(bind_unix(path, 0o660)?),
         };
         let health_listener = settings.health.map(bind).transpose()?;
+        let node_listeners = super::nodelog::Bound::bind(&settings.nodelog)?;
         let admin_listener = bind_unix(&settings.admin_socket, 0o600)?;
         let (address, health) = (listener.address(), health_listener.as_ref().and_then(|l| l.local_addr().ok()));
 
@@ -180,7 +182,19 @@ impl Running {
             };
             tasks.spawn(acceptance.run(stopped.clone()));
         }
-        tasks.spawn(answer_probes(prober(), live.policies(), live.clusters(), probing, stopped.clone()));
+        let node_addresses = (node_listeners.tcp_address(), node_listeners.udp_address());
+        let parts_of_nodelog = super::nodelog::Parts {
+            store: Arc::clone(&store),
+            sequencer: sequencer.clone(),
+            clock: Arc::clone(&clock),
+            readiness: Arc::clone(&readiness),
+            prober: Arc::new(prober()),
+            policies: live.policies(),
+            clusters: live.clusters(),
+            issuers: live.issuers(),
+        };
+        node_listeners.serve(&settings.nodelog, parts_of_nodelog, &stopped, &mut tasks)?;
+        tasks.spawn(answer_probes(Arc::new(prober()), live.policies(), live.clusters(), probing, stopped.clone()));
         let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes);
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
         tasks.spawn(reload_on_change(
@@ -207,6 +221,7 @@ impl Running {
         Ok(Self {
             address,
             health,
+            node_addresses,
             reload,
             stop,
             handle,
@@ -227,6 +242,12 @@ impl Running {
     #[must_use]
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.health
+    }
+
+    /// Where nodes send their lines over TCP and UDP, as far as configured.
+    #[must_use]
+    pub fn node_addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        self.node_addresses
     }
 
     /// The store behind it, for those who look at the log from inside the process.
@@ -269,7 +290,7 @@ async fn serve_admin(listener: UnixListener, routes: Router, stopped: watch::Rec
 
 /// Makes the broker's own certificates, one after the other.
 async fn answer_probes(
-    prober: Prober,
+    prober: Arc<Prober>,
     policies: watch::Receiver<Arc<PolicySet>>,
     clusters: watch::Receiver<Clusters>,
     mut probing: mpsc::Receiver<Probing>,

@@ -10,6 +10,7 @@ mod completions;
 mod custody;
 mod desk;
 mod init;
+mod logging_patch;
 mod owner;
 mod policy;
 mod recover;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::nodelog::{NodeLog, NodeLogSource};
 use super::openbao::OpenBao;
 use super::provider::Provider;
 
@@ -41,6 +42,12 @@ pub struct File {
     /// What the broker logs about itself.
     #[serde(default)]
     pub log: Log,
+    /// Where nodes send their own logs, so that calls are held against grants. Absent: they are not taken.
+    #[serde(default)]
+    pub nodelog: NodeLog,
+    /// Whose node logs are taken. May be repeated; of two that have an address the first counts.
+    #[serde(default)]
+    pub nodelog_source: Vec<NodeLogSource>,
     /// OpenBao or HashiCorp Vault servers that hold CA keys. May be repeated; CA records name them.
     #[serde(default)]
     pub openbao: Vec<OpenBao>,

@@ -16,6 +16,7 @@ mod clusters;
 mod file;
 mod folder;
 mod login;
+mod nodelog;
 mod openbao;
 mod provider;
 mod settings;
@@ -31,6 +32,7 @@ pub use file::{
 };
 pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;
+pub use nodelog::{NodeLog, NodeLogSource};
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
 pub use provider::{GroupsFrom, Provider, Recheck};
 pub use settings::{Listen, Settings, parse_duration};

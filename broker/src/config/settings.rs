@@ -80,6 +80,8 @@ pub struct Settings {
     pub pending_per_address: u32,
     /// The oldest client that is served.
     pub minimum_client: Option<ClientVersion>,
+    /// What nodes' logs are taken in, and how.
+    pub nodelog: crate::nodelog::Settings,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// What to log.
@@ -212,6 +214,7 @@ impl Settings {
             pending_logins: file.limits.pending_logins,
             pending_per_address: file.limits.pending_per_address,
             minimum_client,
+            nodelog: super::nodelog::check(&folder.config(), file)?,
             log_format: file.log.format,
             log_level: file.log.level.clone(),
         })

@@ -142,7 +142,15 @@ impl TalosApi {
     /// # Errors
     /// Why it does not.
     pub async fn version(&self, node: &str) -> Result<Version, EndpointError> {
-        let answer = self.call(node, "Version", Vec::new()).await?;
+        self.version_marked(node, None).await
+    }
+
+    /// The same, with a metadata key and value that the node's log repeats.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn version_marked(&self, node: &str, mark: Option<(&str, &str)>) -> Result<Version, EndpointError> {
+        let answer = self.call(node, "Version", Vec::new(), mark).await?;
         match Version::read(answer.as_slice()) {
             Ok(Ok(version)) => Ok(Version { tag: apid::said(&version.tag), ..version }),
             Ok(Err(error)) => Err(EndpointError::Unreachable(apid::said(&error))),
@@ -152,7 +160,7 @@ impl TalosApi {
 
     async fn probe_one(&self, endpoint: &str) -> Result<Version, EndpointError> {
         let version = self.version(endpoint).await?;
-        match self.call(endpoint, GENERATE, Vec::new()).await {
+        match self.call(endpoint, GENERATE, Vec::new(), None).await {
             Err(EndpointError::Status(INVALID_ARGUMENT, _)) => Ok(version),
             Err(error) => Err(error),
             Ok(_) => Err(EndpointError::Garbage("a certificate without a lifetime")),
@@ -167,9 +175,15 @@ impl TalosApi {
         }
     }
 
-    async fn call(&self, node: &str, method: &str, message: Vec<u8>) -> Result<LockedBytes, EndpointError> {
+    async fn call(
+        &self,
+        node: &str,
+        method: &str,
+        message: Vec<u8>,
+        mark: Option<(&str, &str)>,
+    ) -> Result<LockedBytes, EndpointError> {
         let ready = self.ready().await.map_err(|error| EndpointError::Unreachable(error.to_string()))?;
-        ready.apid.call(node, method, message, self.deadline).await
+        ready.apid.call(node, method, message, mark, self.deadline).await
     }
 
     /// The answer of the first endpoint that makes a certificate. One that hangs may have made one whose answer nobody reads:
@@ -180,7 +194,7 @@ impl TalosApi {
         let mut failures = Vec::new();
         let all = async {
             for endpoint in &self.cluster.endpoints {
-                match ready.apid.call(endpoint, GENERATE, message.to_vec(), self.deadline).await {
+                match ready.apid.call(endpoint, GENERATE, message.to_vec(), None, self.deadline).await {
                     Ok(answer) => return Some(answer),
                     Err(error) => {
                         tracing::warn!(cluster = %self.cluster.name, endpoint, %error, "an endpoint made no certificate");
@@ -236,6 +250,10 @@ impl TalosApi {
 
 #[async_trait]
 impl Issuer for TalosApi {
+    fn names_grants(&self) -> bool {
+        false
+    }
+
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
         let granted = grant.value();
         let end = self.authorities.iter().map(CaCertificate::not_after).max().unwrap_or(now).min(granted.not_after());

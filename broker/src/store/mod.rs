@@ -1,5 +1,6 @@
 //! Durable state: sessions, pending logins, and the log. One trait, one file per concern and backend.
 
+pub mod calls;
 pub mod change;
 pub mod copy;
 pub mod postgres;
@@ -21,6 +22,7 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 
 use crate::domain::{ProviderAlias, SessionId};
+pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
 pub use rows::{
     DeviceLogin, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredCheckpoint, StoredEntry,
@@ -196,6 +198,24 @@ pub trait Store: Send + Sync + 'static {
     async fn take_allowance(&self, _key: &[u8; 32], _per_minute: u32, _now: Timestamp) -> Result<bool, StoreError> {
         Ok(true)
     }
+
+    /// Calls at nodes that match, newest first by the time they began, at most `limit`, behind `before` where given. Its cost
+    /// does not grow with the number of calls kept.
+    async fn calls(
+        &self,
+        filter: &CallFilter,
+        before: Option<CallPlace>,
+        limit: u32,
+    ) -> Result<Vec<StoredCall>, StoreError>;
+
+    /// The calls kept with an id of at least `from`, in the order of their ids, at most `limit`: for verification.
+    async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError>;
+
+    /// Notes when services of nodes were last heard of. No time goes back.
+    async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError>;
+
+    /// When each service of each node was last heard of.
+    async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError>;
 
     /// Removes pending logins that expired before `now`, and sessions that ended more than 30 days before.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;

@@ -14,6 +14,7 @@ mod load;
 mod login;
 mod machine;
 mod meter;
+mod nodelog;
 mod openbao;
 mod policy;
 mod report;
@@ -65,6 +66,8 @@ enum Name {
     Idle,
     /// 500 whole logins.
     Login,
+    /// Lines of nodes' logs, from TCP to calls kept.
+    Nodelog,
 }
 
 /// What every benchmark is told.
@@ -94,6 +97,7 @@ fn main() -> anyhow::Result<()> {
             Name::Exec => runtime()?.block_on(exec::run(&settings))?,
             Name::Idle => runtime()?.block_on(idle::run(&settings))?,
             Name::Login => runtime()?.block_on(login::run(&settings))?,
+            Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
         };
         if cli.json {
             writeln!(out, "{}", report.json())?;

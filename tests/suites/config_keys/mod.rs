@@ -5,6 +5,7 @@ mod audit;
 mod certificates;
 mod elsewhere;
 mod limits;
+mod nodelog;
 mod openbao;
 mod plain;
 mod provider;
@@ -104,6 +105,34 @@ const TESTED: &[(&str, &str, &str)] = &[
         "tests/suites/config_keys/limits.rs::one_login_too_many_of_an_address_is_turned_away",
     ),
     ("[limits]", "pending_logins", "tests/suites/config_keys/limits.rs::one_login_too_many_is_turned_away"),
+    ("[nodelog]", "tcp", "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured"),
+    ("[nodelog]", "udp", "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured"),
+    (
+        "[nodelog]",
+        "connections",
+        "tests/suites/config_keys/nodelog.rs::nodes_take_no_more_connections_and_calls_than_configured",
+    ),
+    (
+        "[nodelog]",
+        "max_calls",
+        "tests/suites/config_keys/nodelog.rs::nodes_take_no_more_connections_and_calls_than_configured",
+    ),
+    ("[nodelog]", "heartbeat", "broker/src/config/nodelog.rs::the_heartbeat_is_as_written"),
+    (
+        "[[nodelog_source]]",
+        "cluster",
+        "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured",
+    ),
+    (
+        "[[nodelog_source]]",
+        "from",
+        "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured",
+    ),
+    (
+        "[[nodelog_source]]",
+        "nodes",
+        "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured",
+    ),
     ("[log]", "format", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
     ("[log]", "level", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
     ("[[provider]]", "alias", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),

@@ -12,6 +12,7 @@ use crate::audit::{self, VerifyReport};
 use crate::cli::FolderArg;
 use crate::config::{self, Loaded};
 use crate::custody::LogPin;
+use crate::nodelog;
 use crate::store::Store;
 
 /// `audit verify`.
@@ -50,6 +51,13 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
     }
     let report = audit::verify_log(store).await?;
     let mut lines = vec![format!("no damage: {report}")];
+    let calls = nodelog::verify_calls(store).await?;
+    if let Some((entry, why)) = calls.faults.first() {
+        bail!("calls at nodes, kept under entry {entry}: {why}");
+    }
+    if calls.calls > 0 {
+        lines.push(format!("{} calls at nodes, {} whole batches of them as recorded", calls.calls, calls.batches));
+    }
     let key: Option<LogKey> =
         pin.as_ref().map(|pin| pin.key.parse()).transpose().context("the vault's audit-log.toml")?;
     match (kept, key) {

@@ -1,6 +1,7 @@
 //! The API under `/v1`, one file a resource.
 
 pub mod audit;
+pub mod calls;
 pub mod certificates;
 pub mod clusters;
 pub mod log;
@@ -67,6 +68,7 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/audit/proofs/{id}", Needs::Session, || get(proofs::proof)),
     Route::new("GET", "/v1/audit/export", Needs::Session, || get(proofs::export)),
     Route::new("GET", "/log/tile/entries/{*path}", Needs::Session, || get(log::entries_tile)),
+    Route::new("GET", "/v1/audit/calls", Needs::Session, || get(calls::list)),
 ];
 
 /// The API's router.

@@ -124,7 +124,8 @@ impl Apid {
         Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// The message that the endpoint answers to this call of `machine.MachineService`, within `deadline`. It may hold a
+    /// The message that the endpoint answers to this call of `machine.MachineService`, within `deadline`; `mark` is one more metadata
+    /// key and its value. It may hold a
     /// private key, so it is read into memory that is wiped; what the libraries below buffer is theirs.
     ///
     /// # Errors
@@ -134,13 +135,20 @@ impl Apid {
         endpoint: &str,
         method: &str,
         message: Vec<u8>,
+        mark: Option<(&str, &str)>,
         deadline: Duration,
     ) -> Result<LockedBytes, EndpointError> {
-        let called = tokio::time::timeout(deadline, self.exchange(endpoint, method, message)).await;
+        let called = tokio::time::timeout(deadline, self.exchange(endpoint, method, message, mark)).await;
         called.unwrap_or(Err(EndpointError::Late))
     }
 
-    async fn exchange(&self, endpoint: &str, method: &str, message: Vec<u8>) -> Result<LockedBytes, EndpointError> {
+    async fn exchange(
+        &self,
+        endpoint: &str,
+        method: &str,
+        message: Vec<u8>,
+        mark: Option<(&str, &str)>,
+    ) -> Result<LockedBytes, EndpointError> {
         let unreachable = |error: std::io::Error| EndpointError::Unreachable(said(&error.to_string()));
         let (host, port) = host_and_port(endpoint);
         let name = ServerName::try_from(host.clone());
@@ -159,11 +167,15 @@ impl Apid {
         let (mut sender, connection) = handshake.map_err(|error| of_tls(&error))?;
         let driver = tokio::spawn(connection);
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("https://{authority}/machine.MachineService/{method}"))
             .header("content-type", "application/grpc")
-            .header("te", "trailers")
+            .header("te", "trailers");
+        if let Some((key, value)) = mark {
+            request = request.header(key, value);
+        }
+        let request = request
             .body(Full::new(framed(&message)))
             .map_err(|_| EndpointError::Unreachable("its name does not fit into a request".into()))?;
         let answer = async {
