@@ -166,7 +166,7 @@ impl Calls {
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(|error| error.to_string())?;
         let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem());
         let csr = csr.map_err(|error| error.to_string())?;
-        let probe = Probe { cluster: name.clone(), is_next: false, csr };
+        let probe = Probe { cluster: name.clone(), is_next: false, csr, os_user: None };
         let certificate = self.prober.probe(&policies, &clusters, &probe).await.map_err(|error| error.to_string())?;
         let key = zeroize::Zeroizing::new(key.serialize_pem());
         let credential = StandingCredential::of_any_role(&certificate, &key).map_err(|error| error.to_string())?;
