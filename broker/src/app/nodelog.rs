@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
@@ -14,9 +13,7 @@ use super::serve::told;
 use super::{Prober, StartError, listen};
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
-use crate::custody::StandingCredential;
 use crate::domain::{ClusterName, Clusters};
-use crate::http::admin::Probe;
 use crate::issuer::TalosApi;
 use crate::issuer::talos_api::Credential;
 use crate::mint::Issuers;
@@ -52,6 +49,7 @@ struct Calls {
     prober: Arc<Prober>,
     policies: watch::Receiver<Arc<PolicySet>>,
     clusters: watch::Receiver<Clusters>,
+    issuers: watch::Receiver<Issuers>,
     clock: SharedClock,
     made: Mutex<BTreeMap<ClusterName, (Arc<TalosApi>, Timestamp)>>,
 }
@@ -94,7 +92,7 @@ impl Bound {
             store: Arc::clone(&parts.store),
             sequencer: parts.sequencer.clone(),
             clock: Arc::clone(&parts.clock),
-            issuers: parts.issuers,
+            issuers: parts.issuers.clone(),
             max_calls: settings.max_calls,
         };
         let (intake, sink) = Intake::new(intake, Arc::clone(&board));
@@ -121,6 +119,7 @@ impl Bound {
             prober: parts.prober,
             policies: parts.policies,
             clusters: parts.clusters,
+            issuers: parts.issuers,
             clock: parts.clock,
             made: Mutex::default(),
         });
@@ -163,13 +162,10 @@ impl Calls {
         }
         let (policies, clusters) = (Arc::clone(&self.policies.borrow()), self.clusters.borrow().clone());
         let cluster = clusters.get(name).ok_or_else(|| format!("there is no cluster `{name}`"))?;
-        let key = KeyPair::generate_for(&PKCS_ED25519).map_err(|error| error.to_string())?;
-        let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem());
-        let csr = csr.map_err(|error| error.to_string())?;
-        let probe = Probe { cluster: name.clone(), is_next: false, csr, os_user: None };
-        let certificate = self.prober.probe(&policies, &clusters, &probe).await.map_err(|error| error.to_string())?;
-        let key = zeroize::Zeroizing::new(key.serialize_pem());
-        let credential = StandingCredential::of_any_role(&certificate, &key).map_err(|error| error.to_string())?;
+        let issuer = self.issuers.borrow().get(name).cloned();
+        let issuer = issuer.ok_or_else(|| format!("the CA of cluster `{name}` is not in custody"))?;
+        let own = self.prober.own(&policies, cluster, &*issuer).await.map_err(|error| error.to_string())?;
+        let credential = own.credential;
         let api = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), Arc::clone(&self.clock));
         let api = Arc::new(api.map_err(|error| error.to_string())?);
         let until = now.saturating_add(USED.min(PROBE_LIFE)).unwrap_or(now);
