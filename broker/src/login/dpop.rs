@@ -4,7 +4,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use data_encoding::BASE64URL_NOPAD;
 use ichor_wire::dpop::{ALGORITHM, ProofClaims, ProofHeader, PublicJwk, TYPE, sha256_base64url};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -162,7 +162,7 @@ impl Dpop {
         Ok(Proof { jkt, body_sha256: claims.body_sha256, id })
     }
 
-    /// Uses the proof up. Comes last, when key and token are known to fit, so that strangers cannot fill the memory.
+    /// Uses the proof up, as far as this process knows. Comes last, when key and token are known to fit, so that strangers cannot fill the memory.
     ///
     /// # Errors
     /// When it was used before, or there is no room.
@@ -178,6 +178,12 @@ impl Dpop {
 // === impl Proof ===
 
 impl Proof {
+    /// What other brokers know the proof by, and until when they must: from 60 s before its `iat` to 60 s after it is
+    /// accepted, and their clocks may differ by as much again.
+    pub(super) fn elsewhere(&self, now: Timestamp) -> (&ProofId, Timestamp) {
+        (&self.id, now.saturating_add(SignedDuration::from_secs(3 * WINDOW)).unwrap_or(Timestamp::MAX))
+    }
+
     /// Whether the proof says about the body what it must.
     ///
     /// # Errors
