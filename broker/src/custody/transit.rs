@@ -108,6 +108,9 @@ struct Key {
     verifies: ParsedPublicKey,
 }
 
+/// The types of Transit keys that a CA may have.
+const KINDS: [&str; 6] = ["ed25519", "ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"];
+
 // === impl TransitSigner ===
 
 impl TransitSigner {
@@ -117,13 +120,17 @@ impl TransitSigner {
     /// When the key is not to be used, with what is wrong.
     pub fn new(transit: TransitEngine, name: &str, version: u32, key: &TransitKey) -> Result<Self, TransitKeyError> {
         check(name, key)?;
-        let missing = || TransitKeyError::Version { key: name.to_owned(), version };
-        let public_key = key.versions.get(&version).ok_or_else(missing)?.clone();
         let wrong_kind = || TransitKeyError::Kind {
             key: name.to_owned(),
             found: key.kind.clone(),
             needed: "`ed25519`, `ecdsa-p256`, `ecdsa-p384` or RSA of 2048 to 4096 bits".into(),
         };
+        // a key that encrypts has no public key to look for
+        if !KINDS.contains(&key.kind.as_str()) {
+            return Err(wrong_kind());
+        }
+        let missing = || TransitKeyError::Version { key: name.to_owned(), version };
+        let public_key = key.versions.get(&version).ok_or_else(missing)?.clone();
         let algorithm = KeyAlgorithm::of_ca(&public_key).map_err(|_| wrong_kind())?;
         let kind = KeyKind::of(algorithm).filter(|kind| kind.transit() == key.kind).ok_or_else(wrong_kind)?;
         let unusable = |_| TransitKeyError::PublicKey(name.to_owned());

@@ -60,7 +60,7 @@ pub(super) struct Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found<'a> {
     /// The grant that it names.
-    Grant(&'a Known),
+    Known(&'a Known),
     /// It names a grant that the log does not have.
     NoSuchGrant,
     /// It names none; where the cluster's certificates cannot name theirs, a grant that fits may be known.
@@ -84,7 +84,7 @@ pub(super) fn classify(access: &Access, cluster: &str, started: Timestamp, found
     let unexplained = |why: String| (CallClass::Unexplained, Some(why));
     match found {
         Found::NoSuchGrant => unexplained("the log has no such grant".into()),
-        Found::Grant(known) => match misfit(known, access, cluster) {
+        Found::Known(known) => match misfit(known, access, cluster) {
             Some(why) => unexplained(why),
             None if started < known.granted.saturating_sub(BEHIND).unwrap_or(known.granted) => {
                 (CallClass::Suspect, Some("times out of order: it began before its grant".into()))
@@ -172,7 +172,7 @@ mod tests {
     fn the_table_of_classes() {
         use CallClass::{AfterExpiry, Escape, Explained, Suspect, Unexplained, Weak};
         let known = known();
-        let fits = Found::Grant(&known);
+        let fits = Found::Known(&known);
         let plain = call(REBOOT);
         assert_eq!(class(&plain, 1, fits), Explained);
         assert_eq!(class(&plain, 601, fits), Explained, "the last second");
@@ -186,7 +186,7 @@ mod tests {
         let other = |change: fn(&mut Known)| {
             let mut other = super::tests::known();
             change(&mut other);
-            class(&plain, 1, Found::Grant(&other))
+            class(&plain, 1, Found::Known(&other))
         };
         assert_eq!(other(|known| known.cluster = "lab".into()), Unexplained, "a grant of another cluster");
         assert_eq!(other(|known| known.roles = vec!["os:reader".into()]), Unexplained, "more roles than granted");
@@ -205,7 +205,7 @@ mod tests {
         let known = known();
         for sign in [Sign::TwoRoles, Sign::Twice, Sign::Cut, Sign::Binary, Sign::Control, Sign::Fragment] {
             let access = Access { sign: Some(sign), ..call(REBOOT) };
-            assert_eq!(class(&access, 1, Found::Grant(&known)), CallClass::Suspect, "{sign:?}");
+            assert_eq!(class(&access, 1, Found::Known(&known)), CallClass::Suspect, "{sign:?}");
         }
     }
 }

@@ -205,7 +205,7 @@ impl Intake {
             _ => None,
         };
         let found = match (&known, id) {
-            (Some(known), Some(_)) => Found::Grant(known),
+            (Some(known), Some(_)) => Found::Known(known),
             (None, Some(_)) => Found::NoSuchGrant,
             (fits, None) => Found::Nameless { is_expected: !names_grants, fits: fits.as_deref() },
         };

@@ -87,7 +87,7 @@ mod tests {
             assert_eq!(Line::read(bad), Err(BadLine), "{}", String::from_utf8_lossy(bad));
         }
         let deep = [b"{\"a\":".repeat(10_000), b"1".to_vec(), b"}".repeat(10_000)].concat();
-        assert_eq!(Line::read(&deep), Err(BadLine), "depth is bounded");
+        assert!(Line::read(&deep).is_ok(), "what is not asked for is skipped, however deep, without recursion");
     }
 
     proptest! {

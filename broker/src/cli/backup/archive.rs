@@ -70,6 +70,9 @@ pub(in crate::cli) fn read(from: impl Read, folder: &Path) -> anyhow::Result<Vec
     loop {
         let mut text = String::new();
         from.by_ref().take(LONGEST).read_line(&mut text).context("the backup is damaged")?;
+        if !text.ends_with('\n') {
+            bail!("the backup is damaged, or was cut off");
+        }
         match serde_json::from_str(&text).context("the backup is damaged, or was cut off")? {
             Line::End { files } if files == made.len() as u64 => break,
             Line::File { path, mode, size } if is_inside(&path) && (made.len() as u64) < MOST => {
