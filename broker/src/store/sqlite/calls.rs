@@ -230,7 +230,7 @@ impl Sought {
             among.extend(nodes.map(|nodes| ("node", nodes)));
             among.extend(methods.map(|methods| ("method", methods)));
         }
-        if !classes.is_empty() && !(stretches.first().is_some_and(|stretch| stretch.index == "call_by_class")) {
+        if !classes.is_empty() && stretches.first().is_none_or(|stretch| stretch.index != "call_by_class") {
             among.push(("class", classes));
         }
         if stretches.is_empty() || among.iter().any(|(_, ids)| ids.is_empty()) {

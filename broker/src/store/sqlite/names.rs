@@ -157,12 +157,15 @@ pub(super) fn cluster(db: &Connection, name: &str) -> Result<Option<i64>, Failur
         .optional()?)
 }
 
+/// Owners of calls, and `user:` values of calls without one.
+pub(super) type Callers = (Vec<i64>, Vec<i64>);
+
 /// Whose calls are asked for, as owners and as `user:` values without an owner; `None` where nobody's in particular.
 pub(super) fn calls_of(
     db: &Connection,
     user: Option<&str>,
     own: Option<&domain::Person>,
-) -> Result<Option<(Vec<i64>, Vec<i64>)>, Failure> {
+) -> Result<Option<Callers>, Failure> {
     let Some(owners) = persons_of(db, user, own)? else { return Ok(None) };
     let users = match user {
         // a claim alone makes no call one's own
