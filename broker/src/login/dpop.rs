@@ -1,13 +1,15 @@
 //! Proofs of possession (RFC 9449), checked.
 
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use data_encoding::BASE64URL_NOPAD;
-use ichor_wire::dpop::{ALGORITHM, ProofClaims, ProofHeader, PublicJwk, TYPE, sha256_base64url};
+use ichor_wire::dpop::{ALGORITHM, ProofClaims, ProofHeader, TYPE, sha256_base64url};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::known_keys::{Key, KnownKeys, NoKey};
 use super::replay::{ProofId, Remembered, Seen};
 use super::settings::NonceKey;
 
@@ -46,10 +48,9 @@ pub(super) enum Body<'a> {
 }
 
 /// A proof that holds, not yet remembered as used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Proof {
-    /// The key's thumbprint.
-    pub(super) jkt: String,
+    key: Arc<Key>,
     body_sha256: Option<String>,
     id: ProofId,
 }
@@ -109,13 +110,18 @@ pub enum ProofError {
 pub(super) struct Dpop {
     nonce_key: hmac::Key,
     seen: Seen,
+    known: KnownKeys,
 }
 
 // === impl Dpop ===
 
 impl Dpop {
     pub(super) fn new(key: &NonceKey) -> Self {
-        Self { nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key.0.as_slice()), seen: Seen::default() }
+        Self {
+            nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key.0.as_slice()),
+            seen: Seen::default(),
+            known: KnownKeys::default(),
+        }
     }
 
     /// The nonce for now: an HMAC over the time, so that none need be kept.
@@ -136,7 +142,7 @@ impl Dpop {
     /// With the first check that fails. The nonce comes last, so that [`ProofError::UseNonce`] means that
     /// all else here is right.
     pub(super) fn verify(&self, proof: &str, what: &For<'_>, now: Timestamp) -> Result<Proof, ProofError> {
-        let (header, claims) = verify_signature(proof)?;
+        let (key, claims) = verify_signature(proof, &self.known)?;
         if claims.htm != what.method {
             return Err(ProofError::Method);
         }
@@ -157,9 +163,8 @@ impl Dpop {
         if nonce != self.nonce_of(period) && nonce != self.nonce_of(period - 1) {
             return Err(ProofError::UseNonce);
         }
-        let jkt = header.jwk.thumbprint();
-        let id = proof_id(&jkt, &claims.jti);
-        Ok(Proof { jkt, body_sha256: claims.body_sha256, id })
+        let id = proof_id(key.jkt(), &claims.jti);
+        Ok(Proof { key, body_sha256: claims.body_sha256, id })
     }
 
     /// Uses the proof up. Comes last, when key and token are known to fit, so that strangers cannot fill the memory.
@@ -168,7 +173,10 @@ impl Dpop {
     /// When it was used before, or there is no room.
     pub(super) fn use_up(&self, proof: &Proof, now: Timestamp) -> Result<(), ProofError> {
         match self.seen.remember(proof.id, now) {
-            Remembered::New => Ok(()),
+            Remembered::New => {
+                self.known.remember(&proof.key);
+                Ok(())
+            }
             Remembered::Replayed => Err(ProofError::Replayed),
             Remembered::Full => Err(ProofError::Full),
         }
@@ -178,6 +186,11 @@ impl Dpop {
 // === impl Proof ===
 
 impl Proof {
+    /// The thumbprint of the key that made it.
+    pub(super) fn jkt(&self) -> &str {
+        self.key.jkt()
+    }
+
     /// Whether the proof says about the body what it must.
     ///
     /// # Errors
@@ -193,8 +206,8 @@ impl Proof {
     }
 }
 
-/// The header and claims of a proof whose signature verifies with the key inside it.
-fn verify_signature(proof: &str) -> Result<(ProofHeader, ProofClaims), ProofError> {
+/// The key and claims of a proof whose signature verifies with the key inside it.
+fn verify_signature(proof: &str, known: &KnownKeys) -> Result<(Arc<Key>, ProofClaims), ProofError> {
     if proof.len() > LONGEST_PROOF {
         return Err(ProofError::Malformed);
     }
@@ -208,25 +221,15 @@ fn verify_signature(proof: &str) -> Result<(ProofHeader, ProofClaims), ProofErro
     if header.alg != ALGORITHM {
         return Err(ProofError::Algorithm);
     }
-    let key = public_point(&header.jwk).ok_or(ProofError::Key)?;
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
-        .verify(signed.as_bytes(), &decode(signature)?)
-        .map_err(|_| ProofError::Signature)?;
+    let key = known.read(&header.jwk).map_err(|error| match error {
+        NoKey::Form => ProofError::Key,
+        NoKey::Point => ProofError::Signature,
+    })?;
+    if !key.verifies(signed.as_bytes(), &decode(signature)?) {
+        return Err(ProofError::Signature);
+    }
     let claims = serde_json::from_slice(&decode(claims)?).map_err(|_| ProofError::Malformed)?;
-    Ok((header, claims))
-}
-
-/// The key as an uncompressed point (SEC 1 §2.3.3); whether it lies on the curve is the verifier's check.
-fn public_point(jwk: &PublicJwk) -> Option<[u8; 65]> {
-    if jwk.kty != "EC" || jwk.crv != "P-256" {
-        return None;
-    }
-    let mut point = [4; 65];
-    for (place, coordinate) in [(1..33, &jwk.x), (33..65, &jwk.y)] {
-        let bytes: [u8; 32] = BASE64URL_NOPAD.decode(coordinate.as_bytes()).ok()?.try_into().ok()?;
-        point.get_mut(place)?.copy_from_slice(&bytes);
-    }
-    Some(point)
+    Ok((key, claims))
 }
 
 /// Whether two URLs are one (RFC 9449 §4.3: by their normal form). A query or fragment in `told` never fits.
