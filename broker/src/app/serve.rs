@@ -20,7 +20,7 @@ use crate::audit::{self, Sequencer};
 use crate::config::{Listen, Loaded};
 use crate::domain::Clusters;
 use crate::http::admin::{self, Peer, Probing, Reload};
-use crate::http::api::Api;
+use crate::http::api::{Api, ApiParts};
 use crate::http::layers::Edge;
 use crate::http::limits::Limits;
 use crate::http::router::Bounds;
@@ -94,7 +94,7 @@ impl Running {
 
         let mint = Mint::new(live.policies(), live.clusters(), live.issuers(), sequencer.clone(), Arc::clone(&clock));
         let limits = Arc::new(Limits::per_minute(settings.per_person, settings.per_address));
-        let api = Api {
+        let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
             limits: Arc::clone(&limits),
@@ -104,7 +104,7 @@ impl Running {
             policies: live.policies(),
             clusters: live.clusters(),
             issuers: live.issuers(),
-        };
+        });
         let edge = Edge {
             trusted_proxies: settings.trusted_proxies.clone().into(),
             https: settings.public_url.scheme() == "https",
