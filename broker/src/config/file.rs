@@ -17,6 +17,9 @@ pub struct File {
     /// Where state and the log live.
     #[serde(default)]
     pub store: Store,
+    /// What makes the audit log provable: its name, and where its newest head lies outside the database.
+    #[serde(default)]
+    pub audit: Audit,
     /// Where CA keys live and what opens them.
     #[serde(default)]
     pub custody: Custody,
@@ -84,6 +87,44 @@ pub struct Store {
     /// The SQLite database, on a local disk.
     #[serde(default = "default_database")]
     pub path: PathBuf,
+}
+
+/// What makes the audit log provable: its name, and where its newest head lies outside the database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The log's name, the first line of each checkpoint: a host and path without a scheme, as `ichor.example.com/log`.
+    /// Absent: the host of `server.public_url`. It stays for the log's life.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// A file for the newest checkpoint, on another disk than the database: written and synced before anyone is answered.
+    #[serde(default)]
+    pub anchor_file: Option<PathBuf>,
+    /// The `[[openbao]]` server whose KV holds the newest checkpoint, written before anyone is answered.
+    #[serde(default)]
+    pub anchor_openbao: Option<String>,
+    /// Where KV version 2 is mounted there.
+    #[serde(default = "default_anchor_mount")]
+    pub anchor_mount: String,
+    /// The path of the secret there.
+    #[serde(default = "default_anchor_path")]
+    pub anchor_path: String,
+    /// A witness (C2SP tlog-witness) that cosigns each checkpoint: the URL that `/add-checkpoint` is below. Plain `http` only
+    /// on loopback.
+    #[serde(default)]
+    pub witness: Option<String>,
+    /// The witness' verifier key, as `witness.example+…+…`.
+    #[serde(default)]
+    pub witness_key: Option<String>,
+    /// For so long certificates are issued while an anchor or the witness fails; then no more until it works again.
+    #[serde(default = "default_anchor_grace")]
+    pub anchor_grace: String,
+    /// For so long certificates are issued while the key that signs the log is out, their receipts pending; then no more.
+    #[serde(default = "default_key_grace")]
+    pub key_grace: String,
+    /// A file with the token by which tools read the log's checkpoint and hash tiles under `/log`. Absent: not served.
+    #[serde(default)]
+    pub tile_token_file: Option<PathBuf>,
 }
 
 /// Where CA keys live and what opens them.
@@ -311,6 +352,22 @@ fn default_database() -> PathBuf {
     "data/ichor.db".into()
 }
 
+fn default_anchor_mount() -> String {
+    "secret".into()
+}
+
+fn default_anchor_path() -> String {
+    "ichor-broker/checkpoint".into()
+}
+
+fn default_anchor_grace() -> String {
+    "10m".into()
+}
+
+fn default_key_grace() -> String {
+    "10m".into()
+}
+
 fn default_vault() -> PathBuf {
     "vault".into()
 }
@@ -399,7 +456,7 @@ macro_rules! empty_section {
     };
 }
 
-empty_section!(Store, Custody, Session, Certificates, Policies, ClustersFolder, Limits, Log);
+empty_section!(Store, Audit, Custody, Session, Certificates, Policies, ClustersFolder, Limits, Log);
 
 #[cfg(test)]
 mod tests {
@@ -407,7 +464,7 @@ mod tests {
 
     #[test]
     fn every_section_has_its_defaults() {
-        let _ = (Store::default(), Custody::default(), Session::default(), Certificates::default());
+        let _ = (Store::default(), Audit::default(), Custody::default(), Session::default(), Certificates::default());
         let _ = (Policies::default(), ClustersFolder::default(), Limits::default(), Log::default());
     }
 }

@@ -11,6 +11,7 @@
 //! data/            the database
 //! ```
 
+mod audit;
 mod clusters;
 mod file;
 mod folder;
@@ -20,10 +21,11 @@ mod settings;
 
 use std::path::PathBuf;
 
+pub use audit::{AnchorKv, AuditSettings, Witness};
 pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
 pub use file::{
-    Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies, Provider,
-    Recheck, Server, Session, Store,
+    Audit, Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies,
+    Provider, Recheck, Server, Session, Store,
 };
 pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;

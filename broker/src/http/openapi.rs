@@ -16,6 +16,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::clusters::show,
         super::api::certificates::create,
         super::api::audit::list,
+        super::api::log::checkpoint,
+        super::api::log::key,
+        super::api::log::entries_tile,
     ),
     security(("dpop" = []))
 )]

@@ -18,6 +18,7 @@ use super::bodies::{Forms, forms};
 use super::error::ApiError;
 use super::layers::{Edge, edge, unknown_method, unknown_path};
 use super::oauth;
+use super::tlog::{self, Tlog};
 use crate::login::Login;
 
 /// The largest body, in bytes. A CSR with an RSA-4096 key takes 2 KiB.
@@ -44,11 +45,12 @@ struct Front {
 }
 
 /// The public router.
-pub fn public(api: Api, login: Arc<Login>, edge: Edge, bounds: Bounds) -> Router {
+pub fn public(api: Api, login: Arc<Login>, tlog: Tlog, edge: Edge, bounds: Bounds) -> Router {
     let limits = Arc::clone(&api.limits);
     let routes = Router::new()
         .merge(api::routes(api))
         .merge(oauth::routes(login, limits))
+        .merge(tlog::routes(tlog))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method);
     let front = Arc::new(Front {

@@ -134,6 +134,15 @@ pub struct LogHead {
     pub time: i64,
 }
 
+/// A signed checkpoint of the log, as it is kept beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// How many entries it speaks of.
+    pub size: u64,
+    /// The signed note.
+    pub note: String,
+}
+
 /// What to look for; every given part must match. A person matches by `user:` value or by subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntryFilter {

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod certificates;
 pub mod clusters;
+pub mod log;
 pub mod session;
 
 use std::ops::Deref;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use ichor_wire::log::LogKey;
 use tokio::sync::watch;
 
 use super::extract::add_nonce;
@@ -39,6 +41,8 @@ pub struct ApiParts {
     pub store: Arc<dyn Store>,
     /// Recording reads of it.
     pub sequencer: Sequencer,
+    /// What verifies its checkpoints.
+    pub log_key: LogKey,
     /// The time.
     pub clock: SharedClock,
     /// The policies in force.
@@ -70,6 +74,9 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/clusters/{cluster}", Needs::Session, || get(clusters::show)),
     Route::new("POST", "/v1/clusters/{cluster}/certificates", Needs::Session, || post(certificates::create)),
     Route::new("GET", "/v1/audit/entries", Needs::Session, || get(audit::list)),
+    Route::new("GET", "/v1/audit/checkpoint", Needs::Session, || get(log::checkpoint)),
+    Route::new("GET", "/v1/audit/key", Needs::Session, || get(log::key)),
+    Route::new("GET", "/log/tile/entries/{*path}", Needs::Session, || get(log::entries_tile)),
 ];
 
 /// The API's router.

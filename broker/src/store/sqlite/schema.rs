@@ -8,7 +8,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::Failure;
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-const STEPS: [&str; 1] = [include_str!("../../../../migrations/sqlite/0001_first.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("../../../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../../../migrations/sqlite/0002_tree.sql"),
+];
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +99,13 @@ mod tests {
     #[test]
     fn released_steps_are_never_edited() {
         let digests: Vec<_> = STEPS.iter().map(|sql| data_encoding::HEXLOWER.encode(&Sha256::digest(sql))).collect();
-        assert_eq!(digests, ["12e0fa4e4ac358be41403fff4ec4b24d3beae8c54d83995c42574691d7644fb2"]);
+        assert_eq!(
+            digests,
+            [
+                "12e0fa4e4ac358be41403fff4ec4b24d3beae8c54d83995c42574691d7644fb2",
+                "aa926fe04b9bea1b4ac207fbba681827ecdc767877000642bfc0096b994c18f7",
+            ]
+        );
     }
 
     #[test]

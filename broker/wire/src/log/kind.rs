@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -29,6 +29,8 @@ impl Kind {
         Self::Admin,
         Self::Start,
         Self::AuditRead,
+        Self::AuditKey,
+        Self::LogOpened,
     ];
 
     /// The kind as queries and answers name it.
@@ -48,6 +50,8 @@ impl Kind {
             Self::Admin => "admin",
             Self::Start => "start",
             Self::AuditRead => "audit-read",
+            Self::AuditKey => "audit-key",
+            Self::LogOpened => "log-opened",
         }
     }
 
@@ -68,6 +72,8 @@ impl Kind {
             Self::Admin => 11,
             Self::Start => 12,
             Self::AuditRead => 13,
+            Self::AuditKey => 14,
+            Self::LogOpened => 15,
         }
     }
 }
@@ -116,6 +122,8 @@ impl Content {
             mode: None,
             policy_digest: None,
             key_made_by: None,
+            log_key: None,
+            old_head: None,
         }
     }
 }

@@ -2,10 +2,20 @@
 //!
 //! An [`Entry`] is the body. A [`Leaf`] is the small record that the log is made of: it holds the body's salted hash, so
 //! that a body can be dropped later while its leaf stays. Field numbers and enum numbers are never used twice.
+//!
+//! The leaves' hashes form a Merkle [`tree`]. A [`Checkpoint`] is its size and root, signed; a [`LogKey`] verifies it. Other
+//! tools find the parts at the paths of [`tiles`].
 
+mod checkpoint;
 mod codec;
+mod key;
 mod kind;
+pub mod note;
 mod show;
+#[cfg(test)]
+mod signed;
+pub mod tiles;
+pub mod tree;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +24,9 @@ use minicbor::{Decode, Encode};
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use codec::leaf_hash;
+pub use key::{LogKey, LogKeyError};
 pub use kind::UnknownKind;
 
 /// The newest version of the entry format that this build writes and reads.
@@ -67,6 +79,13 @@ pub enum Kind {
     /// Someone read the audit.
     #[n(13)]
     AuditRead,
+    /// A key of the log begins: the first one, or the one that follows another. What is recorded before is signed with the
+    /// key before.
+    #[n(14)]
+    AuditKey,
+    /// A log was opened in place of another, after a restore: the other's last known head is named.
+    #[n(15)]
+    LogOpened,
 }
 
 /// The person an entry is about.
@@ -160,6 +179,42 @@ pub struct Content {
     /// Who made the private key, where that was not the client: `cluster`.
     #[n(21)]
     pub key_made_by: Option<String>,
+    /// The key of the log that begins.
+    #[n(22)]
+    pub log_key: Option<KeyChange>,
+    /// The head of the log that this one was opened in place of.
+    #[n(23)]
+    pub old_head: Option<OldHead>,
+}
+
+/// A key of a log begins.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeyChange {
+    /// The log's origin.
+    #[n(0)]
+    pub origin: String,
+    /// The key from now on, as [`LogKey`] prints it.
+    #[n(1)]
+    pub new: String,
+    /// The key until now, printed alike; absent where this is the first.
+    #[n(2)]
+    pub old: Option<String>,
+}
+
+/// What was last known of a log that is not written any more.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct OldHead {
+    /// Its origin.
+    #[n(0)]
+    pub origin: String,
+    /// How many leaves it had.
+    #[n(1)]
+    pub size: u64,
+    /// The root that it had.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub root: Vec<u8>,
 }
 
 /// One audit entry: the content, and what every entry has.

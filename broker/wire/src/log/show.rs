@@ -75,6 +75,11 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("mode", content.mode.clone()),
         ("policy_digest", content.policy_digest.as_deref().map(hex)),
         ("key_made_by", content.key_made_by.clone()),
+        ("log_key", content.log_key.as_ref().map(|key| key.new.clone())),
+        ("old_log_key", content.log_key.as_ref().and_then(|key| key.old.clone())),
+        ("old_log", content.old_head.as_ref().map(|head| head.origin.clone())),
+        ("old_size", content.old_head.as_ref().map(|head| head.size.to_string())),
+        ("old_root", content.old_head.as_ref().map(|head| hex(&head.root))),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));

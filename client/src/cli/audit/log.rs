@@ -5,29 +5,17 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Here, block_on};
 use crate::broker::Broker;
+use crate::cli::{Here, block_on};
 use crate::error::Error;
 use crate::session::Session;
 
 /// The largest page that the broker gives.
 const PAGE: u64 = 500;
 
-/// Ask who got what
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    command: AuditCommand,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum AuditCommand {
-    Log(LogArgs),
-}
-
 /// Print audit entries, newest first
 #[derive(Debug, clap::Args)]
-struct LogArgs {
+pub(super) struct Args {
     /// Only of this person: their `user:` value or subject
     #[arg(long, value_name = "USER")]
     person: Option<String>,
@@ -55,7 +43,6 @@ struct LogArgs {
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
-    let AuditCommand::Log(args) = args.command;
     let now = here.around.clock.now();
     let session = here.session()?;
     let limit = if args.all { u64::MAX } else { args.limit };
@@ -72,7 +59,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     })
 }
 
-fn query(args: &LogArgs, now: Timestamp) -> Result<Vec<(&'static str, String)>, Error> {
+fn query(args: &Args, now: Timestamp) -> Result<Vec<(&'static str, String)>, Error> {
     let texts = [("person", &args.person), ("cluster", &args.cluster), ("kind", &args.kind)];
     let mut query: Vec<_> = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     query.extend(args.grant.map(|grant| ("grant", grant.to_string())));

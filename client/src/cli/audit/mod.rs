@@ -1,0 +1,24 @@
+//! `ichor audit`: one file per question.
+
+mod log;
+
+use super::Here;
+use crate::error::Error;
+
+/// Ask who got what
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AuditCommand {
+    Log(log::Args),
+}
+
+pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    match args.command {
+        AuditCommand::Log(args) => log::run(here, args),
+    }
+}
