@@ -243,3 +243,61 @@ fn proof_id(jkt: &str, jti: &str) -> ProofId {
     id.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
     id
 }
+
+#[cfg(test)]
+mod tests {
+    use ichor_client::dpop::{DpopKey, ProofOf};
+    use ichor_wire::dpop::PublicJwk;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const URL: &str = "https://ichor.example/v1/session";
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn what() -> For<'static> {
+        For { method: "GET", url: URL, token: Some("token") }
+    }
+
+    /// A proof with the broker's nonce, and the key as it shows it.
+    fn proof(dpop: &Dpop, key: &DpopKey) -> (String, PublicJwk) {
+        let (url, nonce) = (URL.parse().unwrap(), dpop.nonce(now()));
+        let of = ProofOf { method: "GET", url: &url, token: Some("token"), nonce: Some(&nonce), body: None };
+        let proof = key.proof(of, now()).unwrap();
+        let header: ProofHeader = {
+            let part = proof.split('.').next().unwrap();
+            serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap()
+        };
+        (proof, header.jwk)
+    }
+
+    fn is_remembered(dpop: &Dpop, jwk: &PublicJwk) -> bool {
+        Arc::ptr_eq(&dpop.known.read(jwk).unwrap(), &dpop.known.read(jwk).unwrap())
+    }
+
+    #[test]
+    fn a_key_is_remembered_when_its_proof_is_used_up_and_not_before() {
+        let (dpop, key) = (Dpop::new(&NonceKey(Zeroizing::new([7; 32]))), DpopKey::generate().unwrap());
+        let (text, jwk) = proof(&dpop, &key);
+        let held = dpop.verify(&text, &what(), now()).unwrap();
+        assert!(!is_remembered(&dpop, &jwk), "a stranger's proof holds too");
+        dpop.use_up(&held, now()).unwrap();
+        assert!(is_remembered(&dpop, &jwk));
+    }
+
+    #[test]
+    fn a_known_key_vouches_for_nothing_that_it_did_not_sign() {
+        let (dpop, key) = (Dpop::new(&NonceKey(Zeroizing::new([7; 32]))), DpopKey::generate().unwrap());
+        dpop.use_up(&dpop.verify(&proof(&dpop, &key).0, &what(), now()).unwrap(), now()).unwrap();
+        let ((one, jwk), (other, _)) = (proof(&dpop, &key), proof(&dpop, &key));
+        assert!(is_remembered(&dpop, &jwk));
+        let (signed, _) = one.rsplit_once('.').unwrap();
+        let (_, signature) = other.rsplit_once('.').unwrap();
+        let forged = dpop.verify(&format!("{signed}.{signature}"), &what(), now());
+        assert_eq!(forged.unwrap_err(), ProofError::Signature);
+        dpop.verify(&one, &what(), now()).unwrap();
+    }
+}

@@ -98,12 +98,10 @@ impl Bench {
         let (target, requests) = match lane.kind {
             Kind::Bare => (&self.server, Requests::again(self.bare.clone())),
             Kind::Pki => (&self.server, Requests::again(self.pki.clone())),
-            Kind::Ichor(cluster) => {
-                self.caller.turn_to(cluster)?;
-                self.caller.renew(&self.broker).await?;
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
-                let count = (PREPARED * self.round.as_secs_f64()) as u64;
-                (&self.broker, Requests::once(self.caller.requests(count)?))
+            Kind::Ichor(cluster) => (&self.broker, Requests::once(self.requests(&[cluster.to_owned()]).await?)),
+            Kind::Spread => {
+                let clusters: Vec<String> = with_transit_keys().collect();
+                (&self.broker, Requests::once(self.requests(&clusters).await?))
             }
         };
         let calls = || self.world.counted("ichor_openbao_calls_total", "outcome=\"ok\"");
@@ -112,6 +110,20 @@ impl Bench {
         lane.add(done, world::cpu(bao)?.saturating_sub(before), calls()?.saturating_sub(called));
         Ok(())
     }
+
+    /// Enough requests for a round, of these clusters in turn.
+    async fn requests(&mut self, clusters: &[String]) -> anyhow::Result<Vec<Vec<u8>>> {
+        self.caller.renew(&self.broker).await?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
+        let count = (PREPARED * self.round.as_secs_f64()) as u64;
+        let each = count.div_ceil(u64::try_from(clusters.len())?.max(1));
+        let mut of_each = Vec::new();
+        for cluster in clusters {
+            self.caller.turn_to(cluster)?;
+            of_each.push(self.caller.requests(each)?.into_iter());
+        }
+        Ok((0..each).flat_map(|_| of_each.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>()).collect())
+    }
 }
 
 /// Declares as many clusters as `prod`, and puts their CAs into the server: one into KV, the others into Transit.
@@ -119,14 +131,20 @@ fn prepare(dir: &Path, bao: &OpenBao) -> anyhow::Result<()> {
     let config = dir.join("config.toml");
     let text = std::fs::read_to_string(&config)? + &bao.section(dir)?;
     std::fs::write(&config, text)?;
-    let more = (0..CLUSTERS.saturating_sub(2)).map(|number| (format!("more-{number}"), "transit"));
-    let all = [("kv".to_owned(), "kv"), ("transit".to_owned(), "transit")].into_iter().chain(more);
+    let in_transit = with_transit_keys().map(|cluster| (cluster, "transit"));
+    let all = [("kv".to_owned(), "kv")].into_iter().chain(in_transit);
     let folder = dir.to_str().context("a folder's name")?;
     for (name, custody) in all {
         std::fs::copy(dir.join("clusters/prod.toml"), dir.join(format!("clusters/{name}.toml")))?;
         admin(&["ca", "create", &name, "--custody", custody, "--reason", "bench", "--dir", folder])?;
     }
     Ok(())
+}
+
+/// The clusters whose CA's key stays in Transit.
+fn with_transit_keys() -> impl Iterator<Item = String> {
+    let more = (0..CLUSTERS.saturating_sub(2)).map(|number| format!("more-{number}"));
+    std::iter::once("transit".to_owned()).chain(more)
 }
 
 /// Every thread of the process runs on these cores alone from now on.

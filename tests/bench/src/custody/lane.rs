@@ -14,6 +14,9 @@ pub(super) enum Kind {
     Pki,
     /// Certificates of the cluster of this name.
     Ichor(&'static str),
+    /// Certificates of all clusters with a Transit key in turn. Each has a signer of its own, so hardly two signatures travel
+    /// together.
+    Spread,
 }
 
 /// One load over all rounds.
@@ -39,6 +42,7 @@ impl Kind {
             Self::Ichor("prod") => "a certificate, age",
             Self::Ichor("kv") => "a certificate, KV",
             Self::Ichor(_) => "a certificate, Transit",
+            Self::Spread => "a certificate, Transit, of many clusters",
         }
     }
 }
