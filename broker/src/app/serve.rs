@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::acceptance::Acceptance;
 use super::connections::Bounded;
 use super::listen::{Listening, bind, bind_unix};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
@@ -69,7 +70,7 @@ impl Running {
         let metrics = telemetry::install_metrics();
         let custody = Arc::new(super::custody(loaded, parts.vault)?);
         let data_key = custody.data_key().await?;
-        let store: Arc<dyn Store> = Arc::new(open_store(settings)?);
+        let store = open_store(settings).await?;
         let store = match parts.wrap_store {
             Some(wrap) => wrap(store),
             None => store,
@@ -80,6 +81,7 @@ impl Running {
         audit::note_size(opened.entries);
         tracing::info!(entries = opened.entries, log = notary.log().name(), "the audit log is what was signed");
         let log_key = notary.log().clone();
+        let rotations = custody.log_pin()?.map(|pin| pin.rotations.into()).unwrap_or_else(|| [].into());
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let (sequencer, sequencing) = Sequencer::vouched(
             Arc::clone(&store),
@@ -91,7 +93,9 @@ impl Running {
 
         let login = super::login(loaded, data_key, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
-        let live = Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness).await?;
+        let press = || Press::new(sequencer.clone(), Arc::clone(&clock));
+        let live =
+            Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
 
         let listener = match (&settings.listen, parts.listener) {
             (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
@@ -103,7 +107,12 @@ impl Running {
         let (address, health) = (listener.address(), health_listener.as_ref().and_then(|l| l.local_addr().ok()));
 
         let mint = Mint::new(live.policies(), live.clusters(), live.issuers(), sequencer.clone(), Arc::clone(&clock));
-        let limits = Arc::new(Limits::per_minute(settings.per_person, settings.per_address));
+        let limits = Arc::new(Limits::per_minute(
+            settings.per_person,
+            settings.per_address,
+            Arc::clone(&store),
+            Arc::clone(&clock),
+        ));
         let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
@@ -111,6 +120,7 @@ impl Running {
             store: Arc::clone(&store),
             sequencer: sequencer.clone(),
             log_key,
+            rotations,
             clock: Arc::clone(&clock),
             policies: live.policies(),
             clusters: live.clusters(),
@@ -152,9 +162,25 @@ impl Running {
             Listening::Tcp(listener).serve(routes, None, bounded, &handle, &stopped, &mut tasks);
         }
         let (probes, probing) = mpsc::channel(16);
-        let prober =
-            Prober { press: Press::new(sequencer.clone(), Arc::clone(&clock)), custody, backdate: settings.backdate };
-        tasks.spawn(answer_probes(prober, live.policies(), live.clusters(), probing, stopped.clone()));
+        let prober = || Prober {
+            press: press(),
+            custody: Arc::clone(&custody),
+            clock: Arc::clone(&clock),
+            backdate: settings.backdate,
+        };
+        if let Some(every) = settings.probe_every {
+            let acceptance = Acceptance {
+                prober: prober(),
+                policies: live.policies(),
+                clusters: live.clusters(),
+                issuers: live.issuers(),
+                sequencer: sequencer.clone(),
+                readiness: Arc::clone(&readiness),
+                every,
+            };
+            tasks.spawn(acceptance.run(stopped.clone()));
+        }
+        tasks.spawn(answer_probes(prober(), live.policies(), live.clusters(), probing, stopped.clone()));
         let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes);
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
         tasks.spawn(reload_on_change(

@@ -13,7 +13,7 @@ mod task;
 mod verify;
 
 pub use notary::{Grace, NotSigned, Notary, Signed};
-pub use opening::{Known, OpenError, Opened, open, vouch};
+pub use opening::{Known, OpenError, Opened, attest, open};
 pub use prove::{ProveError, consistency, inclusion};
 pub use query::{QueryError, check_cursor, entries};
 pub(crate) use recorded::sealed;

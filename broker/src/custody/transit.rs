@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::{SignError, Signer, ToBeSigned};
-use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, Transit, TransitKey};
+use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, TransitEngine, TransitKey};
 
 /// So many calls are under way at once: while they are, what comes gathers for the next. A call costs the server five times
 /// what one more signature in it does, so few calls with many signatures serve a crowd best; the second is for those who
@@ -109,7 +109,7 @@ struct Unverified {
 
 /// What the task signs with.
 struct Key {
-    transit: Transit,
+    transit: TransitEngine,
     name: String,
     version: u32,
     kind: KeyKind,
@@ -122,7 +122,7 @@ impl TransitSigner {
     ///
     /// # Errors
     /// When the key is not to be used, with what is wrong.
-    pub fn new(transit: Transit, name: &str, version: u32, key: &TransitKey) -> Result<Self, TransitKeyError> {
+    pub fn new(transit: TransitEngine, name: &str, version: u32, key: &TransitKey) -> Result<Self, TransitKeyError> {
         check(name, key)?;
         let missing = || TransitKeyError::Version { key: name.to_owned(), version };
         let public_key = key.versions.get(&version).ok_or_else(missing)?.clone();

@@ -19,6 +19,10 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::log::checkpoint,
         super::api::log::key,
         super::api::log::entries_tile,
+        super::api::proofs::receipt,
+        super::api::proofs::consistency,
+        super::api::proofs::proof,
+        super::api::proofs::export,
     ),
     security(("dpop" = []))
 )]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
 use ichor_wire::dpop::{ALGORITHM, ProofClaims, ProofHeader, TYPE, sha256_base64url};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -167,7 +167,8 @@ impl Dpop {
         Ok(Proof { key, body_sha256: claims.body_sha256, id })
     }
 
-    /// Uses the proof up. Comes last, when key and token are known to fit, so that strangers cannot fill the memory.
+    /// Uses the proof up, as far as this process knows. Comes last, when key and token are known to fit, so that strangers cannot
+    /// fill the memory; then the key is a session's, and is remembered.
     ///
     /// # Errors
     /// When it was used before, or there is no room.
@@ -189,6 +190,12 @@ impl Proof {
     /// The thumbprint of the key that made it.
     pub(super) fn jkt(&self) -> &str {
         self.key.jkt()
+    }
+
+    /// What other brokers know the proof by, and until when they must: from 60 s before its `iat` to 60 s after it is
+    /// accepted, and their clocks may differ by as much again.
+    pub(super) fn elsewhere(&self, now: Timestamp) -> (&ProofId, Timestamp) {
+        (&self.id, now.saturating_add(SignedDuration::from_secs(3 * WINDOW)).unwrap_or(Timestamp::MAX))
     }
 
     /// Whether the proof says about the body what it must.

@@ -109,6 +109,10 @@ impl Login {
             return Err(ProofError::OtherKey.into());
         }
         self.dpop.use_up(&proof, now)?;
+        let (id, until) = proof.elsewhere(now);
+        if !self.store.use_once(id, until).await? {
+            return Err(ProofError::Replayed.into());
+        }
         let (began, under_way) = match request.grant {
             TokenGrant::Code { .. } => (ready.client.address, &self.logins),
             TokenGrant::Device { .. } => (ready.client.address, &self.devices),

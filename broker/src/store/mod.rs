@@ -1,11 +1,15 @@
 //! Durable state: sessions, pending logins, and the log. One trait, one file per concern and backend.
 
 pub mod change;
+pub mod copy;
+pub mod postgres;
 pub mod rows;
 pub mod sqlite;
 
 #[cfg(test)]
 pub(crate) mod conformance;
+#[cfg(test)]
+mod dialects;
 #[cfg(test)]
 pub(crate) mod faulty;
 
@@ -180,6 +184,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// Pins a provider's alias to its issuer at first use and answers the issuer that it is pinned to.
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError>;
+
+    /// Uses up what may be used once (a DPoP proof) and is refused anyhow after `until`; `Ok(false)`: it was used before, at
+    /// whichever broker. A store behind one broker leaves that to the process's own memory.
+    async fn use_once(&self, _id: &[u8; 16], _until: Timestamp) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    /// Takes one from the allowance with this key, of which `per_minute` may be taken at once and which refills evenly, counted
+    /// over all brokers; `Ok(false)`: it is used up. A store behind one broker leaves that to the process too.
+    async fn take_allowance(&self, _key: &[u8; 32], _per_minute: u32, _now: Timestamp) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 
     /// Removes pending logins that expired before `now`, and sessions that ended more than 30 days before.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;

@@ -13,7 +13,6 @@ use crate::cli::FolderArg;
 use crate::config::{self, Loaded};
 use crate::custody::LogPin;
 use crate::store::Store;
-use crate::store::sqlite::{Options, SqliteStore};
 
 /// `audit verify`.
 #[derive(Debug, Args)]
@@ -25,8 +24,11 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
-        let store = SqliteStore::open_to_read(&loaded.settings.database, Options::default())?;
-        for line in block_on(check(&loaded, &store))? {
+        let lines = block_on(async {
+            let store = app::read_store(&loaded.settings).await?;
+            check(&loaded, &*store).await
+        })?;
+        for line in lines {
             writeln!(out, "{line}")?;
         }
         Ok(())

@@ -16,6 +16,7 @@ mod schema;
 mod sessions;
 mod tree;
 mod value;
+mod whole;
 mod writer;
 
 #[cfg(test)]
@@ -42,7 +43,10 @@ use super::{
 };
 use readers::Readers;
 use recent::Recent;
+#[cfg(test)]
+pub(in crate::store) use schema::STEPS;
 use value::micros;
+pub(in crate::store) use whole::{make_for_copy, open_for_copy};
 use writer::Writer;
 
 /// How long readiness' write may take beyond [`Options::busy_timeout`].
