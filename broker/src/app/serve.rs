@@ -21,7 +21,7 @@ use crate::audit::{self, Out, Sequencer, Standing};
 use crate::config::{Listen, Loaded};
 use crate::domain::Clusters;
 use crate::http::admin::{self, Peer, Probing, Reload};
-use crate::http::api::Api;
+use crate::http::api::{Api, ApiParts};
 use crate::http::layers::Edge;
 use crate::http::limits::Limits;
 use crate::http::router::Bounds;
@@ -115,7 +115,7 @@ impl Running {
             Arc::clone(&store),
             Arc::clone(&clock),
         ));
-        let api = Api {
+        let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
             limits: Arc::clone(&limits),
@@ -127,7 +127,7 @@ impl Running {
             policies: live.policies(),
             clusters: live.clusters(),
             issuers: live.issuers(),
-        };
+        });
         let edge = Edge {
             trusted_proxies: settings.trusted_proxies.clone().into(),
             https: settings.public_url.scheme() == "https",

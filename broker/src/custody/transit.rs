@@ -28,6 +28,7 @@ const WAITING: usize = 4_096;
 pub struct TransitSigner {
     public_key: Vec<u8>,
     algorithm: KeyAlgorithm,
+    verifies: ParsedPublicKey,
     queue: mpsc::Sender<Waiting>,
     task: AbortHandle,
 }
@@ -96,7 +97,14 @@ pub enum TransitKeyError {
 
 struct Waiting {
     bytes: ToBeSigned,
-    done: oneshot::Sender<Result<Vec<u8>, SignError>>,
+    done: oneshot::Sender<Result<Unverified, SignError>>,
+}
+
+/// What the server gave for these bytes. Whoever waits for it verifies it, in its own task, so that a batch's signatures are
+/// verified beside each other and the next call need not wait for that.
+struct Unverified {
+    bytes: ToBeSigned,
+    signature: Vec<u8>,
 }
 
 /// What the task signs with.
@@ -105,7 +113,6 @@ struct Key {
     name: String,
     version: u32,
     kind: KeyKind,
-    verifies: ParsedPublicKey,
 }
 
 /// The types of Transit keys that a CA may have.
@@ -136,9 +143,9 @@ impl TransitSigner {
         let unusable = |_| TransitKeyError::PublicKey(name.to_owned());
         let verifies = ParsedPublicKey::new(verification(kind), public_key.as_slice()).map_err(unusable)?;
         let (queue, waiting) = mpsc::channel(WAITING);
-        let key = Key { transit, name: name.to_owned(), version, kind, verifies };
+        let key = Key { transit, name: name.to_owned(), version, kind };
         let task = tokio::spawn(run(Arc::new(key), waiting)).abort_handle();
-        Ok(Self { public_key, algorithm, queue, task })
+        Ok(Self { public_key, algorithm, verifies, queue, task })
     }
 
     /// The key's kind.
@@ -158,7 +165,10 @@ impl Signer for TransitSigner {
         let (done, signed) = oneshot::channel();
         let full = |_| SignError::Unavailable("too many signatures wait for Transit; try again in a moment".into());
         self.queue.try_send(Waiting { bytes, done }).map_err(full)?;
-        signed.await.unwrap_or_else(|_| Err(SignError::Unavailable("the broker is stopping".into())))
+        let stopping = |_| SignError::Unavailable("the broker is stopping".into());
+        let Unverified { bytes, signature } = signed.await.map_err(stopping)??;
+        self.verifies.verify_sig(bytes.as_bytes(), &signature).map_err(|_| SignError::Wrong)?;
+        Ok(signature)
     }
 }
 
@@ -208,13 +218,9 @@ impl Key {
         let inputs: Vec<&[u8]> = batch.iter().map(|waiting| waiting.bytes.as_bytes()).collect();
         match self.transit.sign(&self.name, self.version, self.kind, &inputs).await {
             Ok(signatures) => {
-                for (waiting, signature) in batch.into_iter().zip(signatures) {
-                    let signature = signature.map_err(|error| SignError::from(&error));
-                    let verified = signature.and_then(|signature| {
-                        let verified = self.verifies.verify_sig(waiting.bytes.as_bytes(), &signature);
-                        verified.map(|()| signature).map_err(|_| SignError::Wrong)
-                    });
-                    let _ = waiting.done.send(verified);
+                for (Waiting { bytes, done }, signature) in batch.into_iter().zip(signatures) {
+                    let signed = signature.map(|signature| Unverified { bytes, signature });
+                    let _ = done.send(signed.map_err(|error| SignError::from(&error)));
                 }
             }
             Err(error) => {

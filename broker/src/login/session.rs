@@ -110,7 +110,7 @@ impl Login {
         let [proof] = proofs else { return Err(ProofError::Missing.into()) };
         let what = For { method, url: &self.at(path), token: Some(token) };
         let proof = self.dpop.verify(proof, &what, now)?;
-        if proof.jkt != row.jkt {
+        if proof.jkt() != row.jkt {
             return Err(ProofError::OtherKey.into());
         }
         Ok((row, proof))

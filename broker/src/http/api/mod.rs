@@ -8,6 +8,7 @@ pub mod log;
 pub mod proofs;
 pub mod session;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,9 +28,12 @@ use crate::mint::{Issuers, Mint};
 use crate::policy::PolicySet;
 use crate::store::Store;
 
-/// What the API's handlers work with.
+/// What the API's handlers work with; cheap to clone, as is done for every request.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<ApiParts>);
+
+/// The parts of it.
+pub struct ApiParts {
     /// Sessions and proofs.
     pub login: Arc<Login>,
     /// Certificates.
@@ -52,6 +56,20 @@ pub struct Api {
     pub clusters: watch::Receiver<Clusters>,
     /// The clusters whose CA is in custody.
     pub issuers: watch::Receiver<Issuers>,
+}
+
+impl From<ApiParts> for Api {
+    fn from(parts: ApiParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Api {
+    type Target = ApiParts;
+
+    fn deref(&self) -> &ApiParts {
+        &self.0
+    }
 }
 
 /// Every API route. The router is built of this table.
