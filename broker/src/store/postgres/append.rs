@@ -12,12 +12,12 @@ use ichor_wire::log::tree::Edge;
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::IsolationLevel;
 
-use crate::store::Condition;
+use crate::store::{Change, Condition};
 
 use super::change::Changes;
 use super::log::{self, Rows};
 use super::names::Names;
-use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, tree};
+use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, calls, tree};
 
 /// What is known of the log before a batch.
 #[derive(Clone, Debug)]
@@ -77,6 +77,9 @@ pub(super) async fn batch(
             Some(condition) => Appended::Refused(condition),
             None => {
                 let index = head.size;
+                if let Some(Change::CallsKept { calls, most }) = &part.change {
+                    calls::keep(&transaction, index, calls, *most).await?;
+                }
                 head.size += 1;
                 head.time = part.entry.entry.time;
                 let leaf_hash = rows.add(&names, index, part.entry)?;

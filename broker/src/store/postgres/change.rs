@@ -5,7 +5,7 @@
 
 use deadpool_postgres::Transaction;
 
-use crate::store::{Change, Condition};
+use crate::store::{Call, Change, Condition};
 
 use super::Failure;
 use super::sessions::{COLUMNS, LIVE, groups_text};
@@ -61,6 +61,12 @@ impl Changes {
     /// polled.
     pub(super) async fn make(&self, db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, Failure> {
         let (done, otherwise) = match change {
+            // without a condition, and kept once their entry has its place
+            Change::CallsKept { calls, .. } => {
+                // Postgres has no text with a NUL in it: such calls are refused alone, and no writer beside them suffers
+                let is_kept = calls.iter().flat_map(texts).all(|text| !text.contains('\0'));
+                return Ok(if is_kept { Ok(()) } else { Err(Condition::Stale) });
+            }
             Change::SessionCreate { session, code_hash, now } => {
                 let groups = groups_text(&session.groups)?;
                 let row = db
@@ -126,4 +132,12 @@ impl Changes {
         };
         Ok(if done { Ok(()) } else { Err(otherwise) })
     }
+}
+
+/// Every text of a call.
+fn texts(call: &Call) -> impl Iterator<Item = &str> {
+    let owner = call.owner.iter().flat_map(|owner| [owner.subject.as_str(), owner.issuer.as_str()]);
+    let own = [&call.cluster, &call.node, &call.method, &call.roles].map(String::as_str);
+    let maybe = [call.user.as_deref(), call.peer.as_deref(), call.why.as_deref()];
+    own.into_iter().chain(maybe.into_iter().flatten()).chain(owner)
 }
