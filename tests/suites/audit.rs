@@ -1,10 +1,11 @@
 //! What the broker answers about its log, checked by someone who has the log's key and nothing else.
 
+use ichor_broker::config::Folder;
 use ichor_client::dpop::{DpopKey, ProofOf};
 use ichor_client::environment::Environment;
 use ichor_client::session::{KeptIn, SessionStore};
 use ichor_client::{Error, Wish};
-use ichor_tests::{CLUSTER, Options, Person, World, run_command};
+use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
 use ichor_wire::api::{AuditKeyAnswer, ConsistencyAnswer, ProofFile, Receipt};
 use ichor_wire::log::tiles::unbundle;
 use ichor_wire::log::tree::{Edge, Hash, verify_consistency};
@@ -174,10 +175,11 @@ async fn promise_6_an_export_is_verified_whole_or_in_pages_and_given_to_auditors
     let read = world.entries().await?.into_iter().next().unwrap();
     assert_eq!((read.kind.as_str(), read.user.as_deref()), ("audit-read", Some("root@example.test")));
 
-    let (mut pages, mut from) = (Vec::new(), 0);
-    while from < verdict.entries {
-        let (_, page) = bytes(&world, &root, &format!("/v1/audit/export?from={from}&limit=3")).await?;
-        pages.extend(page);
+    // each page is an entry more, until one reaches the end
+    let (mut pages, mut from, mut size) = (Vec::new(), 0, u64::MAX);
+    while from < size {
+        size = newest(&world, &key).await?.size();
+        pages.extend(bytes(&world, &root, &format!("/v1/audit/export?from={from}&limit=3")).await?.1);
         from += 3;
     }
     assert!(verify(&pages[..], &key, &[kept]).is_ok_and(|all| all.entries >= verdict.entries));
@@ -218,5 +220,37 @@ async fn promise_6_tiles_and_leaf_records_make_the_root_that_is_signed() -> anyh
     for nothing in ["/log/tile/entries/000", "/log/tile/entries/001.p/1", "/log/tile/entries/x"] {
         assert_eq!(code(&bytes(&world, &root, nothing).await?.1)?, Code::NotFound, "{nothing}");
     }
+    Ok(())
+}
+
+/// The anchor has more entries than the log that goes on in its place, and takes it all the same: by hand, and once.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_21_an_older_database_is_opened_again_over_an_anchor_in_kv() -> anyhow::Result<()> {
+    let world = World::with(Options {
+        custody: Lives::Kv,
+        config: "[audit]\nanchor_openbao = \"main\"\n".into(),
+        ..Options::default()
+    })
+    .await?;
+    world.running.stop().await;
+    let (dir, database) = (world.dir.display().to_string(), Folder::new(&world.dir).load()?.settings.database);
+    let audit =
+        async |arguments: &[&str]| run_command(&[&["audit"], arguments, &["--dir", dir.as_str()]].concat()).await;
+    let old = database.with_file_name("old.db");
+    std::fs::copy(&database, &old)?;
+    for _ in 0..3 {
+        audit(&["rotate-key", "--reason", "tests"]).await?;
+    }
+    let key: LogKey = audit(&["key"]).await?.trim().parse()?;
+    for ending in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{ending}", database.display()));
+    }
+    std::fs::copy(&old, &database)?;
+    assert!(audit(&["rotate-key", "--reason", "tests"]).await.is_err());
+    let said = audit(&["reopen", "--reason", "tests"]).await?;
+    assert!(said.contains(&format!("the log goes on as `{}#2`", key.name())), "{said}");
+    let said = audit(&["verify"]).await?;
+    assert!(said.contains("the KV secret") && said.contains(&format!("entries of {}#2", key.name())), "{said}");
+    assert!(audit(&["reopen", "--reason", "tests"]).await.is_err());
     Ok(())
 }

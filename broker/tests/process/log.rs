@@ -24,7 +24,8 @@ async fn anchored() -> anyhow::Result<Host> {
 
 /// A command of `audit` on the host's folder.
 fn act(host: &Host, arguments: &[&str]) -> anyhow::Result<String> {
-    run(&[&["audit"], arguments, &["--dir", &host.dir.to_string_lossy()]].concat())
+    let dir = host.dir.to_string_lossy();
+    run(&[&["audit"], arguments, &["--dir", dir.as_ref()]].concat())
 }
 
 fn key(host: &Host) -> anyhow::Result<LogKey> {
@@ -57,6 +58,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 
 /// Why the broker does not start.
 fn refused(host: &mut Host) -> String {
+    let _ = std::fs::remove_file(host.dir.join("stderr"));
     host.start().unwrap_err().to_string()
 }
 
