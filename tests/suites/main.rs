@@ -9,6 +9,7 @@
 )]
 
 mod acceptance;
+mod audit;
 mod certificates;
 mod config_keys;
 mod doctor;
