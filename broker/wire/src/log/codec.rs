@@ -41,7 +41,7 @@ impl Entry {
 
     /// Checks the lengths that the format fixes.
     fn check(&self) -> Result<(), LogError> {
-        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, calls, lines, .. } =
+        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, calls, lines, kit, challenge, .. } =
             &self.content;
         length("id", Some(&self.id), ID)?;
         length("salt", Some(&self.salt), ID)?;
@@ -52,7 +52,16 @@ impl Entry {
         length("policy digest", policy_digest.as_ref(), DIGEST)?;
         length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)?;
         length("digest of calls", calls.as_ref(), DIGEST)?;
-        length("digest of lines", lines.as_ref(), DIGEST)
+        length("digest of lines", lines.as_ref(), DIGEST)?;
+        length("challenge", challenge.as_ref(), DIGEST)?;
+        let Some(kit) = kit else { return Ok(()) };
+        length("kit's id", kit.id.as_ref(), ID)?;
+        length("kit's file digest", kit.file.as_ref(), DIGEST)?;
+        for holder in kit.holders.iter().flatten() {
+            length("commitment", Some(&holder.commitment), DIGEST)?;
+            length("proof key", Some(&holder.proof_key), DIGEST)?;
+        }
+        Ok(())
     }
 }
 
