@@ -27,6 +27,7 @@ use crate::entropy::EntropyError;
 mod archived;
 mod backup;
 pub(super) mod file;
+mod holder;
 mod identity;
 mod plugin;
 mod recipients;
@@ -39,6 +40,7 @@ pub use archived::{Archived, Drilled};
 pub use backup::Backup;
 pub use plugin::{PluginError, Plugins};
 pub use reseal::Reseal;
+pub(super) use holder::seal_to;
 pub use sealer::Sealer;
 pub use stream::open_sealed;
 
