@@ -12,6 +12,7 @@
 //! 5. [`audit`]: from a grant to an [`audit::Recorded`] grant, once its entry is durable.
 //! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
 //! 7. [`mint`]: the product on one page. [`readiness`]: which dependency is out.
+//!    [`kit`]: break-glass kits, as the log tells of them.
 //! 8. [`nodelog`]: nodes' own logs, held against grants.
 //! 9. [`http`]: router, extraction, errors, one file per resource and page.
 //! 10. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.
@@ -30,6 +31,7 @@ pub mod entropy;
 pub mod http;
 pub mod identity;
 pub mod issuer;
+pub mod kit;
 pub mod login;
 pub mod mint;
 pub mod nodelog;

@@ -8,6 +8,7 @@
 //! - [`login`](login()): by loopback, pasted code or device grant, to a [`session`].
 //! - [`certificate`](certificate()): a key made here, a certificate from the broker, kept for reuse.
 //! - [`talosconfig`]: found as talosctl finds it, written without damage.
+//! - [`kit`]: a break-glass kit, opened with no broker.
 //! - [`exec`]: a command with a talosconfig of its own.
 //! - [`cli`]: one file per command.
 
@@ -23,6 +24,7 @@ pub mod environment;
 pub mod error;
 pub mod exec;
 mod forms;
+pub mod kit;
 pub mod login;
 pub mod node;
 pub mod private_file;

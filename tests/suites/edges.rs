@@ -25,6 +25,7 @@ const ROOMS: &[&str] = &[
     "notify",
     "lock",
     "break_glass",
+    "kit",
     "workload",
     "nodelog",
     "gateway",

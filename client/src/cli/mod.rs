@@ -6,6 +6,7 @@ mod clusters;
 mod completions;
 mod doctor;
 mod exec;
+mod kit;
 mod lifetime;
 mod login;
 mod logout;
@@ -99,6 +100,7 @@ enum Command {
     Agent(agent::Args),
     Doctor(doctor::Args),
     Audit(audit::Args),
+    Kit(kit::Args),
     Completions(completions::Args),
     Version(version::Args),
 }
@@ -176,6 +178,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
         Command::Agent(args) => agent::run(&mut here, args),
         Command::Doctor(args) => doctor::run(&mut here, args),
         Command::Audit(args) => audit::run(&mut here, args),
+        Command::Kit(args) => kit::run(&mut here, args),
         Command::Completions(args) => completions::run(&mut here, args),
         Command::Version(args) => version::run(&mut here, args),
     };
