@@ -5,6 +5,7 @@ mod connections;
 mod delegating;
 mod digests;
 mod issuers;
+mod kits;
 mod listen;
 mod live;
 mod log;

@@ -18,6 +18,7 @@ mod faults;
 mod flood;
 mod generated;
 mod http;
+mod kit;
 mod main_job;
 mod metrics;
 mod named;

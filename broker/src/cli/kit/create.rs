@@ -27,7 +27,7 @@ use crate::kit::Standing;
 
 /// `kit create`.
 #[derive(Debug, Args)]
-pub(super) struct Create {
+pub(in crate::cli) struct Create {
     #[command(flatten)]
     folder: FolderArg,
     /// The cluster.
@@ -61,7 +61,7 @@ pub(super) struct Create {
 
 /// `kit rotate`.
 #[derive(Debug, Args)]
-pub(super) struct Rotate {
+pub(in crate::cli) struct Rotate {
     #[command(flatten)]
     folder: FolderArg,
     /// The number of the kit whose place the new one takes.

@@ -24,7 +24,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_hours(24 * 14);
 
 /// `kit drill`.
 #[derive(Debug, Args)]
-pub(super) struct Drill {
+pub(in crate::cli) struct Drill {
     #[command(flatten)]
     folder: FolderArg,
     /// The kit's number.

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use ichor_wire::log::Kit;
 
-use super::{FolderArg, block_on};
+use super::FolderArg;
 use crate::app;
 use crate::config::Loaded;
 use crate::kit::{self, Standing};

@@ -19,7 +19,7 @@ const SPKI_HEAD: usize = 12;
 
 /// `kit report`.
 #[derive(Debug, Args)]
-pub(super) struct Report {
+pub(in crate::cli) struct Report {
     #[command(flatten)]
     folder: FolderArg,
     /// The record, as `ichor kit report` hands it over; `-` for standard input.

@@ -14,7 +14,7 @@ use crate::custody::ca;
 
 /// `kit revoke`.
 #[derive(Debug, Args)]
-pub(super) struct Revoke {
+pub(in crate::cli) struct Revoke {
     #[command(flatten)]
     folder: FolderArg,
     /// The kit's number.
