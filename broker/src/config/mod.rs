@@ -14,6 +14,7 @@
 mod clusters;
 mod file;
 mod folder;
+mod forward;
 mod login;
 mod openbao;
 mod settings;
@@ -22,10 +23,11 @@ use std::path::PathBuf;
 
 pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
 pub use file::{
-    Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies, Provider,
-    Recheck, Server, Session, Store,
+    Audit, Certificates, ClustersFolder, Custody, File, Forward, ForwardKind, GroupsFrom, Identity, Limits, Log,
+    LogFormat, Policies, Provider, Recheck, Server, Session, Store,
 };
 pub use folder::{Folder, Loaded, load_policies};
+pub use forward::forwards;
 pub use login::login_settings;
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
 pub use settings::{Listen, Settings, parse_duration};

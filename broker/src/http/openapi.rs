@@ -16,6 +16,11 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::clusters::show,
         super::api::certificates::create,
         super::api::audit::list,
+        super::api::lines::list,
+        super::api::stories::show,
+        super::api::drops::ask,
+        super::api::drops::show,
+        super::api::drops::approve,
     ),
     security(("dpop" = []))
 )]

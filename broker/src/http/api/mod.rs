@@ -3,13 +3,17 @@
 pub mod audit;
 pub mod certificates;
 pub mod clusters;
+pub mod drops;
+pub mod lines;
 pub mod session;
+pub mod stories;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use tokio::sync::watch;
+use jiff::SignedDuration;
+use tokio::sync::{Semaphore, watch};
 
 use super::extract::add_nonce;
 use super::limits::Limits;
@@ -43,6 +47,10 @@ pub struct Api {
     pub clusters: watch::Receiver<Clusters>,
     /// The clusters whose CA is in custody.
     pub issuers: watch::Receiver<Issuers>,
+    /// Places of those who follow the log or take it away line by line.
+    pub readers: Arc<Semaphore>,
+    /// How old an entry must be before its body can be dropped.
+    pub drop_min_age: SignedDuration,
 }
 
 /// Every API route. The router is built of this table.
@@ -52,6 +60,11 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/clusters/{cluster}", Needs::Session, || get(clusters::show)),
     Route::new("POST", "/v1/clusters/{cluster}/certificates", Needs::Session, || post(certificates::create)),
     Route::new("GET", "/v1/audit/entries", Needs::Session, || get(audit::list)),
+    Route::new("GET", "/v1/audit/lines", Needs::Session, || get(lines::list)),
+    Route::new("GET", "/v1/audit/stories/{id}", Needs::Session, || get(stories::show)),
+    Route::new("POST", "/v1/audit/drops", Needs::Session, || post(drops::ask)),
+    Route::new("GET", "/v1/audit/drops/{id}", Needs::Session, || get(drops::show)),
+    Route::new("POST", "/v1/audit/drops/{id}/approval", Needs::Session, || post(drops::approve)),
 ];
 
 /// The API's router.

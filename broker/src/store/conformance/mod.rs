@@ -9,10 +9,12 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{GrantId, Group, Person};
 
+mod asking;
 mod log;
 mod logins;
 mod sessions;
 
+pub(crate) use asking::*;
 pub(crate) use log::*;
 pub(crate) use logins::*;
 pub(crate) use sessions::*;
@@ -27,7 +29,9 @@ macro_rules! cases {
             a_refresh_needs_its_version, one_refresh_lease_at_a_time, a_grant_needs_a_live_session, touches_are_rare,
             logins_are_bounded_and_expire, logins_advance_by_version, devices_are_bounded_and_expire,
             devices_advance_by_version, a_device_code_begins_a_session, providers_are_pinned,
-            sweeping_takes_what_is_over, a_probe_succeeds
+            sweeping_takes_what_is_over, the_log_is_read_forwards_too, certificates_are_found_by_either_name,
+            a_forwarding_only_goes_on, a_dropped_body_is_gone_with_its_names, a_body_stays_unless_every_condition_holds,
+            a_probe_succeeds
         }
     };
 }

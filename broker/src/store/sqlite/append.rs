@@ -4,7 +4,7 @@ use rusqlite::Transaction;
 
 use super::names::Names;
 use super::value::micros;
-use super::{Append, Appended, Failure, devices, log, logins, sessions};
+use super::{Append, Appended, Failure, devices, drops, log, logins, sessions};
 use crate::store::{Change, Condition};
 
 /// Writes the batch in order and answers with what became of each part, and the log's size after it. `seen` is the size
@@ -24,7 +24,7 @@ pub(super) fn batch(
     }
     let mut answers = Vec::with_capacity(batch.len());
     for part in batch {
-        answers.push(match refusal(db, part, head.time)? {
+        answers.push(match refusal(db, names, part, head.time)? {
             Some(condition) => Appended::Refused(condition),
             None => {
                 let (index, leaf_hash) = (head.size, log::insert(db, names, head.size, &part.entry)?);
@@ -38,13 +38,13 @@ pub(super) fn batch(
 }
 
 /// Makes the part's change, or undoes what it began and answers the condition that failed.
-fn refusal(db: &Transaction<'_>, part: &Append, newest: i64) -> Result<Option<Condition>, Failure> {
+fn refusal(db: &Transaction<'_>, names: &mut Names, part: &Append, newest: i64) -> Result<Option<Condition>, Failure> {
     if part.entry.entry.time < newest {
         return Ok(Some(Condition::ClockWentBack));
     }
     let Some(change) = &part.change else { return Ok(None) };
     db.prepare_cached("SAVEPOINT part")?.execute([])?;
-    let made = match make(db, change) {
+    let made = match make(db, names, change) {
         Err(Failure::Sqlite(error)) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
             // The row is there already, so it is not what this writer took it for; the others need not suffer.
             Err(Condition::Stale)
@@ -58,7 +58,7 @@ fn refusal(db: &Transaction<'_>, part: &Append, newest: i64) -> Result<Option<Co
     Ok(made.err())
 }
 
-fn make(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, Failure> {
+fn make(db: &Transaction<'_>, names: &mut Names, change: &Change) -> Result<Result<(), Condition>, Failure> {
     let (done, otherwise) = match change {
         Change::SessionCreate { session, code_hash, now } => {
             let now = micros(*now);
@@ -80,6 +80,14 @@ fn make(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, 
             true => (now < not_after, Condition::GrantOver),
             false => (false, Condition::SessionEnded),
         },
+        Change::DropAsk { request } => {
+            drops::ask(db, request)?;
+            return Ok(Ok(()));
+        }
+        Change::BodyDrop { request, approver, places, min_age, next, done, now } => {
+            let (request, min_age, next, done, now) = (*request, *min_age, *next, *done, *now);
+            return drops::run(db, names, &drops::Drop { request, approver, places, min_age, next, done, now });
+        }
     };
     Ok(if done { Ok(()) } else { Err(otherwise) })
 }

@@ -5,10 +5,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::Failure;
+use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-const STEPS: [&str; 1] = [include_str!("../../../../migrations/sqlite/0001_first.sql")];
+const STEPS: [&str; 2] = [
+    include_str!("../../../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../../../migrations/sqlite/0002_asking.sql"),
+];
+
+/// The step whose tables are filled from what the log says already.
+const ASKING: u32 = 2;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +64,9 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
     for (step, sql) in (1u32..).zip(STEPS).skip(reached as usize) {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
+        if step == ASKING {
+            certificates::fill(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", step)?;
         transaction.commit()?;
     }
@@ -96,7 +105,13 @@ mod tests {
     #[test]
     fn released_steps_are_never_edited() {
         let digests: Vec<_> = STEPS.iter().map(|sql| data_encoding::HEXLOWER.encode(&Sha256::digest(sql))).collect();
-        assert_eq!(digests, ["12e0fa4e4ac358be41403fff4ec4b24d3beae8c54d83995c42574691d7644fb2"]);
+        assert_eq!(
+            digests,
+            [
+                "12e0fa4e4ac358be41403fff4ec4b24d3beae8c54d83995c42574691d7644fb2",
+                "9ae5c9b3d7b29f09723b7cb0ce6f3a3a961c9c0cd8fada2e62a6fbf2bc9842d8",
+            ]
+        );
     }
 
     #[test]

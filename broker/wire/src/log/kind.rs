@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -29,6 +29,7 @@ impl Kind {
         Self::Admin,
         Self::Start,
         Self::AuditRead,
+        Self::BodyDropped,
     ];
 
     /// The kind as queries and answers name it.
@@ -48,6 +49,7 @@ impl Kind {
             Self::Admin => "admin",
             Self::Start => "start",
             Self::AuditRead => "audit-read",
+            Self::BodyDropped => "body-dropped",
         }
     }
 
@@ -68,7 +70,26 @@ impl Kind {
             Self::Admin => 11,
             Self::Start => 12,
             Self::AuditRead => 13,
+            Self::BodyDropped => 16,
         }
+    }
+
+    /// Whether the body of such an entry may ever be dropped: a closed list. What says how the broker itself was run stays, and
+    /// so does what later entries are checked against.
+    #[must_use]
+    pub const fn may_be_dropped(self) -> bool {
+        matches!(
+            self,
+            Self::Login
+                | Self::LoginRefused
+                | Self::SessionEnd
+                | Self::SessionRefresh
+                | Self::Grant
+                | Self::Refusal
+                | Self::Issued
+                | Self::IssueFailed
+                | Self::AuditRead
+        )
     }
 }
 
@@ -116,6 +137,8 @@ impl Content {
             mode: None,
             policy_digest: None,
             key_made_by: None,
+            dropped: None,
+            drop_request: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod codec;
 mod kind;
+mod places;
 mod show;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use codec::leaf_hash;
 pub use kind::UnknownKind;
+pub use places::Places;
 
 /// The newest version of the entry format that this build writes and reads.
 pub const VERSION: u8 = 1;
@@ -67,6 +69,9 @@ pub enum Kind {
     /// Someone read the audit.
     #[n(13)]
     AuditRead,
+    /// Bodies of older entries were dropped, or, where it names no places, someone asked for that.
+    #[n(16)]
+    BodyDropped,
 }
 
 /// The person an entry is about.
@@ -160,6 +165,12 @@ pub struct Content {
     /// Who made the private key, where that was not the client: `cluster`.
     #[n(21)]
     pub key_made_by: Option<String>,
+    /// The places of the bodies that were dropped, as [`Places`] writes them.
+    #[n(26)]
+    pub dropped: Option<Vec<u64>>,
+    /// The request by which bodies are dropped (UUIDv7, 16 bytes).
+    #[cbor(n(27), with = "minicbor::bytes")]
+    pub drop_request: Option<Vec<u8>>,
 }
 
 /// One audit entry: the content, and what every entry has.

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Entry, Leaf};
+use super::{Entry, Leaf, Places};
 use crate::api::AuditEntry;
 
 impl AuditEntry {
@@ -75,6 +75,8 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("mode", content.mode.clone()),
         ("policy_digest", content.policy_digest.as_deref().map(hex)),
         ("key_made_by", content.key_made_by.clone()),
+        ("dropped", content.dropped.as_deref().and_then(Places::read).map(|places| places.to_string())),
+        ("drop_request", content.drop_request.as_deref().and_then(uuid).map(|id| id.to_string())),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));

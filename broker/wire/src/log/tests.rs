@@ -49,13 +49,21 @@ fn full() -> Entry {
         mode: text("direct"),
         policy_digest: Some(vec![20; 32]),
         key_made_by: None,
+        dropped: None,
+        drop_request: None,
     })
 }
 
 /// What came later, each in a vector of its own: the others stay as they are.
 fn later() -> Vec<(String, Entry, u64)> {
     let made = Content { key_made_by: Some("cluster".into()), ..Content::of(Kind::Issued) };
-    vec![("issued-key-made-by-cluster".into(), entry(made), 21)]
+    let dropped = Content {
+        count: Some(3),
+        dropped: Some(vec![5, 2, 3, 1]),
+        drop_request: Some(vec![27; 16]),
+        ..Content::of(Kind::BodyDropped)
+    };
+    vec![("issued-key-made-by-cluster".into(), entry(made), 21), ("body-dropped".into(), entry(dropped), 26)]
 }
 
 /// Every vector: its file's name, the entry and the index of its leaf.
