@@ -17,7 +17,7 @@ fn served() -> Vec<(&'static str, &'static str, Needs)> {
 }
 
 fn url(world: &World, path: &str) -> String {
-    world.at(&path.replace("{cluster}", CLUSTER).replace("{alias}", "corp"))
+    world.at(&path.replace("{cluster}", CLUSTER).replace("{alias}", "corp").replace("{id}", "7"))
 }
 
 /// Walks the tables of routes and asks of each what a stranger may not have. A route whose kind of authorization has no test

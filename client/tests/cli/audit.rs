@@ -58,9 +58,33 @@ fn filters_reach_the_broker() {
 fn a_story_is_told_as_a_tree() {
     let world = World::logged_in();
     insta::assert_snapshot!("audit_show", world.ichor(&["audit", "show", "7", "--utc"]).transcript());
-    assert_eq!(world.ichor(&["audit", "show", "7", "-o", "json"]).ok().json()["grants"][0]["outcome"][0]["index"], 6);
+    assert_eq!(
+        world.ichor(&["audit", "show", "7", "-o", "json"]).ok().json()["story"]["grants"][0]["outcome"][0]["index"],
+        6
+    );
     assert_eq!(world.ichor(&["audit", "show", "8"]).code, 1);
     world.fake.assert_kept();
+}
+
+#[test]
+fn who_touched_a_node_is_told_by_its_log_and_else_who_could_have() {
+    let world = World::logged_in();
+    let who = ["audit", "who", "--node", "10.0.0.2", "--since", "30d", "--utc"];
+    insta::assert_snapshot!("audit_who_could_have", world.ichor(&who).transcript());
+    world.fake.with(|state| state.node_logs = true);
+    insta::assert_snapshot!(
+        "audit_who",
+        world.ichor(&[&who[..], &["--cluster", "prod", "--method", "Reboot"]].concat()).transcript()
+    );
+    let seen = world.fake.with(|state| state.seen.last().cloned().unwrap());
+    for part in ["node=10.0.0.2", "cluster=prod", "method=Reboot", "since=20"] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    let json = world.ichor(&[&who[..], &["-o", "json"]].concat()).ok().json();
+    assert_eq!((json["calls"].as_array().unwrap().len(), json["could_have"].as_array().unwrap().len()), (2, 0));
+    insta::assert_snapshot!("audit_show_calls", world.ichor(&["audit", "show", "7", "--utc"]).transcript());
+    let none = world.ichor(&["audit", "who", "--node", "10.9.9.9"]).ok().out;
+    assert!(none.contains("2027") || none.contains("no cluster declares"), "{none}");
 }
 
 #[test]

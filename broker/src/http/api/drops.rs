@@ -79,9 +79,9 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
         (status = 403, description = "policy refuses", body = Problem),
         (status = 404, description = "no such request", body = Problem),
     ))]
-pub async fn show(State(api): State<Api>, Path(id): Path<Uuid>, caller: Fresh) -> Result<Json<DropAnswer>, ApiError> {
+pub async fn show(State(api): State<Api>, Path(id): Path<String>, caller: Fresh) -> Result<Json<DropAnswer>, ApiError> {
     may_drop(&api, &caller.identity)?;
-    let request = find(&api, id).await?;
+    let request = find(&api, &id).await?;
     Ok(Json(answer(&api, &request).await?))
 }
 
@@ -99,13 +99,13 @@ pub async fn show(State(api): State<Api>, Path(id): Path<Uuid>, caller: Fresh) -
     ))]
 pub async fn approve(
     State(api): State<Api>,
-    Path(id): Path<Uuid>,
+    Path(id): Path<String>,
     signed: Signed<Nothing>,
 ) -> Result<Json<DroppedAnswer>, ApiError> {
     may_drop(&api, &signed.identity)?;
     let mut dropped = DroppedAnswer { bodies: 0, more: true, receipts: Vec::new() };
     while dropped.more && dropped.receipts.len() < AT_ONCE {
-        let request = find(&api, id).await?;
+        let request = find(&api, &id).await?;
         let now = api.clock.now();
         let bodies = audit::next_bodies(&*api.store, &request, api.drop_min_age, now).await?;
         let base = by(&signed.identity, signed.address);
@@ -123,8 +123,9 @@ fn may_drop(api: &Api, identity: &Identity) -> Result<(), ApiError> {
     Ok(policy::may_drop_audit(&policies, identity, api.clock.now())?)
 }
 
-async fn find(api: &Api, id: Uuid) -> Result<DropRequest, ApiError> {
-    let unknown = || ApiError::new(Code::NotFound, format!("there is no request {id} to drop bodies"));
+async fn find(api: &Api, id: &str) -> Result<DropRequest, ApiError> {
+    let unknown = || ApiError::new(Code::NotFound, "there is no request of this id to drop bodies");
+    let id = Uuid::try_parse(id).map_err(|_| unknown())?;
     api.store.drop_request(id).await?.ok_or_else(unknown)
 }
 

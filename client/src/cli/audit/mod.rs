@@ -1,5 +1,6 @@
 //! `ichor audit`: one file per question.
 
+mod calls;
 mod drop;
 mod export;
 mod follow;
@@ -7,6 +8,7 @@ mod log;
 mod show;
 mod times;
 mod what;
+mod who;
 
 use ichor_wire::api::{AuditAnswer, AuditEntry};
 
@@ -26,6 +28,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum AuditCommand {
+    Who(who::Args),
     What(what::Args),
     Log(log::Args),
     Show(show::Args),
@@ -35,6 +38,7 @@ enum AuditCommand {
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     match args.command {
+        AuditCommand::Who(args) => who::run(here, args),
         AuditCommand::What(args) => what::run(here, args),
         AuditCommand::Log(args) => log::run(here, args),
         AuditCommand::Show(args) => show::run(here, args),

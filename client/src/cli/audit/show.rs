@@ -1,13 +1,27 @@
 //! `ichor audit show`: a whole story as a tree.
 
-use ichor_wire::api::{AuditEntry, StoryAnswer};
+use std::collections::BTreeMap;
 
+use ichor_wire::api::{AuditEntry, StoryAnswer};
+use ichor_wire::problem::Code;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::calls::{Call, calls};
 use super::times::{Zone, ZoneArgs};
-use super::who;
+use super::{Query, who};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
+use crate::session::Session;
 
-/// Tell the whole story of a grant, a session, a certificate or an entry: login, grant, certificate, end
+/// So many grants' calls are asked for.
+const GRANTS: usize = 20;
+
+/// So many calls of each.
+const CALLS: u64 = 100;
+
+/// Tell the whole story of a grant, a session, a certificate or an entry: login, grant, certificate,
+/// calls, end
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A grant's, session's or entry's id, an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex
@@ -27,13 +41,17 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let session = here.session()?;
     let waiting = here.around.terminal.waiting("asking the broker".into());
     let path = ["audit", "stories", args.id.as_str()];
-    let story: Result<StoryAnswer, Error> = block_on(session.broker().get(&session, &path, &[]));
+    let told = block_on(async {
+        let story: StoryAnswer = session.broker().get(&session, &path, &[]).await?;
+        let calls = calls_of(&session, &story).await?;
+        Ok((story, calls))
+    });
     drop(waiting);
-    let story = story?;
+    let (story, calls) = told?;
     let zone = args.zone.zone();
-    here.print(&story, |terminal| {
+    here.print(&json!({ "story": story, "calls": calls.values().flatten().collect::<Vec<_>>() }), |terminal| {
         let mut lines = Vec::new();
-        tree(&story, &zone).print("", "", &mut lines);
+        tree(&story, &calls, &zone).print("", "", &mut lines);
         if story.hidden > 0 {
             lines.push(format!("{} more entries are not for you to see", story.hidden));
         }
@@ -44,7 +62,37 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     })
 }
 
-fn tree(story: &StoryAnswer, zone: &Zone) -> Branch {
+/// The calls by grant, oldest first.
+type Calls = BTreeMap<Uuid, Vec<Call>>;
+
+/// What the nodes' own logs tell of the story's grants, as far as the asker may read it.
+async fn calls_of(session: &Session, story: &StoryAnswer) -> Result<Calls, Error> {
+    let mut found = Calls::new();
+    for grant in story.grants.iter().take(GRANTS) {
+        let mut query: Query = vec![("grant", grant.grant_id.to_string())];
+        let first = grant.grant.iter().chain(&grant.outcome).next();
+        query.extend(first.and_then(|entry| entry.cluster.clone()).map(|cluster| ("cluster", cluster)));
+        match calls(session, &query, CALLS).await {
+            Ok(Some(mut calls)) => {
+                calls.reverse();
+                found.insert(grant.grant_id, calls);
+            }
+            // no node logs there, or not for this asker, who asked for a story of their own
+            Ok(None) => break,
+            Err(Error::Problem(problem)) if problem.code == Code::Refused => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn call_line(call: &Call, zone: &Zone) -> String {
+    let code = call.code.as_deref().unwrap_or("?");
+    let peer = call.peer.as_ref().map(|peer| format!(" from {peer}")).unwrap_or_default();
+    format!("call  {}  {} at {}{peer}, {code}, {}", zone.show(call.started), call.short_method(), call.node, call.class)
+}
+
+fn tree(story: &StoryAnswer, calls: &Calls, zone: &Zone) -> Branch {
     let person = story.entries().find(|entry| entry.user.is_some() || entry.subject.is_some());
     let name = person.and_then(|entry| entry.detail.get("name")).map(|name| format!(" ({name})")).unwrap_or_default();
     let whose = person.map(|entry| format!(" of {}{name}", who(entry))).unwrap_or_default();
@@ -57,7 +105,9 @@ fn tree(story: &StoryAnswer, zone: &Zone) -> Branch {
     twigs.extend(story.login.iter().map(|entry| (entry.index, leaf(entry, &["provider", "address"]))));
     for grant in &story.grants {
         let outcome = ["serial", "fingerprint", "not_after", "code", "message", "key_made_by"];
-        let below = grant.outcome.iter().map(|entry| leaf(entry, &outcome)).collect();
+        let mut below: Vec<_> = grant.outcome.iter().map(|entry| leaf(entry, &outcome)).collect();
+        let calls = calls.get(&grant.grant_id).into_iter().flatten();
+        below.extend(calls.map(|call| Branch { line: call_line(call, zone), twigs: Vec::new() }));
         let line = match &grant.grant {
             Some(entry) => said(entry, &["roles", "not_after", "reason", "policies", "address"], zone),
             None => format!("grant {}, whose entry is not shown", grant.grant_id),

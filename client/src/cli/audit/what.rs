@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use ichor_wire::api::AuditEntry;
 use serde_json::json;
 
+use super::calls::{Call, calls};
 use super::times::{Zone, ZoneArgs, time};
 use super::{Query, entries};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
 
-/// Tell all of one person: logins, grants, certificates, refusals, ends
+/// Tell all of one person: logins, grants, certificates, refusals, calls at nodes, ends
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The person: their `user:` value or subject; `me` for yourself
@@ -37,20 +38,29 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         query.push(("until", time(until, now)?.to_string()));
     }
     let waiting = here.around.terminal.waiting("asking the broker".into());
-    let found = block_on(entries(&session, &query, args.limit));
+    let found = block_on(async {
+        let found = entries(&session, &query, args.limit).await?;
+        let mut query = query.clone();
+        query.retain(|(name, _)| *name != "person");
+        query.push(("user", args.user.clone()));
+        Ok((found, calls(&session, &query, args.limit).await?.unwrap_or_default()))
+    });
     drop(waiting);
-    let mut found = found?;
-    let is_cut = found.len() as u64 >= args.limit;
+    let (mut found, calls) = found?;
+    let is_cut = found.len().max(calls.len()) as u64 >= args.limit;
     found.reverse();
     let zone = args.zone.zone();
-    here.print(&json!({ "user": args.user, "entries": found }), |terminal| {
-        if found.is_empty() {
+    here.print(&json!({ "user": args.user, "entries": found, "calls": calls }), |terminal| {
+        if found.is_empty() && calls.is_empty() {
             return terminal.line("nothing of this person in that time");
         }
         let mut rows = vec![["TIME", "WHAT", "CLUSTER", "ROLES", "GRANT", "MORE"].map(str::to_owned).to_vec()];
-        rows.extend(found.iter().map(|entry| row(entry, &zone)));
+        let mut timed: Vec<_> = found.iter().map(|entry| (entry.time, row(entry, &zone))).collect();
+        timed.extend(calls.iter().map(|call| (call.started, call_row(call, &zone))));
+        timed.sort_by_key(|(time, _)| *time);
+        rows.extend(timed.into_iter().map(|(_, row)| row));
         terminal.table(&rows)?;
-        terminal.line(&counted(&found))?;
+        terminal.line(&counted(&found, &calls))?;
         if is_cut {
             terminal.line("there may be more: these are the newest, see --limit and --until")?;
         }
@@ -72,11 +82,24 @@ fn row(entry: &AuditEntry, zone: &Zone) -> Vec<String> {
     ]
 }
 
-fn counted(entries: &[AuditEntry]) -> String {
+fn call_row(call: &Call, zone: &Zone) -> Vec<String> {
+    let more = [Some(call.class.clone()), call.code.clone(), call.peer.as_ref().map(|peer| format!("from {peer}"))];
+    vec![
+        zone.show(call.started),
+        format!("call {} at {}", call.short_method(), call.node),
+        call.cluster.clone(),
+        call.roles.join(" "),
+        call.grant_id.map(|id| id.to_string()).unwrap_or_default(),
+        more.into_iter().flatten().collect::<Vec<_>>().join("; "),
+    ]
+}
+
+fn counted(entries: &[AuditEntry], calls: &[Call]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in entries {
         *counts.entry(&entry.kind).or_default() += 1;
     }
     let counts: Vec<_> = counts.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    format!("{} entries: {}", entries.len(), counts.join(", "))
+    let calls = if calls.is_empty() { String::new() } else { format!("; {} calls at nodes", calls.len()) };
+    format!("{} entries: {}{calls}", entries.len(), counts.join(", "))
 }

@@ -37,6 +37,7 @@ impl Broker {
                 }
             }
             ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
+            ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
             ("GET", ["audit", "lines"]) => lines(query, &state.hostile),
             ("GET", ["audit", "stories", "7"]) => Reply::json(200, &story(&state.hostile)),
             ("POST", ["audit", "drops"]) => {
@@ -241,4 +242,18 @@ fn drop_request(person: Option<String>, before: Option<Timestamp>) -> DropAnswer
         bodies: 20_007,
         done: false,
     }
+}
+
+fn calls(hostile: &str) -> serde_json::Value {
+    let call = |minute: i64, class: &str, user: Option<String>| {
+        serde_json::json!({
+            "node": format!("cp-1{hostile}"), "cluster": "prod", "method": "/machine.MachineService/Reboot", "code": "OK",
+            "started": Timestamp::from_second(1_800_000_000 + minute * 60).unwrap(),
+            "ended": Timestamp::from_second(1_800_000_001 + minute * 60).unwrap(),
+            "roles": ["os:operator"], "user": user, "grant_id": user.as_ref().map(|_| Uuid::from_u128(7)),
+            "peer": "192.0.2.7", "class": class, "service": "machined", "entry": 12,
+        })
+    };
+    let calls = [call(7, "unexplained", None), call(6, "explained", Some(format!("alice@example.com{hostile}")))];
+    serde_json::json!({ "calls": calls })
 }

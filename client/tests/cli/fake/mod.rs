@@ -53,6 +53,8 @@ pub struct State {
     pub verification_uri: Option<String>,
     /// How often a device login is answered `authorization_pending`.
     pub pending: u32,
+    /// Nodes' own logs are taken in.
+    pub node_logs: bool,
     /// How often a request to drop bodies was approved.
     pub approvals: u32,
     /// Every request: method and target.
