@@ -5,6 +5,7 @@ mod digests;
 mod issuers;
 mod listen;
 mod live;
+mod log;
 mod prober;
 mod serve;
 mod tls;
@@ -26,8 +27,9 @@ use crate::store::{Store, StoreError};
 
 pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
+pub use log::{LogError, anchors, next_origin, notary, open_log, pin_log};
 pub use prober::{ProbeError, Prober};
-pub use serve::Running;
+pub use serve::{NO_ANCHOR, Running};
 
 /// What a broker is started with, beside its config folder.
 pub struct Parts {
@@ -68,9 +70,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The end of the log is not what was recorded.
-    #[error("the audit log cannot be vouched for, so the broker does not start: {0}")]
-    Log(#[from] audit::VerifyError),
+    /// The audit log is not opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The login room refuses its settings.
     #[error(transparent)]
     Login(#[from] BeginError),

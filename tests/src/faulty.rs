@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use ichor_broker::app::WrapStore;
 use ichor_broker::domain::{ProviderAlias, SessionId};
 use ichor_broker::store::{
-    Append, Appended, Condition, DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, PendingLogin, SessionRow,
-    Store, StoreError, StoredEntry,
+    Append, Appended, Committed, Condition, DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, PendingLogin,
+    SessionRow, Store, StoreError, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
+use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -203,13 +204,23 @@ fn failed() -> StoreError {
 
 #[async_trait]
 impl Store for Faulty {
-    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
+    async fn append(&self, batch: Vec<Append>, checkpoint: Option<StoredCheckpoint>) -> Result<Committed, StoreError> {
         self.faults.pass(&batch).await;
         let fault = self.faults.for_batch(&batch).or_else(|| self.faults.for_write());
         if fault == Some(Fault::Stale) {
-            return Ok(batch.iter().map(|_| Appended::Refused(Condition::Stale)).collect());
+            let parts = batch.iter().map(|_| Appended::Refused(Condition::Stale)).collect();
+            return Ok(Committed { parts, tree: Arc::default() });
         }
-        self.faults.meet(fault, self.inner.append(batch)).await
+        self.faults.meet(fault, self.inner.append(batch, checkpoint)).await
+    }
+    async fn tile(&self, level: u8, index: u64) -> Result<Option<FullTile>, StoreError> {
+        self.faults.read(self.inner.tile(level, index)).await
+    }
+    async fn edge(&self, size: u64) -> Result<Edge, StoreError> {
+        self.faults.read(self.inner.edge(size)).await
+    }
+    async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        self.faults.read(self.inner.checkpoint()).await
     }
     async fn head(&self) -> Result<LogHead, StoreError> {
         self.faults.read(self.inner.head()).await

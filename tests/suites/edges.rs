@@ -49,6 +49,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("ToBeSigned", &["custody", "audit/recorded.rs"]),
     ("ToBeCertified", &["custody", "audit/recorded.rs"]),
     ("Signer", &["custody", "issuer/local_ca.rs", "app.rs", "app"]),
+    ("AuditKey", &["custody", "audit/notary.rs", "app/log.rs"]),
     ("DataKey", &["custody", "identity", "login", "app.rs", "app"]),
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),
     ("restore", &["identity", "login/tagged.rs"]),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ichor_broker::http::route::Needs;
-use ichor_broker::http::{api, oauth};
+use ichor_broker::http::{api, oauth, tlog};
 use ichor_tests::{CLUSTER, Person, World};
 use ichor_wire::problem::{Code, Problem};
 use reqwest::{Method, StatusCode};
@@ -13,28 +13,52 @@ use crate::named;
 /// Every route of the tables that the routers are built of.
 fn served() -> Vec<(&'static str, &'static str, Needs)> {
     let api = api::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
-    api.chain(oauth::ROUTES.iter().map(|route| (route.method, route.path, route.needs))).collect()
+    let oauth = oauth::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
+    api.chain(oauth).chain(tlog::ROUTES.iter().map(|route| (route.method, route.path, route.needs))).collect()
 }
 
 fn url(world: &World, path: &str) -> String {
-    world.at(&path.replace("{cluster}", CLUSTER).replace("{alias}", "corp").replace("{id}", "7"))
+    let path = path.replace("{cluster}", CLUSTER).replace("{alias}", "corp");
+    world.at(&path.replace("{*path}", "0/000").replace("{id}", "7"))
 }
 
 /// Walks the tables of routes and asks of each what a stranger may not have. A route whose kind of authorization has no test
 /// here does not compile.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_refuses_whoever_may_not_use_it() -> anyhow::Result<()> {
-    let world =
-        World::with(ichor_tests::Options { config: "[limits]\nper_address = 10000\n".into(), ..Default::default() })
-            .await?;
+    let world = World::with(ichor_tests::Options {
+        config: "[limits]\nper_address = 10000\n[audit]\ntile_token_file = \"tile-token\"\n".into(),
+        prepare: Some(Box::new(|dir| Ok(std::fs::write(dir.join("tile-token"), TILE_TOKEN)?))),
+        ..Default::default()
+    })
+    .await?;
     for (method, path, needs) in served() {
         let at = url(&world, path);
         match needs {
             Needs::Session => without_a_session(&world, method.parse()?, &at, Code::NotLoggedIn).await?,
+            Needs::Token => without_the_token(&world, method.parse()?, &at).await?,
             Needs::Proof => without_a_proof(&world, &at).await?,
             Needs::Cookie => without_a_cookie(&world, method.parse()?, &at).await?,
             Needs::Nothing => nothing_is_given_away(&world, method.parse()?, &at).await?,
         }
+    }
+    Ok(())
+}
+
+/// The token of the log's tiles.
+const TILE_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Without the token of the log's tiles, and with others.
+async fn without_the_token(world: &World, method: Method, url: &str) -> anyhow::Result<()> {
+    for authorization in [None, Some("Bearer nobody"), Some("DPoP x"), Some("Bearer ")] {
+        let mut request = world.http()?.request(method.clone(), url);
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        let answer = request.send().await?;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{method} {url} with {authorization:?}");
+        let problem: Problem = answer.json().await?;
+        assert_eq!(problem.code, Code::NotLoggedIn, "{method} {url}");
     }
     Ok(())
 }
@@ -129,11 +153,11 @@ async fn nothing_is_served_that_is_in_no_table() -> anyhow::Result<()> {
     }
     let described = ichor_broker::http::openapi::document();
     for route in api::ROUTES {
-        assert!(described.contains(route.path), "{} is not described", route.path);
+        assert!(described.contains(&route.path.replace("{*", "{")), "{} is not described", route.path);
     }
     // health and the admin socket have listeners of their own
     let folder = named::root().join("broker/src/http");
-    for place in ["router.rs", "api/mod.rs", "oauth/mod.rs"] {
+    for place in ["router.rs", "api/mod.rs", "oauth/mod.rs", "tlog.rs"] {
         let text = std::fs::read_to_string(folder.join(place))?;
         assert!(!text.contains(".route(") && !text.contains(".nest("), "{place} serves what is in no table");
     }

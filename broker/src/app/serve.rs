@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::connections::Bounded;
 use super::listen::{Listening, bind, bind_unix};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
-use crate::audit::{self, Sequencer};
+use crate::audit::{self, Out, Sequencer, Standing};
 use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
 use crate::forward::Forwarder;
@@ -25,6 +25,7 @@ use crate::http::api::{Api, lines};
 use crate::http::layers::Edge;
 use crate::http::limits::Limits;
 use crate::http::router::Bounds;
+use crate::http::tlog::Tlog;
 use crate::http::{health, router};
 use crate::login::Login;
 use crate::mint::{Mint, Press};
@@ -40,8 +41,11 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How often what has expired is cleared away.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// So many of the newest entries are checked at the start; `ichor-broker audit verify` checks them all.
-const TAIL: u64 = 1_000;
+/// How often it is looked at whether a grace is over.
+const LOG_PACE: Duration = Duration::from_secs(1);
+
+/// What is said where nothing outside the database knows the log's newest head.
+pub const NO_ANCHOR: &str = "rollback not detected here: no anchor outside the database";
 
 /// A broker that serves. Dropping it ends its tasks at once; [`Running::stop`] ends them in order.
 pub struct Running {
@@ -71,14 +75,20 @@ impl Running {
             Some(wrap) => wrap(store),
             None => store,
         };
-        // nothing is added to a log whose end was touched
-        let found = audit::verify_tail(&*store, TAIL).await?;
-        audit::note_size(found.entries);
-        tracing::info!(entries = found.entries, "the audit log's end is what was recorded");
-        let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let clock = parts.clock;
-        let (sequencer, sequencing) =
-            Sequencer::start(Arc::clone(&store), Arc::clone(&clock), sequencer_settings(settings));
+        // nothing is added to a log that is not the continuation of what was signed and anchored
+        let (notary, opened) = super::open_log(&custody, &settings.audit, &*store, clock.now()).await?;
+        audit::note_size(opened.entries);
+        tracing::info!(entries = opened.entries, log = notary.log().name(), "the audit log is what was signed");
+        let log_key = notary.log().clone();
+        let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
+        let (sequencer, sequencing) = Sequencer::vouched(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            sequencer_settings(settings),
+            notary,
+            opened.standing,
+        );
 
         let login = super::login(loaded, data_key, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
@@ -106,6 +116,7 @@ impl Running {
             limits: Arc::clone(&limits),
             store: Arc::clone(&store),
             sequencer: sequencer.clone(),
+            log_key,
             clock: Arc::clone(&clock),
             policies: live.policies(),
             clusters: live.clusters(),
@@ -120,7 +131,13 @@ impl Running {
             clock: Arc::clone(&clock),
         };
         let bounds = Bounds { concurrent: settings.concurrent, request_time: settings.request_time };
-        let public = router::public(api, Arc::clone(&login), edge, bounds);
+        let tlog = Tlog {
+            store: Arc::clone(&store),
+            standing: sequencer.standing(),
+            token: settings.audit.tile_token.as_deref().map(super::log::tile_token).transpose()?,
+            limits: Arc::clone(&limits),
+        };
+        let public = router::public(api, Arc::clone(&login), tlog, edge, bounds);
 
         let started = Content {
             message: Some(format!("ichor-broker {} started", env!("CARGO_PKG_VERSION"))),
@@ -162,6 +179,14 @@ impl Running {
         for server in servers {
             tasks.spawn(watch_server(server, Arc::clone(&readiness), stopped.clone()));
         }
+        let standing = sequencer.standing();
+        tasks.spawn(watch_log(
+            standing,
+            settings.audit.is_anchored(),
+            Arc::clone(&clock),
+            Arc::clone(&readiness),
+            stopped.clone(),
+        ));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
         tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
         Ok(Self {
@@ -290,6 +315,56 @@ async fn watch_server(server: Client, readiness: Arc<Readiness>, stopped: watch:
             changed = state.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Reports whether the audit log is vouched for, at each change and when a grace is over.
+async fn watch_log(
+    mut standing: watch::Receiver<Standing>,
+    is_anchored: bool,
+    clock: crate::clock::SharedClock,
+    readiness: Arc<Readiness>,
+    stopped: watch::Receiver<bool>,
+) {
+    let mut stop = std::pin::pin!(told(stopped));
+    let mut ticks = tokio::time::interval(LOG_PACE);
+    let mut known = Vec::new();
+    loop {
+        let checks = {
+            let standing = standing.borrow_and_update();
+            let size = standing.newest.as_ref().map_or(0, |signed| signed.checkpoint.size());
+            // exact up to 2⁵³ entries
+            #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
+            metrics::gauge!("ichor_checkpoint_entries").set(size as f64);
+            log_checks(&standing, is_anchored, clock.now())
+        };
+        if checks != known {
+            checks.iter().cloned().for_each(|check| readiness.report(check));
+            known = checks;
+        }
+        tokio::select! {
+            () = &mut stop => return,
+            changed = standing.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+fn log_checks(standing: &Standing, is_anchored: bool, now: jiff::Timestamp) -> Vec<Check> {
+    let said = |out: &Option<Out>| {
+        out.as_ref().map(|out| match now >= out.until {
+            true => format!("out since {}, so nothing is issued: {}", out.since, out.why),
+            false => format!("out since {}; from {} on nothing is issued: {}", out.since, out.until, out.why),
+        })
+    };
+    let check = |name: &str, out: &Option<Out>, otherwise: Option<&str>| Check {
+        name: name.to_owned(),
+        ok: out.is_none(),
+        // who issues nothing is not ready
+        required: out.as_ref().is_some_and(|out| now >= out.until),
+        detail: said(out).or_else(|| otherwise.map(str::to_owned)),
+    };
+    let none = (!is_anchored).then_some(NO_ANCHOR);
+    vec![check("audit key", &standing.key_out, None), check("audit anchor", &standing.anchor_out, none)]
 }
 
 /// Reports whether each provider can be reached, so that readiness is known before the first login.

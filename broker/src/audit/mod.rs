@@ -1,22 +1,36 @@
 //! The record. A [`Recorded`] value is the proof that its entry is durable; only this room makes one, after the commit.
 
+pub mod anchor;
 mod dropping;
+mod notary;
+mod opening;
+mod prove;
 mod query;
 mod recorded;
 mod sequencer;
+mod standing;
 mod story;
 mod tally;
+mod task;
 mod verify;
 
 pub use dropping::{NextBodies, drop_bodies, next_bodies};
+pub use notary::{Grace, NotSigned, Notary, Signed};
+pub use opening::{Known, OpenError, Opened, open, vouch};
+pub use prove::{ProveError, consistency, inclusion};
 pub use query::{QueryError, check_cursor, entries, entries_from};
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
 pub(crate) use sequencer::note_size;
-pub use sequencer::{RecordError, Sequencer, Settings};
+pub use sequencer::{Care, RecordError, Sequencer, Settings};
+pub use standing::{Out, Standing};
 pub use story::{NotAnId, Story, StoryId, story};
 pub use tally::Tally;
-pub use verify::{Fault, VerifyError, VerifyReport, verify_log, verify_tail};
+pub use verify::{Fault, Faulty, VerifyError, VerifyReport, verify_log};
 
 #[cfg(test)]
+mod opening_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vouching_tests;

@@ -1,6 +1,10 @@
 //! `Recorded<T>`: evidence that an entry is durable.
 
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
 use ichor_wire::api::Receipt;
+use ichor_wire::log::tree::Hash;
 use ichor_wire::log::{Content, Kind};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -8,6 +12,8 @@ use sha2::{Digest, Sha256};
 use crate::custody::{ToBeCertified, ToBeSigned};
 use crate::policy::Grant;
 use crate::store::Change;
+
+use super::sequencer::Care;
 
 /// A value whose entry is durable. Built only here, after the commit; neither `Clone` nor `Default` nor `Deserialize`.
 ///
@@ -25,7 +31,7 @@ use crate::store::Change;
 /// use ichor_broker::audit::Recorded;
 ///
 /// fn recorded<T>(value: T) -> Recorded<T> {
-///     Recorded::new(value, 0, [0; 32])
+///     Recorded::new(value, todo!())
 /// }
 /// ```
 /// nor written out,
@@ -33,7 +39,7 @@ use crate::store::Change;
 /// use ichor_broker::audit::Recorded;
 ///
 /// fn recorded<T>(value: T) -> Recorded<T> {
-///     Recorded { value, index: 0, leaf_hash: [0; 32] }
+///     Recorded { value, place: todo!() }
 /// }
 /// ```
 /// nor taken out of a recorded one to be put elsewhere. A receipt, which proves nothing to the broker, can be copied:
@@ -57,8 +63,27 @@ use crate::store::Change;
 #[derive(Debug)]
 pub struct Recorded<T> {
     value: T,
-    index: u64,
-    leaf_hash: [u8; 32],
+    place: Place,
+}
+
+/// Where the log has an entry, and what proves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(super) index: u64,
+    pub(super) leaf_hash: Hash,
+    /// Absent where nobody asked for it, or the checkpoint is still to come.
+    pub(super) proof: Option<Proof>,
+}
+
+/// What proves that a log has an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// The audit path.
+    pub(super) path: Vec<Hash>,
+    /// The signed checkpoint that it leads to.
+    pub(super) checkpoint: Arc<str>,
+    /// The encoded entry.
+    pub(super) entry: Vec<u8>,
 }
 
 /// What may be recorded as evidence: a sealed set of types. A [`Grant`] is one,
@@ -79,6 +104,9 @@ pub struct Recorded<T> {
 /// }
 /// ```
 pub trait Recordable: sealed::Sealed {
+    /// When whoever records it is answered.
+    const CARE: Care;
+
     /// The entry's content.
     fn content(&self) -> Content;
 
@@ -93,8 +121,8 @@ pub(crate) mod sealed {
 
 impl<T> Recorded<T> {
     /// Only the sequencer calls this, with what the store answered.
-    pub(super) fn new(value: T, index: u64, leaf_hash: [u8; 32]) -> Self {
-        Self { value, index, leaf_hash }
+    pub(super) fn new(value: T, place: Place) -> Self {
+        Self { value, place }
     }
 
     /// What was recorded.
@@ -103,10 +131,22 @@ impl<T> Recorded<T> {
         &self.value
     }
 
-    /// Where the log has it.
+    #[cfg(test)]
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Where the log has it, with the proof where there is one.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
-        Receipt { index: self.index, leaf_hash: data_encoding::HEXLOWER.encode(&self.leaf_hash) }
+        self.place.receipt()
+    }
+}
+
+impl Place {
+    /// As clients are told.
+    pub(super) fn receipt(&self) -> Receipt {
+        Receipt { index: self.index, leaf_hash: HEXLOWER.encode(&self.leaf_hash) }
     }
 }
 
@@ -158,6 +198,9 @@ impl Recorded<Grant> {
 impl sealed::Sealed for Grant {}
 
 impl Recordable for Grant {
+    // its outcome is recorded before anything leaves
+    const CARE: Care = Care::Step;
+
     fn content(&self) -> Content {
         Content {
             person: Some(self.person().logged(self.name(), self.user())),

@@ -31,6 +31,8 @@ struct Evidence(&'static str);
 impl sealed::Sealed for Evidence {}
 
 impl Recordable for Evidence {
+    const CARE: Care = Care::Proven;
+
     fn content(&self) -> Content {
         Content { message: Some(self.0.into()), ..Content::of(Kind::Login) }
     }

@@ -1,12 +1,14 @@
 //! Verifying the whole log as it lies in the store.
 //!
 //! Finds damage, gaps, and entries whose parts disagree: edited, swapped, moved or taken out by someone who did not make the
-//! rest fit. Whoever writes the database can make it fit, for all that is compared lies there; and can cut newer entries off
-//! the end. To find that needs something outside the database, or a signature: neither is part of this version.
+//! rest fit; and tiles that are not what the leaves make. Whoever writes the database can make it fit, for all that is compared
+//! here lies there: the answer has the tree's root, to be held against what was signed and anchored.
 
 use std::fmt;
+use std::ops::Range;
 
-use ichor_wire::log::{Entry, Kind, Leaf, LogError, Places};
+use ichor_wire::log::tree::{Edge, Hash};
+use ichor_wire::log::{Entry, Kind, Leaf, LogError, Places, leaf_hash};
 use jiff::Timestamp;
 
 use crate::store::rows::{Columns, Indexed};
@@ -22,6 +24,17 @@ pub struct VerifyReport {
     pub entries: u64,
     /// The newest entry's time.
     pub newest: Option<Timestamp>,
+    /// The tree over them.
+    pub tree: Edge,
+}
+
+/// A tile that is not what the leaves make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faulty {
+    /// Its level.
+    pub level: u8,
+    /// Its number within the level.
+    pub index: u64,
 }
 
 /// Why the log cannot be what was recorded.
@@ -39,6 +52,11 @@ pub enum VerifyError {
         /// What does not.
         fault: Fault,
     },
+    /// A tile of the tree is missing, or not what the leaves make.
+    #[error(
+        "the log's tree: {0} is missing or was changed; restore the database from a backup and keep this one as evidence"
+    )]
+    Tile(Faulty),
 }
 
 /// What does not fit in an entry.
@@ -75,28 +93,64 @@ pub enum Fault {
 }
 
 /// Reads the whole log up to its present end, and returns when every entry is what was recorded: places without a gap,
-/// each body the one its leaf stands for, each column what its body says, times in order.
+/// each body the one its leaf stands for, each column what its body says, times in order; and every tile what the leaves make.
 ///
 /// # Errors
-/// With the first entry that is not, or when the store cannot be read.
+/// With the first entry or tile that is not, or when the store cannot be read.
 pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> {
     let size = store.head().await?.size;
-    verify(store, 0, size).await
+    let mut tree = Edge::default();
+    let (mut next, mut newest, mut missing) = (0, None, Missing::from(0));
+    while next < size {
+        let end = next.saturating_add(PAGE).min(size);
+        let mut tiles = Vec::new();
+        let after = newest.unwrap_or(i64::MIN);
+        newest = Some(verify_after(store, next..end, after, &mut missing, |leaf| tiles.extend(tree.push(leaf))).await?);
+        for tile in tiles {
+            let (level, index) = (tile.level, tile.index);
+            if store.tile(level, index).await? != Some(tile) {
+                return Err(VerifyError::Tile(Faulty { level, index }));
+            }
+        }
+        next = end;
+    }
+    missing.end()?;
+    let newest = newest.and_then(|time| Timestamp::from_microsecond(time).ok());
+    Ok(VerifyReport { entries: size, newest, tree })
 }
 
-/// The same for the newest `count` entries alone: what a start has time for.
+/// The same for the entries from `first` on alone, without the tiles: what a start has time for. Each leaf's hash is handed
+/// over in turn.
 ///
 /// # Errors
 /// As [`verify_log`].
-pub async fn verify_tail(store: &dyn Store, count: u64) -> Result<VerifyReport, VerifyError> {
-    let size = store.head().await?.size;
-    verify(store, size.saturating_sub(count), size).await
+pub(super) async fn verify_from(
+    store: &dyn Store,
+    first: u64,
+    size: u64,
+    leaf: impl FnMut(Hash),
+) -> Result<(), VerifyError> {
+    let mut missing = Missing::from(first);
+    verify_after(store, first..size, i64::MIN, &mut missing, leaf).await?;
+    missing.end()
 }
 
-async fn verify(store: &dyn Store, first: u64, size: u64) -> Result<VerifyReport, VerifyError> {
-    let (mut next, mut time) = (first, i64::MIN);
-    // The bodies that were missing so far. Each must be named by a later entry that says it was dropped.
-    let mut missing = Places::default();
+/// The bodies that were missing so far. Each must be named by a later entry that says it was dropped.
+struct Missing {
+    /// Where looking began: what lies before is not known.
+    from: u64,
+    places: Places,
+}
+
+/// Checks the entries of a range, the first of which comes after one of time `time`, and answers the last one's time.
+async fn verify_after(
+    store: &dyn Store,
+    Range { start: first, end: size }: Range<u64>,
+    mut time: i64,
+    missing: &mut Missing,
+    mut leaf: impl FnMut(Hash),
+) -> Result<i64, VerifyError> {
+    let mut next = first;
     while next < size {
         let page = store.indexed_range(next..next.saturating_add(PAGE).min(size)).await?;
         if page.is_empty() {
@@ -106,22 +160,41 @@ async fn verify(store: &dyn Store, first: u64, size: u64) -> Result<VerifyReport
             let fault = |fault| VerifyError::Entry { index: next, fault };
             let (at, body) = check(row, next, time).map_err(fault)?;
             time = at;
-            match body {
-                None => drop(missing.push(next)),
-                Some(entry) => {
-                    if let Some(there) = dropped(&entry, first).and_then(|dropped| missing.take(&dropped)) {
-                        return Err(fault(Fault::NotDropped(there)));
-                    }
-                }
+            if let Some(there) = missing.look(next, body.as_ref()) {
+                return Err(fault(Fault::NotDropped(there)));
             }
+            leaf(leaf_hash(&row.entry.leaf));
             next += 1;
         }
     }
-    if let Some(index) = missing.first() {
-        return Err(VerifyError::Entry { index, fault: Fault::NoBody });
+    Ok(time)
+}
+
+// === impl Missing ===
+
+impl Missing {
+    fn from(from: u64) -> Self {
+        Self { from, places: Places::default() }
     }
-    let newest = if size == 0 { None } else { Timestamp::from_microsecond(time).ok() };
-    Ok(VerifyReport { entries: size, newest })
+
+    /// Takes the body of the entry `index` into account, and answers a place that it names wrongly.
+    fn look(&mut self, index: u64, body: Option<&Entry>) -> Option<u64> {
+        match body {
+            None => {
+                self.places.push(index);
+                None
+            }
+            Some(entry) => dropped(entry, self.from).and_then(|dropped| self.places.take(&dropped)),
+        }
+    }
+
+    /// Whether each is accounted for.
+    fn end(&self) -> Result<(), VerifyError> {
+        match self.places.first() {
+            Some(index) => Err(VerifyError::Entry { index, fault: Fault::NoBody }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The places from `first` on whose bodies this entry says were dropped.
@@ -180,6 +253,16 @@ impl fmt::Display for VerifyReport {
     }
 }
 
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // a tile of level 0 spans 256 entries, one above 256 of those
+        let span = 256u64.saturating_pow(u32::from(self.level).saturating_add(1));
+        let first = self.index.saturating_mul(span);
+        let last = first.saturating_add(span).saturating_sub(1);
+        write!(f, "tile {} of level {}, over the entries {first} to {last},", self.index, self.level)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -209,7 +292,7 @@ mod tests {
             entry: entry(content(who), noon() + SignedDuration::from_secs(second)),
             change: None::<Change>,
         });
-        store.append(batch.collect()).await.unwrap();
+        store.append(batch.collect(), None).await.unwrap();
         (folder, path)
     }
 
@@ -304,15 +387,15 @@ mod tests {
         take_away(&path, 1);
         take_away(&path, 2);
         let append = async |part| {
-            SqliteStore::open(&path, Options::default()).unwrap().append(vec![part]).await.unwrap();
+            SqliteStore::open(&path, Options::default()).unwrap().append(vec![part], None).await.unwrap();
         };
         append(says(&[1], 5)).await;
         let found = verify(&path).await.unwrap_err().to_string();
         assert!(found.starts_with("audit entry 2: its body is missing, and no entry says"), "{found}");
         append(says(&[2], 6)).await;
         assert_eq!(verify(&path).await.unwrap().entries, 6);
-        let tail = verify_tail(&SqliteStore::open(&path, Options::default()).unwrap(), 4).await;
-        assert_eq!(tail.unwrap().entries, 6, "what the tail does not hold, it does not miss");
+        let tail = verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), 2, 6, drop).await;
+        assert_eq!(tail, Ok(()), "what the tail does not hold, it does not miss");
         append(says(&[2], 7)).await;
         let found = verify(&path).await.unwrap_err().to_string();
         assert!(found.starts_with("audit entry 6: it says that the body of entry 2 was dropped"), "{found}");
@@ -324,19 +407,40 @@ mod tests {
         let content = Content { dropped: Some(vec![3, 1]), ..Content::of(Kind::BodyDropped) };
         let store = SqliteStore::open(&path, Options::default()).unwrap();
         let part = Append { entry: entry(content, noon() + SignedDuration::from_secs(9)), change: None };
-        store.append(vec![part]).await.unwrap();
+        store.append(vec![part], None).await.unwrap();
         let found = verify_log(&store).await.unwrap_err().to_string();
         assert!(found.starts_with("audit entry 4: it says that the body of entry 3 was dropped"), "{found}");
     }
 
     #[tokio::test]
-    async fn the_tail_is_looked_at_alone() {
+    async fn the_tail_can_be_looked_at_alone() {
         let (_folder, path) = four().await;
         Connection::open(&path).unwrap().execute_batch("UPDATE leaf SET kind = 1 WHERE idx = 1").unwrap();
-        let tail = async |count| verify_tail(&SqliteStore::open(&path, Options::default()).unwrap(), count).await;
-        assert_eq!(tail(2).await.unwrap().entries, 4);
-        assert!(tail(3).await.unwrap_err().to_string().starts_with("audit entry 1: the columns"));
-        assert!(tail(100).await.is_err(), "a log shorter than the tail is looked at as a whole");
+        let tail =
+            async |first| verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), first, 4, drop).await;
+        assert_eq!(tail(2).await, Ok(()));
+        assert!(tail(1).await.unwrap_err().to_string().starts_with("audit entry 1: the columns"));
+    }
+
+    #[tokio::test]
+    async fn promise_6_a_tile_that_the_leaves_do_not_make_is_found_and_named() {
+        let cases = [
+            ("DELETE FROM tile WHERE idx = 1", "tile 1 of level 0, over the entries 256 to 511, is missing"),
+            ("UPDATE tile SET root = zeroblob(32) WHERE idx = 0", "tile 0 of level 0, over the entries 0 to 255, is"),
+            ("UPDATE tile SET hashes = (SELECT hashes FROM tile WHERE idx = 0)", "tile 1 of level 0, over"),
+            ("DELETE FROM tile", "tile 0 of level 0, over"),
+        ];
+        for (sql, named) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("ichor.db");
+            let store = SqliteStore::open(&path, Options::default()).unwrap();
+            let batch = (0..600).map(|_| Append { entry: entry(Content::of(Kind::Start), noon()), change: None });
+            store.append(batch.collect(), None).await.unwrap();
+            assert_eq!(verify_log(&store).await.unwrap().tree, store.edge(600).await.unwrap());
+            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+            let found = verify_log(&store).await.unwrap_err().to_string();
+            assert!(found.contains(named), "{sql}: {found}");
+        }
     }
 
     #[test]

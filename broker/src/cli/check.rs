@@ -9,12 +9,12 @@ use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app::{self, AdoptedError};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{self, Loaded, Provider, Recheck};
+use crate::custody;
 use crate::custody::{Custody, CustodyError, VaultError};
 use crate::domain::{Cluster, Clusters, ProviderAlias};
 use crate::openbao;
 use crate::readiness::Check;
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::{audit, custody};
 
 /// Check config, policies, vault, database, provider and clusters. Works beside a running broker and changes nothing.
 #[derive(Debug, Args)]
@@ -96,7 +96,13 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
         checks.push(forwards.map_or_else(|error| failed("forward", &error), |_| fine("forward", None)));
     }
     match app::custody(loaded, vault) {
-        Ok(custody) => checks.extend(cas(&custody, &clusters).await),
+        Ok(custody) => {
+            checks.extend(cas(&custody, &clusters).await);
+            checks.push(match custody.audit_key().await {
+                Ok(_) => fine("audit key", None),
+                Err(error) => failed("audit key", &error),
+            });
+        }
         Err(error) => checks.push(failed("openbao", &error)),
     }
     checks
@@ -163,15 +169,12 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
         return vec![fine("database", Some("none yet: made at the first start".into()))];
     }
     match SqliteStore::open_to_read(path, Options::default()) {
-        Ok(store) => match audit::verify_log(&store).await {
-            Ok(report) => vec![
-                fine("database", None),
-                fine(
-                    "audit log",
-                    Some(format!("{report}; rollback not detected here: no anchor outside the database")),
-                ),
-            ],
-            Err(error) => vec![fine("database", None), failed("audit log", &error)],
+        Ok(store) => match super::audit::check(loaded, &store).await {
+            Ok(lines) if loaded.settings.audit.is_anchored() => {
+                vec![fine("database", None), fine(format!("audit log, {}", lines.join("; ")), None)]
+            }
+            Ok(lines) => vec![fine("database", None), fine("audit log", Some(lines.join("; ")))],
+            Err(error) => vec![fine("database", None), failed("audit log", &format!("{error:#}"))],
         },
         Err(error) => vec![failed("database", &error)],
     }

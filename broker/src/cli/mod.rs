@@ -74,7 +74,7 @@ enum Command {
     /// Seal the vault to other recipients, back it up, restore it; plan and write the roles of a PKI engine.
     #[command(subcommand)]
     Custody(custody::CustodyCommand),
-    /// Check the audit log for damage.
+    /// Check the audit log, print its key, replace that, go on after a restore.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Tell the running broker to load policies, clusters, CA keys and TLS certificates anew, and show what came of it.

@@ -11,6 +11,7 @@
 //! data/            the database
 //! ```
 
+mod audit;
 mod clusters;
 mod file;
 mod folder;
@@ -21,6 +22,7 @@ mod settings;
 
 use std::path::PathBuf;
 
+pub use audit::{AnchorKv, AuditSettings, Witness};
 pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
 pub use file::{
     Audit, Certificates, ClustersFolder, Custody, File, Forward, ForwardKind, GroupsFrom, Identity, Limits, Log,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use url::{Host, Url};
 
+use super::audit::AuditSettings;
 use super::file::{File, Identity};
 use super::{ConfigError, Folder, LogFormat};
 use crate::custody::Plugins;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub name: String,
     /// The database file.
     pub database: PathBuf,
+    /// What makes the log provable.
+    pub audit: AuditSettings,
     /// The vault's folder.
     pub vault: PathBuf,
     /// What opens the vault.
@@ -166,6 +169,7 @@ impl Settings {
         if file.server.name.is_empty() || file.server.name.len() > 64 || !file.server.name.is_ascii() {
             return Err(value("server.name", "use 1 to 64 ASCII characters"));
         }
+        let audit = AuditSettings::check(folder, file, &public_url)?;
         let minimum_client = match &file.session.minimum_client {
             Some(text) => Some(
                 ClientVersion::parse(text)
@@ -183,6 +187,7 @@ impl Settings {
             trusted_proxies,
             name: file.server.name.clone(),
             database: folder.at(&file.store.path),
+            audit,
             vault: folder.at(&file.custody.vault),
             identity: file.custody.identity,
             plugins: file.custody.plugins.clone(),
@@ -214,7 +219,7 @@ impl Settings {
     }
 }
 
-const BAD_DURATION: &str = "write a duration above zero, as `30s`, `15m` or `8h`";
+pub(super) const BAD_DURATION: &str = "write a duration above zero, as `30s`, `15m` or `8h`";
 
 /// A duration as `8h`, `15m`, `1h 30m`; above zero.
 #[must_use]

@@ -65,6 +65,17 @@ impl LocalSigner {
         Ok(Self { key, public_key, algorithm: KeyAlgorithm::Ed25519 })
     }
 
+    /// The Ed25519 key of these 32 secret bytes (RFC 8032 §5.1.5).
+    ///
+    /// # Errors
+    /// When there are not 32.
+    pub(super) fn from_seed(seed: &[u8]) -> Result<Self, KeyLoadError> {
+        let key = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| KeyLoadError::Unreadable)?;
+        let key = Key::Ed25519(key);
+        let public_key = key.public_key().ok_or(KeyLoadError::Unreadable)?;
+        Ok(Self { key, public_key, algorithm: KeyAlgorithm::Ed25519 })
+    }
+
     /// The key as PKCS#8 version 1, the form that everything reads: what is sealed into the vault.
     pub(super) fn to_pkcs8(&self) -> Result<LockedBytes, KeyLoadError> {
         let der = match &self.key {

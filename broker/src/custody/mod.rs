@@ -8,6 +8,7 @@
 
 use async_trait::async_trait;
 
+mod audit_key;
 mod bring;
 pub mod ca;
 mod data_key;
@@ -15,6 +16,7 @@ mod harden;
 mod kv;
 mod local;
 mod locked;
+mod log_pin;
 mod open;
 mod own;
 mod pki;
@@ -27,13 +29,17 @@ mod transit;
 mod vault;
 mod wrap;
 
+pub use audit_key::AuditKey;
+#[cfg(test)]
+pub(crate) use audit_key::fixture as audit_key_fixture;
 pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
+pub use log_pin::{KeyRotation, LogPin};
 pub use open::{Custody, CustodyError, Means, Opened};
-pub use own::Home;
+pub use own::{Home, Secret};
 pub use pki::{
     Difference, NoRoleSet, Pinned as PinnedPki, PkiCustody, PkiError, Plan as PkiPlan, Planned as PlannedRole, RoleSet,
     ToBeCertified, plan as plan_pki,
@@ -45,13 +51,14 @@ pub use standing::{ForeignKey, StandingCredential, StandingError};
 pub use target::{For, Target};
 pub use transit::{TransitKeyError, TransitSigner};
 pub use vault::{
-    Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins, Reseal, Sealer,
-    Vault, VaultError,
+    AUDIT_KEY, Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins,
+    Reseal, Sealer, Vault, VaultError,
 };
 pub use wrap::WrapError;
 
-/// Bytes that a CA key may sign. Made of a recorded grant ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)) or
-/// for a CA's self-signature, nowhere else: the source test lists the callers.
+/// Bytes that a key in custody may sign. Made of a recorded grant
+/// ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)), for a CA's self-signature, or by the [`AuditKey`] of a
+/// checkpoint, nowhere else: the source test lists the callers.
 ///
 /// Whoever has them may have them signed,
 /// ```
@@ -125,6 +132,11 @@ impl ToBeSigned {
     /// The to-be-signed part of a CA's own certificate. Only the making of a dedicated CA calls this.
     fn ca_self_signature(tbs: &[u8]) -> Self {
         Self(tbs.to_vec())
+    }
+
+    /// The text of a checkpoint of the log. Only the audit key calls this.
+    fn log_checkpoint(text: &[u8]) -> Self {
+        Self(text.to_vec())
     }
 
     fn as_bytes(&self) -> &[u8] {

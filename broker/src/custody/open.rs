@@ -66,8 +66,21 @@ pub enum CustodyError {
     )]
     Stays(String),
     /// A secret of the broker's own is not where it should be.
-    #[error("the broker's data key is not there: {0}; restore it there, or the vault from a backup")]
-    NoSecret(String),
+    #[error("the broker's {secret} is not there: {place}; restore it there, or the vault from a backup")]
+    NoSecret {
+        /// Which.
+        secret: &'static str,
+        /// Where it should be.
+        place: String,
+    },
+    /// The folder was made before logs were signed.
+    #[error(
+        "the vault has no key that signs the audit log; make one with `ichor-broker audit rotate-key --reason …`, once"
+    )]
+    NoAuditKey,
+    /// A key that was to be made is there already.
+    #[error("there is a Transit key `{0}` already; name another with `--key`")]
+    KeyExists(String),
     /// The record leads to a CA that was made for another cluster.
     #[error(
         "the record leads to the CA that was made for cluster `{0}`; restore the record, or make a CA with `ichor-broker ca create`"

@@ -1,25 +1,41 @@
-//! The broker's own secrets, where they do not live in a file of the vault: the data key, in KV or wrapped by Transit.
+//! The broker's own secrets, where they do not live in a file of the vault: in KV, wrapped by Transit, or, for the audit key,
+//! as a key of Transit's own.
 //!
 //! `secrets/<name>.toml` says where, as a CA's record does; it is written last, so that a move that was cut short leaves the
 //! secret where it was.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::transit::check as check_key;
-use super::vault::{VaultError, file};
-use super::{Custody, CustodyError, DATA_KEY, DataKey, LockedBytes, TransitKeyError};
-use crate::openbao::{Kv, Transit};
+use super::vault::{AUDIT_KEY, VaultError, file};
+use super::{AuditKey, Custody, CustodyError, DATA_KEY, DataKey, LockedBytes, TransitKeyError, TransitSigner};
+use crate::entropy;
+use crate::openbao::{KeyKind, Kv, Transit};
+
+/// A secret of the broker's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// Seals and tags rows of the database.
+    Data,
+    /// Signs the audit log's checkpoints.
+    Audit,
+}
 
 /// Where a secret of the broker's own lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "custody", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Home {
-    /// In the vault, as `secrets/<name>.age`.
-    Age,
+    /// In the vault, as `secrets/<file>.age`.
+    Age {
+        /// The file, where it is another than the secret's own name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+    },
     /// As a secret of KV version 2, in its field `value`, base64.
     Kv {
         /// The server, as `[[openbao]]` names it.
@@ -41,6 +57,18 @@ pub enum Home {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         ciphertext: String,
     },
+    /// As a key of Transit that signs there and never leaves: for the audit key alone.
+    TransitKey {
+        /// The server, as `[[openbao]]` names it.
+        server: String,
+        /// The mount.
+        mount: String,
+        /// The key's name.
+        key: String,
+        /// The key's version.
+        #[serde(default = "first_version")]
+        version: u32,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,31 +76,76 @@ struct Value<'a> {
     value: &'a str,
 }
 
-// === impl Home ===
+fn first_version() -> u32 {
+    1
+}
 
-impl Home {
-    /// What it is, for people.
+// === impl Secret ===
+
+impl Secret {
+    /// Its name, as the vault's files have it.
     #[must_use]
-    pub fn said(&self) -> String {
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::Age => format!("age file secrets/{DATA_KEY}.age"),
-            Self::Kv { server, mount, path } => format!("KV secret {mount}/{path} at {server}"),
-            Self::Transit { server, mount, key, .. } => format!("encrypted by Transit key {mount}/{key} at {server}"),
+            Self::Data => DATA_KEY,
+            Self::Audit => AUDIT_KEY,
         }
     }
 
-    fn read(dir: &Path) -> Result<Self, VaultError> {
-        let path = path(dir);
-        let Some(bytes) = file::read(&path)? else { return Ok(Self::Age) };
+    /// What it is, for people.
+    #[must_use]
+    pub const fn said(self) -> &'static str {
+        match self {
+            Self::Data => "data key",
+            Self::Audit => "audit key",
+        }
+    }
+
+    fn record(self, dir: &Path) -> PathBuf {
+        dir.join("secrets").join(format!("{}.toml", self.name()))
+    }
+}
+
+// === impl Home ===
+
+impl Home {
+    /// In the vault, under the secret's own name.
+    pub const AGE: Self = Self::Age { file: None };
+
+    /// What it is, for people.
+    #[must_use]
+    pub fn said(&self, secret: Secret) -> String {
+        match self {
+            Self::Age { file } => format!("age file secrets/{}.age", file.as_deref().unwrap_or(secret.name())),
+            Self::Kv { server, mount, path } => format!("KV secret {mount}/{path} at {server}"),
+            Self::Transit { server, mount, key, .. } => format!("encrypted by Transit key {mount}/{key} at {server}"),
+            Self::TransitKey { server, mount, key, version } => {
+                format!("Transit key {mount}/{key} version {version} at {server}, which never leaves")
+            }
+        }
+    }
+
+    /// The server that it is at; `None` for the vault.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Age { .. } => None,
+            Self::Kv { server, .. } | Self::Transit { server, .. } | Self::TransitKey { server, .. } => Some(server),
+        }
+    }
+
+    fn read(dir: &Path, secret: Secret) -> Result<Self, VaultError> {
+        let path = secret.record(dir);
+        let Some(bytes) = file::read(&path)? else { return Ok(Self::AGE) };
         let home = std::str::from_utf8(&bytes).ok().and_then(|text| toml::from_str(text).ok());
         home.ok_or(VaultError::Record(path))
     }
 
-    fn write(&self, dir: &Path) -> Result<(), VaultError> {
-        let path = path(dir);
+    fn write(&self, dir: &Path, secret: Secret) -> Result<(), VaultError> {
+        let path = secret.record(dir);
         let text = toml::to_string(self).map_err(|_| VaultError::Record(path.clone()))?;
         let head =
-            "# Where the broker's data key lives. Written by `ichor-broker custody move-secrets`; nothing in clear.\n";
+            format!("# Where the broker's {} lives. Written by `ichor-broker`; nothing in clear.\n", secret.said());
         file::write(&path, format!("{head}{text}").as_bytes(), true)
     }
 }
@@ -80,12 +153,12 @@ impl Home {
 // === impl Custody ===
 
 impl Custody {
-    /// Where the data key lives.
+    /// Where a secret lives.
     ///
     /// # Errors
     /// When that cannot be read.
-    pub fn data_key_home(&self) -> Result<Home, CustodyError> {
-        Ok(Home::read(self.vault().sealer().dir())?)
+    pub fn home(&self, secret: Secret) -> Result<Home, CustodyError> {
+        Ok(Home::read(self.vault().sealer().dir(), secret)?)
     }
 
     /// The key that seals and tags rows of the database, from where it lives.
@@ -93,22 +166,76 @@ impl Custody {
     /// # Errors
     /// When it cannot be had.
     pub async fn data_key(&self) -> Result<DataKey, CustodyError> {
-        let bytes = self.data_key_bytes(&self.data_key_home()?).await?;
+        let bytes = self.secret_bytes(Secret::Data, &self.home(Secret::Data)?).await?;
         Ok(DataKey::new(bytes.as_slice()).map_err(VaultError::from)?)
     }
 
-    /// Returns once the data key lives there: written, read back and compared before the record of it. The copy at the place
+    /// The key that signs the audit log's checkpoints, from where it lives.
+    ///
+    /// # Errors
+    /// When it cannot be had; [`CustodyError::NoAuditKey`] where the folder never had one.
+    pub async fn audit_key(&self) -> Result<AuditKey, CustodyError> {
+        let home = self.home(Secret::Audit)?;
+        match self.audit_key_at(&home).await {
+            Err(CustodyError::Vault(VaultError::Missing(_))) if home == Home::AGE => Err(CustodyError::NoAuditKey),
+            opened => opened,
+        }
+    }
+
+    /// A new audit key beside the one in use, which stays: in the vault, in KV below the path that is named, or born in Transit
+    /// under the name that is given. Nobody uses it before [`Self::use_audit_key`].
+    ///
+    /// # Errors
+    /// When it was not made, or is there already.
+    pub async fn make_audit_key(&self, to: Home) -> Result<(Home, AuditKey), CustodyError> {
+        let seed = Zeroizing::new(entropy::bytes::<32>().map_err(VaultError::from)?);
+        let mark = |key: &AuditKey| HEXLOWER.encode(key.public_key().first_chunk::<4>().unwrap_or(&[0; 4]));
+        let home = match to {
+            Home::Age { .. } => {
+                let name = format!("{AUDIT_KEY}-{}", mark(&AuditKey::from_seed(&*seed).map_err(VaultError::from)?));
+                self.vault().sealer().seal_secret(&name, &*seed, false)?;
+                Home::Age { file: Some(name) }
+            }
+            Home::Kv { server, mount, path } => {
+                let path = format!("{path}-{}", mark(&AuditKey::from_seed(&*seed).map_err(VaultError::from)?));
+                let kv = Kv::new(self.server(&server)?, &mount)?;
+                let value = Zeroizing::new(BASE64.encode(&*seed));
+                kv.write(&path, &Value { value: &value }, 0).await?;
+                Home::Kv { server, mount, path }
+            }
+            Home::Transit { server, mount, key, .. } | Home::TransitKey { server, mount, key, .. } => {
+                let transit = Transit::new(self.server(&server)?, &mount)?;
+                if transit.key(&key).await?.is_some() {
+                    return Err(CustodyError::KeyExists(format!("{mount}/{key}")));
+                }
+                transit.create(&key, KeyKind::Ed25519).await?;
+                Home::TransitKey { server, mount, key, version: 1 }
+            }
+        };
+        let key = self.audit_key_at(&home).await?;
+        Ok((home, key))
+    }
+
+    /// Returns once the audit key in use is the one at this place.
+    ///
+    /// # Errors
+    /// When that cannot be written; then it is the one before.
+    pub fn use_audit_key(&self, home: &Home) -> Result<(), CustodyError> {
+        Ok(home.write(self.vault().sealer().dir(), Secret::Audit)?)
+    }
+
+    /// Returns once the secret lives there: written, read back and compared before the record of it. The copy at the place
     /// before stays.
     ///
     /// # Errors
     /// When it did not get there; then it lives where it did.
-    pub async fn move_data_key(&self, to: Home) -> Result<Home, CustodyError> {
+    pub async fn move_secret(&self, secret: Secret, to: Home) -> Result<Home, CustodyError> {
         let dir = self.vault().sealer().dir();
-        let bytes = self.data_key_bytes(&self.data_key_home()?).await?;
+        let bytes = self.secret_bytes(secret, &self.home(secret)?).await?;
         let home = match to {
-            Home::Age => {
-                self.vault().sealer().seal_secret(DATA_KEY, bytes.as_slice(), true)?;
-                Home::Age
+            Home::Age { file } => {
+                self.vault().sealer().seal_secret(file.as_deref().unwrap_or(secret.name()), bytes.as_slice(), true)?;
+                Home::Age { file }
             }
             Home::Kv { server, mount, path } => {
                 let kv = Kv::new(self.server(&server)?, &mount)?;
@@ -122,24 +249,40 @@ impl Custody {
                 let found = transit.key(&key).await?;
                 let found = found.ok_or_else(|| TransitKeyError::NoSealingKey(format!("{mount}/keys/{key}")))?;
                 check_key(&key, &found)?;
-                let ciphertext = transit.encrypt(&key, bytes.as_slice(), DATA_KEY).await?;
+                let ciphertext = transit.encrypt(&key, bytes.as_slice(), secret.name()).await?;
                 Home::Transit { server, mount, key, ciphertext }
             }
+            born @ Home::TransitKey { .. } => return Err(CustodyError::Stays(born.said(secret))),
         };
-        let back = self.data_key_bytes(&home).await?;
+        let back = self.secret_bytes(secret, &home).await?;
         if back.as_slice() != bytes.as_slice() {
-            return Err(VaultError::Record(path(dir)).into());
+            return Err(VaultError::Record(secret.record(dir)).into());
         }
-        home.write(dir)?;
+        home.write(dir, secret)?;
         Ok(home)
     }
 
-    async fn data_key_bytes(&self, home: &Home) -> Result<LockedBytes, CustodyError> {
+    async fn audit_key_at(&self, home: &Home) -> Result<AuditKey, CustodyError> {
+        let Home::TransitKey { server, mount, key, version } = home else {
+            let seed = self.secret_bytes(Secret::Audit, home).await?;
+            return Ok(AuditKey::from_seed(seed.as_slice()).map_err(VaultError::from)?);
+        };
+        let transit = Transit::new(self.server(server)?, mount)?;
+        let found = transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
+        let path = transit.sign_path(key)?;
+        if !transit.client().capabilities(&[&path]).await?.may(&path, "update") {
+            return Err(TransitKeyError::MayNotSign(path).into());
+        }
+        let signer = TransitSigner::new(transit, key, *version, &found)?;
+        Ok(AuditKey::of(Arc::new(signer)).map_err(VaultError::from)?)
+    }
+
+    async fn secret_bytes(&self, secret: Secret, home: &Home) -> Result<LockedBytes, CustodyError> {
+        let missing = || CustodyError::NoSecret { secret: secret.said(), place: home.said(secret) };
         match home {
-            Home::Age => Ok(self.vault().open_secret(DATA_KEY)?),
+            Home::Age { file } => Ok(self.vault().open_secret(file.as_deref().unwrap_or(secret.name()))?),
             Home::Kv { server, mount, path } => {
                 let kv = Kv::new(self.server(server)?, mount)?;
-                let missing = || CustodyError::NoSecret(home.said());
                 let version = kv.read(path).await?.ok_or_else(missing)?;
                 let value: Value<'_> = version.data()?;
                 let decoded = BASE64.decode(value.value.as_bytes()).map(Zeroizing::new).map_err(|_| missing())?;
@@ -147,12 +290,9 @@ impl Custody {
             }
             Home::Transit { server, mount, key, ciphertext } => {
                 let transit = Transit::new(self.server(server)?, mount)?;
-                Ok(LockedBytes::copy_of(&transit.decrypt(key, ciphertext, DATA_KEY).await?))
+                Ok(LockedBytes::copy_of(&transit.decrypt(key, ciphertext, secret.name()).await?))
             }
+            Home::TransitKey { .. } => Err(CustodyError::Stays(home.said(secret))),
         }
     }
-}
-
-fn path(dir: &Path) -> PathBuf {
-    dir.join("secrets").join(format!("{DATA_KEY}.toml"))
 }

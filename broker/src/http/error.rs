@@ -75,6 +75,11 @@ impl From<RecordError> for ApiError {
             }
             RecordError::Refused(condition) => Self::new(Code::Conflict, condition.to_string()),
             RecordError::Store(error) => error.into(),
+            RecordError::NotVouched(why) => {
+                tracing::error!(%why, "nothing is issued");
+                Self::new(Code::AuditUnavailable, "the audit log cannot be vouched for, so nothing is issued")
+                    .retry_after(10)
+            }
             RecordError::Overloaded => Self::new(Code::Unavailable, "the broker is busy or stopping").retry_after(1),
             other => Self::internal(&other),
         }

@@ -12,6 +12,7 @@ pub mod oauth;
 pub mod openapi;
 pub mod route;
 pub mod router;
+pub mod tlog;
 pub mod web;
 
 use std::net::IpAddr;

@@ -10,6 +10,8 @@ pub enum Needs {
     Session,
     /// A code or a token, and a proof made with the key that it is bound to.
     Proof,
+    /// The static token of the log's tiles.
+    Token,
     /// The cookie of the browser in which a login is under way.
     Cookie,
     /// Nothing: it begins a login, or shows what everyone may see.

@@ -16,6 +16,7 @@ use super::bodies::{Forms, forms};
 use super::error::ApiError;
 use super::layers::{Edge, edge, unknown_method, unknown_path};
 use super::oauth;
+use super::tlog::{self, Tlog};
 use crate::login::Login;
 
 /// The largest body, in bytes. A CSR with an RSA-4096 key takes 2 KiB.
@@ -31,11 +32,12 @@ pub struct Bounds {
 }
 
 /// The public router.
-pub fn public(api: Api, login: Arc<Login>, edge_state: Edge, bounds: Bounds) -> Router {
+pub fn public(api: Api, login: Arc<Login>, tlog: Tlog, edge_state: Edge, bounds: Bounds) -> Router {
     let limits = Arc::clone(&api.limits);
     Router::new()
         .merge(api::routes(api))
         .merge(oauth::routes(login, limits))
+        .merge(tlog::routes(tlog))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))

@@ -8,7 +8,7 @@ use ichor_wire::profile::{Facts, pem};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::audit::{Recordable, Recorded, sealed};
+use crate::audit::{Care, Recordable, Recorded, sealed};
 use crate::custody::LockedBytes;
 use crate::policy::Grant;
 use crate::store::Change;
@@ -163,6 +163,8 @@ impl Issued {
 impl sealed::Sealed for Issued {}
 
 impl Recordable for Issued {
+    const CARE: Care = Care::Proven;
+
     fn content(&self) -> Content {
         self.content.clone()
     }

@@ -1,8 +1,8 @@
 //! A store whose writes fail or wait as a test says.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -69,9 +69,20 @@ impl FaultyStore {
 
 #[async_trait]
 impl Store for FaultyStore {
-    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
-        self.batches.lock().unwrap().push(batch.len());
-        self.write(self.inner.append(batch)).await
+    async fn append(&self, batch: Vec<Append>, checkpoint: Option<StoredCheckpoint>) -> Result<Committed, StoreError> {
+        if !batch.is_empty() {
+            self.batches.lock().unwrap().push(batch.len());
+        }
+        self.write(self.inner.append(batch, checkpoint)).await
+    }
+    async fn tile(&self, level: u8, index: u64) -> Result<Option<FullTile>, StoreError> {
+        self.inner.tile(level, index).await
+    }
+    async fn edge(&self, size: u64) -> Result<Edge, StoreError> {
+        self.inner.edge(size).await
+    }
+    async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        self.inner.checkpoint().await
     }
     async fn head(&self) -> Result<LogHead, StoreError> {
         self.inner.head().await

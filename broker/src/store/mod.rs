@@ -10,14 +10,17 @@ pub(crate) mod conformance;
 pub(crate) mod faulty;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 
 use crate::domain::{ProviderAlias, SessionId};
 pub use change::{Change, Condition};
 pub use rows::{
-    DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredEntry,
+    DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredCheckpoint,
+    StoredEntry,
 };
 
 /// A store failed. The text is for the log; nothing of it goes to a client.
@@ -58,6 +61,34 @@ pub enum Appended {
     Refused(Condition),
 }
 
+/// A batch, committed.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// What became of each part, in order.
+    pub parts: Vec<Appended>,
+    /// The tree right after the batch.
+    pub tree: Arc<Grown>,
+}
+
+/// The log's tree at a moment: enough to prove every entry that came in since its tiles began to be gathered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grown {
+    /// The unfinished tiles.
+    pub edge: Edge,
+    /// The tiles that the latest batch completed, in the order in which it did.
+    pub tiles: Vec<FullTile>,
+}
+
+// === impl Grown ===
+
+impl Grown {
+    /// The tree as `later` has it, with the tiles of both: it proves the entries of both batches.
+    #[must_use]
+    pub fn followed_by(&self, later: &Self) -> Self {
+        Self { edge: later.edge.clone(), tiles: self.tiles.iter().chain(&later.tiles).cloned().collect() }
+    }
+}
+
 /// Durable state behind one broker.
 ///
 /// Every method that writes returns once the write is durable (SQLite: `synchronous=FULL`; the log's file has been
@@ -66,12 +97,14 @@ pub enum Appended {
 /// Reads never wait for writes.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Commits the batch as one transaction, in order, each part under its own savepoint, and answers part by part.
+    /// Commits the batch as one transaction, in order, each part under its own savepoint, and answers part by part. The
+    /// tree over the log's leaves grows with it, and every tile that is complete then is kept. A `checkpoint` is kept in the
+    /// same transaction, unless a larger one is kept already; an empty batch keeps nothing else.
     /// Only the sequencer calls this.
     ///
     /// # Errors
     /// When the transaction as a whole failed: then no part of it happened.
-    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError>;
+    async fn append(&self, batch: Vec<Append>, checkpoint: Option<StoredCheckpoint>) -> Result<Committed, StoreError>;
 
     /// The log's end: how many entries, and the newest entry's time.
     async fn head(&self) -> Result<LogHead, StoreError>;
@@ -96,6 +129,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// As [`Self::entry_range`], with the columns that queries go by: for verification.
     async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError>;
+
+    /// The complete tile with this number of this level of the log's tree; `None` where it is not complete.
+    async fn tile(&self, level: u8, index: u64) -> Result<Option<FullTile>, StoreError>;
+
+    /// The tree's right edge when the log had `size` entries. Reads at most 255 leaves and as many roots of tiles a level, not
+    /// the log: what it answers is what leaves and tiles say, which may differ once someone else has written there.
+    ///
+    /// # Errors
+    /// Also when the log has not that many entries, or an entry or tile that is needed is missing; the error names it.
+    async fn edge(&self, size: u64) -> Result<Edge, StoreError>;
+
+    /// The newest checkpoint that an append was given.
+    async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError>;
 
     /// The session whose token has this SHA-256, ended or not.
     async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError>;

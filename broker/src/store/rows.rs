@@ -136,6 +136,15 @@ pub struct LogHead {
     pub time: i64,
 }
 
+/// A signed checkpoint of the log, as it is kept beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// How many entries it speaks of.
+    pub size: u64,
+    /// The signed note.
+    pub note: String,
+}
+
 /// A request to drop bodies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DropRequest {

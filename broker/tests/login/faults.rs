@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use ichor_broker::domain::{ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
-    Append, Appended, DeviceLogin, DropRequest, EntryFilter, LogHead, PendingLogin, SessionRow, Store, StoreError,
-    StoredEntry,
+    Append, Committed, DeviceLogin, DropRequest, EntryFilter, LogHead, PendingLogin, SessionRow, Store, StoreError,
+    StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
+use ichor_wire::log::tree::{Edge, FullTile};
 use ichor_wire::problem::Code;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -32,11 +33,11 @@ macro_rules! pass_on {
     ($($name:ident($($argument:ident: $kind:ty),*) -> $answer:ty;)+) => {
         #[async_trait]
         impl Store for Fragile {
-            async fn append(&self, batch: Vec<Append>) -> Answer<Vec<Appended>> {
+            async fn append(&self, batch: Vec<Append>, checkpoint: Option<StoredCheckpoint>) -> Answer<Committed> {
                 if self.fails.load(Ordering::SeqCst) {
                     return Err(StoreError::Unavailable("no space left on device".into()));
                 }
-                self.inner.append(batch).await
+                self.inner.append(batch, checkpoint).await
             }
 
             $(async fn $name(&self, $($argument: $kind),*) -> Answer<$answer> {
@@ -56,6 +57,9 @@ pass_on! {
     drop_request(id: Uuid) -> Option<DropRequest>;
     entry_range(range: Range<u64>) -> Vec<StoredEntry>;
     indexed_range(range: Range<u64>) -> Vec<Indexed>;
+    tile(level: u8, index: u64) -> Option<FullTile>;
+    edge(size: u64) -> Edge;
+    checkpoint() -> Option<StoredCheckpoint>;
     session_by_token(token_hash: &[u8; 32]) -> Option<SessionRow>;
     session(id: SessionId) -> Option<SessionRow>;
     lease_refresh(id: SessionId, now: Timestamp, until: Timestamp) -> bool;

@@ -123,6 +123,8 @@ codes! {
     ProviderUnavailable = "provider-unavailable", 503, "the identity provider is out of reach", "try again in a moment; see the provider's status";
     /// The store cannot record, so nothing is issued.
     StoreUnavailable = "store-unavailable", 503, "the record cannot be written, so nothing is issued", "try again; tell the broker's operator";
+    /// The log is recorded, but neither signed nor anchored for longer than configured.
+    AuditUnavailable = "audit-unavailable", 503, "the audit log is not vouched for, so nothing is issued", "try again in a moment; tell the broker's operator";
     /// The CA cannot sign.
     CustodyUnavailable = "custody-unavailable", 503, "the cluster's CA cannot sign now", "tell the broker's operator";
     /// The broker is overloaded or shutting down.

@@ -1,15 +1,17 @@
 //! `audit`: durable appends through the sequencer, at several numbers of writers.
 //!
 //! Each writer waits for its entry before it sends the next, as requests do. SQLite with synchronous=FULL on the file system
-//! that is named above; entries are of the size and shape of a grant's, about 600 bytes.
+//! that is named above; entries are of the size and shape of a grant's, about 600 bytes. Each load is run once with a notary that
+//! signs the tree, without an anchor, and once without one; the tree itself grows in both.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ichor_broker::audit::{Sequencer, Settings as SequencerSettings};
-use ichor_broker::clock::SystemClock;
+use ichor_broker::audit::{self, Grace, Known, Notary, Sequencer, Settings as SequencerSettings};
+use ichor_broker::clock::{Clock, SystemClock};
+use ichor_broker::custody::AuditKey;
 use ichor_broker::store::Store;
 use ichor_broker::store::sqlite::{Options, SqliteStore};
 use ichor_wire::log::{Content, Kind, Person};
@@ -30,16 +32,21 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let time = Duration::from_secs(settings.seconds);
     let mut best: f64 = 0.0;
     for writers in [1, 64, 512, 2048] {
-        let folder = tempfile::tempdir_in(&settings.dir)?;
-        let mut load = load(folder.path(), writers, time).await?;
-        let rate = rate(load.times.len(), load.took);
-        best = best.max(rate);
-        report.add(format!("{writers} writers: appends"), rate, "1/s");
-        report.add(format!("{writers} writers: p50"), millis(load.times.percentile(0.5)), "ms");
-        report.add(format!("{writers} writers: p99"), millis(load.times.percentile(0.99)), "ms");
-        report.add(format!("{writers} writers: CPU each"), micros(each(load.cpu, load.times.len())?), "µs");
+        for is_signed in [false, true] {
+            let folder = tempfile::tempdir_in(&settings.dir)?;
+            let mut load = load(folder.path(), writers, time, is_signed).await?;
+            let rate = rate(load.times.len(), load.took);
+            let who = format!("{writers} writers, {}", if is_signed { "signed" } else { "not signed" });
+            if is_signed {
+                best = best.max(rate);
+            }
+            report.add(format!("{who}: appends"), rate, "1/s");
+            report.add(format!("{who}: p50"), millis(load.times.percentile(0.5)), "ms");
+            report.add(format!("{who}: p99"), millis(load.times.percentile(0.99)), "ms");
+            report.add(format!("{who}: CPU each"), micros(each(load.cpu, load.times.len())?), "µs");
+        }
     }
-    report.hold("appends, at the best of these", best, "1/s", Goal::AtLeast(GOAL_RATE));
+    report.hold("signed appends, at the best of these", best, "1/s", Goal::AtLeast(GOAL_RATE));
     Ok(report)
 }
 
@@ -49,10 +56,17 @@ struct Load {
     cpu: Duration,
 }
 
-async fn load(folder: &Path, writers: usize, time: Duration) -> anyhow::Result<Load> {
+async fn load(folder: &Path, writers: usize, time: Duration, is_signed: bool) -> anyhow::Result<Load> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.join("ichor.db"), Options::default())?);
     let settings = SequencerSettings { broker: "bench".into(), ..SequencerSettings::default() };
-    let (sequencer, ended) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
+    let (sequencer, ended) = if is_signed {
+        let grace = Grace { key: jiff::SignedDuration::from_mins(1), anchor: jiff::SignedDuration::from_mins(1) };
+        let notary = Arc::new(Notary::new(AuditKey::from_seed(&[1; 32])?, "bench", Vec::new(), grace)?);
+        let opened = audit::open(&*store, &notary, &Known::default(), SystemClock.now()).await?;
+        Sequencer::vouched(Arc::clone(&store), Arc::new(SystemClock), settings, notary, opened.standing)
+    } else {
+        Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings)
+    };
     let (began, cpu) = (Instant::now(), own_cpu()?);
     let end = began + time;
     let tasks: Vec<_> = (0..writers)

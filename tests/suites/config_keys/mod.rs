@@ -1,6 +1,7 @@
 //! Every key of the configuration has a test of its effect: of what it does, not of how it is read. The list is held against
 //! the generated reference.
 
+mod audit;
 mod certificates;
 mod elsewhere;
 mod limits;
@@ -26,6 +27,24 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[server]", "trusted_proxies", "tests/suites/config_keys/plain.rs::a_trusted_proxy_is_believed"),
     ("[server]", "name", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[store]", "path", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[audit]", "name", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
+    ("[audit]", "anchor_file", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
+    ("[audit]", "tile_token_file", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
+    (
+        "[audit]",
+        "anchor_openbao",
+        "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured",
+    ),
+    ("[audit]", "anchor_mount", "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured"),
+    ("[audit]", "anchor_path", "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured"),
+    ("[audit]", "anchor_grace", "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured"),
+    ("[audit]", "witness", "tests/suites/config_keys/audit.rs::a_witness_cosigns_as_configured"),
+    ("[audit]", "witness_key", "tests/suites/config_keys/audit.rs::a_witness_cosigns_as_configured"),
+    (
+        "[audit]",
+        "key_grace",
+        "tests/suites/config_keys/audit.rs::without_its_key_the_log_goes_on_as_long_as_configured",
+    ),
     ("[audit]", "drop_min_age", "tests/suites/asking.rs::bodies_go_when_two_agree_and_only_old_ones"),
     ("[[forward]]", "name", "tests/suites/asking.rs::the_log_is_forwarded_as_lines"),
     ("[[forward]]", "kind", "tests/suites/asking.rs::the_log_is_forwarded_as_lines"),

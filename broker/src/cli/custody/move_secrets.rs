@@ -9,7 +9,7 @@ use crate::app;
 use crate::cli::ca::{operator, server_name};
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on, unlock};
-use crate::custody::Home;
+use crate::custody::{Home, Secret};
 
 /// Where the broker's own secrets can live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,12 +22,26 @@ enum Kind {
     Transit,
 }
 
+/// The broker's own secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// Seals rows of the database.
+    #[value(name = "data-key")]
+    Data,
+    /// Signs the audit log's checkpoints.
+    #[value(name = "audit-key")]
+    Audit,
+}
+
 /// `custody move-secrets`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MoveSecrets {
     #[command(flatten)]
     folder: FolderArg,
-    /// Where they are to live.
+    /// Which secret: the key that seals rows of the database, or the one that signs the audit log.
+    #[arg(long, value_enum, default_value_t = Which::Data)]
+    secret: Which,
+    /// Where it is to live.
     #[arg(long, value_enum)]
     to: Kind,
     /// Which [[openbao]] of config.toml, where there are several.
@@ -36,7 +50,8 @@ pub(in crate::cli) struct MoveSecrets {
     /// The engine's mount there: `transit` or `secret` unless told otherwise.
     #[arg(long, value_name = "PATH")]
     mount: Option<String>,
-    /// The Transit key's name, or the KV secret's path: `ichor.broker`, or `ichor-broker/data-key`, unless told otherwise.
+    /// The Transit key's name, or the KV secret's path: `ichor.broker`, or `ichor-broker/data-key` (`ichor-broker/audit-key`),
+    /// unless told otherwise.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
     /// A file with an operator's token, for this command alone: the broker's own need not write.
@@ -51,14 +66,18 @@ impl MoveSecrets {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let mut custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
-        let before = custody.data_key_home()?;
+        let secret = match self.secret {
+            Which::Data => Secret::Data,
+            Which::Audit => Secret::Audit,
+        };
+        let before = custody.home(secret)?;
         let (mount, key) = (self.mount.clone(), self.key.clone());
         let to = match self.to {
-            Kind::Age => Home::Age,
+            Kind::Age => Home::AGE,
             Kind::Kv => Home::Kv {
                 server: server_name(self.server.clone(), &loaded)?,
                 mount: mount.unwrap_or_else(|| "secret".into()),
-                path: key.unwrap_or_else(|| "ichor-broker/data-key".into()),
+                path: key.unwrap_or_else(|| format!("ichor-broker/{}", secret.name())),
             },
             Kind::Transit => Home::Transit {
                 server: server_name(self.server.clone(), &loaded)?,
@@ -67,22 +86,23 @@ impl MoveSecrets {
                 ciphertext: String::new(),
             },
         };
-        if let (Some(token), Home::Kv { server, .. } | Home::Transit { server, .. }) = (&self.token_file, &to) {
+        if let (Some(token), Some(server)) = (&self.token_file, to.server()) {
             custody.use_server(server, operator(&loaded, server, token)?);
         }
         let deed = |message: String| Deed { message, reason: self.reason.clone(), ..Deed::default() };
+        let (name, from, into) = (secret.said(), before.said(secret), to.said(secret));
         let home = block_on(async {
             let desk = Desk::open(&loaded).await?;
-            desk.record(deed(format!("data key moved from {} to {}", before.said(), to.said()))).await?;
-            let moved = custody.move_data_key(to).await;
+            desk.record(deed(format!("{name} moved from {from} to {into}"))).await?;
+            let moved = custody.move_secret(secret, to).await;
             if let Err(error) = &moved {
-                desk.record(deed(format!("the data key was not moved, it lives where it did: {error}"))).await?;
+                desk.record(deed(format!("the {name} was not moved, it lives where it did: {error}"))).await?;
             }
             desk.close().await;
             Ok(moved?)
         })?;
-        writeln!(out, "the data key now lives here: {}", home.said())?;
-        writeln!(out, "the copy before is still there: {}; remove it once a start was seen to work", before.said())?;
+        writeln!(out, "the {name} now lives here: {}", home.said(secret))?;
+        writeln!(out, "the copy before is still there: {from}; remove it once a start was seen to work")?;
         Ok(())
     }
 }

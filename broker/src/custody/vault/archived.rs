@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::backup::{Archive, Kind, MAX_ARCHIVE, RECORD, VERSION};
 use super::recipients::Recipients;
 use super::sealer::{check_secret, cluster_of};
-use super::{DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed};
+use super::{AUDIT_KEY, DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed};
 use crate::custody::{DataKey, LockedBytes};
 use crate::domain::ClusterName;
 
@@ -173,7 +173,7 @@ impl Kind {
             Self::Ca => cluster_of(name).is_some(),
             Self::Record => ClusterName::new(name).is_ok(),
             Self::Secret => check_secret(name).is_ok(),
-            Self::Home => name == DATA_KEY,
+            Self::Home => [DATA_KEY, AUDIT_KEY].contains(&name),
             Self::Identity => [identity::SEALED, identity::BESIDE].contains(&name),
         }
     }

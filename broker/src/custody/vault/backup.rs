@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::recipients::Recipients;
 use super::sealer::cluster_of;
-use super::{DATA_KEY, Vault, VaultError, file, identity, pair, sealed};
+use super::{AUDIT_KEY, DATA_KEY, Vault, VaultError, file, identity, pair, sealed};
 
 /// The form of the archive.
 pub(super) const VERSION: u8 = 1;
@@ -111,7 +111,9 @@ impl Vault {
             let path = dir.join("ca").join(format!("{name}.{RECORD}"));
             plain(Kind::Record, name, &path)?;
         }
-        plain(Kind::Home, DATA_KEY.to_owned(), &dir.join("secrets").join(format!("{DATA_KEY}.{RECORD}")))?;
+        for name in [DATA_KEY, AUDIT_KEY] {
+            plain(Kind::Home, name.to_owned(), &dir.join("secrets").join(format!("{name}.{RECORD}")))?;
+        }
         for name in [identity::SEALED, identity::BESIDE] {
             plain(Kind::Identity, name.to_owned(), &dir.join(name))?;
         }

@@ -46,6 +46,9 @@ use recipients::Recipients;
 /// The secret that seals rows of the database.
 pub const DATA_KEY: &str = "data-key";
 
+/// The secret that signs the audit log's checkpoints.
+pub const AUDIT_KEY: &str = "audit-key";
+
 /// An opened vault. Holds the identity; nothing else is kept decrypted.
 pub struct Vault {
     sealer: Sealer,
@@ -225,7 +228,7 @@ pub enum VaultError {
 
 impl Vault {
     /// Returns once a new vault is durable in `dir`: folders only the owner may read, recipients, identity, and the broker's
-    /// own secrets ([`DATA_KEY`]). `others` are further recipients, for a backup of the identity.
+    /// own secrets ([`DATA_KEY`], [`AUDIT_KEY`]). `others` are further recipients, for a backup of the identity.
     ///
     /// # Errors
     /// When there is one already, a recipient or the passphrase does not do, or the file system fails.
@@ -247,6 +250,7 @@ impl Vault {
             (_, None) => {}
         }
         sealer.create_secret(DATA_KEY)?;
+        sealer.create_secret(AUDIT_KEY)?;
         let identity = matches!(keep, Keep::Elsewhere).then_some(text);
         Ok(Created { recipient, identity })
     }

@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod clusters;
 pub mod drops;
 pub mod lines;
+pub mod log;
 pub mod session;
 pub mod stories;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use ichor_wire::log::LogKey;
 use jiff::SignedDuration;
 use tokio::sync::{Semaphore, watch};
 
@@ -39,6 +41,8 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     /// Recording reads of it.
     pub sequencer: Sequencer,
+    /// What verifies its checkpoints.
+    pub log_key: LogKey,
     /// The time.
     pub clock: SharedClock,
     /// The policies in force.
@@ -60,6 +64,9 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/clusters/{cluster}", Needs::Session, || get(clusters::show)),
     Route::new("POST", "/v1/clusters/{cluster}/certificates", Needs::Session, || post(certificates::create)),
     Route::new("GET", "/v1/audit/entries", Needs::Session, || get(audit::list)),
+    Route::new("GET", "/v1/audit/checkpoint", Needs::Session, || get(log::checkpoint)),
+    Route::new("GET", "/v1/audit/key", Needs::Session, || get(log::key)),
+    Route::new("GET", "/log/tile/entries/{*path}", Needs::Session, || get(log::entries_tile)),
     Route::new("GET", "/v1/audit/lines", Needs::Session, || get(lines::list)),
     Route::new("GET", "/v1/audit/stories/{id}", Needs::Session, || get(stories::show)),
     Route::new("POST", "/v1/audit/drops", Needs::Session, || post(drops::ask)),

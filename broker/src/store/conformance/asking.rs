@@ -15,7 +15,7 @@ fn issued(serial: &[u8], fingerprint: u8) -> Content {
 
 async fn write(store: &dyn Store, contents: Vec<Content>) {
     let batch = (0..).zip(contents).map(|(i, content)| Append { entry: entry(content, after(i)), change: None });
-    store.append(batch.collect()).await.unwrap();
+    store.append(batch.collect(), None).await.unwrap();
 }
 
 fn indexes(entries: &[StoredEntry]) -> Vec<u64> {

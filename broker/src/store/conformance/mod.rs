@@ -13,11 +13,13 @@ mod asking;
 mod log;
 mod logins;
 mod sessions;
+mod tree;
 
 pub(crate) use asking::*;
 pub(crate) use log::*;
 pub(crate) use logins::*;
 pub(crate) use sessions::*;
+pub(crate) use tree::*;
 
 /// Names every case once, so that no backend can leave one out: `cases!(run)` hands the list to the macro `run`.
 macro_rules! cases {
@@ -29,9 +31,10 @@ macro_rules! cases {
             a_refresh_needs_its_version, one_refresh_lease_at_a_time, a_grant_needs_a_live_session, touches_are_rare,
             logins_are_bounded_and_expire, logins_advance_by_version, devices_are_bounded_and_expire,
             devices_advance_by_version, a_device_code_begins_a_session, providers_are_pinned,
-            sweeping_takes_what_is_over, the_log_is_read_forwards_too, certificates_are_found_by_either_name,
-            a_forwarding_only_goes_on, a_dropped_body_is_gone_with_its_names, a_body_stays_unless_every_condition_holds,
-            a_probe_succeeds
+            sweeping_takes_what_is_over, a_probe_succeeds, the_tree_grows_with_the_log, complete_tiles_are_kept,
+            a_batch_proves_its_entries, a_refused_part_is_no_leaf, the_newest_checkpoint_is_kept, a_tree_beyond_the_log_is_none,
+            the_log_is_read_forwards_too, certificates_are_found_by_either_name,
+            a_forwarding_only_goes_on, a_dropped_body_is_gone_with_its_names, a_body_stays_unless_every_condition_holds
         }
     };
 }
@@ -145,7 +148,12 @@ pub(crate) async fn logged_in(store: &dyn Store, number: u8) -> SessionRow {
 }
 
 pub(crate) async fn one(store: &dyn Store, part: Append) -> Appended {
-    let mut answers = store.append(vec![part]).await.unwrap();
+    let mut answers = append(store, vec![part]).await;
     assert_eq!(answers.len(), 1);
     answers.pop().unwrap()
+}
+
+/// Appends a batch, and answers what became of its parts.
+pub(crate) async fn append(store: &dyn Store, batch: Vec<Append>) -> Vec<Appended> {
+    store.append(batch, None).await.unwrap().parts
 }

@@ -6,7 +6,7 @@ pub(crate) async fn a_session_that_exists_is_not_made_again(store: Arc<dyn Store
     let row = logged_in(&*store, 1).await;
     assert!(store.begin_login(login(2, after(600)), 10, noon()).await.unwrap());
     let twin = SessionRow { id: session(2).id, ..row };
-    let answers = store.append(vec![create(twin, 102), note(Kind::Start, noon())]).await.unwrap();
+    let answers = append(&*store, vec![create(twin, 102), note(Kind::Start, noon())]).await;
     assert_eq!(answers[0], Appended::Refused(Condition::Stale), "the token is another session's");
     assert!(matches!(answers[1], Appended::Recorded { .. }), "the others of the batch do not suffer");
     assert!(store.login_by_code(&[102; 32], noon()).await.unwrap().is_some(), "what the part began was undone");

@@ -1,20 +1,34 @@
 //! One batch of the sequencer: entries and the state changes that stand or fall with them.
 
+use std::sync::Arc;
+
+use ichor_wire::log::tree::Edge;
 use rusqlite::Transaction;
 
 use super::names::Names;
 use super::value::micros;
-use super::{Append, Appended, Failure, devices, drops, log, logins, sessions};
+use super::{
+    Append, Appended, Committed, Failure, Grown, StoredCheckpoint, devices, drops, log, logins, sessions, tree,
+};
 use crate::store::{Change, Condition};
 
-/// Writes the batch in order and answers with what became of each part, and the log's size after it. `seen` is the size
-/// that the log had at least.
+/// What the thread knows of the log before a batch.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// How many entries the log had at least.
+    pub(super) seen: u64,
+    /// The tree's edge; read again where the log has another size.
+    pub(super) edge: Edge,
+}
+
+/// Writes the batch in order and answers with what became of each part, and the tree after it.
 pub(super) fn batch(
     db: &Transaction<'_>,
     names: &mut Names,
     batch: &[Append],
-    seen: u64,
-) -> Result<(Vec<Appended>, u64), Failure> {
+    checkpoint: Option<&StoredCheckpoint>,
+    Known { seen, mut edge }: Known,
+) -> Result<Committed, Failure> {
     let mut head = log::head(db)?;
     if head.size < seen {
         return Err(Failure::Damaged(format!(
@@ -22,19 +36,30 @@ pub(super) fn batch(
             head.size
         )));
     }
-    let mut answers = Vec::with_capacity(batch.len());
+    if edge.size() != head.size {
+        edge = tree::edge(db, head.size)?;
+    }
+    let mut tiles = Vec::new();
+    let mut parts = Vec::with_capacity(batch.len());
     for part in batch {
-        answers.push(match refusal(db, names, part, head.time)? {
+        parts.push(match refusal(db, names, part, head.time)? {
             Some(condition) => Appended::Refused(condition),
             None => {
                 let (index, leaf_hash) = (head.size, log::insert(db, names, head.size, &part.entry)?);
                 head.size += 1;
                 head.time = part.entry.entry.time;
+                for tile in edge.push(leaf_hash) {
+                    tree::insert(db, &tile)?;
+                    tiles.push(tile);
+                }
                 Appended::Recorded { index, leaf_hash }
             }
         });
     }
-    Ok((answers, head.size))
+    if let Some(checkpoint) = checkpoint {
+        tree::keep(db, checkpoint)?;
+    }
+    Ok(Committed { parts, tree: Arc::new(Grown { edge, tiles }) })
 }
 
 /// Makes the part's change, or undoes what it began and answers the condition that failed.

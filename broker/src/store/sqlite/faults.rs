@@ -46,7 +46,7 @@ async fn every_write(store: &SqliteStore) -> Vec<(&'static str, Result<(), Store
         expires_at: later,
     };
     vec![
-        ("append", store.append(vec![note(Kind::Start, noon())]).await.map(drop)),
+        ("append", store.append(vec![note(Kind::Start, noon())], None).await.map(drop)),
         ("lease_refresh", store.lease_refresh(id, noon(), later).await.map(drop)),
         ("release_refresh", store.release_refresh(id).await),
         ("touch_session", store.touch_session(id, noon() + SignedDuration::from_mins(9)).await),
@@ -65,20 +65,20 @@ async fn every_write(store: &SqliteStore) -> Vec<(&'static str, Result<(), Store
 async fn a_full_database_takes_nothing_and_recovers_when_there_is_room() {
     let (_folder, path) = fresh();
     let (store, sabotage) = sabotaged(&path);
-    store.append(large(3)).await.unwrap();
+    store.append(large(3), None).await.unwrap();
     let pages = store.writer.write(|db| Ok(db.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))?));
     sabotage(&format!("PRAGMA max_page_count = {}", pages.await.unwrap() + 8));
     store.writer.hang_up().await;
 
     for _ in 0..2 {
-        let refused = store.append(large(20).into_iter().rev().collect()).await.unwrap_err();
+        let refused = store.append(large(20).into_iter().rev().collect(), None).await.unwrap_err();
         assert!(refused.to_string().contains("full"), "{refused}");
         assert_eq!(store.head().await.unwrap().size, 3, "no part of the batch");
         assert_eq!(store.entry_range(0..99).await.unwrap().len(), 3);
     }
     sabotage("");
     // The other way round, so that persons get other numbers than in the undone batches, which must be forgotten.
-    assert_eq!(store.append(large(20)).await.unwrap().len(), 20);
+    assert_eq!(store.append(large(20), None).await.unwrap().parts.len(), 20);
     assert_eq!(store.head().await.unwrap().size, 23);
     for row in store.indexed_range(0..99).await.unwrap() {
         let body = ichor_wire::log::Entry::decode(row.entry.body.as_ref().unwrap()).unwrap();
@@ -100,7 +100,7 @@ async fn a_full_database_makes_no_session_without_its_entry() {
         part.change = Some(Change::SessionCreate { session, code_hash: [101; 32], now: noon() });
         part
     };
-    assert!(is_unavailable(store.append(large(1).into_iter().map(create).collect()).await));
+    assert!(is_unavailable(store.append(large(1).into_iter().map(create).collect(), None).await));
     assert!(store.session(session(1).id).await.unwrap().is_none());
     assert!(store.login_by_code(&[101; 32], noon()).await.unwrap().is_some(), "the code can still be used");
     sabotage("");
@@ -132,7 +132,7 @@ async fn a_database_held_by_another_process_is_waited_for_and_then_refused() {
     let (store, _) = sabotaged(&path);
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(is_unavailable(store.append(vec![note(Kind::Start, noon())]).await));
+    assert!(is_unavailable(store.append(vec![note(Kind::Start, noon())], None).await));
     assert!(is_unavailable(store.probe().await));
     assert_eq!(store.head().await.unwrap().size, 0, "reads never wait for writes");
     other.execute_batch("ROLLBACK").unwrap();
@@ -147,9 +147,9 @@ async fn a_database_that_was_moved_away_takes_no_entry() {
     let aside = folder.path().join("aside.db");
     std::fs::rename(&path, &aside).unwrap();
     // The connection still has the file open: written there, the entry would be in no database that anyone opens again.
-    assert!(is_unavailable(store.append(vec![note(Kind::Start, noon())]).await));
+    assert!(is_unavailable(store.append(vec![note(Kind::Start, noon())], None).await));
     std::fs::copy(&aside, &path).unwrap();
-    let refused = store.append(vec![note(Kind::Start, noon())]).await.unwrap_err();
+    let refused = store.append(vec![note(Kind::Start, noon())], None).await.unwrap_err();
     assert!(refused.to_string().contains("was replaced"), "{refused}");
     std::fs::rename(&aside, &path).unwrap();
     assert!(matches!(one(&*store, note(Kind::Start, noon())).await, Appended::Recorded { index: 1, .. }));
@@ -159,12 +159,12 @@ async fn a_database_that_was_moved_away_takes_no_entry() {
 async fn case_21_a_log_that_got_shorter_is_not_continued() {
     let (_folder, path) = fresh();
     let store = open(&path);
-    store.append(vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await.unwrap();
+    store.append(vec![note(Kind::Start, noon()), note(Kind::Reload, noon())], None).await.unwrap();
     Connection::open(&path)
         .unwrap()
         .execute_batch("DELETE FROM leaf WHERE idx = 1; DELETE FROM body WHERE idx = 1")
         .unwrap();
-    let refused = store.append(vec![note(Kind::Start, noon())]).await.unwrap_err();
+    let refused = store.append(vec![note(Kind::Start, noon())], None).await.unwrap_err();
     assert!(
         matches!(&refused, StoreError::Damaged(why) if why.contains("1 entries where this broker has seen 2")),
         "{refused}"
@@ -177,7 +177,7 @@ async fn an_entry_that_cannot_stand_where_it_should_undoes_the_whole_batch() {
     let store = open(&path);
     // A body without a leaf, where the second entry of the batch will go.
     Connection::open(&path).unwrap().execute("INSERT INTO body (idx, body) VALUES (1, x'00')", []).unwrap();
-    assert!(store.append(vec![note(Kind::Start, noon()), note(Kind::Start, noon())]).await.is_err());
+    assert!(store.append(vec![note(Kind::Start, noon()), note(Kind::Start, noon())], None).await.is_err());
     assert_eq!(store.head().await.unwrap().size, 0);
     assert!(matches!(one(&*store, note(Kind::Start, noon())).await, Appended::Recorded { index: 0, .. }));
 }
@@ -186,7 +186,7 @@ async fn an_entry_that_cannot_stand_where_it_should_undoes_the_whole_batch() {
 async fn a_write_whose_writer_went_away_is_done() {
     let (_folder, path) = fresh();
     let store = open(&path);
-    let mut write = Box::pin(store.append(vec![note(Kind::Start, noon())]));
+    let mut write = Box::pin(store.append(vec![note(Kind::Start, noon())], None));
     assert!(futures_util::poll!(&mut write).is_pending());
     drop(write);
     store.probe().await.unwrap();

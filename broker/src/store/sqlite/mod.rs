@@ -17,6 +17,7 @@ mod readers;
 mod recent;
 mod schema;
 mod sessions;
+mod tree;
 mod value;
 mod writer;
 
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -38,8 +40,8 @@ use crate::domain::{ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, DeviceLogin, DropRequest, EntryFilter, LogHead, PendingLogin, SessionRow, Store, StoreError,
-    StoredEntry,
+    Append, Appended, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead, PendingLogin, SessionRow,
+    Store, StoreError, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
@@ -125,8 +127,8 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
-        self.writer.append(batch).await
+    async fn append(&self, batch: Vec<Append>, checkpoint: Option<StoredCheckpoint>) -> Result<Committed, StoreError> {
+        self.writer.append(batch, checkpoint).await
     }
 
     async fn head(&self) -> Result<LogHead, StoreError> {
@@ -159,6 +161,18 @@ impl Store for SqliteStore {
 
     async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError> {
         self.readers.read(move |db| log::indexed_range(db, &range)).await
+    }
+
+    async fn tile(&self, level: u8, index: u64) -> Result<Option<FullTile>, StoreError> {
+        self.readers.read(move |db| tree::tile(db, level, index)).await
+    }
+
+    async fn edge(&self, size: u64) -> Result<Edge, StoreError> {
+        self.readers.read(move |db| tree::edge(db, size)).await
+    }
+
+    async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        self.readers.read(tree::checkpoint).await
     }
 
     async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {

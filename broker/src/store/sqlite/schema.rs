@@ -8,13 +8,14 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
-    include_str!("../../../../migrations/sqlite/0002_asking.sql"),
+    include_str!("../../../../migrations/sqlite/0002_tree.sql"),
+    include_str!("../../../../migrations/sqlite/0003_asking.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.
-const ASKING: u32 = 2;
+const ASKING: u32 = 3;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,7 @@ mod tests {
             digests,
             [
                 "12e0fa4e4ac358be41403fff4ec4b24d3beae8c54d83995c42574691d7644fb2",
+                "aa926fe04b9bea1b4ac207fbba681827ecdc767877000642bfc0096b994c18f7",
                 "9ae5c9b3d7b29f09723b7cb0ce6f3a3a961c9c0cd8fada2e62a6fbf2bc9842d8",
             ]
         );

@@ -131,3 +131,42 @@ async fn what_is_no_database_is_said_to_be_damaged() {
         .unwrap();
     assert!(matches!(SqliteStore::open(&path, Options::default()), Err(StoreError::Damaged(_))));
 }
+
+#[tokio::test]
+async fn a_log_without_a_tree_gets_one_when_it_is_opened() {
+    let (_folder, path) = fresh();
+    let (before, tiles) = {
+        let store = open(&path);
+        let batch: Vec<_> = (0..1000).map(|_| note(Kind::Reload, noon())).collect();
+        let committed = store.append(batch, None).await.unwrap();
+        (committed.tree.edge.clone(), committed.tree.tiles.clone())
+    };
+    assert_eq!(tiles.len(), 3);
+    // as the first schema left it, and as a step that was cut short did
+    for sql in ["DROP TABLE tile; DROP TABLE checkpoint; PRAGMA user_version = 1", "DELETE FROM tile WHERE idx > 0"] {
+        rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let store = open(&path);
+        for tile in &tiles {
+            assert_eq!(store.tile(0, tile.index).await.unwrap().as_ref(), Some(tile), "{sql}");
+        }
+        assert_eq!(store.edge(1000).await.unwrap(), before, "{sql}");
+    }
+    let store = open(&path);
+    let mut expected = before;
+    let committed = store.append(vec![note(Kind::Start, noon())], None).await.unwrap();
+    expected.push(match committed.parts[..] {
+        [crate::store::Appended::Recorded { index: 1000, leaf_hash }] => leaf_hash,
+        ref other => panic!("{other:?}"),
+    });
+    assert_eq!(committed.tree.edge, expected, "the tree goes on where it was");
+}
+
+#[tokio::test]
+async fn a_missing_tile_is_named() {
+    let (_folder, path) = fresh();
+    let store = open(&path);
+    store.append((0..600).map(|_| note(Kind::Reload, noon())).collect(), None).await.unwrap();
+    rusqlite::Connection::open(&path).unwrap().execute_batch("DELETE FROM tile WHERE idx = 0").unwrap();
+    let refused = store.edge(600).await.unwrap_err().to_string();
+    assert!(refused.contains("tile 0 of level 0 of the log's tree is missing"), "{refused}");
+}

@@ -14,7 +14,7 @@ use crate::domain::SessionId;
 use super::names::Names;
 use super::recent::Recent;
 use super::schema::{self, Use};
-use super::{Append, Appended, Failure, Options, StoreError, append, log};
+use super::{Append, Committed, Failure, Grown, Options, StoreError, StoredCheckpoint, append, log, tree};
 
 /// How many writes may wait for the thread; further ones wait in their own task.
 const WAITING: usize = 256;
@@ -41,6 +41,8 @@ struct Desk {
     file: (u64, u64),
     /// How many entries the log had when last seen. A database that has fewer is not the one we wrote to.
     size: u64,
+    /// The log's tree after the last batch; an empty one where none was written yet, or the last one failed.
+    tree: Arc<Grown>,
     /// Numbers of names that are known to be in the database.
     names: Names,
     /// Told of every write that concerns sessions, here and not where the write was asked for: who asked may have gone.
@@ -103,16 +105,24 @@ impl Writer {
     }
 
     /// Commits a batch; the contract is the trait's.
-    pub(super) async fn append(&self, batch: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
+    pub(super) async fn append(
+        &self,
+        batch: Vec<Append>,
+        checkpoint: Option<StoredCheckpoint>,
+    ) -> Result<Committed, StoreError> {
         self.run(move |desk| {
-            let seen = desk.size;
+            let known = append::Known { seen: desk.size, edge: desk.tree.edge.clone() };
             let mut names = std::mem::take(&mut desk.names);
-            let done = desk.transact(|transaction| append::batch(transaction, &mut names, &batch, seen));
+            let done =
+                desk.transact(|transaction| append::batch(transaction, &mut names, &batch, checkpoint.as_ref(), known));
             desk.recent.forget(batch.iter().filter_map(|part| part.change.as_ref()?.alters()));
-            let (appended, size) = done?;
+            // A commit whose answer was lost may stand: then the tree is read again.
+            let committed = done.inspect_err(|_| desk.tree = Arc::default())?;
             // Only now are the numbers in `names` durable too; after a failure they were dropped with it.
-            (desk.size, desk.names) = (size, names);
-            Ok(appended)
+            desk.names = names;
+            desk.tree = Arc::clone(&committed.tree);
+            desk.size = desk.tree.edge.size();
+            Ok(committed)
         })
         .await
     }
@@ -164,6 +174,7 @@ impl Desk {
         private(path).map_err(|error| unavailable(path, &error))?;
         let mut db = schema::open(path, Use::Write, options.busy_timeout)?;
         schema::migrate(&mut db)?;
+        tree::fill(&mut db)?;
         let size = log::head(&db)?.size;
         let file = identity(path).map_err(|error| unavailable(path, &error))?;
         Ok(Self {
@@ -172,6 +183,7 @@ impl Desk {
             db: Some(db),
             file,
             size,
+            tree: Arc::default(),
             names: Names::default(),
             recent,
             _lock: lock,

@@ -41,7 +41,7 @@ impl Entry {
 
     /// Checks the lengths that the format fixes.
     fn check(&self) -> Result<(), LogError> {
-        let Content { grant, session, fingerprint, public_key, policy_digest, drop_request, dropped, .. } =
+        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, drop_request, dropped, .. } =
             &self.content;
         if dropped.as_ref().is_some_and(|numbers| Places::read(numbers).is_none()) {
             return Err(LogError::Malformed("the places of dropped bodies are not in order".into()));
@@ -53,7 +53,8 @@ impl Entry {
         length("session", session.as_ref(), ID)?;
         length("fingerprint", fingerprint.as_ref(), DIGEST)?;
         length("public key digest", public_key.as_ref(), DIGEST)?;
-        length("policy digest", policy_digest.as_ref(), DIGEST)
+        length("policy digest", policy_digest.as_ref(), DIGEST)?;
+        length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)
     }
 }
 

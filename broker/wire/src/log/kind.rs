@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -29,6 +29,8 @@ impl Kind {
         Self::Admin,
         Self::Start,
         Self::AuditRead,
+        Self::AuditKey,
+        Self::LogOpened,
         Self::BodyDropped,
     ];
 
@@ -49,6 +51,8 @@ impl Kind {
             Self::Admin => "admin",
             Self::Start => "start",
             Self::AuditRead => "audit-read",
+            Self::AuditKey => "audit-key",
+            Self::LogOpened => "log-opened",
             Self::BodyDropped => "body-dropped",
         }
     }
@@ -70,6 +74,8 @@ impl Kind {
             Self::Admin => 11,
             Self::Start => 12,
             Self::AuditRead => 13,
+            Self::AuditKey => 14,
+            Self::LogOpened => 15,
             Self::BodyDropped => 16,
         }
     }
@@ -137,6 +143,8 @@ impl Content {
             mode: None,
             policy_digest: None,
             key_made_by: None,
+            log_key: None,
+            old_head: None,
             dropped: None,
             drop_request: None,
         }

@@ -2,11 +2,21 @@
 //!
 //! An [`Entry`] is the body. A [`Leaf`] is the small record that the log is made of: it holds the body's salted hash, so
 //! that a body can be dropped later while its leaf stays. Field numbers and enum numbers are never used twice.
+//!
+//! The leaves' hashes form a Merkle [`tree`]. A [`Checkpoint`] is its size and root, signed; a [`LogKey`] verifies it. Other
+//! tools find the parts at the paths of [`tiles`].
 
+mod checkpoint;
 mod codec;
+mod key;
 mod kind;
+pub mod note;
 mod places;
 mod show;
+#[cfg(test)]
+mod signed;
+pub mod tiles;
+pub mod tree;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +25,9 @@ use minicbor::{Decode, Encode};
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use codec::leaf_hash;
+pub use key::{LogKey, LogKeyError};
 pub use kind::UnknownKind;
 pub use places::Places;
 
@@ -69,6 +81,13 @@ pub enum Kind {
     /// Someone read the audit.
     #[n(13)]
     AuditRead,
+    /// A key of the log begins: the first one, or the one that follows another. What is recorded before is signed with the
+    /// key before.
+    #[n(14)]
+    AuditKey,
+    /// A log was opened in place of another, after a restore: the other's last known head is named.
+    #[n(15)]
+    LogOpened,
     /// Bodies of older entries were dropped, or, where it names no places, someone asked for that.
     #[n(16)]
     BodyDropped,
@@ -165,12 +184,48 @@ pub struct Content {
     /// Who made the private key, where that was not the client: `cluster`.
     #[n(21)]
     pub key_made_by: Option<String>,
+    /// The key of the log that begins.
+    #[n(22)]
+    pub log_key: Option<KeyChange>,
+    /// The head of the log that this one was opened in place of.
+    #[n(23)]
+    pub old_head: Option<OldHead>,
     /// The places of the bodies that were dropped, as [`Places`] writes them.
     #[n(26)]
     pub dropped: Option<Vec<u64>>,
     /// The request by which bodies are dropped (UUIDv7, 16 bytes).
     #[cbor(n(27), with = "minicbor::bytes")]
     pub drop_request: Option<Vec<u8>>,
+}
+
+/// A key of a log begins.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeyChange {
+    /// The log's origin.
+    #[n(0)]
+    pub origin: String,
+    /// The key from now on, as [`LogKey`] prints it.
+    #[n(1)]
+    pub new: String,
+    /// The key until now, printed alike; absent where this is the first.
+    #[n(2)]
+    pub old: Option<String>,
+}
+
+/// What was last known of a log that is not written any more.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct OldHead {
+    /// Its origin.
+    #[n(0)]
+    pub origin: String,
+    /// How many leaves it had.
+    #[n(1)]
+    pub size: u64,
+    /// The root that it had.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub root: Vec<u8>,
 }
 
 /// One audit entry: the content, and what every entry has.

@@ -75,6 +75,11 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("mode", content.mode.clone()),
         ("policy_digest", content.policy_digest.as_deref().map(hex)),
         ("key_made_by", content.key_made_by.clone()),
+        ("log_key", content.log_key.as_ref().map(|key| key.new.clone())),
+        ("old_log_key", content.log_key.as_ref().and_then(|key| key.old.clone())),
+        ("old_log", content.old_head.as_ref().map(|head| head.origin.clone())),
+        ("old_size", content.old_head.as_ref().map(|head| head.size.to_string())),
+        ("old_root", content.old_head.as_ref().map(|head| hex(&head.root))),
         ("dropped", content.dropped.as_deref().and_then(Places::read).map(|places| places.to_string())),
         ("drop_request", content.drop_request.as_deref().and_then(uuid).map(|id| id.to_string())),
     ];

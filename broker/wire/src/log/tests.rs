@@ -49,9 +49,33 @@ fn full() -> Entry {
         mode: text("direct"),
         policy_digest: Some(vec![20; 32]),
         key_made_by: None,
+        log_key: None,
+        old_head: None,
         dropped: None,
         drop_request: None,
     })
+}
+
+/// A key of the log, and the one after it.
+fn keys() -> [LogKey; 2] {
+    [1, 2].map(|byte| LogKey::ed25519("ichor.example.com/audit", &[byte; 32]).unwrap())
+}
+
+/// The key of the log changes.
+fn rotated() -> Content {
+    let [old, new] = keys();
+    let change = KeyChange { origin: old.name().into(), new: new.to_string(), old: Some(old.to_string()) };
+    Content { log_key: Some(change), ..Content::of(Kind::AuditKey) }
+}
+
+/// A log was opened in place of another.
+fn reopened() -> Content {
+    let [_, key] = keys();
+    Content {
+        log_key: Some(KeyChange { origin: key.name().into(), new: key.to_string(), old: None }),
+        old_head: Some(OldHead { origin: "ichor.example.com/before".into(), size: 4711, root: vec![23; 32] }),
+        ..Content::of(Kind::LogOpened)
+    }
 }
 
 /// What came later, each in a vector of its own: the others stay as they are.
@@ -63,7 +87,12 @@ fn later() -> Vec<(String, Entry, u64)> {
         drop_request: Some(vec![27; 16]),
         ..Content::of(Kind::BodyDropped)
     };
-    vec![("issued-key-made-by-cluster".into(), entry(made), 21), ("body-dropped".into(), entry(dropped), 26)]
+    vec![
+        ("issued-key-made-by-cluster".into(), entry(made), 21),
+        ("audit-key-rotated".into(), entry(rotated()), 22),
+        ("log-opened-after-restore".into(), entry(reopened()), 23),
+        ("body-dropped".into(), entry(dropped), 26),
+    ]
 }
 
 /// Every vector: its file's name, the entry and the index of its leaf.
@@ -168,7 +197,7 @@ fn nearly_right_encodings_are_refused() {
     for end in 0..encoded.len() {
         assert!(matches!(Entry::decode(&encoded[..end]), Err(LogError::Malformed(_))), "cut at {end}");
     }
-    assert!(matches!(edited("05a1000c", "05a1000e"), Err(LogError::Malformed(_))), "a kind that nobody knows");
+    assert!(matches!(edited("05a1000c", "05a10017"), Err(LogError::Malformed(_))), "a kind that nobody knows");
 }
 
 #[test]
@@ -204,6 +233,8 @@ fn ids_salts_and_digests_have_their_length() {
     assert!(short(Content { fingerprint: Some(vec![1; 20]), ..Content::of(Kind::Issued) }));
     assert!(short(Content { public_key: Some(vec![1; 31]), ..Content::of(Kind::Grant) }));
     assert!(short(Content { policy_digest: Some(vec![1; 33]), ..Content::of(Kind::Grant) }));
+    let head = reopened().old_head.map(|head| OldHead { root: vec![1; 31], ..head });
+    assert!(short(Content { old_head: head, ..reopened() }));
     assert!(Leaf { body: vec![1; 31], ..Leaf::of(0, b"", 0) }.encode().is_err());
 }
 
@@ -257,6 +288,12 @@ fn an_answer_has_every_field_of_the_entry() {
         assert!(text.contains(value), "`{value}` in {text}");
     }
     assert_eq!(AuditEntry::of(0, &later()[0].1, &[0; 32]).detail["key_made_by"], "cluster");
+    let [old, new] = keys();
+    let detail = AuditEntry::of(0, &entry(rotated()), &[0; 32]).detail;
+    assert_eq!((&detail["log_key"], &detail["old_log_key"]), (&new.to_string(), &old.to_string()));
+    let detail = AuditEntry::of(0, &entry(reopened()), &[0; 32]).detail;
+    assert_eq!((&*detail["old_log"], &*detail["old_size"]), ("ichor.example.com/before", "4711"));
+    assert_eq!(detail["old_root"], hex(23, 32));
     assert_eq!(AuditEntry::of(0, &entry(Content::of(Kind::Start)), &[0; 32]).detail.len(), 1, "the broker alone");
     assert_eq!(AuditEntry::of_dropped(&Leaf::of(3, b"", TIME), &[0; 32]).kind, "dropped");
 }

@@ -73,7 +73,10 @@ fn a_backup_becomes_the_same_vault_again() {
     let ca = vault.open_ca(&cluster("prod")).unwrap();
     let data_key = vault.open_secret(DATA_KEY).unwrap();
     let backup = vault.backup(&[site.key.to_public().to_string()], Timestamp::UNIX_EPOCH).unwrap();
-    assert_eq!(backup.holds(), ["ca prod", "ca prod.2", "secret data-key", "record of ca staging", "identity.txt"]);
+    assert_eq!(
+        backup.holds(),
+        ["ca prod", "ca prod.2", "secret audit-key", "secret data-key", "record of ca staging", "identity.txt"]
+    );
     assert_eq!(backup.recipients(), "1 X25519");
     let path = site.path("backup.age");
     backup.write(&path).unwrap();

@@ -45,7 +45,8 @@ fn what_was_sealed_opens() {
     assert_eq!(vault.open_secret("other").unwrap().as_slice(), b"value");
     assert_eq!(vault.open_secret(DATA_KEY).unwrap().as_slice().len(), 32);
     vault.data_key().unwrap();
-    let listing = Listing { cas: vec!["prod".into()], secrets: vec!["data-key".into(), "other".into()] };
+    let listing =
+        Listing { cas: vec!["prod".into()], secrets: vec!["audit-key".into(), "data-key".into(), "other".into()] };
     assert_eq!(vault.list().unwrap(), listing);
     assert!(matches!(vault.open_ca(&cluster("staging")), Err(VaultError::Missing(_))));
 }

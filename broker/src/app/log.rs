@@ -1,0 +1,198 @@
+//! The audit log of a folder: its notary, and opening it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ichor_wire::log::{Checkpoint, LogKeyError};
+use jiff::Timestamp;
+
+use crate::audit::anchor::{Anchor, AnchorError, FileAnchor, KvAnchor, Witness, WitnessKey, WitnessKeyError};
+use crate::audit::{self, Grace, Known, Notary, OpenError, Opened};
+use crate::config::AuditSettings;
+use crate::custody::{AuditKey, Custody, CustodyError, LogPin};
+use crate::http::tlog::TileToken;
+use crate::openbao::{Client, Kv};
+use crate::store::{Store, StoreError};
+
+/// Between a log's name and its number, where it was opened again.
+const NUMBER: char = '#';
+
+/// Why the audit log is not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// It is not what was signed and anchored.
+    #[error("the audit log cannot be vouched for, so the broker does not start: {0}")]
+    Open(#[from] OpenError),
+    /// It has another name than the configuration says.
+    #[error(
+        "the audit log is named `{found}`, and `audit.name` is `{configured}` now (without it the host of \
+         `server.public_url` counts); a log keeps its name: write `name = \"{found}\"` under [audit]"
+    )]
+    Name {
+        /// The log's.
+        found: String,
+        /// The configuration's.
+        configured: String,
+    },
+    /// It cannot be called that.
+    #[error("`audit.name`: {0}")]
+    Unnameable(#[from] LogKeyError),
+    /// The key, or what is known of the log, cannot be had.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    /// An anchor cannot be used.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
+    /// The witness' key is none.
+    #[error("`audit.witness_key`: {0}")]
+    WitnessKey(#[from] WitnessKeyError),
+    /// The token of the log's tiles cannot be used.
+    #[error("`audit.tile_token_file`: `{}`: {why}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The notary of the log of this name.
+///
+/// # Errors
+/// When it cannot be called that, or an anchor cannot be.
+pub fn notary(custody: &Custody, settings: &AuditSettings, key: AuditKey, origin: &str) -> Result<Notary, LogError> {
+    let grace = Grace { key: settings.key_grace, anchor: settings.anchor_grace };
+    Ok(Notary::new(key, origin, anchors(custody.servers(), settings)?, grace)?)
+}
+
+/// The anchors that the configuration names.
+///
+/// # Errors
+/// When one cannot be.
+pub fn anchors(servers: &BTreeMap<String, Client>, settings: &AuditSettings) -> Result<Vec<Anchor>, LogError> {
+    let mut anchors = Vec::new();
+    if let Some(path) = &settings.file {
+        anchors.push(Anchor::File(FileAnchor::new(path.clone())));
+    }
+    if let Some(at) = &settings.kv {
+        let server = servers.get(&at.server).cloned();
+        let server = server.ok_or_else(|| CustodyError::UnknownServer(at.server.clone()))?;
+        let kv = Kv::new(server, &at.mount).map_err(CustodyError::from)?;
+        let said = format!("the KV secret `{}/{}` at {}", at.mount, at.path, at.server);
+        anchors.push(Anchor::Kv(KvAnchor::new(kv, at.path.clone(), said)));
+    }
+    if let Some(witness) = &settings.witness {
+        let key: WitnessKey = witness.key.parse()?;
+        anchors.push(Anchor::Witness(Witness::new(&witness.url, key)?));
+    }
+    Ok(anchors)
+}
+
+/// Opens the log: returns its notary once it is known to continue what was signed and anchored, and pins what is known of it.
+///
+/// # Errors
+/// When it does not, or its key cannot be had.
+pub async fn open_log(
+    custody: &Custody,
+    settings: &AuditSettings,
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<(Arc<Notary>, Opened), LogError> {
+    let key = custody.audit_key().await?;
+    let pin = custody.log_pin()?;
+    let origin = origin(pin.as_ref(), settings, store).await?;
+    let notary = notary(custody, settings, key, &origin)?;
+    let known =
+        Known { is_signed: pin.is_some(), anchored: pin.as_ref().map(|pin| pin.anchored.clone()).unwrap_or_default() };
+    let opened = audit::open(store, &notary, &known, now).await?;
+    pin_log(custody, pin.as_ref(), &notary, opened.standing.anchor_out.is_none())?;
+    Ok((Arc::new(notary), opened))
+}
+
+/// Notes the log's name and key, and its anchors once they hold a checkpoint.
+///
+/// # Errors
+/// When that cannot be written.
+pub fn pin_log(
+    custody: &Custody,
+    before: Option<&LogPin>,
+    notary: &Notary,
+    is_anchored: bool,
+) -> Result<(), CustodyError> {
+    let held = |said: &String| is_anchored || before.is_some_and(|before| before.anchored.contains(said));
+    let anchored = notary.anchors().iter().filter(|anchor| anchor.can_be_read()).map(Anchor::said).filter(held);
+    let pin = LogPin {
+        origin: notary.log().name().to_owned(),
+        key: notary.log().to_string(),
+        anchored: anchored.collect(),
+        // those of another name led to keys of that
+        rotations: before
+            .filter(|before| before.origin == notary.log().name())
+            .map(|it| it.rotations.clone())
+            .unwrap_or_default(),
+    };
+    if before != Some(&pin) {
+        custody.pin_log(&pin)?;
+    }
+    Ok(())
+}
+
+/// The log's name: as it is pinned, or as its checkpoint says, or, for a new one, as configured.
+async fn origin(pin: Option<&LogPin>, settings: &AuditSettings, store: &dyn Store) -> Result<String, LogError> {
+    let origin = match pin {
+        Some(pin) => Some(pin.origin.clone()),
+        // what its checkpoint says is verified with its key when it is opened
+        None => store.checkpoint().await?.and_then(|kept| {
+            Checkpoint::parse_unverified(&kept.note).ok().map(|checkpoint| checkpoint.origin().to_owned())
+        }),
+    };
+    let Some(origin) = origin else { return Ok(settings.name.clone()) };
+    match base(&origin) == settings.name {
+        true => Ok(origin),
+        false => Err(LogError::Name { found: base(&origin).to_owned(), configured: settings.name.clone() }),
+    }
+}
+
+/// The token in this file.
+///
+/// # Errors
+/// When there is none that will do.
+pub(super) fn tile_token(path: &Path) -> Result<TileToken, LogError> {
+    let bad = |why: String| LogError::Token { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let short = || bad("it needs one token of at least 16 characters, as `openssl rand -hex 32` makes it".into());
+    TileToken::of(&text).ok_or_else(short)
+}
+
+/// The name that the log would have if it was opened once more.
+#[must_use]
+pub fn next_origin(origin: &str, configured: &str) -> String {
+    let number = match origin.rsplit_once(NUMBER) {
+        Some((_, number)) if base(origin) == configured => number.parse::<u32>().unwrap_or(1).saturating_add(1),
+        None if origin == configured => 2,
+        // under another name it is the first
+        _ => return configured.to_owned(),
+    };
+    format!("{configured}{NUMBER}{number}")
+}
+
+fn base(origin: &str) -> &str {
+    origin.rsplit_once(NUMBER).map_or(origin, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_opened_again_gets_the_next_number() {
+        assert_eq!(next_origin("ichor.example.com", "ichor.example.com"), "ichor.example.com#2");
+        assert_eq!(next_origin("ichor.example.com#2", "ichor.example.com"), "ichor.example.com#3");
+        assert_eq!(next_origin("ichor.example.com#9", "new.example.com"), "new.example.com");
+    }
+}

@@ -1,0 +1,84 @@
+//! The newest checkpoint as a secret of KV version 2: whoever writes the database cannot write it.
+
+use ichor_wire::log::Checkpoint;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::AnchorError;
+use crate::openbao::{BaoError, Kind, Kv};
+
+/// A secret that holds the whole signed note.
+#[derive(Debug)]
+pub struct KvAnchor {
+    kv: Kv,
+    path: String,
+    said: String,
+    /// The version that is the newest, as far as we know.
+    version: Mutex<Option<u64>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fields {
+    checkpoint: String,
+}
+
+// === impl KvAnchor ===
+
+impl KvAnchor {
+    /// The secret at `path` below the mount; `said` names it for people.
+    #[must_use]
+    pub fn new(kv: Kv, path: String, said: String) -> Self {
+        Self { kv, path, said, version: Mutex::default() }
+    }
+
+    pub(super) fn said(&self) -> String {
+        self.said.clone()
+    }
+
+    pub(super) async fn held(&self) -> Result<Option<String>, AnchorError> {
+        Ok(self.read().await?.0)
+    }
+
+    /// Writes over the version that was read or written last, and over no other: a version that someone else wrote is looked
+    /// at first.
+    pub(super) async fn hold(&self, note: &str) -> Result<(), AnchorError> {
+        let mut version = self.version.lock().await;
+        let fields = Fields { checkpoint: note.to_owned() };
+        if let Some(over) = *version {
+            match self.kv.write(&self.path, &fields, over).await {
+                Ok(written) => {
+                    *version = Some(written);
+                    return Ok(());
+                }
+                // an answer that was lost may stand for a write that was done, so that the next one is refused
+                Err(error) if matches!(error.kind(), Kind::Refused(words) if words.contains("check-and-set")) => {}
+                Err(error) => return Err(self.failing(&error)),
+            }
+        }
+        *version = None;
+        let (held, newest) = self.read().await?;
+        let size = |note: &str| Checkpoint::parse_unverified(note).map_or(0, |checkpoint| checkpoint.size());
+        if let Some(held) = held.filter(|held| size(held) > size(note)) {
+            return Err(AnchorError::Forked {
+                anchor: self.said(),
+                why: format!("it was written with {} entries, ours has {}", size(&held), size(note)),
+            });
+        }
+        *version = Some(self.kv.write(&self.path, &fields, newest).await.map_err(|error| self.failing(&error))?);
+        Ok(())
+    }
+
+    /// What it holds, and the number of the newest version, whether that is deleted or not.
+    async fn read(&self) -> Result<(Option<String>, u64), AnchorError> {
+        let Some(found) = self.kv.read(&self.path).await.map_err(|error| self.failing(&error))? else {
+            let newest = self.kv.newest(&self.path).await.map_err(|error| self.failing(&error))?;
+            return Ok((None, newest));
+        };
+        let fields: Fields = found.data().map_err(|error| self.failing(&error))?;
+        Ok((Some(fields.checkpoint), found.number))
+    }
+
+    fn failing(&self, error: &BaoError) -> AnchorError {
+        AnchorError::failing(&self.said, error)
+    }
+}

@@ -1,0 +1,157 @@
+//! A witness (C2SP tlog-witness): it signs a checkpoint once it has seen that the log only grew.
+
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use ichor_wire::log::Checkpoint;
+use reqwest::StatusCode;
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::{AnchorError, WitnessKey};
+use crate::audit::notary::Signed;
+use crate::audit::prove;
+use crate::store::Store;
+
+/// The longest that a witness may take to answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read: a few signature lines.
+const LARGEST_ANSWER: usize = 16 * 1024;
+
+/// A witness told from which size it expects us to go on, and was wrong about it again, is not asked a third time.
+const TRIES: usize = 2;
+
+/// A witness of the log.
+#[derive(Debug)]
+pub struct Witness {
+    client: reqwest::Client,
+    url: Url,
+    key: WitnessKey,
+    /// The size that it cosigned last, as far as we know.
+    size: Mutex<u64>,
+}
+
+/// What a witness answers.
+enum Answer {
+    Signed(String),
+    /// It goes on from this size.
+    From(u64),
+}
+
+// === impl Witness ===
+
+impl Witness {
+    /// The witness below `url`, whose path ends with a slash.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards witnesses")]
+    pub fn new(url: &Url, key: WitnessKey) -> Result<Self, AnchorError> {
+        let failed = |why: &dyn std::fmt::Display| AnchorError::failing(&said(&key), why);
+        let url = url.join("add-checkpoint").map_err(|error| failed(&error))?;
+        let builder = reqwest::Client::builder()
+            .timeout(DEADLINE)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));
+        let client = builder.build().map_err(|error| failed(&error))?;
+        Ok(Self { client, url, key, size: Mutex::default() })
+    }
+
+    pub(super) fn said(&self) -> String {
+        said(&self.key)
+    }
+
+    /// Returns the witness' signature line once it has seen that this checkpoint continues the one before.
+    pub(super) async fn cosign(&self, store: &dyn Store, signed: &Signed) -> Result<String, AnchorError> {
+        let mut from = self.size.lock().await;
+        let size = signed.checkpoint.size();
+        for _ in 0..TRIES {
+            match self.ask(store, signed, *from).await? {
+                Answer::Signed(line) => {
+                    *from = size;
+                    return Ok(line);
+                }
+                Answer::From(known) if known > size => {
+                    return Err(AnchorError::Forked {
+                        anchor: self.said(),
+                        why: format!("it has cosigned {known} entries, ours has {size}"),
+                    });
+                }
+                Answer::From(known) if known == *from => {
+                    return Err(AnchorError::Forked {
+                        anchor: self.said(),
+                        why: format!("it has cosigned another tree of {known} entries"),
+                    });
+                }
+                Answer::From(known) => *from = known,
+            }
+        }
+        Err(self.failing("it does not say from which size to go on"))
+    }
+
+    async fn ask(&self, store: &dyn Store, signed: &Signed, from: u64) -> Result<Answer, AnchorError> {
+        let proof = prove::consistency(store, &signed.tree, from).await.map_err(|error| self.failing(error))?;
+        let proof: String = proof.iter().map(|hash| BASE64.encode(hash) + "\n").collect();
+        // what others have cosigned is theirs
+        let body = format!("old {from}\n{proof}\n{}", signed.note);
+        let sent = self.client.post(self.url.clone()).body(body).send().await;
+        let mut answer = sent.map_err(|error| self.failing(chain(&error)))?;
+        let status = answer.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.failing(chain(&error)))? {
+            if body.len() + chunk.len() > LARGEST_ANSWER {
+                return Err(self.failing("its answer is larger than 16 KiB"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let body = String::from_utf8_lossy(&body);
+        match status {
+            StatusCode::OK => {
+                let line = self.key.find(&signed.checkpoint.unsigned_text(), &body);
+                line.map(|line| Answer::Signed(line.to_owned()))
+                    .ok_or_else(|| self.failing("its answer has no valid signature of the configured key"))
+            }
+            StatusCode::CONFLICT => {
+                let known = body.trim_end().parse().ok();
+                known.map(Answer::From).ok_or_else(|| self.failing("it answers 409 and names no size"))
+            }
+            StatusCode::UNPROCESSABLE_ENTITY => Err(AnchorError::Forked {
+                anchor: self.said(),
+                why: format!("it finds that ours does not continue the {from} entries that it has cosigned"),
+            }),
+            StatusCode::NOT_FOUND => {
+                Err(self.failing(format!("it does not know the log `{}`; have it added there", origin(signed))))
+            }
+            StatusCode::FORBIDDEN => {
+                Err(self
+                    .failing("it does not accept our signature; give it the key that `ichor-broker audit key` prints"))
+            }
+            other => Err(self.failing(format!("it answers {other}"))),
+        }
+    }
+
+    fn failing(&self, why: impl std::fmt::Display) -> AnchorError {
+        AnchorError::failing(&self.said(), why)
+    }
+}
+
+fn said(key: &WitnessKey) -> String {
+    format!("the witness `{}`", key.name())
+}
+
+fn origin(signed: &Signed) -> &str {
+    Checkpoint::origin(&signed.checkpoint)
+}
+
+/// An error of the client with its causes, without the URL, which we know.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(one) = cause {
+        text = if text.is_empty() { one.to_string() } else { format!("{text}: {one}") };
+        cause = one.source();
+    }
+    text
+}

@@ -1,0 +1,191 @@
+//! Opening a log: nothing is added to one that is not the continuation of what was signed and anchored.
+
+use std::sync::Arc;
+
+use ichor_wire::log::tree::{Edge, TILE_WIDTH};
+use ichor_wire::log::{Checkpoint, CheckpointError, Entry, Kind, LogKey};
+use jiff::Timestamp;
+
+use crate::store::{Grown, Store, StoreError};
+
+use super::anchor::AnchorError;
+use super::notary::{NotSigned, Notary, Signed};
+use super::standing::Standing;
+use super::verify::{Faulty, VerifyError, verify_from};
+
+/// So many of the newest entries are checked at the least; `ichor-broker audit verify` checks them all.
+const TAIL: u64 = 1_000;
+
+/// What is known of a log from outside its database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Whether this log has been signed before: then it has a checkpoint.
+    pub is_signed: bool,
+    /// The anchors that it has been written to, as [`super::anchor::Anchor::said`] names them.
+    pub anchored: Vec<String>,
+}
+
+/// A log that is what was signed and anchored, with its newest tree vouched for.
+#[derive(Debug)]
+pub struct Opened {
+    /// How many entries there are.
+    pub entries: u64,
+    /// What vouches for it: an anchor that only a witness is may be out already.
+    pub standing: Standing,
+}
+
+/// Why a log is not opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An entry is not what was recorded.
+    #[error(transparent)]
+    Log(#[from] VerifyError),
+    /// There was a checkpoint once.
+    #[error(
+        "its checkpoint is missing, though it has been signed before: the database is not the one that was; {RESTORE}"
+    )]
+    NoCheckpoint,
+    /// The checkpoint is not ours.
+    #[error("its checkpoint is not one that our key signed: {0}; {RESTORE}")]
+    Checkpoint(#[from] CheckpointError),
+    /// Fewer entries than were signed or anchored.
+    #[error("it has {found} entries where {who} says {said}: it was cut or rolled back; {RESTORE}")]
+    Shorter {
+        /// Who says more.
+        who: String,
+        /// How many it says.
+        said: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// The same number of entries, but others.
+    #[error("its first {size} entries are not those that {who} names, one of them was changed; {RESTORE}")]
+    Other {
+        /// Who names others.
+        who: String,
+        /// How many it speaks of.
+        size: u64,
+    },
+    /// An anchor that was written to holds nothing any more.
+    #[error("{0} was written to before and holds nothing now; put it back, or {REOPEN}")]
+    AnchorGone(String),
+    /// An anchor cannot be asked, or knows another log.
+    #[error("{0}")]
+    Anchor(#[from] AnchorError),
+    /// The key does not sign.
+    #[error(transparent)]
+    Sign(#[from] NotSigned),
+}
+
+/// What to do about a log that is not what it was.
+const RESTORE: &str = "keep this database as evidence and put the right one back, or, where an older one was restored on \
+                       purpose, run `ichor-broker audit reopen --reason …`";
+
+const REOPEN: &str = "run `ichor-broker audit reopen --reason …`";
+
+/// Returns once the log is known to continue what was signed and anchored, and its newest tree is signed, anchored and kept.
+///
+/// From the last checkpoint on everything is read: entries, columns, leaves, the tiles that they completed; of what lies before
+/// the tree's edge, so that the cost does not grow with the log.
+///
+/// # Errors
+/// When it does not, naming what differs; then nothing was written.
+pub async fn open(store: &dyn Store, notary: &Notary, known: &Known, now: Timestamp) -> Result<Opened, OpenError> {
+    let size = store.head().await?.size;
+    let signed = signed_before(store, notary, known, size).await?;
+    let tree = tail(store, signed, size).await?;
+    for anchor in notary.anchors() {
+        match anchor.held().await? {
+            Some(note) => {
+                let checkpoint = ours(store, notary.log(), &note, signed).await?;
+                agrees(store, &anchor.said(), &checkpoint, size).await?;
+            }
+            None if known.anchored.contains(&anchor.said()) => return Err(OpenError::AnchorGone(anchor.said())),
+            None => {}
+        }
+    }
+    vouch(store, notary, Arc::new(Grown { edge: tree, tiles: Vec::new() }), now).await
+}
+
+/// Signs and anchors the tree, whatever was signed before, and keeps the checkpoint.
+///
+/// # Errors
+/// When it is not signed, or an anchor that can be read does not take it.
+pub async fn vouch(store: &dyn Store, notary: &Notary, tree: Arc<Grown>, now: Timestamp) -> Result<Opened, OpenError> {
+    let entries = tree.edge.size();
+    let vouched = notary.vouch(store, tree, true).await;
+    let mut standing = Standing::default();
+    standing.take(&vouched, notary.grace, now);
+    if let Some(Err(error @ AnchorError::Forked { .. })) = &vouched.anchored {
+        return Err(error.clone().into());
+    }
+    let signed: Signed = vouched.signed?;
+    store.append(Vec::new(), Some(signed.stored())).await?;
+    Ok(Opened { entries, standing })
+}
+
+/// How many entries the kept checkpoint speaks of, once it is known to be ours and to fit; 0 for a log that was never signed.
+async fn signed_before(store: &dyn Store, notary: &Notary, known: &Known, size: u64) -> Result<u64, OpenError> {
+    let Some(kept) = store.checkpoint().await? else {
+        return if known.is_signed && size > 0 { Err(OpenError::NoCheckpoint) } else { Ok(0) };
+    };
+    let checkpoint = ours(store, notary.log(), &kept.note, kept.size).await?;
+    agrees(store, "its checkpoint", &checkpoint, size).await?;
+    Ok(checkpoint.size())
+}
+
+/// The checkpoint in a note that our key signed, or the key before, if an entry from `from` on says that ours follows it.
+async fn ours(store: &dyn Store, log: &LogKey, note: &str, from: u64) -> Result<Checkpoint, OpenError> {
+    let refused = match Checkpoint::parse_and_verify(note, log) {
+        Ok(checkpoint) => return Ok(checkpoint),
+        Err(refused) => refused,
+    };
+    let since = Checkpoint::parse_unverified(note).map_or(from, |checkpoint| checkpoint.size().min(from));
+    // a key is changed while no broker runs: the entry that says so is among the last
+    for stored in store.entry_range(since.saturating_sub(1)..since.saturating_add(TAIL)).await? {
+        let content = stored.body.as_deref().and_then(|body| Entry::decode(body).ok()).map(|entry| entry.content);
+        let Some(change) = content.filter(|content| content.kind == Kind::AuditKey).and_then(|it| it.log_key) else {
+            continue;
+        };
+        let old = change.old.and_then(|old| old.parse::<LogKey>().ok());
+        if let Some(old) = old.filter(|_| change.new == log.to_string()) {
+            return Ok(Checkpoint::parse_and_verify(note, &old)?);
+        }
+    }
+    Err(refused.into())
+}
+
+/// Whether the log begins with the tree that the checkpoint speaks of.
+async fn agrees(store: &dyn Store, who: &str, checkpoint: &Checkpoint, size: u64) -> Result<(), OpenError> {
+    let (who, said) = (who.to_owned(), checkpoint.size());
+    if said > size {
+        return Err(OpenError::Shorter { who, said, found: size });
+    }
+    if store.edge(said).await?.root() != *checkpoint.root() {
+        return Err(OpenError::Other { who, size: said });
+    }
+    Ok(())
+}
+
+/// Reads everything from the last checkpoint on, and answers the tree of the whole log.
+async fn tail(store: &dyn Store, signed: u64, size: u64) -> Result<Edge, OpenError> {
+    let from = signed.min(size.saturating_sub(TAIL));
+    let from = from - from % TILE_WIDTH as u64;
+    let (mut edge, mut tiles) = (store.edge(from).await?, Vec::new());
+    verify_from(store, from, size, |leaf| tiles.extend(edge.push(leaf))).await?;
+    for tile in tiles {
+        let (level, index) = (tile.level, tile.index);
+        if store.tile(level, index).await? != Some(tile) {
+            return Err(VerifyError::Tile(Faulty { level, index }).into());
+        }
+    }
+    // what an append goes on from is what was just read
+    if store.edge(size).await? != edge {
+        return Err(OpenError::Other { who: "its own tree".into(), size });
+    }
+    Ok(edge)
+}

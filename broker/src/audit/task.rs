@@ -1,0 +1,301 @@
+//! The sequencer's task: batches are committed one after the other, and what they made of the tree is vouched for beside.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::clock::SharedClock;
+use crate::store::{Append, Appended, Committed, Grown, Store, StoreError, StoredCheckpoint};
+
+use super::notary::{Notary, Signed, Vouched};
+use super::recorded::{Place, Proof};
+use super::sequencer::{Answer, Care, Settings, Waiting, note_size};
+use super::standing::Standing;
+
+/// What runs beside the task.
+type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A batch whose commit runs, with the writers to answer.
+type Commit = Running<(Result<Committed, StoreError>, Vec<Writer>)>;
+
+/// One that waits for its entry, and for what.
+struct Writer {
+    answer: Answer,
+    care: Care,
+    /// The encoded entry, where it is part of the answer.
+    encoded: Option<Vec<u8>>,
+}
+
+/// One whose entry is durable and not yet vouched for.
+struct Committing {
+    place: Place,
+    writer: Writer,
+}
+
+/// The task.
+pub(super) struct Task {
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    settings: Settings,
+    notary: Option<Arc<Notary>>,
+    standing: watch::Sender<Standing>,
+    /// Encoded and stamped, for the next commit.
+    gathered: Vec<(Append, Writer)>,
+    /// The tree after the last commit, with all tiles that were completed since the oldest entry in `committed`.
+    tree: Arc<Grown>,
+    /// Durable, and waiting for a checkpoint.
+    committed: Vec<Committing>,
+    /// The newest checkpoint, until it is kept beside the log.
+    unkept: Option<StoredCheckpoint>,
+}
+
+impl Task {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        clock: SharedClock,
+        settings: Settings,
+        notary: Option<Arc<Notary>>,
+        standing: watch::Sender<Standing>,
+    ) -> Self {
+        let tree = standing.borrow().newest.as_ref().map(|signed| Arc::clone(&signed.tree)).unwrap_or_default();
+        Self {
+            store,
+            clock,
+            settings,
+            notary,
+            standing,
+            gathered: Vec::new(),
+            tree,
+            committed: Vec::new(),
+            unkept: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
+        let max_batch = self.settings.max_batch.max(1);
+        let mut arrived = Vec::with_capacity(max_batch);
+        let mut commit: Option<Commit> = None;
+        // one for those who wait, one that tries again what is out
+        let mut vouching: Option<(Running<Vouched>, Vec<Committing>)> = None;
+        let mut trying: Option<Running<Vouched>> = None;
+        let mut open = true;
+        let mut ticks = tokio::time::interval_at(Instant::now() + self.settings.pace, self.settings.pace);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if commit.is_none() && !self.gathered.is_empty() {
+                commit = Some(self.commit());
+            }
+            // two at once would race to the anchors; what tries again while something is out is not waited for
+            if vouching.is_none() && !self.committed.is_empty() && (trying.is_none() || self.is_out()) {
+                vouching = self.vouch();
+            }
+            if !open && commit.is_none() && vouching.is_none() {
+                // whoever has gone waits for nothing
+                drop(trying);
+                self.end().await;
+                return;
+            }
+            let room = max_batch - self.gathered.len().min(max_batch);
+            tokio::select! {
+                // What has arrived joins the batch before the batch may start.
+                biased;
+                count = waiting.recv_many(&mut arrived, room), if open && room > 0 => {
+                    open = count > 0;
+                    for writer in arrived.drain(..) {
+                        self.gather(writer);
+                    }
+                }
+                (done, writers) = running(&mut commit) => {
+                    commit = None;
+                    self.committed(done, writers);
+                }
+                vouched = async { match &mut vouching { Some((vouching, _)) => vouching.await, None => pending().await } } => {
+                    if let Some((_, writers)) = vouching.take() {
+                        let signed = self.take(vouched);
+                        answer(signed.as_deref(), writers);
+                    }
+                }
+                vouched = running(&mut trying) => {
+                    trying = None;
+                    self.take(vouched);
+                }
+                _ = ticks.tick() => {
+                    if trying.is_none() && vouching.is_none() && self.is_behind() {
+                        trying = self.attempt();
+                    } else if commit.is_none() && self.unkept.is_some() {
+                        commit = Some(self.commit());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stamps and encodes one entry. A writer whose entry cannot be is answered at once.
+    fn gather(&mut self, Waiting { content, change, care, answer }: Waiting) {
+        match self.settings.stamp(self.clock.now(), content, change) {
+            Ok(append) => {
+                let encoded = (care == Care::Proven).then(|| append.entry.encoded.clone());
+                self.gathered.push((append, Writer { answer, care, encoded }));
+            }
+            Err(error) => answer.give(Err(error)),
+        }
+    }
+
+    fn commit(&mut self) -> Commit {
+        let (batch, writers): (Vec<_>, Vec<_>) = self.gathered.drain(..).unzip();
+        let (store, checkpoint) = (Arc::clone(&self.store), self.unkept.take());
+        Box::pin(async move {
+            let began = Instant::now();
+            let committed = store.append(batch, checkpoint).await;
+            metrics::histogram!("ichor_commit_seconds").record(began.elapsed());
+            (committed, writers)
+        })
+    }
+
+    /// Answers those who need no more, and keeps the others for the next checkpoint.
+    fn committed(&mut self, committed: Result<Committed, StoreError>, writers: Vec<Writer>) {
+        let Committed { parts, tree } = match committed {
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::error!(entries = writers.len(), %error, "entries could not be recorded");
+                // the checkpoint that went with it is not kept either; the next one is newer
+                for writer in writers {
+                    writer.answer.give(Err(error.clone().into()));
+                }
+                return;
+            }
+        };
+        if tree.edge.size() > 0 {
+            note_size(tree.edge.size());
+        }
+        if tree.edge.size() >= self.tree.edge.size() {
+            self.tree = if self.committed.is_empty() { tree } else { Arc::new(self.tree.followed_by(&tree)) };
+        }
+        // A store that answers fewer parts than it was given drops the last writers' answers: they are refused.
+        for (part, writer) in parts.into_iter().zip(writers) {
+            match part {
+                Appended::Refused(condition) => writer.answer.give(Err(condition.into())),
+                Appended::Recorded { index, leaf_hash } => {
+                    let place = Place { index, leaf_hash, proof: None };
+                    match writer.care {
+                        Care::Step => writer.answer.give(Ok(place)),
+                        Care::Vouched | Care::Proven => self.committed.push(Committing { place, writer }),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins to vouch for what was committed. Where there is no notary, or its key is known to be out, the writers are
+    /// answered without a checkpoint; anchors that are known to be out are not waited for.
+    fn vouch(&mut self) -> Option<(Running<Vouched>, Vec<Committing>)> {
+        let writers = std::mem::take(&mut self.committed);
+        let (is_key_out, is_anchor_out) = {
+            let standing = self.standing.borrow();
+            (standing.key_out.is_some(), standing.anchor_out.is_some())
+        };
+        match &self.notary {
+            Some(notary) if !is_key_out => Some((vouching(notary, &self.store, &self.tree, !is_anchor_out), writers)),
+            _ => {
+                answer(None, writers);
+                None
+            }
+        }
+    }
+
+    /// Tries again what is out, or signs what nobody waits for.
+    fn attempt(&self) -> Option<Running<Vouched>> {
+        Some(vouching(self.notary.as_ref()?, &self.store, &self.tree, true))
+    }
+
+    fn is_out(&self) -> bool {
+        let standing = self.standing.borrow();
+        standing.key_out.is_some() || standing.anchor_out.is_some()
+    }
+
+    /// Whether the newest tree is not signed and anchored.
+    fn is_behind(&self) -> bool {
+        let signed = self.standing.borrow().newest.as_ref().map_or(0, |signed| signed.checkpoint.size());
+        self.notary.is_some() && (self.is_out() || signed < self.tree.edge.size())
+    }
+
+    /// Takes in what came of vouching; the checkpoint is kept with the next commit.
+    fn take(&mut self, vouched: Vouched) -> Option<Arc<Signed>> {
+        let notary = self.notary.as_ref()?;
+        let (grace, now) = (notary.grace, self.clock.now());
+        let mut told = false;
+        self.standing.send_if_modified(|standing| {
+            told = standing.take(&vouched, grace, now);
+            true
+        });
+        let standing = self.standing.borrow();
+        if told {
+            tell(&standing);
+        }
+        let signed = vouched.signed.ok()?;
+        self.unkept = standing.newest.as_ref().map(|newest| newest.stored());
+        drop(standing);
+        Some(Arc::new(signed))
+    }
+
+    /// Vouches for the last entries and keeps the checkpoint, if that can be done.
+    async fn end(mut self) {
+        if self.is_behind()
+            && let Some(last) = self.attempt()
+        {
+            let vouched = last.await;
+            self.take(vouched);
+        }
+        if let Some(checkpoint) = self.unkept.take()
+            && let Err(error) = self.store.append(Vec::new(), Some(checkpoint)).await
+        {
+            tracing::warn!(%error, "the newest checkpoint could not be kept; the next start goes on from the one before");
+        }
+    }
+}
+
+async fn running<T>(running: &mut Option<Running<T>>) -> T {
+    match running {
+        Some(running) => running.await,
+        None => pending().await,
+    }
+}
+
+fn vouching(notary: &Arc<Notary>, store: &Arc<dyn Store>, tree: &Arc<Grown>, with_anchors: bool) -> Running<Vouched> {
+    let (notary, store, tree) = (Arc::clone(notary), Arc::clone(store), Arc::clone(tree));
+    Box::pin(async move {
+        let began = Instant::now();
+        let vouched = notary.vouch(&*store, tree, with_anchors).await;
+        metrics::histogram!("ichor_vouch_seconds").record(began.elapsed());
+        vouched
+    })
+}
+
+/// Gives each writer its place, with the proof where there is a checkpoint and the writer asked for one.
+fn answer(signed: Option<&Signed>, writers: Vec<Committing>) {
+    let mut prover = signed.map(|signed| signed.tree.edge.prover(&signed.tree.tiles));
+    for Committing { mut place, writer } in writers {
+        if let (Some(entry), Some(prover), Some(signed)) = (writer.encoded, &mut prover, signed) {
+            // without one the receipt is pending, and can be asked for later
+            place.proof = prover.inclusion(place.index).ok().map(|path| Proof {
+                path,
+                checkpoint: Arc::clone(&signed.note),
+                entry,
+            });
+        }
+        writer.answer.give(Ok(place));
+    }
+}
+
+/// Says once that something is out, or works again.
+fn tell(standing: &Standing) {
+    for (what, out) in [("audit key", &standing.key_out), ("anchor", &standing.anchor_out)] {
+        match out {
+            Some(out) => tracing::error!(what, why = out.why, until = %out.until, "the audit log is not vouched for"),
+            None => tracing::info!(what, "the audit log is vouched for"),
+        }
+    }
+}

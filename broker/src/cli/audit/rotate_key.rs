@@ -1,0 +1,166 @@
+//! `audit rotate-key`.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use ichor_wire::log::{Content, KeyChange, Kind};
+
+use super::{alone, block_on};
+use crate::app;
+use crate::audit::{self, Notary, Sequencer};
+use crate::cli::ca::server_name;
+use crate::cli::{FolderArg, unlock};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Loaded;
+use crate::custody::{Custody, CustodyError, Home, KeyRotation, LogPin, Secret};
+use crate::http::admin::user_name;
+use crate::store::{Grown, Store};
+
+/// Where an audit key can live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kept {
+    /// In a file of the vault.
+    Age,
+    /// As a secret of KV version 2.
+    Kv,
+    /// In Transit, where it is born and never leaves.
+    Transit,
+}
+
+/// `audit rotate-key`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RotateKey {
+    #[command(flatten)]
+    folder: FolderArg,
+    /// Where the new key is to live.
+    #[arg(long, value_enum, default_value_t = Kept::Age)]
+    to: Kept,
+    /// Which [[openbao]] of config.toml, where there are several.
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+    /// The engine's mount there: `transit` or `secret` unless told otherwise.
+    #[arg(long, value_name = "PATH")]
+    mount: Option<String>,
+    /// The Transit key's name, or what the KV secret's path begins with: `ichor.audit`, or `ichor-broker/audit-key`, unless
+    /// told otherwise.
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Why; it goes into the audit.
+    #[arg(long, value_parser = crate::cli::desk::reason)]
+    reason: String,
+}
+
+impl RotateKey {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let loaded = self.folder.folder().load()?;
+        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let to = self.home(&loaded)?;
+        let (home, notary) = block_on(async {
+            let store = alone(&loaded)?;
+            rotate(&loaded, &custody, store, to, &self.reason).await
+        })?;
+        writeln!(out, "the log is signed from now on by {}", notary.log())?;
+        writeln!(out, "the key lives here: {}", home.said(Secret::Audit))?;
+        writeln!(
+            out,
+            "give the line above to whoever verifies the log, and to witnesses; the old key stays where it is"
+        )?;
+        Ok(())
+    }
+
+    fn home(&self, loaded: &Loaded) -> anyhow::Result<Home> {
+        let (mount, key) = (self.mount.clone(), self.key.clone());
+        let server = || server_name(self.server.clone(), loaded);
+        Ok(match self.to {
+            Kept::Age => Home::AGE,
+            Kept::Kv => Home::Kv {
+                server: server()?,
+                mount: mount.unwrap_or_else(|| "secret".into()),
+                path: key.unwrap_or_else(|| "ichor-broker/audit-key".into()),
+            },
+            Kept::Transit => Home::TransitKey {
+                server: server()?,
+                mount: mount.unwrap_or_else(|| "transit".into()),
+                key: key.unwrap_or_else(|| "ichor.audit".into()),
+                version: 1,
+            },
+        })
+    }
+}
+
+/// The new key is made, recorded under the one before, and only then used.
+async fn rotate(
+    loaded: &Loaded,
+    custody: &Custody,
+    store: Arc<dyn Store>,
+    to: Home,
+    reason: &str,
+) -> anyhow::Result<(Home, Notary)> {
+    let (settings, now) = (&loaded.settings, SystemClock.now());
+    let old = match app::open_log(custody, &settings.audit, &*store, now).await {
+        Ok(opened) => Some(opened),
+        // a folder of before; one whose log was signed once is not
+        Err(app::LogError::Custody(CustodyError::NoAuditKey)) if custody.log_pin()?.is_none() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let origin = old.as_ref().map_or(settings.audit.name.as_str(), |(notary, _)| notary.log().name()).to_owned();
+    let (home, key) = custody.make_audit_key(to).await?;
+    let new = app::notary(custody, &settings.audit, key, &origin)?;
+    let content = Content {
+        reason: Some(reason.to_owned()),
+        message: Some(format!("the log's key lives here from now on: {}", home.said(Secret::Audit))),
+        log_key: Some(KeyChange {
+            origin,
+            new: new.log().to_string(),
+            old: old.as_ref().map(|(notary, _)| notary.log().to_string()),
+        }),
+        ..by_hand(Kind::AuditKey)
+    };
+    let is_first = old.is_none();
+    let index = record(loaded, Arc::clone(&store), old, content).await?;
+    if !is_first && let (Some(pin), Some(kept)) = (custody.log_pin()?, store.checkpoint().await?) {
+        // what the key before signed of it: without it nobody could follow from that key to the next
+        let rotation = KeyRotation { index, checkpoint: kept.note };
+        custody.pin_log(&LogPin { rotations: [pin.rotations.clone(), vec![rotation]].concat(), ..pin })?;
+    }
+    custody.use_audit_key(&home)?;
+    vouch(custody, &*store, &new).await?;
+    Ok((home, new))
+}
+
+/// Records the entry, vouched for by the notary where there is one, ends the sequencer with all it has, and answers the entry's
+/// index.
+pub(super) async fn record(
+    loaded: &Loaded,
+    store: Arc<dyn Store>,
+    notary: Option<(Arc<Notary>, audit::Opened)>,
+    content: Content,
+) -> anyhow::Result<u64> {
+    let (clock, settings) = (Arc::new(SystemClock), app::sequencer_settings(&loaded.settings));
+    let (sequencer, task) = match notary {
+        Some((notary, opened)) => Sequencer::vouched(store, clock, settings, notary, opened.standing),
+        None => Sequencer::start(store, clock, settings),
+    };
+    let receipt = sequencer.note(content, None).await?;
+    drop(sequencer);
+    task.await?;
+    Ok(receipt.index)
+}
+
+/// Signs and anchors the newest tree, keeps that, and pins the log.
+pub(super) async fn vouch(custody: &Custody, store: &dyn Store, notary: &Notary) -> anyhow::Result<()> {
+    let size = store.head().await?.size;
+    let tree = Arc::new(Grown { edge: store.edge(size).await?, tiles: Vec::new() });
+    let opened = audit::vouch(store, notary, tree, SystemClock.now()).await?;
+    Ok(app::pin_log(custody, custody.log_pin()?.as_ref(), notary, opened.standing.anchor_out.is_none())?)
+}
+
+/// Content of an act on this host.
+pub(super) fn by_hand(kind: Kind) -> Content {
+    Content {
+        host: Some(nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()),
+        os_user: Some(user_name(nix::unistd::getuid().as_raw())),
+        ..Content::of(kind)
+    }
+}

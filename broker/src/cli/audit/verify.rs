@@ -1,0 +1,93 @@
+//! `audit verify`.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use ichor_wire::log::{Checkpoint, LogKey};
+
+use super::block_on;
+use crate::app::{self, NO_ANCHOR};
+use crate::audit::{self, VerifyReport};
+use crate::cli::FolderArg;
+use crate::config::{self, Loaded};
+use crate::custody::LogPin;
+use crate::store::Store;
+use crate::store::sqlite::{Options, SqliteStore};
+
+/// `audit verify`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Verify {
+    #[command(flatten)]
+    folder: FolderArg,
+}
+
+impl Verify {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let loaded = self.folder.folder().load()?;
+        let store = SqliteStore::open_to_read(&loaded.settings.database, Options::default())?;
+        for line in block_on(check(&loaded, &store))? {
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The whole log, held against what was signed and anchored: a line for each thing that fits.
+///
+/// # Errors
+/// With the first that does not.
+pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow::Result<Vec<String>> {
+    // taken before the log is read, which may grow meanwhile: what they say is then part of it
+    let kept = store.checkpoint().await?;
+    let pin = LogPin::read(&loaded.settings.vault)?;
+    let clients = config::openbao_clients(&loaded.folder, &loaded.file)?;
+    let mut held = Vec::new();
+    for anchor in app::anchors(&clients, &loaded.settings.audit)? {
+        held.push((anchor.said(), anchor.held().await?, anchor.can_be_read()));
+    }
+    let report = audit::verify_log(store).await?;
+    let mut lines = vec![format!("no damage: {report}")];
+    let key: Option<LogKey> =
+        pin.as_ref().map(|pin| pin.key.parse()).transpose().context("the vault's audit-log.toml")?;
+    match (kept, key) {
+        (None, None) => lines.push("no checkpoint yet: made at the broker's next start".into()),
+        (None, Some(_)) if report.entries == 0 => lines.push("no checkpoint yet".into()),
+        (None, Some(_)) => bail!("the log's checkpoint is missing, though it has been signed before"),
+        (Some(_), None) => lines.push("a checkpoint, by an unknown key: the vault has not seen this log yet".into()),
+        (Some(kept), Some(key)) => {
+            let said = fits(store, &report, &kept.note, &key, "the kept checkpoint").await?;
+            lines.push(format!("signed by {key}: {said}"));
+            for (anchor, note, can_be_read) in held {
+                match note {
+                    Some(note) => {
+                        let said = fits(store, &report, &note, &key, &anchor).await?;
+                        lines.push(format!("{anchor} agrees: {said}"));
+                    }
+                    None if can_be_read => bail!("{anchor} holds no checkpoint"),
+                    None => lines.push(format!("{anchor} cannot be read back; the broker asks it at each batch")),
+                }
+            }
+        }
+    }
+    if !loaded.settings.audit.is_anchored() {
+        lines.push(NO_ANCHOR.into());
+    }
+    Ok(lines)
+}
+
+async fn fits(store: &dyn Store, report: &VerifyReport, note: &str, key: &LogKey, who: &str) -> anyhow::Result<String> {
+    let checkpoint = Checkpoint::parse_and_verify(note, key).with_context(|| who.to_owned())?;
+    let size = checkpoint.size();
+    if size > report.entries {
+        bail!(
+            "{who} speaks of {size} entries, and the log has {}: it was cut or rolled back; keep this database as evidence",
+            report.entries
+        );
+    }
+    // every tile was held against the leaves, so the tree at that size is what the leaves make
+    if store.edge(size).await?.root() != *checkpoint.root() {
+        bail!("the first {size} entries are not those that {who} names; keep this database as evidence");
+    }
+    Ok(format!("{size} entries of {}", checkpoint.origin()))
+}

@@ -1,0 +1,76 @@
+//! `GET /v1/audit/checkpoint|key` and `/log/tile/entries/…`: what the log's proofs are checked with.
+
+use axum::extract::{Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use ichor_wire::log::tiles::{TilePath, bundle};
+use ichor_wire::log::tree::{TILE_WIDTH, Tile};
+use ichor_wire::log::{Content, Kind};
+use ichor_wire::problem::Problem;
+
+use super::Api;
+use crate::http::error::ApiError;
+use crate::http::extract::{Caller, Fresh};
+use crate::http::tlog::{newest, no_tile};
+use crate::mint::person;
+use crate::policy::{self, AuditScope};
+
+const TEXT: [(axum::http::HeaderName, &str); 2] =
+    [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+
+/// The log's newest checkpoint: a signed note (C2SP tlog-checkpoint) with its size and root, and the lines of witnesses.
+#[utoipa::path(get, path = "/v1/audit/checkpoint", tag = "audit", responses(
+    (status = 200, description = "the signed note", body = String, content_type = "text/plain"),
+    (status = 401, description = "no valid session or proof", body = Problem),
+    (status = 503, description = "the log has no signed checkpoint yet", body = Problem),
+))]
+pub async fn checkpoint(State(api): State<Api>, _caller: Caller) -> Result<Response, ApiError> {
+    Ok((TEXT, newest(&api.sequencer.standing())?.note.to_string()).into_response())
+}
+
+/// The key that verifies the log's checkpoints, as signed notes name it. Keep it where the broker cannot change it: whoever
+/// takes it from the broker each time verifies nothing.
+#[utoipa::path(get, path = "/v1/audit/key", tag = "audit", responses(
+    (status = 200, description = "the verifier key", body = String, content_type = "text/plain"),
+    (status = 401, description = "no valid session or proof", body = Problem),
+))]
+pub async fn key(State(api): State<Api>, _caller: Caller) -> Result<Response, ApiError> {
+    Ok((TEXT, format!("{}\n", api.log_key)).into_response())
+}
+
+/// The leaf records behind one tile, packed as C2SP tlog-tiles has it. Needs `audit:read` on everything; the reading is
+/// recorded.
+#[utoipa::path(get, path = "/log/tile/entries/{path}", tag = "audit",
+    params(("path" = String, Path, description = "the tile's number, as `x001/234` or `x001/234.p/17`")),
+    responses(
+        (status = 200, description = "the bundle", body = String, content_type = "application/octet-stream"),
+        (status = 401, description = "no valid session or proof", body = Problem),
+        (status = 403, description = "policy refuses", body = Problem),
+        (status = 404, description = "no such tile", body = Problem),
+    ))]
+pub async fn entries_tile(
+    State(api): State<Api>,
+    Path(path): Path<String>,
+    caller: Fresh,
+) -> Result<Response, ApiError> {
+    let identity = &caller.identity;
+    let policies = api.policies.borrow().clone();
+    policy::may_read_audit(&policies, identity, AuditScope::Everything, api.clock.now())?;
+    let size = newest(&api.sequencer.standing())?.checkpoint.size();
+    let Ok(TilePath::Entries(tile)) = format!("tile/entries/{path}").parse::<TilePath>() else { return Err(no_tile()) };
+    Tile::of(0, tile.index, size).filter(|known| known.width >= tile.width).ok_or_else(no_tile)?;
+    let first = tile.index.saturating_mul(TILE_WIDTH as u64);
+    let range = first..first.saturating_add(u64::from(tile.width));
+    let content = Content {
+        person: Some(person(identity)),
+        session: identity.session().map(|id| id.0.as_bytes().to_vec()),
+        address: Some(caller.address.to_string()),
+        message: Some(format!("leaf records {} to {}", range.start, range.end.saturating_sub(1))),
+        ..Content::of(Kind::AuditRead)
+    };
+    api.sequencer.note(content, None).await?;
+    let stored = api.store.entry_range(range).await?;
+    let packed =
+        bundle(stored.iter().map(|entry| entry.leaf.as_slice())).map_err(|error| ApiError::internal(&error))?;
+    Ok(([(CONTENT_TYPE, "application/octet-stream"), (CACHE_CONTROL, "no-store")], packed).into_response())
+}

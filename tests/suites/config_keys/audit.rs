@@ -1,0 +1,196 @@
+//! The keys of `[audit]`: by what name the log goes, where its newest head lies, and for how long it may not.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use data_encoding::{BASE64, HEXLOWER};
+use ichor_broker::app::{Parts, Running};
+use ichor_broker::clock::{Clock, SystemClock};
+use ichor_broker::config::Folder;
+use ichor_broker::custody::{IdentitySource, Vault};
+use ichor_client::Wish;
+use ichor_standins::openbao::Fault;
+use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
+use ichor_wire::log::{Checkpoint, LogKey};
+use jiff::SignedDuration;
+use sha2::{Digest, Sha256};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+async fn verifier(world: &World) -> anyhow::Result<LogKey> {
+    verifier_of(&world.dir.display().to_string()).await
+}
+
+async fn verifier_of(dir: &str) -> anyhow::Result<LogKey> {
+    Ok(run_command(&["audit", "key", "--dir", dir]).await?.parse()?)
+}
+
+async fn wish(alice: &Person) -> anyhow::Result<()> {
+    alice.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_named_and_anchored_as_configured() -> anyhow::Result<()> {
+    let world = World::with(Options {
+        config: "[audit]\nname = \"logs.example/ichor\"\nanchor_file = \"other/newest\"\ntile_token_file = \"token\"\n"
+            .into(),
+        prepare: Some(Box::new(|dir| {
+            std::fs::create_dir(dir.join("other"))?;
+            Ok(std::fs::write(dir.join("token"), TOKEN)?)
+        })),
+        ..Options::default()
+    })
+    .await?;
+    let key = verifier(&world).await?;
+    assert_eq!(key.name(), "logs.example/ichor");
+    let alice = Person::log_in(&world, "alice").await?;
+    wish(&alice).await?;
+    let anchored = Checkpoint::parse_and_verify(&std::fs::read_to_string(world.dir.join("other/newest"))?, &key)?;
+    assert!(anchored.size() >= 3, "{anchored:?}");
+
+    let ask = async |path: &str, token: &str| {
+        let asked = world.http()?.get(world.at(path)).header("authorization", format!("Bearer {token}"));
+        anyhow::Ok(asked.send().await?)
+    };
+    let note = ask("/log/checkpoint", TOKEN).await?.error_for_status()?.text().await?;
+    let checkpoint = Checkpoint::parse_and_verify(&note, &key)?;
+    assert_eq!(ask("/log/checkpoint", "another token, as long").await?.status(), 401);
+    let path = format!("/log/tile/0/000.p/{}", checkpoint.size());
+    let hashes = ask(&path, TOKEN).await?.error_for_status()?.bytes().await?;
+    let mut tree = ichor_wire::log::tree::Edge::default();
+    for hash in hashes.as_chunks::<32>().0 {
+        tree.push(*hash);
+    }
+    assert_eq!(
+        (tree.size(), &tree.root()),
+        (checkpoint.size(), checkpoint.root()),
+        "the tile makes the checkpoint's tree"
+    );
+    assert_eq!(ask(&format!("/log/tile/0/000.p/{}", checkpoint.size() + 50), TOKEN).await?.status(), 404);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_checkpoint_lies_in_kv_where_configured() -> anyhow::Result<()> {
+    let world = World::with(Options {
+        config: "[audit]\nanchor_openbao = \"main\"\nanchor_mount = \"secret\"\nanchor_path = \"heads/ichor\"\nanchor_grace = \"2m\"\n".into(),
+        custody: Lives::Kv,
+        ..Options::default()
+    })
+    .await?;
+    let bao = world.bao.as_ref().unwrap();
+    let key = verifier(&world).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    wish(&alice).await?;
+    let held = bao.secret("secret/heads/ichor").unwrap();
+    let note = held["checkpoint"].as_str().unwrap_or_else(|| panic!("{held}"));
+    assert!(Checkpoint::parse_and_verify(note, &key)?.size() >= 3);
+
+    bao.set_fault("secret/data/heads/ichor", Some(Fault::Status(503, "a test's fault".into())));
+    wish(&alice).await?;
+    world.clock.advance(SignedDuration::from_secs(121));
+    let refused = wish(&alice).await.unwrap_err().to_string();
+    assert!(refused.contains("the audit log"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_key_the_log_goes_on_as_long_as_configured() -> anyhow::Result<()> {
+    let mut world = World::with(Options {
+        config: "[audit]\nkey_grace = \"3m\"\n".into(),
+        custody: Lives::Transit,
+        ..Options::default()
+    })
+    .await?;
+    let first = verifier(&world).await?;
+    world.running.stop().await;
+    let dir = world.dir.display().to_string();
+    let rotated = run_command(&["audit", "rotate-key", "--to", "transit", "--reason", "tests", "--dir", &dir]).await?;
+    assert!(rotated.contains("Transit key transit/ichor.audit version 1 at main, which never leaves"), "{rotated}");
+    assert_ne!(verifier_of(&dir).await?, first);
+
+    let loaded = Folder::new(&world.dir).load()?;
+    let listener = std::net::TcpListener::bind(("127.0.0.1", world.url.port().unwrap()))?;
+    listener.set_nonblocking(true)?;
+    world.clock.advance(SystemClock.now().duration_since(world.clock.now()) + SignedDuration::from_millis(1));
+    let parts = Parts {
+        clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
+        vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
+        listener: Some(listener),
+        wrap_store: None,
+        look: Duration::from_secs(3600),
+    };
+    world.running = Running::start(&loaded, parts).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    wish(&alice).await?;
+
+    let bao = world.bao.as_ref().unwrap();
+    bao.set_fault("transit/sign/ichor.audit", Some(Fault::Status(503, "a test's fault".into())));
+    wish(&alice).await?;
+    world.clock.advance(SignedDuration::from_secs(181));
+    let refused = wish(&alice).await.unwrap_err().to_string();
+    assert!(refused.contains("the audit log"), "{refused}");
+    Ok(())
+}
+
+/// What a witness knows: the size that it signed last, and every note that it was shown.
+#[derive(Default)]
+struct Seen {
+    size: u64,
+    notes: Vec<String>,
+}
+
+const WITNESS: &str = "witness.example";
+
+fn witness_key() -> (Ed25519KeyPair, [u8; 4], String) {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap();
+    let hash = Sha256::new().chain_update(WITNESS).chain_update([b'\n', 4]).chain_update(pair.public_key()).finalize();
+    let id = [hash[0], hash[1], hash[2], hash[3]];
+    let public = [&[4], pair.public_key().as_ref()].concat();
+    let text = format!("{WITNESS}+{}+{}", HEXLOWER.encode(&id), BASE64.encode(&public));
+    (pair, id, text)
+}
+
+/// A witness as C2SP tlog-witness has it, but for the proof, which it only looks for.
+async fn add_checkpoint(State(seen): State<Arc<Mutex<Seen>>>, body: String) -> (StatusCode, String) {
+    let (head, note) = body.split_once("\n\n").unwrap();
+    let mut lines = head.lines();
+    let old: u64 = lines.next().unwrap().strip_prefix("old ").unwrap().parse().unwrap();
+    let mut seen = seen.lock().unwrap();
+    if old != seen.size {
+        return (StatusCode::CONFLICT, format!("{}\n", seen.size));
+    }
+    let checkpoint = Checkpoint::parse_unverified(note).unwrap();
+    assert_eq!(lines.next().is_some(), old > 0 && old < checkpoint.size(), "a proof where there is something to prove");
+    seen.size = checkpoint.size();
+    seen.notes.push(note.to_owned());
+    let (pair, id, _) = witness_key();
+    let time: u64 = 1_764_000_000;
+    let signature = pair.sign(format!("cosignature/v1\ntime {time}\n{}", checkpoint.unsigned_text()).as_bytes());
+    let bytes = [&id[..], &time.to_be_bytes(), signature.as_ref()].concat();
+    (StatusCode::OK, format!("\u{2014} {WITNESS} {}\n", BASE64.encode(&bytes)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_cosigns_as_configured() -> anyhow::Result<()> {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/w/", listener.local_addr()?);
+    let routes = axum::Router::new().route("/w/add-checkpoint", post(add_checkpoint)).with_state(Arc::clone(&seen));
+    let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
+    let (_, _, key) = witness_key();
+    let config = format!("[audit]\nwitness = \"{url}\"\nwitness_key = \"{key}\"\nanchor_file = \"newest\"\n");
+    let world = World::with(Options { config, ..Options::default() }).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    wish(&alice).await?;
+    let note = std::fs::read_to_string(world.dir.join("newest"))?;
+    assert!(note.contains("\u{2014} witness.example "), "{note}");
+    assert!(seen.lock().unwrap().size >= 3);
+    serving.abort();
+    Ok(())
+}
