@@ -18,8 +18,12 @@ fn served() -> Vec<(&'static str, &'static str, Needs)> {
 }
 
 fn url(world: &World, path: &str) -> String {
-    let path = path.replace("{cluster}", CLUSTER).replace("{alias}", "corp");
-    world.at(&path.replace("{*path}", "0/000").replace("{id}", "7"))
+    world.at(&path
+        .replace("{cluster}", CLUSTER)
+        .replace("{alias}", "corp")
+        .replace("{*path}", "0/000")
+        .replace("{index}", "0")
+        .replace("{id}", &uuid::Uuid::nil().to_string()))
 }
 
 /// Walks the tables of routes and asks of each what a stranger may not have. A route whose kind of authorization has no test

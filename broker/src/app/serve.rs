@@ -81,6 +81,7 @@ impl Running {
         audit::note_size(opened.entries);
         tracing::info!(entries = opened.entries, log = notary.log().name(), "the audit log is what was signed");
         let log_key = notary.log().clone();
+        let rotations = custody.log_pin()?.map(|pin| pin.rotations.into()).unwrap_or_else(|| [].into());
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let (sequencer, sequencing) = Sequencer::vouched(
             Arc::clone(&store),
@@ -117,6 +118,7 @@ impl Running {
             store: Arc::clone(&store),
             sequencer: sequencer.clone(),
             log_key,
+            rotations,
             clock: Arc::clone(&clock),
             policies: live.policies(),
             clusters: live.clusters(),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
 use ichor_wire::api::Receipt;
 use ichor_wire::log::tree::Hash;
 use ichor_wire::log::{Content, Kind};
@@ -146,7 +145,11 @@ impl<T> Recorded<T> {
 impl Place {
     /// As clients are told.
     pub(super) fn receipt(&self) -> Receipt {
-        Receipt { index: self.index, leaf_hash: HEXLOWER.encode(&self.leaf_hash) }
+        let receipt = Receipt::pending(self.index, &self.leaf_hash);
+        match &self.proof {
+            Some(Proof { path, checkpoint, entry }) => receipt.with_proof(entry, path, checkpoint.to_string()),
+            None => receipt,
+        }
     }
 }
 

@@ -202,8 +202,8 @@ fn dropped(entry: &Entry, first: u64) -> Option<Places> {
     if entry.content.kind != Kind::BodyDropped {
         return None;
     }
-    let all = Places::read(entry.content.dropped.as_deref()?)?;
-    Some(all.runs().flatten().filter(|place| *place >= first).collect())
+    // by runs, however long: whoever writes the database may have written this
+    Some(Places::read(entry.content.dropped.as_deref()?)?.starting_at(first))
 }
 
 /// Checks the row that should be entry `index`, after one of time `newest`, and answers its time and what its body says; the

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
 
-use crate::audit::RecordError;
+use crate::audit::{ProveError, RecordError};
 use crate::login::FreshError;
 use crate::mint::MintError;
 use crate::policy::Refusal;
@@ -81,6 +81,15 @@ impl From<RecordError> for ApiError {
                     .retry_after(10)
             }
             RecordError::Overloaded => Self::new(Code::Unavailable, "the broker is busy or stopping").retry_after(1),
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<ProveError> for ApiError {
+    fn from(error: ProveError) -> Self {
+        match error {
+            ProveError::Store(error) => error.into(),
             other => Self::internal(&other),
         }
     }

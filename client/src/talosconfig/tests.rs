@@ -63,7 +63,7 @@ fn held(endpoints: &[&str]) -> Held {
         not_before: at(0),
         not_after: at(3600),
         user: "alice".into(),
-        receipt: Receipt { index: 0, leaf_hash: String::new() },
+        receipt: Receipt::pending(0, &[0; 32]),
     };
     Held { answer, key: Zeroizing::new("KEY".into()), key_made_by_cluster: false }
 }

@@ -1,14 +1,17 @@
 //! `GET /v1/audit/checkpoint|key` and `/log/tile/entries/…`: what the log's proofs are checked with.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use ichor_wire::api::AuditKeyAnswer;
 use ichor_wire::log::tiles::{TilePath, bundle};
 use ichor_wire::log::tree::{TILE_WIDTH, Tile};
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Problem;
 
 use super::Api;
+use super::proofs::rotations;
 use crate::http::error::ApiError;
 use crate::http::extract::{Caller, Fresh};
 use crate::http::tlog::{newest, no_tile};
@@ -28,14 +31,15 @@ pub async fn checkpoint(State(api): State<Api>, _caller: Caller) -> Result<Respo
     Ok((TEXT, newest(&api.sequencer.standing())?.note.to_string()).into_response())
 }
 
-/// The key that verifies the log's checkpoints, as signed notes name it. Keep it where the broker cannot change it: whoever
-/// takes it from the broker each time verifies nothing.
+/// The key that verifies the log's checkpoints, as signed notes name it, and how it came to be that one. Keep it where the
+/// broker cannot change it: whoever takes it from the broker each time verifies nothing.
 #[utoipa::path(get, path = "/v1/audit/key", tag = "audit", responses(
-    (status = 200, description = "the verifier key", body = String, content_type = "text/plain"),
+    (status = 200, description = "the verifier key", body = AuditKeyAnswer),
     (status = 401, description = "no valid session or proof", body = Problem),
 ))]
-pub async fn key(State(api): State<Api>, _caller: Caller) -> Result<Response, ApiError> {
-    Ok((TEXT, format!("{}\n", api.log_key)).into_response())
+pub async fn key(State(api): State<Api>, _caller: Caller) -> Result<Json<AuditKeyAnswer>, ApiError> {
+    let (origin, key) = (api.log_key.name().to_owned(), api.log_key.to_string());
+    Ok(Json(AuditKeyAnswer { origin, key, rotations: rotations(&api).await? }))
 }
 
 /// The leaf records behind one tile, packed as C2SP tlog-tiles has it. Needs `audit:read` on everything; the reading is

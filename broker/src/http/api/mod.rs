@@ -6,6 +6,7 @@ pub mod clusters;
 pub mod drops;
 pub mod lines;
 pub mod log;
+pub mod proofs;
 pub mod session;
 pub mod stories;
 
@@ -22,6 +23,7 @@ use super::limits::Limits;
 use super::route::{Needs, Route, router};
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
+use crate::custody::KeyRotation;
 use crate::domain::Clusters;
 use crate::login::Login;
 use crate::mint::{Issuers, Mint};
@@ -43,6 +45,8 @@ pub struct Api {
     pub sequencer: Sequencer,
     /// What verifies its checkpoints.
     pub log_key: LogKey,
+    /// The changes of that key.
+    pub rotations: Arc<[KeyRotation]>,
     /// The time.
     pub clock: SharedClock,
     /// The policies in force.
@@ -66,6 +70,10 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/audit/entries", Needs::Session, || get(audit::list)),
     Route::new("GET", "/v1/audit/checkpoint", Needs::Session, || get(log::checkpoint)),
     Route::new("GET", "/v1/audit/key", Needs::Session, || get(log::key)),
+    Route::new("GET", "/v1/audit/receipts/{index}", Needs::Session, || get(proofs::receipt)),
+    Route::new("GET", "/v1/audit/consistency", Needs::Session, || get(proofs::consistency)),
+    Route::new("GET", "/v1/audit/proofs/{id}", Needs::Session, || get(proofs::proof)),
+    Route::new("GET", "/v1/audit/export", Needs::Session, || get(proofs::export)),
     Route::new("GET", "/log/tile/entries/{*path}", Needs::Session, || get(log::entries_tile)),
     Route::new("GET", "/v1/audit/lines", Needs::Session, || get(lines::list)),
     Route::new("GET", "/v1/audit/stories/{id}", Needs::Session, || get(stories::show)),

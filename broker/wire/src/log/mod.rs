@@ -5,18 +5,30 @@
 //!
 //! The leaves' hashes form a Merkle [`tree`]. A [`Checkpoint`] is its size and root, signed; a [`LogKey`] verifies it. Other
 //! tools find the parts at the paths of [`tiles`].
+//!
+//! One entry is shown to be in the log by its [`proof`]; a whole log is checked by [`verify()`] out of an [`export`].
 
 mod checkpoint;
 mod codec;
+pub mod export;
+mod fault;
 mod key;
 mod kind;
 pub mod note;
 mod places;
+pub mod proof;
+#[cfg(test)]
+mod proving;
+#[cfg(test)]
+mod published;
+#[cfg(test)]
+mod sample;
 mod show;
 #[cfg(test)]
 mod signed;
 pub mod tiles;
 pub mod tree;
+mod verify;
 
 use std::collections::BTreeMap;
 
@@ -27,9 +39,11 @@ mod tests;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use codec::leaf_hash;
+pub use fault::Fault;
 pub use key::{LogKey, LogKeyError};
 pub use kind::UnknownKind;
 pub use places::Places;
+pub use verify::{Verdict, Verifier, verify};
 
 /// The newest version of the entry format that this build writes and reads.
 pub const VERSION: u8 = 1;

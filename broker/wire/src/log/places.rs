@@ -77,6 +77,12 @@ impl Places {
         self.0.first().map(|run| run.start)
     }
 
+    /// Those of the places that are `first` or behind it.
+    #[must_use]
+    pub fn starting_at(&self, first: u64) -> Self {
+        Self(self.runs().map(|run| run.start.max(first)..run.end).filter(|run| !run.is_empty()).collect())
+    }
+
     /// Takes `others` out, and answers the first of them that was not among these.
     pub fn take(&mut self, others: &Self) -> Option<u64> {
         let mut foreign = None;
@@ -152,6 +158,10 @@ mod tests {
             assert_eq!(Places::read(bad), None, "{bad:?}");
         }
         assert!(!places(&[7]).push(7));
+        assert_eq!(some.starting_at(6), places(&[6, 10, 11, 12, 20]));
+        assert_eq!(some.starting_at(21), Places::default());
+        let all = Places::read(&[0, u64::MAX]).unwrap();
+        assert_eq!(all.starting_at(5).first(), Some(5), "as many as there are, none is walked");
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("issued-key-made-by-cluster".into(), entry(made), 21),
         ("audit-key-rotated".into(), entry(rotated()), 22),
         ("log-opened-after-restore".into(), entry(reopened()), 23),
-        ("body-dropped".into(), entry(dropped), 26),
+        ("body-dropped-three".into(), entry(dropped), 26),
     ]
 }
 

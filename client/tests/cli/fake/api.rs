@@ -100,7 +100,7 @@ impl Broker {
             not_before,
             not_after: if state.lie { not_after + SignedDuration::from_secs(1) } else { not_after },
             user: "alice@example.com".into(),
-            receipt: Receipt { index: 7, leaf_hash: "00".into() },
+            receipt: Receipt::pending(7, &[0; 32]),
         }
     }
 }

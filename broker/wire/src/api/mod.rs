@@ -3,6 +3,8 @@
 //! The broker refuses unknown request fields; clients ignore unknown answer fields, so that a newer broker can say more.
 //! Times are RFC 3339 in UTC, durations whole seconds.
 
+mod proofs;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -14,6 +16,8 @@ use zeroize::Zeroize;
 
 use crate::problem::Problem;
 use crate::role::Role;
+
+pub use proofs::*;
 
 /// The header in which the client names its version, as `0.1.0`.
 pub const CLIENT_VERSION_HEADER: &str = "ichor-client-version";
@@ -78,15 +82,6 @@ pub struct CertificateAnswer {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretPem(String);
-
-/// Where the audit log has an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Receipt {
-    /// The entry's index in the log, from 0.
-    pub index: u64,
-    /// The RFC 6962 hash of the entry's leaf record, lower-case hex.
-    pub leaf_hash: String,
-}
 
 /// Who the session belongs to and how long it lasts: `GET /v1/session`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
