@@ -52,7 +52,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("AuditKey", &["custody", "audit/notary.rs", "app/log.rs"]),
     ("DataKey", &["custody", "identity", "login", "app.rs", "app"]),
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),
-    ("restore", &["identity", "login/tagged.rs"]),
+    // the tree's edge is read back too
+    ("restore", &["identity", "login/tagged.rs", "store"]),
 ];
 
 fn sources() -> PathBuf {

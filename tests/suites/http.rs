@@ -187,7 +187,8 @@ fn case_18_no_answer_has_a_place_for_a_key() {
     };
     let found: Vec<_> = fields.iter().filter(speaks_of_keys).collect();
     let others: Vec<_> = found.into_iter().filter(|field| !field.ends_with(".public_key")).collect();
-    assert_eq!(others, ["CertificateAnswer.private_key"]);
+    // two have the public key that verifies the log
+    assert_eq!(others, ["AuditKeyAnswer.key", "CertificateAnswer.private_key", "ProofFile.key"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

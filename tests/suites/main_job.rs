@@ -31,3 +31,20 @@ async fn an_sre_logs_in_and_the_node_names_them() -> anyhow::Result<()> {
     world.running.stop().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_6_a_certificate_comes_with_a_receipt_that_the_logs_key_alone_verifies() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let wish = ichor_client::Wish { cluster: CLUSTER.into(), ..Default::default() };
+    let held = alice.certificate(&wish).await?;
+    let said = ichor_tests::run_command(&["audit", "key", "--dir", &world.dir.display().to_string()]).await?;
+    let key: ichor_wire::log::LogKey = said.parse()?;
+    let receipt = held.answer.receipt;
+    let content = receipt.verify(&key)?.entry.unwrap().content;
+    assert_eq!(content.kind, ichor_wire::log::Kind::Issued);
+    assert_eq!(content.grant, Some(held.answer.grant_id.as_bytes().to_vec()));
+    let other = ichor_wire::log::LogKey::ed25519(key.name(), &[7; 32])?;
+    assert!(receipt.verify(&other).is_err());
+    Ok(())
+}

@@ -16,7 +16,7 @@ mod verify;
 
 pub use dropping::{NextBodies, drop_bodies, next_bodies};
 pub use notary::{Grace, NotSigned, Notary, Signed};
-pub use opening::{Known, OpenError, Opened, open, vouch};
+pub use opening::{Known, OpenError, Opened, attest, open};
 pub use prove::{ProveError, consistency, inclusion};
 pub use query::{QueryError, check_cursor, entries, entries_from};
 pub(crate) use recorded::sealed;

@@ -108,14 +108,14 @@ pub async fn open(store: &dyn Store, notary: &Notary, known: &Known, now: Timest
             None => {}
         }
     }
-    vouch(store, notary, Arc::new(Grown { edge: tree, tiles: Vec::new() }), now).await
+    attest(store, notary, Arc::new(Grown { edge: tree, tiles: Vec::new() }), now).await
 }
 
 /// Signs and anchors the tree, whatever was signed before, and keeps the checkpoint.
 ///
 /// # Errors
 /// When it is not signed, or an anchor that can be read does not take it.
-pub async fn vouch(store: &dyn Store, notary: &Notary, tree: Arc<Grown>, now: Timestamp) -> Result<Opened, OpenError> {
+pub async fn attest(store: &dyn Store, notary: &Notary, tree: Arc<Grown>, now: Timestamp) -> Result<Opened, OpenError> {
     let entries = tree.edge.size();
     let vouched = notary.vouch(store, tree, true).await;
     let mut standing = Standing::default();

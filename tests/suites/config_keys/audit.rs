@@ -87,7 +87,7 @@ async fn the_newest_checkpoint_lies_in_kv_where_configured() -> anyhow::Result<(
     let key = verifier(&world).await?;
     let alice = Person::log_in(&world, "alice").await?;
     wish(&alice).await?;
-    let held = bao.secret("secret/heads/ichor").unwrap();
+    let held = bao.secret("heads/ichor").unwrap();
     let note = held["checkpoint"].as_str().unwrap_or_else(|| panic!("{held}"));
     assert!(Checkpoint::parse_and_verify(note, &key)?.size() >= 3);
 

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use ichor_wire::log::{Checkpoint, Content, Kind, LogKey, OldHead};
 
-use super::rotate_key::{by_hand, record, vouch};
+use super::rotate_key::{attest, by_hand, record};
 use super::{alone, block_on};
 use crate::app;
 use crate::audit::{self, Notary};
@@ -75,7 +75,7 @@ async fn reopen(
         ..by_hand(Kind::LogOpened)
     };
     record(loaded, Arc::clone(&store), None, content).await?;
-    vouch(custody, &*store, &notary).await?;
+    attest(custody, &*store, &notary).await?;
     Ok((lost, notary))
 }
 

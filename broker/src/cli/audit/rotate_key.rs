@@ -125,7 +125,7 @@ async fn rotate(
         custody.pin_log(&LogPin { rotations: [pin.rotations.clone(), vec![rotation]].concat(), ..pin })?;
     }
     custody.use_audit_key(&home)?;
-    vouch(custody, &*store, &new).await?;
+    attest(custody, &*store, &new).await?;
     Ok((home, new))
 }
 
@@ -149,10 +149,10 @@ pub(super) async fn record(
 }
 
 /// Signs and anchors the newest tree, keeps that, and pins the log.
-pub(super) async fn vouch(custody: &Custody, store: &dyn Store, notary: &Notary) -> anyhow::Result<()> {
+pub(super) async fn attest(custody: &Custody, store: &dyn Store, notary: &Notary) -> anyhow::Result<()> {
     let size = store.head().await?.size;
     let tree = Arc::new(Grown { edge: store.edge(size).await?, tiles: Vec::new() });
-    let opened = audit::vouch(store, notary, tree, SystemClock.now()).await?;
+    let opened = audit::attest(store, notary, tree, SystemClock.now()).await?;
     Ok(app::pin_log(custody, custody.log_pin()?.as_ref(), notary, opened.standing.anchor_out.is_none())?)
 }
 

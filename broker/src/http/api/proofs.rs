@@ -34,7 +34,12 @@ const LARGEST_EXPORT: u64 = 2_000;
         (status = 403, description = "policy refuses", body = Problem),
         (status = 404, description = "no such entry, or not signed yet", body = Problem),
     ))]
-pub async fn receipt(State(api): State<Api>, Path(index): Path<u64>, caller: Fresh) -> Result<Json<Receipt>, ApiError> {
+pub async fn receipt(
+    State(api): State<Api>,
+    caller: Fresh,
+    Path(index): Path<String>,
+) -> Result<Json<Receipt>, ApiError> {
+    let index: u64 = index.parse().map_err(|_| no_entry())?;
     let signed = newest(&api.sequencer.standing())?;
     let is_signed = index < signed.checkpoint.size();
     let found = if is_signed { api.store.entry_range(index..index.saturating_add(1)).await?.pop() } else { None };
@@ -56,8 +61,8 @@ pub async fn receipt(State(api): State<Api>, Path(index): Path<u64>, caller: Fre
 ))]
 pub async fn consistency(
     State(api): State<Api>,
-    StrictQuery(query): StrictQuery<ConsistencyQuery>,
     _caller: Caller,
+    StrictQuery(query): StrictQuery<ConsistencyQuery>,
 ) -> Result<Json<ConsistencyAnswer>, ApiError> {
     let size = newest(&api.sequencer.standing())?.checkpoint.size();
     if query.to > size || query.from > query.to {
@@ -78,7 +83,8 @@ pub async fn consistency(
         (status = 403, description = "policy refuses", body = Problem),
         (status = 404, description = "no such entry, or not signed yet", body = Problem),
     ))]
-pub async fn proof(State(api): State<Api>, Path(id): Path<Uuid>, caller: Fresh) -> Result<Json<ProofFile>, ApiError> {
+pub async fn proof(State(api): State<Api>, caller: Fresh, Path(id): Path<String>) -> Result<Json<ProofFile>, ApiError> {
+    let id: Uuid = id.parse().map_err(|_| no_entry())?;
     let signed = newest(&api.sequencer.standing())?;
     let stored = find(&api, id, signed.checkpoint.size()).await?.ok_or_else(no_entry)?;
     admit(&api, &caller, &stored, format!("the proof of entry {}", stored.index)).await?;
@@ -100,8 +106,8 @@ pub async fn proof(State(api): State<Api>, Path(id): Path<Uuid>, caller: Fresh) 
 ))]
 pub async fn export(
     State(api): State<Api>,
-    StrictQuery(query): StrictQuery<ExportQuery>,
     caller: Fresh,
+    StrictQuery(query): StrictQuery<ExportQuery>,
 ) -> Result<Response, ApiError> {
     let policies = api.policies.borrow().clone();
     policy::may_read_audit(&policies, &caller.identity, AuditScope::Everything, api.clock.now())?;
