@@ -47,7 +47,7 @@ impl Broker {
             ("GET", ["audit", "drops", _]) => Reply::json(200, &drop_request(Some("bob".into()), None)),
             ("POST", ["audit", "drops", _, "approval"]) => {
                 state.approvals += 1;
-                let receipts = vec![Receipt { index: u64::from(state.approvals), leaf_hash: "00".into() }];
+                let receipts = vec![Receipt::pending(u64::from(state.approvals), &[0; 32])];
                 let bodies = if state.approvals == 1 { 20_000 } else { 7 };
                 Reply::json(200, &DroppedAnswer { bodies, more: state.approvals == 1, receipts })
             }
