@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected fails where it stands"
 )]
 
+mod acceptance;
 mod asking;
 mod certificates;
 mod config_keys;

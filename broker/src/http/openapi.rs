@@ -28,6 +28,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::drops::ask,
         super::api::drops::show,
         super::api::drops::approve,
+        super::api::calls::list,
     ),
     security(("dpop" = []))
 )]

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::{Group, Person, SessionId};
 
+use super::calls::Call;
 use super::rows::{DropRequest, SessionRow};
 
 /// A state change and its compare-and-set condition.
@@ -77,6 +78,15 @@ pub enum Change {
         /// The time that ages are held against.
         now: Timestamp,
     },
+    /// Calls that nodes told of are kept, in their order, as the batch of the entry that this commits with
+    /// ([`super::StoredCall::batch`] is its index). No condition. Where more than `most` are kept then, the oldest by id are
+    /// dropped, in bounded steps: one change drops at most a thousand more than it keeps.
+    CallsKept {
+        /// The calls.
+        calls: Vec<Call>,
+        /// The quota.
+        most: u64,
+    },
 }
 
 /// Why a change was refused in its own transaction.
@@ -121,7 +131,7 @@ impl Change {
             | Self::SessionRefresh { now, .. }
             | Self::GrantMade { now, .. }
             | Self::BodyDrop { now, .. } => *now = at,
-            Self::DropAsk { .. } => {}
+            Self::DropAsk { .. } | Self::CallsKept { .. } => {}
         }
         self
     }
@@ -131,7 +141,11 @@ impl Change {
     pub fn alters(&self) -> Option<SessionId> {
         match self {
             Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
-            Self::SessionCreate { .. } | Self::GrantMade { .. } | Self::DropAsk { .. } | Self::BodyDrop { .. } => None,
+            Self::SessionCreate { .. }
+            | Self::GrantMade { .. }
+            | Self::DropAsk { .. }
+            | Self::BodyDrop { .. }
+            | Self::CallsKept { .. } => None,
         }
     }
 }

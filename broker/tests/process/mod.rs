@@ -2,6 +2,7 @@
 
 mod config;
 mod custody;
+mod custody_kill;
 mod full;
 mod kill;
 mod ledger;

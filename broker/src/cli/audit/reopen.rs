@@ -32,7 +32,7 @@ impl Reopen {
         let loaded = self.folder.folder().load()?;
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let (lost, notary) = block_on(async {
-            let store = alone(&loaded)?;
+            let store = alone(&loaded).await?;
             reopen(&loaded, &custody, store, &self.reason).await
         })?;
         writeln!(

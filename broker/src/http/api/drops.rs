@@ -44,8 +44,9 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
     if asked.person.is_none() && asked.before.is_none() {
         return Err(bad("say whose bodies (`person`), or up to when (`before`)".into()));
     }
-    if asked.person.as_deref().is_some_and(|person| person.is_empty() || person.len() > 512) {
-        return Err(bad("a person is 1 to 512 bytes".into()));
+    let is_unfit = |text: &str| text.is_empty() || text.len() > 512 || text.contains(char::is_control);
+    if asked.person.as_deref().is_some_and(is_unfit) {
+        return Err(bad("a person is 1 to 512 bytes, without control characters".into()));
     }
     let now = api.clock.now();
     let end = now.checked_add(OPEN).map_err(|error| ApiError::internal(&error))?;

@@ -1,6 +1,7 @@
 //! The API under `/v1`, one file a resource.
 
 pub mod audit;
+pub mod calls;
 pub mod certificates;
 pub mod clusters;
 pub mod drops;
@@ -10,6 +11,7 @@ pub mod proofs;
 pub mod session;
 pub mod stories;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -30,9 +32,12 @@ use crate::mint::{Issuers, Mint};
 use crate::policy::PolicySet;
 use crate::store::Store;
 
-/// What the API's handlers work with.
+/// What the API's handlers work with; cheap to clone, as is done for every request.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<ApiParts>);
+
+/// The parts of it.
+pub struct ApiParts {
     /// Sessions and proofs.
     pub login: Arc<Login>,
     /// Certificates.
@@ -61,6 +66,20 @@ pub struct Api {
     pub drop_min_age: SignedDuration,
 }
 
+impl From<ApiParts> for Api {
+    fn from(parts: ApiParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Api {
+    type Target = ApiParts;
+
+    fn deref(&self) -> &ApiParts {
+        &self.0
+    }
+}
+
 /// Every API route. The router is built of this table.
 pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/session", Needs::Session, || get(session::show)),
@@ -80,6 +99,7 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("POST", "/v1/audit/drops", Needs::Session, || post(drops::ask)),
     Route::new("GET", "/v1/audit/drops/{id}", Needs::Session, || get(drops::show)),
     Route::new("POST", "/v1/audit/drops/{id}/approval", Needs::Session, || post(drops::approve)),
+    Route::new("GET", "/v1/audit/calls", Needs::Session, || get(calls::list)),
 ];
 
 /// The API's router.

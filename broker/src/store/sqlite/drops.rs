@@ -96,7 +96,8 @@ pub(super) fn run(db: &Connection, names: &mut Names, drop: &Drop<'_>) -> Result
         let gone = db
             .prepare_cached(
                 "DELETE FROM log_person WHERE id = ?1
-                 AND NOT EXISTS (SELECT 1 FROM leaf INDEXED BY leaf_by_person WHERE person = ?1)",
+                 AND NOT EXISTS (SELECT 1 FROM leaf INDEXED BY leaf_by_person WHERE person = ?1)
+                 AND NOT EXISTS (SELECT 1 FROM call INDEXED BY call_by_owner WHERE owner = ?1)",
             )?
             .execute([person])?;
         if gone > 0 {

@@ -41,8 +41,19 @@ impl Entry {
 
     /// Checks the lengths that the format fixes.
     fn check(&self) -> Result<(), LogError> {
-        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, drop_request, dropped, .. } =
-            &self.content;
+        let Content {
+            grant,
+            session,
+            fingerprint,
+            public_key,
+            policy_digest,
+            old_head,
+            dropped,
+            drop_request,
+            calls,
+            lines,
+            ..
+        } = &self.content;
         if dropped.as_ref().is_some_and(|numbers| Places::read(numbers).is_none()) {
             return Err(LogError::Malformed("the places of dropped bodies are not in order".into()));
         }
@@ -54,7 +65,9 @@ impl Entry {
         length("fingerprint", fingerprint.as_ref(), DIGEST)?;
         length("public key digest", public_key.as_ref(), DIGEST)?;
         length("policy digest", policy_digest.as_ref(), DIGEST)?;
-        length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)
+        length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)?;
+        length("digest of calls", calls.as_ref(), DIGEST)?;
+        length("digest of lines", lines.as_ref(), DIGEST)
     }
 }
 

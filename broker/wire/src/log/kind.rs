@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -32,6 +32,8 @@ impl Kind {
         Self::AuditKey,
         Self::LogOpened,
         Self::BodyDropped,
+        Self::NodeLog,
+        Self::NodeAlarm,
     ];
 
     /// The kind as queries and answers name it.
@@ -54,6 +56,8 @@ impl Kind {
             Self::AuditKey => "audit-key",
             Self::LogOpened => "log-opened",
             Self::BodyDropped => "body-dropped",
+            Self::NodeLog => "node-log",
+            Self::NodeAlarm => "node-alarm",
         }
     }
 
@@ -77,6 +81,8 @@ impl Kind {
             Self::AuditKey => 14,
             Self::LogOpened => 15,
             Self::BodyDropped => 16,
+            Self::NodeLog => 17,
+            Self::NodeAlarm => 18,
         }
     }
 
@@ -147,6 +153,10 @@ impl Content {
             old_head: None,
             dropped: None,
             drop_request: None,
+            calls: None,
+            lines: None,
+            node: None,
+            method: None,
         }
     }
 }

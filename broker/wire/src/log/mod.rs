@@ -105,6 +105,12 @@ pub enum Kind {
     /// Bodies of older entries were dropped, or, where it names no places, someone asked for that.
     #[n(16)]
     BodyDropped,
+    /// Calls that a cluster's nodes told of in their logs, kept under this entry's index.
+    #[n(17)]
+    NodeLog,
+    /// Calls in a node's log that want a look: no grant explains them, or they are not what they should be.
+    #[n(18)]
+    NodeAlarm,
 }
 
 /// The person an entry is about.
@@ -210,6 +216,18 @@ pub struct Content {
     /// The request by which bodies are dropped (UUIDv7, 16 bytes).
     #[cbor(n(27), with = "minicbor::bytes")]
     pub drop_request: Option<Vec<u8>>,
+    /// SHA-256 over the calls that are kept under this entry, in their order (see `docs/nodelog.md`).
+    #[cbor(n(28), with = "minicbor::bytes")]
+    pub calls: Option<Vec<u8>>,
+    /// SHA-256 over the log lines that the calls were read from, each with its newline, in the order of the calls.
+    #[cbor(n(29), with = "minicbor::bytes")]
+    pub lines: Option<Vec<u8>>,
+    /// The node concerned.
+    #[n(30)]
+    pub node: Option<String>,
+    /// The gRPC method concerned, as `/machine.MachineService/Reboot`.
+    #[n(31)]
+    pub method: Option<String>,
 }
 
 /// A key of a log begins.

@@ -82,6 +82,10 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("old_root", content.old_head.as_ref().map(|head| hex(&head.root))),
         ("dropped", content.dropped.as_deref().and_then(Places::read).map(|places| places.to_string())),
         ("drop_request", content.drop_request.as_deref().and_then(uuid).map(|id| id.to_string())),
+        ("calls", content.calls.as_deref().map(hex)),
+        ("lines", content.lines.as_deref().map(hex)),
+        ("node", content.node.clone()),
+        ("method", content.method.clone()),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));

@@ -53,6 +53,10 @@ fn full() -> Entry {
         old_head: None,
         dropped: None,
         drop_request: None,
+        calls: None,
+        lines: None,
+        node: None,
+        method: None,
     })
 }
 
@@ -87,11 +91,29 @@ fn later() -> Vec<(String, Entry, u64)> {
         drop_request: Some(vec![27; 16]),
         ..Content::of(Kind::BodyDropped)
     };
+    let kept = Content {
+        cluster: Some("prod".into()),
+        count: Some(3),
+        calls: Some(vec![28; 32]),
+        lines: Some(vec![29; 32]),
+        ..Content::of(Kind::NodeLog)
+    };
+    let alarm = Content {
+        cluster: Some("prod".into()),
+        code: Some("suspect".into()),
+        count: Some(1),
+        message: Some("one sentence".into()),
+        node: Some("cp-1".into()),
+        method: Some("/machine.MachineService/Reboot".into()),
+        ..Content::of(Kind::NodeAlarm)
+    };
     vec![
         ("issued-key-made-by-cluster".into(), entry(made), 21),
         ("audit-key-rotated".into(), entry(rotated()), 22),
         ("log-opened-after-restore".into(), entry(reopened()), 23),
         ("body-dropped-three".into(), entry(dropped), 26),
+        ("node-log-of-three".into(), entry(kept), 28),
+        ("node-alarm-suspect".into(), entry(alarm), 30),
     ]
 }
 

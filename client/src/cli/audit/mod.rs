@@ -7,6 +7,7 @@ mod follow;
 mod log;
 mod show;
 mod times;
+mod unexplained;
 mod what;
 mod who;
 
@@ -34,6 +35,7 @@ enum AuditCommand {
     Show(show::Args),
     Export(export::Args),
     Drop(drop::Args),
+    Unexplained(unexplained::Args),
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
@@ -44,6 +46,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         AuditCommand::Show(args) => show::run(here, args),
         AuditCommand::Export(args) => export::run(here, args),
         AuditCommand::Drop(args) => drop::run(here, args),
+        AuditCommand::Unexplained(args) => unexplained::run(here, args),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ichor_wire::api::{AuditEntry, StoryAnswer};
+use ichor_wire::api::{AuditEntry, NodeCall, StoryAnswer};
 use ichor_wire::problem::Code;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::calls::{Call, calls};
+use super::calls::{calls, short_method};
 use super::times::{Zone, ZoneArgs};
 use super::{Query, who};
 use crate::cli::{Here, block_on};
@@ -63,7 +63,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
 }
 
 /// The calls by grant, oldest first.
-type Calls = BTreeMap<Uuid, Vec<Call>>;
+type Calls = BTreeMap<Uuid, Vec<NodeCall>>;
 
 /// What the nodes' own logs tell of the story's grants, as far as the asker may read it.
 async fn calls_of(session: &Session, story: &StoryAnswer) -> Result<Calls, Error> {
@@ -73,12 +73,11 @@ async fn calls_of(session: &Session, story: &StoryAnswer) -> Result<Calls, Error
         let first = grant.grant.iter().chain(&grant.outcome).next();
         query.extend(first.and_then(|entry| entry.cluster.clone()).map(|cluster| ("cluster", cluster)));
         match calls(session, &query, CALLS).await {
-            Ok(Some(mut calls)) => {
+            Ok(mut calls) => {
                 calls.reverse();
                 found.insert(grant.grant_id, calls);
             }
-            // no node logs there, or not for this asker, who asked for a story of their own
-            Ok(None) => break,
+            // not for this asker, who asked for a story of their own
             Err(Error::Problem(problem)) if problem.code == Code::Refused => break,
             Err(error) => return Err(error),
         }
@@ -86,10 +85,10 @@ async fn calls_of(session: &Session, story: &StoryAnswer) -> Result<Calls, Error
     Ok(found)
 }
 
-fn call_line(call: &Call, zone: &Zone) -> String {
+fn call_line(call: &NodeCall, zone: &Zone) -> String {
     let code = call.code.as_deref().unwrap_or("?");
     let peer = call.peer.as_ref().map(|peer| format!(" from {peer}")).unwrap_or_default();
-    format!("call  {}  {} at {}{peer}, {code}, {}", zone.show(call.started), call.short_method(), call.node, call.class)
+    format!("call  {}  {} at {}{peer}, {code}, {}", zone.show(call.started), short_method(call), call.node, call.class)
 }
 
 fn tree(story: &StoryAnswer, calls: &Calls, zone: &Zone) -> Branch {

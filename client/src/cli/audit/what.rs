@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ichor_wire::api::AuditEntry;
+use ichor_wire::api::{AuditEntry, NodeCall};
 use serde_json::json;
 
-use super::calls::{Call, calls};
+use super::calls::{calls, short_method};
 use super::times::{Zone, ZoneArgs, time};
 use super::{Query, entries};
 use crate::cli::{Here, block_on};
@@ -43,7 +43,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         let mut query = query.clone();
         query.retain(|(name, _)| *name != "person");
         query.push(("user", args.user.clone()));
-        Ok((found, calls(&session, &query, args.limit).await?.unwrap_or_default()))
+        Ok((found, calls(&session, &query, args.limit).await?))
     });
     drop(waiting);
     let (mut found, calls) = found?;
@@ -82,11 +82,11 @@ fn row(entry: &AuditEntry, zone: &Zone) -> Vec<String> {
     ]
 }
 
-fn call_row(call: &Call, zone: &Zone) -> Vec<String> {
+fn call_row(call: &NodeCall, zone: &Zone) -> Vec<String> {
     let more = [Some(call.class.clone()), call.code.clone(), call.peer.as_ref().map(|peer| format!("from {peer}"))];
     vec![
         zone.show(call.started),
-        format!("call {} at {}", call.short_method(), call.node),
+        format!("call {} at {}", short_method(call), call.node),
         call.cluster.clone(),
         call.roles.join(" "),
         call.grant_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -94,7 +94,7 @@ fn call_row(call: &Call, zone: &Zone) -> Vec<String> {
     ]
 }
 
-fn counted(entries: &[AuditEntry], calls: &[Call]) -> String {
+fn counted(entries: &[AuditEntry], calls: &[NodeCall]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in entries {
         *counts.entry(&entry.kind).or_default() += 1;

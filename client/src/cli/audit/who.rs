@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ichor_wire::api::{AuditEntry, ClustersAnswer};
+use ichor_wire::api::{AuditEntry, ClustersAnswer, NodeCall};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::calls::{Call, calls};
+use super::calls::{calls, short_method};
 use super::times::{Zone, ZoneArgs, time};
 use super::{Query, entries};
 use crate::cli::terminal::Terminal;
@@ -47,7 +47,7 @@ pub(super) struct Args {
 /// What there is to tell.
 struct Told {
     clusters: Vec<String>,
-    calls: Vec<Call>,
+    calls: Vec<NodeCall>,
     /// Certificates with which the node could have been called, where its log tells of no call.
     could: Vec<AuditEntry>,
 }
@@ -81,7 +81,7 @@ async fn ask(session: &Session, args: &Args, since: Timestamp, until: Option<Tim
     query.extend(one);
     query.extend(between(since));
     query.extend(args.method.clone().map(|method| ("method", method)));
-    let calls = calls(session, &query, args.limit).await?.unwrap_or_default();
+    let calls = calls(session, &query, args.limit).await?;
     let mut could = Vec::new();
     if calls.is_empty() {
         for cluster in &clusters {
@@ -154,10 +154,10 @@ fn print(terminal: &mut Terminal, args: &Args, told: &Told, zone: &Zone) -> std:
     terminal.table(&rows)
 }
 
-fn call_row(call: &Call, zone: &Zone) -> Vec<String> {
+fn call_row(call: &NodeCall, zone: &Zone) -> Vec<String> {
     vec![
         zone.show(call.started),
-        call.short_method().to_owned(),
+        short_method(call).to_owned(),
         call.code.clone().unwrap_or_default(),
         call.user.clone().unwrap_or_else(|| "?".into()),
         call.roles.join(" "),
