@@ -7,7 +7,7 @@ use deadpool_postgres::Transaction;
 
 use crate::store::{Change, Condition};
 
-use super::Failure;
+use super::{Failure, calls};
 use super::sessions::{COLUMNS, LIVE, groups_text};
 use super::value::{micros, signed};
 
@@ -123,6 +123,8 @@ impl Changes {
                     None => (false, Condition::SessionEnded),
                 }
             }
+            // kept under its entry's index, which is known once every part's condition is
+            Change::CallsKept { calls, .. } => (calls::are_storable(calls), Condition::Stale),
         };
         Ok(if done { Ok(()) } else { Err(otherwise) })
     }

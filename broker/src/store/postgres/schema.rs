@@ -7,9 +7,10 @@ use tokio_postgres::GenericClient;
 use super::Failure;
 
 /// The schema's steps, in order; the position of a step plus one is what `schema_step` says after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 2] = [
+pub(in crate::store) const STEPS: [&str; 3] = [
     include_str!("../../../../migrations/postgres/0001_first.sql"),
     include_str!("../../../../migrations/postgres/0002_tree.sql"),
+    include_str!("../../../../migrations/postgres/0003_calls.sql"),
 ];
 
 /// The advisory lock of whoever migrates: any number that nothing else in this database takes.
