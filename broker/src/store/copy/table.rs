@@ -151,6 +151,38 @@ pub(crate) const TABLES: &[Table] = &[
         key: 1,
         is_numbered: false,
     },
+    Table { name: "call_node", columns: &[("id", Int), ("cluster", Text), ("name", Text)], key: 1, is_numbered: true },
+    Table { name: "call_method", columns: &[("id", Int), ("name", Text)], key: 1, is_numbered: true },
+    Table { name: "call_user", columns: &[("id", Int), ("name", Text)], key: 1, is_numbered: true },
+    Table {
+        name: "call",
+        columns: &[
+            ("id", Int),
+            ("batch", Int),
+            ("node", Int),
+            ("service", Small),
+            ("method", Int),
+            ("code", Small),
+            ("started", Int),
+            ("duration", Int),
+            ("roles", Text),
+            ("owner", Int),
+            ("user", Int),
+            ("grant_id", Bytes),
+            ("peer", Text),
+            ("class", Small),
+            ("why", Text),
+            ("entry", Int),
+        ],
+        key: 1,
+        is_numbered: false,
+    },
+    Table {
+        name: "node_seen",
+        columns: &[("cluster", Text), ("node", Text), ("service", Small), ("line", Int), ("probe", Int)],
+        key: 3,
+        is_numbered: false,
+    },
 ];
 
 // === impl Table ===

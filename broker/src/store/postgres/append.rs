@@ -12,12 +12,12 @@ use ichor_wire::log::tree::Edge;
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::IsolationLevel;
 
-use crate::store::Condition;
+use crate::store::{Change, Condition};
 
 use super::change::Changes;
 use super::log::{self, Rows};
 use super::names::Names;
-use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, drops, tree};
+use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, calls, drops, tree};
 
 /// What is known of the log before a batch.
 #[derive(Clone, Debug)]
@@ -76,6 +76,7 @@ pub(super) async fn batch(
     names.keep_if_learned_at(forgotten);
     names.learn(&transaction, batch.iter().map(|part| &part.entry.entry.content)).await?;
 
+    let mut kept = Vec::new();
     let (mut parts, mut rows, mut completed) = (Vec::with_capacity(batch.len()), Rows::default(), Vec::new());
     for (part, refused) in batch.into_iter().zip(refused) {
         parts.push(match refused {
@@ -84,6 +85,9 @@ pub(super) async fn batch(
                 let index = head.size;
                 head.size += 1;
                 head.time = part.entry.entry.time;
+                if let Some(Change::CallsKept { calls, most }) = part.change {
+                    kept.push((index, calls, most));
+                }
                 let leaf_hash = rows.add(&names, index, part.entry)?;
                 completed.extend(edge.push(leaf_hash));
                 Appended::Recorded { index, leaf_hash }
@@ -92,6 +96,9 @@ pub(super) async fn batch(
     }
     log::insert(&transaction, &rows, head, &edge.root()).await?;
     tree::insert(&transaction, &completed).await?;
+    for (index, calls, most) in &kept {
+        calls::keep(&transaction, *index, calls, *most).await?;
+    }
     if let Some(checkpoint) = checkpoint {
         tree::keep(&transaction, checkpoint).await?;
     }
@@ -144,7 +151,6 @@ mod tests {
     use ichor_wire::log::{Entry, Kind};
 
     use super::*;
-    use crate::store::Change;
     use crate::store::conformance::{after, noon, note, session};
 
     #[test]

@@ -37,7 +37,11 @@ impl Rows {
         (&self.prefix, &self.idx)
     }
 
-    pub(super) async fn insert(&self, db: &Transaction<'_>, sql: &tokio_postgres::Statement) -> Result<u64, tokio_postgres::Error> {
+    pub(super) async fn insert(
+        &self,
+        db: &Transaction<'_>,
+        sql: &tokio_postgres::Statement,
+    ) -> Result<u64, tokio_postgres::Error> {
         if self.idx.is_empty() { Ok(0) } else { db.execute(sql, &[&self.prefix, &self.idx]).await }
     }
 }

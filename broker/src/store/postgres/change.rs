@@ -7,9 +7,9 @@ use deadpool_postgres::Transaction;
 
 use crate::store::{Change, Condition};
 
-use super::{Failure, drops};
 use super::sessions::{COLUMNS, LIVE, groups_text};
 use super::value::{micros, signed};
+use super::{Failure, calls, drops};
 
 /// The statements, prepared.
 pub(super) struct Changes {
@@ -125,6 +125,8 @@ impl Changes {
             }
             Change::DropAsk { request } => (drops::ask(db, request).await?, Condition::Stale),
             Change::BodyDrop { .. } => return drops::run(db, change).await,
+            // kept under its entry's index, which is known once every part's condition is
+            Change::CallsKept { calls, .. } => (calls::are_storable(calls), Condition::Stale),
         };
         Ok(if done { Ok(()) } else { Err(otherwise) })
     }

@@ -199,12 +199,7 @@ pub(super) async fn indexed_range(db: &Object, range: &Range<u64>) -> Result<Vec
 
 impl Sought {
     /// `None` where nothing can match: no such person or cluster, or no time left between the bounds.
-    async fn new(
-        db: &Object,
-        filter: &EntryFilter,
-        from: u64,
-        before: Option<u64>,
-    ) -> Result<Option<Self>, Failure> {
+    async fn new(db: &Object, filter: &EntryFilter, from: u64, before: Option<u64>) -> Result<Option<Self>, Failure> {
         // Postgres has no text with a NUL in it, so none is found by one.
         let has_nul = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains('\0'));
         if has_nul(&filter.person) || has_nul(&filter.cluster) {

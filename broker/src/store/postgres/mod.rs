@@ -6,6 +6,7 @@
 
 mod address;
 mod append;
+mod calls;
 mod certificates;
 mod change;
 mod connections;
@@ -40,8 +41,8 @@ use crate::domain::{ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead, PendingLogin, SessionRow, Store, StoreError,
-    StoredCheckpoint, StoredEntry,
+    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead,
+    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -329,6 +330,29 @@ impl Store for PostgresStore {
         self.connections
             .write(async { shared::take(&self.connections.one().await?, key, per_minute, micros(now)).await })
             .await
+    }
+
+    async fn calls(
+        &self,
+        filter: &CallFilter,
+        before: Option<CallPlace>,
+        limit: u32,
+    ) -> Result<Vec<StoredCall>, StoreError> {
+        self.connections
+            .read(|| async { calls::find(&self.connections.one().await?, filter, before, limit).await })
+            .await
+    }
+
+    async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
+        self.connections.read(|| async { calls::range(&self.connections.one().await?, from, limit).await }).await
+    }
+
+    async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError> {
+        self.connections.write(async { calls::see(&self.connections.one().await?, seen).await }).await
+    }
+
+    async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError> {
+        self.connections.read(|| async { calls::seen(&self.connections.one().await?).await }).await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {

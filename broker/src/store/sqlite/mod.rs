@@ -42,8 +42,8 @@ use crate::domain::{ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead, NodeSeen,
-    PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead,
+    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
