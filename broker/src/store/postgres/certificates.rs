@@ -8,7 +8,6 @@ use tokio_postgres::Transaction;
 
 use crate::store::rows::{bare, certificate_names};
 
-use super::value::signed;
 use super::{Failure, StoredEntry, log};
 
 /// So many bodies are read at once to fill the table.
@@ -29,6 +28,13 @@ impl Rows {
         for name in certificate_names(content) {
             self.prefix.push(prefix(name));
             self.idx.push(index);
+        }
+    }
+
+    /// The same from a body. One that cannot be read is for verification to find.
+    pub(super) fn add_body(&mut self, index: i64, body: &[u8]) {
+        if let Ok(entry) = Entry::decode(body) {
+            self.add(index, &entry.content);
         }
     }
 
@@ -107,10 +113,7 @@ pub(super) async fn fill(db: &Transaction<'_>) -> Result<(), Failure> {
         let mut rows = Rows::default();
         for row in &found {
             last = row.try_get(0)?;
-            // one that cannot be read is for verification to find
-            if let Ok(entry) = Entry::decode(row.try_get(1)?) {
-                rows.add(last, &entry.content);
-            }
+            rows.add_body(last, row.try_get(1)?);
         }
         if found.is_empty() {
             return Ok(());
@@ -122,11 +125,4 @@ pub(super) async fn fill(db: &Transaction<'_>) -> Result<(), Failure> {
 /// The first 32 bits; fewer where the name is shorter.
 fn prefix(name: &[u8]) -> i64 {
     name.iter().take(4).fold(0, |sum, byte| (sum << 8) | i64::from(*byte))
-}
-
-/// As [`Rows::add`], from a body that may be unreadable.
-pub(super) fn add_body(rows: &mut Rows, index: u64, body: Option<&[u8]>) {
-    if let Some(entry) = body.and_then(|body| Entry::decode(body).ok()) {
-        rows.add(signed(index), &entry.content);
-    }
 }

@@ -55,13 +55,15 @@ pub(super) async fn by_id(db: &Object, id: uuid::Uuid) -> Result<Option<DropRequ
 /// Drops the bodies of a [`Change::BodyDrop`], or nothing and answers the condition that failed. Persons who are nowhere after
 /// it are for [`forget`].
 pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, Failure> {
-    let Change::BodyDrop { request, approver, places, min_age, next, done, now } = change else { return Ok(Ok(())) };
+    let Change::BodyDrop { request, approver, places, min_age, next, done, now } = change else {
+        return Ok(Err(Condition::Stale));
+    };
     let Ok(oldest) = now.checked_sub(*min_age) else { return Ok(Err(Condition::BodyStays)) };
     let places: Vec<i64> = places.runs().flatten().map(signed).collect();
     let select = db.prepare_cached("SELECT idx, body FROM body WHERE idx = ANY ($1)").await?;
     let mut named = certificates::Rows::default();
     for row in db.query(&select, &[&places]).await? {
-        certificates::add_body(&mut named, unsigned(row.try_get(0)?)?, Some(row.try_get(1)?));
+        named.add_body(row.try_get(0)?, row.try_get(1)?);
     }
     let (prefixes, of) = named.columns();
     let kinds: Vec<i16> =

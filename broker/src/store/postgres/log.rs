@@ -148,14 +148,14 @@ pub(super) async fn entries_from(
 }
 
 /// The entries at these places, oldest first.
-async fn these(db: &Object, places: &Vec<i64>) -> Result<Vec<StoredEntry>, Failure> {
+async fn these(db: &Object, places: &[i64]) -> Result<Vec<StoredEntry>, Failure> {
     let select = db
         .prepare_cached(
             "SELECT leaf.idx, leaf, body FROM leaf LEFT JOIN body ON body.idx = leaf.idx
              WHERE leaf.idx = ANY ($1) ORDER BY leaf.idx",
         )
         .await?;
-    let rows = db.query(&select, &[places]).await?;
+    let rows = db.query(&select, &[&places]).await?;
     if rows.len() != places.len() {
         return Err(Failure::Damaged("an entry vanished between two looks".into()));
     }
