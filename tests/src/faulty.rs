@@ -205,6 +205,10 @@ fn failed() -> StoreError {
 #[async_trait]
 impl Store for Faulty {
     async fn append(&self, batch: Vec<Append>, checkpoint: Option<StoredCheckpoint>) -> Result<Committed, StoreError> {
+        // the checkpoint alone, which is written down when nothing else is: nobody waits for it
+        if batch.is_empty() {
+            return self.inner.append(batch, checkpoint).await;
+        }
         self.faults.pass(&batch).await;
         let fault = self.faults.for_batch(&batch).or_else(|| self.faults.for_write());
         if fault == Some(Fault::Stale) {

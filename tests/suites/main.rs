@@ -10,6 +10,7 @@
 
 mod acceptance;
 mod asking;
+mod audit;
 mod certificates;
 mod config_keys;
 mod doctor;

@@ -116,12 +116,13 @@ pub(super) fn read(service: NodeService, message: &str) -> Message {
         Some((at, true, rest)) if service == NodeService::Machined => (Some(at), rest),
         _ => (None, message),
     };
-    let Some((second, rest)) = prefixed(service, rest) else { return fragment(message) };
+    let sourced = if service == NodeService::Apid { sourced(message) } else { None };
+    let is_exact = exact.is_some() || sourced.is_some();
+    let Some((second, rest)) = sourced.or_else(|| prefixed(service, rest)) else { return fragment(message) };
     let Some((code, rest)) = rest.split_once(" [/") else { return fragment(message) };
     let Some(code) = code_number(code) else { return fragment(message) };
 
-    let mut access =
-        Access { printed: exact.or(Some(second)), is_exact: exact.is_some(), code: Some(code), ..Access::default() };
+    let mut access = Access { printed: exact.or(Some(second)), is_exact, code: Some(code), ..Access::default() };
     let Some(rest) = call(&mut access, rest) else {
         access.sign = Some(if message.ends_with(')') { Sign::Control } else { Sign::Cut });
         return Message::Call(access);
@@ -148,6 +149,15 @@ fn prefixed(service: NodeService, text: &str) -> Option<(Timestamp, &str)> {
         (at, false, rest) => Some((at, rest)),
         _ => None,
     }
+}
+
+/// `YYYY/MM/DD HH:MM:SS.micros FILE.go:LINE: `, as apid 1.13 begins its lines, and what follows.
+fn sourced(text: &str) -> Option<(Timestamp, &str)> {
+    let (at, true, rest) = stamp(text)? else { return None };
+    let (place, rest) = rest.split_once(": ")?;
+    let (file, line) = place.split_once(".go:")?;
+    let fits = !file.is_empty() && file.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    number(line).filter(|_| fits).map(|_| (at, rest))
 }
 
 /// `YYYY/MM/DD HH:MM:SS ` or the same with `.micros`; whether it has those; and what follows. Nodes' clocks show UTC.

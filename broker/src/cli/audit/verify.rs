@@ -62,7 +62,6 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
         pin.as_ref().map(|pin| pin.key.parse()).transpose().context("the vault's audit-log.toml")?;
     match (kept, key) {
         (None, None) => lines.push("no checkpoint yet: made at the broker's next start".into()),
-        (None, Some(_)) if report.entries == 0 => lines.push("no checkpoint yet".into()),
         (None, Some(_)) => bail!("the log's checkpoint is missing, though it has been signed before"),
         (Some(_), None) => lines.push("a checkpoint, by an unknown key: the vault has not seen this log yet".into()),
         (Some(kept), Some(key)) => {

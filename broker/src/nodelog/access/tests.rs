@@ -144,3 +144,17 @@ proptest! {
         prop_assert!(read.sign.is_some() || read.user.as_deref() == Some("alice@example.com"), "{line}");
     }
 }
+
+#[test]
+fn apids_lines_begin_with_a_stamp_and_a_place_in_its_source() {
+    let line = "2026/11/28 05:11:29.930588 log.go:98: OK [/machine.MachineService/Version] 2.885921ms stream Success \
+                (:authority=127.0.0.3:50000;content-length=5;content-type=application/grpc;ichor-probe=78)";
+    let Message::Call(access) = read(NodeService::Apid, line) else { panic!("{line}") };
+    assert_eq!((access.sign, access.probe.as_deref(), access.is_exact), (None, Some("78"), true));
+    assert_eq!(access.printed, "2026-11-28T05:11:29.930588Z".parse().ok());
+    // in machined's log it would be someone's text
+    assert_eq!(read(NodeService::Machined, line), Message::Other);
+    for forged in ["log.go:x: ", "Log.go:9: ", "log.go: ", ".go:9: ", ""] {
+        assert_eq!(read(NodeService::Apid, &line.replace("log.go:98: ", forged)), Message::Other, "{forged}");
+    }
+}

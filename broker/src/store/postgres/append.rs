@@ -76,18 +76,17 @@ pub(super) async fn batch(
     names.keep_if_learned_at(forgotten);
     names.learn(&transaction, batch.iter().map(|part| &part.entry.entry.content)).await?;
 
-    let mut kept = Vec::new();
     let (mut parts, mut rows, mut completed) = (Vec::with_capacity(batch.len()), Rows::default(), Vec::new());
     for (part, refused) in batch.into_iter().zip(refused) {
         parts.push(match refused {
             Some(condition) => Appended::Refused(condition),
             None => {
                 let index = head.size;
+                if let Some(Change::CallsKept { calls, most }) = &part.change {
+                    calls::keep(&transaction, index, calls, *most).await?;
+                }
                 head.size += 1;
                 head.time = part.entry.entry.time;
-                if let Some(Change::CallsKept { calls, most }) = part.change {
-                    kept.push((index, calls, most));
-                }
                 let leaf_hash = rows.add(&names, index, part.entry)?;
                 completed.extend(edge.push(leaf_hash));
                 Appended::Recorded { index, leaf_hash }
@@ -96,9 +95,6 @@ pub(super) async fn batch(
     }
     log::insert(&transaction, &rows, head, &edge.root()).await?;
     tree::insert(&transaction, &completed).await?;
-    for (index, calls, most) in &kept {
-        calls::keep(&transaction, *index, calls, *most).await?;
-    }
     if let Some(checkpoint) = checkpoint {
         tree::keep(&transaction, checkpoint).await?;
     }

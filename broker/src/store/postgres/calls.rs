@@ -1,7 +1,9 @@
 //! Calls that nodes told of: kept with their entry, dropped beyond the quota, found by node, person, grant, class and method.
 //!
-//! As with the log, a query reads at most `limit` rows from each stretch of one index, newest first. Calls are written under the
-//! lock of the log's end alone, so their ids count without a gap and a name goes only with its last call.
+//! A query reads at most `limit` rows from each stretch of one index, one stretch per node, person or class, newest first; what
+//! an index does not have in front is compared inside it.
+
+use std::collections::{BTreeSet, HashMap};
 
 use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Row;
@@ -16,98 +18,130 @@ use super::value::{id, micros, signed, time, unsigned};
 /// At most so many calls more than are kept with it are dropped by one change, so that no commit takes long.
 const DROPPED_BEYOND: u64 = 1_000;
 
-type Param<'a> = &'a (dyn ToSql + Sync);
+type Values<'a> = Vec<&'a (dyn ToSql + Sync)>;
 
 // === writing ===
 
-/// Whether a column can have every text: Postgres has none with a NUL in it.
-pub(super) fn are_storable(calls: &[Call]) -> bool {
-    calls.iter().all(|call| {
-        let texts = [Some(&call.cluster), Some(&call.node), Some(&call.method), Some(&call.roles)];
-        let more = [call.user.as_ref(), call.peer.as_ref(), call.why.as_ref()];
-        let owner = call.owner.as_ref().map(|owner| &owner.subject);
-        !texts.into_iter().chain(more).chain([owner]).flatten().any(|text| text.contains('\0'))
-    })
+/// The numbers of names, given where they have none.
+#[derive(Default)]
+struct Numbers {
+    nodes: HashMap<(String, String), i64>,
+    methods: HashMap<String, i64>,
+    users: HashMap<String, i64>,
+    owners: HashMap<[String; 4], i64>,
 }
 
-/// Keeps the calls under the entry at `batch`, and drops the oldest of those beyond `most`, in bounded steps.
+/// Keeps the calls under the entry at `batch`, and drops the oldest of those beyond `most`, in bounded steps. Under the lock of
+/// the log's end.
 pub(super) async fn keep(db: &Transaction<'_>, batch: u64, calls: &[Call], most: u64) -> Result<(), Failure> {
-    if !calls.is_empty() {
-        insert(db, batch, calls).await?;
+    let (_, next) = span(db).await?;
+    let insert = db
+        .prepare_cached(
+            r#"INSERT INTO call (id, batch, node, service, method, code, started, duration, roles, owner, "user", grant_id,
+                 peer, class, why, entry)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"#,
+        )
+        .await?;
+    let mut numbers = Numbers::default();
+    for (place, call) in (next..).zip(calls) {
+        let node = numbers.node(db, &call.cluster, &call.node).await?;
+        let method = numbers.method(db, &call.method).await?;
+        let (owner, user) = match (&call.owner, &call.user) {
+            (Some(owner), Some(user)) => (Some(numbers.owner(db, owner, user).await?), None),
+            (None, Some(user)) => (None, Some(numbers.user(db, user).await?)),
+            (_, None) => (None, None),
+        };
+        let (batch, service) = (signed(batch), i16::from(call.service.number()));
+        let (code, started, duration) = (call.code.map(i16::from), micros(call.started), call.duration);
+        let grant = call.grant.map(|grant| grant.0.into_bytes().to_vec());
+        let (class, entry) = (i16::from(call.class.number()), call.entry.map(signed));
+        let row: [&(dyn ToSql + Sync); 16] = [
+            &place,
+            &batch,
+            &node,
+            &service,
+            &method,
+            &code,
+            &started,
+            &duration,
+            &call.roles,
+            &owner,
+            &user,
+            &grant,
+            &call.peer,
+            &class,
+            &call.why,
+            &entry,
+        ];
+        db.execute(&insert, &row).await?;
     }
     drop_oldest(db, most, calls.len() as u64).await
 }
 
-async fn insert(db: &Transaction<'_>, batch: u64, calls: &[Call]) -> Result<(), Failure> {
-    let (_, next) = span(db).await?;
-    let batch = signed(batch);
-    let ids: Vec<i64> = (next..).take(calls.len()).collect();
-    let clusters: Vec<_> = calls.iter().map(|call| call.cluster.as_str()).collect();
-    let nodes: Vec<_> = calls.iter().map(|call| call.node.as_str()).collect();
-    let services: Vec<_> = calls.iter().map(|call| i16::from(call.service.number())).collect();
-    let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
-    let codes: Vec<_> = calls.iter().map(|call| call.code.map(i16::from)).collect();
-    let started: Vec<_> = calls.iter().map(|call| micros(call.started)).collect();
-    let durations: Vec<_> = calls.iter().map(|call| call.duration).collect();
-    let roles: Vec<_> = calls.iter().map(|call| call.roles.as_str()).collect();
-    // an owner without a `user:` value is none, as the contract of a call has it
-    let owners: Vec<_> = calls.iter().map(|call| call.owner.as_ref().filter(|_| call.user.is_some())).collect();
-    let providers: Vec<_> = owners.iter().map(|owner| owner.map(|owner| owner.provider.as_str())).collect();
-    let issuers: Vec<_> = owners.iter().map(|owner| owner.map(|owner| owner.issuer.as_str())).collect();
-    let subjects: Vec<_> = owners.iter().map(|owner| owner.map(|owner| owner.subject.as_str())).collect();
-    let users: Vec<_> = calls.iter().map(|call| call.user.as_deref()).collect();
-    let grants: Vec<_> = calls.iter().map(|call| call.grant.map(|grant| grant.0.into_bytes().to_vec())).collect();
-    let peers: Vec<_> = calls.iter().map(|call| call.peer.as_deref()).collect();
-    let classes: Vec<_> = calls.iter().map(|call| i16::from(call.class.number())).collect();
-    let whys: Vec<_> = calls.iter().map(|call| call.why.as_deref()).collect();
-    let entries: Vec<_> = calls.iter().map(|call| call.entry.map(signed)).collect();
-
-    let names: [(&str, &[Param<'_>]); 4] = [
-        (
-            "INSERT INTO call_node (cluster, name) SELECT DISTINCT * FROM unnest($1::text[], $2::text[])
-             ON CONFLICT DO NOTHING",
-            &[&clusters, &nodes],
-        ),
-        ("INSERT INTO call_method (name) SELECT DISTINCT unnest($1::text[]) ON CONFLICT DO NOTHING", &[&methods]),
-        (
-            r#"INSERT INTO call_user (name) SELECT DISTINCT "user" FROM unnest($1::text[], $2::text[]) AS told ("user", owner)
-             WHERE "user" IS NOT NULL AND owner IS NULL ON CONFLICT DO NOTHING"#,
-            &[&users, &subjects],
-        ),
-        (
-            r#"INSERT INTO log_person (provider, issuer, subject, "user")
-             SELECT DISTINCT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS told (p, i, s, u)
-             WHERE p IS NOT NULL ON CONFLICT DO NOTHING"#,
-            &[&providers, &issuers, &subjects, &users],
-        ),
-    ];
-    for (sql, values) in names {
-        db.execute(&db.prepare_cached(sql).await?, values).await?;
+impl Numbers {
+    async fn node(&mut self, db: &Transaction<'_>, cluster: &str, name: &str) -> Result<i64, Failure> {
+        let key = (cluster.to_owned(), name.to_owned());
+        if let Some(known) = self.nodes.get(&key) {
+            return Ok(*known);
+        }
+        let insert = "INSERT INTO call_node (cluster, name) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let select = "SELECT id FROM call_node WHERE cluster = $1 AND name = $2";
+        let number = number(db, insert, select, &[&cluster, &name]).await?;
+        self.nodes.insert(key, number);
+        Ok(number)
     }
-    let sql = r#"INSERT INTO call (id, batch, node, service, method, code, started, duration, roles, owner, "user", grant_id, peer,
-            class, why, entry)
-        SELECT t.id, $1, (SELECT n.id FROM call_node n WHERE n.cluster = t.cluster AND n.name = t.node), t.service,
-            (SELECT m.id FROM call_method m WHERE m.name = t.method), t.code, t.started, t.duration, t.roles,
-            (SELECT p.id FROM log_person p WHERE p.subject = t.subject AND p.issuer = t.issuer AND p.provider = t.provider
-                AND p."user" = t."user"),
-            CASE WHEN t.provider IS NULL THEN (SELECT u.id FROM call_user u WHERE u.name = t."user") END,
-            t.grant_id, t.peer, t.class, t.why, t.entry
-        FROM unnest($2::bigint[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::smallint[], $8::bigint[], $9::bigint[],
-            $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bytea[], $16::text[], $17::smallint[],
-            $18::text[], $19::bigint[]) AS t (id, cluster, node, service, method, code, started, duration, roles, provider,
-            issuer, subject, "user", grant_id, peer, class, why, entry)"#;
-    let values: [Param<'_>; 19] = [
-        &batch, &ids, &clusters, &nodes, &services, &methods, &codes, &started, &durations, &roles, &providers,
-        &issuers, &subjects, &users, &grants, &peers, &classes, &whys, &entries,
-    ];
-    db.execute(&db.prepare_cached(sql).await?, &values).await?;
-    Ok(())
+
+    async fn method(&mut self, db: &Transaction<'_>, name: &str) -> Result<i64, Failure> {
+        if let Some(known) = self.methods.get(name) {
+            return Ok(*known);
+        }
+        let insert = "INSERT INTO call_method (name) VALUES ($1) ON CONFLICT DO NOTHING";
+        let number = number(db, insert, "SELECT id FROM call_method WHERE name = $1", &[&name]).await?;
+        self.methods.insert(name.to_owned(), number);
+        Ok(number)
+    }
+
+    async fn user(&mut self, db: &Transaction<'_>, name: &str) -> Result<i64, Failure> {
+        if let Some(known) = self.users.get(name) {
+            return Ok(*known);
+        }
+        let insert = "INSERT INTO call_user (name) VALUES ($1) ON CONFLICT DO NOTHING";
+        let number = number(db, insert, "SELECT id FROM call_user WHERE name = $1", &[&name]).await?;
+        self.users.insert(name.to_owned(), number);
+        Ok(number)
+    }
+
+    async fn owner(&mut self, db: &Transaction<'_>, owner: &Person, user: &str) -> Result<i64, Failure> {
+        let person = owner.logged("", user);
+        let key = [person.subject, person.issuer, person.provider, person.user];
+        if let Some(known) = self.owners.get(&key) {
+            return Ok(*known);
+        }
+        let insert = r#"INSERT INTO log_person (subject, issuer, provider, "user") VALUES ($1, $2, $3, $4)
+            ON CONFLICT DO NOTHING"#;
+        let select =
+            r#"SELECT id FROM log_person WHERE subject = $1 AND issuer = $2 AND provider = $3 AND "user" = $4"#;
+        let [subject, issuer, provider, user] = &key;
+        let number = number(db, insert, select, &[subject, issuer, provider, user]).await?;
+        self.owners.insert(key, number);
+        Ok(number)
+    }
+}
+
+async fn number(
+    db: &Transaction<'_>,
+    insert: &str,
+    select: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<i64, Failure> {
+    db.execute(&db.prepare_cached(insert).await?, values).await?;
+    Ok(db.query_one(&db.prepare_cached(select).await?, values).await?.try_get(0)?)
 }
 
 /// The first id that is kept and the one that comes next.
 async fn span(db: &Transaction<'_>) -> Result<(i64, i64), Failure> {
-    let select = "SELECT (SELECT id FROM call ORDER BY id LIMIT 1), (SELECT id FROM call ORDER BY id DESC LIMIT 1)";
-    let row = db.query_one(&db.prepare_cached(select).await?, &[]).await?;
+    let select = db.prepare_cached("SELECT min(id), max(id) FROM call").await?;
+    let row = db.query_one(&select, &[]).await?;
     let (oldest, newest): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
     let next = newest.map_or(0, |newest| newest.saturating_add(1));
     Ok((oldest.unwrap_or(next), next))
@@ -121,25 +155,20 @@ async fn drop_oldest(db: &Transaction<'_>, most: u64, kept: u64) -> Result<(), F
     if beyond <= 0 {
         return Ok(());
     }
+    let (mut nodes, mut methods, mut users) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let delete = db.prepare_cached(r#"DELETE FROM call WHERE id < $1 RETURNING node, method, "user""#).await?;
-    let (mut nodes, mut methods, mut users) = (Vec::<i64>::new(), Vec::<i64>::new(), Vec::<i64>::new());
     for row in db.query(&delete, &[&(oldest + beyond)]).await? {
-        nodes.push(row.try_get(0)?);
-        methods.push(row.try_get(1)?);
+        nodes.insert(row.try_get::<_, i64>(0)?);
+        methods.insert(row.try_get::<_, i64>(1)?);
         users.extend(row.try_get::<_, Option<i64>>(2)?);
     }
-    // ordered and limited, so that each look is one step into an index, whatever the server thinks of the table
-    let unused = [
-        ("call_node", "node", "started", nodes),
-        ("call_method", "method", "node, started", methods),
-        ("call_user", r#""user""#, "started", users),
-    ];
-    for (table, column, order, ids) in unused {
+    for (table, column, ids) in
+        [("call_node", "node", nodes), ("call_method", "method", methods), ("call_user", "\"user\"", users)]
+    {
         let sql = format!(
-            "DELETE FROM {table} AS named WHERE named.id = ANY ($1) AND
-                 (SELECT call.id FROM call WHERE call.{column} = named.id ORDER BY {order} LIMIT 1) IS NULL"
+            "DELETE FROM {table} WHERE id = ANY ($1) AND NOT EXISTS (SELECT FROM call WHERE call.{column} = {table}.id)"
         );
-        db.execute(&db.prepare_cached(&sql).await?, &[&ids]).await?;
+        db.execute(&db.prepare_cached(&sql).await?, &[&Vec::from_iter(ids)]).await?;
     }
     Ok(())
 }
@@ -190,125 +219,175 @@ pub(super) async fn find(
     before: Option<CallPlace>,
     limit: u32,
 ) -> Result<Vec<StoredCall>, Failure> {
-    let texts = [&filter.cluster, &filter.node, &filter.user, &filter.method];
-    // Postgres has no text with a NUL in it, so none is found by one.
-    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
-        return Ok(Vec::new());
-    }
+    let Some(sought) = Sought::new(db, filter, before).await? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for (stretch, among) in stretches(db, filter).await? {
-        walk(db, filter, before, limit, (&stretch, &among), &mut found).await?;
+    for stretch in &sought.stretches {
+        sought.walk(db, stretch, limit, &mut found).await?;
     }
-    found.sort_unstable_by(|a: &(i64, i64), b| b.cmp(a));
+    found.sort_unstable_by(|a, b| b.cmp(a));
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let ids: Vec<_> = found.into_iter().map(|(_, id)| id).collect();
-    let select =
-        db.prepare_cached(&format!("{CALL} WHERE call.id = ANY ($1) ORDER BY started DESC, call.id DESC")).await?;
-    db.query(&select, &[&ids]).await?.iter().map(stored).collect()
+    let ids: Vec<_> = found.iter().map(|place| signed(place.id)).collect();
+    let sql = format!("{CALL} WHERE call.id = ANY ($1) ORDER BY started DESC, call.id DESC");
+    db.query(&db.prepare_cached(&sql).await?, &[&ids]).await?.iter().map(stored).collect()
 }
 
-/// A column and the numbers that it may have.
-type Among = (&'static str, Vec<i64>);
-
-/// The stretches of one index each, by the columns in front of the time, and what is compared besides.
-async fn stretches(db: &Object, filter: &CallFilter) -> Result<Vec<(Vec<Among>, Vec<Among>)>, Failure> {
-    let persons = persons(db, filter).await?;
-    let methods = match &filter.method {
-        Some(name) => {
-            let select = "SELECT id FROM call_method WHERE name = $1 OR right(name, length($1) + 1) = '/' || $1";
-            Some(ids(db, select, &[name]).await?)
-        }
-        None => None,
-    };
-    let classes: Vec<_> = filter.classes.iter().map(|class| i64::from(class.number())).collect();
-    let is_alarming = !classes.is_empty() && !classes.contains(&i64::from(CallClass::Explained.number()));
-    let by_node = filter.grant.is_none() && persons.is_none() && !is_alarming;
-    let nodes = if by_node || filter.cluster.is_some() || filter.node.is_some() {
-        let select = "SELECT id FROM call_node WHERE cluster = coalesce($1, cluster) AND name = coalesce($2, name)";
-        Some(ids(db, select, &[&filter.cluster, &filter.node]).await?)
-    } else {
-        None
-    };
-    let mut front = Vec::new();
-    let mut among = Vec::new();
-    let (into_nodes, is_by_class) = (by_node, is_alarming && filter.grant.is_none() && persons.is_none());
-    let place = if into_nodes { &mut front } else { &mut among };
-    place.extend(methods.map(|methods| ("method", methods)));
-    place.extend(nodes.map(|nodes| ("node", nodes)));
-    if !classes.is_empty() {
-        if is_by_class { front.push(("class", classes)) } else { among.push(("class", classes)) }
-    }
-    Ok(match persons {
-        // a call has an owner or a user, so none is in two stretches
-        Some((owners, users)) => [("owner", owners), (r#""user""#, users)]
-            .into_iter()
-            .map(|(column, ids)| match filter.grant {
-                Some(_) => (Vec::new(), among.iter().cloned().chain([(column, ids)]).collect()),
-                None => (vec![(column, ids)], among.clone()),
-            })
-            .collect(),
-        None => vec![(front, among)],
-    })
-}
-
-/// Adds the newest `limit` places of each stretch.
-async fn walk(
-    db: &Object,
-    filter: &CallFilter,
+/// A filter with its texts turned into numbers.
+struct Sought {
+    stretches: Vec<Stretch>,
+    /// Conditions on columns: one of these numbers each.
+    among: Vec<(&'static str, Vec<i64>)>,
+    since: i64,
+    until: i64,
     before: Option<CallPlace>,
-    limit: u32,
-    (stretch, among): (&[Among], &[Among]),
-    found: &mut Vec<(i64, i64)>,
-) -> Result<(), Failure> {
-    if stretch.iter().chain(among).any(|(_, ids)| ids.is_empty()) {
-        return Ok(());
-    }
-    let since = filter.since.map_or(i64::MIN, micros);
-    let last = before.map_or((i64::MAX, i64::MAX), |place| (place.started, signed(place.id)));
-    let until = filter.until.map_or(i64::MAX, micros).min(last.0.saturating_add(1));
-    let limit = i64::from(limit);
-    let grant = filter.grant.map(|grant| grant.0.into_bytes().to_vec());
-    let mut values: Vec<Param<'_>> = vec![&since, &until, &last.0, &last.1, &limit];
-    let (mut from, mut conditions) = (String::from("(SELECT) AS one"), String::new());
-    if let Some(grant) = &grant {
-        values.push(grant);
-        conditions += &format!(" AND grant_id = ${}", values.len());
-    }
-    for (place, (column, ids)) in stretch.iter().enumerate() {
-        values.push(ids);
-        // a class is a smaller number than the others
-        let kind = if *column == "class" { "::smallint" } else { "" };
-        from += &format!(", unnest(${}::bigint[]) AS of_{place}", values.len());
-        conditions += &format!(" AND {column} = of_{place}{kind}");
-        if *column == "class" {
-            // what the index leaves out must be said to be left out
-            conditions += " AND class <> 0";
+}
+
+/// One stretch of one index: the columns in front of the time.
+#[derive(Default)]
+struct Stretch {
+    fixed: Vec<(&'static str, i64)>,
+    grant: Option<Vec<u8>>,
+}
+
+// === impl Sought ===
+
+impl Sought {
+    /// `None` where nothing can match: no such name.
+    async fn new(db: &Object, filter: &CallFilter, before: Option<CallPlace>) -> Result<Option<Self>, Failure> {
+        // Postgres has no text with a NUL in it, so none is found by one
+        let texts = [&filter.cluster, &filter.node, &filter.user, &filter.method];
+        if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+            return Ok(None);
         }
+        let is_by_place = filter.cluster.is_some() || filter.node.is_some();
+        let persons = callers(db, filter).await?;
+        let methods = match &filter.method {
+            Some(name) => {
+                let select = "SELECT id FROM call_method WHERE name = $1 OR right(name, length($1) + 1) = '/' || $1";
+                Some(ids(db, select, &[name]).await?)
+            }
+            None => None,
+        };
+        let classes: Vec<_> = filter.classes.iter().map(|class| i64::from(class.number())).collect();
+        let is_alarming = !classes.is_empty() && !classes.contains(&i64::from(CallClass::Explained.number()));
+        let is_by_node = filter.grant.is_none() && persons.is_none() && !is_alarming;
+        let nodes = match is_by_place || is_by_node {
+            true => {
+                let select =
+                    "SELECT id FROM call_node WHERE cluster = coalesce($1, cluster) AND name = coalesce($2, name)";
+                Some(ids(db, select, &[&filter.cluster, &filter.node]).await?)
+            }
+            false => None,
+        };
+        let one = |column, ids: &[i64]| -> Vec<Stretch> {
+            ids.iter().map(|id| Stretch { fixed: vec![(column, *id)], grant: None }).collect()
+        };
+        let (mut among, mut by_node, mut by_class) = (Vec::new(), false, false);
+        let stretches = if let Some(grant) = filter.grant {
+            if let Some((owners, users)) = &persons {
+                // a call has an owner or a user: what is compared is whichever it has
+                let either = owners.iter().copied().chain(users.iter().map(|user| -1 - user)).collect();
+                among.push((r#"coalesce(owner, -1 - "user")"#, either));
+            }
+            vec![Stretch { fixed: Vec::new(), grant: Some(grant.0.into_bytes().to_vec()) }]
+        } else if let Some((owners, users)) = &persons {
+            let mut both = one("owner", owners);
+            both.extend(one("\"user\"", users));
+            both
+        } else if is_alarming {
+            by_class = true;
+            one("class", &classes)
+        } else {
+            by_node = true;
+            let nodes = nodes.as_deref().unwrap_or_default();
+            match &methods {
+                None => one("node", nodes),
+                Some(methods) => methods
+                    .iter()
+                    .flat_map(|method| nodes.iter().map(move |node| (*method, *node)))
+                    .map(|(method, node)| Stretch { fixed: vec![("method", method), ("node", node)], grant: None })
+                    .collect(),
+            }
+        };
+        if !by_node {
+            among.extend(nodes.map(|nodes| ("node", nodes)));
+            among.extend(methods.map(|methods| ("method", methods)));
+        }
+        if !classes.is_empty() && !by_class {
+            among.push(("class", classes));
+        }
+        if stretches.is_empty() || among.iter().any(|(_, ids)| ids.is_empty()) {
+            return Ok(None);
+        }
+        let since = filter.since.map_or(i64::MIN, micros);
+        let mut until = filter.until.map_or(i64::MAX, micros);
+        if let Some(before) = before {
+            until = until.min(before.started.saturating_add(1));
+        }
+        Ok(Some(Self { stretches, among, since, until, before }))
     }
-    for (column, ids) in among {
-        values.push(ids);
-        conditions += &format!(" AND {column} = ANY (${}::bigint[])", values.len());
+
+    /// Adds the newest `limit` places of one stretch.
+    async fn walk(
+        &self,
+        db: &Object,
+        stretch: &Stretch,
+        limit: u32,
+        found: &mut Vec<CallPlace>,
+    ) -> Result<(), Failure> {
+        let limit = i64::from(limit);
+        let before = self.before.map(|before| (before.started, signed(before.id)));
+        let mut values: Values<'_> = vec![&self.since, &self.until, &limit];
+        let mut sql = String::from("SELECT started, id FROM call WHERE started >= $1 AND started < $2");
+        if let Some((started, id)) = &before {
+            values.extend([started as &(dyn ToSql + Sync), id]);
+            sql += " AND (started, id) < ($4, $5)";
+        }
+        if let Some(grant) = &stretch.grant {
+            values.push(grant);
+            sql += &format!(" AND grant_id = ${}", values.len());
+        }
+        for (column, value) in &stretch.fixed {
+            values.push(value);
+            sql += &format!(" AND {column} = ${}::bigint", values.len());
+            if *column == "class" {
+                // what the index leaves out must be said to be left out
+                sql += " AND class <> 0";
+            }
+        }
+        for (column, ids) in &self.among {
+            values.push(ids);
+            sql += &format!(" AND {column} = ANY (${}::bigint[])", values.len());
+        }
+        sql += " ORDER BY started DESC, id DESC LIMIT $3";
+        for row in db.query(&db.prepare_cached(&sql).await?, &values).await? {
+            found.push(CallPlace { started: row.try_get(0)?, id: unsigned(row.try_get(1)?)? });
+        }
+        Ok(())
     }
-    let sql = format!(
-        "SELECT place.started, place.id FROM {from}, LATERAL (
-             SELECT started, id FROM call WHERE started >= $1 AND started < $2 AND (started, id) < ($3, $4){conditions}
-             ORDER BY started DESC, id DESC LIMIT $5
-         ) AS place ORDER BY place.started DESC, place.id DESC LIMIT $5"
-    );
-    for row in db.query(&db.prepare_cached(&sql).await?, &values).await? {
-        found.push((row.try_get(0)?, row.try_get(1)?));
-    }
-    Ok(())
 }
 
 /// Whose calls are asked for, as owners and as `user:` values without an owner; `None` where nobody's in particular.
-async fn persons(db: &Object, filter: &CallFilter) -> Result<Option<(Vec<i64>, Vec<i64>)>, Failure> {
-    let sought = crate::store::EntryFilter {
-        person: filter.user.clone(),
-        own: filter.own.clone(),
-        ..crate::store::EntryFilter::default()
+async fn callers(db: &Object, filter: &CallFilter) -> Result<Option<(Vec<i64>, Vec<i64>)>, Failure> {
+    let by_text = match &filter.user {
+        Some(text) => {
+            let select =
+                r#"SELECT id FROM log_person WHERE "user" = $1 UNION SELECT id FROM log_person WHERE subject = $1"#;
+            Some(ids(db, select, &[text]).await?)
+        }
+        None => None,
     };
-    let Some(owners) = super::names::persons(db, &sought).await? else { return Ok(None) };
+    let owners = match (&filter.own, by_text) {
+        (None, None) => return Ok(None),
+        (None, Some(found)) => found,
+        (Some(own), by_text) => {
+            let select = "SELECT id FROM log_person WHERE subject = $1 AND issuer = $2 AND provider = $3";
+            let mut found = ids(db, select, &[&own.subject, &own.issuer, &own.provider.as_str()]).await?;
+            if let Some(by_text) = by_text {
+                found.retain(|id| by_text.contains(id));
+            }
+            found
+        }
+    };
     let users = match &filter.user {
         // a claim alone makes no call one's own
         Some(user) if filter.own.is_none() => ids(db, "SELECT id FROM call_user WHERE name = $1", &[user]).await?,
@@ -317,7 +396,7 @@ async fn persons(db: &Object, filter: &CallFilter) -> Result<Option<(Vec<i64>, V
     Ok(Some((owners, users)))
 }
 
-async fn ids(db: &Object, select: &str, values: &[Param<'_>]) -> Result<Vec<i64>, Failure> {
+async fn ids(db: &Object, select: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<i64>, Failure> {
     let select = db.prepare_cached(select).await?;
     db.query(&select, values).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
@@ -338,16 +417,13 @@ fn stored(row: &Row) -> Result<StoredCall, Failure> {
         }
         None => None,
     };
-    let class: i16 = row.try_get(13)?;
+    let class = small(row.try_get(13)?)?;
     let call = Call {
         cluster: row.try_get(2)?,
         node: row.try_get(3)?,
         service: service(row.try_get(4)?)?,
         method: row.try_get(5)?,
-        code: row
-            .try_get::<_, Option<i16>>(6)?
-            .map(|code| u8::try_from(code).map_err(|_| Failure::Damaged(format!("`{code}` is no status code"))))
-            .transpose()?,
+        code: row.try_get::<_, Option<i16>>(6)?.map(small).transpose()?,
         started: time(row.try_get(7)?)?,
         duration: row.try_get(8)?,
         roles: row.try_get(9)?,
@@ -355,9 +431,7 @@ fn stored(row: &Row) -> Result<StoredCall, Failure> {
         owner,
         grant: row.try_get::<_, Option<Vec<u8>>>(11)?.map(|bytes| id(&bytes)).transpose()?.map(GrantId),
         peer: row.try_get(12)?,
-        class: u8::try_from(class)
-            .ok()
-            .and_then(CallClass::of_number)
+        class: CallClass::of_number(class)
             .ok_or_else(|| Failure::Damaged(format!("`{class}` is no class of calls")))?,
         why: row.try_get(14)?,
         entry: row.try_get::<_, Option<i64>>(15)?.map(unsigned).transpose()?,
@@ -366,8 +440,9 @@ fn stored(row: &Row) -> Result<StoredCall, Failure> {
 }
 
 fn service(number: i16) -> Result<NodeService, Failure> {
-    u8::try_from(number)
-        .ok()
-        .and_then(NodeService::of_number)
-        .ok_or_else(|| Failure::Damaged(format!("`{number}` is no service")))
+    NodeService::of_number(small(number)?).ok_or_else(|| Failure::Damaged(format!("`{number}` is no service")))
+}
+
+fn small(number: i16) -> Result<u8, Failure> {
+    u8::try_from(number).map_err(|_| Failure::Damaged(format!("`{number}` is no number of ours")))
 }

@@ -98,10 +98,14 @@ impl Bench {
         let (target, requests) = match lane.kind {
             Kind::Bare => (&self.server, Requests::again(self.bare.clone())),
             Kind::Pki => (&self.server, Requests::again(self.pki.clone())),
-            Kind::Ichor(cluster) => (&self.broker, Requests::once(self.requests(&[cluster.to_owned()]).await?)),
+            Kind::Ichor(cluster) => {
+                let requests = self.requests(&[cluster.to_owned()]).await?;
+                (&self.broker, Requests::once(requests))
+            }
             Kind::Spread => {
                 let clusters: Vec<String> = with_transit_keys().collect();
-                (&self.broker, Requests::once(self.requests(&clusters).await?))
+                let requests = self.requests(&clusters).await?;
+                (&self.broker, Requests::once(requests))
             }
         };
         let calls = || self.world.counted("ichor_openbao_calls_total", "outcome=\"ok\"");
