@@ -12,6 +12,7 @@ pub(in crate::store) const STEPS: [&str; 4] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
+    include_str!("../../../../migrations/sqlite/0004_asking.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.
