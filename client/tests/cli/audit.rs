@@ -92,8 +92,39 @@ fn all_of_a_person_is_told_in_its_order() {
     let world = World::logged_in();
     let told = world.ichor(&["audit", "what", "--user", "alice", "--since", "30d", "--limit", "3", "--utc"]);
     insta::assert_snapshot!("audit_what", told.transcript());
+    let seen = world.fake.with(|state| state.seen.clone());
+    for parts in [["/v1/audit/entries?", "person=alice", "since=20"], ["/v1/audit/calls?", "user=alice", "since=20"]] {
+        assert!(seen.iter().any(|seen| parts.iter().all(|part| seen.contains(part))), "{parts:?} in {seen:?}");
+    }
+    world.ichor(&["audit", "what", "--user", "alice", "--until", "1h"]).ok();
+    assert!(world.fake.with(|state| state.seen.last().cloned().unwrap()).contains("until=20"));
+}
+
+#[test]
+fn filters_of_calls_reach_the_broker() {
+    let world = World::logged_in();
+    let filters =
+        ["--cluster", "prod", "--node", "10.0.0.2", "--user", "alice", "--method", "Reboot", "--class", "escape"];
+    let times = ["--since", "2026-01-01T00:00:00Z", "--until", "1h", "--limit", "7"];
+    world.ichor(&[&["audit", "unexplained"][..], &filters, &times].concat()).ok();
     let seen = world.fake.with(|state| state.seen.last().cloned().unwrap());
-    assert!(seen.contains("person=alice") && seen.contains("since=20"), "{seen}");
+    for part in [
+        "cluster=prod",
+        "node=10.0.0.2",
+        "user=alice",
+        "method=Reboot",
+        "class=escape",
+        "since=2026-01-01T00%3A00%3A00Z",
+        "until=20",
+        "limit=7",
+    ] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    world.ichor(&["audit", "who", "--node", "10.0.0.2", "--cluster", "prod", "--until", "1h", "--limit", "7"]).ok();
+    let seen = world.fake.with(|state| state.seen.clone());
+    let asked =
+        |part: &&String| part.contains("/v1/audit/calls?") && part.contains("limit=7") && part.contains("until=20");
+    assert!(seen.iter().filter(asked).count() > 1, "{seen:?}");
 }
 
 #[test]
@@ -115,6 +146,13 @@ fn entries_are_exported_as_lines() {
         lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["index"].clone()).collect();
     assert_eq!(indexes, [3, 5, 8]);
     assert!(world.fake.with(|state| state.seen.last().cloned().unwrap()).contains("since=20"));
+    let grant = "00000000-0000-0000-0000-000000000007";
+    let filters = ["--person", "alice", "--cluster", "prod", "--kind", "grant", "--grant", grant, "--until", "1h"];
+    world.ichor(&[&["audit", "export"][..], &filters].concat()).ok();
+    let seen = world.fake.with(|state| state.seen.last().cloned().unwrap());
+    for part in ["person=alice", "cluster=prod", "kind=grant", &format!("grant={grant}"), "until=20"] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
 
     let out = world.path("out.csv").display().to_string();
     let to = ["audit", "export", "--format", "csv", "--to", &out];
@@ -156,6 +194,15 @@ fn bodies_are_dropped_by_two() {
         world.ichor(&["audit", "drop", "--approve", id, "--yes", "--utc"]).transcript()
     );
     assert_eq!(world.fake.with(|state| state.approvals), 2, "until there is no more");
+    world.ichor(&["audit", "drop", "--before", "2026-01-01T00:00:00Z", "--reason", "a year is over"]).ok();
+    world.fake.with(|state| state.seen.clear());
+    world.ichor(&["audit", "drop", "--show", id]).ok();
+    let seen = world.fake.with(|state| state.seen.clone());
+    assert!(seen.iter().all(|seen| *seen == format!("GET /v1/audit/drops/{id}")), "it is only shown: {seen:?}");
+    let asks = world.fake.with(|state| state.drops.clone());
+    assert_eq!(asks.len(), 2);
+    assert_eq!(asks[1].before, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+    assert_eq!((asks[0].person.as_deref(), asks[1].reason.as_str()), (Some("bob"), "a year is over"));
     for wrong in [&["--person", "bob"][..], &["--reason", "x"], &[], &["--approve", id, "--reason", "x"], &["--yes"]] {
         assert_eq!(world.ichor(&[&["audit", "drop"], wrong].concat()).code, 2, "{wrong:?}");
     }

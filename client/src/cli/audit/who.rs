@@ -139,7 +139,7 @@ fn print(terminal: &mut Terminal, args: &Args, told: &Told, zone: &Zone) -> std:
         return terminal.line(&format!("and no certificate for {clusters} was good then"));
     }
     let people: BTreeSet<_> = told.could.iter().map(super::who).collect();
-    let whose = format!("{} certificates of {} people", told.could.len(), people.len());
+    let whose = format!("{} certificates of {} person(s)", told.could.len(), people.len());
     terminal.line(&format!("NOT who did, but who could have: {whose} for {clusters} were good in that time"))?;
     let mut rows = vec![["ISSUED", "UNTIL", "USER", "CLUSTER", "GRANT"].map(str::to_owned).to_vec()];
     rows.extend(told.could.iter().map(|entry| {

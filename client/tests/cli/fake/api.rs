@@ -38,10 +38,12 @@ impl Broker {
             }
             ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
             ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
+            ("GET", ["audit", "calls"]) => Reply::json(200, &serde_json::json!({ "calls": [] })),
             ("GET", ["audit", "lines"]) => lines(query, &state.hostile),
             ("GET", ["audit", "stories", "7"]) => Reply::json(200, &story(&state.hostile)),
             ("POST", ["audit", "drops"]) => {
                 let ask: DropAsk = serde_json::from_slice(&asked.body).unwrap();
+                state.drops.push(ask.clone());
                 Reply::json(200, &drop_request(ask.person, ask.before))
             }
             ("GET", ["audit", "drops", _]) => Reply::json(200, &drop_request(Some("bob".into()), None)),
