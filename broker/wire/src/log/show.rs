@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Entry, KitHolder, Leaf};
+use super::{Entry, KitHolder, Leaf, Places};
 use crate::api::AuditEntry;
 
 impl AuditEntry {
@@ -82,6 +82,8 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("old_log", content.old_head.as_ref().map(|head| head.origin.clone())),
         ("old_size", content.old_head.as_ref().map(|head| head.size.to_string())),
         ("old_root", content.old_head.as_ref().map(|head| hex(&head.root))),
+        ("dropped", content.dropped.as_deref().and_then(Places::read).map(|places| places.to_string())),
+        ("drop_request", content.drop_request.as_deref().and_then(uuid).map(|id| id.to_string())),
         ("calls", content.calls.as_deref().map(hex)),
         ("lines", content.lines.as_deref().map(hex)),
         ("node", content.node.clone()),
