@@ -198,7 +198,7 @@ impl Standing {
                     name: content.claimed.clone().unwrap_or_default(),
                     reason: content.reason.clone().unwrap_or_default(),
                     opened: opened.unwrap_or(at),
-                    label: content.label.clone().unwrap_or_default(),
+                    label: content.kit_label.clone().unwrap_or_default(),
                 };
                 // one that is reported again takes the earlier one's place: its label may be another
                 self.openings.retain(|other| other.grant != grant);
@@ -347,7 +347,7 @@ mod tests {
             kit: Some(kit()),
             grant: Some(Uuid::from_u128(grant).into_bytes().to_vec()),
             claimed: Some("ada".into()),
-            label: Some(label.into()),
+            kit_label: Some(label.into()),
             opened: Some(noon().as_second()),
             ..Content::of(Kind::KitOpened)
         }

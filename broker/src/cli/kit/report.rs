@@ -94,7 +94,7 @@ impl Report {
                 not_after: Some(record.not_after.as_second()),
                 opened: Some(record.opened.as_second()),
                 claimed: Some(record.name.clone()),
-                label: Some(self.label.as_str().into()),
+                kit_label: Some(self.label.as_str().into()),
                 shares: Some(record.shares.clone()),
                 serial: hex(&record.serial),
                 public_key: hex(&record.public_key).filter(|digest| digest.len() == Sha256::output_size()),

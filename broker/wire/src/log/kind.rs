@@ -176,7 +176,7 @@ impl Content {
             witnesses: None,
             shares: None,
             claimed: None,
-            label: None,
+            kit_label: None,
             challenge: None,
             opened: None,
             accepting: None,

@@ -257,7 +257,7 @@ pub struct Content {
     pub claimed: Option<String>,
     /// What an opening was: `emergency`, `drill` or `misuse`.
     #[n(51)]
-    pub label: Option<String>,
+    pub kit_label: Option<String>,
     /// The challenge of a drill, 32 bytes.
     #[cbor(n(52), with = "minicbor::bytes")]
     pub challenge: Option<Vec<u8>>,

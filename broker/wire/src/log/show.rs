@@ -100,7 +100,7 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("witnesses", content.witnesses.as_ref().map(|witnesses| witnesses.join(", "))),
         ("shares", content.shares.as_deref().map(numbers)),
         ("claimed", content.claimed.clone()),
-        ("label", content.label.clone()),
+        ("kit_label", content.kit_label.clone()),
         ("challenge", content.challenge.as_deref().map(hex)),
         ("opened", content.opened.map(seconds)),
         ("accepting", content.accepting.map(|(accept, asked)| format!("{accept} of {asked}"))),

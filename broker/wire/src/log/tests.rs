@@ -61,7 +61,7 @@ fn full() -> Entry {
         witnesses: None,
         shares: None,
         claimed: None,
-        label: None,
+        kit_label: None,
         challenge: None,
         opened: None,
         accepting: None,
@@ -143,7 +143,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         kit: Some(Kit { number: 7, id: Some(vec![47; 16]), ..Kit::default() }),
         shares: Some(vec![1, 2]),
         claimed: Some("ada".into()),
-        label: Some("emergency".into()),
+        kit_label: Some("emergency".into()),
         opened: Some(1_795_348_800),
         ..Content::of(Kind::KitOpened)
     };
@@ -370,7 +370,7 @@ fn an_answer_has_every_field_of_the_entry() {
     let drill = shown("kit-drill-proved");
     assert_eq!((&*drill["shares"], &*drill["accepting"], &drill["challenge"]), ("1 2", "2 of 3", &hex(52, 32)));
     let opened = shown("kit-opened-and-reported");
-    assert_eq!((&*opened["claimed"], &*opened["label"], &*opened["opened"]), ("ada", "emergency", "2026-11-22T12:00:00Z"));
+    assert_eq!((&*opened["claimed"], &*opened["kit_label"], &*opened["opened"]), ("ada", "emergency", "2026-11-22T12:00:00Z"));
     let [old, new] = keys();
     let detail = AuditEntry::of(0, &entry(rotated()), &[0; 32]).detail;
     assert_eq!((&detail["log_key"], &detail["old_log_key"]), (&new.to_string(), &old.to_string()));
