@@ -37,7 +37,19 @@ impl Ceremony {
         let endpoint = self.world.node.endpoint();
         let (output, sheets) = (self.output.display().to_string(), self.sheets.path().display().to_string());
         let usual = [
-            &["create", "--cluster", CLUSTER, "--shares", "2-of-3", "--paper", "ada", "--paper", "bob", "--paper", "eve"][..],
+            &[
+                "create",
+                "--cluster",
+                CLUSTER,
+                "--shares",
+                "2-of-3",
+                "--paper",
+                "ada",
+                "--paper",
+                "bob",
+                "--paper",
+                "eve",
+            ][..],
             &["--role", "os:admin", "--ttl-cap", "30m", "--reason", "the first kit", "--endpoint", &endpoint],
             &["--output", &output, "--paper-dir", &sheets],
         ];
@@ -116,7 +128,10 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     assert!(!said.contains("PRIVATE") && !said.contains("ICHOR-KIT1"), "{said}");
     let entries = ceremony.world.entries().await?;
     let made = entries.iter().find(|entry| entry.kind == "kit-made").context("the ceremony is in the log")?;
-    assert_eq!((made.detail["witnesses"].as_str(), made.detail["kit_holders"].as_str()), ("Ada, Grace", "ada (paper), bob (paper), eve (paper)"));
+    assert_eq!(
+        (made.detail["witnesses"].as_str(), made.detail["kit_holders"].as_str()),
+        ("Ada, Grace", "ada (paper), bob (paper), eve (paper)")
+    );
     assert!(ceremony.run(&["list"]).await?.contains("kit 1  prod  fresh  2 of 3  os:admin"));
 
     // no node accepts it yet: neither the drill nor the kit itself does
@@ -139,7 +154,10 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     ceremony.version(&context).await?;
     let grant = context.ours().context("ours")?.grant;
     let lines = ceremony.world.node.log_lines();
-    assert!(lines.iter().any(|line| line.contains(&format!("grant:{grant}")) && line.contains("user:claimed:grace")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains(&format!("grant:{grant}")) && line.contains("user:claimed:grace")),
+        "{lines:?}"
+    );
 
     let file = record.display().to_string();
     let edited = ceremony.world.scratch().join("edited");
@@ -154,11 +172,23 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
 
     let (output, sheets) = (ceremony.output.display().to_string(), ceremony.sheets.path().display().to_string());
     let endpoint = ceremony.world.node.endpoint();
-    let rotate = ["rotate", "1", "--reason", "it was opened", "--output", &output, "--paper-dir", &sheets, "--endpoint", &endpoint];
+    let rotate = [
+        "rotate",
+        "1",
+        "--reason",
+        "it was opened",
+        "--output",
+        &output,
+        "--paper-dir",
+        &sheets,
+        "--endpoint",
+        &endpoint,
+    ];
     let said = ceremony.run(&[&rotate[..], &WITNESSES].concat()).await?;
     assert!(said.contains("Kit 2 of cluster") && said.contains("kit revoke 1"), "{said}");
     let (second, first) = (ceremony.kit(2), ceremony.kit(1));
-    let holders = |file: &KitFile| file.unverified_facts().shares.iter().map(|share| share.holder.clone()).collect::<Vec<_>>();
+    let holders =
+        |file: &KitFile| file.unverified_facts().shares.iter().map(|share| share.holder.clone()).collect::<Vec<_>>();
     assert_eq!(holders(&second), holders(&first));
     assert_ne!(second.unverified_facts().kit_ca, first.unverified_facts().kit_ca);
     let mut gathered = Gathered::new(second.unverified_facts());
@@ -168,7 +198,10 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     let config = ceremony.world.scratch().join("node.yaml");
     let patch = |pem: &str| format!("    - crt: {}\n", BASE64.encode(pem.as_bytes()));
     let second_ca = &second.unverified_facts().kit_ca;
-    std::fs::write(&config, format!("machine:\n  type: worker\n  acceptedCAs:\n{}{}", patch(&kit_ca), patch(second_ca)))?;
+    std::fs::write(
+        &config,
+        format!("machine:\n  type: worker\n  acceptedCAs:\n{}{}", patch(&kit_ca), patch(second_ca)),
+    )?;
     let config = config.display().to_string();
     let revoke = ["revoke", "1", "--reason", "kit 2 is there", "--machine-config", &config, "--output", &output];
     let said = ceremony.run(&revoke).await?;
@@ -179,7 +212,12 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     ceremony.world.node.set_accepted_cas(second_ca)?;
     assert!(ceremony.version(&context).await.is_err(), "the certificate is worth nothing any more");
     let list = ceremony.run(&["list"]).await?;
-    assert!(list.contains("kit 1  prod  revoked") && list.contains("kit 2  prod  fresh") && list.contains("replaced by kit 2"), "{list}");
+    assert!(
+        list.contains("kit 1  prod  revoked")
+            && list.contains("kit 2  prod  fresh")
+            && list.contains("replaced by kit 2"),
+        "{list}"
+    );
     assert!(ceremony.drill(1, &ALL).await.unwrap_err().to_string().contains("is revoked"));
     run_command(&["audit", "verify", "--dir", &ceremony.dir]).await?;
     Ok(())
@@ -190,8 +228,13 @@ async fn case_17_a_ceremony_is_begun_on_the_brokers_host_by_two_and_fails_whole(
     let ceremony = Ceremony::begin().await?;
     let refused = async |more: &[&str]| ceremony.create(more).await.unwrap_err().to_string();
     assert!(refused(&["--witness", "Ada"]).await.contains("two people present"));
-    assert!(refused(&["--witness", "Ada", "--witness", "ada"]).await.contains("two people present"), "one by two names");
-    assert!(refused(&[&WITNESSES[..], &["--paper", "joe"]].concat()).await.contains("needs 3 holders, and 4 are named"));
+    assert!(
+        refused(&["--witness", "Ada", "--witness", "ada"]).await.contains("two people present"),
+        "one by two names"
+    );
+    assert!(
+        refused(&[&WITNESSES[..], &["--paper", "joe"]].concat()).await.contains("needs 3 holders, and 4 are named")
+    );
     assert!(refused(&[&WITNESSES[..], &["--endpoint", "node.example.com"]].concat()).await.contains("is a name"));
     assert!(refused(&[&WITNESSES[..], &["--role", "os:impersonator"]].concat()).await.contains("unknown role"));
     let kinds: Vec<String> = ceremony.world.entries().await?.into_iter().map(|entry| entry.kind).collect();

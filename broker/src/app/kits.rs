@@ -38,7 +38,9 @@ pub(super) async fn watch_kits(
                 gauge(&kits, clock.now());
                 check(&kits, clock.now())
             }
-            Err(error) => Some(Check { name: NAME.into(), ok: false, required: false, detail: Some(error.to_string()) }),
+            Err(error) => {
+                Some(Check { name: NAME.into(), ok: false, required: false, detail: Some(error.to_string()) })
+            }
         };
         if check != known {
             match &check {

@@ -112,7 +112,8 @@ impl Desk {
         let content = Content { host: Some(host), os_user: Some(os_user), ..content };
         match self {
             Self::Running(socket) => {
-                let body = minicbor::to_vec(&content).map_err(|error| anyhow!("the entry cannot be encoded: {error}"))?;
+                let body =
+                    minicbor::to_vec(&content).map_err(|error| anyhow!("the entry cannot be encoded: {error}"))?;
                 let answer = call(socket, "POST", "/v1/kits", body).await?;
                 Ok(serde_json::from_slice(&answer)?)
             }

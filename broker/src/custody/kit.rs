@@ -132,7 +132,12 @@ pub fn make_kit(plan: &KitPlan<'_>, now: Timestamp, plugins: &Plugins) -> Result
                 let sealed = vault::seal_to(recipient, plugins, text.as_bytes());
                 let failed = |why| MakeKitError::Holder { holder: holder.name.clone(), why };
                 let (recipient, sealed) = sealed.map_err(failed)?;
-                MadeShare { index, holder: holder.name.clone(), recipient: Some(recipient), body: Zeroizing::new(sealed) }
+                MadeShare {
+                    index,
+                    holder: holder.name.clone(),
+                    recipient: Some(recipient),
+                    body: Zeroizing::new(sealed),
+                }
             }
             None => {
                 let body = Zeroizing::new(text.as_bytes().to_vec());
@@ -255,7 +260,10 @@ mod tests {
         let cluster = ClusterName::new("prod").unwrap();
         let now = "2026-11-22T12:00:00Z".parse().unwrap();
         // a plugin's recipient: what stands before the last `1` names the program
-        let holders = [holder("ada", Some("age1sh1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0jqxuzx4s".into())), holder("bob", None)];
+        let holders = [
+            holder("ada", Some("age1sh1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0jqxuzx4s".into())),
+            holder("bob", None),
+        ];
         let error = make_kit(&plan(&cluster, &holders), now, &Plugins::default()).unwrap_err();
         assert!(matches!(error, MakeKitError::Holder { .. }), "{error}");
     }

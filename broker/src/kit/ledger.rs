@@ -387,11 +387,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_drill_under_way_has_the_newest_challenge() {
-        let begun = |byte| Content {
-            kit: Some(kit()),
-            challenge: Some(vec![byte; 32]),
-            ..Content::of(Kind::KitDrill)
-        };
+        let begun = |byte| Content { kit: Some(kit()), challenge: Some(vec![byte; 32]), ..Content::of(Kind::KitDrill) };
         let kits = states(vec![made(), begun(1), begun(2)]).await;
         assert_eq!(kits[0].challenge.unwrap().1, [2; 32]);
         let kits = states(vec![made(), begun(1), proved(&[1, 2], (1, 1))]).await;

@@ -271,9 +271,7 @@ impl Intake {
                 let kit = call.grant.and_then(|id| Some((*self.in_use.get(&id)?, id.0)));
                 let finding = match kit {
                     // once a grant and node, whatever was called: what matters is that a kit is in use
-                    Some(kit) => {
-                        Finding { code: IN_USE, method: String::new(), kit: Some(kit), ..finding(call) }
-                    }
+                    Some(kit) => Finding { code: IN_USE, method: String::new(), kit: Some(kit), ..finding(call) },
                     None => finding(call),
                 };
                 findings.entry(finding).or_insert_with(|| (0, call.why.clone())).0 += 1;

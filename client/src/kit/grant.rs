@@ -83,13 +83,19 @@ impl Opened {
             && asked.reason.chars().count() <= LONGEST_REASON
             && !asked.reason.chars().any(char::is_control);
         if !is_said {
-            return Err(Error::usage("a reason is one line of 1 to 500 characters", "say why, as `--reason \"INC-42 etcd down\"`"));
+            return Err(Error::usage(
+                "a reason is one line of 1 to 500 characters",
+                "say why, as `--reason \"INC-42 etcd down\"`",
+            ));
         }
         let mut roles = match (asked.roles.as_slice(), facts.roles.as_slice()) {
             ([], [only]) => vec![*only],
             ([], many) => {
                 let many: Vec<_> = many.iter().map(|role| role.as_str()).collect();
-                return Err(Error::usage("which role?", format!("name one with `--role`; this kit has {}", many.join(", "))));
+                return Err(Error::usage(
+                    "which role?",
+                    format!("name one with `--role`; this kit has {}", many.join(", ")),
+                ));
             }
             (asked, _) => asked.to_vec(),
         };

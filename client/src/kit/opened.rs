@@ -38,7 +38,8 @@ impl Opened {
     /// # Errors
     /// When they are not enough, the file was changed, its key is not its CA's, or the kit is not good at `now`.
     pub fn open(file: &KitFile, gathered: &Gathered, now: Timestamp) -> Result<Self, Error> {
-        let refused = |error: &dyn std::fmt::Display, next: &str| Error::failed(format!("the kit stays shut: {error}"), next);
+        let refused =
+            |error: &dyn std::fmt::Display, next: &str| Error::failed(format!("the kit stays shut: {error}"), next);
         let copy = "take another copy of the kit's file, from another place";
         let (facts, secret) = file.open(gathered).map_err(|error| refused(&error, copy))?;
         let ca = facts.kit_certificate().map_err(|error| refused(&error, copy))?;

@@ -80,7 +80,8 @@ pub fn records(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         entries => entries.map_err(Error::file("read", folder))?,
     };
     let is_record = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "record");
-    let mut found: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(is_record).collect();
+    let mut found: Vec<PathBuf> =
+        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(is_record).collect();
     // a grant's id begins with its time
     found.sort();
     Ok(found)

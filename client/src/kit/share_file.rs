@@ -40,7 +40,8 @@ impl Identities {
 
     fn add(&mut self, text: &str, path: &Path) -> Result<(), Error> {
         let shown = path.display();
-        let by_age = || format!("open the share with age itself: `age -d -i {shown} SHARE | ichor kit open … --share -`");
+        let by_age =
+            || format!("open the share with age itself: `age -d -i {shown} SHARE | ichor kit open … --share -`");
         if text.trim_start().starts_with("-----BEGIN ") {
             let key = ssh::Identity::from_buffer(text.trim().as_bytes(), None);
             return match key {

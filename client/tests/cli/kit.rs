@@ -27,13 +27,19 @@ fn the_help_of_every_command() {
 #[test]
 fn a_kit_says_what_it_is_and_what_is_wrong() {
     let world = world();
-    insta::assert_snapshot!("kit_show", world.ichor(&["kit", "show", "kit-7.toml"]).transcript().replace(" (over)", ""));
+    insta::assert_snapshot!(
+        "kit_show",
+        world.ichor(&["kit", "show", "kit-7.toml"]).transcript().replace(" (over)", "")
+    );
     insta::assert_snapshot!("kit_show_of_none", world.ichor(&["kit", "show", "share-1"]).transcript());
     let opening = |more: &[&str]| {
         let usual = ["kit", "open", "kit-7.toml", "--name", "ada", "--reason", "INC-42", "--role", "admin"];
         world.ichor(&[&usual, more].concat())
     };
-    insta::assert_snapshot!("kit_open_with_too_few", opening(&["--share", "share-1", "--share", "share-2"]).transcript());
+    insta::assert_snapshot!(
+        "kit_open_with_too_few",
+        opening(&["--share", "share-1", "--share", "share-2"]).transcript()
+    );
     let typo = world.text("share-3").replacen("80M", "81M", 1);
     world.write("typo", &typo);
     insta::assert_snapshot!("kit_open_mistyped", opening(&["--share", "share-1", "--share", "typo"]).transcript());

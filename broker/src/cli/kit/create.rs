@@ -194,7 +194,9 @@ fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> any
     let endpoints = if wanted.endpoints.is_empty() { &cluster.endpoints } else { &wanted.endpoints };
     for endpoint in endpoints {
         if host_and_port(endpoint).0.parse::<IpAddr>().is_err() {
-            bail!("`{endpoint}` is a name, and there may be no name service in an emergency; give addresses with `--endpoint`");
+            bail!(
+                "`{endpoint}` is a name, and there may be no name service in an emergency; give addresses with `--endpoint`"
+            );
         }
     }
     let now = SystemClock.now();
@@ -282,7 +284,10 @@ fn write(made: &MadeKit, text: &str, ceremony: &Ceremony) -> anyhow::Result<Vec<
 fn in_memory(dir: &Path) -> anyhow::Result<()> {
     let found = statfs(dir).with_context(|| format!("cannot look at `{}`", dir.display()))?;
     if found.filesystem_type() != TMPFS_MAGIC {
-        bail!("`{}` is on a disk, which would keep the shares; name a folder in memory, as `--paper-dir /dev/shm`", dir.display());
+        bail!(
+            "`{}` is on a disk, which would keep the shares; name a folder in memory, as `--paper-dir /dev/shm`",
+            dir.display()
+        );
     }
     Ok(())
 }

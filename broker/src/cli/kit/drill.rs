@@ -8,6 +8,7 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 use ichor_wire::kit::{Prover, check_proof};
 use ichor_wire::log::{Content, Kind};
+use ichor_wire::talosconfig::host_and_port;
 use jiff::SignedDuration;
 
 use super::{named, one};
@@ -70,7 +71,10 @@ impl Drill {
         .await?;
         let challenge = HEXLOWER.encode(&challenge);
         let (number, at) = (kit.number, self.folder.said());
-        writeln!(out, "A drill of kit {number} has begun. Each holder runs, with the kit's file and their own share:\n")?;
+        writeln!(
+            out,
+            "A drill of kit {number} has begun. Each holder runs, with the kit's file and their own share:\n"
+        )?;
         writeln!(out, "  ichor kit prove KIT-FILE --share SHARE --identity KEY --challenge {challenge}\n")?;
         writeln!(out, "and sends what it prints, which is no secret. Nothing is combined. Within 14 days:\n")?;
         writeln!(out, "  ichor-broker kit drill {number} --proof … --proof …{at}\n")?;
@@ -81,7 +85,8 @@ impl Drill {
 
     async fn finish(&self, loaded: &Loaded, desk: &Desk, kit: &Standing, out: &mut dyn Write) -> anyhow::Result<()> {
         let number = kit.number;
-        let none = || format!("no drill of kit {number} is under way; begin one with `ichor-broker kit drill {number}`");
+        let none =
+            || format!("no drill of kit {number} is under way; begin one with `ichor-broker kit drill {number}`");
         let (since, challenge) = kit.challenge.with_context(none)?;
         if SystemClock.now().duration_since(since) > PATIENCE {
             bail!("the drill of kit {number} began at {since}, more than 14 days ago; begin another");
@@ -110,7 +115,9 @@ impl Drill {
         })
         .await?;
         if !is_whole {
-            bail!("the drill is recorded, but kit {number} stays due: mend what the lines above name, and give all proofs again");
+            bail!(
+                "the drill is recorded, but kit {number} stays due: mend what the lines above name, and give all proofs again"
+            );
         }
         writeln!(out, "Kit {number} is drilled and recorded; the next drill is due within 90 days.")?;
         Ok(())
@@ -121,7 +128,11 @@ impl Drill {
         let clusters = load_clusters(&loaded.settings.clusters)?;
         let cluster = clusters.get(&ClusterName::new(&kit.cluster)?);
         let cluster = cluster.with_context(|| format!("cluster `{}` is declared no more", kit.cluster))?;
-        let every: BTreeSet<&String> = cluster.endpoints.iter().chain(&cluster.nodes).chain(&self.nodes).collect();
+        let named: BTreeSet<&String> = cluster.endpoints.iter().chain(&self.nodes).collect();
+        // a node that is an endpoint too is asked once, where the endpoint says
+        let hosts: BTreeSet<String> = named.iter().map(|endpoint| host_and_port(endpoint).0).collect();
+        let others = cluster.nodes.iter().filter(|node| !hosts.contains(&host_and_port(node).0));
+        let every: BTreeSet<&String> = named.iter().copied().chain(others).collect();
         let (mut accepting, mut asked) = (0, 0);
         for node in every {
             asked += 1;

@@ -86,7 +86,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let written = options.write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+        std::fs::File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
+            .sync_all()
     });
     written.with_context(|| format!("cannot write `{}`", path.display()))
 }

@@ -16,7 +16,10 @@ pub(super) fn sheet(facts: &Facts, share: &MadeShare) -> anyhow::Result<Zeroizin
     let text = std::str::from_utf8(&share.body).context("the share is not text")?;
     let code = QrCode::with_error_correction_level(text, EcLevel::Q).context("the share fits no QR code")?;
     let code = Zeroizing::new(code.render::<Dense1x2>().quiet_zone(true).build());
-    let (head, groups) = text.split_once("-").and_then(|(one, rest)| rest.split_once('-').map(|(two, rest)| ((one, two), rest))).context("the share has no groups")?;
+    let (head, groups) = text
+        .split_once("-")
+        .and_then(|(one, rest)| rest.split_once('-').map(|(two, rest)| ((one, two), rest)))
+        .context("the share has no groups")?;
     let mut rows = Zeroizing::new(String::with_capacity(256));
     let groups: Vec<&str> = groups.split('-').collect();
     for (row, three) in groups.chunks(3).enumerate() {
@@ -64,7 +67,11 @@ mod tests {
         let sheet = sheet(file.unverified_facts(), &share).unwrap();
         let rows = sheet.lines().skip_while(|line| !line.starts_with("ICHOR-KIT1")).take(7);
         // without the numbers in front of the rows
-        let typed: String = rows.map(|row| row.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).to_owned() + "\n").enumerate().map(|(at, row)| if at == 0 { "ICHOR-KIT1\n".to_owned() } else { row }).collect();
+        let typed: String = rows
+            .map(|row| row.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).to_owned() + "\n")
+            .enumerate()
+            .map(|(at, row)| if at == 0 { "ICHOR-KIT1\n".to_owned() } else { row })
+            .collect();
         assert_eq!(*Share::parse(&typed).unwrap().to_text(), text);
         assert!(sheet.contains("kit 7") || sheet.contains("KIT 7"));
         assert!(sheet.contains('█'), "a QR code");

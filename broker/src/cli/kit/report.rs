@@ -72,7 +72,8 @@ impl Report {
             if record.number != kit.number || record.cluster != kit.cluster {
                 bail!("the record names another kit or cluster than the log has under this id; keep it as evidence");
             }
-            if kit.openings.iter().any(|opening| opening.grant == record.grant && opening.label == self.label.as_str()) {
+            if kit.openings.iter().any(|opening| opening.grant == record.grant && opening.label == self.label.as_str())
+            {
                 bail!("this opening is reported already, as {}", self.label.as_str());
             }
             let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
@@ -104,8 +105,19 @@ impl Report {
             };
             desk.note_kit(content).await?;
             desk.close().await;
-            writeln!(out, "Recorded: kit {} was opened at {} by {} (claimed), {}.", kit.number, record.opened, record.name, self.label.as_str())?;
-            writeln!(out, "Its shares have met, so make another in its place: `ichor-broker kit rotate {}`, then `kit revoke {}`.", kit.number, kit.number)?;
+            writeln!(
+                out,
+                "Recorded: kit {} was opened at {} by {} (claimed), {}.",
+                kit.number,
+                record.opened,
+                record.name,
+                self.label.as_str()
+            )?;
+            writeln!(
+                out,
+                "Its shares have met, so make another in its place: `ichor-broker kit rotate {}`, then `kit revoke {}`.",
+                kit.number, kit.number
+            )?;
             anyhow::Ok(())
         })
     }

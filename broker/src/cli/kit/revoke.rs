@@ -71,8 +71,14 @@ impl Revoke {
                 writeln!(out, "  ichor-broker kit revoke {number} --reason … --machine-config node.yaml{at}\n")?;
             }
         }
-        writeln!(out, "It acts on new connections; open ones go on. node.yaml holds the node's secrets: remove it afterwards.")?;
-        writeln!(out, "Whoever held os:admin by this kit may hold the cluster: then only `talosctl rotate-ca` ends it.")?;
+        writeln!(
+            out,
+            "It acts on new connections; open ones go on. node.yaml holds the node's secrets: remove it afterwards."
+        )?;
+        writeln!(
+            out,
+            "Whoever held os:admin by this kit may hold the cluster: then only `talosctl rotate-ca` ends it."
+        )?;
         Ok(())
     }
 }

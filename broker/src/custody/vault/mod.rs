@@ -38,9 +38,9 @@ mod stream;
 
 pub use archived::{Archived, Drilled};
 pub use backup::Backup;
+pub(super) use holder::seal_to;
 pub use plugin::{PluginError, Plugins};
 pub use reseal::Reseal;
-pub(super) use holder::seal_to;
 pub use sealer::Sealer;
 pub use stream::open_sealed;
 

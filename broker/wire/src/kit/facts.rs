@@ -120,7 +120,10 @@ impl Facts {
                 "a kit's certificates are good for 1 minute to 24 hours",
             ),
             (shares <= MAX_SHARES, "a kit has at most 16 shares"),
-            ((MIN_SHARES..=shares).contains(&self.threshold), "2 or more of the shares must be needed, and no more than there are"),
+            (
+                (MIN_SHARES..=shares).contains(&self.threshold),
+                "2 or more of the shares must be needed, and no more than there are",
+            ),
             (
                 self.shares.iter().enumerate().all(|(at, share)| usize::from(share.index) == at + 1),
                 "the shares are numbered from 1, in order",
@@ -163,7 +166,8 @@ impl Facts {
         let of = |facts: &Self| serde_json::to_value(facts).unwrap_or_default();
         let (ours, theirs) = (of(self), of(other));
         let fields = ours.as_object().into_iter().flatten();
-        let differs = fields.filter(|(name, value)| theirs.get(name.as_str()) != Some(value)).map(|(name, _)| name.clone());
+        let differs =
+            fields.filter(|(name, value)| theirs.get(name.as_str()) != Some(value)).map(|(name, _)| name.clone());
         Some(differs.collect::<Vec<_>>().join("`, `"))
     }
 }

@@ -80,10 +80,14 @@ pub enum KitError {
     #[error(transparent)]
     Split(#[from] SplitError),
     /// The sealed part does not open.
-    #[error("the sealed part was changed or damaged, or the list of shares beside it was; take another copy of the file")]
+    #[error(
+        "the sealed part was changed or damaged, or the list of shares beside it was; take another copy of the file"
+    )]
     Sealed,
     /// The plain part is not what was sealed.
-    #[error("the plain part was changed: `{0}` differs from what is sealed; trust neither, and take another copy of the file")]
+    #[error(
+        "the plain part was changed: `{0}` differs from what is sealed; trust neither, and take another copy of the file"
+    )]
     Differs(String),
     /// It cannot be sealed.
     #[error("the kit cannot be sealed")]

@@ -161,7 +161,10 @@ fn lines(text: &str) -> Result<(&str, &str), RecordError> {
     }
     let (line, rest) = text.split_once('\n').ok_or(RecordError::NotARecord)?;
     let signature = rest.strip_prefix(SIGNATURE).and_then(|rest| rest.strip_suffix('\n'));
-    signature.filter(|signature| !signature.contains('\n')).map(|signature| (line, signature)).ok_or(RecordError::NotARecord)
+    signature
+        .filter(|signature| !signature.contains('\n'))
+        .map(|signature| (line, signature))
+        .ok_or(RecordError::NotARecord)
 }
 
 fn read(line: &str) -> Result<Record, RecordError> {

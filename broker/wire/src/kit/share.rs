@@ -103,7 +103,9 @@ impl Share {
     /// Where it is not one, with the first group that does not fit.
     pub fn parse(text: &str) -> Result<Self, BadShare> {
         let mut letters = Zeroizing::new(Vec::with_capacity(text.len().min(1024)));
-        letters.extend(text.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase()).take(1024));
+        letters.extend(
+            text.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase()).take(1024),
+        );
         let mut rest = letters.as_slice();
         for expected in PREFIX.chars() {
             rest = match rest.split_first() {

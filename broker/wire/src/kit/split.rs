@@ -48,7 +48,9 @@ pub enum ShareFault {
     #[error("this kit has no share {0}")]
     NoSuchIndex(u8),
     /// It is not what was made.
-    #[error("share {index} ({holder}) is not the one that was made: it does not match its commitment; bring another copy of it")]
+    #[error(
+        "share {index} ({holder}) is not the one that was made: it does not match its commitment; bring another copy of it"
+    )]
     Wrong {
         /// Its index.
         index: u8,

@@ -271,7 +271,10 @@ fn what_is_no_kit_is_told_from_a_newer_one() {
     assert_eq!(refused(&text.replacen("version = 1", "version = 2", 1)), KitError::Facts(FactsError::Version(2)));
     let newer = "[kit]\nversion = 9\nshape = \"another\"\n";
     assert_eq!(refused(newer), KitError::Facts(FactsError::Version(9)));
-    assert!(matches!(refused(&text.replacen("version = 1", "version = 0", 1)), KitError::Facts(FactsError::Version(0))));
+    assert!(matches!(
+        refused(&text.replacen("version = 1", "version = 0", 1)),
+        KitError::Facts(FactsError::Version(0))
+    ));
     for bad in ["", "x", "[kit]\n", &text.replacen("number", "numbers", 1), &text.replacen("AES-256-GCM", "ROT13", 1)] {
         assert!(matches!(refused(bad), KitError::Malformed(_)), "{bad}");
     }

@@ -63,7 +63,7 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("name", person.map(|person| person.name.clone())),
         ("address", content.address.clone()),
         ("roles", content.roles.as_ref().map(|roles| roles.join(" "))),
-        ("not_after", content.not_after.map(|at| seconds(at))),
+        ("not_after", content.not_after.map(seconds)),
         ("reason", content.reason.clone()),
         ("policies", content.policies.as_ref().map(|policies| policies.join(" "))),
         ("code", content.code.clone()),

@@ -366,11 +366,17 @@ fn an_answer_has_every_field_of_the_entry() {
     assert_eq!(shown("issued-key-made-by-cluster")["key_made_by"], "cluster");
     let made = shown("kit-made-with-its-facts");
     assert_eq!((&*made["kit"], &*made["kit_threshold"], &*made["kit_replaces"]), ("7", "2", "6"));
-    assert_eq!((&*made["kit_holders"], &*made["witnesses"]), ("ada (age1qq), bob (paper)", "Ada Lovelace, Grace Hopper"));
+    assert_eq!(
+        (&*made["kit_holders"], &*made["witnesses"]),
+        ("ada (age1qq), bob (paper)", "Ada Lovelace, Grace Hopper")
+    );
     let drill = shown("kit-drill-proved");
     assert_eq!((&*drill["shares"], &*drill["accepting"], &drill["challenge"]), ("1 2", "2 of 3", &hex(52, 32)));
     let opened = shown("kit-opened-and-reported");
-    assert_eq!((&*opened["claimed"], &*opened["kit_label"], &*opened["opened"]), ("ada", "emergency", "2026-11-22T12:00:00Z"));
+    assert_eq!(
+        (&*opened["claimed"], &*opened["kit_label"], &*opened["opened"]),
+        ("ada", "emergency", "2026-11-22T12:00:00Z")
+    );
     let [old, new] = keys();
     let detail = AuditEntry::of(0, &entry(rotated()), &[0; 32]).detail;
     assert_eq!((&detail["log_key"], &detail["old_log_key"]), (&new.to_string(), &old.to_string()));

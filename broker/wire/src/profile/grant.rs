@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn a_name_is_read_as_it_is_written() {
         let id = Uuid::from_u128(7);
-        for name in [GrantName::Recorded(id), GrantName::Kit { number: 0, id }, GrantName::Kit { number: u16::MAX, id }] {
+        for name in [GrantName::Recorded(id), GrantName::Kit { number: 0, id }, GrantName::Kit { number: u16::MAX, id }]
+        {
             assert_eq!(name.to_string().parse(), Ok(name));
             assert!("grant:".len() + name.to_string().len() <= 64, "an Organization has 64 characters");
             assert_eq!(name.id(), id);

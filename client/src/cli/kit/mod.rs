@@ -71,12 +71,17 @@ fn gather(here: &mut Here, facts: &Facts, args: &ShareArgs) -> Result<Gathered, 
                 Error::failed(message, "name their files with `--share`, or run this at a terminal and type them")
             }));
         }
-        here.around.terminal.note(&format!("{missing} more needed. A share's file, or the text of its sheet, row by row:"));
+        here.around
+            .terminal
+            .note(&format!("{missing} more needed. A share's file, or the text of its sheet, row by row:"));
         let taken = typed(here, &identities).and_then(|share| take(&mut gathered, facts, share));
         match taken {
             Ok(()) => {}
             Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
-                return Err(Error::failed("the kit stays shut: no more shares came", "run it again with the holders present"));
+                return Err(Error::failed(
+                    "the kit stays shut: no more shares came",
+                    "run it again with the holders present",
+                ));
             }
             Err(error) => here.around.terminal.note(&error.to_string()),
         }
@@ -86,7 +91,9 @@ fn gather(here: &mut Here, facts: &Facts, args: &ShareArgs) -> Result<Gathered, 
 
 fn take(gathered: &mut Gathered, facts: &Facts, share: Share) -> Result<(), Error> {
     let taken = gathered.take(facts, share);
-    taken.map(drop).map_err(|fault| Error::failed(fault.to_string(), "the other shares still count; bring the right one"))
+    taken
+        .map(drop)
+        .map_err(|fault| Error::failed(fault.to_string(), "the other shares still count; bring the right one"))
 }
 
 /// A share that is typed: a file's name, or the rows of a sheet.

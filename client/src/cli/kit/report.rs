@@ -45,14 +45,20 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         return here.print(&json!({ "records": records }), |terminal| {
             for record in &records {
                 let name = record.grant_name();
-                terminal.line(&format!("{name}  {}  {}  {}  {}", record.opened, record.cluster, record.name, record.reason))?;
+                terminal.line(&format!(
+                    "{name}  {}  {}  {}  {}",
+                    record.opened, record.cluster, record.name, record.reason
+                ))?;
             }
             if records.is_empty() { terminal.line("no kit was opened here") } else { Ok(()) }
         });
     };
     let found = found.into_iter().find(|(record, ..)| record.grant_name().to_string() == grant);
     let Some((_, text, path)) = found else {
-        return Err(Error::failed(format!("there is no record of `{grant}` here"), "run `ichor kit report` to list them"));
+        return Err(Error::failed(
+            format!("there is no record of `{grant}` here"),
+            "run `ichor kit report` to list them",
+        ));
     };
     here.print(&json!({ "record": text.as_str(), "file": path }), |terminal| terminal.text(&text))
 }
