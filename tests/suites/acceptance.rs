@@ -179,22 +179,28 @@ async fn an_endpoint_of_another_cluster_is_said_at_check_and_at_start_and_one_th
     // as at a start, with a certificate made by nobody
     let before = world.entries().await?.iter().filter(|entry| entry.kind == "grant").count();
     world.running.reload().await;
-    let found = loop {
-        match readiness(&world).await? {
-            Some(found) => break found,
-            None => tokio::task::yield_now().await,
+    let looking = async {
+        loop {
+            match readiness(&world).await? {
+                Some(found) => return anyhow::Ok(found),
+                None => tokio::task::yield_now().await,
+            }
         }
     };
+    let found = tokio::time::timeout(Duration::from_secs(30), looking).await.context("the broker did not say it")??;
     assert!(found["ok"] == false && found["detail"].as_str().is_some_and(|said| said.contains(&expected)), "{found}");
     let after = world.entries().await?.iter().filter(|entry| entry.kind == "grant").count();
     assert_eq!(before, after);
     // corrected, it is taken back
     std::fs::write(&path, file)?;
     world.running.reload().await;
-    while readiness(&world).await?.is_some() {
-        tokio::task::yield_now().await;
-    }
-    Ok(())
+    let taken_back = async {
+        while readiness(&world).await?.is_some() {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken_back).await.context("the broker did not take it back")?
 }
 
 #[tokio::test(flavor = "multi_thread")]

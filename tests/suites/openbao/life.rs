@@ -250,6 +250,13 @@ async fn the_brokers_own_secrets_live_in_the_same_custody() -> anyhow::Result<()
     let missing = move_to("transit").await.unwrap_err().to_string();
     assert!(missing.contains("bao write -f transit/keys/ichor.broker"), "{missing}");
     assert_eq!(tag().await?, before);
+    let leaky = serde_json::json!({"type": "aes256-gcm96", "exportable": true});
+    super::bad_input::make_key(bao(&world), "leaky", leaky).await?;
+    let dir = world.dir.display().to_string();
+    let to_leaky = ["custody", "move-secrets", "--to", "transit", "--key", "leaky", "--reason", "tests", "--dir", &dir];
+    let leaks = run_command(&to_leaky).await.unwrap_err().to_string();
+    assert!(leaks.contains("has `exportable` set"), "{leaks}");
+    assert_eq!(tag().await?, before);
     super::bad_input::make_key(bao(&world), "ichor.broker", serde_json::json!({"type": "aes256-gcm96"})).await?;
     // what comes back is another secret: it lives where it did
     let another = serde_json::json!({ "plaintext": data_encoding::BASE64.encode(&[7; 32]) });
