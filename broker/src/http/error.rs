@@ -7,7 +7,7 @@ use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
 
 use crate::audit::{ProveError, RecordError};
 use crate::login::FreshError;
-use crate::mint::MintError;
+use crate::mint::{MintError, code_of};
 use crate::policy::Refusal;
 use crate::store::{Condition, StoreError};
 
@@ -73,7 +73,7 @@ impl From<RecordError> for ApiError {
                 Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded")
                     .retry_after(30)
             }
-            RecordError::Refused(condition) => Self::new(Code::Conflict, condition.to_string()),
+            RecordError::Refused(condition) => Self::new(code_of(condition), condition.to_string()),
             RecordError::Store(error) => error.into(),
             RecordError::NotVouched(why) => {
                 tracing::error!(%why, "nothing is issued");

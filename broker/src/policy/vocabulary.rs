@@ -20,6 +20,10 @@ pub(super) enum Action {
     Hold(Role),
     /// Read audit entries.
     AuditRead,
+    /// Ask for access that others must approve.
+    BreakGlassRequest,
+    /// Approve what someone else asks for.
+    BreakGlassApprove,
 }
 
 /// The kinds of things that policies are about.
@@ -35,7 +39,7 @@ pub(super) enum Kind {
 }
 
 /// Actions of a later build, which nothing asks about yet. A forbid on one would look like a protection and be none.
-const LATER: [&str; 4] = ["audit:drop", "break-glass:approve", "break-glass:request", "lock"];
+const LATER: [&str; 2] = ["audit:drop", "lock"];
 
 /// The schema and the entity types, parsed once per policy set.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ pub(super) struct BadLabel(String);
 
 impl Action {
     /// Every action.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Hold(Role::Admin),
         Self::Hold(Role::Operator),
         Self::Hold(Role::Reader),
@@ -65,6 +69,8 @@ impl Action {
         Self::Hold(Role::ImageVerifier),
         Self::Hold(Role::MetaWriter),
         Self::AuditRead,
+        Self::BreakGlassRequest,
+        Self::BreakGlassApprove,
     ];
 
     /// The group of all `hold:` actions.
@@ -75,6 +81,8 @@ impl Action {
         match self {
             Self::Hold(role) => format!("hold:{role}"),
             Self::AuditRead => "audit:read".into(),
+            Self::BreakGlassRequest => "break-glass:request".into(),
+            Self::BreakGlassApprove => "break-glass:approve".into(),
         }
     }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::{Group, SessionId};
 
+use super::break_glass::{BreakGlassChange, BreakGlassUse};
 use super::calls::Call;
 use super::rows::SessionRow;
 
@@ -43,7 +44,9 @@ pub enum Change {
         /// The time that liveness is held against.
         now: Timestamp,
     },
-    /// A grant is made. Condition: the session is live at `now`, and `now` is before `not_after`.
+    /// A grant is made. Condition: the session is live at `now`, and `now` is before `not_after`; where the grant uses a
+    /// break-glass request, that is approved by as many others as it takes, has a use left for this person and key, and is good
+    /// still. The use is counted.
     GrantMade {
         /// The session.
         session: SessionId,
@@ -51,6 +54,15 @@ pub enum Change {
         now: Timestamp,
         /// The end of what is granted.
         not_after: Timestamp,
+        /// The break-glass request that it uses.
+        using: Option<Box<BreakGlassUse>>,
+    },
+    /// A break-glass request is made, approved, ended or reviewed.
+    BreakGlass {
+        /// What becomes of it.
+        change: BreakGlassChange,
+        /// The time that its own times are held against.
+        now: Timestamp,
     },
     /// Calls that nodes told of are kept, in their order, as the batch of the entry that this commits with
     /// ([`super::StoredCall::batch`] is its index). No condition. Where more than `most` are kept then, the oldest by id are
@@ -79,6 +91,24 @@ pub enum Condition {
     /// The row changed since it was read.
     #[error("something changed meanwhile")]
     Stale,
+    /// The break-glass request is not where the change takes it from: unknown, over, or further already.
+    #[error("the break-glass request is no longer in a state for that")]
+    RequestMoved,
+    /// What was approved is not what the request says.
+    #[error("the request's contents are not those that were approved")]
+    OtherContents,
+    /// An approval by whoever asked.
+    #[error("nobody approves their own request")]
+    OwnRequest,
+    /// This human has approved it already.
+    #[error("the request has this approval already")]
+    ApprovedBefore,
+    /// Too many requests of this person are pending.
+    #[error("too many break-glass requests of this person are pending")]
+    TooManyOpen,
+    /// A use of the request is bound to another key.
+    #[error("the request was used with another key")]
+    OtherKey,
     /// The entry's time lies before the newest entry's: the clock went back.
     #[error("the clock went back behind the newest entry")]
     ClockWentBack,
@@ -94,7 +124,8 @@ impl Change {
             Self::SessionCreate { now, .. }
             | Self::SessionEnd { now, .. }
             | Self::SessionRefresh { now, .. }
-            | Self::GrantMade { now, .. } => *now = at,
+            | Self::GrantMade { now, .. }
+            | Self::BreakGlass { now, .. } => *now = at,
             Self::CallsKept { .. } => {}
         }
         self
@@ -105,7 +136,7 @@ impl Change {
     pub fn alters(&self) -> Option<SessionId> {
         match self {
             Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
-            Self::SessionCreate { .. } | Self::GrantMade { .. } | Self::CallsKept { .. } => None,
+            Self::SessionCreate { .. } | Self::GrantMade { .. } | Self::BreakGlass { .. } | Self::CallsKept { .. } => None,
         }
     }
 }

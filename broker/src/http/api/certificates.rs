@@ -59,7 +59,7 @@ pub async fn create(
     };
     let identity = signed.identity;
     // A task of its own: once a grant is recorded its outcome is too, even when the caller hangs up.
-    let minting = async move { api.mint.certificate(&identity, request).await };
+    let minting = async move { api.mint.certificate(&identity, request, None).await };
     let minted = tokio::spawn(minting.in_current_span()).await;
     let minted = minted.map_err(|error| ApiError::internal(&error))??;
     let (grant, issued) = (minted.issued.value().grant(), &minted.issued);

@@ -7,10 +7,11 @@ use tokio_postgres::GenericClient;
 use super::Failure;
 
 /// The schema's steps, in order; the position of a step plus one is what `schema_step` says after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 3] = [
+pub(in crate::store) const STEPS: [&str; 4] = [
     include_str!("../../../../migrations/postgres/0001_first.sql"),
     include_str!("../../../../migrations/postgres/0002_tree.sql"),
     include_str!("../../../../migrations/postgres/0003_calls.sql"),
+    include_str!("../../../../migrations/postgres/0005_break_glass.sql"),
 ];
 
 /// The advisory lock of whoever migrates: any number that nothing else in this database takes.

@@ -8,7 +8,7 @@ use rusqlite::Transaction;
 use super::names::Names;
 use super::value::micros;
 use super::{
-    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, calls, devices, log, logins, sessions, tree,
+    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, log, logins, sessions, tree,
 };
 use crate::store::{Change, Condition};
 
@@ -116,10 +116,16 @@ fn make(
             let live = done || sessions::is_live(db, *session, now)?;
             (done, if live { Condition::Stale } else { Condition::SessionEnded })
         }
-        Change::GrantMade { session, now, not_after } => match sessions::is_live(db, *session, micros(*now))? {
-            true => (now < not_after, Condition::GrantOver),
-            false => (false, Condition::SessionEnded),
-        },
+        Change::GrantMade { session, now, not_after, using } => {
+            if !sessions::is_live(db, *session, micros(*now))? {
+                (false, Condition::SessionEnded)
+            } else if now >= not_after {
+                (false, Condition::GrantOver)
+            } else {
+                return using.as_ref().map_or(Ok(Ok(())), |using| break_glass::take(db, using, *now));
+            }
+        }
+        Change::BreakGlass { change, now } => return break_glass::change(db, change, *now),
         Change::CallsKept { calls: kept, most } => {
             calls::keep(db, names, index, kept, *most)?;
             (true, Condition::Stale)

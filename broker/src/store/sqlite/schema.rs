@@ -8,10 +8,11 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::Failure;
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 3] = [
+pub(in crate::store) const STEPS: [&str; 4] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
+    include_str!("../../../../migrations/sqlite/0005_break_glass.sql"),
 ];
 
 /// What a connection is for.

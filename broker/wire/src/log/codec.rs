@@ -41,7 +41,7 @@ impl Entry {
 
     /// Checks the lengths that the format fixes.
     fn check(&self) -> Result<(), LogError> {
-        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, calls, lines, .. } =
+        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, calls, lines, break_glass, contents, .. } =
             &self.content;
         length("id", Some(&self.id), ID)?;
         length("salt", Some(&self.salt), ID)?;
@@ -52,7 +52,9 @@ impl Entry {
         length("policy digest", policy_digest.as_ref(), DIGEST)?;
         length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)?;
         length("digest of calls", calls.as_ref(), DIGEST)?;
-        length("digest of lines", lines.as_ref(), DIGEST)
+        length("digest of lines", lines.as_ref(), DIGEST)?;
+        length("break-glass request", break_glass.as_ref(), ID)?;
+        length("digest of contents", contents.as_ref(), DIGEST)
     }
 }
 
