@@ -21,6 +21,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod break_glass;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -129,12 +129,7 @@ impl Mint {
         result
     }
 
-    async fn walk(
-        &self,
-        identity: &Identity,
-        request: Request,
-        quorum: Option<&Quorum>,
-    ) -> Result<Minted, MintError> {
+    async fn walk(&self, identity: &Identity, request: Request, quorum: Option<&Quorum>) -> Result<Minted, MintError> {
         let now = self.press.clock.now();
         let cluster = self.clusters.borrow().get(&request.cluster).cloned();
         let cluster = cluster.ok_or_else(|| MintError::UnknownCluster(request.cluster.clone()))?;

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use ichor_broker::app::WrapStore;
 use ichor_broker::domain::{BreakGlassId, ProviderAlias, SessionId};
 use ichor_broker::store::{
-    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, Condition, DeviceLogin, EntryFilter, Indexed, LogHead,
-    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, Condition,
+    DeviceLogin, EntryFilter, Indexed, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall,
+    StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::log::tree::{Edge, FullTile};

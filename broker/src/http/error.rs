@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
 
 use crate::audit::{ProveError, RecordError};
+use crate::break_glass::BreakGlassError;
 use crate::login::FreshError;
 use crate::mint::{MintError, code_of};
 use crate::policy::Refusal;
@@ -111,6 +112,24 @@ impl From<Refusal> for ApiError {
         problem.help = refusal.help;
         problem.policies = refusal.policies;
         problem.into()
+    }
+}
+
+impl From<BreakGlassError> for ApiError {
+    fn from(error: BreakGlassError) -> Self {
+        match error {
+            BreakGlassError::Unknown => Self::new(Code::UnknownRequest, error.to_string()),
+            BreakGlassError::UnknownCluster(name) => {
+                Self::new(Code::UnknownCluster, format!("there is no cluster `{name}`"))
+            }
+            BreakGlassError::Bad(why) => Self::new(Code::BadRequest, why),
+            BreakGlassError::Refused(refusal) => refusal.into(),
+            BreakGlassError::State(why) => Self::new(Code::WrongState, why),
+            BreakGlassError::OtherContents => Self::new(Code::OtherContents, error.to_string()),
+            BreakGlassError::Record(error) => error.into(),
+            BreakGlassError::Store(error) => error.into(),
+            BreakGlassError::Entropy(error) => Self::internal(&error),
+        }
     }
 }
 

@@ -49,25 +49,18 @@ impl Approval {
             return if problems.is_empty() { Ok(None) } else { Err(problems) };
         };
         if !actions.iter().any(|action| action.is_hold()) {
-            problems.push("`@approvals` is about certificates, but the policy covers no `hold:` action; remove it".into());
+            problems
+                .push("`@approvals` is about certificates, but the policy covers no `hold:` action; remove it".into());
         }
-        let mut number = |key: &str, text: &str, most: u64| {
-            let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-            if number.is_none() {
-                problems.push(format!("`@{key}(\"{}\")` is not a number from 1 to {most}", shown(text)));
-            }
-            number.unwrap_or(most)
-        };
-        let others = match text {
-            "0" => {
-                problems.push(
-                    "`@approvals(\"0\")` would let someone in alone, which this build does not do; name at least one other".into(),
-                );
-                MOST_APPROVALS
-            }
-            text => number("approvals", text, MOST_APPROVALS),
-        };
-        let uses = policy.annotation("uses").map_or(1, |text| number("uses", text, MOST_USES));
+        let others = number("approvals", text, MOST_APPROVALS).unwrap_or_else(|problem| {
+            problems.push(problem);
+            MOST_APPROVALS
+        });
+        let uses = policy.annotation("uses").map_or(Ok(1), |text| number("uses", text, MOST_USES));
+        let uses = uses.unwrap_or_else(|problem| {
+            problems.push(problem);
+            1
+        });
         let wait = policy.annotation("wait").map_or(Ok(WAIT), wait).unwrap_or_else(|problem| {
             problems.push(problem);
             WAIT
@@ -75,11 +68,30 @@ impl Approval {
         let ticket = policy.annotation("ticket").map(str::trim);
         if ticket.is_some_and(|pattern| !pattern.starts_with("https://") || pattern.len() > 256) {
             problems.push(
-                "`@ticket` is not the pattern of an https URL; write it as `https://tickets.example.com/browse/*`".into(),
+                "`@ticket` is not the pattern of an https URL; write it as `https://tickets.example.com/browse/*`"
+                    .into(),
             );
         }
-        if problems.is_empty() { Ok(Some(Self { others, wait, uses, ticket: ticket.map(Into::into) })) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Some(Self { others, wait, uses, ticket: ticket.map(Into::into) }))
+        } else {
+            Err(problems)
+        }
     }
+}
+
+fn number(key: &str, text: &str, most: u64) -> Result<u64, String> {
+    if key == "approvals" && text == "0" {
+        return Err(
+            "`@approvals(\"0\")` would let someone in alone, which this build does not do; name at least one other"
+                .into(),
+        );
+    }
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse()
+        .ok()
+        .filter(|number| is_plain && (1..=most).contains(number))
+        .ok_or_else(|| format!("`@{key}(\"{}\")` is not a number from 1 to {most}", shown(text)))
 }
 
 fn wait(text: &str) -> Result<SignedDuration, String> {
@@ -127,9 +139,17 @@ mod tests {
     fn terms_have_defaults_and_bounds() {
         let plain = Approval { others: 2, wait: WAIT, uses: 1, ticket: None };
         assert_eq!(read("@approvals(\"2\")").unwrap(), Some(plain));
-        let all = read("@approvals(\"1\") @wait(\"30m\") @uses(\"3\") @ticket(\"https://t.example/*\")").unwrap().unwrap();
+        let all =
+            read("@approvals(\"1\") @wait(\"30m\") @uses(\"3\") @ticket(\"https://t.example/*\")").unwrap().unwrap();
         assert_eq!((all.wait, all.uses), (SignedDuration::from_mins(30), 3));
-        for wrong in ["@wait(\"59s\")", "@wait(\"25h\")", "@wait(\"soon\")", "@uses(\"0\")", "@uses(\"11\")", "@ticket(\"http://x/*\")"] {
+        for wrong in [
+            "@wait(\"59s\")",
+            "@wait(\"25h\")",
+            "@wait(\"soon\")",
+            "@uses(\"0\")",
+            "@uses(\"11\")",
+            "@ticket(\"http://x/*\")",
+        ] {
             assert!(read(&format!("@approvals(\"1\") {wrong}")).is_err(), "{wrong}");
             assert!(read(wrong).is_err(), "{wrong} without `@approvals`");
         }

@@ -99,10 +99,7 @@ pub fn elevation(
     let needed: Vec<&Approval> = best.deciding.iter().filter_map(|(_, rule)| rule.terms.approval.as_ref()).collect();
     for pattern in needed.iter().filter_map(|approval| approval.ticket.as_deref()) {
         if !asks.ticket.is_some_and(|ticket| fits(pattern, ticket)) {
-            return Err(Refusal::plain(
-                &format!("a ticket like `{pattern}` is needed"),
-                "name it with `--ticket URL`",
-            ));
+            return Err(Refusal::plain(&format!("a ticket like `{pattern}` is needed"), "name it with `--ticket URL`"));
         }
     }
     let (Some(wait), Some(uses)) =
@@ -128,12 +125,38 @@ pub fn may_approve(
     roles: &[Role],
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let action = Action::BreakGlassApprove;
-    let question = Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &[action]);
-    let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
-    let verdict =
-        question.map_err(|error| Refusal::failed(&error))?.ask(action, &Circumstances { roles, ..circumstances });
+    let verdict = approving(policies, identity, cluster, roles, now).map_err(|error| Refusal::failed(&error))?;
     permitted(&verdict, Subject::Approving(&cluster.name))
+}
+
+/// Whether a permit of approving such requests is about this person at all, its conditions met or not, and no policy forbids
+/// it: whoever could approve after a fresh login may look before.
+#[must_use]
+pub fn could_approve(
+    policies: &PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    roles: &[Role],
+    now: Timestamp,
+) -> bool {
+    match approving(policies, identity, cluster, roles, now) {
+        Ok(Verdict::Permitted(_)) => true,
+        Ok(Verdict::Unmet(rules)) => !rules.is_empty(),
+        _ => false,
+    }
+}
+
+fn approving<'a>(
+    policies: &'a PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    roles: &[Role],
+    now: Timestamp,
+) -> Result<Verdict<'a>, String> {
+    let action = Action::BreakGlassApprove;
+    let question = Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &[action])?;
+    let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
+    Ok(question.ask(action, &Circumstances { roles, ..circumstances }))
 }
 
 fn permitted(verdict: &Verdict<'_>, subject: Subject<'_>) -> Result<(), Refusal> {

@@ -65,7 +65,10 @@ impl<'a> Judgement<'a> {
             return None;
         }
         let roles: Vec<_> = self.roles.iter().map(|(role, _)| role.as_str()).collect();
-        Some(format!("ask others to approve: `ichor break-glass request {cluster} --role {} --reason TEXT`", roles.join(",")))
+        Some(format!(
+            "ask others to approve: `ichor break-glass request {cluster} --role {} --reason TEXT`",
+            roles.join(",")
+        ))
     }
 
     /// The refusal, where [`Self::approved`] is none: which policy decided, in words, and what would help by

@@ -37,7 +37,7 @@ pub(super) enum Subject<'a> {
 
 impl Refusal {
     /// A refusal that no policy decided.
-    pub(super) fn plain(sentence: &str, help: &str) -> Self {
+    pub(crate) fn plain(sentence: &str, help: &str) -> Self {
         Self {
             code: Code::Refused,
             sentence: sentence.into(),

@@ -136,7 +136,9 @@ impl Change {
     pub fn alters(&self) -> Option<SessionId> {
         match self {
             Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
-            Self::SessionCreate { .. } | Self::GrantMade { .. } | Self::BreakGlass { .. } | Self::CallsKept { .. } => None,
+            Self::SessionCreate { .. } | Self::GrantMade { .. } | Self::BreakGlass { .. } | Self::CallsKept { .. } => {
+                None
+            }
         }
     }
 }

@@ -24,7 +24,8 @@ use jiff::Timestamp;
 
 use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
 pub use break_glass::{
-    ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review, UseRow,
+    ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
+    UseRow,
 };
 pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};

@@ -16,7 +16,8 @@ use super::Failure;
 use super::sessions::LIVE;
 use super::value::{hash, id, micros, signed, time, unsigned};
 
-const COLUMNS: &str = "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
+const COLUMNS: &str =
+    "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
     waits_until, good_until, used, jkt, closed_by, closed_at, comment, label, note, reviewed_by, reviewed_at,
     (SELECT count(*) FROM break_glass_approval a WHERE a.request = r.id AND a.hash = r.hash) FROM break_glass r";
 
@@ -199,13 +200,8 @@ impl Statements {
                 Ok(Ok(()))
             }
             BreakGlassChange::Review { request, review } => {
-                let values: [&(dyn ToSql + Sync); 5] = [
-                    &request.0.as_bytes().as_slice(),
-                    &review.label,
-                    &review.note,
-                    &review.by,
-                    &micros(review.at),
-                ];
+                let values: [&(dyn ToSql + Sync); 5] =
+                    [&request.0.as_bytes().as_slice(), &review.label, &review.note, &review.by, &micros(review.at)];
                 Ok(moved(db.execute(&self.review, &values).await? == 1))
             }
         }

@@ -40,7 +40,8 @@ use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
 use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    EntryFilter, Grown, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    EntryFilter, Grown, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint,
+    StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;

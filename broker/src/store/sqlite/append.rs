@@ -8,7 +8,8 @@ use rusqlite::Transaction;
 use super::names::Names;
 use super::value::micros;
 use super::{
-    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, log, logins, sessions, tree,
+    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, log, logins,
+    sessions, tree,
 };
 use crate::store::{Change, Condition};
 

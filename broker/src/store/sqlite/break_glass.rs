@@ -14,7 +14,8 @@ use crate::store::break_glass::{
 use super::Failure;
 use super::value::{hash, id, micros, signed, time, unsigned};
 
-const COLUMNS: &str = "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
+const COLUMNS: &str =
+    "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
     waits_until, good_until, used, jkt, closed_by, closed_at, comment, label, note, reviewed_by, reviewed_at,
     (SELECT count(*) FROM break_glass_approval a WHERE a.request = r.id AND a.hash = r.hash) FROM break_glass r";
 
@@ -180,7 +181,9 @@ fn close(db: &Connection, request: BreakGlassId, to: BreakGlassState, closing: &
 
 fn give_back(db: &Connection, grant: GrantId) -> Result<(), Failure> {
     let request: Option<Vec<u8>> = db
-        .prepare_cached("UPDATE break_glass_use SET returned = 1 WHERE grant_id = ?1 AND returned = 0 RETURNING request")?
+        .prepare_cached(
+            "UPDATE break_glass_use SET returned = 1 WHERE grant_id = ?1 AND returned = 0 RETURNING request",
+        )?
         .query_row([grant.0.as_bytes()], |row| row.get(0))
         .optional()?;
     if let Some(request) = request {
@@ -250,14 +253,18 @@ pub(super) fn due(db: &Connection, now: i64, limit: u32) -> Result<Vec<BreakGlas
     let mut due = Vec::new();
     for condition in ["state = 0 AND waits_until <= ?1", "state = 1 AND good_until <= ?1"] {
         let sql = format!("{COLUMNS} WHERE {condition} ORDER BY id LIMIT ?2");
-        let found = db.prepare_cached(&sql)?.query_map((now, limit), |row| Ok(parse(row)))?.collect::<Result<Result<Vec<_>, _>, _>>()??;
+        let found = db
+            .prepare_cached(&sql)?
+            .query_map((now, limit), |row| Ok(parse(row)))?
+            .collect::<Result<Result<Vec<_>, _>, _>>()??;
         due.extend(found);
     }
     Ok(due)
 }
 
 fn person(row: &Row<'_>, at: usize) -> Result<Person, Failure> {
-    let provider = ProviderAlias::new(&row.get::<_, String>(at)?).map_err(|error| Failure::Damaged(error.to_string()))?;
+    let provider =
+        ProviderAlias::new(&row.get::<_, String>(at)?).map_err(|error| Failure::Damaged(error.to_string()))?;
     Ok(Person { provider, issuer: row.get(at + 1)?, subject: row.get(at + 2)? })
 }
 

@@ -41,7 +41,8 @@ use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
 use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    EntryFilter, Grown, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    EntryFilter, Grown, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint,
+    StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;

@@ -41,8 +41,19 @@ impl Entry {
 
     /// Checks the lengths that the format fixes.
     fn check(&self) -> Result<(), LogError> {
-        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, calls, lines, break_glass, contents, .. } =
-            &self.content;
+        let Content {
+            grant,
+            session,
+            fingerprint,
+            public_key,
+            policy_digest,
+            old_head,
+            calls,
+            lines,
+            break_glass,
+            contents,
+            ..
+        } = &self.content;
         length("id", Some(&self.id), ID)?;
         length("salt", Some(&self.salt), ID)?;
         length("grant", grant.as_ref(), ID)?;

@@ -175,7 +175,11 @@ mod tests {
     fn names_and_numbers_are_one_to_one() {
         for kind in Kind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
-            assert_eq!(minicbor::to_vec(kind).unwrap(), minicbor::to_vec(kind.number()).unwrap(), "the number is what the log holds");
+            assert_eq!(
+                minicbor::to_vec(kind).unwrap(),
+                minicbor::to_vec(kind.number()).unwrap(),
+                "the number is what the log holds"
+            );
         }
         assert!(Kind::ALL.is_sorted(), "by number, none twice");
     }
