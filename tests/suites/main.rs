@@ -10,6 +10,7 @@
 
 mod acceptance;
 mod audit;
+mod break_glass;
 mod certificates;
 mod config_keys;
 mod doctor;

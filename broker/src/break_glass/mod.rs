@@ -1,7 +1,7 @@
 //! Break-glass: elevated access that others approve.
 //!
 //! ```text
-//! ask ◆ ─▶ approvals, each ◆, over the hash of the exact contents ─▶ [`Quorum`] ─▶ policy decides with it ─▶ a grant ◆ uses it
+//! ask ◆ ─▶ approvals, each ◆, over the hash of the exact contents ─▶ quorum ─▶ policy decides with it ─▶ a grant ◆ uses it
 //! ─▶ review ◆
 //! ```
 //!

@@ -9,12 +9,14 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{GrantId, Group, Person};
 
+mod break_glass;
 mod calls;
 mod log;
 mod logins;
 mod sessions;
 mod tree;
 
+pub(crate) use break_glass::*;
 pub(crate) use calls::*;
 pub(crate) use log::*;
 pub(crate) use logins::*;
@@ -35,7 +37,12 @@ macro_rules! cases {
             a_batch_proves_its_entries, a_refused_part_is_no_leaf, the_newest_checkpoint_is_kept, a_tree_beyond_the_log_is_none,
             calls_are_kept_with_their_entry,
             calls_that_are_not_recorded_are_not_kept, calls_are_found_newest_first, own_calls_are_matched_by_the_whole_key,
-            a_page_of_calls_follows_the_other, the_oldest_calls_beyond_the_quota_are_dropped, nodes_are_seen_and_no_time_goes_back
+            a_page_of_calls_follows_the_other, the_oldest_calls_beyond_the_quota_are_dropped, nodes_are_seen_and_no_time_goes_back,
+            a_break_glass_request_reads_back_with_what_became_of_it, case_23_nothing_is_used_without_its_approvals,
+            an_approval_counts_for_another_human_and_the_same_contents, case_14_fifty_uses_at_once_have_one_winner,
+            fifty_approvals_of_one_human_count_once, fifty_approvals_in_one_batch_make_one_quorum,
+            a_use_that_failed_is_given_back_to_its_key_alone, a_use_needs_its_person_session_and_time,
+            requests_are_bounded_listed_and_run_out, requests_walk_as_their_model_does
         }
     };
 }

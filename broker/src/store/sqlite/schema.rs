@@ -107,6 +107,7 @@ mod tests {
                 "12e0fa4e4ac358be41403fff4ec4b24d3beae8c54d83995c42574691d7644fb2",
                 "aa926fe04b9bea1b4ac207fbba681827ecdc767877000642bfc0096b994c18f7",
                 "c5d6fedb4137a11442045f439ad342caeb2c92fe12fd6222d58fc914f1984c4a",
+                "fcbf99e72590ab40d3dcc99d0076cfc264896cf73c80d14154a370f79c879bcc",
             ]
         );
     }
