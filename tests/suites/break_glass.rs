@@ -92,10 +92,7 @@ async fn what_two_others_approve_is_used_once_and_reviewed() -> anyhow::Result<(
     assert_eq!(grant.detail["contents"], glass.answer.sha256);
     let steps: Vec<_> =
         entries.iter().rev().map(|entry| entry.kind.as_str()).filter(|kind| kind.starts_with("break-glass")).collect();
-    assert_eq!(
-        steps,
-        ["break-glass-request", "break-glass-approval", "break-glass-approval", "break-glass-review"]
-    );
+    assert_eq!(steps, ["break-glass-request", "break-glass-approval", "break-glass-approval", "break-glass-review"]);
     Ok(())
 }
 
@@ -170,7 +167,8 @@ async fn a_person_floods_nobody_and_time_ends_what_waits() -> anyhow::Result<()>
         glasses.push(ask(&oscar).await?);
     }
     assert_eq!(code(ask(&oscar).await), Code::TooManyRequests);
-    let cancelled = break_glass::end(&oscar.session, glasses[0].answer.id, End::Cancel, Some("mistyped".into())).await?;
+    let cancelled =
+        break_glass::end(&oscar.session, glasses[0].answer.id, End::Cancel, Some("mistyped".into())).await?;
     assert_eq!(cancelled.answer.state, "cancelled");
     ask(&oscar).await?;
     let denied = break_glass::vote(&alice.session, &glasses[1], Vote::Deny, Some("not now".into())).await?;

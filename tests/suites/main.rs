@@ -9,6 +9,7 @@
 )]
 
 mod acceptance;
+mod asking;
 mod audit;
 mod break_glass;
 mod certificates;

@@ -148,17 +148,19 @@ async fn a_request_that_the_broker_did_not_write_is_none() {
     let (one, more) = (uuid::Uuid::from_u128(9), row.contents.replace("\"approvals\":1", "\"approvals\":9"));
     let copies = [
         ("moved", crate::store::BreakGlassRow { id: BreakGlassId(one), ..row.clone() }),
-        ("changed", crate::store::BreakGlassRow {
-            id: BreakGlassId(uuid::Uuid::from_u128(10)),
-            hash: <sha2::Sha256 as sha2::Digest>::digest(more.as_bytes()).into(),
-            contents: more,
-            ..row.clone()
-        }),
-        ("another human's", crate::store::BreakGlassRow {
-            id: BreakGlassId(uuid::Uuid::from_u128(11)),
-            human: [9; 32],
-            ..row.clone()
-        }),
+        (
+            "changed",
+            crate::store::BreakGlassRow {
+                id: BreakGlassId(uuid::Uuid::from_u128(10)),
+                hash: <sha2::Sha256 as sha2::Digest>::digest(more.as_bytes()).into(),
+                contents: more,
+                ..row.clone()
+            },
+        ),
+        (
+            "another human's",
+            crate::store::BreakGlassRow { id: BreakGlassId(uuid::Uuid::from_u128(11)), human: [9; 32], ..row.clone() },
+        ),
     ];
     for (what, copy) in copies {
         let id = copy.id;

@@ -31,6 +31,7 @@ pub(super) enum Subject<'a> {
     WholeAudit,
     Asking(&'a ClusterName),
     Approving(&'a ClusterName),
+    Dropping,
 }
 
 // === impl Refusal ===
@@ -70,6 +71,7 @@ impl Subject<'_> {
             Self::WholeAudit => "reading the whole audit".into(),
             Self::Asking(cluster) => format!("breaking the glass on `{cluster}`"),
             Self::Approving(cluster) => format!("approving break-glass requests for these roles on `{cluster}`"),
+            Self::Dropping => "dropping bodies of the audit".into(),
         };
         Some(match verdict {
             Verdict::Permitted(_) => return None,

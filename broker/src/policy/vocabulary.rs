@@ -24,6 +24,8 @@ pub(super) enum Action {
     BreakGlassRequest,
     /// Approve what someone else asks for.
     BreakGlassApprove,
+    /// Ask for bodies of audit entries to be dropped, or approve that.
+    AuditDrop,
 }
 
 /// The kinds of things that policies are about.
@@ -39,7 +41,7 @@ pub(super) enum Kind {
 }
 
 /// Actions of a later build, which nothing asks about yet. A forbid on one would look like a protection and be none.
-const LATER: [&str; 2] = ["audit:drop", "lock"];
+const LATER: [&str; 1] = ["lock"];
 
 /// The schema and the entity types, parsed once per policy set.
 #[derive(Debug)]
@@ -61,7 +63,7 @@ pub(super) struct BadLabel(String);
 
 impl Action {
     /// Every action.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Hold(Role::Admin),
         Self::Hold(Role::Operator),
         Self::Hold(Role::Reader),
@@ -71,6 +73,7 @@ impl Action {
         Self::AuditRead,
         Self::BreakGlassRequest,
         Self::BreakGlassApprove,
+        Self::AuditDrop,
     ];
 
     /// The group of all `hold:` actions.
@@ -83,6 +86,7 @@ impl Action {
             Self::AuditRead => "audit:read".into(),
             Self::BreakGlassRequest => "break-glass:request".into(),
             Self::BreakGlassApprove => "break-glass:approve".into(),
+            Self::AuditDrop => "audit:drop".into(),
         }
     }
 

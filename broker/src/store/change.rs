@@ -1,12 +1,14 @@
 //! State changes that commit together with their entry, and the conditions that are re-read in that transaction.
 
-use jiff::Timestamp;
+use ichor_wire::log::Places;
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
-use crate::domain::{Group, SessionId};
+use crate::domain::{Group, Person, SessionId};
 
 use super::break_glass::{BreakGlassChange, BreakGlassUse};
 use super::calls::Call;
-use super::rows::SessionRow;
+use super::rows::{DropRequest, SessionRow};
 
 /// A state change and its compare-and-set condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,30 @@ pub enum Change {
         /// The time that its own times are held against.
         now: Timestamp,
     },
+    /// Someone asks to drop bodies.
+    DropAsk {
+        /// The request.
+        request: Box<DropRequest>,
+    },
+    /// Bodies are dropped, and with them what the columns say of anyone; the leaves stay. Conditions: the request is open at
+    /// `now` or was approved before, `approver` is someone else than who asked, and each of `places` has a body of a kind that
+    /// may be dropped, from before the request's time and at least `min_age` old.
+    BodyDrop {
+        /// The request.
+        request: Uuid,
+        /// Who approves.
+        approver: Person,
+        /// The entries.
+        places: Places,
+        /// How old an entry must be at least.
+        min_age: SignedDuration,
+        /// The place at which the request goes on after these.
+        next: u64,
+        /// Whether the request is done with this.
+        done: bool,
+        /// The time that ages are held against.
+        now: Timestamp,
+    },
     /// Calls that nodes told of are kept, in their order, as the batch of the entry that this commits with
     /// ([`super::StoredCall::batch`] is its index). No condition. Where more than `most` are kept then, the oldest by id are
     /// dropped, in bounded steps: one change drops at most a thousand more than it keeps.
@@ -109,6 +135,15 @@ pub enum Condition {
     /// A use of the request is bound to another key.
     #[error("the request was used with another key")]
     OtherKey,
+    /// There is no such request, or it expired, or it is done.
+    #[error("there is no open request of this id; ask again with `ichor audit drop`")]
+    RequestGone,
+    /// Who asked cannot approve.
+    #[error("whoever asked cannot approve; another person must")]
+    SamePerson,
+    /// A body must stay: it is too young, of a kind that stays, or gone already.
+    #[error("a body among these must stay, or is gone already")]
+    BodyStays,
     /// The entry's time lies before the newest entry's: the clock went back.
     #[error("the clock went back behind the newest entry")]
     ClockWentBack,
@@ -125,8 +160,9 @@ impl Change {
             | Self::SessionEnd { now, .. }
             | Self::SessionRefresh { now, .. }
             | Self::GrantMade { now, .. }
-            | Self::BreakGlass { now, .. } => *now = at,
-            Self::CallsKept { .. } => {}
+            | Self::BreakGlass { now, .. }
+            | Self::BodyDrop { now, .. } => *now = at,
+            Self::DropAsk { .. } | Self::CallsKept { .. } => {}
         }
         self
     }
@@ -136,9 +172,12 @@ impl Change {
     pub fn alters(&self) -> Option<SessionId> {
         match self {
             Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
-            Self::SessionCreate { .. } | Self::GrantMade { .. } | Self::BreakGlass { .. } | Self::CallsKept { .. } => {
-                None
-            }
+            Self::SessionCreate { .. }
+            | Self::GrantMade { .. }
+            | Self::BreakGlass { .. }
+            | Self::DropAsk { .. }
+            | Self::BodyDrop { .. }
+            | Self::CallsKept { .. } => None,
         }
     }
 }

@@ -9,8 +9,8 @@ use ichor_broker::domain::{BreakGlassId, ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
     Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    EntryFilter, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint,
-    StoredEntry,
+    DropRequest, EntryFilter, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall,
+    StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -51,6 +51,11 @@ macro_rules! pass_on {
 pass_on! {
     head() -> LogHead;
     entries(filter: &EntryFilter, before: Option<u64>, limit: u32) -> Vec<StoredEntry>;
+    entries_from(filter: &EntryFilter, from: u64, limit: u32) -> Vec<StoredEntry>;
+    issued_as(name: &[u8]) -> Vec<StoredEntry>;
+    forward_cursor(name: &str) -> Option<u64>;
+    advance_forward(name: &str, next: u64) -> bool;
+    drop_request(id: Uuid) -> Option<DropRequest>;
     entry_range(range: Range<u64>) -> Vec<StoredEntry>;
     indexed_range(range: Range<u64>) -> Vec<Indexed>;
     tile(level: u8, index: u64) -> Option<FullTile>;

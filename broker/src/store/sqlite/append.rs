@@ -8,8 +8,8 @@ use rusqlite::Transaction;
 use super::names::Names;
 use super::value::micros;
 use super::{
-    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, log, logins,
-    sessions, tree,
+    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, drops, log,
+    logins, sessions, tree,
 };
 use crate::store::{Change, Condition};
 
@@ -127,6 +127,14 @@ fn make(
             }
         }
         Change::BreakGlass { change, now } => return break_glass::change(db, change, *now),
+        Change::DropAsk { request } => {
+            drops::ask(db, request)?;
+            return Ok(Ok(()));
+        }
+        Change::BodyDrop { request, approver, places, min_age, next, done, now } => {
+            let (request, min_age, next, done, now) = (*request, *min_age, *next, *done, *now);
+            return drops::run(db, names, &drops::Drop { request, approver, places, min_age, next, done, now });
+        }
         Change::CallsKept { calls: kept, most } => {
             calls::keep(db, names, index, kept, *most)?;
             (true, Condition::Stale)

@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -31,6 +31,7 @@ impl Kind {
         Self::AuditRead,
         Self::AuditKey,
         Self::LogOpened,
+        Self::BodyDropped,
         Self::NodeLog,
         Self::NodeAlarm,
         Self::BreakGlassRequest,
@@ -61,6 +62,7 @@ impl Kind {
             Self::AuditRead => "audit-read",
             Self::AuditKey => "audit-key",
             Self::LogOpened => "log-opened",
+            Self::BodyDropped => "body-dropped",
             Self::NodeLog => "node-log",
             Self::NodeAlarm => "node-alarm",
             Self::BreakGlassRequest => "break-glass-request",
@@ -92,6 +94,7 @@ impl Kind {
             Self::AuditRead => 13,
             Self::AuditKey => 14,
             Self::LogOpened => 15,
+            Self::BodyDropped => 16,
             Self::NodeLog => 17,
             Self::NodeAlarm => 18,
             Self::BreakGlassRequest => 19,
@@ -102,6 +105,24 @@ impl Kind {
             Self::BreakGlassOver => 24,
             Self::BreakGlassReview => 25,
         }
+    }
+
+    /// Whether the body of such an entry may ever be dropped: a closed list. What says how the broker itself was run stays, and
+    /// so does what later entries are checked against.
+    #[must_use]
+    pub const fn may_be_dropped(self) -> bool {
+        matches!(
+            self,
+            Self::Login
+                | Self::LoginRefused
+                | Self::SessionEnd
+                | Self::SessionRefresh
+                | Self::Grant
+                | Self::Refusal
+                | Self::Issued
+                | Self::IssueFailed
+                | Self::AuditRead
+        )
     }
 }
 
@@ -151,6 +172,8 @@ impl Content {
             key_made_by: None,
             log_key: None,
             old_head: None,
+            dropped: None,
+            drop_request: None,
             calls: None,
             lines: None,
             node: None,
