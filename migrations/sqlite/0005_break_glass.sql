@@ -26,9 +26,9 @@ CREATE TABLE break_glass (
   reviewed_by TEXT,
   reviewed_at INTEGER
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX break_glass_by_state   ON break_glass (state, id);
+CREATE INDEX break_glass_by_state   ON break_glass (state);
 CREATE INDEX break_glass_by_person  ON break_glass (provider, issuer, subject, state);
-CREATE INDEX break_glass_by_cluster ON break_glass (cluster, id);
+CREATE INDEX break_glass_by_cluster ON break_glass (cluster);
 CREATE INDEX break_glass_waiting    ON break_glass (waits_until) WHERE state = 0;
 CREATE INDEX break_glass_good       ON break_glass (good_until) WHERE state = 1;
 

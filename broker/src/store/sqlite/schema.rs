@@ -115,7 +115,7 @@ mod tests {
                 "aa926fe04b9bea1b4ac207fbba681827ecdc767877000642bfc0096b994c18f7",
                 "c5d6fedb4137a11442045f439ad342caeb2c92fe12fd6222d58fc914f1984c4a",
                 "9ae5c9b3d7b29f09723b7cb0ce6f3a3a961c9c0cd8fada2e62a6fbf2bc9842d8",
-                "fcbf99e72590ab40d3dcc99d0076cfc264896cf73c80d14154a370f79c879bcc",
+                "b4509421295806e45dd347a4ffc52a3d2b09981535665b643488eeb78644da6c",
             ]
         );
     }
