@@ -4,6 +4,7 @@ mod acceptance;
 mod connections;
 mod delegating;
 mod digests;
+mod endpoints;
 mod issuers;
 mod listen;
 mod live;
@@ -29,6 +30,7 @@ use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
+pub use endpoints::foreign_endpoints;
 pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, next_origin, notary, open_log, pin_log};

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::acceptance::Acceptance;
 use super::connections::Bounded;
+use super::endpoints::Endpoints;
 use super::listen::{Listening, bind, bind_unix};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
 use crate::audit::{self, Out, Sequencer, Standing};
@@ -189,6 +190,9 @@ impl Running {
             clock: Arc::clone(&clock),
             backdate: settings.backdate,
         };
+        let (clock_of, board) = (Arc::clone(&clock), Arc::clone(&readiness));
+        let endpoints = Endpoints { clusters: live.clusters(), clock: clock_of, readiness: board };
+        tasks.spawn(endpoints.run(stopped.clone()));
         if let Some(every) = settings.probe_every {
             let acceptance = Acceptance {
                 prober: prober(),
