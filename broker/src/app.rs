@@ -126,7 +126,7 @@ pub fn check_tls(chain: &std::path::Path, key: &std::path::Path) -> Result<(), S
 /// When a setting cannot be.
 pub fn login(
     loaded: &Loaded,
-    data_key: DataKey,
+    data_key: Arc<DataKey>,
     store: Arc<dyn Store>,
     sequencer: Sequencer,
     clock: SharedClock,
@@ -140,7 +140,7 @@ pub fn login(
         None => entropy::bytes()?,
     }));
     let settings = config::login_settings(&loaded.folder, &loaded.file, &loaded.settings, nonce)?;
-    Ok(Login::new(settings, store, sequencer, clock, Arc::new(data_key))?)
+    Ok(Login::new(settings, store, sequencer, clock, data_key)?)
 }
 
 /// Custody over the vault and the servers of the configuration. Nothing is sent yet.

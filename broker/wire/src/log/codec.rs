@@ -52,6 +52,8 @@ impl Entry {
             drop_request,
             calls,
             lines,
+            break_glass,
+            contents,
             kit,
             challenge,
             ..
@@ -70,6 +72,8 @@ impl Entry {
         length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)?;
         length("digest of calls", calls.as_ref(), DIGEST)?;
         length("digest of lines", lines.as_ref(), DIGEST)?;
+        length("break-glass request", break_glass.as_ref(), ID)?;
+        length("digest of contents", contents.as_ref(), DIGEST)?;
         length("challenge", challenge.as_ref(), DIGEST)?;
         let Some(kit) = kit else { return Ok(()) };
         length("kit's id", kit.id.as_ref(), ID)?;
