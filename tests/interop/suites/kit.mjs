@@ -128,7 +128,7 @@ export async function run(dir) {
     node = await Cut.start(path.join(dir, 'node-after'), removed);
     const result = await version();
     if (result.code === 0) throw new Error(result.text);
-    lacks(result.stdout, 'Tag:');
+    lacks(result.stdout, 'NODE:');
     has((await broker.admin(['kit', 'list'])).stdout, 'kit 1  prod  revoked');
   });
   await node.stop();
