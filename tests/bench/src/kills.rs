@@ -35,7 +35,8 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("kills");
     let world = World::start(settings).await?;
     let store = async |world: &World| {
-        Ok(Arc::new(SqliteStore::open_to_read(world.broker_dir().join("data/ichor.db"), Options::default())?) as Arc<dyn Store>)
+        Ok(Arc::new(SqliteStore::open_to_read(world.broker_dir().join("data/ichor.db"), Options::default())?)
+            as Arc<dyn Store>)
     };
     campaign(&mut report, "SQLite", settings.rounds, world, None, store).await?;
 
@@ -46,9 +47,8 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let url = server.database("kills")?;
     let address = postgres::empty(&url).await?;
     let world = World::start_on(settings, Some(&url)).await?;
-    let store = async |_: &World| {
-        Ok(Arc::new(PostgresStore::open(&address, &postgres::options()).await?) as Arc<dyn Store>)
-    };
+    let store =
+        async |_: &World| Ok(Arc::new(PostgresStore::open(&address, &postgres::options()).await?) as Arc<dyn Store>);
     campaign(&mut report, "Postgres", settings.rounds.div_ceil(5), world, Some(server), store).await?;
     Ok(report)
 }
@@ -108,7 +108,8 @@ async fn campaign(
         is_back(&session, &mut ledger).await.with_context(|| format!("round {round}"))?;
     }
     let took = began.elapsed();
-    let key: LogKey = admin(&["audit", "key", "--dir", world.broker_dir().to_str().context("a folder's name")?])?.trim().parse()?;
+    let key: LogKey =
+        admin(&["audit", "key", "--dir", world.broker_dir().to_str().context("a folder's name")?])?.trim().parse()?;
     let verified = world.verify_log()?;
     let found = compare(&*open(&world).await?, &ledger, &key).await?;
     report.note(format!("{engine}: {}", verified.lines().next().unwrap_or_default()));
