@@ -140,11 +140,7 @@ async fn nothing_is_given_away(world: &World, method: Method, url: &str) -> anyh
 /// A method that no table has for a path is refused there, and no router gets a route past the tables.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_served_that_is_in_no_table() -> anyhow::Result<()> {
-    let world = World::with(ichor_tests::Options {
-        config: "[limits]\nper_address = 10000\n".into(),
-        ..Default::default()
-    })
-    .await?;
+    let world = World::start().await?;
     let http = world.http()?;
     let served = served();
     for (_, path, _) in &served {
