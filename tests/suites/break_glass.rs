@@ -1,5 +1,7 @@
 //! Break-glass from outside: asked, approved by others, used, reviewed; and every way past that.
 
+use std::collections::BTreeSet;
+
 use ichor_client::break_glass::{self, End, Glass, Vote};
 use ichor_client::{Error, Wish};
 use ichor_tests::{CLUSTER, Options, Person, World};
