@@ -3,7 +3,7 @@
 use ichor_wire::log::{Content, Entry, Kind, Places};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::Person;
+use crate::domain::Human;
 use crate::store::{Change, DropRequest, EntryFilter, Store, StoreError};
 
 /// So many bodies go with one entry: a transaction that holds up nobody for long, and places that surely fit.
@@ -83,7 +83,7 @@ fn may_go(content: &Content) -> bool {
 pub fn drop_bodies(
     base: Content,
     request: &DropRequest,
-    approver: &Person,
+    approver: &Human,
     bodies: &NextBodies,
     min_age: SignedDuration,
     now: Timestamp,
@@ -106,7 +106,7 @@ pub fn drop_bodies(
 mod tests {
     use super::*;
     use crate::audit::tests::Room;
-    use crate::domain::ProviderAlias;
+    use crate::domain::{Person, ProviderAlias};
     use crate::store::conformance::noon;
 
     #[tokio::test]
@@ -138,6 +138,7 @@ mod tests {
             expires_at: later,
             approved_at: None,
             done_at: None,
+            asker_told: None,
         };
         let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
         let expected: Places = [0, 2, 4, 6, 8, 13].into_iter().collect();

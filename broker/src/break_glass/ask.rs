@@ -61,6 +61,10 @@ impl BreakGlass {
             Ok(terms) => terms,
             Err(refusal) => return Err(self.refused(unanswered(identity, &ask), refusal).await?),
         };
+        let human = match human(identity) {
+            Ok(human) => human,
+            Err(refusal) => return Err(self.refused(unanswered(identity, &ask), refusal).await?),
+        };
         let out_of_time = |_| BreakGlassError::Bad("the request would wait beyond all times".into());
         let id = BreakGlassId(entropy::uuid_v7(now)?);
         let said = BreakGlassContents {
@@ -84,8 +88,9 @@ impl BreakGlass {
             uses: terms.uses,
             policies: terms.policies,
             policy_digest: data_encoding::HEXLOWER.encode(&policies.digest()),
+            human_told: human.told.is_some(),
         };
-        let human = human::human(identity.person());
+        let human = human.digest();
         let contents = contents::write(said, identity.person().clone(), human, policies.digest());
         let contents = contents.ok_or_else(|| BreakGlassError::Bad("the request cannot be written down".into()))?;
         let row = BreakGlassRow {

@@ -3,6 +3,8 @@
 mod address;
 mod break_glass;
 mod cluster;
+mod human;
+mod page;
 mod person;
 mod reason;
 mod request;
@@ -11,7 +13,9 @@ mod version;
 pub use address::{AddressRange, network};
 pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
+pub use human::{Human, HumanClaim};
 pub use ichor_wire::role::Role;
+pub use page::PageUse;
 pub use person::{Group, Person, ProviderAlias};
 pub use reason::{BadReason, check_reason};
 pub use request::{GrantId, Request, SessionId};

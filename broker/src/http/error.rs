@@ -125,6 +125,7 @@ impl From<BreakGlassError> for ApiError {
             BreakGlassError::Bad(why) => Self::new(Code::BadRequest, why),
             BreakGlassError::Refused(refusal) => refusal.into(),
             BreakGlassError::State(why) => Self::new(Code::WrongState, why),
+            BreakGlassError::NotFresh => Self::new(Code::Refused, error.to_string()),
             BreakGlassError::OtherContents => Self::new(Code::OtherContents, error.to_string()),
             BreakGlassError::Record(error) => error.into(),
             BreakGlassError::Store(error) => error.into(),

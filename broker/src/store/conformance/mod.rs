@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{GrantId, Group, Person};
+use crate::domain::{GrantId, Group, HumanClaim, Person};
 
 mod asking;
 mod break_glass;
@@ -122,6 +122,8 @@ pub(crate) fn session(number: u8) -> SessionRow {
         used_at: noon(),
         ended_at: None,
         tag: [9; 32],
+        human: HumanClaim::NotAsked,
+        page: None,
     }
 }
 

@@ -13,6 +13,7 @@ pub(in crate::store) const STEPS: [&str; 5] = [
     include_str!("../../../../migrations/postgres/0003_calls.sql"),
     include_str!("../../../../migrations/postgres/0004_asking.sql"),
     include_str!("../../../../migrations/postgres/0005_break_glass.sql"),
+    include_str!("../../../../migrations/postgres/0006_page.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.

@@ -14,6 +14,7 @@ pub(in crate::store) const STEPS: [&str; 5] = [
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
     include_str!("../../../../migrations/sqlite/0004_asking.sql"),
     include_str!("../../../../migrations/sqlite/0005_break_glass.sql"),
+    include_str!("../../../../migrations/sqlite/0006_page.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.

@@ -209,6 +209,9 @@ impl Content {
             challenge: None,
             opened: None,
             accepting: None,
+            channel: None,
+            auth_time: None,
+            acr: None,
         }
     }
 }

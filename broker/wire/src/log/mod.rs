@@ -312,6 +312,15 @@ pub struct Content {
     /// How many nodes were seen to accept a kit's CA, and how many were asked.
     #[n(54)]
     pub accepting: Option<(u64, u64)>,
+    /// How it was done where that was not by a session's key: `page`.
+    #[n(61)]
+    pub channel: Option<String>,
+    /// When the person had authenticated, in seconds since the epoch, as the provider told.
+    #[n(62)]
+    pub auth_time: Option<i64>,
+    /// The authentication context that the provider vouched for.
+    #[n(63)]
+    pub acr: Option<String>,
 }
 
 /// A break-glass kit: which one, and where it is made its public facts.
