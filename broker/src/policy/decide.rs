@@ -171,6 +171,7 @@ fn answered(subject: Subject<'_>, verdict: &Verdict<'_>, help: Option<&str>) -> 
         sentence: subject.refused(verdict).unwrap_or_default(),
         help,
         policies: rules.iter().map(|rule| rule.id.clone()).collect(),
+        step_up: None,
         internal: None,
     })
 }

@@ -7,7 +7,7 @@ use tokio_postgres::GenericClient;
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is what `schema_step` says after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 5] = [
+pub(in crate::store) const STEPS: [&str; 6] = [
     include_str!("../../../../migrations/postgres/0001_first.sql"),
     include_str!("../../../../migrations/postgres/0002_tree.sql"),
     include_str!("../../../../migrations/postgres/0003_calls.sql"),
