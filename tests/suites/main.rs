@@ -25,6 +25,7 @@ mod main_job;
 mod metrics;
 mod named;
 mod openbao;
+mod pages;
 mod pki;
 mod refusals;
 mod reload;

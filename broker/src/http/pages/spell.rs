@@ -34,7 +34,6 @@ pub(super) fn role(role: Role) -> &'static str {
         Role::EtcdBackup => "take a copy of etcd with every Kubernetes Secret",
         Role::ImageVerifier => "verify the signatures of images",
         Role::MetaWriter => "write the nodes' META partition",
-        _ => "what Talos gives to this role",
     }
 }
 
