@@ -1,13 +1,17 @@
 //! Wires everything. The only file that names concrete backends.
 
+mod acceptance;
 mod connections;
+mod delegating;
 mod digests;
 mod issuers;
 mod listen;
 mod live;
 mod log;
+mod nodelog;
 mod prober;
 mod serve;
+mod stores;
 mod tls;
 
 use std::net::TcpListener;
@@ -27,8 +31,9 @@ use crate::store::{Store, StoreError};
 pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, next_origin, notary, open_log, pin_log};
-pub use prober::{ProbeError, Prober};
+pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};
 pub use serve::{NO_ANCHOR, Running};
+pub use stores::{MoveError, migrate_store, move_store, open_store, place_of, read_store, store_warning};
 
 /// What a broker is started with, beside its config folder.
 pub struct Parts {
@@ -94,14 +99,6 @@ pub enum StartError {
     Tls(String),
 }
 
-/// The store as configured, its writer lock taken.
-///
-/// # Errors
-/// When another process holds the lock, or the database cannot be opened.
-pub fn open_store(settings: &Settings) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&settings.database, Options::default())
-}
-
 /// How the sequencer works for this broker.
 #[must_use]
 pub fn sequencer_settings(settings: &Settings) -> audit::Settings {
@@ -127,9 +124,14 @@ pub fn login(
     sequencer: Sequencer,
     clock: SharedClock,
 ) -> Result<Arc<Login>, StartError> {
-    // Made anew for each process: which proofs were used is remembered in memory alone, so one of a process that has ended
-    // could be used again at the next if that took its nonce.
-    let nonce = NonceKey(zeroize::Zeroizing::new(entropy::bytes()?));
+    let nonce = NonceKey(zeroize::Zeroizing::new(match loaded.settings.postgres {
+        // The same at every broker, so that a proof made with one's nonce is good at another; the store remembers for all of
+        // them which proofs were used.
+        Some(_) => data_key.tag(b"ichor dpop nonce key 1\0", &[]),
+        // Made anew for each process: which proofs were used is remembered in memory alone, so one of a process that has ended
+        // could be used again at the next if that took its nonce.
+        None => entropy::bytes()?,
+    }));
     let settings = config::login_settings(&loaded.folder, &loaded.file, &loaded.settings, nonce)?;
     Ok(Login::new(settings, store, sequencer, clock, Arc::new(data_key))?)
 }

@@ -12,8 +12,9 @@
 //! 5. [`audit`]: from a grant to an [`audit::Recorded`] grant, once its entry is durable.
 //! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
 //! 7. [`mint`]: the product on one page. [`readiness`]: which dependency is out.
-//! 8. [`http`]: router, extraction, errors, one file per resource and page.
-//! 9. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.
+//! 8. [`nodelog`]: nodes' own logs, held against grants.
+//! 9. [`http`]: router, extraction, errors, one file per resource and page.
+//! 10. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.
 //!
 //! There is one way to a certificate, and the types force it: `Identity → Grant → Recorded<Grant> → Issued →
 //! Recorded<Issued>`. Each is built in one room by private fields.
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod issuer;
 pub mod login;
 pub mod mint;
+pub mod nodelog;
 pub mod openbao;
 pub mod policy;
 pub mod readiness;

@@ -154,7 +154,8 @@ impl Press {
         Self { sequencer, clock }
     }
 
-    /// A certificate of the broker's own, to see whether nodes accept the CA behind `issuer`. It goes the way of all others.
+    /// A certificate of the broker's own, to see whether nodes accept the CA behind `issuer`; `os_user` is who had a command
+    /// ask, where one did. It goes the way of all others.
     ///
     /// # Errors
     /// When there is none; nothing that could serve as one has left this function.
@@ -164,14 +165,35 @@ impl Press {
         cluster: &Cluster,
         key: CsrKey,
         issuer: &dyn Issuer,
+        os_user: Option<&str>,
     ) -> Result<Recorded<Issued>, MintError> {
         let now = self.clock.now();
         let id = GrantId(entropy::uuid_v7(now)?);
-        let grant = policy::probe(policies, cluster, key, id, now);
+        self.own(policy::probe(policies, cluster, key, id, now, os_user), issuer).await
+    }
+
+    /// A certificate of os:admin of the broker's own, with which the cluster is asked to make others. As [`Self::probe`].
+    ///
+    /// # Errors
+    /// As [`Self::probe`].
+    pub async fn delegation(
+        &self,
+        policies: &PolicySet,
+        cluster: &Cluster,
+        key: CsrKey,
+        issuer: &dyn Issuer,
+    ) -> Result<Recorded<Issued>, MintError> {
+        let now = self.clock.now();
+        let id = GrantId(entropy::uuid_v7(now)?);
+        self.own(policy::delegation(policies, cluster, key, id, now), issuer).await
+    }
+
+    async fn own(&self, grant: Grant, issuer: &dyn Issuer) -> Result<Recorded<Issued>, MintError> {
         let asked = Content {
             person: Some(grant.person().logged(grant.name(), grant.user())),
-            cluster: Some(cluster.name.as_str().into()),
+            cluster: Some(grant.cluster().as_str().into()),
             reason: grant.reason().map(Into::into),
+            os_user: grant.os_user().map(Into::into),
             ..Content::of(Kind::Refusal)
         };
         self.certificate(grant, issuer, |kind| Content { kind, ..asked.clone() }).await

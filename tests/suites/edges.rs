@@ -49,6 +49,11 @@ const NAMES: &[(&str, &[&str])] = &[
     ("ToBeCertified", &["custody", "audit/recorded.rs"]),
     ("Signer", &["custody", "issuer/local_ca.rs", "app.rs", "app"]),
     ("AuditKey", &["custody", "audit/notary.rs", "app/log.rs"]),
+    // the broker's own grants are few, and each is made at one place
+    ("Errand", &["policy"]),
+    ("delegation", &["policy", "mint.rs", "app/delegating.rs"]),
+    // what signs whatever it is given
+    ("TransitEngine", &["openbao", "custody"]),
     ("DataKey", &["custody", "identity", "login", "app.rs", "app"]),
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),
     // the tree's edge is read back too

@@ -51,8 +51,12 @@ fn generated_config_reference_is_committed() {
     let file = std::fs::read_to_string(root().join("broker/src/config/file.rs")).unwrap();
     let clusters = std::fs::read_to_string(root().join("broker/src/config/clusters.rs")).unwrap();
     let openbao = std::fs::read_to_string(root().join("broker/src/config/openbao.rs")).unwrap();
+    let provider = std::fs::read_to_string(root().join("broker/src/config/provider.rs")).unwrap();
     let (mut file, clusters) = (syn::parse_file(&file).unwrap(), syn::parse_file(&clusters).unwrap());
     file.items.extend(syn::parse_file(&openbao).unwrap().items);
+    file.items.extend(syn::parse_file(&provider).unwrap().items);
+    let nodelog = std::fs::read_to_string(root().join("broker/src/config/nodelog.rs")).unwrap();
+    file.items.extend(syn::parse_file(&nodelog).unwrap().items);
     let mut page = String::from(
         "# Configuration\n\n`config.toml` in the broker's folder. Paths are relative to the folder; durations read as `30s`, \
          `15m`, `8h`. Unknown keys are refused. Secrets never stand here: they come from files or systemd credentials. This \

@@ -8,6 +8,8 @@
     reason = "a test that meets the unexpected fails where it stands"
 )]
 
+mod acceptance;
+mod audit;
 mod certificates;
 mod config_keys;
 mod doctor;

@@ -102,7 +102,6 @@ const NOT_YET: &[(u8, &str)] = &[
     (11, "a verifier of our own for clients' certificates; nothing is verified by callbacks"),
     (17, "break-glass requests and their quorum"),
     (23, "approvals and their quorum"),
-    (27, "matching the nodes' own logs"),
 ];
 
 /// The numbers that tests of this sort are named by, as `promise_4_…` or `case_07_…`.

@@ -143,6 +143,11 @@ async fn an_engine_issues_by_its_roles_and_nothing_it_makes_up_leaves() -> anyho
     // a role that grows is seen at the next look, and a token that grows too
     let said = bao_role(&company, json!({ "organization": ["os:admin"] })).await?;
     assert!(said.contains("in the PKI role `pki/ichor-prod-reader` `organization` is [\"os:admin\"]"), "{said}");
+    let check = match company.run(&["check"]).await {
+        Ok(said) => said,
+        Err(error) => error.to_string(),
+    };
+    assert!(check.contains("in the PKI role `pki/ichor-prod-reader` `organization` is [\"os:admin\"]"), "{check}");
     company.apply(&[]).await?;
     bao.allow_all();
     let check = world.running.reload().await.into_iter().find(|check| check.name == format!("ca {CLUSTER}")).unwrap();

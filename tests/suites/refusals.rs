@@ -36,6 +36,7 @@ const TESTED: &[(Code, &str)] = &[
     (Code::ProviderUnavailable, "tests/suites/faults/provider.rs::old_groups_are_never_a_stale_yes"),
     (Code::StoreUnavailable, "tests/suites/faults/store.rs::nothing_leaves_that_could_not_be_recorded"),
     (Code::CustodyUnavailable, "tests/suites/faults/custody.rs::a_ca_past_its_end_leaves_a_recorded_failure"),
+    (Code::AuditUnavailable, "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured"),
     (Code::Unavailable, "tests/suites/config_keys/limits.rs::one_request_too_many_is_turned_away"),
     (Code::Timeout, "tests/suites/config_keys/limits.rs::a_request_that_takes_too_long_is_ended"),
 ];

@@ -8,7 +8,7 @@ use ichor_client::{Held, Wish};
 use ichor_standins::authority::Leaf;
 use ichor_standins::node::client::NodeClient;
 use ichor_standins::node::{Making, Node, NodeOptions};
-use ichor_tests::{Options, Person, World, run_command};
+use ichor_tests::{Lives, Options, Person, World, run_command};
 use ichor_wire::role::Role;
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -187,6 +187,16 @@ async fn what_cannot_serve_is_not_adopted_and_nothing_is_left_behind() -> anyhow
     assert!(check().await.contains("ok    ca adopted\n"), "{}", check().await);
     adopting.node.set_making(Making::Worker);
     assert!(check().await.contains("FAIL  ca adopted: no endpoint makes certificates: "), "{}", check().await);
+    // an endpoint that answers with another cluster's CA
+    let path = adopting.world.dir.join(format!("clusters/{CLUSTER}.toml"));
+    let own = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, own.replace(&adopting.node.endpoint(), &adopting.world.node.endpoint()))?;
+    let said = check().await;
+    assert!(
+        said.contains("FAIL  ca adopted: ") && said.contains("shows a certificate of another cluster's CA"),
+        "{said}"
+    );
+    std::fs::write(&path, own)?;
     let shown = run_command(&["ca", "show", "--dir", &dir]).await?;
     assert!(shown.contains("adopted: the cluster itself") && shown.contains("prod: "), "{shown}");
     assert!(!shown.contains("PRIVATE"), "{shown}");
@@ -215,5 +225,99 @@ async fn a_credential_near_its_end_is_warned_of_and_one_past_it_issues_nothing()
     let message = world.entries().await?.remove(0).detail["message"].clone();
     assert!(message.contains("the credential expired at") && message.contains("--adopt"), "{message}");
     adopting.world.running.stop().await;
+    Ok(())
+}
+
+/// Roles of the broker's own grants for the world's cluster, oldest first.
+async fn own(world: &World, kind: &str) -> anyhow::Result<Vec<String>> {
+    let entries = world.entries().await?;
+    let own = entries.iter().rev().filter(|entry| entry.kind == kind && entry.user.as_deref() == Some("~system"));
+    Ok(own.map(|entry| entry.detail["roles"].clone()).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_asked_with_short_certificates_that_another_custody_mints() -> anyhow::Result<()> {
+    let world =
+        World::with(Options { policies: Some(POLICIES), custody: Lives::Transit, ..Options::default() }).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let wish = || Wish { cluster: ichor_tests::CLUSTER.into(), ..Wish::default() };
+    let signed = alice.certificate(&wish()).await?;
+    assert!(!signed.key_made_by_cluster);
+    let dir = world.dir.display().to_string();
+    let delegate = async |more: &[&str]| {
+        let usual = ["ca", "delegate", ichor_tests::CLUSTER, "--reason", "tests", "--dir", &dir];
+        run_command(&[&usual[..], more].concat()).await
+    };
+    // a CA that no node accepts opens none
+    let patch = run_command(&["ca", "export-public", ichor_tests::CLUSTER, "--dir", &dir]).await?;
+    world.node.set_accepted_cas("")?;
+    let refused = delegate(&[]).await.unwrap_err().to_string();
+    assert!(refused.contains("no endpoint accepts the CA, so nothing was changed"), "{refused}");
+    assert!(!alice.certificate(&wish()).await?.key_made_by_cluster);
+    world.node.set_accepted_cas(&patch)?;
+    let said = delegate(&[]).await?;
+    assert!(said.contains("the cluster makes the certificates from now on") && said.contains("~system"), "{said}");
+    let shown = run_command(&["ca", "show", "--dir", &dir]).await?;
+    assert!(shown.contains("the cluster makes the certificates, asked with short ones of this CA"), "{shown}");
+
+    // the people's certificates are the cluster's own CA's; ours is minted once for all of them
+    let admins = async || {
+        let grants = own(&world, "grant").await?;
+        anyhow::Ok(grants.iter().filter(|roles| *roles == "os:admin").count())
+    };
+    for _ in 0..3 {
+        let held = alice.certificate(&wish()).await?;
+        assert!(held.key_made_by_cluster);
+        assert_eq!(held.answer.issuing_ca.as_deref(), Some(world.node.ca_pem().as_str()));
+        Person::connect(&world, &held).await?.version(&[]).await?;
+        assert_eq!(admins().await?, 1);
+    }
+    let entries = world.entries().await?;
+    let minted = entries.iter().find(|e| e.kind == "issued" && e.user.as_deref() == Some("~system")).context("one")?;
+    assert!(minted.detail["roles"] == "os:admin" && minted.detail.contains_key("serial"), "{minted:?}");
+    let granted = entries.iter().find(|e| e.grant_id == minted.grant_id && e.kind == "grant").context("its grant")?;
+    assert_eq!(granted.detail["reason"], "to have the cluster make certificates");
+
+    // used until a fifth of its fifteen minutes is left, and not beyond
+    world.clock.advance(SignedDuration::from_mins(11));
+    alice.certificate(&wish()).await?;
+    assert_eq!(admins().await?, 1);
+    world.clock.advance(SignedDuration::from_mins(2));
+    alice.certificate(&wish()).await?;
+    assert_eq!(admins().await?, 2);
+
+    // one patch ends it: nothing that could make certificates is left anywhere
+    world.node.set_accepted_cas("")?;
+    let before = world.entries().await?.len();
+    alice.certificate(&wish()).await.unwrap_err();
+    let newest = world.entries().await?.remove(0);
+    assert!(newest.detail["message"].contains("must be in `machine.acceptedCAs`"), "{newest:?}");
+    assert_eq!(world.entries().await?.len() - before, 2, "the grant and that it led to nothing");
+    world.node.set_accepted_cas(&patch)?;
+    assert!(delegate(&["--end"]).await?.contains("the CA signs the certificates again"));
+    assert!(!alice.certificate(&wish()).await?.key_made_by_cluster);
+    world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_minted_certificate_nothing_is_made_and_both_are_recorded() -> anyhow::Result<()> {
+    let world =
+        World::with(Options { policies: Some(POLICIES), custody: Lives::Transit, ..Options::default() }).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let dir = world.dir.display().to_string();
+    run_command(&["ca", "delegate", ichor_tests::CLUSTER, "--reason", "tests", "--dir", &dir]).await?;
+    world.bao.as_ref().context("a server")?.seal();
+    let before = world.entries().await?.len();
+    let wish = Wish { cluster: ichor_tests::CLUSTER.into(), ..Wish::default() };
+    alice.certificate(&wish).await.unwrap_err();
+    let entries = world.entries().await?;
+    let mut kinds: Vec<_> = entries.iter().take(entries.len() - before).map(|entry| entry.kind.as_str()).collect();
+    kinds.reverse();
+    assert_eq!(kinds, ["grant", "grant", "issue-failed", "issue-failed"], "hers, ours, and what came of each");
+    assert!(entries[0].detail["message"].contains("no certificate came about to ask the cluster with"), "{entries:?}");
+    assert!(world.node.log_lines().iter().all(|line| !line.contains("/machine.MachineService/Generate")));
+    world.bao.as_ref().context("a server")?.unseal();
+    alice.certificate(&wish).await?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ichor_wire::profile::CaCertificate;
 use jiff::{SignedDuration, Timestamp};
 
+use super::delegating::Delegating;
 use super::digests::Files;
 use crate::clock::SharedClock;
 use crate::config::Settings;
@@ -40,7 +41,17 @@ pub(super) struct Opened {
 }
 
 /// By cluster, what tells its CA from another.
-pub(super) type Marks = BTreeMap<ClusterName, String>;
+pub(super) type Marks = BTreeMap<ClusterName, Mark>;
+
+/// What tells a CA from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Differs if and only if certificates are made in another way.
+    text: String,
+    certificate: CaCertificate,
+    /// The vault's file that holds the key, where one does: while that and the record are as they were, nothing is opened.
+    file: Option<String>,
+}
 
 /// What was in force before.
 pub(super) struct Before<'a> {
@@ -58,6 +69,7 @@ pub(super) async fn open(
     before: Before<'_>,
     now: &Files,
     clock: &SharedClock,
+    delegating: &Delegating,
 ) -> Opened {
     let time = clock.now();
     let mut opened = Opened {
@@ -71,32 +83,46 @@ pub(super) async fn open(
         ending: BTreeMap::new(),
     };
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
-    let all = clusters.values().map(async |cluster| (cluster, custody.open(&cluster.name).await));
+    let all = clusters.values().map(async |cluster| match before.as_it_was(cluster, now) {
+        Some(_) => (cluster, None),
+        None => (cluster, Some(custody.open(&cluster.name).await)),
+    });
     for (cluster, found) in futures_util::future::join_all(all).await {
         let name = &cluster.name;
+        let Some(found) = found else {
+            if let Some((issuer, mark)) = before.as_it_was(cluster, now) {
+                let end = opened.note_end(name, &mark.certificate, time);
+                issuers.insert(name.clone(), Arc::clone(issuer));
+                opened.take_files(now, mark.files(name));
+                opened.marks.insert(name.clone(), mark.clone());
+                opened.checks.push(Check { name: check_name(name), ok: true, required: false, detail: end });
+            }
+            continue;
+        };
         let old = before.issuers.get(name);
         let files = [format!("{name}.age"), format!("{name}.toml")];
         let (ok, detail) = match found {
             Ok(ca) => {
-                let is_same = before.marks.get(name) == Some(&ca.mark)
+                let mark = Mark { text: ca.mark.clone(), certificate: ca.certificate.clone(), file: ca.file.clone() };
+                let files = mark.files(name);
+                let is_same = before.marks.get(name) == Some(&mark)
                     && files.iter().all(|file| before.files.get(file) == now.get(file));
                 opened.changed |= !is_same || old.is_none();
-                opened.marks.insert(name.clone(), ca.mark.clone());
-                let end = ca_warning(&ca.certificate, time);
-                opened.ending.extend(end.clone().map(|warning| (name.clone(), warning)));
-                #[expect(clippy::cast_precision_loss, reason = "seconds of our time fit into a float's 53 bits")]
-                metrics::gauge!("ichor_ca_not_after_seconds", "cluster" => name.to_string())
-                    .set(ca.certificate.not_after().as_second() as f64);
-                let warnings: Vec<_> = end.into_iter().chain(ca.warnings.clone()).collect();
-                let issuer = match old {
-                    Some(old) if is_same => Arc::clone(old),
-                    _ => issuer(settings.backdate, ca),
+                let end = opened.note_end(name, &mark.certificate, time);
+                opened.marks.insert(name.clone(), mark);
+                let mut warnings: Vec<_> = end.into_iter().chain(ca.warnings.clone()).collect();
+                let issuer = match old.filter(|old| is_same && old.serves(cluster)) {
+                    Some(old) => Ok(Arc::clone(old)),
+                    None if ca.is_delegated => delegating.through(cluster, issuer(settings.backdate, ca), clock),
+                    None => Ok(issuer(settings.backdate, ca)),
                 };
-                issuers.insert(name.clone(), issuer);
-                for file in files {
-                    opened.in_force.extend(now.get(&file).map(|digest| (file, digest.clone())));
+                let is_usable = issuer.is_ok();
+                match issuer {
+                    Ok(issuer) => drop(issuers.insert(name.clone(), issuer)),
+                    Err(error) => warnings.push(opened.refuse(name, &error, false)),
                 }
-                (true, (!warnings.is_empty()).then(|| warnings.join("; ")))
+                opened.take_files(now, files);
+                (is_usable, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
             Err(error) if error.may_be_adopted() => match adopted(custody.vault(), cluster, clock) {
                 Ok((issuer, warning)) => {
@@ -105,9 +131,7 @@ pub(super) async fn open(
                     let old = old.filter(|old| same && old.serves(cluster));
                     opened.changed |= old.is_none();
                     issuers.insert(name.clone(), old.map_or_else(|| Arc::new(issuer) as Arc<dyn Issuer>, Arc::clone));
-                    for file in files.into_iter().chain([file]) {
-                        opened.in_force.extend(now.get(&file).map(|digest| (file, digest.clone())));
-                    }
+                    opened.take_files(now, files.into_iter().chain([file]));
                     (true, warning)
                 }
                 Err(AdoptedError::Vault(VaultError::Missing(_))) => {
@@ -118,8 +142,7 @@ pub(super) async fn open(
                     if let Some(old) = old {
                         issuers.insert(name.clone(), Arc::clone(old));
                     }
-                    let file = adopted_file(name);
-                    opened.in_force.extend(before.files.get(&file).map(|digest| (file, digest.clone())));
+                    opened.take_files(before.files, [adopted_file(name)]);
                     (false, Some(opened.refuse(name, &error, old.is_some())))
                 }
             },
@@ -132,9 +155,8 @@ pub(super) async fn open(
                     issuers.insert(name.clone(), Arc::clone(old));
                     opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
                 }
-                for file in files {
-                    opened.in_force.extend(before.files.get(&file).map(|digest| (file, digest.clone())));
-                }
+                let mark = before.marks.get(name);
+                opened.take_files(before.files, mark.map_or(files.to_vec(), |mark| mark.files(name)));
                 (false, Some(opened.note(name, &error, old.is_some())))
             }
         };
@@ -144,7 +166,50 @@ pub(super) async fn open(
     opened
 }
 
+// === impl Before ===
+
+impl Before<'_> {
+    /// The issuer and the mark of a cluster whose CA's key is in a file of the vault, where nothing of it is another than
+    /// before. Opening it again would tell nothing, and may ask a person to touch a key.
+    fn as_it_was(&self, cluster: &Cluster, now: &Files) -> Option<(&Arc<dyn Issuer>, &Mark)> {
+        let (issuer, mark) = (self.issuers.get(&cluster.name)?, self.marks.get(&cluster.name)?);
+        let file = mark.file.as_ref()?;
+        let is_same = |file: &String| self.files.get(file) == now.get(file);
+        let is_there = now.contains_key(file) && mark.files(&cluster.name).iter().all(is_same);
+        (is_there && issuer.serves(cluster)).then_some((issuer, mark))
+    }
+}
+
+// === impl Mark ===
+
+impl Mark {
+    /// The vault's files that say how the cluster's certificates are made.
+    fn files(&self, cluster: &ClusterName) -> Vec<String> {
+        let own = self.file.iter().cloned();
+        let mut files: Vec<String> = own.chain([format!("{cluster}.age"), format!("{cluster}.toml")]).collect();
+        files.dedup();
+        files
+    }
+}
+
+// === impl Opened ===
+
 impl Opened {
+    /// These files, as they are in `from`, are in force.
+    fn take_files(&mut self, from: &Files, files: impl IntoIterator<Item = String>) {
+        self.in_force.extend(files.into_iter().filter_map(|file| Some((file.clone(), from.get(&file)?.clone()))));
+    }
+
+    /// When the CA ends, to metrics; what is to be said of that.
+    fn note_end(&mut self, name: &ClusterName, certificate: &CaCertificate, now: Timestamp) -> Option<String> {
+        let end = ca_warning(certificate, now);
+        self.ending.extend(end.clone().map(|warning| (name.clone(), warning)));
+        #[expect(clippy::cast_precision_loss, reason = "seconds of our time fit into a float's 53 bits")]
+        metrics::gauge!("ichor_ca_not_after_seconds", "cluster" => name.to_string())
+            .set(certificate.not_after().as_second() as f64);
+        end
+    }
+
     /// What to say of a CA that is there and cannot be opened.
     fn note(&mut self, name: &ClusterName, error: &CustodyError, stays: bool) -> String {
         if error.is_passing() {

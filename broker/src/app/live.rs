@@ -9,6 +9,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use ichor_wire::log::{Content, Kind};
 use tokio::sync::watch;
 
+use super::delegating::Delegating;
 use super::digests::{Digests, Files, shown};
 use super::issuers::{self, Before, Marks};
 use super::{StartError, tls};
@@ -17,7 +18,7 @@ use crate::clock::SharedClock;
 use crate::config::{self, Settings};
 use crate::custody::Custody;
 use crate::domain::{ClusterName, Clusters};
-use crate::mint::Issuers;
+use crate::mint::{Issuers, Press};
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
 
@@ -32,6 +33,7 @@ pub struct Live {
     tls: Option<RustlsConfig>,
     /// What tells the CAs in force from others.
     marks: Marks,
+    delegating: Delegating,
     /// The files of what is in force.
     in_force: Digests,
     /// The files as they were when they were last tried.
@@ -87,6 +89,7 @@ impl Live {
         custody: Arc<Custody>,
         clock: SharedClock,
         readiness: &Readiness,
+        press: Arc<Press>,
     ) -> Result<Self, StartError> {
         let files = Digests::of(settings);
         let policies = check_policies(settings)?;
@@ -99,10 +102,13 @@ impl Live {
         };
         readiness.report(policies_check(&policies));
         let before = Before { issuers: &Issuers::default(), marks: &Marks::new(), files: &Files::new() };
-        let opened = issuers::open(settings, &custody, &clusters, before, &files.vault, &clock).await;
+        let policies = watch::Sender::new(Arc::new(policies));
+        let delegating = Delegating { press, policies: policies.subscribe() };
+        let opened = issuers::open(settings, &custody, &clusters, before, &files.vault, &clock, &delegating).await;
         opened.checks.into_iter().for_each(|check| readiness.report(check));
         Ok(Self {
-            policies: watch::Sender::new(Arc::new(policies)),
+            policies,
+            delegating,
             clusters: watch::Sender::new(clusters),
             issuers: watch::Sender::new(opened.issuers),
             tls,
@@ -246,7 +252,9 @@ impl Live {
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
         let before = Before { issuers: &before, marks: &self.marks, files: &self.in_force.vault };
-        let opened = issuers::open(&self.settings, &self.custody, &clusters, before, &now.vault, &self.clock).await;
+        let (settings, clock) = (&self.settings, &self.clock);
+        let opened =
+            issuers::open(settings, &self.custody, &clusters, before, &now.vault, clock, &self.delegating).await;
         self.is_waiting = opened.is_waiting;
         self.looks = 0;
         let is_news = opened.refused != self.refused || now.vault != self.in_force.vault;

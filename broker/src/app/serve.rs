@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::acceptance::Acceptance;
 use super::connections::Bounded;
 use super::listen::{Listening, bind, bind_unix};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
@@ -20,7 +21,7 @@ use crate::audit::{self, Out, Sequencer, Standing};
 use crate::config::{Listen, Loaded};
 use crate::domain::Clusters;
 use crate::http::admin::{self, Peer, Probing, Reload};
-use crate::http::api::Api;
+use crate::http::api::{Api, ApiParts};
 use crate::http::layers::Edge;
 use crate::http::limits::Limits;
 use crate::http::router::Bounds;
@@ -50,6 +51,7 @@ pub const NO_ANCHOR: &str = "rollback not detected here: no anchor outside the d
 pub struct Running {
     address: Option<SocketAddr>,
     health: Option<SocketAddr>,
+    node_addresses: (Option<SocketAddr>, Option<SocketAddr>),
     reload: mpsc::Sender<Reload>,
     stop: watch::Sender<bool>,
     handle: Handle<SocketAddr>,
@@ -69,7 +71,7 @@ impl Running {
         let metrics = telemetry::install_metrics();
         let custody = Arc::new(super::custody(loaded, parts.vault)?);
         let data_key = custody.data_key().await?;
-        let store: Arc<dyn Store> = Arc::new(open_store(settings)?);
+        let store = open_store(settings).await?;
         let store = match parts.wrap_store {
             Some(wrap) => wrap(store),
             None => store,
@@ -92,7 +94,9 @@ impl Running {
 
         let login = super::login(loaded, data_key, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
-        let live = Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness).await?;
+        let press = || Press::new(sequencer.clone(), Arc::clone(&clock));
+        let live =
+            Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
 
         let listener = match (&settings.listen, parts.listener) {
             (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
@@ -100,12 +104,18 @@ impl Running {
             (Listen::Unix(path), _) => Listening::Unix(bind_unix(path, 0o660)?),
         };
         let health_listener = settings.health.map(bind).transpose()?;
+        let node_listeners = super::nodelog::Bound::bind(&settings.nodelog)?;
         let admin_listener = bind_unix(&settings.admin_socket, 0o600)?;
         let (address, health) = (listener.address(), health_listener.as_ref().and_then(|l| l.local_addr().ok()));
 
         let mint = Mint::new(live.policies(), live.clusters(), live.issuers(), sequencer.clone(), Arc::clone(&clock));
-        let limits = Arc::new(Limits::per_minute(settings.per_person, settings.per_address));
-        let api = Api {
+        let limits = Arc::new(Limits::per_minute(
+            settings.per_person,
+            settings.per_address,
+            Arc::clone(&store),
+            Arc::clone(&clock),
+        ));
+        let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
             limits: Arc::clone(&limits),
@@ -117,7 +127,7 @@ impl Running {
             policies: live.policies(),
             clusters: live.clusters(),
             issuers: live.issuers(),
-        };
+        });
         let edge = Edge {
             trusted_proxies: settings.trusted_proxies.clone().into(),
             https: settings.public_url.scheme() == "https",
@@ -154,9 +164,37 @@ impl Running {
             Listening::Tcp(listener).serve(routes, None, bounded, &handle, &stopped, &mut tasks);
         }
         let (probes, probing) = mpsc::channel(16);
-        let prober =
-            Prober { press: Press::new(sequencer.clone(), Arc::clone(&clock)), custody, backdate: settings.backdate };
-        tasks.spawn(answer_probes(prober, live.policies(), live.clusters(), probing, stopped.clone()));
+        let prober = || Prober {
+            press: press(),
+            custody: Arc::clone(&custody),
+            clock: Arc::clone(&clock),
+            backdate: settings.backdate,
+        };
+        if let Some(every) = settings.probe_every {
+            let acceptance = Acceptance {
+                prober: prober(),
+                policies: live.policies(),
+                clusters: live.clusters(),
+                issuers: live.issuers(),
+                sequencer: sequencer.clone(),
+                readiness: Arc::clone(&readiness),
+                every,
+            };
+            tasks.spawn(acceptance.run(stopped.clone()));
+        }
+        let node_addresses = (node_listeners.tcp_address(), node_listeners.udp_address());
+        let parts_of_nodelog = super::nodelog::Parts {
+            store: Arc::clone(&store),
+            sequencer: sequencer.clone(),
+            clock: Arc::clone(&clock),
+            readiness: Arc::clone(&readiness),
+            prober: Arc::new(prober()),
+            policies: live.policies(),
+            clusters: live.clusters(),
+            issuers: live.issuers(),
+        };
+        node_listeners.serve(&settings.nodelog, parts_of_nodelog, &stopped, &mut tasks)?;
+        tasks.spawn(answer_probes(Arc::new(prober()), live.policies(), live.clusters(), probing, stopped.clone()));
         let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes);
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
         tasks.spawn(reload_on_change(
@@ -183,6 +221,7 @@ impl Running {
         Ok(Self {
             address,
             health,
+            node_addresses,
             reload,
             stop,
             handle,
@@ -203,6 +242,12 @@ impl Running {
     #[must_use]
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.health
+    }
+
+    /// Where nodes send their lines over TCP and UDP, as far as configured.
+    #[must_use]
+    pub fn node_addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        self.node_addresses
     }
 
     /// The store behind it, for those who look at the log from inside the process.
@@ -245,7 +290,7 @@ async fn serve_admin(listener: UnixListener, routes: Router, stopped: watch::Rec
 
 /// Makes the broker's own certificates, one after the other.
 async fn answer_probes(
-    prober: Prober,
+    prober: Arc<Prober>,
     policies: watch::Receiver<Arc<PolicySet>>,
     clusters: watch::Receiver<Clusters>,
     mut probing: mpsc::Receiver<Probing>,

@@ -27,6 +27,6 @@ pub use verify::{Fault, Faulty, VerifyError, VerifyReport, verify_log};
 #[cfg(test)]
 mod opening_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod vouching_tests;

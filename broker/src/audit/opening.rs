@@ -131,7 +131,7 @@ pub async fn attest(store: &dyn Store, notary: &Notary, tree: Arc<Grown>, now: T
 /// How many entries the kept checkpoint speaks of, once it is known to be ours and to fit; 0 for a log that was never signed.
 async fn signed_before(store: &dyn Store, notary: &Notary, known: &Known, size: u64) -> Result<u64, OpenError> {
     let Some(kept) = store.checkpoint().await? else {
-        return if known.is_signed && size > 0 { Err(OpenError::NoCheckpoint) } else { Ok(0) };
+        return if known.is_signed { Err(OpenError::NoCheckpoint) } else { Ok(0) };
     };
     let checkpoint = ours(store, notary.log(), &kept.note, kept.size).await?;
     agrees(store, "its checkpoint", &checkpoint, size).await?;

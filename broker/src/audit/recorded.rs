@@ -218,6 +218,7 @@ impl Recordable for Grant {
             public_key: Some(Sha256::digest(self.public_key()).to_vec()),
             mode: Some(self.mode().as_str().into()),
             policy_digest: Some(self.policy_digest().to_vec()),
+            os_user: self.os_user().map(Into::into),
             ..Content::of(Kind::Grant)
         }
     }

@@ -16,10 +16,10 @@ use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Change, Condition, EntryFilter, Store, StoreError};
 
-pub(super) struct Room {
-    pub(super) store: Arc<FaultyStore>,
-    pub(super) clock: Arc<FrozenClock>,
-    pub(super) sequencer: Sequencer,
+pub(crate) struct Room {
+    pub(crate) store: Arc<FaultyStore>,
+    pub(crate) clock: Arc<FrozenClock>,
+    pub(crate) sequencer: Sequencer,
     ended: JoinHandle<()>,
     _folder: TempDir,
 }
@@ -43,7 +43,7 @@ impl Recordable for Evidence {
 }
 
 impl Room {
-    pub(super) fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
+    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
         Self::with(faults, Settings::named("broker-1"))
     }
 
@@ -74,7 +74,7 @@ impl Room {
         writers
     }
 
-    pub(super) async fn log(&self) -> Vec<Entry> {
+    pub(crate) async fn log(&self) -> Vec<Entry> {
         let stored = self.store.entry_range(0..1000).await.unwrap();
         stored.iter().map(|entry| Entry::decode(entry.body.as_ref().unwrap()).unwrap()).collect()
     }

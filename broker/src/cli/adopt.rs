@@ -120,24 +120,22 @@ impl Adopt {
             digests,
         };
         let desk = Desk::open(loaded).await?;
-        desk.record(deed.clone()).await?;
         let path = loaded.settings.clusters.join(format!("{name}.toml"));
-        let done = if self.is_new { write_file(&path, &text) } else { Ok(()) };
-        let done = done.and_then(|()| Ok(sealer.seal_talos_credential(name, credential, self.replace)?));
-        // the record comes last: with it the cluster's certificates are made so
-        let done = done.and_then(|()| match Record::read(sealer.dir(), name)? {
-            None => Ok(Record::first(Place::TalosApi).write(sealer.dir(), name, false)?),
-            Some(_) => Ok(()),
-        });
-        if let Err(error) = done {
-            if self.is_new {
+        let done = desk.act(deed, "nothing was adopted", async || {
+            let done = if self.is_new { write_file(&path, &text) } else { Ok(()) };
+            let done = done.and_then(|()| Ok(sealer.seal_talos_credential(name, credential, self.replace)?));
+            // the record comes last: with it the cluster's certificates are made so
+            let done = done.and_then(|()| match Record::read(sealer.dir(), name)? {
+                None => Ok(Record::first(Place::TalosApi).write(sealer.dir(), name, false)?),
+                Some(_) => Ok(()),
+            });
+            if done.is_err() && self.is_new {
                 // a cluster that was not there before is not left behind
                 let _ = std::fs::remove_file(&path);
             }
-            let message = format!("{}: failed: {error:#}", deed.message);
-            desk.record(Deed { message, ..deed }).await?;
-            return Err(error);
-        }
+            done
+        });
+        done.await?;
         let checks = desk.reload().await;
         desk.close().await;
         checks

@@ -14,7 +14,7 @@ use crate::custody::{Custody, CustodyError, VaultError};
 use crate::domain::{Cluster, Clusters, ProviderAlias};
 use crate::openbao;
 use crate::readiness::Check;
-use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::StoreError;
 
 /// Check config, policies, vault, database, provider and clusters. Works beside a running broker and changes nothing.
 #[derive(Debug, Args)]
@@ -160,20 +160,21 @@ fn tls(loaded: &Loaded) -> Check {
 }
 
 async fn database(loaded: &Loaded) -> Vec<Check> {
-    let path = &loaded.settings.database;
-    if !path.exists() {
+    let settings = &loaded.settings;
+    if settings.postgres.is_none() && !settings.database.exists() {
         return vec![fine("database", Some("none yet: made at the first start".into()))];
     }
-    match SqliteStore::open_to_read(path, Options::default()) {
-        Ok(store) => match super::audit::check(loaded, &store).await {
-            Ok(lines) if loaded.settings.audit.is_anchored() => {
-                vec![fine("database", None), fine(format!("audit log, {}", lines.join("; ")), None)]
-            }
-            Ok(lines) => vec![fine("database", None), fine("audit log", Some(lines.join("; ")))],
-            Err(error) => vec![fine("database", None), failed("audit log", &format!("{error:#}"))],
-        },
-        Err(error) => vec![failed("database", &error)],
-    }
+    let (store, warning) =
+        match async { Ok((app::read_store(settings).await?, app::store_warning(settings).await?)) }.await {
+            Ok(opened) => opened,
+            Err::<_, StoreError>(error) => return vec![failed("database", &error)],
+        };
+    let log = match super::audit::check(loaded, &*store).await {
+        Ok(lines) if loaded.settings.audit.is_anchored() => fine(format!("audit log, {}", lines.join("; ")), None),
+        Ok(lines) => fine("audit log", Some(lines.join("; "))),
+        Err(error) => failed("audit log", &format!("{error:#}")),
+    };
+    vec![fine("database", warning), log]
 }
 
 /// Asks each provider for its discovery document, over a store in a temporary folder: nothing of the broker's own is touched.

@@ -1,4 +1,4 @@
-//! `cluster add|list|show`.
+//! `cluster add|list|logging-patch|show`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -28,6 +28,16 @@ pub(super) enum ClusterCommand {
     List {
         #[command(flatten)]
         folder: FolderArg,
+    },
+    /// Print the machine config patch by which the cluster's nodes send their logs here.
+    LoggingPatch {
+        #[command(flatten)]
+        folder: FolderArg,
+        /// Its name.
+        name: String,
+        /// Where this broker takes them, as the nodes reach it: `tcp://HOST:PORT` or `udp://HOST:PORT`.
+        #[arg(long, value_name = "URL", value_parser = super::logging_patch::endpoint)]
+        endpoint: url::Url,
     },
     /// Show one cluster.
     Show {
@@ -93,6 +103,9 @@ impl ClusterCommand {
                     writeln!(out, "{}\t{}\t{}", cluster.name, cluster.endpoints.join(","), labels.join(","))?;
                 }
                 Ok(())
+            }
+            Self::LoggingPatch { folder, name, endpoint } => {
+                super::logging_patch::print(&folder.folder().load()?, &name, &endpoint, out)
             }
             Self::Show { folder, name } => {
                 let loaded = folder.folder().load()?;

@@ -43,6 +43,19 @@ pub(super) enum Desk {
     Alone(Sequencer, tokio::task::JoinHandle<()>),
 }
 
+/// The deed with the host and the user it is done by.
+pub(super) fn act(deed: Deed) -> Act {
+    Act {
+        ca: deed.ca,
+        cluster: deed.cluster,
+        message: deed.message,
+        reason: deed.reason,
+        digests: deed.digests,
+        host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        os_user: os_user(),
+    }
+}
+
 /// The value of `--reason`.
 pub(super) fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -58,7 +71,7 @@ impl Desk {
         if UnixStream::connect(socket).await.is_ok() {
             return Ok(Self::Running(socket.clone()));
         }
-        let store = match app::open_store(&loaded.settings) {
+        let store = match app::open_store(&loaded.settings).await {
             Ok(store) => store,
             Err(StoreError::Locked) => bail!(
                 "a broker holds the database, but does not answer at `{}`: wait until it has started or stopped",
@@ -67,7 +80,7 @@ impl Desk {
             Err(error) => return Err(error.into()),
         };
         let settings = app::sequencer_settings(&loaded.settings);
-        let (sequencer, task) = Sequencer::start(Arc::new(store), Arc::new(SystemClock), settings);
+        let (sequencer, task) = Sequencer::start(store, Arc::new(SystemClock), settings);
         Ok(Self::Alone(sequencer, task))
     }
 
@@ -76,15 +89,7 @@ impl Desk {
     /// # Errors
     /// When it cannot be.
     pub(super) async fn record(&self, deed: Deed) -> anyhow::Result<Receipt> {
-        let act = Act {
-            ca: deed.ca,
-            cluster: deed.cluster,
-            message: deed.message,
-            reason: deed.reason,
-            digests: deed.digests,
-            host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            os_user: user_name(nix::unistd::getuid().as_raw()),
-        };
+        let act = act(deed);
         match self {
             Self::Running(socket) => {
                 let answer = call(socket, "POST", "/v1/acts", serde_json::to_vec(&act)?).await?;
@@ -94,6 +99,29 @@ impl Desk {
                 .note(act.into_content(), None)
                 .await
                 .context("the act could not be recorded, so nothing was done"),
+        }
+    }
+
+    /// Records the deed, then does it; a failure is recorded too, with `undone`, what is so then. In this order: nothing is done
+    /// that nobody recorded.
+    ///
+    /// # Errors
+    /// When the deed could not be recorded, and so was not done, or failed.
+    pub(super) async fn act<T>(
+        &self,
+        deed: Deed,
+        undone: &str,
+        done: impl AsyncFnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        self.record(deed.clone()).await?;
+        match done().await {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                let message = format!("{}: failed, {undone}: {error:#}", deed.message);
+                let message = message.chars().take(1_000).collect();
+                self.record(Deed { message, ..deed }).await?;
+                Err(error)
+            }
         }
     }
 
@@ -125,10 +153,11 @@ impl Desk {
             Self::Alone(sequencer, _) => {
                 let press = Press::new(sequencer.clone(), Arc::new(SystemClock));
                 let backdate = loaded.settings.backdate;
-                let prober = app::Prober { press, custody: Arc::clone(custody), backdate };
+                let clock = Arc::new(SystemClock);
+                let prober = app::Prober { press, custody: Arc::clone(custody), clock, backdate };
                 let clusters = crate::config::load_clusters(&loaded.settings.clusters)?;
                 let policies = app::check_policies(&loaded.settings)?;
-                let probe = Probe { cluster: cluster.clone(), is_next, csr };
+                let probe = Probe { cluster: cluster.clone(), is_next, csr, os_user: os_user() };
                 Ok(prober.probe(&policies, &clusters, &probe).await?)
             }
         }
@@ -141,6 +170,11 @@ impl Desk {
             let _ = task.await;
         }
     }
+}
+
+/// Who runs this command.
+fn os_user() -> String {
+    user_name(nix::unistd::getuid().as_raw())
 }
 
 /// One request over the admin socket.

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod audit;
+mod backup;
 mod ca;
 mod check;
 mod cluster;
@@ -9,10 +10,13 @@ mod completions;
 mod custody;
 mod desk;
 mod init;
+mod logging_patch;
 mod owner;
 mod policy;
+mod recover;
 mod reload;
 mod serve;
+mod store;
 mod unlock;
 
 use std::io::Write;
@@ -77,6 +81,13 @@ enum Command {
     /// Check the audit log, print its key, replace that, go on after a restore.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Make a database's tables; move state and log from one database to another.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// Write one sealed file that holds database, custody and configuration. Works beside a running broker.
+    Backup(backup::BackUp),
+    /// Make a broker's folder of a backup, or see whether one would do.
+    Restore(recover::Restore),
     /// Tell the running broker to load policies, clusters, CA keys and TLS certificates anew, and show what came of it.
     Reload(reload::ReloadCommand),
     /// Print a completion script for a shell.
@@ -109,6 +120,9 @@ impl Cli {
             Command::Ca(command) => command.run(out),
             Command::Custody(command) => command.run(out),
             Command::Audit(command) => command.run(out),
+            Command::Store(command) => command.run(out),
+            Command::Backup(command) => command.run(out),
+            Command::Restore(command) => command.run(out),
             Command::Reload(command) => command.run(out),
             Command::Completions(command) => command.run(out),
         }

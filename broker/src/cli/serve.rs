@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::FolderArg;
-use crate::app::{LOOK, Parts, Running};
+use crate::app::{LOOK, Parts, Running, migrate_store};
 use crate::clock::SystemClock;
 use crate::config::{Loaded, LogFormat};
 use crate::{custody, telemetry};
@@ -17,6 +17,10 @@ use crate::{custody, telemetry};
 pub(super) struct Serve {
     #[command(flatten)]
     folder: FolderArg,
+    /// Bring a Postgres database's schema to this build's first. Of several brokers one does it, before the others are updated. A
+    /// SQLite database is always brought up to date.
+    #[arg(long)]
+    migrate: bool,
 }
 
 impl Serve {
@@ -34,11 +38,15 @@ impl Serve {
             tracing::warn!("{warning}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(serve(&loaded, vault, out))
+        runtime.block_on(serve(&loaded, vault, self.migrate, out))
     }
 }
 
-async fn serve(loaded: &Loaded, vault: custody::Vault, out: &mut dyn Write) -> anyhow::Result<()> {
+async fn serve(loaded: &Loaded, vault: custody::Vault, migrate: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    if migrate && loaded.settings.postgres.is_some() {
+        let steps = migrate_store(&loaded.settings).await?;
+        tracing::info!(steps, "the database's schema is this build's");
+    }
     let (mut term, mut int, mut hup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     let parts = Parts { clock: Arc::new(SystemClock), vault, listener: None, wrap_store: None, look: LOOK };

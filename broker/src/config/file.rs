@@ -1,12 +1,13 @@
 //! `config.toml`. The comments here are the reference: `docs/config.md` is generated from them.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::nodelog::{NodeLog, NodeLogSource};
 use super::openbao::OpenBao;
+use super::provider::Provider;
 
 /// The whole file. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +42,12 @@ pub struct File {
     /// What the broker logs about itself.
     #[serde(default)]
     pub log: Log,
+    /// Where nodes send their own logs, so that calls are held against grants. Absent: they are not taken.
+    #[serde(default)]
+    pub nodelog: NodeLog,
+    /// Whose node logs are taken. May be repeated; of two that have an address the first counts.
+    #[serde(default)]
+    pub nodelog_source: Vec<NodeLogSource>,
     /// OpenBao or HashiCorp Vault servers that hold CA keys. May be repeated; CA records name them.
     #[serde(default)]
     pub openbao: Vec<OpenBao>,
@@ -84,9 +91,30 @@ pub struct Server {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// The SQLite database, on a local disk.
+    /// The SQLite database, on a local disk. Of no use with `url_file`.
     #[serde(default = "default_database")]
     pub path: PathBuf,
+    /// A file with the `postgres://user:password@host/database` URL of a PostgreSQL database (15 or newer), for one broker or
+    /// several. The server's certificate is verified (`sslmode=verify-full`); only on a Unix socket (`?host=/run/postgresql`) or
+    /// loopback may TLS be left out (`sslmode=disable`). Absent: SQLite.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// For Postgres: the CA that signed the server's certificate, PEM; no other is then believed. Absent: the system's roots.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// For Postgres: the broker's client certificate and its chain, PEM, where the server asks for one.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// For Postgres: the key of the client certificate, PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// For Postgres: connections of this broker at once.
+    #[serde(default = "default_store_connections")]
+    pub connections: usize,
+    /// For Postgres: the longest that one call may take, with waiting for a connection and for other brokers. At most half of
+    /// `limits.request_time`.
+    #[serde(default = "default_store_deadline")]
+    pub deadline: String,
 }
 
 /// What makes the audit log provable: its name, and where its newest head lies outside the database.
@@ -141,6 +169,11 @@ pub struct Custody {
     /// and opens with `AGE-PLUGIN-YUBIKEY-…`. No other ever runs, whatever a file names.
     #[serde(default)]
     pub plugins: Vec<String>,
+    /// At least once in so long the broker asks each cluster's nodes, with a certificate of five minutes of its own, whether they
+    /// still accept the CA, and says so where they do not: after `talosctl rotate-ca` they accept an imported one no more. `"0"`:
+    /// it never asks, as where it cannot reach the nodes.
+    #[serde(default = "default_probe_every")]
+    pub probe_every: String,
 }
 
 /// What opens the vault.
@@ -267,77 +300,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// An OpenID provider.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provider {
-    /// Its alias, `[a-z0-9-]+`: policies name groups as `alias/group`. Pinned to its issuer at first use.
-    pub alias: String,
-    /// Its issuer URL, exactly as its discovery document says it.
-    pub issuer: String,
-    /// The broker's client id there.
-    pub client_id: String,
-    /// A file with the client secret, for confidential clients.
-    #[serde(default)]
-    pub client_secret_file: Option<PathBuf>,
-    /// A CA certificate (PEM) for the provider's TLS, beside the system's.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// Scopes to ask for.
-    #[serde(default = "default_scopes")]
-    pub scopes: Vec<String>,
-    /// The claim that lists groups; a path as `realm_access.roles` reaches into objects.
-    #[serde(default = "default_groups_claim")]
-    pub groups_claim: String,
-    /// Whether groups come from the `id-token` or from `userinfo`.
-    #[serde(default)]
-    pub groups_from: GroupsFrom,
-    /// Claims that may become `user:` in certificates, in order; name only claims that people cannot edit themselves.
-    #[serde(default = "default_user_claims")]
-    pub user_claims: Vec<String>,
-    /// How groups are asked again during a session: `refresh` (by refresh token), `userinfo` (by access token), or
-    /// `login-only` (never; then keep sessions short).
-    #[serde(default)]
-    pub recheck: Recheck,
-    /// Authentication contexts to ask for; needed where policies speak of `acr`.
-    #[serde(default)]
-    pub acr_values: Vec<String>,
-    /// Ask the provider for `auth_time`, and for a new login when the last one is older than this; needed where policies
-    /// speak of `auth_age`.
-    #[serde(default)]
-    pub max_age: Option<String>,
-    /// Further parameters of the authorization request, as `prompt = "consent"`.
-    #[serde(default)]
-    pub authorize_params: BTreeMap<String, String>,
-    /// A TOML file that maps people to groups (`"subject" = ["group", …]`), where the provider has none.
-    #[serde(default)]
-    pub groups_file: Option<PathBuf>,
-}
-
-/// Where groups come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GroupsFrom {
-    /// The ID token.
-    #[default]
-    IdToken,
-    /// The userinfo endpoint.
-    Userinfo,
-}
-
-/// How groups are asked again during a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Recheck {
-    /// By refresh token.
-    #[default]
-    Refresh,
-    /// By access token at the userinfo endpoint.
-    Userinfo,
-    /// Never.
-    LoginOnly,
-}
-
 // === defaults ===
 
 fn default_admin_socket() -> PathBuf {
@@ -350,6 +312,14 @@ fn default_name() -> String {
 
 fn default_database() -> PathBuf {
     "data/ichor.db".into()
+}
+
+fn default_store_connections() -> usize {
+    8
+}
+
+fn default_store_deadline() -> String {
+    "10s".into()
 }
 
 fn default_anchor_mount() -> String {
@@ -370,6 +340,10 @@ fn default_key_grace() -> String {
 
 fn default_vault() -> PathBuf {
     "vault".into()
+}
+
+fn default_probe_every() -> String {
+    "6h".into()
 }
 
 fn default_session_life() -> String {
@@ -430,18 +404,6 @@ fn default_pending_per_address() -> u32 {
 
 fn default_level() -> String {
     "info".into()
-}
-
-fn default_scopes() -> Vec<String> {
-    ["openid", "profile", "email", "groups", "offline_access"].map(String::from).into()
-}
-
-fn default_groups_claim() -> String {
-    "groups".into()
-}
-
-fn default_user_claims() -> Vec<String> {
-    ["email", "preferred_username"].map(String::from).into()
 }
 
 macro_rules! empty_section {

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::file::{self, File};
+use super::file::File;
 use super::folder::{read, read_toml};
 use super::settings::{Settings, parse_duration};
-use super::{ConfigError, Folder};
+use super::{ConfigError, Folder, provider as written};
 use crate::domain::ProviderAlias;
 use crate::identity::{GroupsFrom, LocalGroups, Mapping};
 use crate::login::{self, NonceKey, ProviderSettings, Recheck};
@@ -44,7 +44,7 @@ pub fn login_settings(
     Ok(settings)
 }
 
-fn provider(folder: &Folder, section: &file::Provider) -> Result<ProviderSettings, ConfigError> {
+fn provider(folder: &Folder, section: &written::Provider) -> Result<ProviderSettings, ConfigError> {
     let value =
         |key: &str, why: String| ConfigError::Value { path: folder.config(), key: format!("provider.{key}"), why };
     let alias = ProviderAlias::new(&section.alias).map_err(|error| value("alias", error.to_string()))?;
@@ -61,8 +61,8 @@ fn provider(folder: &Folder, section: &file::Provider) -> Result<ProviderSetting
             provider: alias,
             groups_claim: section.groups_claim.clone(),
             groups_from: match section.groups_from {
-                file::GroupsFrom::IdToken => GroupsFrom::IdToken,
-                file::GroupsFrom::Userinfo => GroupsFrom::Userinfo,
+                written::GroupsFrom::IdToken => GroupsFrom::IdToken,
+                written::GroupsFrom::Userinfo => GroupsFrom::Userinfo,
             },
             user_claims: section.user_claims.clone(),
             local_groups,
@@ -72,9 +72,9 @@ fn provider(folder: &Folder, section: &file::Provider) -> Result<ProviderSetting
         client_secret,
         scopes: section.scopes.clone(),
         recheck: match section.recheck {
-            file::Recheck::Refresh => Recheck::Refresh,
-            file::Recheck::Userinfo => Recheck::Userinfo,
-            file::Recheck::LoginOnly => Recheck::LoginOnly,
+            written::Recheck::Refresh => Recheck::Refresh,
+            written::Recheck::Userinfo => Recheck::Userinfo,
+            written::Recheck::LoginOnly => Recheck::LoginOnly,
         },
         acr_values: section.acr_values.clone(),
         max_age: max_age.transpose()?,

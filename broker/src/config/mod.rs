@@ -16,21 +16,27 @@ mod clusters;
 mod file;
 mod folder;
 mod login;
+mod nodelog;
 mod openbao;
+mod provider;
 mod settings;
+mod store;
 
 use std::path::PathBuf;
 
 pub use audit::{AnchorKv, AuditSettings, Witness};
 pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
 pub use file::{
-    Audit, Certificates, ClustersFolder, Custody, File, GroupsFrom, Identity, Limits, Log, LogFormat, Policies,
-    Provider, Recheck, Server, Session, Store,
+    Audit, Certificates, ClustersFolder, Custody, File, Identity, Limits, Log, LogFormat, Policies, Server, Session,
+    Store,
 };
 pub use folder::{Folder, Loaded, load_policies};
 pub use login::login_settings;
+pub use nodelog::{NodeLog, NodeLogSource};
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
+pub use provider::{GroupsFrom, Provider, Recheck};
 pub use settings::{Listen, Settings, parse_duration};
+pub use store::Postgres;
 
 /// What is wrong with the configuration: which file, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

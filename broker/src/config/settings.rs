@@ -9,6 +9,7 @@ use url::{Host, Url};
 
 use super::audit::AuditSettings;
 use super::file::{File, Identity};
+use super::store::Postgres;
 use super::{ConfigError, Folder, LogFormat};
 use crate::custody::Plugins;
 use crate::domain::{AddressRange, ClientVersion};
@@ -33,8 +34,10 @@ pub struct Settings {
     pub trusted_proxies: Vec<AddressRange>,
     /// The broker's name in entries.
     pub name: String,
-    /// The database file.
+    /// The database file, unless there is a [`Self::postgres`].
     pub database: PathBuf,
+    /// The Postgres database.
+    pub postgres: Option<Postgres>,
     /// What makes the log provable.
     pub audit: AuditSettings,
     /// The vault's folder.
@@ -43,6 +46,8 @@ pub struct Settings {
     pub identity: Identity,
     /// The age plugins that may run, by name.
     pub plugins: Vec<String>,
+    /// At least once in so long nodes are asked whether they accept their cluster's CA; `None`: never.
+    pub probe_every: Option<Duration>,
     /// The policies' folder.
     pub policies: PathBuf,
     /// The clusters' folder.
@@ -75,6 +80,8 @@ pub struct Settings {
     pub pending_per_address: u32,
     /// The oldest client that is served.
     pub minimum_client: Option<ClientVersion>,
+    /// What nodes' logs are taken in, and how.
+    pub nodelog: crate::nodelog::Settings,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// What to log.
@@ -120,6 +127,10 @@ impl Settings {
         if let Err(error) = Plugins::allow(&file.custody.plugins, Default::default(), None) {
             return Err(value("custody.plugins", &error.to_string()));
         }
+        let probe_every = match file.custody.probe_every.as_str() {
+            "0" => None,
+            text => Some(duration("custody.probe_every", text)?.unsigned_abs()),
+        };
         let session_life = duration("session.life", &file.session.life)?;
         if session_life > LONGEST_SESSION {
             return Err(value("session.life", "at most 12h; people log in again after that"));
@@ -146,6 +157,7 @@ impl Settings {
                 ));
             }
         }
+        let postgres = Postgres::check(folder, file, request_time.unsigned_abs())?;
         let positive = [
             ("limits.per_person", file.limits.per_person as usize),
             ("limits.per_address", file.limits.per_address as usize),
@@ -180,10 +192,12 @@ impl Settings {
             trusted_proxies,
             name: file.server.name.clone(),
             database: folder.at(&file.store.path),
+            postgres,
             audit,
             vault: folder.at(&file.custody.vault),
             identity: file.custody.identity,
             plugins: file.custody.plugins.clone(),
+            probe_every,
             policies: folder.at(&file.policies.folder),
             clusters: folder.at(&file.clusters.folder),
             session_life,
@@ -200,6 +214,7 @@ impl Settings {
             pending_logins: file.limits.pending_logins,
             pending_per_address: file.limits.pending_per_address,
             minimum_client,
+            nodelog: super::nodelog::check(&folder.config(), file)?,
             log_format: file.log.format,
             log_level: file.log.level.clone(),
         })

@@ -6,11 +6,11 @@ use super::ca::{CaMaterial, CreateError};
 use super::settle_error::SettleError;
 use super::transit::{self, TransitKeyError};
 use super::wrap::wrap;
-use crate::openbao::{KeyKind, Transit};
+use crate::openbao::{KeyKind, TransitEngine};
 
 /// The version of the Transit key that now is this CA's.
 pub(super) async fn import(
-    transit: &Transit,
+    transit: &TransitEngine,
     mount: &str,
     name: &str,
     material: &CaMaterial,

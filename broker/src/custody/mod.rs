@@ -52,7 +52,7 @@ pub use target::{For, Target};
 pub use transit::{TransitKeyError, TransitSigner};
 pub use vault::{
     AUDIT_KEY, Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins,
-    Reseal, Sealer, Vault, VaultError,
+    Reseal, Sealer, Vault, VaultError, open_sealed,
 };
 pub use wrap::WrapError;
 

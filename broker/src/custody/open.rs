@@ -12,7 +12,7 @@ use super::record::{Place, Record};
 use super::transit::{TransitKeyError, TransitSigner};
 use super::{Signer, Vault, VaultError};
 use crate::domain::ClusterName;
-use crate::openbao::{BaoError, Client, Kv, NameError, Pki, Transit};
+use crate::openbao::{BaoError, Client, Kv, NameError, Pki, TransitEngine};
 
 /// Everything that holds CAs: the vault's folder with the records, and the servers that they name. One client, and so one
 /// login, serves all clusters of a server.
@@ -33,6 +33,10 @@ pub struct Opened {
     pub mark: String,
     /// What an operator should know, a sentence each.
     pub warnings: Vec<String>,
+    /// The vault's file that holds the key, where one does.
+    pub file: Option<String>,
+    /// Whether the cluster's own API makes the people's certificates, asked with certificates of this CA.
+    pub is_delegated: bool,
 }
 
 /// What makes certificates.
@@ -211,7 +215,12 @@ impl Custody {
     /// # Errors
     /// When there is none, or it is not to be used, or cannot be reached.
     pub async fn open(&self, cluster: &ClusterName) -> Result<Opened, CustodyError> {
-        let opened = self.open_place(cluster, &self.record(cluster)?.active).await?;
+        let record = self.record(cluster)?;
+        let mut opened = self.open_place(cluster, &record.active).await?;
+        if record.delegated {
+            opened.mark.push_str("; through the cluster");
+            opened.is_delegated = true;
+        }
         // a dedicated CA names its cluster: a record that was copied to another does not make it that one's
         match opened.certificate.subject().strip_prefix(DEDICATED) {
             Some(other) if other != cluster.as_str() => Err(CustodyError::OthersCa(other.to_owned())),
@@ -228,7 +237,7 @@ impl Custody {
         match place {
             Place::Age { file } => {
                 let (certificate, signer) = self.vault.open_ca_file(cluster, file)?.into_parts();
-                Ok(Opened::signing(certificate, Arc::new(signer), said))
+                Ok(Opened { file: Some(file.clone()), ..Opened::signing(certificate, Arc::new(signer), said) })
             }
             Place::Kv { server, mount, path } => {
                 let kv = Kv::new(self.server(server)?, mount)?;
@@ -238,7 +247,7 @@ impl Custody {
             }
             Place::Transit { server, mount, key, key_version, certificate } => {
                 let certificate = CaCertificate::parse(certificate)?;
-                let transit = Transit::new(self.server(server)?, mount)?;
+                let transit = TransitEngine::new(self.server(server)?, mount)?;
                 let found =
                     transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
                 let path = transit.sign_path(key)?;
@@ -266,7 +275,14 @@ impl Custody {
                 let sets: Vec<String> = roles.iter().map(ToString::to_string).collect();
                 let mark = format!("{said}, role per person {role_per_person}, {}", sets.join(" "));
                 let mark = mark_of(&certificate, &mark);
-                Ok(Opened { certificate, means: Means::Pki(engine), mark, warnings: Vec::new() })
+                Ok(Opened {
+                    certificate,
+                    means: Means::Pki(engine),
+                    mark,
+                    warnings: Vec::new(),
+                    file: None,
+                    is_delegated: false,
+                })
             }
             Place::Retired => Err(CustodyError::Retired(cluster.clone())),
             Place::TalosApi => Err(CustodyError::TalosApi(cluster.clone())),
@@ -279,7 +295,7 @@ impl Custody {
 impl Opened {
     fn signing(certificate: CaCertificate, signer: Arc<dyn Signer>, said: String) -> Self {
         let mark = mark_of(&certificate, &said);
-        Self { certificate, means: Means::Signer(signer), mark, warnings: Vec::new() }
+        Self { certificate, means: Means::Signer(signer), mark, warnings: Vec::new(), file: None, is_delegated: false }
     }
 
     /// The kind of the CA's key.

@@ -15,7 +15,7 @@ use super::transit::check as check_key;
 use super::vault::{AUDIT_KEY, VaultError, file};
 use super::{AuditKey, Custody, CustodyError, DATA_KEY, DataKey, LockedBytes, TransitKeyError, TransitSigner};
 use crate::entropy;
-use crate::openbao::{KeyKind, Kv, Transit};
+use crate::openbao::{KeyKind, Kv, TransitEngine};
 
 /// A secret of the broker's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +204,7 @@ impl Custody {
                 Home::Kv { server, mount, path }
             }
             Home::Transit { server, mount, key, .. } | Home::TransitKey { server, mount, key, .. } => {
-                let transit = Transit::new(self.server(&server)?, &mount)?;
+                let transit = TransitEngine::new(self.server(&server)?, &mount)?;
                 if transit.key(&key).await?.is_some() {
                     return Err(CustodyError::KeyExists(format!("{mount}/{key}")));
                 }
@@ -245,7 +245,7 @@ impl Custody {
                 Home::Kv { server, mount, path }
             }
             Home::Transit { server, mount, key, .. } => {
-                let transit = Transit::new(self.server(&server)?, &mount)?;
+                let transit = TransitEngine::new(self.server(&server)?, &mount)?;
                 let found = transit.key(&key).await?;
                 let found = found.ok_or_else(|| TransitKeyError::NoSealingKey(format!("{mount}/keys/{key}")))?;
                 check_key(&key, &found)?;
@@ -267,7 +267,7 @@ impl Custody {
             let seed = self.secret_bytes(Secret::Audit, home).await?;
             return Ok(AuditKey::from_seed(seed.as_slice()).map_err(VaultError::from)?);
         };
-        let transit = Transit::new(self.server(server)?, mount)?;
+        let transit = TransitEngine::new(self.server(server)?, mount)?;
         let found = transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
         let path = transit.sign_path(key)?;
         if !transit.client().capabilities(&[&path]).await?.may(&path, "update") {
@@ -289,7 +289,7 @@ impl Custody {
                 Ok(LockedBytes::copy_of(&decoded))
             }
             Home::Transit { server, mount, key, ciphertext } => {
-                let transit = Transit::new(self.server(server)?, mount)?;
+                let transit = TransitEngine::new(self.server(server)?, mount)?;
                 Ok(LockedBytes::copy_of(&transit.decrypt(key, ciphertext, secret.name()).await?))
             }
             Home::TransitKey { .. } => Err(CustodyError::Stays(home.said(secret))),

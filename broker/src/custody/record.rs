@@ -19,6 +19,10 @@ pub struct Record {
     version: u8,
     /// How many CAs the cluster has had: names of new keys are made with it.
     pub generation: u32,
+    /// Whether the cluster's own API makes the people's certificates, and the CA in force only the broker's own, with which the
+    /// cluster is asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delegated: bool,
     /// The CA that issues.
     pub active: Place,
     /// The CA that is to take its place.
@@ -112,13 +116,16 @@ pub struct Former {
 /// The only version of records there is.
 const VERSION: u8 = 1;
 
+/// The key that names the cluster in the file, so that no copy of it is another's.
+const OWNER: &str = "cluster";
+
 // === impl Record ===
 
 impl Record {
     /// The record of a cluster's first CA.
     #[must_use]
     pub fn first(active: Place) -> Self {
-        Self { version: VERSION, generation: 1, active, rotation: None, former: Vec::new() }
+        Self { version: VERSION, generation: 1, delegated: false, active, rotation: None, former: Vec::new() }
     }
 
     /// The record once another CA issues, and this one did until `now`.
@@ -130,7 +137,7 @@ impl Record {
             let certificate = certificate.or_else(|| self.active.certificate().map(str::to_owned));
             former.push(Former { certificate, until: now, compromised: false, place: self.active.clone() });
         }
-        Self { version: VERSION, generation: self.generation + 1, active, rotation: None, former }
+        Self { generation: self.generation + 1, active, rotation: None, former, ..self.clone() }
     }
 
     /// The record once a new CA was made, which is to take the other's place.
@@ -161,6 +168,12 @@ impl Record {
         Self { former: Vec::new(), ..self.clone() }
     }
 
+    /// The record once the cluster makes the certificates with the CA's help, or no longer does.
+    #[must_use]
+    pub fn delegating(&self, delegated: bool) -> Self {
+        Self { delegated, ..self.clone() }
+    }
+
     /// The record once the same CA lives elsewhere.
     #[must_use]
     pub fn moved(&self, active: Place) -> Self {
@@ -178,7 +191,15 @@ impl Record {
             let is_there = file::read(&dir.join("ca").join(&name))?.is_some();
             return Ok(is_there.then(|| Self::first(Place::Age { file: name })));
         };
-        let record: Option<Self> = std::str::from_utf8(&bytes).ok().and_then(|text| toml::from_str(text).ok());
+        let table: Option<toml::Table> = std::str::from_utf8(&bytes).ok().and_then(|text| toml::from_str(text).ok());
+        let mut table = table.ok_or_else(|| VaultError::Record(path.clone()))?;
+        // a record that was copied does not make one cluster's CA another's
+        match table.remove(OWNER) {
+            Some(toml::Value::String(owner)) if owner == cluster.as_str() => {}
+            Some(toml::Value::String(owner)) => return Err(VaultError::OthersRecord { path, owner }),
+            _ => return Err(VaultError::Record(path)),
+        }
+        let record: Option<Self> = table.try_into().ok();
         let record = record.filter(|record| record.version == VERSION).ok_or(VaultError::Record(path))?;
         Ok(Some(record))
     }
@@ -191,7 +212,7 @@ impl Record {
         let path = path(dir, cluster);
         let text = toml::to_string(self).map_err(|_| VaultError::Record(path.clone()))?;
         let head = "# Where this cluster's CA lives. Written by `ichor-broker ca`; no secrets.\n";
-        file::write(&path, format!("{head}{text}").as_bytes(), replace)
+        file::write(&path, format!("{head}{OWNER} = \"{cluster}\"\n{text}").as_bytes(), replace)
     }
 
     /// Returns once this is the cluster's record in the place of `before`, and `before` still was the record: what another
@@ -299,7 +320,12 @@ mod tests {
         assert_eq!(next.former.iter().map(|former| &former.place).collect::<Vec<_>>(), [&age.active]);
 
         let good = std::fs::read_to_string(dir.path().join("ca/prod.toml")).unwrap();
-        for bad in [good.replace("version = 1", "version = 2"), format!("{good}more = 1\n"), "nothing".into()] {
+        std::fs::write(dir.path().join("ca/dev.toml"), &good).unwrap();
+        let copied = Record::read(dir.path(), &ClusterName::new("dev").unwrap());
+        assert!(matches!(&copied, Err(VaultError::OthersRecord { owner, .. }) if owner == "prod"), "{copied:?}");
+        let unnamed = good.replace("cluster = \"prod\"\n", "");
+        for bad in [good.replace("version = 1", "version = 2"), format!("{good}more = 1\n"), unnamed, "nothing".into()]
+        {
             std::fs::write(dir.path().join("ca/prod.toml"), bad).unwrap();
             assert!(matches!(Record::read(dir.path(), &cluster), Err(VaultError::Record(_))));
         }

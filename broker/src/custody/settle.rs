@@ -17,7 +17,7 @@ use super::target::{For, Target};
 use super::transit::{TransitKeyError, TransitSigner};
 use super::{Sealer, Signer, ca};
 use crate::domain::ClusterName;
-use crate::openbao::{Client, KeyKind, Kv, Pki, Transit};
+use crate::openbao::{Client, KeyKind, Kv, Pki, TransitEngine};
 
 /// Where a CA can be brought: the vault, and the servers by name.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Places<'_> {
             }
             return self.bring(of, target, &ca::create(of.cluster, now, years)?).await;
         };
-        let transit = Transit::new(self.server(server)?, mount)?;
+        let transit = TransitEngine::new(self.server(server)?, mount)?;
         let name = key.clone().unwrap_or_else(|| of.named("-"));
         self.check_free(of, target, &name)?;
         let mut remarks = Vec::new();
@@ -135,7 +135,7 @@ impl Places<'_> {
             Target::Transit { server, mount, key } => {
                 let name = key.clone().unwrap_or_else(|| of.named("-"));
                 self.check_free(of, target, &name)?;
-                let transit = Transit::new(self.server(server)?, mount)?;
+                let transit = TransitEngine::new(self.server(server)?, mount)?;
                 let key_version = import(&transit, mount, &name, material, &mut remarks).await?;
                 let certificate = certificate.pem();
                 Place::Transit { server: server.clone(), mount: mount.clone(), key: name, key_version, certificate }
@@ -192,12 +192,18 @@ impl Places<'_> {
         self.servers.get(name).cloned().ok_or_else(|| SettleError::UnknownServer(name.to_owned()))
     }
 
+    /// Whether both names are one server's: two sections may lead to one, and its mounts are the same by either.
+    fn is_one(&self, one: &str, other: &str) -> bool {
+        let both = self.servers.get(one).zip(self.servers.get(other));
+        one == other || both.is_some_and(|(one, other)| one.is_of_the_same(other))
+    }
+
     /// Whether no other cluster's record names this key or secret, and it is not the secret of a CA of this cluster that is in
     /// force: what is written there would issue at once.
     fn check_free(&self, of: For<'_>, target: &Target, name: &str) -> Result<(), SettleError> {
         let dir = self.sealer.dir();
         if let (Target::Kv { .. }, Some(own)) = (target, Record::read(dir, of.cluster)?)
-            && target.is_at(&own.active, name)
+            && target.is_at(&own.active, name, |one, other| self.is_one(one, other))
         {
             return Err(SettleError::InForce(own.active.said()));
         }
@@ -206,8 +212,10 @@ impl Places<'_> {
             let Some(record) = Record::read(dir, &cluster)? else { continue };
             let next = record.rotation.as_ref().map(|rotation| &rotation.next);
             let former = record.former.iter().map(|former| &former.place);
-            if let Some(place) =
-                std::iter::once(&record.active).chain(next).chain(former).find(|p| target.is_at(p, name))
+            if let Some(place) = std::iter::once(&record.active)
+                .chain(next)
+                .chain(former)
+                .find(|place| target.is_at(place, name, |one, other| self.is_one(one, other)))
             {
                 return Err(SettleError::Taken { place: place.said(), cluster: other });
             }

@@ -165,6 +165,12 @@ impl StandingCredential {
         &self.roles
     }
 
+    /// The certificate's start.
+    #[must_use]
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
     /// The certificate's end.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {

@@ -86,17 +86,16 @@ impl Target {
         }
     }
 
-    /// Whether a CA at this place is the one that this target's key or secret of this name would be.
-    pub(super) fn is_at(&self, place: &Place, name: &str) -> bool {
-        match (self, place) {
-            (Self::Kv { server, mount, .. }, Place::Kv { server: s, mount: m, path }) => {
-                (server, mount, name) == (s, m, path.as_str())
-            }
-            (Self::Transit { server, mount, .. }, Place::Transit { server: s, mount: m, key, .. }) => {
-                (server, mount, name) == (s, m, key.as_str())
-            }
-            (Self::Pki { server, mount, .. }, Place::Pki { server: s, mount: m, .. }) => (server, mount) == (s, m),
-            _ => false,
-        }
+    /// Whether a CA at this place is the one that this target's key or secret of this name would be. `is_same`: whether two
+    /// names of servers are one server's.
+    pub(super) fn is_at(&self, place: &Place, name: &str, is_same: impl Fn(&str, &str) -> bool) -> bool {
+        let (there, here) = match (self, place) {
+            (Self::Kv { mount, .. }, Place::Kv { mount: m, path, .. }) => ((m, path.as_str()), (mount, name)),
+            (Self::Transit { mount, .. }, Place::Transit { mount: m, key, .. }) => ((m, key.as_str()), (mount, name)),
+            (Self::Pki { mount, .. }, Place::Pki { mount: m, .. }) => ((m, ""), (mount, "")),
+            _ => return false,
+        };
+        let servers = self.server().zip(place.server());
+        there == here && servers.is_some_and(|(one, other)| is_same(one, other))
     }
 }

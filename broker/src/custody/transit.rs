@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::{SignError, Signer, ToBeSigned};
-use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, Transit, TransitKey};
+use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, TransitEngine, TransitKey};
 
 /// So many calls are under way at once: while they are, what comes gathers for the next. A call costs the server five times
 /// what one more signature in it does, so few calls with many signatures serve a crowd best; the second is for those who
@@ -28,6 +28,7 @@ const WAITING: usize = 4_096;
 pub struct TransitSigner {
     public_key: Vec<u8>,
     algorithm: KeyAlgorithm,
+    verifies: ParsedPublicKey,
     queue: mpsc::Sender<Waiting>,
     task: AbortHandle,
 }
@@ -96,17 +97,26 @@ pub enum TransitKeyError {
 
 struct Waiting {
     bytes: ToBeSigned,
-    done: oneshot::Sender<Result<Vec<u8>, SignError>>,
+    done: oneshot::Sender<Result<Unverified, SignError>>,
+}
+
+/// What the server gave for these bytes. Whoever waits for it verifies it, in its own task, so that a batch's signatures are
+/// verified beside each other and the next call need not wait for that.
+struct Unverified {
+    bytes: ToBeSigned,
+    signature: Vec<u8>,
 }
 
 /// What the task signs with.
 struct Key {
-    transit: Transit,
+    transit: TransitEngine,
     name: String,
     version: u32,
     kind: KeyKind,
-    verifies: ParsedPublicKey,
 }
+
+/// The types of Transit keys that a CA may have.
+const KINDS: [&str; 6] = ["ed25519", "ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"];
 
 // === impl TransitSigner ===
 
@@ -115,23 +125,27 @@ impl TransitSigner {
     ///
     /// # Errors
     /// When the key is not to be used, with what is wrong.
-    pub fn new(transit: Transit, name: &str, version: u32, key: &TransitKey) -> Result<Self, TransitKeyError> {
+    pub fn new(transit: TransitEngine, name: &str, version: u32, key: &TransitKey) -> Result<Self, TransitKeyError> {
         check(name, key)?;
-        let missing = || TransitKeyError::Version { key: name.to_owned(), version };
-        let public_key = key.versions.get(&version).ok_or_else(missing)?.clone();
         let wrong_kind = || TransitKeyError::Kind {
             key: name.to_owned(),
             found: key.kind.clone(),
             needed: "`ed25519`, `ecdsa-p256`, `ecdsa-p384` or RSA of 2048 to 4096 bits".into(),
         };
+        // a key that encrypts has no public key to look for
+        if !KINDS.contains(&key.kind.as_str()) {
+            return Err(wrong_kind());
+        }
+        let missing = || TransitKeyError::Version { key: name.to_owned(), version };
+        let public_key = key.versions.get(&version).ok_or_else(missing)?.clone();
         let algorithm = KeyAlgorithm::of_ca(&public_key).map_err(|_| wrong_kind())?;
         let kind = KeyKind::of(algorithm).filter(|kind| kind.transit() == key.kind).ok_or_else(wrong_kind)?;
         let unusable = |_| TransitKeyError::PublicKey(name.to_owned());
         let verifies = ParsedPublicKey::new(verification(kind), public_key.as_slice()).map_err(unusable)?;
         let (queue, waiting) = mpsc::channel(WAITING);
-        let key = Key { transit, name: name.to_owned(), version, kind, verifies };
+        let key = Key { transit, name: name.to_owned(), version, kind };
         let task = tokio::spawn(run(Arc::new(key), waiting)).abort_handle();
-        Ok(Self { public_key, algorithm, queue, task })
+        Ok(Self { public_key, algorithm, verifies, queue, task })
     }
 
     /// The key's kind.
@@ -151,7 +165,10 @@ impl Signer for TransitSigner {
         let (done, signed) = oneshot::channel();
         let full = |_| SignError::Unavailable("too many signatures wait for Transit; try again in a moment".into());
         self.queue.try_send(Waiting { bytes, done }).map_err(full)?;
-        signed.await.unwrap_or_else(|_| Err(SignError::Unavailable("the broker is stopping".into())))
+        let stopping = |_| SignError::Unavailable("the broker is stopping".into());
+        let Unverified { bytes, signature } = signed.await.map_err(stopping)??;
+        self.verifies.verify_sig(bytes.as_bytes(), &signature).map_err(|_| SignError::Wrong)?;
+        Ok(signature)
     }
 }
 
@@ -201,13 +218,9 @@ impl Key {
         let inputs: Vec<&[u8]> = batch.iter().map(|waiting| waiting.bytes.as_bytes()).collect();
         match self.transit.sign(&self.name, self.version, self.kind, &inputs).await {
             Ok(signatures) => {
-                for (waiting, signature) in batch.into_iter().zip(signatures) {
-                    let signature = signature.map_err(|error| SignError::from(&error));
-                    let verified = signature.and_then(|signature| {
-                        let verified = self.verifies.verify_sig(waiting.bytes.as_bytes(), &signature);
-                        verified.map(|()| signature).map_err(|_| SignError::Wrong)
-                    });
-                    let _ = waiting.done.send(verified);
+                for (Waiting { bytes, done }, signature) in batch.into_iter().zip(signatures) {
+                    let signed = signature.map(|signature| Unverified { bytes, signature });
+                    let _ = done.send(signed.map_err(|error| SignError::from(&error)));
                 }
             }
             Err(error) => {

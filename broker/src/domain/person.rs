@@ -63,6 +63,18 @@ impl Person {
         Self { provider: ProviderAlias(SYSTEM.into()), issuer: "urn:ichor:system".into(), subject: SYSTEM.into() }
     }
 
+    /// The person of an entry or a row of ours, whose alias may be the broker's own.
+    ///
+    /// # Errors
+    /// When the alias is none.
+    pub fn recorded(provider: &str, issuer: String, subject: String) -> Result<Self, BadName> {
+        let system = Self::system();
+        if provider == SYSTEM && issuer == system.issuer && subject == system.subject {
+            return Ok(system);
+        }
+        Ok(Self { provider: ProviderAlias::new(provider)?, issuer, subject })
+    }
+
     /// The person as entries of the log have them, with the names that the provider told.
     #[must_use]
     pub fn logged(&self, name: &str, user: &str) -> log::Person {

@@ -64,6 +64,8 @@ pub struct Probe {
     pub is_next: bool,
     /// The certificate request, PEM.
     pub csr: String,
+    /// The operating-system user who has it asked for.
+    pub os_user: String,
 }
 
 /// A [`Probe`] on its way, answered with the certificate, PEM, or why there is none.
@@ -136,12 +138,17 @@ async fn reload_now(
 }
 
 /// A certificate of the broker's own, for a key that the command made; recorded as any.
-async fn probe(State(admin): State<Admin>, Json(request): Json<ProbeRequest>) -> Result<Json<String>, ApiError> {
+async fn probe(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(request): Json<ProbeRequest>,
+) -> Result<Json<String>, ApiError> {
+    let os_user = peer.user()?;
     let bad = |why: String| ApiError::new(Code::BadRequest, why);
     let cluster = ClusterName::new(&request.cluster).map_err(|error| bad(error.to_string()))?;
     let (done, answer) = oneshot::channel();
     let stopping = || ApiError::new(Code::Unavailable, "the broker is stopping");
-    let probe = Probe { cluster, is_next: request.next, csr: request.csr };
+    let probe = Probe { cluster, is_next: request.next, csr: request.csr, os_user };
     admin.probes.send((probe, done)).await.map_err(|_| stopping())?;
     let answer = answer.await.map_err(|_| stopping())?;
     Ok(Json(answer.map_err(|why| ApiError::new(Code::CustodyUnavailable, why))?))

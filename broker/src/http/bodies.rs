@@ -5,11 +5,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::Method;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ichor_wire::problem::Code;
@@ -28,7 +26,7 @@ const LARGEST_FORM: usize = 16 * 1024;
 const FORMS_OF_ONE: usize = 16;
 
 /// Forms on their way, by address.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Forms {
     waiting: Arc<Mutex<Waiting>>,
     most: usize,
@@ -80,16 +78,18 @@ impl Drop for Place {
 
 /// Reads the forms of strangers, which is all that is posted outside the API, before the request takes one of the places of
 /// requests under way: one that trickles in holds nobody up but its own address.
-pub(super) async fn forms(
-    State(forms): State<Forms>,
-    Extension(ClientAddress(address)): Extension<ClientAddress>,
+pub(super) async fn forms<F: Future<Output = Response>>(
+    forms: &Forms,
     request: Request,
-    next: Next,
+    next: impl FnOnce(Request) -> F,
 ) -> Response {
     let path = request.uri().path();
     if request.method() != Method::POST || !(path.starts_with("/oauth/") || path == "/device") {
-        return next.run(request).await;
+        return next(request).await;
     }
+    let Some(&ClientAddress(address)) = request.extensions().get() else {
+        return ApiError::internal(&"a request without an address").into_response();
+    };
     let Some(place) = forms.enter(address) else {
         let text = "too many forms are on their way; try again in a moment";
         return ApiError::new(Code::TooManyRequests, text).retry_after(1).into_response();
@@ -100,7 +100,7 @@ pub(super) async fn forms(
         Err(error) => return error.into_response(),
     };
     drop(place);
-    next.run(Request::from_parts(parts, Body::from(body))).await
+    next(Request::from_parts(parts, Body::from(body))).await
 }
 
 /// The whole body. Whoever calls this knows whose it is, or holds no place that others need.

@@ -118,23 +118,29 @@ async fn prove(parts: &Parts, api: &Api) -> Result<(Proven, IpAddr), ApiError> {
         path: parts.uri.path(),
         address,
     };
-    let proven = api.login.prove(&presented).await.map_err(|error| refused(&error, api, address))?;
-    api.limits.person(proven.person())?;
+    let proven = match api.login.prove(&presented).await {
+        Ok(proven) => proven,
+        Err(error) => return Err(refused(&error, api, address).await),
+    };
+    api.limits.person(proven.person()).await?;
     Ok((proven, address))
 }
 
 /// The proof holds for this body too, and was not used before.
 async fn admit(proven: Proven, body: &[u8], api: &Api, address: IpAddr) -> Result<SessionRow, ApiError> {
-    api.login.admit(proven, body).await.map_err(|error| refused(&error, api, address))
+    match api.login.admit(proven, body).await {
+        Ok(session) => Ok(session),
+        Err(error) => Err(refused(&error, api, address).await),
+    }
 }
 
-fn refused(error: &SessionError, api: &Api, address: IpAddr) -> ApiError {
+async fn refused(error: &SessionError, api: &Api, address: IpAddr) -> ApiError {
     if let SessionError::Store(error) = error {
         return error.clone().into();
     }
     // whoever has no session is counted by address; asking again with the nonce just learnt is part of the protocol
     if error.code() != Code::UseNonce
-        && let Err(too_many) = api.limits.stranger(address)
+        && let Err(too_many) = api.limits.stranger(address).await
     {
         return too_many;
     }

@@ -4,12 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ichor_wire::api::CLIENT_VERSION_HEADER;
 use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
@@ -22,7 +21,6 @@ use crate::domain::{AddressRange, ClientVersion};
 use crate::entropy;
 
 /// What the outermost layer needs.
-#[derive(Clone)]
 pub struct Edge {
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<[AddressRange]>,
@@ -38,7 +36,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Names the request, finds the client's address, refuses clients that are too old, and sets the headers that every answer
 /// carries.
-pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
+pub(super) async fn edge<F: Future<Output = Response>>(
+    edge: &Edge,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let address = client_address(peer, request.headers(), &edge.trusted_proxies);
     request.extensions_mut().insert(ClientAddress(address));
@@ -54,7 +56,7 @@ pub async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) ->
             let text = format!("this broker serves ichor {minimum} and later");
             ApiError::new(Code::ClientTooOld, text).into_response()
         }
-        None => next.run(request).instrument(span.clone()).await,
+        None => next(request).instrument(span.clone()).await,
     };
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
     response = name_problem(response, &id);

@@ -23,6 +23,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::proofs::consistency,
         super::api::proofs::proof,
         super::api::proofs::export,
+        super::api::calls::list,
     ),
     security(("dpop" = []))
 )]

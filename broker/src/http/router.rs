@@ -1,15 +1,17 @@
 //! The public router: what is served, and the layers around it.
 
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::{IntoResponse, Response};
-use axum::{BoxError, Router, middleware};
+use futures_util::FutureExt;
 use ichor_wire::problem::Code;
-use tower::ServiceBuilder;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower_http::catch_panic::CatchPanicLayer;
+use tokio::sync::Semaphore;
+use tower::{ServiceExt, service_fn};
 
 use super::api::{self, Api};
 use super::bodies::{Forms, forms};
@@ -31,41 +33,62 @@ pub struct Bounds {
     pub request_time: Duration,
 }
 
+/// What stands around the routes. One function that calls the next, and not a layer for each: layers of a router are cloned and
+/// boxed one inside the other for every request.
+struct Front {
+    edge: Edge,
+    forms: Forms,
+    /// As many permits as requests may be worked on at once, over all routes.
+    places: Semaphore,
+    request_time: Duration,
+    routes: Router,
+}
+
 /// The public router.
-pub fn public(api: Api, login: Arc<Login>, tlog: Tlog, edge_state: Edge, bounds: Bounds) -> Router {
+pub fn public(api: Api, login: Arc<Login>, tlog: Tlog, edge: Edge, bounds: Bounds) -> Router {
     let limits = Arc::clone(&api.limits);
-    Router::new()
+    let routes = Router::new()
         .merge(api::routes(api))
         .merge(oauth::routes(login, limits))
         .merge(tlog::routes(tlog))
         .fallback(unknown_path)
-        .method_not_allowed_fallback(unknown_method)
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(
-            ServiceBuilder::new()
-                .layer(axum::error_handling::HandleErrorLayer::new(overloaded))
-                .load_shed()
-                // one count for all routes: the plain limit would be one for each, since axum wraps them one by one
-                .layer(GlobalConcurrencyLimitLayer::new(bounds.concurrent))
-                .timeout(bounds.request_time),
-        )
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(Forms::new(bounds.concurrent), forms))
-        .layer(middleware::from_fn_with_state(edge_state, edge))
+        .method_not_allowed_fallback(unknown_method);
+    let front = Arc::new(Front {
+        edge,
+        forms: Forms::new(bounds.concurrent),
+        places: Semaphore::new(bounds.concurrent.min(Semaphore::MAX_PERMITS)),
+        request_time: bounds.request_time,
+        routes,
+    });
+    Router::new().fallback_service(service_fn(move |request: Request| {
+        let front = Arc::clone(&front);
+        async move { Ok::<_, Infallible>(front.answer(request).await) }
+    }))
 }
 
-/// The answer when a limit of the stack above is hit.
-async fn overloaded(error: BoxError) -> Response {
-    if error.is::<tower::timeout::error::Elapsed>() {
-        return ApiError::new(Code::Timeout, "the request took too long").into_response();
-    }
-    if error.is::<tower::load_shed::error::Overloaded>() {
-        return ApiError::new(Code::Unavailable, "the broker is busy").retry_after(1).into_response();
-    }
-    ApiError::internal(&error).into_response()
-}
+// === impl Front ===
 
-/// The answer when a handler panicked: a bug, answered like one, and the listener goes on.
-fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
-    ApiError::internal(&"a handler panicked").into_response()
+impl Front {
+    /// From outside in: the edge, a stranger's form, a panic's end, a place, a time.
+    async fn answer(&self, request: Request) -> Response {
+        edge(&self.edge, request, |request| forms(&self.forms, request, |request| self.unharmed(request))).await
+    }
+
+    /// A handler that panics is a bug: it is answered like one, and the listener goes on.
+    async fn unharmed(&self, request: Request) -> Response {
+        let answered = AssertUnwindSafe(self.bounded(request)).catch_unwind().await;
+        answered.unwrap_or_else(|_| ApiError::internal(&"a handler panicked").into_response())
+    }
+
+    async fn bounded(&self, mut request: Request) -> Response {
+        let Ok(_place) = self.places.try_acquire() else {
+            return ApiError::new(Code::Unavailable, "the broker is busy").retry_after(1).into_response();
+        };
+        DefaultBodyLimit::max(LARGEST_BODY).apply(&mut request);
+        match tokio::time::timeout(self.request_time, self.routes.clone().oneshot(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => ApiError::new(Code::Timeout, "the request took too long").into_response(),
+        }
+    }
 }

@@ -64,8 +64,9 @@ async fn admit(State(tlog): State<Tlog>, request: Request, next: Next) -> Respon
     if shown.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|shown| token.is(shown)) {
         return next.run(request).await;
     }
-    if let Some(address) = request.extensions().get::<ClientAddress>()
-        && let Err(too_many) = tlog.limits.stranger(address.0)
+    let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
+    if let Some(address) = address
+        && let Err(too_many) = tlog.limits.stranger(address).await
     {
         return too_many.into_response();
     }

@@ -125,6 +125,10 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Ver
     if subject.is_empty() || subject.len() > LONGEST_SUBJECT {
         return Err(IdTokenError::Malformed("the subject is empty or too long".into()));
     }
+    // no provider means them, and a database may refuse them as text
+    if [Some(&subject), acr.as_ref()].into_iter().flatten().any(|text| text.contains(char::is_control)) {
+        return Err(IdTokenError::Malformed("the subject or `acr` has control characters".into()));
+    }
     let auth_time = auth_time.map(Timestamp::from_second).transpose().map_err(|_| IdTokenError::AuthTime)?;
     if let Some(since) = expected.auth_since {
         let time = auth_time.ok_or(IdTokenError::AuthTime)?;
@@ -297,6 +301,8 @@ mod tests {
     fn a_subject_has_a_form() {
         assert!(matches!(error(json!({"sub": ""})), Some(IdTokenError::Malformed(_))));
         assert!(matches!(error(json!({"sub": "x".repeat(256)})), Some(IdTokenError::Malformed(_))));
+        assert!(matches!(error(json!({"sub": "a\u{0}b"})), Some(IdTokenError::Malformed(_))));
+        assert!(matches!(error(json!({"acr": "a\u{0}b"})), Some(IdTokenError::Malformed(_))));
     }
 
     #[test]

@@ -47,6 +47,11 @@ pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
     /// A certificate for the grant, made at `now`. The grant is used up: what comes back carries it on.
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError>;
 
+    /// Whether its certificates name their grants, so that a node's log does too.
+    fn names_grants(&self) -> bool {
+        true
+    }
+
     /// Whether it is still the right one for the cluster as it is declared now. One that knows nothing of a cluster's
     /// endpoints always is.
     fn serves(&self, _cluster: &Cluster) -> bool {

@@ -35,6 +35,10 @@ impl PkiCa {
 
 #[async_trait]
 impl Issuer for PkiCa {
+    fn names_grants(&self) -> bool {
+        false
+    }
+
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
         let granted = grant.value();
         if granted.csr().is_empty() {

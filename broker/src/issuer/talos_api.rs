@@ -1,4 +1,5 @@
-//! Has the cluster itself make the certificate: `MachineService/GenerateClientConfiguration`, with a credential of `os:admin`.
+//! Has the cluster itself make the certificate: `MachineService/GenerateClientConfiguration`, with a credential of `os:admin`: one
+//! that was adopted, or one that another custody mints when it is needed.
 //!
 //! The node makes key and certificate, knows neither person nor grant, and would make any role for any time. So what comes
 //! back is believed in nothing: it is judged against the grant as every other certificate is, must be of the CA that the
@@ -21,10 +22,12 @@ use crate::policy::Grant;
 
 mod apid;
 mod messages;
+mod minted;
 
-use apid::Apid;
+use apid::{Apid, DEADLINE};
 pub use apid::{EndpointError, UnusableError};
 pub use messages::Version;
+pub use minted::{Minted, Minting, Mints};
 
 /// The method that makes certificates.
 const GENERATE: &str = "GenerateClientConfiguration";
@@ -42,17 +45,32 @@ const KEY_LABEL: &str = "ED25519 PRIVATE KEY";
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Credential {
-    /// One that was adopted and lies in the vault.
+    /// One that was adopted and lies in the vault, or was just made for one errand.
     Standing(StandingCredential),
+    /// One that another custody mints when it is needed.
+    Minted(Minted),
+}
+
+/// A credential with which nodes can be called.
+struct Ready {
+    credential: StandingCredential,
+    apid: Apid,
+}
+
+/// Where the credential comes from.
+enum Means {
+    Standing(Arc<Ready>),
+    Minted(Minted),
 }
 
 /// Asks the cluster's own API for certificates.
 pub struct TalosApi {
     cluster: Arc<Cluster>,
-    credential: Credential,
-    apid: Apid,
+    means: Means,
     authorities: Vec<CaCertificate>,
     clock: SharedClock,
+    /// How long one endpoint may take.
+    deadline: Duration,
 }
 
 /// Why a cluster's own API cannot be used.
@@ -68,6 +86,9 @@ pub enum TalosApiError {
     /// The credential is not valid now.
     #[error(transparent)]
     Credential(#[from] StandingError),
+    /// Another custody minted none.
+    #[error("no certificate came about to ask the cluster with: {0}")]
+    Minting(String),
     /// Every endpoint failed, each for a reason of its own.
     #[error("no endpoint of the cluster answers: {}", .0.join("; "))]
     Endpoints(Vec<String>),
@@ -95,8 +116,14 @@ impl TalosApi {
         if authorities.is_empty() {
             return Err(TalosApiError::NoAuthority);
         }
-        let apid = Apid::new(credential.standing(), &cluster.ca, Arc::clone(&clock))?;
-        Ok(Self { cluster, credential, apid, authorities, clock })
+        let means = match credential {
+            Credential::Standing(credential) => {
+                let apid = Apid::new(&credential, &cluster.ca, Arc::clone(&clock))?;
+                Means::Standing(Arc::new(Ready { credential, apid }))
+            }
+            Credential::Minted(minted) => Means::Minted(minted),
+        };
+        Ok(Self { cluster, means, authorities, clock, deadline: DEADLINE })
     }
 
     /// Asks every endpoint for its version, and whether it would make certificates with this credential; answers what they say
@@ -115,7 +142,15 @@ impl TalosApi {
     /// # Errors
     /// Why it does not.
     pub async fn version(&self, node: &str) -> Result<Version, EndpointError> {
-        let answer = self.apid.call(node, "Version", Vec::new()).await?;
+        self.version_marked(node, None).await
+    }
+
+    /// The same, with a metadata key and value that the node's log repeats.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn version_marked(&self, node: &str, mark: Option<(&str, &str)>) -> Result<Version, EndpointError> {
+        let answer = self.call(node, "Version", Vec::new(), mark).await?;
         match Version::read(answer.as_slice()) {
             Ok(Ok(version)) => Ok(Version { tag: apid::said(&version.tag), ..version }),
             Ok(Err(error)) => Err(EndpointError::Unreachable(apid::said(&error))),
@@ -125,21 +160,41 @@ impl TalosApi {
 
     async fn probe_one(&self, endpoint: &str) -> Result<Version, EndpointError> {
         let version = self.version(endpoint).await?;
-        match self.apid.call(endpoint, GENERATE, Vec::new()).await {
+        match self.call(endpoint, GENERATE, Vec::new(), None).await {
             Err(EndpointError::Status(INVALID_ARGUMENT, _)) => Ok(version),
             Err(error) => Err(error),
             Ok(_) => Err(EndpointError::Garbage("a certificate without a lifetime")),
         }
     }
 
+    /// The credential, ready.
+    async fn ready(&self) -> Result<Arc<Ready>, TalosApiError> {
+        match &self.means {
+            Means::Standing(ready) => Ok(Arc::clone(ready)),
+            Means::Minted(minted) => minted.ready(&self.cluster.ca, &self.clock).await,
+        }
+    }
+
+    async fn call(
+        &self,
+        node: &str,
+        method: &str,
+        message: Vec<u8>,
+        mark: Option<(&str, &str)>,
+    ) -> Result<LockedBytes, EndpointError> {
+        let ready = self.ready().await.map_err(|error| EndpointError::Unreachable(error.to_string()))?;
+        ready.apid.call(node, method, message, mark, self.deadline).await
+    }
+
     /// The answer of the first endpoint that makes a certificate. One that hangs may have made one whose answer nobody reads:
     /// its key is lost with it.
     async fn ask(&self, message: &[u8]) -> Result<LockedBytes, TalosApiError> {
-        self.credential.standing().check_time(self.clock.now())?;
+        let ready = self.ready().await?;
+        ready.credential.check_time(self.clock.now())?;
         let mut failures = Vec::new();
         let all = async {
             for endpoint in &self.cluster.endpoints {
-                match self.apid.call(endpoint, GENERATE, message.to_vec()).await {
+                match ready.apid.call(endpoint, GENERATE, message.to_vec(), None, self.deadline).await {
                     Ok(answer) => return Some(answer),
                     Err(error) => {
                         tracing::warn!(cluster = %self.cluster.name, endpoint, %error, "an endpoint made no certificate");
@@ -195,6 +250,10 @@ impl TalosApi {
 
 #[async_trait]
 impl Issuer for TalosApi {
+    fn names_grants(&self) -> bool {
+        false
+    }
+
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
         let granted = grant.value();
         let end = self.authorities.iter().map(CaCertificate::not_after).max().unwrap_or(now).min(granted.not_after());
@@ -218,16 +277,6 @@ impl Issuer for TalosApi {
 impl fmt::Debug for TalosApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TalosApi").field("cluster", &self.cluster.name).finish_non_exhaustive()
-    }
-}
-
-// === impl Credential ===
-
-impl Credential {
-    fn standing(&self) -> &StandingCredential {
-        match self {
-            Self::Standing(credential) => credential,
-        }
     }
 }
 

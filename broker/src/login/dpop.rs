@@ -1,13 +1,15 @@
 //! Proofs of possession (RFC 9449), checked.
 
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use data_encoding::BASE64URL_NOPAD;
-use ichor_wire::dpop::{ALGORITHM, ProofClaims, ProofHeader, PublicJwk, TYPE, sha256_base64url};
-use jiff::Timestamp;
+use ichor_wire::dpop::{ALGORITHM, ProofClaims, ProofHeader, TYPE, sha256_base64url};
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::known_keys::{Key, KnownKeys, NoKey};
 use super::replay::{ProofId, Remembered, Seen};
 use super::settings::NonceKey;
 
@@ -46,10 +48,9 @@ pub(super) enum Body<'a> {
 }
 
 /// A proof that holds, not yet remembered as used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Proof {
-    /// The key's thumbprint.
-    pub(super) jkt: String,
+    key: Arc<Key>,
     body_sha256: Option<String>,
     id: ProofId,
 }
@@ -109,13 +110,18 @@ pub enum ProofError {
 pub(super) struct Dpop {
     nonce_key: hmac::Key,
     seen: Seen,
+    known: KnownKeys,
 }
 
 // === impl Dpop ===
 
 impl Dpop {
     pub(super) fn new(key: &NonceKey) -> Self {
-        Self { nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key.0.as_slice()), seen: Seen::default() }
+        Self {
+            nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key.0.as_slice()),
+            seen: Seen::default(),
+            known: KnownKeys::default(),
+        }
     }
 
     /// The nonce for now: an HMAC over the time, so that none need be kept.
@@ -136,7 +142,7 @@ impl Dpop {
     /// With the first check that fails. The nonce comes last, so that [`ProofError::UseNonce`] means that
     /// all else here is right.
     pub(super) fn verify(&self, proof: &str, what: &For<'_>, now: Timestamp) -> Result<Proof, ProofError> {
-        let (header, claims) = verify_signature(proof)?;
+        let (key, claims) = verify_signature(proof, &self.known)?;
         if claims.htm != what.method {
             return Err(ProofError::Method);
         }
@@ -157,18 +163,21 @@ impl Dpop {
         if nonce != self.nonce_of(period) && nonce != self.nonce_of(period - 1) {
             return Err(ProofError::UseNonce);
         }
-        let jkt = header.jwk.thumbprint();
-        let id = proof_id(&jkt, &claims.jti);
-        Ok(Proof { jkt, body_sha256: claims.body_sha256, id })
+        let id = proof_id(key.jkt(), &claims.jti);
+        Ok(Proof { key, body_sha256: claims.body_sha256, id })
     }
 
-    /// Uses the proof up. Comes last, when key and token are known to fit, so that strangers cannot fill the memory.
+    /// Uses the proof up, as far as this process knows. Comes last, when key and token are known to fit, so that strangers cannot
+    /// fill the memory; then the key is a session's, and is remembered.
     ///
     /// # Errors
     /// When it was used before, or there is no room.
     pub(super) fn use_up(&self, proof: &Proof, now: Timestamp) -> Result<(), ProofError> {
         match self.seen.remember(proof.id, now) {
-            Remembered::New => Ok(()),
+            Remembered::New => {
+                self.known.remember(&proof.key);
+                Ok(())
+            }
             Remembered::Replayed => Err(ProofError::Replayed),
             Remembered::Full => Err(ProofError::Full),
         }
@@ -178,6 +187,17 @@ impl Dpop {
 // === impl Proof ===
 
 impl Proof {
+    /// The thumbprint of the key that made it.
+    pub(super) fn jkt(&self) -> &str {
+        self.key.jkt()
+    }
+
+    /// What other brokers know the proof by, and until when they must: from 60 s before its `iat` to 60 s after it is
+    /// accepted, and their clocks may differ by as much again.
+    pub(super) fn elsewhere(&self, now: Timestamp) -> (&ProofId, Timestamp) {
+        (&self.id, now.saturating_add(SignedDuration::from_secs(3 * WINDOW)).unwrap_or(Timestamp::MAX))
+    }
+
     /// Whether the proof says about the body what it must.
     ///
     /// # Errors
@@ -193,8 +213,8 @@ impl Proof {
     }
 }
 
-/// The header and claims of a proof whose signature verifies with the key inside it.
-fn verify_signature(proof: &str) -> Result<(ProofHeader, ProofClaims), ProofError> {
+/// The key and claims of a proof whose signature verifies with the key inside it.
+fn verify_signature(proof: &str, known: &KnownKeys) -> Result<(Arc<Key>, ProofClaims), ProofError> {
     if proof.len() > LONGEST_PROOF {
         return Err(ProofError::Malformed);
     }
@@ -208,25 +228,15 @@ fn verify_signature(proof: &str) -> Result<(ProofHeader, ProofClaims), ProofErro
     if header.alg != ALGORITHM {
         return Err(ProofError::Algorithm);
     }
-    let key = public_point(&header.jwk).ok_or(ProofError::Key)?;
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
-        .verify(signed.as_bytes(), &decode(signature)?)
-        .map_err(|_| ProofError::Signature)?;
+    let key = known.read(&header.jwk).map_err(|error| match error {
+        NoKey::Form => ProofError::Key,
+        NoKey::Point => ProofError::Signature,
+    })?;
+    if !key.verifies(signed.as_bytes(), &decode(signature)?) {
+        return Err(ProofError::Signature);
+    }
     let claims = serde_json::from_slice(&decode(claims)?).map_err(|_| ProofError::Malformed)?;
-    Ok((header, claims))
-}
-
-/// The key as an uncompressed point (SEC 1 §2.3.3); whether it lies on the curve is the verifier's check.
-fn public_point(jwk: &PublicJwk) -> Option<[u8; 65]> {
-    if jwk.kty != "EC" || jwk.crv != "P-256" {
-        return None;
-    }
-    let mut point = [4; 65];
-    for (place, coordinate) in [(1..33, &jwk.x), (33..65, &jwk.y)] {
-        let bytes: [u8; 32] = BASE64URL_NOPAD.decode(coordinate.as_bytes()).ok()?.try_into().ok()?;
-        point.get_mut(place)?.copy_from_slice(&bytes);
-    }
-    Some(point)
+    Ok((key, claims))
 }
 
 /// Whether two URLs are one (RFC 9449 §4.3: by their normal form). A query or fragment in `told` never fits.
@@ -239,4 +249,62 @@ fn proof_id(jkt: &str, jti: &str) -> ProofId {
     let mut id = ProofId::default();
     id.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use ichor_client::dpop::{DpopKey, ProofOf};
+    use ichor_wire::dpop::PublicJwk;
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    const URL: &str = "https://ichor.example/v1/session";
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn what() -> For<'static> {
+        For { method: "GET", url: URL, token: Some("token") }
+    }
+
+    /// A proof with the broker's nonce, and the key as it shows it.
+    fn proof(dpop: &Dpop, key: &DpopKey) -> (String, PublicJwk) {
+        let (url, nonce) = (URL.parse().unwrap(), dpop.nonce(now()));
+        let of = ProofOf { method: "GET", url: &url, token: Some("token"), nonce: Some(&nonce), body: None };
+        let proof = key.proof(of, now()).unwrap();
+        let header: ProofHeader = {
+            let part = proof.split('.').next().unwrap();
+            serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap()
+        };
+        (proof, header.jwk)
+    }
+
+    fn is_remembered(dpop: &Dpop, jwk: &PublicJwk) -> bool {
+        Arc::ptr_eq(&dpop.known.read(jwk).unwrap(), &dpop.known.read(jwk).unwrap())
+    }
+
+    #[test]
+    fn a_key_is_remembered_when_its_proof_is_used_up_and_not_before() {
+        let (dpop, key) = (Dpop::new(&NonceKey(Zeroizing::new([7; 32]))), DpopKey::generate().unwrap());
+        let (text, jwk) = proof(&dpop, &key);
+        let held = dpop.verify(&text, &what(), now()).unwrap();
+        assert!(!is_remembered(&dpop, &jwk), "a stranger's proof holds too");
+        dpop.use_up(&held, now()).unwrap();
+        assert!(is_remembered(&dpop, &jwk));
+    }
+
+    #[test]
+    fn a_known_key_vouches_for_nothing_that_it_did_not_sign() {
+        let (dpop, key) = (Dpop::new(&NonceKey(Zeroizing::new([7; 32]))), DpopKey::generate().unwrap());
+        dpop.use_up(&dpop.verify(&proof(&dpop, &key).0, &what(), now()).unwrap(), now()).unwrap();
+        let ((one, jwk), (other, _)) = (proof(&dpop, &key), proof(&dpop, &key));
+        assert!(is_remembered(&dpop, &jwk));
+        let (signed, _) = one.rsplit_once('.').unwrap();
+        let (_, signature) = other.rsplit_once('.').unwrap();
+        let forged = dpop.verify(&format!("{signed}.{signature}"), &what(), now());
+        assert_eq!(forged.unwrap_err(), ProofError::Signature);
+        dpop.verify(&one, &what(), now()).unwrap();
+    }
 }

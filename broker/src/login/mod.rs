@@ -15,6 +15,7 @@ mod discovery;
 mod dpop;
 mod errors;
 mod http_client;
+mod known_keys;
 mod metadata;
 mod pending;
 mod provider;

@@ -110,7 +110,7 @@ impl Login {
         let [proof] = proofs else { return Err(ProofError::Missing.into()) };
         let what = For { method, url: &self.at(path), token: Some(token) };
         let proof = self.dpop.verify(proof, &what, now)?;
-        if proof.jkt != row.jkt {
+        if proof.jkt() != row.jkt {
             return Err(ProofError::OtherKey.into());
         }
         Ok((row, proof))
@@ -121,6 +121,7 @@ impl Login {
         let now = self.clock.now();
         proof.check_body(body)?;
         self.dpop.use_up(proof, now)?;
+        self.use_up_everywhere(proof, now).await?;
         match self.over(row, now) {
             None => Ok(()),
             Some(why) => {
@@ -131,6 +132,12 @@ impl Login {
                 Err(SessionError::Ended(why))
             }
         }
+    }
+
+    /// Uses the proof up at every broker.
+    pub(super) async fn use_up_everywhere(&self, proof: &Proof, now: Timestamp) -> Result<(), SessionError> {
+        let (id, until) = proof.elsewhere(now);
+        if self.store.use_once(id, until).await? { Ok(()) } else { Err(ProofError::Replayed.into()) }
     }
 
     fn count(&self, error: &SessionError, address: IpAddr) {

@@ -35,7 +35,8 @@ pub struct Settings {
     pub max_pending_of_one: u32,
     /// The oldest client that is served; metadata tells it.
     pub minimum_client: Option<ClientVersion>,
-    /// The key that DPoP nonces are made with; another for each process, since used proofs are remembered in memory alone.
+    /// The key that DPoP nonces are made with: the same at all brokers of one store that remembers used proofs, another for each
+    /// process where they are remembered in memory alone.
     pub nonce_key: NonceKey,
     /// The providers.
     pub providers: Vec<ProviderSettings>,

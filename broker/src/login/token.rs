@@ -105,10 +105,14 @@ impl Login {
             }
             TokenGrant::Device { device_code } => (self.approved(device_code, &proof, now).await?, device_code),
         };
-        if proof.jkt != ready.client.jkt {
+        if proof.jkt() != ready.client.jkt {
             return Err(ProofError::OtherKey.into());
         }
         self.dpop.use_up(&proof, now)?;
+        let (id, until) = proof.elsewhere(now);
+        if !self.store.use_once(id, until).await? {
+            return Err(ProofError::Replayed.into());
+        }
         let (began, under_way) = match request.grant {
             TokenGrant::Code { .. } => (ready.client.address, &self.logins),
             TokenGrant::Device { .. } => (ready.client.address, &self.devices),
@@ -153,7 +157,7 @@ impl Login {
         let row = self.store.device_by_code(&code_hash, now).await?;
         let row = row.ok_or_else(|| OauthError::new("expired_token", "the device code is unknown or has expired"))?;
         let device = self.read_device(&row)?;
-        if proof.jkt != device.client.jkt {
+        if proof.jkt() != device.client.jkt {
             return Err(ProofError::OtherKey.into());
         }
         if self.polls.is_too_fast(code_hash, now) {

@@ -73,6 +73,13 @@ impl Client {
         &self.shared.name
     }
 
+    /// Whether another client's calls go to the same server and namespace.
+    #[must_use]
+    pub fn is_of_the_same(&self, other: &Self) -> bool {
+        let (one, other) = (self.settings(), &other.shared.settings);
+        one.address.origin() == other.address.origin() && one.namespace == other.namespace
+    }
+
     /// How the server last was, and every change of that.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {

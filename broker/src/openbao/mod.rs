@@ -33,4 +33,4 @@ pub use pki::{Pki, Role, Signed};
 pub use settings::{Auth, DEADLINE, NameError, PACE, Settings, SettingsError, check_mount, check_name};
 pub use state::State;
 pub use sys::Capabilities;
-pub use transit::{LARGEST_BATCH, Transit};
+pub use transit::{LARGEST_BATCH, TransitEngine};

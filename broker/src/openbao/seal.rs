@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::login::json;
-use super::{BaoError, Retry, Transit};
+use super::{BaoError, Retry, TransitEngine};
 
 #[derive(Serialize)]
 struct Encrypt<'a> {
@@ -32,7 +32,7 @@ struct Plaintext<'a> {
 
 // === impl Transit ===
 
-impl Transit {
+impl TransitEngine {
     /// The plaintext encrypted by the key, bound to `context`, as Transit writes it.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub const LARGEST_BATCH: usize = 128;
 
 /// Transit at one mount.
 #[derive(Clone, Debug)]
-pub struct Transit {
+pub struct TransitEngine {
     client: Client,
     mount: String,
 }
@@ -72,7 +72,7 @@ struct WrappingKey {
 
 // === impl Transit ===
 
-impl Transit {
+impl TransitEngine {
     /// Transit at this mount.
     ///
     /// # Errors

@@ -11,7 +11,8 @@ use crate::identity::Identity;
 use super::answer::Permission;
 use super::evaluate::given;
 
-/// Policy's yes. Only [`super::decide`] makes one, and for the broker itself [`super::probe`]; it is neither `Clone` nor `Deserialize`, and has no test constructor.
+/// Policy's yes. Only [`super::decide`] makes one, and for the broker itself [`super::probe`] and
+/// [`super::delegation`]; it is neither `Clone` nor `Deserialize`, and has no test constructor.
 ///
 /// Who holds a grant may read it:
 /// ```
@@ -88,6 +89,17 @@ pub struct Grant {
     public_key: Vec<u8>,
     csr: Vec<u8>,
     address: IpAddr,
+    os_user: Option<String>,
+}
+
+/// What the broker gives itself. Only the functions beside [`super::probe`] make one, so that there are few such grants and
+/// each is one of them.
+pub(super) struct Errand<'a> {
+    pub(super) role: Role,
+    pub(super) not_after: Timestamp,
+    pub(super) reason: &'static str,
+    /// The operating-system user whose command it is for, where it is for one.
+    pub(super) os_user: Option<&'a str>,
 }
 
 /// Where a certificate of the grant is good.
@@ -126,16 +138,17 @@ impl Grant {
             public_key: request.public_key.clone(),
             csr: request.csr.clone(),
             address: request.address,
+            os_user: None,
         }
     }
 
-    /// What the broker may give itself: to read, for minutes, to see whether nodes accept a CA.
-    pub(super) fn of_probe(
+    /// What the broker gives itself for one of its errands.
+    pub(super) fn of_system(
         system: &Identity,
         cluster: &Cluster,
         key: CsrKey,
         id: GrantId,
-        not_after: Timestamp,
+        errand: &Errand<'_>,
         policy_digest: [u8; 32],
     ) -> Self {
         Self {
@@ -145,15 +158,16 @@ impl Grant {
             user: system.user().into(),
             session: None,
             cluster: cluster.name.clone(),
-            roles: vec![Role::Reader],
-            not_after,
+            roles: vec![errand.role],
+            not_after: errand.not_after,
             mode: Mode::Direct,
             policies: Vec::new(),
             policy_digest,
-            reason: Some("to see whether the nodes accept the CA".into()),
+            reason: Some(errand.reason.into()),
             public_key: key.spki,
             csr: key.der,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            os_user: errand.os_user.map(Into::into),
         }
     }
 
@@ -239,6 +253,12 @@ impl Grant {
     #[must_use]
     pub fn csr(&self) -> &[u8] {
         &self.csr
+    }
+
+    /// The operating-system user on the broker's host whose command it is for; none where a person asked.
+    #[must_use]
+    pub fn os_user(&self) -> Option<&str> {
+        self.os_user.as_deref()
     }
 
     /// Where the request came from.

@@ -2,8 +2,8 @@
 //!
 //! Policies are Cedar. What is yes or no is a Cedar condition; what is not (`@max_ttl`, `@hint`, …) is an annotation that
 //! we check ourselves, because Cedar's validator ignores annotations. A set is loaded whole or not at all ([`PolicySet::load`]),
-//! and [`decide`] is the one door to a grant; [`probe`] is the broker's own, which only reads. Everything that is not a plain yes is a no: nothing permits, something forbids,
-//! a policy cannot be evaluated.
+//! and [`decide`] is the one door to a grant; [`probe`] and [`delegation`] are the broker's own, for errands that are what they are.
+//! Everything that is not a plain yes is a no: nothing permits, something forbids, a policy cannot be evaluated.
 
 mod advice;
 mod answer;
@@ -33,7 +33,7 @@ pub use cases::{CaseError, CaseFailure, CaseReport, run_cases};
 pub use decide::{AuditScope, decide, listing, may_read_audit};
 pub use explain::{Asks, Considered, Explanation, Granted, Who, explain};
 pub use grant::{Grant, Mode};
-pub use probe::{PROBE_LIFE, probe};
+pub use probe::{DELEGATION_LIFE, PROBE_LIFE, delegation, probe};
 pub use problem::{LoadError, Problem};
 pub use refusal::Refusal;
 pub use set::{HARD_MAX_TTL, Limits, PolicySet, Source};

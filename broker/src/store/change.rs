@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::{Group, SessionId};
 
+use super::calls::Call;
 use super::rows::SessionRow;
 
 /// A state change and its compare-and-set condition.
@@ -51,6 +52,15 @@ pub enum Change {
         /// The end of what is granted.
         not_after: Timestamp,
     },
+    /// Calls that nodes told of are kept, in their order, as the batch of the entry that this commits with
+    /// ([`super::StoredCall::batch`] is its index). No condition. Where more than `most` are kept then, the oldest by id are
+    /// dropped, in bounded steps: one change drops at most a thousand more than it keeps.
+    CallsKept {
+        /// The calls.
+        calls: Vec<Call>,
+        /// The quota.
+        most: u64,
+    },
 }
 
 /// Why a change was refused in its own transaction.
@@ -85,6 +95,7 @@ impl Change {
             | Self::SessionEnd { now, .. }
             | Self::SessionRefresh { now, .. }
             | Self::GrantMade { now, .. } => *now = at,
+            Self::CallsKept { .. } => {}
         }
         self
     }
@@ -94,7 +105,7 @@ impl Change {
     pub fn alters(&self) -> Option<SessionId> {
         match self {
             Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
-            Self::SessionCreate { .. } | Self::GrantMade { .. } => None,
+            Self::SessionCreate { .. } | Self::GrantMade { .. } | Self::CallsKept { .. } => None,
         }
     }
 }

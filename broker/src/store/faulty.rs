@@ -41,6 +41,11 @@ impl FaultyStore {
         })
     }
 
+    /// More faults, before the next writes.
+    pub(crate) fn add(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap().extend(faults);
+    }
+
     /// Returns once `count` writes wait at a [`Fault::Hold`].
     pub(crate) async fn held(&self, count: usize) {
         while self.waiting.load(Ordering::SeqCst) < count {
@@ -140,6 +145,23 @@ impl Store for FaultyStore {
     }
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
         self.write(self.inner.pin_provider(alias, issuer)).await
+    }
+    async fn calls(
+        &self,
+        f: &CallFilter,
+        before: Option<CallPlace>,
+        limit: u32,
+    ) -> Result<Vec<StoredCall>, StoreError> {
+        self.inner.calls(f, before, limit).await
+    }
+    async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
+        self.inner.call_range(from, limit).await
+    }
+    async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError> {
+        self.write(self.inner.see_nodes(seen)).await
+    }
+    async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError> {
+        self.inner.nodes_seen().await
     }
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(self.inner.sweep(now)).await

@@ -1,11 +1,16 @@
 //! Durable state: sessions, pending logins, and the log. One trait, one file per concern and backend.
 
+pub mod calls;
 pub mod change;
+pub mod copy;
+pub mod postgres;
 pub mod rows;
 pub mod sqlite;
 
 #[cfg(test)]
 pub(crate) mod conformance;
+#[cfg(test)]
+mod dialects;
 #[cfg(test)]
 pub(crate) mod faulty;
 
@@ -17,6 +22,7 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 
 use crate::domain::{ProviderAlias, SessionId};
+pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
 pub use rows::{
     DeviceLogin, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredCheckpoint, StoredEntry,
@@ -180,6 +186,36 @@ pub trait Store: Send + Sync + 'static {
 
     /// Pins a provider's alias to its issuer at first use and answers the issuer that it is pinned to.
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError>;
+
+    /// Uses up what may be used once (a DPoP proof) and is refused anyhow after `until`; `Ok(false)`: it was used before, at
+    /// whichever broker. A store behind one broker leaves that to the process's own memory.
+    async fn use_once(&self, _id: &[u8; 16], _until: Timestamp) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    /// Takes one from the allowance with this key, of which `per_minute` may be taken at once and which refills evenly, counted
+    /// over all brokers; `Ok(false)`: it is used up. A store behind one broker leaves that to the process too.
+    async fn take_allowance(&self, _key: &[u8; 32], _per_minute: u32, _now: Timestamp) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    /// Calls at nodes that match, newest first by the time they began, at most `limit`, behind `before` where given. Its cost
+    /// does not grow with the number of calls kept.
+    async fn calls(
+        &self,
+        filter: &CallFilter,
+        before: Option<CallPlace>,
+        limit: u32,
+    ) -> Result<Vec<StoredCall>, StoreError>;
+
+    /// The calls kept with an id of at least `from`, in the order of their ids, at most `limit`: for verification.
+    async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError>;
+
+    /// Notes when services of nodes were last heard of. No time goes back.
+    async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError>;
+
+    /// When each service of each node was last heard of.
+    async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError>;
 
     /// Removes pending logins that expired before `now`, and sessions that ended more than 30 days before.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;

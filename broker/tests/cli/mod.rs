@@ -2,6 +2,7 @@
 
 mod custody;
 mod help;
+mod store;
 mod world;
 
 use ichor_standins::provider::{Client, Provider, ProviderOptions};

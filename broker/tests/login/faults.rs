@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use ichor_broker::domain::{ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
-    Append, Committed, DeviceLogin, EntryFilter, LogHead, PendingLogin, SessionRow, Store, StoreError,
-    StoredCheckpoint, StoredEntry,
+    Append, CallFilter, CallPlace, Committed, DeviceLogin, EntryFilter, LogHead, NodeSeen, PendingLogin, SessionRow,
+    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -70,6 +70,10 @@ pass_on! {
     device_by_user_code(user_code: &str, now: Timestamp) -> Option<DeviceLogin>;
     advance_device(device: DeviceLogin) -> bool;
     pin_provider(alias: &ProviderAlias, issuer: &str) -> String;
+    calls(filter: &CallFilter, before: Option<CallPlace>, limit: u32) -> Vec<StoredCall>;
+    call_range(from: u64, limit: u32) -> Vec<StoredCall>;
+    see_nodes(seen: &[NodeSeen]) -> ();
+    nodes_seen() -> Vec<NodeSeen>;
     sweep(now: Timestamp) -> ();
     probe() -> ();
 }

@@ -32,8 +32,8 @@ async fn strangers_who_used_up_an_address_do_not_stop_a_login_that_began() {
     let world = World::new().await;
     let (browser, client) = (Browser::new(&[]).unwrap(), Client::new());
     let page = world.sign_in(&browser, &world.authorize_url(&client, &[]), "alice").await;
-    let use_up = || while world.limits.stranger(HERE).is_ok() {};
-    use_up();
+    let use_up = async || while world.limits.stranger(HERE).await.is_ok() {};
+    use_up().await;
 
     let page = world.decide(&browser, &page, "continue").await;
     let code = page.query("code").unwrap();
@@ -44,18 +44,18 @@ async fn strangers_who_used_up_an_address_do_not_stop_a_login_that_began() {
     assert_eq!((answer.status, answer.json["error"].as_str()), (400, Some("use_dpop_nonce")));
     assert_eq!(world.exchange(&client, &code).await.status, 200);
 
-    use_up();
+    use_up().await;
     assert_eq!(world.http.get(world.authorize_url(&client, &[])).send().await.unwrap().status(), 429);
-    use_up();
+    use_up().await;
     let refused = world.http.post(format!("{}/oauth/token", world.base)).body("x").send().await.unwrap();
     assert_eq!(refused.status(), 429, "what fails is counted");
     assert!(refused.headers().contains_key("retry-after"));
     for path in ["/oauth/device", "/device"] {
-        use_up();
+        use_up().await;
         let refused = world.http.post(format!("{}{path}", world.base)).body("x").send().await.unwrap();
         assert_eq!(refused.status(), 429, "{path}");
     }
-    use_up();
+    use_up().await;
     assert_eq!(world.http.get(format!("{}/oauth/confirm", world.base)).send().await.unwrap().status(), 429);
 }
 

@@ -95,7 +95,7 @@ impl World {
         let data_key = Arc::new(data_key());
         let login = Login::new(settings, store.clone(), sequencer.clone(), clock.clone(), data_key).unwrap();
         // beyond what a test does, and so few that none comes back while one looks
-        let limits = Arc::new(Limits::per_minute(100, 100));
+        let limits = Arc::new(Limits::per_minute(100, 100, store.clone(), clock.clone()));
         let router = oauth::routes(login.clone(), limits.clone()).layer(Extension(ClientAddress(HERE)));
         tokio::spawn(async move { axum::serve(listener, router).await });
         #[expect(clippy::disallowed_methods, reason = "a test speaks as a client")]

@@ -6,7 +6,7 @@ use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::ca::{self, CaMaterial};
 use ichor_broker::custody::{For, IdentitySource, Keep, Place, Places, Record, SettleError, Settled, Target, Vault};
 use ichor_broker::domain::ClusterName;
-use ichor_broker::openbao::Client;
+use ichor_broker::openbao::{Client, Settings};
 use ichor_standins::openbao::Fault;
 use serde_json::{Value, json};
 
@@ -148,6 +148,39 @@ async fn two_clusters_share_no_key_and_no_secret() {
         }
     }
     assert_eq!(desk.world.bao.requests(), [], "it was seen before anything was asked, or made");
+}
+
+#[tokio::test]
+async fn two_names_of_one_server_are_one_server() {
+    let mut desk = Desk::new().await;
+    let other = ClusterName::new("other").unwrap();
+    let pki = |server: &str| Target::Pki {
+        server: server.into(),
+        mount: "pki".into(),
+        role_per_person: false,
+        roles: Vec::new(),
+    };
+    let place = Place::Pki {
+        server: "second".into(),
+        mount: "pki".into(),
+        certificate: desk.material.certificate().pem(),
+        role_per_person: false,
+        roles: Vec::new(),
+    };
+    Record::first(place).write(desk.vault.sealer().dir(), &other, false).unwrap();
+    let take = async |desk: &Desk| desk.places().take_up(desk.of(false), &pki("main")).await.unwrap_err();
+    let another = Settings { name: "second".into(), ..desk.world.settings() };
+    desk.servers.insert("second".into(), Client::new(another.clone()).unwrap());
+    let error = take(&desk).await;
+    assert!(matches!(&error, SettleError::Taken { cluster, .. } if cluster == "other"), "{error}");
+    // another namespace has mounts of its own, and so has another address
+    let mut address = another.address.clone();
+    address.set_port(Some(9)).unwrap();
+    for apart in [Settings { namespace: Some("team".into()), ..another.clone() }, Settings { address, ..another }] {
+        desk.servers.insert("second".into(), Client::new(apart).unwrap());
+        let error = take(&desk).await;
+        assert!(!matches!(error, SettleError::Taken { .. }), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use ichor_broker::openbao::{Client, KeyKind, Kind, Kv, Retry, Settings, Transit};
+use ichor_broker::openbao::{Client, KeyKind, Kind, Kv, Retry, Settings, TransitEngine};
 use ichor_standins::openbao::Fault;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -102,7 +102,7 @@ async fn the_deadline_holds() {
 async fn an_answer_that_is_none_is_said_to_be_none() {
     let world = World::new().await;
     let client = world.client();
-    let transit = Transit::new(client.clone(), "transit").unwrap();
+    let transit = TransitEngine::new(client.clone(), "transit").unwrap();
     transit.create("k", KeyKind::Ed25519).await.unwrap();
     let kv = Kv::new(client.clone(), "secret").unwrap();
     world.bao.write_secret("s", json!({"a": 1}));
@@ -142,7 +142,7 @@ async fn an_answer_that_is_none_is_said_to_be_none() {
 #[tokio::test]
 async fn a_signature_is_of_the_version_that_was_asked_for() {
     let world = World::new().await;
-    let transit = Transit::new(world.client(), "transit").unwrap();
+    let transit = TransitEngine::new(world.client(), "transit").unwrap();
     transit.create("k", KeyKind::Ed25519).await.unwrap();
     world.operate("POST", "transit/keys/k/rotate", json!({})).await;
     let signed = transit.sign("k", 1, KeyKind::Ed25519, &[b"x", b"y"]).await.unwrap();

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use ichor_broker::openbao::{Auth, KeyKind, Kv, Transit};
+use ichor_broker::openbao::{Auth, KeyKind, Kv, TransitEngine};
 use ichor_standins::openbao::Fault;
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
@@ -61,7 +61,7 @@ async fn no_token_no_secret_id_and_no_body_is_told() {
     world.bao.set_fault(SELF, None);
 
     // an item of a batch has words of its own
-    let transit = Transit::new(client.clone(), "transit").unwrap();
+    let transit = TransitEngine::new(client.clone(), "transit").unwrap();
     let body = json!({"data": {"batch_results": [{"error": format!("what of {token}")}]}});
     world.bao.set_fault("transit/sign/k", Some(Fault::Instead(body)));
     let signed = transit.sign("k", 1, KeyKind::Ed25519, &[b"x"]).await.unwrap();

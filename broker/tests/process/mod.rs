@@ -2,9 +2,11 @@
 
 mod config;
 mod custody;
+mod custody_kill;
 mod full;
 mod kill;
 mod ledger;
+mod log;
 mod reload;
 mod steps;
 

@@ -14,6 +14,7 @@ mod load;
 mod login;
 mod machine;
 mod meter;
+mod nodelog;
 mod openbao;
 mod policy;
 mod report;
@@ -47,6 +48,9 @@ struct Cli {
     /// OpenBao, which `custody` needs; tests/interop/peers/openbao/install brings it.
     #[arg(long, value_name = "PROGRAM", default_value = "bao")]
     openbao: PathBuf,
+    /// Let `custody` also measure with OpenBao alone on this core and everything else on the others.
+    #[arg(long, value_name = "CORE")]
+    server_core: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +69,8 @@ enum Name {
     Idle,
     /// 500 whole logins.
     Login,
+    /// Lines of nodes' logs, from TCP to calls kept.
+    Nodelog,
 }
 
 /// What every benchmark is told.
@@ -73,13 +79,20 @@ struct Settings {
     seconds: u64,
     step_ca: PathBuf,
     openbao: PathBuf,
+    server_core: Option<usize>,
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     ichor_standins::install_tls_provider();
     std::fs::create_dir_all(&cli.dir).with_context(|| format!("cannot make `{}`", cli.dir.display()))?;
-    let settings = Settings { dir: cli.dir, seconds: cli.seconds, step_ca: cli.step_ca, openbao: cli.openbao };
+    let settings = Settings {
+        dir: cli.dir,
+        seconds: cli.seconds,
+        step_ca: cli.step_ca,
+        openbao: cli.openbao,
+        server_core: cli.server_core,
+    };
     let names = if cli.names.is_empty() { Name::value_variants() } else { &cli.names };
     let mut out = std::io::stdout().lock();
     if !cli.json {
@@ -94,6 +107,7 @@ fn main() -> anyhow::Result<()> {
             Name::Exec => runtime()?.block_on(exec::run(&settings))?,
             Name::Idle => runtime()?.block_on(idle::run(&settings))?,
             Name::Login => runtime()?.block_on(login::run(&settings))?,
+            Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
         };
         if cli.json {
             writeln!(out, "{}", report.json())?;

@@ -1,7 +1,8 @@
 //! What the larger benchmarks run against: the release broker as a process of its own, so that its CPU and memory can be told
 //! from ours, behind a simulated provider.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(crate) struct World {
     /// A node that accepts the cluster's CA.
     pub(crate) node: Node,
     broker: Option<Child>,
+    health: SocketAddr,
     dir: PathBuf,
     folder: TempDir,
     _provider: Provider,
@@ -64,7 +66,8 @@ impl World {
         let text = dir.to_string_lossy().into_owned();
         let listen = format!("127.0.0.1:{port}");
         admin(&["init", &text, "--insecure-identity-beside", "--public-url", url.as_str(), "--listen", &listen])?;
-        configure(&dir, &provider)?;
+        let health = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        configure(&dir, &provider, health)?;
         let talosconfig = folder.path().join("talosconfig");
         std::fs::write(&talosconfig, declaration(&node))?;
         let from = talosconfig.to_string_lossy();
@@ -79,7 +82,7 @@ impl World {
         let tls_ca = std::fs::read_to_string(dir.join("tls/ca.crt"))?;
         prepare(&dir).await?;
         let broker = Some(serve(&dir)?);
-        Ok(Self { url, tls_ca, node, broker, dir, folder, _provider: provider })
+        Ok(Self { url, tls_ca, node, broker, health, dir, folder, _provider: provider })
     }
 
     /// A private folder.
@@ -109,13 +112,23 @@ impl World {
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
+    /// The sum of the broker's counter of this name, over those of its series that have `label`.
+    pub(crate) fn counted(&self, counter: &str, label: &str) -> anyhow::Result<u64> {
+        let mut stream = std::net::TcpStream::connect(self.health)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.health)?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let series = text.lines().filter(|line| line.starts_with(counter) && line.contains(label));
+        Ok(series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
     /// Ends the broker as an operator would, and lets it verify its log; answers what it says of it.
     pub(crate) fn verify_log(&mut self) -> anyhow::Result<String> {
         self.end()?;
         admin(&["audit", "verify", "--dir", &self.dir.to_string_lossy()])
     }
 
-    fn pid(&self) -> anyhow::Result<u32> {
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
         Ok(self.broker.as_ref().context("the broker has ended")?.id())
     }
 
@@ -161,9 +174,10 @@ pub(crate) fn admin(arguments: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn configure(dir: &Path, provider: &Provider) -> anyhow::Result<()> {
+fn configure(dir: &Path, provider: &Provider, health: SocketAddr) -> anyhow::Result<()> {
     let path = dir.join("config.toml");
-    let mut text = std::fs::read_to_string(&path)?;
+    let text = std::fs::read_to_string(&path)?;
+    let mut text = text.replacen("[server]\n", &format!("[server]\nhealth_listen = \"{health}\"\n"), 1);
     text.push_str(&format!(
         "\n[limits]\nper_person = 100000000\nper_address = 100000000\npending_per_address = 10000\n\n[log]\nlevel = \"warn\"\n\n\
          [[provider]]\nalias = \"corp\"\nissuer = \"{}\"\nclient_id = \"ichor\"\n",

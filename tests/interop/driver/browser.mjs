@@ -45,7 +45,8 @@ export class Browser {
     }
     return new Promise((resolve, reject) => {
       const client = target.protocol === 'https:' ? https : http;
-      const request = client.request(target, { method, headers, ca: this.roots, timeout: 30_000 }, (response) => {
+      // a connection for each request: the next one may go to another broker
+      const request = client.request(target, { method, headers, ca: this.roots, timeout: 30_000, agent: false }, (response) => {
         let text = '';
         response.setEncoding('utf8');
         response.on('data', (d) => { text += d; });

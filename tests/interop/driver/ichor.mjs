@@ -10,7 +10,7 @@ import { Background, done, run } from './processes.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const release = path.resolve(process.env.INTEROP_RELEASE ?? 'target/release');
-const program = (name) => path.join(release, name);
+export const program = (name) => path.join(release, name);
 
 export const ALIAS = 'corp';
 const CLIENT = { id: 'ichor-broker', secret: 'a secret that only the broker and the provider know' };

@@ -107,6 +107,10 @@ export class Node {
   machinedLog() {
     return fs.readFileSync(path.join(this.dir, 'machined.log'), 'utf8');
   }
+
+  apidLog() {
+    return fs.readFileSync(path.join(this.dir, 'apid.log'), 'utf8');
+  }
 }
 
 /** The simulated node of the in-process tests, as a process; it accepts the given CA. */

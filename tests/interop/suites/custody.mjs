@@ -8,6 +8,7 @@ import { ALIAS, Broker, Person, freePort } from '../driver/ichor.mjs';
 import { OpenBao } from '../driver/openbao.mjs';
 import { Node, Provider, TalosCluster, tool } from '../driver/peers.mjs';
 import { faults } from './custody-faults.mjs';
+import { serverKilled } from './custody-kill.mjs';
 
 export const needs = ['openbao', 'talos', 'oidc'];
 
@@ -97,6 +98,7 @@ export async function run(dir) {
 
   await people(world);
   await rotation(world);
+  await serverKilled(world);
   await faults(world);
   await whole(world);
 }

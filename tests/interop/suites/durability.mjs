@@ -1,12 +1,13 @@
 // What is durable when, seen from outside: strace watches the system calls of the running broker, makes single ones fail, and
 // kills the broker at single ones. At the end nobody holds a certificate that the log does not have.
-import { X509Certificate } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { check, has, same, skip } from '../driver/report.mjs';
 import { Background } from '../driver/processes.mjs';
-import { ALIAS, Broker, Person, credentials } from '../driver/ichor.mjs';
+import { ALIAS, Broker, Person } from '../driver/ichor.mjs';
+import { ask, compare, log } from '../driver/ledger.mjs';
 import { Provider, tlsFor } from '../driver/peers.mjs';
+import { vaultKilled } from './custody-kill.mjs';
 
 export const needs = ['oidc'];
 
@@ -66,6 +67,7 @@ export async function run(dir) {
       }
     });
   }
+  await vaultKilled(world);
   await check('every certificate that a client holds is in the log, after its grant, and the log is whole', async () => {
     has((await broker.admin(['audit', 'verify'])).stdout, /^no damage: /);
     const counts = compare(world.attempts, await log(world));
@@ -113,16 +115,6 @@ async function attach({ broker }, options) {
   return trace;
 }
 
-/** Asks for a certificate in a file of its own, with a reason that names the request in the log. */
-async function ask({ alice, attempts, dir }) {
-  const reason = `request ${attempts.length}`;
-  const file = path.join(dir, `talosconfig-${attempts.length}`);
-  const result = await alice.ichor(['talosconfig', 'prod', '--reason', reason, '--talosconfig', file]);
-  const attempt = { reason, file, result };
-  attempts.push(attempt);
-  return attempt;
-}
-
 /** System calls of a trace, in the order in which they began: {name, file, begin, end, result}. */
 function events(text) {
   const all = [];
@@ -161,36 +153,6 @@ function ordered(all, broker) {
   for (const write of written.filter((call) => call.begin < answer.begin)) {
     if (!before.some((sync) => sync.begin > write.end)) throw new Error('something written to the log was not synced when the answer was sent');
   }
-}
-
-/** The whole log, oldest first. */
-async function log({ alice }) {
-  const found = [];
-  for (const kind of ['grant', 'issued']) {
-    const printed = await alice.json(['audit', 'log', '--kind', kind, '--limit', '500']);
-    found.push(...(printed.entries ?? printed));
-  }
-  return found.sort((a, b) => a.index - b.index);
-}
-
-/** Holds what the client has against the log, and counts where requests without a certificate had come to. */
-function compare(attempts, entries) {
-  const counts = { held: 0, 'no grant': 0, 'grant alone': 0, 'certificate unanswered': 0 };
-  for (const { reason, file, result } of attempts) {
-    const grant = entries.find((entry) => entry.kind === 'grant' && entry.detail.reason === reason);
-    const issued = grant && entries.find((entry) => entry.kind === 'issued' && entry.grant_id === grant.grant_id);
-    if (result.code === 0) {
-      if (!issued || issued.index < grant.index) throw new Error(`${reason}: a certificate that the log does not have, or not after its grant`);
-      const fingerprint = new X509Certificate(credentials(file, 'prod').crt).fingerprint256.replaceAll(':', '').toLowerCase();
-      same(fingerprint, issued.detail.fingerprint, `${reason}: fingerprints`);
-      counts.held += 1;
-    } else if (fs.existsSync(file)) {
-      throw new Error(`${reason}: refused, and a talosconfig all the same`);
-    } else {
-      counts[issued ? 'certificate unanswered' : grant ? 'grant alone' : 'no grant'] += 1;
-    }
-  }
-  return counts;
 }
 
 function wait(milliseconds) {

@@ -74,4 +74,40 @@ export async function run(dir) {
     await alice.does(['talosconfig', 'prod', '--ttl', '10m']);
     lacks(fs.readFileSync(alice.talosconfig, 'utf8'), credentials(path.join(dir, 'cluster', 'talosconfig'), 'prod').crt.slice(60, 120));
   });
+
+  const delegate = (...more) => ['ca', 'delegate', 'minted', '--reason', 'interop', ...more];
+  await check('with a CA in custody that no endpoint accepts, the cluster is not asked to make certificates', async () => {
+    await broker.admin(['cluster', 'add', 'minted', '--from', cluster.talosconfig, '--label', 'env=prod', '--reason', 'interop']);
+    await broker.admin(['ca', 'create', 'minted', '--reason', 'interop']);
+    has(await broker.refuses(delegate()), 'no endpoint accepts the CA, so nothing was changed');
+  });
+  await check('once the node has the patch, the cluster makes certificates, asked with one of os:admin that the CA mints', async () => {
+    const patch = (await broker.admin(['ca', 'patch', 'minted'])).stdout;
+    has(await node.apply(await cluster.patchFrom(cluster.config, [patch], 'minted.yaml')), '2 accepted');
+    has((await broker.admin(delegate())).stdout, 'the cluster makes the certificates from now on');
+    await alice.does(['talosconfig', 'minted']);
+    const version = await alice.talosctl(['--context', 'minted', '-e', node.address, '-n', node.address, 'version']);
+    same(version.code, 0, `exit codes (${version.text})`);
+    const leaf = path.join(dir, 'minted-leaf.pem');
+    fs.writeFileSync(leaf, credentials(alice.talosconfig, 'minted').crt);
+    has((await done('openssl', ['verify', '-purpose', 'sslclient', '-CAfile', path.join(dir, 'os-ca.pem'), leaf])).text, 'OK');
+    const line = node.machinedLog().split('\n').filter((l) => l.includes('OK [/machine.MachineService/GenerateClientConfiguration]')).at(-1);
+    has(line, 'user:~system', 'the line');
+    has(line, 'os:admin', 'the line');
+  });
+  await check('each certificate that was minted is a grant to the broker itself, and one serves many', async () => {
+    await alice.does(['talosconfig', 'minted', '--ttl', '10m']);
+    const answer = await alice.json(['audit', 'log', '--all', '--kind', 'grant', '--cluster', 'minted']);
+    const entries = Array.isArray(answer) ? answer : answer.entries;
+    const own = entries.filter(({ user, detail }) => user === '~system' && detail.roles === 'os:admin');
+    same(own.length, 1, `grants of os:admin to the broker (${JSON.stringify(entries)})`);
+  });
+  await check('ca delegate --end has the CA sign itself again', async () => {
+    await broker.admin(delegate('--end'));
+    await alice.does(['talosconfig', 'minted', '--ttl', '20m', '--replace']);
+    const version = await alice.talosctl(['--context', 'minted', '-e', node.address, '-n', node.address, 'version']);
+    same(version.code, 0, `exit codes (${version.text})`);
+    const line = node.machinedLog().split('\n').filter((l) => l.includes('/machine.MachineService/Version')).at(-1);
+    has(line, 'grant:', 'the line');
+  });
 }

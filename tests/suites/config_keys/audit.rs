@@ -16,6 +16,7 @@ use ichor_client::Wish;
 use ichor_standins::openbao::Fault;
 use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
 use ichor_wire::log::{Checkpoint, LogKey};
+use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 
@@ -94,8 +95,12 @@ async fn the_newest_checkpoint_lies_in_kv_where_configured() -> anyhow::Result<(
     bao.set_fault("secret/data/heads/ichor", Some(Fault::Status(503, "a test's fault".into())));
     wish(&alice).await?;
     world.clock.advance(SignedDuration::from_secs(121));
-    let refused = wish(&alice).await.unwrap_err().to_string();
-    assert!(refused.contains("the audit log"), "{refused}");
+    let refused = alice.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await.unwrap_err();
+    let code = match &refused {
+        ichor_client::Error::Problem(problem) => Some(problem.code),
+        _ => None,
+    };
+    assert_eq!(code, Some(Code::AuditUnavailable), "{refused}");
     Ok(())
 }
 

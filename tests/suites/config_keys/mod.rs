@@ -5,6 +5,7 @@ mod audit;
 mod certificates;
 mod elsewhere;
 mod limits;
+mod nodelog;
 mod openbao;
 mod plain;
 mod provider;
@@ -27,6 +28,24 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[server]", "trusted_proxies", "tests/suites/config_keys/plain.rs::a_trusted_proxy_is_believed"),
     ("[server]", "name", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[store]", "path", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
+    ("[store]", "url_file", "broker/src/config/store.rs::the_database_is_reached_where_its_file_says"),
+    (
+        "[store]",
+        "ca_file",
+        "broker/src/config/store.rs::the_server_is_verified_and_shown_the_certificate_as_configured",
+    ),
+    (
+        "[store]",
+        "certificate",
+        "broker/src/config/store.rs::the_server_is_verified_and_shown_the_certificate_as_configured",
+    ),
+    ("[store]", "key", "broker/src/config/store.rs::the_server_is_verified_and_shown_the_certificate_as_configured"),
+    (
+        "[store]",
+        "connections",
+        "broker/src/store/postgres/connections.rs::no_more_connections_are_made_than_configured",
+    ),
+    ("[store]", "deadline", "broker/src/config/store.rs::a_call_takes_no_longer_than_configured"),
     ("[audit]", "name", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
     ("[audit]", "anchor_file", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
     ("[audit]", "tile_token_file", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
@@ -47,6 +66,11 @@ const TESTED: &[(&str, &str, &str)] = &[
     ),
     ("[custody]", "vault", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[custody]", "plugins", "broker/tests/process/custody.rs::the_plugins_that_are_configured_run_and_no_others"),
+    (
+        "[custody]",
+        "probe_every",
+        "tests/suites/acceptance.rs::nodes_are_asked_as_often_as_configured_and_never_where_that_is_off",
+    ),
     ("[custody]", "identity", "broker/tests/process/config.rs::the_vault_opens_by_what_is_configured"),
     ("[[openbao]]", "name", "tests/suites/config_keys/openbao.rs::the_server_is_reached_as_configured"),
     ("[[openbao]]", "address", "tests/suites/config_keys/openbao.rs::the_server_is_reached_as_configured"),
@@ -81,6 +105,34 @@ const TESTED: &[(&str, &str, &str)] = &[
         "tests/suites/config_keys/limits.rs::one_login_too_many_of_an_address_is_turned_away",
     ),
     ("[limits]", "pending_logins", "tests/suites/config_keys/limits.rs::one_login_too_many_is_turned_away"),
+    ("[nodelog]", "tcp", "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured"),
+    ("[nodelog]", "udp", "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured"),
+    (
+        "[nodelog]",
+        "connections",
+        "tests/suites/config_keys/nodelog.rs::nodes_take_no_more_connections_and_calls_than_configured",
+    ),
+    (
+        "[nodelog]",
+        "max_calls",
+        "tests/suites/config_keys/nodelog.rs::nodes_take_no_more_connections_and_calls_than_configured",
+    ),
+    ("[nodelog]", "heartbeat", "broker/src/config/nodelog.rs::the_heartbeat_is_as_written"),
+    (
+        "[[nodelog_source]]",
+        "cluster",
+        "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured",
+    ),
+    (
+        "[[nodelog_source]]",
+        "from",
+        "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured",
+    ),
+    (
+        "[[nodelog_source]]",
+        "nodes",
+        "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured",
+    ),
     ("[log]", "format", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
     ("[log]", "level", "broker/tests/process/config.rs::lines_are_logged_as_configured"),
     ("[[provider]]", "alias", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),

@@ -1,12 +1,13 @@
 //! Bad input at the commands: a clear sentence, and nothing half-made.
 
 use ichor_broker::app;
+use ichor_broker::clock::{Clock, FrozenClock};
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::authority::Authority;
 use ichor_standins::openbao::OpenBao;
-use ichor_tests::{CLUSTER, Lives, World, run_command};
+use ichor_tests::{CLUSTER, Lives, Options, World, run_command};
 use serde_json::json;
 
 use super::{bao, world};
@@ -87,6 +88,11 @@ async fn a_record_that_was_copied_gives_no_other_cluster_the_ca() -> anyhow::Res
     let custody = app::custody(&loaded, Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?)?;
     custody.open(&ClusterName::new("prod")?).await?;
     let said = custody.open(&ClusterName::new("dev")?).await.unwrap_err().to_string();
+    assert!(said.contains("is the record of cluster `prod`'s CA, copied"), "{said}");
+    // and by what a dedicated CA's certificate says, where the record's own word was written over
+    let copied = std::fs::read_to_string(world.dir.join("vault/ca/dev.toml"))?;
+    std::fs::write(world.dir.join("vault/ca/dev.toml"), copied.replace("cluster = \"prod\"", "cluster = \"dev\""))?;
+    let said = custody.open(&ClusterName::new("dev")?).await.unwrap_err().to_string();
     assert!(said.contains("was made for cluster `prod`"), "{said}");
     Ok(())
 }
@@ -102,5 +108,109 @@ async fn a_key_that_was_imported_is_none_that_was_born_there() -> anyhow::Result
     run_command(&[import.as_slice(), &["--reason", "tests", "--dir", &dir]].concat()).await?;
     let said = refused(&world, &["--custody", "transit", "--key", "planted"]).await;
     assert!(said.contains("was imported, so someone may hold it elsewhere"), "{said}");
+    Ok(())
+}
+
+/// A broker's folder on which none runs.
+struct Stopped<'a> {
+    dir: &'a std::path::Path,
+    clock: &'a std::sync::Arc<FrozenClock>,
+    http: reqwest::Client,
+}
+
+impl Stopped<'_> {
+    /// The line about the CA that `check` prints, and the one in the readiness of a broker that was just started.
+    async fn told(&self) -> anyhow::Result<[String; 2]> {
+        let dir = self.dir.display().to_string();
+        // the command fails for what it found; its words are what is looked at
+        let check = match run_command(&["check", "--dir", &dir]).await {
+            Ok(said) => said,
+            Err(error) => error.to_string(),
+        };
+        let name = format!("ca {CLUSTER}");
+        let line = check.lines().find(|line| line.contains(&name)).unwrap_or_default().to_owned();
+
+        let loaded = Folder::new(self.dir).load()?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let parts = app::Parts {
+            clock: std::sync::Arc::clone(self.clock) as std::sync::Arc<dyn Clock>,
+            vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
+            listener: Some(listener),
+            wrap_store: None,
+            look: std::time::Duration::from_secs(24 * 3600),
+        };
+        let running = app::Running::start(&loaded, parts).await?;
+        let url = format!("http://{}/readyz", running.health_address().unwrap());
+        let ready: serde_json::Value = self.http.get(url).send().await?.json().await?;
+        assert_eq!(ready["ready"], true, "only this cluster is out: {ready}");
+        let found = ready["checks"].as_array().unwrap().iter().find(|check| check["name"] == name.as_str()).cloned();
+        let found = found.unwrap();
+        assert_eq!(found["ok"], false, "{found}");
+        running.stop().await;
+        Ok([line, found["detail"].as_str().unwrap_or_default().to_owned()])
+    }
+}
+
+async fn healthy(custody: Lives) -> anyhow::Result<World> {
+    let edits = vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
+    World::with(Options { edits, custody, ..Options::default() }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_record_names_wrongly_is_said_at_check_and_at_start() -> anyhow::Result<()> {
+    let world = healthy(Lives::Transit).await?;
+    let http = world.http()?;
+    world.running.stop().await;
+    let bao = world.bao.as_ref().unwrap();
+    let stopped = Stopped { dir: &world.dir, clock: &world.clock, http };
+    make_key(bao, "leaky", json!({"type": "ed25519", "exportable": true})).await?;
+    make_key(bao, "backed-up", json!({"type": "ed25519", "allow_plaintext_backup": true})).await?;
+    make_key(bao, "sealing", json!({"type": "aes256-gcm96"})).await?;
+    make_key(bao, "other", json!({"type": "ed25519"})).await?;
+    let path = world.dir.join("vault/ca/prod.toml");
+    let good = std::fs::read_to_string(&path)?;
+    let key = |name: &str| good.replace("\"ichor-prod\"", &format!("\"{name}\""));
+    for (record, expected) in [
+        (good.replace("mount = \"transit\"", "mount = \"nowhere\""), "has no `nowhere/"),
+        (good.replace("server = \"main\"", "server = \"other\""), "there is no [[openbao]] named `other`"),
+        (key("missing"), "there is no Transit key `transit/missing`"),
+        (key("leaky"), "has `exportable` set"),
+        (key("backed-up"), "has `allow_plaintext_backup` set"),
+        (key("sealing"), "the Transit key `sealing` is of type `aes256-gcm96`"),
+        (key("other"), "is not the key of the CA's certificate"),
+        (good.replace("cluster = \"prod\"", "cluster = \"dev\""), "is the record of cluster `dev`'s CA, copied"),
+        ("nonsense".to_owned(), "is no record of a CA"),
+    ] {
+        assert_ne!(record, good, "{expected}");
+        std::fs::write(&path, record)?;
+        for said in stopped.told().await? {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+    }
+    std::fs::write(&path, good)?;
+    let dir = world.dir.display().to_string();
+    assert!(run_command(&["ca", "show", CLUSTER, "--dir", &dir]).await?.contains("lives in Transit key"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_whose_halves_do_not_match_is_said_at_check_and_at_start() -> anyhow::Result<()> {
+    let world = healthy(Lives::Kv).await?;
+    let http = world.http()?;
+    world.running.stop().await;
+    let bao = world.bao.as_ref().unwrap();
+    let stopped = Stopped { dir: &world.dir, clock: &world.clock, http };
+    let good = bao.secret("ichor/prod").unwrap();
+    let other = Authority::new("another CA")?;
+    let mixed = json!({ "certificate": other.certificate(), "key": good["key"] });
+    for (secret, expected) in
+        [(mixed, "key and certificate differ"), (json!({ "certificate": good["certificate"] }), "secret/ichor/prod")]
+    {
+        bao.write_secret("ichor/prod", secret);
+        for said in stopped.told().await? {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+    }
     Ok(())
 }

@@ -35,8 +35,12 @@ impl KvAnchor {
         self.said.clone()
     }
 
+    /// Whoever asks decides what to make of the answer: what is written next is written over this version.
     pub(super) async fn held(&self) -> Result<Option<String>, AnchorError> {
-        Ok(self.read().await?.0)
+        let mut version = self.version.lock().await;
+        let (held, newest) = self.read().await?;
+        *version = Some(newest);
+        Ok(held)
     }
 
     /// Writes over the version that was read or written last, and over no other: a version that someone else wrote is looked

@@ -52,10 +52,10 @@ impl AuditCommand {
 }
 
 /// The store, held by this process alone.
-fn alone(loaded: &Loaded) -> anyhow::Result<Arc<dyn Store>> {
+async fn alone(loaded: &Loaded) -> anyhow::Result<Arc<dyn Store>> {
     owner::check(loaded)?;
-    match app::open_store(&loaded.settings) {
-        Ok(store) => Ok(Arc::new(store)),
+    match app::open_store(&loaded.settings).await {
+        Ok(store) => Ok(store),
         Err(StoreError::Locked) => bail!("a broker runs on this folder; stop it first, then run this again"),
         Err(error) => Err(error.into()),
     }

@@ -32,7 +32,7 @@ impl Reopen {
         let loaded = self.folder.folder().load()?;
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let (lost, notary) = block_on(async {
-            let store = alone(&loaded)?;
+            let store = alone(&loaded).await?;
             reopen(&loaded, &custody, store, &self.reason).await
         })?;
         writeln!(
@@ -65,9 +65,9 @@ async fn reopen(
     }
     // what is there must fit together, whatever it is the continuation of
     audit::verify_log(&*store).await?;
-    let lost = lost(custody, loaded, &pin, &*store).await?;
     let origin = app::next_origin(&pin.origin, &settings.name);
     let notary = app::notary(custody, settings, custody.audit_key().await?, &origin)?;
+    let lost = lost(&notary, &pin, &*store).await?;
     let content = Content {
         reason: Some(reason.to_owned()),
         message: Some(format!("the log goes on as {origin}")),
@@ -79,11 +79,12 @@ async fn reopen(
     Ok((lost, notary))
 }
 
-/// The newest head that is known of the log: the largest that the database or an anchor holds with a signature of its key.
-async fn lost(custody: &Custody, loaded: &Loaded, pin: &LogPin, store: &dyn Store) -> anyhow::Result<OldHead> {
+/// The newest head that is known of the log: the largest that the database or an anchor holds with a signature of its key. The
+/// anchors are the new notary's, which then writes over what was seen here and over nothing else.
+async fn lost(notary: &Notary, pin: &LogPin, store: &dyn Store) -> anyhow::Result<OldHead> {
     let key: LogKey = pin.key.parse().context("the vault's audit-log.toml")?;
     let mut notes: Vec<String> = store.checkpoint().await?.map(|kept| kept.note).into_iter().collect();
-    for anchor in app::anchors(custody.servers(), &loaded.settings.audit)? {
+    for anchor in notary.anchors() {
         notes.extend(anchor.held().await?);
     }
     let known = notes.iter().filter_map(|note| Checkpoint::parse_and_verify(note, &key).ok());

@@ -57,7 +57,7 @@ impl RotateKey {
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let to = self.home(&loaded)?;
         let (home, notary) = block_on(async {
-            let store = alone(&loaded)?;
+            let store = alone(&loaded).await?;
             rotate(&loaded, &custody, store, to, &self.reason).await
         })?;
         writeln!(out, "the log is signed from now on by {}", notary.log())?;

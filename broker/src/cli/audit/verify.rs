@@ -12,8 +12,8 @@ use crate::audit::{self, VerifyReport};
 use crate::cli::FolderArg;
 use crate::config::{self, Loaded};
 use crate::custody::LogPin;
+use crate::nodelog;
 use crate::store::Store;
-use crate::store::sqlite::{Options, SqliteStore};
 
 /// `audit verify`.
 #[derive(Debug, Args)]
@@ -25,8 +25,11 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
-        let store = SqliteStore::open_to_read(&loaded.settings.database, Options::default())?;
-        for line in block_on(check(&loaded, &store))? {
+        let lines = block_on(async {
+            let store = app::read_store(&loaded.settings).await?;
+            check(&loaded, &*store).await
+        })?;
+        for line in lines {
             writeln!(out, "{line}")?;
         }
         Ok(())
@@ -48,11 +51,17 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
     }
     let report = audit::verify_log(store).await?;
     let mut lines = vec![format!("no damage: {report}")];
+    let calls = nodelog::verify_calls(store).await?;
+    if let Some((entry, why)) = calls.faults.first() {
+        bail!("calls at nodes, kept under entry {entry}: {why}");
+    }
+    if calls.calls > 0 {
+        lines.push(format!("{} calls at nodes, {} whole batches of them as recorded", calls.calls, calls.batches));
+    }
     let key: Option<LogKey> =
         pin.as_ref().map(|pin| pin.key.parse()).transpose().context("the vault's audit-log.toml")?;
     match (kept, key) {
         (None, None) => lines.push("no checkpoint yet: made at the broker's next start".into()),
-        (None, Some(_)) if report.entries == 0 => lines.push("no checkpoint yet".into()),
         (None, Some(_)) => bail!("the log's checkpoint is missing, though it has been signed before"),
         (Some(_), None) => lines.push("a checkpoint, by an unknown key: the vault has not seen this log yet".into()),
         (Some(kept), Some(key)) => {

@@ -47,7 +47,7 @@ impl Keeping<'_> {
     }
 
     /// Records the act, then makes the CA, then its record, then lets a running broker open it. In this order: a CA that nobody
-    /// recorded never issues; an entry whose act failed is followed by another that says so.
+    /// recorded never issues.
     fn settle(
         self,
         known: BTreeMap<String, String>,
@@ -68,9 +68,8 @@ impl Keeping<'_> {
         let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: known.clone() };
         let (settled, checks) = block_on(async {
             let desk = Desk::open(loaded).await?;
-            desk.record(deed.clone()).await?;
             let places = Places { sealer: &sealer, servers: &servers };
-            let made = async {
+            let settled = desk.act(deed.clone(), "the CA in force is what it was", async || {
                 let of = For { cluster, generation, replace };
                 let settled = make(&places, of, target).await?;
                 let facts = digests(&CaFacts::of(&settled.certificate));
@@ -79,9 +78,9 @@ impl Keeping<'_> {
                     desk.record(Deed { message, digests: facts, ..deed.clone() }).await?;
                 }
                 write(&sealer, cluster, before.as_ref(), &settled)?;
-                anyhow::Ok(settled)
-            };
-            let settled = act(&desk, &deed, made.await).await?;
+                Ok(settled)
+            });
+            let settled = settled.await?;
             let checks = desk.reload().await;
             desk.close().await;
             Ok((settled, checks?))
@@ -93,22 +92,6 @@ impl Keeping<'_> {
             None => String::new(),
         })?;
         Ok(settled)
-    }
-}
-
-/// What came of a recorded deed; a failure is recorded too.
-pub(super) async fn act<T, E>(desk: &Desk, deed: &Deed, result: Result<T, E>) -> anyhow::Result<T>
-where
-    E: Into<anyhow::Error>,
-{
-    match result.map_err(Into::into) {
-        Ok(done) => Ok(done),
-        Err(error) => {
-            let message = format!("{}: failed, the CA in force is what it was: {error}", deed.message);
-            let message = message.chars().take(1_000).collect();
-            desk.record(Deed { message, ..deed.clone() }).await?;
-            Err(error)
-        }
     }
 }
 

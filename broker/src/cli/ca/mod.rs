@@ -1,9 +1,12 @@
-//! `ca create|import|show|patch|removal-patch`.
+//! `ca`: one file a command.
 
 mod create;
+mod delegate;
+mod export_public;
 mod import;
 mod keep;
 mod probe;
+mod relocate;
 mod retire;
 mod rotate;
 mod show;
@@ -46,11 +49,14 @@ pub(super) enum CaCommand {
     /// Take former CAs out of custody, or, if it is compromised, the one in force at once.
     Retire(retire::Retire),
     /// Bring a CA's key to another custody. What nodes accept does not change.
-    Move(retire::Move),
+    Move(relocate::Move),
+    /// Have the cluster's own API make the certificates, asked with a certificate of os:admin of 15 minutes that this CA signs
+    /// when it is needed; or end that.
+    Delegate(delegate::Delegate),
     /// Ask nodes whether they accept a cluster's CA, with a certificate of five minutes of the broker's own.
     Probe(probe::Probe),
     /// Print a CA's certificate.
-    ExportPublic(retire::ExportPublic),
+    ExportPublic(export_public::ExportPublic),
     /// Print the patch that makes nodes accept a cluster's CA.
     Patch {
         #[command(flatten)]
@@ -93,6 +99,7 @@ impl CaCommand {
             Self::Rotate(command) => command.run(out),
             Self::Retire(command) => command.run(out),
             Self::Move(command) => command.run(out),
+            Self::Delegate(command) => command.run(out),
             Self::Probe(command) => command.run(out),
             Self::ExportPublic(command) => command.run(out),
             Self::Show { folder, cluster } => show::show(&folder.folder().load()?, cluster.as_deref(), out),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 
 use crate::app;
 use crate::cli::desk::Desk;
@@ -15,8 +14,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Loaded, load_clusters};
 use crate::custody::{Custody, StandingCredential};
 use crate::domain::ClusterName;
-use crate::issuer::TalosApi;
-use crate::issuer::talos_api::{Credential, EndpointError};
+use crate::issuer::talos_api::EndpointError;
 
 /// Which nodes are asked.
 #[derive(Clone, Debug, Args)]
@@ -90,43 +88,34 @@ impl Nodes {
             return Ok(self.nodes.clone());
         }
         let clusters = load_clusters(&loaded.settings.clusters)?;
-        let cluster = clusters.get(cluster).context("the cluster is not declared")?;
-        let mut nodes: Vec<String> = cluster.endpoints.iter().chain(&cluster.nodes).cloned().collect();
-        nodes.sort();
-        nodes.dedup();
-        Ok(nodes)
+        Ok(app::addresses(clusters.get(cluster).context("the cluster is not declared")?))
     }
 }
 
 impl Probing<'_> {
     /// What each node makes of a new certificate of the CA in force, or of the one that is to be.
     pub(super) async fn ask(&self, nodes: &[String], is_next: bool) -> anyhow::Result<Vec<Answer>> {
-        let key = KeyPair::generate_for(&PKCS_ED25519).context("no key could be made")?;
-        let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem());
-        let csr = csr.context("no request could be made")?;
+        let (key, csr) = app::request()?;
         let certificate = self.desk.probe(self.loaded, self.custody, self.cluster, is_next, csr).await?;
-        let pem = zeroize::Zeroizing::new(key.serialize_pem());
-        let credential = StandingCredential::of_any_role(&certificate, &pem)?;
+        let credential = StandingCredential::of_any_role(&certificate, &key)?;
         let clusters = load_clusters(&self.loaded.settings.clusters)?;
         let cluster = clusters.get(self.cluster).context("the cluster is not declared")?;
         let clock: SharedClock = Arc::new(SystemClock);
-        let api = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), clock)?;
-        let asked = nodes.iter().map(async |node| Answer::of(node, api.version(node).await.map(drop)));
-        Ok(futures_util::future::join_all(asked).await)
+        Ok(app::ask(cluster, nodes, credential, &clock).await?.into_iter().map(Answer::of).collect())
     }
 }
 
 impl Answer {
-    fn of(node: &str, answer: Result<(), EndpointError>) -> Self {
-        let why = match &answer {
-            Ok(()) => "accepts it".to_owned(),
+    fn of(app::Answer { node, outcome }: app::Answer) -> Self {
+        let why = match &outcome {
+            Ok(_) => "accepts it".to_owned(),
             Err(EndpointError::Untrusted) => "does not accept it".to_owned(),
             Err(EndpointError::Expired) => {
                 "holds it for not yet valid or expired: correct the node's clock, or this host's".to_owned()
             }
             Err(error) => error.to_string(),
         };
-        Self { node: node.to_owned(), is_accepted: answer.is_ok(), why }
+        Self { node, is_accepted: outcome.is_ok(), why }
     }
 }
 

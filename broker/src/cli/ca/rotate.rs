@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 
-use super::keep::{act, digests};
+use super::keep::digests;
 use super::probe::{Nodes, Probing};
 use super::target::{At, Kind};
 use crate::app;
@@ -106,10 +106,10 @@ impl Rotate {
         let target = self.at.beside(&record.active, kind).target(kind, work.loaded)?;
         let of = For { cluster, generation: record.generation + 1, replace: false };
         let servers = self.at.clients(&target, work.loaded)?;
-        work.record("rotation begun: a new client CA is made".into(), None).await?;
         let places = Places { sealer: work.custody.vault().sealer(), servers: &servers };
-        let settled = places.create(of, &target, now, self.years).await;
-        let settled = act(&work.desk, &work.deed("rotation begun".into(), None), settled).await?;
+        let deed = work.deed("rotation begun: a new client CA is made".into(), None);
+        let make = async || Ok(places.create(of, &target, now, self.years).await?);
+        let settled = work.desk.act(deed, "the CA in force is what it was", make).await?;
         work.record(format!("new client CA made: {}", settled.place.said()), Some(&settled)).await?;
         let nodes = self.nodes.named(work.loaded, cluster)?;
         record.rotating(settled.place.clone(), nodes, now).replace(work.dir(), cluster, record)?;

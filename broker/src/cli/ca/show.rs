@@ -34,6 +34,9 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
                 writeln!(out, "  valid {} to {}", facts.not_before, facts.not_after)?;
                 writeln!(out, "  certificate sha256 {}", facts.fingerprint)?;
                 writeln!(out, "  public key sha256  {}", facts.key_fingerprint)?;
+                if opened.is_delegated {
+                    writeln!(out, "  the cluster makes the certificates, asked with short ones of this CA")?;
+                }
                 opened.warnings.iter().try_for_each(|warning| writeln!(out, "  mind: {warning}"))?;
             }
             // what the record tells is told although its CA cannot be opened

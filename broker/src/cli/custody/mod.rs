@@ -16,6 +16,7 @@ mod recover;
 mod reseal;
 
 pub(super) use engine::EngineArgs;
+pub(super) use recover::identity;
 
 /// Commands on the vault as a whole, and on what a PKI engine needs.
 #[derive(Debug, Subcommand)]
@@ -106,14 +107,9 @@ fn recorded(
 ) -> anyhow::Result<()> {
     block_on(async {
         let desk = Desk::open(loaded).await?;
-        desk.record(deed.clone()).await?;
-        let done = act();
-        if let Err(error) = &done {
-            let message = format!("{}: failed, {undone}: {error}", deed.message);
-            desk.record(Deed { message, ..deed }).await?;
-        }
+        let done = desk.act(deed, undone, async || Ok(act()?)).await;
         desk.close().await;
-        Ok(done?)
+        done
     })
 }
 

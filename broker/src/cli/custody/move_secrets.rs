@@ -89,17 +89,15 @@ impl MoveSecrets {
         if let (Some(token), Some(server)) = (&self.token_file, to.server()) {
             custody.use_server(server, operator(&loaded, server, token)?);
         }
-        let deed = |message: String| Deed { message, reason: self.reason.clone(), ..Deed::default() };
         let (name, from, into) = (secret.said(), before.said(secret), to.said(secret));
         let home = block_on(async {
             let desk = Desk::open(&loaded).await?;
-            desk.record(deed(format!("{name} moved from {from} to {into}"))).await?;
-            let moved = custody.move_secret(secret, to).await;
-            if let Err(error) = &moved {
-                desk.record(deed(format!("the {name} was not moved, it lives where it did: {error}"))).await?;
-            }
+            let message = format!("{name} moved from {from} to {into}");
+            let deed = Deed { message, reason: self.reason.clone(), ..Deed::default() };
+            let act = async || Ok(custody.move_secret(secret, to).await?);
+            let moved = desk.act(deed, "it lives where it did", act).await;
             desk.close().await;
-            Ok(moved?)
+            moved
         })?;
         writeln!(out, "the {name} now lives here: {}", home.said(secret))?;
         writeln!(out, "the copy before is still there: {from}; remove it once a start was seen to work")?;

@@ -131,7 +131,7 @@ impl Restore {
 }
 
 /// The identity in a file, or on standard input.
-fn identity(path: &Path) -> anyhow::Result<IdentitySource> {
+pub(in crate::cli) fn identity(path: &Path) -> anyhow::Result<IdentitySource> {
     const MOST: usize = 64 * 1024;
     // room for all at once, so that growing leaves no copy behind
     let mut bytes = Zeroizing::new(Vec::with_capacity(MOST + 64));

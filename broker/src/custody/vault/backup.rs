@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::recipients::Recipients;
 use super::sealer::cluster_of;
 use super::{AUDIT_KEY, DATA_KEY, Vault, VaultError, file, identity, pair, sealed};
 
@@ -79,13 +78,7 @@ impl Vault {
     pub fn backup(&self, recipients: &[String], made: Timestamp) -> Result<Backup, VaultError> {
         let dir = self.sealer.dir();
         let _lock = file::lock(dir)?;
-        let to = match recipients {
-            [] => self.sealer.recipients().clone(),
-            some => {
-                let text = some.join("\n");
-                Recipients::parse(&text, &self.plugins)?.ok_or(VaultError::Recipient(text))?
-            }
-        };
+        let to = self.sealed_to(recipients)?;
         let mut contents = Vec::new();
         let listing = self.list()?;
         for name in listing.cas {

@@ -33,12 +33,14 @@ mod recipients;
 mod reseal;
 mod sealed;
 mod sealer;
+mod stream;
 
 pub use archived::{Archived, Drilled};
 pub use backup::Backup;
 pub use plugin::{PluginError, Plugins};
 pub use reseal::Reseal;
 pub use sealer::Sealer;
+pub use stream::open_sealed;
 
 use identity::Openers;
 use recipients::Recipients;
@@ -58,7 +60,7 @@ pub struct Vault {
 }
 
 /// Where the identity comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum IdentitySource {
     /// `identity.age`, opened with this passphrase.
     Passphrase(SecretString),
@@ -173,6 +175,17 @@ pub enum VaultError {
     /// A CA's record is none.
     #[error("`{0}` is no record of a CA; restore it from a backup")]
     Record(PathBuf),
+    /// A CA's record is another cluster's.
+    #[error(
+        "`{path}` is the record of cluster `{owner}`'s CA, copied; restore this cluster's own from a backup, or remove the file and \
+         make a CA with `ichor-broker ca create`"
+    )]
+    OthersRecord {
+        /// The file.
+        path: PathBuf,
+        /// Whose record it is.
+        owner: String,
+    },
     /// A CA's record is another than the one that a command began with.
     #[error(
         "`{0}` was changed by another command meanwhile, and stays as that left it; look at `ichor-broker ca show`, then try again"

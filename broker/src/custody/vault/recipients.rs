@@ -88,18 +88,27 @@ impl Recipients {
         &self,
         write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<Vec<u8>, VaultError> {
+        let mut sealed = Vec::new();
+        self.seal_into(&mut sealed, write)?;
+        Ok(sealed)
+    }
+
+    /// Seals what `write` writes, as it comes.
+    pub(super) fn seal_into(
+        &self,
+        out: impl Write,
+        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<(), VaultError> {
         let recipients = self.0.iter().map(Recipient::as_age);
         let encryptor = Encryptor::with_recipients(recipients).map_err(|error| match error {
             EncryptError::Io(error) => failed(error),
             other => failed(std::io::Error::other(other.to_string())),
         })?;
-        let mut sealed = Vec::new();
-        let written = encryptor.wrap_output(&mut sealed).and_then(|mut writer| {
+        let written = encryptor.wrap_output(out).and_then(|mut writer| {
             write(&mut writer)?;
             writer.finish().map(|_| ())
         });
-        written.map_err(failed)?;
-        Ok(sealed)
+        written.map_err(failed)
     }
 }
 

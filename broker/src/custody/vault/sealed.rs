@@ -1,6 +1,6 @@
 //! What a sealed file says, and how it is sealed and opened.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use age::{DecryptError, Decryptor};
@@ -102,15 +102,7 @@ pub(super) fn open(path: &Path, openers: &Openers) -> Result<LockedBytes, VaultE
 /// The same for what was read already.
 pub(super) fn open_bytes(path: &Path, sealed: &[u8], openers: &Openers) -> Result<LockedBytes, VaultError> {
     let damaged = || VaultError::Damaged(path.to_owned());
-    let decryptor = Decryptor::new_buffered(sealed).map_err(|_| damaged())?;
-    let mut reader = decryptor.decrypt(openers.as_age()).map_err(|error| match error {
-        DecryptError::NoMatchingKeys => VaultError::NoMatch(path.to_owned()),
-        DecryptError::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<PluginError>()) {
-            Some(plugin) => plugin.clone().into(),
-            None => damaged(),
-        },
-        _ => damaged(),
-    })?;
+    let mut reader = open_reader(path, sealed, openers)?;
     // The plaintext is shorter than the file, so it is read straight into locked memory.
     let mut plaintext = LockedBytes::zeroed(sealed.len());
     let mut filled = 0;
@@ -122,6 +114,24 @@ pub(super) fn open_bytes(path: &Path, sealed: &[u8], openers: &Openers) -> Resul
     }
     plaintext.truncate(filled);
     Ok(plaintext)
+}
+
+/// What is behind a seal, as it is read. An end that was cut off is an error of the reader.
+pub(super) fn open_reader<R: BufRead>(
+    path: &Path,
+    sealed: R,
+    openers: &Openers,
+) -> Result<impl Read + use<R>, VaultError> {
+    let damaged = || VaultError::Damaged(path.to_owned());
+    let decryptor = Decryptor::new_buffered(sealed).map_err(|_| damaged())?;
+    decryptor.decrypt(openers.as_age()).map_err(|error| match error {
+        DecryptError::NoMatchingKeys => VaultError::NoMatch(path.to_owned()),
+        DecryptError::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<PluginError>()) {
+            Some(plugin) => plugin.clone().into(),
+            None => damaged(),
+        },
+        _ => damaged(),
+    })
 }
 
 /// The error's text is dropped: a parser may quote what it read.

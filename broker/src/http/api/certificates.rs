@@ -21,8 +21,11 @@ use crate::http::extract::Signed;
 use crate::mint::Step;
 use crate::policy::HARD_MAX_TTL;
 
-/// Room for every real answer at once, in bytes, so that growing leaves no copy behind.
+/// Room for every answer with a private key at once, in bytes, so that growing leaves no copy behind.
 const LARGEST_ANSWER: usize = 64 * 1024;
+
+/// Room for most answers without one, in bytes.
+const USUAL_ANSWER: usize = 4 * 1024;
 
 /// A certificate for the caller's key: decided by policy, recorded, issued, recorded, answered. Where the
 /// cluster itself makes the certificates it makes their keys too: then the answer has one, and the request's is not used.
@@ -78,14 +81,19 @@ pub async fn create(
     })
 }
 
-/// The answer as JSON, in memory that is wiped once it is sent: it may hold a private key. What the HTTP and TLS libraries
+/// The answer as JSON. Where it holds a private key, in memory that is wiped once it is sent; what the HTTP and TLS libraries
 /// buffer is theirs.
 fn answer(answer: &CertificateAnswer) -> Result<Response, ApiError> {
-    let mut json = Zeroizing::new(Vec::with_capacity(LARGEST_ANSWER));
-    serde_json::to_writer(&mut *json, answer).map_err(|error| ApiError::internal(&error))?;
-    let body = Body::from(Bytes::from_owner(json));
+    let json = |room: usize| {
+        let mut json = Zeroizing::new(Vec::with_capacity(room));
+        serde_json::to_writer(&mut *json, answer).map(|()| json).map_err(|error| ApiError::internal(&error))
+    };
+    let body = match answer.private_key {
+        Some(_) => Bytes::from_owner(json(LARGEST_ANSWER)?),
+        None => Bytes::from(std::mem::take(&mut *json(USUAL_ANSWER)?)),
+    };
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
+    Ok((headers, Body::from(body)).into_response())
 }
 
 fn roles(texts: &[String]) -> Result<Vec<Role>, ApiError> {

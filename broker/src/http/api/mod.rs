@@ -1,12 +1,14 @@
 //! The API under `/v1`, one file a resource.
 
 pub mod audit;
+pub mod calls;
 pub mod certificates;
 pub mod clusters;
 pub mod log;
 pub mod proofs;
 pub mod session;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -26,9 +28,12 @@ use crate::mint::{Issuers, Mint};
 use crate::policy::PolicySet;
 use crate::store::Store;
 
-/// What the API's handlers work with.
+/// What the API's handlers work with; cheap to clone, as is done for every request.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<ApiParts>);
+
+/// The parts of it.
+pub struct ApiParts {
     /// Sessions and proofs.
     pub login: Arc<Login>,
     /// Certificates.
@@ -53,6 +58,20 @@ pub struct Api {
     pub issuers: watch::Receiver<Issuers>,
 }
 
+impl From<ApiParts> for Api {
+    fn from(parts: ApiParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Api {
+    type Target = ApiParts;
+
+    fn deref(&self) -> &ApiParts {
+        &self.0
+    }
+}
+
 /// Every API route. The router is built of this table.
 pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/session", Needs::Session, || get(session::show)),
@@ -67,6 +86,7 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/audit/proofs/{id}", Needs::Session, || get(proofs::proof)),
     Route::new("GET", "/v1/audit/export", Needs::Session, || get(proofs::export)),
     Route::new("GET", "/log/tile/entries/{*path}", Needs::Session, || get(log::entries_tile)),
+    Route::new("GET", "/v1/audit/calls", Needs::Session, || get(calls::list)),
 ];
 
 /// The API's router.

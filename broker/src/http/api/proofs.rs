@@ -97,7 +97,7 @@ pub async fn proof(State(api): State<Api>, caller: Fresh, Path(id): Path<String>
     Ok(Json(ProofFile::new(&api.log_key, entry, rotations(&api).await?)))
 }
 
-/// The log from an entry on, as a CBOR sequence with the newest checkpoint at its end: what `ichor audit verify` reads
+/// The log from an entry on, as a CBOR sequence with the newest checkpoint at its end: what a verifier reads
 /// offline. Needs `audit:read` on everything; the reading is recorded. It ends at what is signed, or earlier.
 #[utoipa::path(get, path = "/v1/audit/export", tag = "audit", params(ExportQuery), responses(
     (status = 200, description = "the export", body = String, content_type = "application/cbor-seq"),

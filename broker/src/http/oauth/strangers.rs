@@ -34,16 +34,19 @@ pub(super) async fn count(
     );
     let for_people = !matches!(request.uri().path(), "/oauth/token" | "/oauth/revoke" | "/oauth/device");
     if begins {
-        return match limits.stranger(address) {
+        return match limits.stranger(address).await {
             Ok(()) => next.run(request).await,
             Err(error) => refuse(for_people, error.seconds()),
         };
     }
     let response = next.run(request).await;
     let failed = response.status().is_client_error() && response.extensions().get::<PartOfProtocol>().is_none();
-    match failed.then(|| limits.stranger(address)) {
-        Some(Err(error)) => refuse(for_people, error.seconds()),
-        Some(Ok(())) | None => response,
+    if !failed {
+        return response;
+    }
+    match limits.stranger(address).await {
+        Err(error) => refuse(for_people, error.seconds()),
+        Ok(()) => response,
     }
 }
 

@@ -37,7 +37,6 @@ const LONGEST_TEXT: usize = 200;
 /// A credential and the trust in one cluster, ready to call its nodes.
 pub(super) struct Apid {
     tls: TlsConnector,
-    pub(super) deadline: Duration,
 }
 
 /// Why an endpoint gave nothing.
@@ -62,7 +61,10 @@ pub enum EndpointError {
     #[error("its certificate is expired or not yet valid by this host's clock")]
     Clock,
     /// It does not know the credential's CA.
-    #[error("it does not trust the credential; after `talosctl rotate-ca` adopt a new one")]
+    #[error(
+        "it does not trust the credential's CA: after `talosctl rotate-ca` adopt a new credential; a CA in custody must be in \
+         `machine.acceptedCAs`, see `ichor-broker ca patch`"
+    )]
     Untrusted,
     /// It holds the credential for expired or not yet valid.
     #[error("it says that the credential is expired or not yet valid; adopt a new one, or correct the node's clock")]
@@ -119,10 +121,11 @@ impl Apid {
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| unusable(&error))?;
         let mut config = builder.with_root_certificates(roots).with_client_cert_resolver(shown);
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), deadline: DEADLINE })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// The message that the endpoint answers to this call of `machine.MachineService`, within [`DEADLINE`]. It may hold a
+    /// The message that the endpoint answers to this call of `machine.MachineService`, within `deadline`; `mark` is one more metadata
+    /// key and its value. It may hold a
     /// private key, so it is read into memory that is wiped; what the libraries below buffer is theirs.
     ///
     /// # Errors
@@ -132,12 +135,20 @@ impl Apid {
         endpoint: &str,
         method: &str,
         message: Vec<u8>,
+        mark: Option<(&str, &str)>,
+        deadline: Duration,
     ) -> Result<LockedBytes, EndpointError> {
-        let called = tokio::time::timeout(self.deadline, self.exchange(endpoint, method, message)).await;
+        let called = tokio::time::timeout(deadline, self.exchange(endpoint, method, message, mark)).await;
         called.unwrap_or(Err(EndpointError::Late))
     }
 
-    async fn exchange(&self, endpoint: &str, method: &str, message: Vec<u8>) -> Result<LockedBytes, EndpointError> {
+    async fn exchange(
+        &self,
+        endpoint: &str,
+        method: &str,
+        message: Vec<u8>,
+        mark: Option<(&str, &str)>,
+    ) -> Result<LockedBytes, EndpointError> {
         let unreachable = |error: std::io::Error| EndpointError::Unreachable(said(&error.to_string()));
         let (host, port) = host_and_port(endpoint);
         let name = ServerName::try_from(host.clone());
@@ -156,11 +167,15 @@ impl Apid {
         let (mut sender, connection) = handshake.map_err(|error| of_tls(&error))?;
         let driver = tokio::spawn(connection);
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("https://{authority}/machine.MachineService/{method}"))
             .header("content-type", "application/grpc")
-            .header("te", "trailers")
+            .header("te", "trailers");
+        if let Some((key, value)) = mark {
+            request = request.header(key, value);
+        }
+        let request = request
             .body(Full::new(framed(&message)))
             .map_err(|_| EndpointError::Unreachable("its name does not fit into a request".into()))?;
         let answer = async {

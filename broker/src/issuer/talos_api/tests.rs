@@ -119,7 +119,7 @@ async fn endpoints_are_tried_in_turn_each_with_its_reason() {
 
     hung.set_making(Making::Hung);
     let mut waiting = issuer(&hung, vec![hung.endpoint()], &clock);
-    waiting.apid.deadline = Duration::from_millis(300);
+    waiting.deadline = Duration::from_millis(300);
     let error = failure(&waiting, &room).await.to_string();
     assert!(error.contains("did not answer within"), "{error}");
 

@@ -7,7 +7,9 @@ use rusqlite::Transaction;
 
 use super::names::Names;
 use super::value::micros;
-use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, devices, log, logins, sessions, tree};
+use super::{
+    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, calls, devices, log, logins, sessions, tree,
+};
 use crate::store::{Change, Condition};
 
 /// What the thread knows of the log before a batch.
@@ -40,7 +42,7 @@ pub(super) fn batch(
     let mut tiles = Vec::new();
     let mut parts = Vec::with_capacity(batch.len());
     for part in batch {
-        parts.push(match refusal(db, part, head.time)? {
+        parts.push(match refusal(db, names, part, head)? {
             Some(condition) => Appended::Refused(condition),
             None => {
                 let (index, leaf_hash) = (head.size, log::insert(db, names, head.size, &part.entry)?);
@@ -61,13 +63,18 @@ pub(super) fn batch(
 }
 
 /// Makes the part's change, or undoes what it began and answers the condition that failed.
-fn refusal(db: &Transaction<'_>, part: &Append, newest: i64) -> Result<Option<Condition>, Failure> {
-    if part.entry.entry.time < newest {
+fn refusal(
+    db: &Transaction<'_>,
+    names: &mut Names,
+    part: &Append,
+    head: LogHead,
+) -> Result<Option<Condition>, Failure> {
+    if part.entry.entry.time < head.time {
         return Ok(Some(Condition::ClockWentBack));
     }
     let Some(change) = &part.change else { return Ok(None) };
     db.prepare_cached("SAVEPOINT part")?.execute([])?;
-    let made = match make(db, change) {
+    let made = match make(db, names, change, head.size) {
         Err(Failure::Sqlite(error)) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
             // The row is there already, so it is not what this writer took it for; the others need not suffer.
             Err(Condition::Stale)
@@ -76,12 +83,22 @@ fn refusal(db: &Transaction<'_>, part: &Append, newest: i64) -> Result<Option<Co
     };
     if made.is_err() {
         db.prepare_cached("ROLLBACK TO part")?.execute([])?;
+        if matches!(change, Change::CallsKept { .. }) {
+            // what it numbered is undone, and the numbers may be given to other names
+            *names = Names::default();
+        }
     }
     db.prepare_cached("RELEASE part")?.execute([])?;
     Ok(made.err())
 }
 
-fn make(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, Failure> {
+/// Makes the change that commits with the entry at `index`.
+fn make(
+    db: &Transaction<'_>,
+    names: &mut Names,
+    change: &Change,
+    index: u64,
+) -> Result<Result<(), Condition>, Failure> {
     let (done, otherwise) = match change {
         Change::SessionCreate { session, code_hash, now } => {
             let now = micros(*now);
@@ -103,6 +120,10 @@ fn make(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, 
             true => (now < not_after, Condition::GrantOver),
             false => (false, Condition::SessionEnded),
         },
+        Change::CallsKept { calls: kept, most } => {
+            calls::keep(db, names, index, kept, *most)?;
+            (true, Condition::Stale)
+        }
     };
     Ok(if done { Ok(()) } else { Err(otherwise) })
 }

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::tests::{fresh, open};
 use super::*;
-use crate::store::conformance::{entry, log_person, logged_in, login, noon, note, one, session};
+use crate::store::conformance::{entry, log_person, logged_in, login, node_seen, noon, note, one, session};
 use crate::store::rows::Columns;
 use crate::store::{Change, Condition};
 
@@ -56,6 +56,7 @@ async fn every_write(store: &SqliteStore) -> Vec<(&'static str, Result<(), Store
         ("begin_device", store.begin_device(device.clone(), 99, noon()).await.map(drop)),
         ("advance_device", store.advance_device(device).await.map(drop)),
         ("pin_provider", store.pin_provider(&ProviderAlias::new("new").unwrap(), "https://a").await.map(drop)),
+        ("see_nodes", store.see_nodes(&[node_seen()]).await),
         ("sweep", store.sweep(noon()).await),
         ("probe", store.probe().await),
     ]

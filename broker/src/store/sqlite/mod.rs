@@ -5,6 +5,7 @@
 //! have their own connections on the runtime's blocking threads; write-ahead logging lets them go on beside the writer.
 
 mod append;
+mod calls;
 mod devices;
 mod log;
 mod logins;
@@ -16,6 +17,7 @@ mod schema;
 mod sessions;
 mod tree;
 mod value;
+mod whole;
 mod writer;
 
 #[cfg(test)]
@@ -37,12 +39,15 @@ use crate::domain::{ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, Committed, DeviceLogin, EntryFilter, Grown, LogHead, PendingLogin, SessionRow, Store, StoreError,
-    StoredCheckpoint, StoredEntry,
+    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, EntryFilter, Grown, LogHead, NodeSeen,
+    PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
+#[cfg(test)]
+pub(in crate::store) use schema::STEPS;
 use value::micros;
+pub(in crate::store) use whole::{make_for_copy, open_for_copy};
 use writer::Writer;
 
 /// How long readiness' write may take beyond [`Options::busy_timeout`].
@@ -244,6 +249,29 @@ impl Store for SqliteStore {
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
         let (alias, issuer) = (alias.clone(), issuer.to_owned());
         self.writer.write(move |db| providers::pin(db, &alias, &issuer)).await
+    }
+
+    async fn calls(
+        &self,
+        filter: &CallFilter,
+        before: Option<CallPlace>,
+        limit: u32,
+    ) -> Result<Vec<StoredCall>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |db| calls::find(db, &filter, before, limit)).await
+    }
+
+    async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
+        self.readers.read(move |db| calls::range(db, from, limit)).await
+    }
+
+    async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError> {
+        let seen = seen.to_vec();
+        self.writer.write(move |db| calls::see(db, &seen)).await
+    }
+
+    async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError> {
+        self.readers.read(calls::seen).await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ichor_wire::log::Person;
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::domain;
 use crate::store::rows::EntryFilter;
 
 use super::Failure;
@@ -19,6 +20,10 @@ pub(super) struct Names {
     /// By subject: nearly always one person.
     persons: HashMap<String, Vec<(Person, i64)>>,
     clusters: HashMap<String, i64>,
+    /// Of calls: nodes by cluster and name, methods, users.
+    nodes: HashMap<(String, String), i64>,
+    methods: HashMap<String, i64>,
+    users: HashMap<String, i64>,
 }
 
 // === impl Names ===
@@ -64,13 +69,66 @@ impl Names {
         self.clusters.insert(name.into(), id);
         Ok(id)
     }
+
+    /// The number of the node of this cluster and name, for calls.
+    pub(super) fn node(&mut self, db: &Connection, cluster: &str, name: &str) -> Result<i64, Failure> {
+        let key = (cluster.to_owned(), name.to_owned());
+        if let Some(id) = self.nodes.get(&key) {
+            return Ok(*id);
+        }
+        db.prepare_cached("INSERT INTO call_node (cluster, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+            .execute((cluster, name))?;
+        let id = db
+            .prepare_cached("SELECT id FROM call_node WHERE cluster = ?1 AND name = ?2")?
+            .query_row((cluster, name), |row| row.get(0))?;
+        if self.nodes.len() >= REMEMBERED {
+            self.nodes.clear();
+        }
+        self.nodes.insert(key, id);
+        Ok(id)
+    }
+
+    /// The number of this method, for calls.
+    pub(super) fn method(&mut self, db: &Connection, name: &str) -> Result<i64, Failure> {
+        named(db, &mut self.methods, "call_method", name)
+    }
+
+    /// The number of this `user:` value, for calls without an owner.
+    pub(super) fn user(&mut self, db: &Connection, name: &str) -> Result<i64, Failure> {
+        named(db, &mut self.users, "call_user", name)
+    }
+
+    /// Forgets the names that go with the last call that has them.
+    pub(super) fn forget_calls(&mut self) {
+        self.nodes.clear();
+        self.methods.clear();
+        self.users.clear();
+    }
+}
+
+fn named(db: &Connection, known: &mut HashMap<String, i64>, table: &str, name: &str) -> Result<i64, Failure> {
+    if let Some(id) = known.get(name) {
+        return Ok(*id);
+    }
+    db.prepare_cached(&format!("INSERT INTO {table} (name) VALUES (?1) ON CONFLICT DO NOTHING"))?.execute([name])?;
+    let id =
+        db.prepare_cached(&format!("SELECT id FROM {table} WHERE name = ?1"))?.query_row([name], |row| row.get(0))?;
+    if known.len() >= REMEMBERED {
+        known.clear();
+    }
+    known.insert(name.into(), id);
+    Ok(id)
 }
 
 // === looking up ===
 
 /// The persons that the filter asks for; `None` where it asks for none.
 pub(super) fn persons(db: &Connection, filter: &EntryFilter) -> Result<Option<Vec<i64>>, Failure> {
-    let by_text = match &filter.person {
+    persons_of(db, filter.person.as_deref(), filter.own.as_ref())
+}
+
+fn persons_of(db: &Connection, text: Option<&str>, own: Option<&domain::Person>) -> Result<Option<Vec<i64>>, Failure> {
+    let by_text = match text {
         Some(text) => Some(
             db.prepare_cached(
                 "SELECT id FROM log_person WHERE user = ?1 UNION SELECT id FROM log_person WHERE subject = ?1",
@@ -80,7 +138,7 @@ pub(super) fn persons(db: &Connection, filter: &EntryFilter) -> Result<Option<Ve
         ),
         None => None,
     };
-    let Some(own) = &filter.own else { return Ok(by_text) };
+    let Some(own) = own else { return Ok(by_text) };
     let mut ids = db
         .prepare_cached("SELECT id FROM log_person WHERE subject = ?1 AND issuer = ?2 AND provider = ?3")?
         .query_map((&own.subject, &own.issuer, own.provider.as_str()), |row| row.get(0))?
@@ -97,4 +155,41 @@ pub(super) fn cluster(db: &Connection, name: &str) -> Result<Option<i64>, Failur
         .prepare_cached("SELECT id FROM log_cluster WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
         .optional()?)
+}
+
+/// Owners of calls, and `user:` values of calls without one.
+pub(super) type Callers = (Vec<i64>, Vec<i64>);
+
+/// Whose calls are asked for, as owners and as `user:` values without an owner; `None` where nobody's in particular.
+pub(super) fn calls_of(
+    db: &Connection,
+    user: Option<&str>,
+    own: Option<&domain::Person>,
+) -> Result<Option<Callers>, Failure> {
+    let Some(owners) = persons_of(db, user, own)? else { return Ok(None) };
+    let users = match user {
+        // a claim alone makes no call one's own
+        Some(user) if own.is_none() => db
+            .prepare_cached("SELECT id FROM call_user WHERE name = ?1")?
+            .query_map([user], |row| row.get(0))?
+            .collect::<Result<_, _>>()?,
+        _ => Vec::new(),
+    };
+    Ok(Some((owners, users)))
+}
+
+/// The nodes of calls with this cluster and name.
+pub(super) fn nodes(db: &Connection, cluster: Option<&str>, name: Option<&str>) -> Result<Vec<i64>, Failure> {
+    Ok(db
+        .prepare_cached("SELECT id FROM call_node WHERE cluster = coalesce(?1, cluster) AND name = coalesce(?2, name)")?
+        .query_map((cluster, name), |row| row.get(0))?
+        .collect::<Result<_, _>>()?)
+}
+
+/// The methods of this name: whole, or what stands behind the last slash.
+pub(super) fn methods(db: &Connection, name: &str) -> Result<Vec<i64>, Failure> {
+    Ok(db
+        .prepare_cached("SELECT id FROM call_method WHERE name = ?1 OR substr(name, -length(?1) - 1) = '/' || ?1")?
+        .query_map([name], |row| row.get(0))?
+        .collect::<Result<_, _>>()?)
 }

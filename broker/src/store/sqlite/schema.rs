@@ -8,9 +8,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::Failure;
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-const STEPS: [&str; 2] = [
+pub(in crate::store) const STEPS: [&str; 3] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
+    include_str!("../../../../migrations/sqlite/0003_calls.sql"),
 ];
 
 /// What a connection is for.
@@ -104,6 +105,7 @@ mod tests {
             [
                 "12e0fa4e4ac358be41403fff4ec4b24d3beae8c54d83995c42574691d7644fb2",
                 "aa926fe04b9bea1b4ac207fbba681827ecdc767877000642bfc0096b994c18f7",
+                "c5d6fedb4137a11442045f439ad342caeb2c92fe12fd6222d58fc914f1984c4a",
             ]
         );
     }

@@ -239,7 +239,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// The file, made where it is missing, readable and writable by its owner alone.
-fn private(path: &Path) -> std::io::Result<File> {
+pub(super) fn private(path: &Path) -> std::io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     if file.metadata()?.mode() & 0o077 != 0 {
         fs::set_permissions(path, Permissions::from_mode(0o600))?;

@@ -162,6 +162,100 @@ pub struct RoleAnswer {
     pub policies: Vec<String>,
 }
 
+/// Query of `GET /v1/audit/calls`. All filters must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallQuery {
+    /// Calls at nodes of this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Calls at the node of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Calls by certificates with this `user:` value, or by grants of the person with this subject; `me` for one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Calls by certificates of this grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Uuid>,
+    /// Calls of these classes, separated by commas, as `suspect,unexplained`; `alarming` stands for every class but
+    /// `explained`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Calls of this method, whole or what stands behind its last slash, as `Reboot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Calls begun at or after this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    pub since: Option<Timestamp>,
+    /// Calls begun before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    pub until: Option<Timestamp>,
+    /// At most so many, 1 to 500; absent means 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// One page of calls at nodes, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallAnswer {
+    /// The calls.
+    pub calls: Vec<NodeCall>,
+    /// Given as `cursor`, it continues after the last call of this page; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// One call at a node, as the node's own log told of it: a claim that a certificate trusted by the node made the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeCall {
+    /// The node's name.
+    pub node: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The gRPC method, as `/machine.MachineService/Reboot`; empty where the line does not say.
+    pub method: String,
+    /// The gRPC status code as Go prints it, as `OK` or `PermissionDenied`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// When the call began, by the node's clock.
+    #[schema(value_type = String, format = DateTime)]
+    pub started: Timestamp,
+    /// When it ended.
+    #[schema(value_type = String, format = DateTime)]
+    pub ended: Timestamp,
+    /// The roles in the caller's certificate.
+    pub roles: Vec<String>,
+    /// The `user:` value in the caller's certificate, or that of the grant that explains the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The grant in the caller's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_id: Option<Uuid>,
+    /// The caller's address, where the node tells it (Talos 1.14).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// `explained`, `after-expiry-on-open-connection`, `escape`, `suspect`, `weak` or `unexplained`.
+    pub class: String,
+    /// Why it is of its class, or what else there is to say of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The node's service that printed the line: `machined`, or `apid`.
+    pub service: String,
+    /// The log entry of the grant that a `weak` call is matched with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched_entry: Option<u64>,
+    /// The log entry that has the digest of this call and those kept with it.
+    pub entry: u64,
+}
+
 /// Query of `GET /v1/audit/entries`. All filters must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]

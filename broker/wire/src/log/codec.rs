@@ -41,7 +41,8 @@ impl Entry {
 
     /// Checks the lengths that the format fixes.
     fn check(&self) -> Result<(), LogError> {
-        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, .. } = &self.content;
+        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, calls, lines, .. } =
+            &self.content;
         length("id", Some(&self.id), ID)?;
         length("salt", Some(&self.salt), ID)?;
         length("grant", grant.as_ref(), ID)?;
@@ -49,7 +50,9 @@ impl Entry {
         length("fingerprint", fingerprint.as_ref(), DIGEST)?;
         length("public key digest", public_key.as_ref(), DIGEST)?;
         length("policy digest", policy_digest.as_ref(), DIGEST)?;
-        length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)
+        length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)?;
+        length("digest of calls", calls.as_ref(), DIGEST)?;
+        length("digest of lines", lines.as_ref(), DIGEST)
     }
 }
 

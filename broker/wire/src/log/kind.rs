@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -31,6 +31,8 @@ impl Kind {
         Self::AuditRead,
         Self::AuditKey,
         Self::LogOpened,
+        Self::NodeLog,
+        Self::NodeAlarm,
     ];
 
     /// The kind as queries and answers name it.
@@ -52,6 +54,8 @@ impl Kind {
             Self::AuditRead => "audit-read",
             Self::AuditKey => "audit-key",
             Self::LogOpened => "log-opened",
+            Self::NodeLog => "node-log",
+            Self::NodeAlarm => "node-alarm",
         }
     }
 
@@ -74,6 +78,8 @@ impl Kind {
             Self::AuditRead => 13,
             Self::AuditKey => 14,
             Self::LogOpened => 15,
+            Self::NodeLog => 17,
+            Self::NodeAlarm => 18,
         }
     }
 }
@@ -124,6 +130,10 @@ impl Content {
             key_made_by: None,
             log_key: None,
             old_head: None,
+            calls: None,
+            lines: None,
+            node: None,
+            method: None,
         }
     }
 }

@@ -100,6 +100,12 @@ pub enum Kind {
     /// A log was opened in place of another, after a restore: the other's last known head is named.
     #[n(15)]
     LogOpened,
+    /// Calls that a cluster's nodes told of in their logs, kept under this entry's index.
+    #[n(17)]
+    NodeLog,
+    /// Calls in a node's log that want a look: no grant explains them, or they are not what they should be.
+    #[n(18)]
+    NodeAlarm,
 }
 
 /// The person an entry is about.
@@ -199,6 +205,18 @@ pub struct Content {
     /// The head of the log that this one was opened in place of.
     #[n(23)]
     pub old_head: Option<OldHead>,
+    /// SHA-256 over the calls that are kept under this entry, in their order (see `docs/nodelog.md`).
+    #[cbor(n(28), with = "minicbor::bytes")]
+    pub calls: Option<Vec<u8>>,
+    /// SHA-256 over the log lines that the calls were read from, each with its newline, in the order of the calls.
+    #[cbor(n(29), with = "minicbor::bytes")]
+    pub lines: Option<Vec<u8>>,
+    /// The node concerned.
+    #[n(30)]
+    pub node: Option<String>,
+    /// The gRPC method concerned, as `/machine.MachineService/Reboot`.
+    #[n(31)]
+    pub method: Option<String>,
 }
 
 /// A key of a log begins.

@@ -62,7 +62,7 @@ impl Log {
             _ if index == self.rotation => {
                 Content { log_key: Some(change(second, Some(first))), ..Content::of(Kind::AuditKey) }
             }
-            _ if index % 2 == 0 => about(Kind::Grant),
+            _ if index.is_multiple_of(2) => about(Kind::Grant),
             _ => Content { fingerprint: Some(vec![index.to_le_bytes()[0]; 32]), ..about(Kind::Issued) },
         }
     }

@@ -80,6 +80,10 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("old_log", content.old_head.as_ref().map(|head| head.origin.clone())),
         ("old_size", content.old_head.as_ref().map(|head| head.size.to_string())),
         ("old_root", content.old_head.as_ref().map(|head| hex(&head.root))),
+        ("calls", content.calls.as_deref().map(hex)),
+        ("lines", content.lines.as_deref().map(hex)),
+        ("node", content.node.clone()),
+        ("method", content.method.clone()),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));

@@ -51,6 +51,10 @@ fn full() -> Entry {
         key_made_by: None,
         log_key: None,
         old_head: None,
+        calls: None,
+        lines: None,
+        node: None,
+        method: None,
     })
 }
 
@@ -79,10 +83,28 @@ fn reopened() -> Content {
 /// What came later, each in a vector of its own: the others stay as they are.
 fn later() -> Vec<(String, Entry, u64)> {
     let made = Content { key_made_by: Some("cluster".into()), ..Content::of(Kind::Issued) };
+    let kept = Content {
+        cluster: Some("prod".into()),
+        count: Some(3),
+        calls: Some(vec![28; 32]),
+        lines: Some(vec![29; 32]),
+        ..Content::of(Kind::NodeLog)
+    };
+    let alarm = Content {
+        cluster: Some("prod".into()),
+        code: Some("suspect".into()),
+        count: Some(1),
+        message: Some("one sentence".into()),
+        node: Some("cp-1".into()),
+        method: Some("/machine.MachineService/Reboot".into()),
+        ..Content::of(Kind::NodeAlarm)
+    };
     vec![
         ("issued-key-made-by-cluster".into(), entry(made), 21),
         ("audit-key-rotated".into(), entry(rotated()), 22),
         ("log-opened-after-restore".into(), entry(reopened()), 23),
+        ("node-log-of-three".into(), entry(kept), 28),
+        ("node-alarm-suspect".into(), entry(alarm), 30),
     ]
 }
 

@@ -109,7 +109,8 @@ fn row(entry: &AuditEntry) -> Vec<String> {
     ]
 }
 
-fn time(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
+/// A time as someone writes it: RFC 3339, or how long ago.
+pub(super) fn time(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

@@ -13,6 +13,8 @@ use crate::lock;
 pub enum Fault {
     /// Nothing is done, and no answer ever comes; the connection stays open.
     Stall,
+    /// It is done, and no answer ever comes; the connection stays open.
+    Silent,
     /// Nothing is done, and the connection is closed.
     Disconnect,
     /// It is done, and the connection is closed without an answer.
@@ -93,7 +95,7 @@ impl Drop for Hold {
 impl Fault {
     /// Whether what was asked for is done nevertheless.
     pub(super) fn acts(&self) -> bool {
-        matches!(self, Self::Lost | Self::Garbage | Self::Truncated | Self::Huge(_) | Self::Instead(_))
+        matches!(self, Self::Silent | Self::Lost | Self::Garbage | Self::Truncated | Self::Huge(_) | Self::Instead(_))
     }
 }
 

@@ -129,7 +129,7 @@ async fn spoil(answer: Option<Answer>, fault: Option<Fault>, path: &str) -> io::
     let status = |code: u16| http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let Some(fault) = fault else { return answer.ok_or_else(closed) };
     match fault {
-        Fault::Stall => std::future::pending().await,
+        Fault::Stall | Fault::Silent => std::future::pending().await,
         Fault::Disconnect | Fault::Lost => Err(closed()),
         Fault::Quota => Ok(Answer::error(status(429), format!("request path {path:?}: rate limit quota exceeded"))),
         Fault::Status(code, reason) => Ok(Answer::error(status(code), reason)),

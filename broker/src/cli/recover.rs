@@ -1,0 +1,164 @@
+//! `restore`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::backup::{CONFIG, DATABASE, PIN, PIN_IN_VAULT, VAULT, digest, read};
+use super::custody::identity;
+use super::{block_on, desk, owner};
+use crate::audit::{self, Sequencer};
+use crate::clock::SystemClock;
+use crate::config::{Folder, Settings};
+use crate::custody::{Archived, Plugins, open_sealed};
+use crate::store::Store;
+use crate::store::sqlite::{Options, SqliteStore};
+
+/// Make a broker's folder of a backup, or see whether one would do.
+///
+/// The folder must be missing or empty, and then it is there whole or not at all: configuration, vault, and the database as a SQLite
+/// file. The whole log is checked before, and its newest entry then tells of the restore. Where the configuration names a Postgres
+/// database, the next step is printed that fills it.
+///
+/// With `--drill` all of that is done in a temporary folder beside the backup, which is then removed.
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// The backup, as `backup` writes it.
+    file: PathBuf,
+    /// The folder to make.
+    #[arg(long, value_name = "DIR", required_unless_present = "drill", conflicts_with = "drill")]
+    to: Option<PathBuf>,
+    /// Only see whether the backup opens and all in it is good.
+    #[arg(long)]
+    drill: bool,
+    /// What opens the backup: an identity file, an OpenSSH private key, or a copy of `identity.age`.
+    #[arg(long, value_name = "FILE")]
+    identity: PathBuf,
+    /// Why; it goes into the audit of what is restored.
+    #[arg(long, value_parser = desk::reason, required_unless_present = "drill")]
+    reason: Option<String>,
+}
+
+/// What was restored into a folder.
+struct Restored {
+    entries: u64,
+    files: usize,
+    settings: Settings,
+    database: PathBuf,
+}
+
+impl Restore {
+    pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let _ = crate::custody::harden_process();
+        let folder_of = |path: &Path| match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let parent = folder_of(self.to.as_ref().unwrap_or(&self.file));
+        if let Some(to) = &self.to {
+            owner::check_folder(&parent)?;
+            if fs::read_dir(to).is_ok_and(|mut files| files.next().is_some()) {
+                bail!("`{}` is not empty, and a restore overwrites nothing; name a new folder", to.display());
+            }
+        }
+        let beside = tempfile::Builder::new().prefix(".ichor-restore-").tempdir_in(&parent)?;
+        let restored = self.restore(beside.path())?;
+        let Some(to) = &self.to else {
+            writeln!(
+                out,
+                "all good: {} files of the configuration, the vault, and a log of {} entries, checked whole; nothing was kept",
+                restored.files, restored.entries
+            )?;
+            return Ok(());
+        };
+        let made = beside.path().join(CONFIG);
+        if to.exists() {
+            fs::remove_dir(to)?;
+        }
+        fs::rename(&made, to).with_context(|| format!("cannot make `{}`", to.display()))?;
+        fs::File::open(&parent)?.sync_all()?;
+        writeln!(
+            out,
+            "restored to `{}`: {} files of the configuration, the vault, and a log of {} entries, checked whole",
+            to.display(),
+            restored.files,
+            restored.entries
+        )?;
+        let dir = to.display();
+        if restored.settings.postgres.is_some() {
+            let database = to.join(restored.database.strip_prefix(&made).unwrap_or(&restored.database));
+            writeln!(
+                out,
+                "next: fill an empty Postgres database, with `ichor-broker store copy --from sqlite:{} --to @URLFILE \
+                 --reason \"a restore\"`, and name it in `{dir}/config.toml`",
+                database.display()
+            )?;
+        }
+        writeln!(
+            out,
+            "next: `ichor-broker check --dir {dir}`, then start it; stop whatever broker this replaces first"
+        )?;
+        Ok(())
+    }
+
+    /// Makes everything below `folder`.
+    fn restore(&self, folder: &Path) -> anyhow::Result<Restored> {
+        let source = identity(&self.identity)?;
+        let plugins = Plugins::allow(&[], Default::default(), None)?;
+        let nowhere = folder.join("none");
+        let opened = open_sealed(&self.file, source.clone(), &nowhere, &plugins)
+            .with_context(|| format!("`{}` cannot be opened with this identity", self.file.display()))?;
+        let files = read(opened, folder)?;
+        let made = folder.join(CONFIG);
+        let loaded = Folder::new(&made).load().context("the configuration in the backup cannot be loaded as it is")?;
+        let settings = loaded.settings;
+        if !settings.vault.starts_with(&made) {
+            bail!(
+                "the configuration keeps its vault at `{}`, outside of the folder; restore that with `custody restore`",
+                settings.vault.display()
+            );
+        }
+        let archived = Archived::open(&folder.join(VAULT), source, &nowhere, &plugins)?;
+        archived.restore(&settings.vault, &[], &plugins)?;
+        if folder.join(PIN).exists() {
+            fs::rename(folder.join(PIN), settings.vault.join(PIN_IN_VAULT))?;
+        }
+
+        let database =
+            if settings.database.starts_with(&made) { settings.database.clone() } else { made.join("data/ichor.db") };
+        let data = database.parent().unwrap_or(&made);
+        fs::create_dir_all(data)?;
+        fs::rename(folder.join(DATABASE), &database)?;
+        // folders without a file are in no archive
+        for folder in [Some(settings.clusters.as_path()), Some(&settings.policies), settings.admin_socket.parent()] {
+            if let Some(folder) = folder.filter(|folder| folder.starts_with(&made)) {
+                fs::create_dir_all(folder)?;
+            }
+        }
+        let act = desk::act(desk::Deed {
+            ca: true,
+            message: format!("restored from the backup `{}`", self.file.display()),
+            reason: self.reason.clone().unwrap_or_else(|| "a drill".into()),
+            digests: BTreeMap::from([("backup".to_owned(), digest(&self.file)?)]),
+            ..desk::Deed::default()
+        });
+        let name = settings.name.clone();
+        let path = database.clone();
+        let entries = block_on(async move {
+            let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, Options::default())?);
+            let report = audit::verify_log(&*store).await?;
+            let (sequencer, task) = Sequencer::start(store, Arc::new(SystemClock), audit::Settings::named(name));
+            sequencer.note(act.into_content(), None).await?;
+            drop(sequencer);
+            let _ = task.await;
+            Ok(report.entries)
+        })?;
+        let files = files.iter().filter(|file| file.starts_with(CONFIG)).count();
+        Ok(Restored { entries, files, settings, database })
+    }
+}

@@ -1,0 +1,90 @@
+//! What the log knows of grants, remembered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ichor_wire::log::{Entry, Kind};
+use jiff::{SignedDuration, Timestamp};
+
+use super::access::Access;
+use super::classify::Known;
+use crate::domain::{ClusterName, GrantId, Person};
+use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
+
+/// So many grants are remembered; beyond them memory is emptied and fills again.
+const REMEMBERED: usize = 20_000;
+
+/// So many of a cluster's newest grants are looked through for one that fits a call without a grant.
+const LOOKED_THROUGH: u32 = 200;
+
+/// Looks grants up in the log.
+pub(super) struct Grants {
+    store: Arc<dyn Store>,
+    by_id: HashMap<GrantId, Option<Arc<Known>>>,
+}
+
+// === impl Grants ===
+
+impl Grants {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, by_id: HashMap::new() }
+    }
+
+    /// The grant of this id. One that the log does not have stays unknown: ids cannot be guessed before they are recorded.
+    pub(super) async fn find(&mut self, id: GrantId) -> Result<Option<Arc<Known>>, StoreError> {
+        if let Some(known) = self.by_id.get(&id) {
+            return Ok(known.clone());
+        }
+        let filter = EntryFilter { grant: Some(id), kind: Some(Kind::Grant), ..EntryFilter::default() };
+        let found = self.store.entries(&filter, None, 1).await?;
+        let known = found.first().and_then(known).map(Arc::new);
+        if self.by_id.len() >= REMEMBERED {
+            self.by_id.clear();
+        }
+        self.by_id.insert(id, known.clone());
+        Ok(known)
+    }
+
+    /// The newest grant of the same cluster, person and roles that was in force at `started`.
+    pub(super) async fn fits(
+        &self,
+        cluster: &str,
+        access: &Access,
+        started: Timestamp,
+    ) -> Result<Option<Arc<Known>>, StoreError> {
+        let filter = EntryFilter {
+            cluster: Some(cluster.into()),
+            kind: Some(Kind::Grant),
+            person: access.user.clone(),
+            // a node's clock may be behind
+            until: started.saturating_add(SignedDuration::from_mins(1)).ok(),
+            ..EntryFilter::default()
+        };
+        let found = self.store.entries(&filter, None, LOOKED_THROUGH).await?;
+        let mut known = found.iter().filter_map(known);
+        let fits = |known: &Known| {
+            known.roles == access.roles
+                && known.not_after >= started
+                && access.user.as_ref().is_none_or(|user| *user == known.user)
+        };
+        Ok(known.find(fits).map(Arc::new))
+    }
+}
+
+fn known(stored: &StoredEntry) -> Option<Known> {
+    let entry = Entry::decode(stored.body.as_deref()?).ok()?;
+    let content = entry.content;
+    let person = content.person?;
+    let mut roles = content.roles?;
+    roles.sort_unstable();
+    let owner = Person::recorded(&person.provider, person.issuer, person.subject).ok()?;
+    Some(Known {
+        cluster: ClusterName::new(&content.cluster?).ok()?.as_str().into(),
+        roles,
+        owner,
+        user: person.user,
+        granted: Timestamp::from_microsecond(entry.time).ok()?,
+        not_after: Timestamp::from_second(content.not_after?).ok()?,
+        entry: stored.index,
+    })
+}

@@ -1,0 +1,343 @@
+//! The one task that holds lines against the grants and has them kept: gathers by cluster, classes, commits calls and digest
+//! together, tells findings. While the store is slow or out it takes nothing, so readers wait, and the nodes with them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ichor_wire::log::{Content, Kind};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, watch};
+
+use super::access::{Access, Sign};
+use super::alarm::{Alarms, Finding};
+use super::board::Board;
+use super::classify::{Classed, Found, Known, classify};
+use super::digest::digest;
+use super::grants::Grants;
+use super::reader::{Arrived, Load, Sink, count};
+use super::sources::Origin;
+use crate::audit::Sequencer;
+use crate::clock::SharedClock;
+use crate::domain::{ClusterName, GrantId};
+use crate::mint::Issuers;
+use crate::store::{Call, CallClass, Change, NodeService, Store, StoreError};
+
+/// At most so many calls a commit: grants wait for it.
+const BATCH: usize = 2048;
+
+/// A call waits so long for others before it is kept. So a cluster costs at most one entry a second, and one more for each
+/// full batch.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// How long after a line that was cut another of the same service may be the rest of it. The whole of it is written at once;
+/// a node's sender reads on within milliseconds, and headers are bounded by 16 MiB.
+const DOUBT: Duration = Duration::from_secs(30);
+
+/// How long is waited before the store is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// So many nodes' doubts and grants' peers are remembered; beyond, memory is emptied and fills again.
+const REMEMBERED: usize = 20_000;
+
+/// What the intake works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Reads grants.
+    pub store: Arc<dyn Store>,
+    /// Records.
+    pub sequencer: Sequencer,
+    /// The time.
+    pub clock: SharedClock,
+    /// Which clusters' certificates name their grants.
+    pub issuers: watch::Receiver<Issuers>,
+    /// The quota.
+    pub max_calls: u64,
+}
+
+/// Takes lines in.
+pub struct Intake {
+    parts: Parts,
+    from: mpsc::Receiver<Load>,
+    grants: Grants,
+    alarms: Alarms,
+    /// Until when a service's lines may be the rest of one that was cut, by the readers' clock.
+    doubts: HashMap<(Origin, NodeService), Duration>,
+    /// The address by which each grant was first used.
+    peers: HashMap<GrantId, String>,
+    gathered: BTreeMap<Arc<str>, Vec<Arrived>>,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// An intake, and where lines for it are put.
+    #[must_use]
+    pub fn new(parts: Parts, board: Arc<Board>) -> (Self, Sink) {
+        let (sink, from) = Sink::new(board, Arc::clone(&parts.clock));
+        let intake = Self {
+            grants: Grants::new(Arc::clone(&parts.store)),
+            parts,
+            from,
+            alarms: Alarms::default(),
+            doubts: HashMap::new(),
+            peers: HashMap::new(),
+            gathered: BTreeMap::new(),
+        };
+        (intake, sink)
+    }
+
+    /// Takes lines in until `stop` ends or every sink is gone; what was taken is kept then, where the store takes it.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut is_stopping = false;
+        while !is_stopping {
+            let mut room = Vec::new();
+            let mut due = std::pin::pin!(tokio::time::sleep(GATHER));
+            loop {
+                tokio::select! {
+                    () = &mut stop => is_stopping = true,
+                    load = self.from.recv() => match load {
+                        Some(load) => {
+                            // the room is given back once its lines are kept
+                            room.push(self.gather(load));
+                            if self.gathered.values().all(|lines| lines.len() < BATCH) {
+                                continue;
+                            }
+                        }
+                        None => is_stopping = true,
+                    },
+                    () = &mut due => {}
+                }
+                break;
+            }
+            for (cluster, lines) in std::mem::take(&mut self.gathered) {
+                let mut rest = lines.into_iter().peekable();
+                while rest.peek().is_some() {
+                    let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
+                    self.keep(&cluster, batch, is_stopping).await;
+                }
+            }
+            for content in self.alarms.over() {
+                self.tell(content).await;
+            }
+        }
+    }
+
+    /// Puts the lines to their cluster's; what is left of the load is its room.
+    fn gather(&mut self, mut load: Load) -> Load {
+        for line in std::mem::take(&mut load.lines) {
+            self.gathered.entry(Arc::clone(&line.origin.cluster)).or_default().push(line);
+        }
+        load
+    }
+
+    /// Classes and keeps one batch; returns once it is durable, or given up because the broker stops.
+    async fn keep(&mut self, cluster: &Arc<str>, mut lines: Vec<Arrived>, is_stopping: bool) {
+        self.doubt(&mut lines);
+        lines.retain(is_evidence);
+        if lines.is_empty() {
+            return;
+        }
+        loop {
+            let kept = match self.class(cluster, &lines).await {
+                Ok(calls) => self.record(cluster, &lines, calls).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match kept {
+                Ok(()) => return,
+                Err(error) if is_stopping => {
+                    tracing::error!(calls = lines.len(), error, "calls that nodes told of are lost with this stop");
+                    return count("lost", lines.len() as u64);
+                }
+                Err(error) => {
+                    tracing::warn!(calls = lines.len(), error, "calls that nodes told of cannot be kept; tried again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Marks what came close behind a line that was cut, and what came in packets beside it.
+    fn doubt(&mut self, lines: &mut [Arrived]) {
+        if self.doubts.len() >= REMEMBERED {
+            self.doubts.clear();
+        }
+        for at in 0..lines.len() {
+            let (before, rest) = lines.split_at_mut(at);
+            let Some(line) = rest.first_mut() else { return };
+            let key = (line.origin.clone(), line.service);
+            if line.access.sign.is_some_and(opens_doubt) {
+                for other in before.iter_mut().filter(|other| other.is_packet) {
+                    if other.origin == line.origin && other.service == line.service {
+                        other.access.sign = other.access.sign.or(Some(Sign::Behind));
+                    }
+                }
+                self.doubts.insert(key, line.heard + DOUBT);
+            } else if self.doubts.get(&key).is_some_and(|until| line.heard <= *until) {
+                line.access.sign = line.access.sign.or(Some(Sign::Behind));
+            }
+        }
+    }
+
+    async fn class(&mut self, cluster: &Arc<str>, lines: &[Arrived]) -> Result<Vec<Call>, StoreError> {
+        let names_grants = ClusterName::new(cluster)
+            .ok()
+            .and_then(|name| self.parts.issuers.borrow().get(&name).map(|issuer| issuer.names_grants()))
+            .unwrap_or(true);
+        let mut calls = Vec::with_capacity(lines.len());
+        for line in lines {
+            calls.push(self.call(line, names_grants).await?);
+        }
+        Ok(calls)
+    }
+
+    async fn call(&mut self, line: &Arrived, names_grants: bool) -> Result<Call, StoreError> {
+        let access = &line.access;
+        let id = access.grant.as_deref().map(|text| text.parse().ok().map(GrantId));
+        // nothing is looked up for a line that explains nothing
+        let known = match id {
+            Some(Some(id)) if access.sign.is_none() => self.grants.find(id).await?,
+            None if access.sign.is_none() && !names_grants && !line.is_probe => {
+                self.grants.fits(&line.origin.cluster, access, line.started).await?
+            }
+            _ => None,
+        };
+        let found = match (&known, id) {
+            (Some(known), Some(_)) => Found::Known(known),
+            (None, Some(_)) => Found::NoSuchGrant,
+            (fits, None) => Found::Nameless { is_expected: !names_grants, fits: fits.as_deref() },
+        };
+        let (class, mut why): Classed = match found {
+            Found::Nameless { is_expected: true, .. } if line.is_probe => (CallClass::Explained, None),
+            _ => classify(access, &line.origin.cluster, line.started, found),
+        };
+        let fits = !matches!(class, CallClass::Suspect | CallClass::Unexplained);
+        let known = known.filter(|_| fits);
+        if let (Some(peer), Some(Some(id)), true) = (&access.peer, id, fits) {
+            why = why.or(self.second_peer(id, peer));
+        }
+        Ok(call(line, class, why, id.flatten(), known.as_deref()))
+    }
+
+    /// What there is to say where a grant is used from another address than at first.
+    fn second_peer(&mut self, grant: GrantId, peer: &str) -> Option<String> {
+        let host = |peer: &str| peer.parse().map_or_else(|_| peer.to_owned(), |at: SocketAddr| at.ip().to_string());
+        if self.peers.len() >= REMEMBERED {
+            self.peers.clear();
+        }
+        let first = self.peers.entry(grant).or_insert_with(|| host(peer));
+        (*first != host(peer)).then(|| format!("its grant is used from a second address; the first was {first}"))
+    }
+
+    /// Commits the calls with their digest, then tells of those that want a look.
+    async fn record(&mut self, cluster: &Arc<str>, lines: &[Arrived], calls: Vec<Call>) -> Result<(), String> {
+        let mut raw = Sha256::new();
+        for line in lines {
+            raw.update(&line.raw);
+            raw.update(b"\n");
+        }
+        let content = Content {
+            cluster: Some(cluster.to_string()),
+            count: Some(calls.len() as u64),
+            calls: Some(digest(&calls).to_vec()),
+            lines: Some(raw.finalize().to_vec()),
+            ..Content::of(Kind::NodeLog)
+        };
+        let mut classes = BTreeMap::<CallClass, u64>::new();
+        let mut findings = BTreeMap::<Finding, (u64, Option<String>)>::new();
+        for call in &calls {
+            *classes.entry(call.class).or_default() += 1;
+            if call.class != CallClass::Explained {
+                let finding = Finding {
+                    cluster: call.cluster.clone(),
+                    code: call.class.as_str(),
+                    node: call.node.clone(),
+                    method: call.method.clone(),
+                };
+                findings.entry(finding).or_insert_with(|| (0, call.why.clone())).0 += 1;
+            }
+        }
+        let change = Change::CallsKept { calls, most: self.parts.max_calls };
+        self.parts.sequencer.note(content, Some(change)).await.map_err(|error| error.to_string())?;
+        for (class, count) in classes {
+            let labels = [("cluster", cluster.to_string()), ("class", class.as_str().to_owned())];
+            metrics::counter!("ichor_node_calls_total", &labels).increment(count);
+        }
+        for (finding, (count, why)) in findings {
+            if let Some(content) = self.alarms.note(&finding, count, why.as_deref()) {
+                self.tell(content).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A finding that cannot be recorded is not lost: the calls are kept, and the metric counts them.
+    async fn tell(&self, content: Content) {
+        tracing::warn!(
+            cluster = content.cluster,
+            node = content.node,
+            method = content.method,
+            class = content.code,
+            count = content.count,
+            why = content.message,
+            "calls at a node want a look"
+        );
+        if let Err(error) = self.parts.sequencer.note(content, None).await {
+            tracing::error!(%error, "a finding in a node's log could not be recorded");
+        }
+    }
+}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intake").finish_non_exhaustive()
+    }
+}
+
+/// Whether a newline of the caller's choice may have ended the line.
+fn opens_doubt(sign: Sign) -> bool {
+    matches!(sign, Sign::Cut | Sign::TooLong)
+}
+
+/// Whether the line tells of a call, or of a try to make one up. machined serves the calls and has the roles from apid, which
+/// has them from the certificate. apid's own line repeats what the caller sent, roles and `proxyfrom` included, so of apid only
+/// what gives a forger away counts. What came over the node's own socket came from a process of the node.
+fn is_evidence(line: &Arrived) -> bool {
+    if line.access.sign.is_some() {
+        return true;
+    }
+    match line.service {
+        NodeService::Machined if !line.access.is_local => true,
+        NodeService::Machined => {
+            count("local", 1);
+            false
+        }
+        NodeService::Apid => {
+            count("apid", 1);
+            false
+        }
+    }
+}
+
+fn call(line: &Arrived, class: CallClass, why: Option<String>, grant: Option<GrantId>, known: Option<&Known>) -> Call {
+    let Access { method, code, duration, roles, user, peer, .. } = &line.access;
+    Call {
+        cluster: line.origin.cluster.to_string(),
+        node: line.origin.node.to_string(),
+        service: line.service,
+        method: method.clone(),
+        code: *code,
+        started: line.started,
+        duration: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+        roles: roles.join(" "),
+        owner: known.map(|known| known.owner.clone()),
+        user: known.map(|known| known.user.clone()).or_else(|| user.clone()),
+        grant,
+        peer: peer.clone(),
+        class,
+        why,
+        entry: known.filter(|_| grant.is_none()).map(|known| known.entry),
+    }
+}

@@ -1,0 +1,56 @@
+//! Nodes' own logs: who touched which node, without a proxy.
+//!
+//! ```text
+//! TCP │ UDP ─ source? ─ line ─ access ─▶ intake ─ classify ─ batch ◆ (calls + digest in one commit)
+//!                                           └─ heartbeat: the line of a probe came back
+//! ```
+//!
+//! A line is a claim that a certificate trusted by the node made a call. It comes without TLS and without authentication, and
+//! a caller can bend it; so *explained* never means proven. See `docs/nodelog.md`.
+
+mod access;
+mod alarm;
+mod board;
+mod classify;
+mod digest;
+mod grants;
+pub mod heartbeat;
+mod intake;
+mod line;
+mod listener;
+mod reader;
+mod sources;
+mod split;
+mod verify;
+
+pub use access::{PROBE_KEY, code_name};
+pub use board::Board;
+pub use intake::{Intake, Parts};
+pub use line::LONGEST;
+pub use listener::{listen_tcp, listen_udp};
+pub use reader::Sink;
+pub use sources::{Origin, Source, Sources};
+pub use verify::{CallsReport, verify_calls};
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What node logs are taken in, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where nodes send lines over TCP.
+    pub tcp: Option<SocketAddr>,
+    /// Where nodes send lines over UDP.
+    pub udp: Option<SocketAddr>,
+    /// Connections at once.
+    pub connections: usize,
+    /// How many calls are kept.
+    pub max_calls: u64,
+    /// How often each declared node is probed; `None`: never.
+    pub heartbeat: Option<Duration>,
+    /// Whose lines are taken.
+    pub sources: Sources,
+}

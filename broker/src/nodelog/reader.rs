@@ -1,0 +1,252 @@
+//! From a line to what may be a call: what each connection does on its own, before the intake.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::access::{self, Access, Message, Sign};
+use super::board::Board;
+use super::line::Line;
+use super::sources::Origin;
+use super::split::Piece;
+use crate::clock::SharedClock;
+use crate::store::NodeService;
+
+/// So many bytes of lines may wait for the intake, all connections together.
+const WAITING: usize = 16 << 20;
+
+/// What a line costs beside its bytes.
+const OVERHEAD: usize = 512;
+
+/// How far a line's two times may be apart, and how far back a service's times may go from line to line: a second is cut off,
+/// and Go takes the time before it takes the lock.
+const SLACK: SignedDuration = SignedDuration::from_secs(2);
+
+/// How far a node's clock may be ahead of ours before its times count for nothing.
+const FUTURE: SignedDuration = SignedDuration::from_mins(10);
+
+/// A line of an unlike kind is logged at most once in this time.
+const SAMPLE: Duration = Duration::from_secs(60);
+
+/// A line that may tell of a call.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) origin: Origin,
+    pub(super) service: NodeService,
+    pub(super) access: Access,
+    /// When the call began, by the node's clock.
+    pub(super) started: Timestamp,
+    /// When it came, by a clock that stands still while readers wait for the intake.
+    pub(super) heard: Duration,
+    /// Whether it came in a packet, so that what was sent before it may come after it.
+    pub(super) is_packet: bool,
+    /// Whether it bears the mark of a probe on its way to this node.
+    pub(super) is_probe: bool,
+    /// The line's bytes.
+    pub(super) raw: Vec<u8>,
+}
+
+/// Lines on their way to the intake, with the room that they take.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) lines: Vec<Arrived>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Where readers put what they read. Cheap to clone.
+#[derive(Clone)]
+pub struct Sink {
+    to: mpsc::Sender<Load>,
+    room: Arc<Semaphore>,
+    board: Arc<Board>,
+    clock: SharedClock,
+    began: Instant,
+    /// How long readers have waited for the intake, in microseconds, all together.
+    waited: Arc<AtomicU64>,
+    sampled: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Reads the lines of one connection, or of all packets.
+#[derive(Debug)]
+pub(super) struct Reader {
+    sink: Sink,
+    is_packet: bool,
+    /// The last time printed by each service of this connection.
+    last: HashMap<NodeService, Timestamp>,
+    gathered: Vec<Arrived>,
+    bytes: usize,
+}
+
+// === impl Sink ===
+
+impl Sink {
+    /// A sink, and where the intake takes from it.
+    pub(super) fn new(board: Arc<Board>, clock: SharedClock) -> (Self, mpsc::Receiver<Load>) {
+        let (to, from) = mpsc::channel(1024);
+        let sink = Self {
+            to,
+            room: Arc::new(Semaphore::new(WAITING)),
+            board,
+            clock,
+            began: Instant::now(),
+            waited: Arc::default(),
+            sampled: Arc::default(),
+        };
+        (sink, from)
+    }
+
+    fn heard(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_micros(self.waited.load(Ordering::Relaxed)))
+    }
+
+    /// Counts a line that is none, and shows one of them a minute.
+    fn note_bad(&self, origin: &Origin, outcome: &'static str, line: &[u8]) {
+        count(outcome, 1);
+        let now = Instant::now();
+        let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        if sampled.is_none_or(|at| now.duration_since(at) >= SAMPLE) {
+            *sampled = Some(now);
+            let line: String = line.iter().take(200).map(|byte| printable(*byte)).collect();
+            tracing::warn!(
+                cluster = &*origin.cluster,
+                node = &*origin.node,
+                outcome,
+                line,
+                "a node's line is not read"
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sink").finish_non_exhaustive()
+    }
+}
+
+fn printable(byte: u8) -> char {
+    if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '.' }
+}
+
+/// Counts lines by what became of them.
+pub(super) fn count(outcome: &'static str, lines: u64) {
+    metrics::counter!("ichor_node_lines_total", "outcome" => outcome).increment(lines);
+}
+
+// === impl Reader ===
+
+impl Reader {
+    pub(super) fn new(sink: Sink, is_packet: bool) -> Self {
+        Self { sink, is_packet, last: HashMap::new(), gathered: Vec::new(), bytes: 0 }
+    }
+
+    /// Reads one line. What may be a call waits for [`Self::send`].
+    pub(super) fn take(&mut self, origin: &Origin, piece: Piece<'_>) {
+        let Piece::Line(raw) = piece else {
+            self.sink.note_bad(origin, "too-long", b"");
+            // its beginning may have been a call's, and what follows it may be its end
+            for service in [NodeService::Machined, NodeService::Apid] {
+                let access = Access { sign: Some(Sign::TooLong), ..Access::default() };
+                self.gather(origin, service, access, None, Vec::new());
+            }
+            return;
+        };
+        let Ok(line) = Line::read(raw) else { return self.sink.note_bad(origin, "bad", raw) };
+        let Some(service) = line.service else { return count("other", 1) };
+        let now = self.sink.clock.now();
+        self.sink.board.heard(origin, service, now);
+        match access::read(service, &line.message) {
+            Message::Other => count("other", 1),
+            Message::Call(access) => {
+                count("call", 1);
+                self.gather(origin, service, access, line.time, raw.to_vec());
+            }
+        }
+    }
+
+    /// How many bytes wait for [`Self::send`].
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes
+    }
+
+    /// Hands on what was read; waits for room, and so stops the connection from being read.
+    pub(super) async fn send(&mut self) {
+        let Some((lines, bytes)) = self.load() else { return };
+        let began = Instant::now();
+        let room = Arc::clone(&self.sink.room).acquire_many_owned(bytes).await;
+        if let Ok(room) = room {
+            let _ = self.sink.to.send(Load { lines, _room: room }).await;
+        }
+        let waited = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.sink.waited.fetch_add(waited, Ordering::Relaxed);
+    }
+
+    /// Hands on what was read, or drops it where there is no room.
+    pub(super) fn send_or_drop(&mut self) {
+        let Some((lines, bytes)) = self.load() else { return };
+        let dropped = lines.len() as u64;
+        let room = Arc::clone(&self.sink.room).try_acquire_many_owned(bytes);
+        if !room.is_ok_and(|room| self.sink.to.try_send(Load { lines, _room: room }).is_ok()) {
+            count("dropped", dropped);
+        }
+    }
+
+    fn load(&mut self) -> Option<(Vec<Arrived>, u32)> {
+        let bytes = u32::try_from(std::mem::take(&mut self.bytes).min(WAITING)).unwrap_or(u32::MAX);
+        let lines = std::mem::take(&mut self.gathered);
+        (!lines.is_empty()).then_some((lines, bytes))
+    }
+
+    fn gather(
+        &mut self,
+        origin: &Origin,
+        service: NodeService,
+        mut access: Access,
+        read: Option<Timestamp>,
+        raw: Vec<u8>,
+    ) {
+        let now = self.sink.clock.now();
+        let ended = self.ended(service, &mut access, read, now);
+        let mark = access.probe.as_deref().filter(|_| access.sign.is_none());
+        let is_probe = mark.is_some_and(|mark| self.sink.board.came_back(origin, service, mark, now));
+        self.bytes += raw.len() + OVERHEAD;
+        self.gathered.push(Arrived {
+            origin: origin.clone(),
+            service,
+            started: ended.saturating_sub(access.duration).unwrap_or(ended),
+            access,
+            heard: self.sink.heard(),
+            is_packet: self.is_packet,
+            is_probe,
+            raw,
+        });
+    }
+
+    /// When the line was printed: the call's end. Out of order, it is a sign.
+    fn ended(
+        &mut self,
+        service: NodeService,
+        access: &mut Access,
+        read: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Timestamp {
+        let Some(printed) = access.printed else { return read.filter(|read| *read <= now).unwrap_or(now) };
+        let after = |at: Timestamp, by| at.saturating_add(by).unwrap_or(at);
+        let last = if self.is_packet { None } else { self.last.insert(service, printed) };
+        let is_back = last.is_some_and(|last| after(printed, SLACK) < last);
+        let is_read_before = read.is_some_and(|read| after(read, SLACK) < printed);
+        if is_back || is_read_before || printed > after(now, FUTURE) {
+            access.sign = access.sign.or(Some(Sign::Order));
+        }
+        match read {
+            // to the second only, where the node's sender was not behind
+            Some(read) if !access.is_exact && read >= printed && read < after(printed, SLACK) => read,
+            _ => printed,
+        }
+    }
+}

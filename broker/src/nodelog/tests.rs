@@ -1,0 +1,483 @@
+//! Lines through sockets to calls in the store: what is taken, what is refused, and what stays bounded.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ichor_wire::log::{Content, Entry, Kind};
+use jiff::Timestamp;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::*;
+use crate::audit::tests::Room;
+use crate::domain::{AddressRange, ClusterName};
+use crate::mint::Issuers;
+use crate::store::conformance::{after, log_person, noon, person};
+use crate::store::faulty::Fault;
+use crate::store::{Call, CallClass, CallFilter, NodeService, Store};
+
+/// The grant that the tests' calls have.
+const GRANT: Uuid = Uuid::from_u128(0x0193_533d_9c00_7000_8000_0000_0000_0001);
+
+/// An intake with both listeners on loopback, whose 127.0.0.1 is node `cp-1` of cluster `prod`.
+struct Bench {
+    room: Room,
+    tcp: SocketAddr,
+    udp: SocketAddr,
+    board: Arc<Board>,
+    stop: watch::Sender<bool>,
+    intake: JoinHandle<()>,
+    _issuers: watch::Sender<Issuers>,
+}
+
+impl Bench {
+    async fn new(faults: impl IntoIterator<Item = Fault>, connections: usize, max_calls: u64) -> Self {
+        let room = Room::new([]);
+        let grant = Content {
+            person: Some(log_person("ada", "ada@example.com")),
+            cluster: Some("prod".into()),
+            grant: Some(GRANT.into_bytes().to_vec()),
+            roles: Some(vec!["os:reader".into()]),
+            not_after: Some(after(3600).as_second()),
+            ..Content::of(Kind::Grant)
+        };
+        room.sequencer.note(grant, None).await.unwrap();
+        room.store.add(faults);
+        let sources = Arc::new(Sources(vec![Source {
+            cluster: ClusterName::new("prod").unwrap(),
+            from: AddressRange::parse("127.0.0.1").into_iter().collect(),
+            nodes: [(Ipv4Addr::LOCALHOST.into(), "cp-1".into())].into(),
+        }]));
+        let (issuers, published) = watch::channel(Issuers::default());
+        let board = Arc::new(Board::default());
+        let store: Arc<dyn Store> = room.store.clone();
+        let parts = Parts {
+            store,
+            sequencer: room.sequencer.clone(),
+            clock: room.clock.clone(),
+            issuers: published,
+            max_calls,
+        };
+        let (intake, sink) = Intake::new(parts, Arc::clone(&board));
+        let (stop, stopped) = watch::channel(false);
+        let told = |mut stopped: watch::Receiver<bool>| async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (tcp, udp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
+        tokio::spawn(listen_tcp(listener, Arc::clone(&sources), sink.clone(), connections, told(stopped.clone())));
+        tokio::spawn(listen_udp(socket, sources, sink, told(stopped.clone())));
+        let intake = tokio::spawn(intake.run(told(stopped)));
+        Self { room, tcp, udp, board, stop, intake, _issuers: issuers }
+    }
+
+    /// Sends this over one connection and closes it.
+    async fn send(&self, bytes: &[u8]) {
+        let mut stream = TcpStream::connect(self.tcp).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+    }
+
+    /// Every call, by id, once there are as many.
+    async fn calls(&self, count: usize) -> Vec<Call> {
+        loop {
+            let found = self.room.store.call_range(0, 100_000).await.unwrap();
+            if found.len() >= count {
+                assert_eq!(found.len(), count, "{found:#?}");
+                return found.into_iter().map(|stored| stored.call).collect();
+            }
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn classes(&self, count: usize) -> Vec<CallClass> {
+        self.calls(count).await.iter().map(|call| call.class).collect()
+    }
+
+    /// Ends the intake, all that it took kept.
+    async fn stopped(self) -> Room {
+        self.stop.send(true).unwrap();
+        self.intake.await.unwrap();
+        self.room
+    }
+}
+
+fn json(service: &str, message: &str, time: Timestamp) -> Vec<u8> {
+    let line = serde_json::json!({
+        "msg": message, "talos-level": "info", "talos-service": service, "talos-time": time.to_string(), "tag": "x",
+    });
+    format!("{line}\n").into_bytes()
+}
+
+fn roles(grant: Uuid) -> String {
+    format!("talos-role=grant:{grant},os:reader,user:ada@example.com")
+}
+
+/// machined's message of a call that ended at noon.
+fn message(method: &str, metadata: &str) -> String {
+    format!(
+        "machined 2026/11/22 12:00:00 OK [/machine.MachineService/{method}] 2s unary Success \
+         (:authority=localhost;content-type=application/grpc+proxy>proto;{metadata};user-agent=grpc-go)"
+    )
+}
+
+fn call_line(method: &str, metadata: &str) -> Vec<u8> {
+    json("machined", &message(method, metadata), noon())
+}
+
+#[tokio::test]
+async fn a_call_is_kept_with_all_that_its_line_says_and_its_digest_in_the_log() {
+    let bench = Bench::new([], 9, 100).await;
+    bench.send(&call_line("Version", &roles(GRANT))).await;
+    let call = bench.calls(1).await.remove(0);
+    let expected = Call {
+        cluster: "prod".into(),
+        node: "cp-1".into(),
+        service: NodeService::Machined,
+        method: "/machine.MachineService/Version".into(),
+        code: Some(0),
+        started: after(-2),
+        duration: 2_000_000,
+        roles: "os:reader".into(),
+        owner: Some(person("ada")),
+        user: Some("ada@example.com".into()),
+        grant: Some(crate::domain::GrantId(GRANT)),
+        peer: None,
+        class: CallClass::Explained,
+        why: None,
+        entry: None,
+    };
+    assert_eq!(call, expected);
+    let room = bench.stopped().await;
+    let log = room.log().await;
+    let content = &log.last().unwrap().content;
+    assert_eq!((content.kind, content.cluster.as_deref(), content.count), (Kind::NodeLog, Some("prod"), Some(1)));
+    let line = call_line("Version", &roles(GRANT));
+    use sha2::{Digest, Sha256};
+    assert_eq!(content.lines.as_deref(), Some(&Sha256::digest(&line)[..]), "over the line with its newline");
+    let report = verify_calls(&*room.store).await.unwrap();
+    assert_eq!((report.calls, report.batches, report.faults.len()), (1, 1, 0));
+    assert_eq!(
+        log.iter().filter(|entry| entry.content.kind == Kind::NodeAlarm).count(),
+        0,
+        "explained raises no alarm"
+    );
+}
+
+#[tokio::test]
+async fn case_27_a_forged_line_behind_a_newline_is_suspect_and_explains_nothing() {
+    let forged = message("Reboot", &roles(GRANT));
+    let own = format!("talos-role=grant:{GRANT},os:reader,user:ada@example.com");
+    let cut = message("Version", "g-bin=x").split(";user-agent").next().unwrap().to_owned();
+    // what a node's sender makes of the value `x⏎FORGED⏎FORGED⏎y`, and of one whose end completes the last
+    let lines = [cut.clone(), forged.clone(), forged.clone(), format!("y;{own};user-agent=grpc-go)"), forged.clone()];
+    let bench = Bench::new([], 9, 100).await;
+    let bytes: Vec<u8> = lines.iter().flat_map(|line| json("machined", line, noon())).collect();
+    bench.send(&bytes).await;
+    assert_eq!(bench.classes(5).await, [CallClass::Suspect; 5]);
+
+    // on another connection too, and whatever time the line claims; another service's lines stand for themselves
+    bench.send(&json("machined", &forged, after(-9_000_000))).await;
+    bench.send(&json("machined", &forged, noon())).await;
+    assert_eq!(bench.classes(7).await, [CallClass::Suspect; 7]);
+    let room = bench.stopped().await;
+    let alarms: Vec<_> = room.log().await.into_iter().filter(|entry| entry.content.kind == Kind::NodeAlarm).collect();
+    assert!(alarms.iter().all(|alarm| alarm.content.code.as_deref() == Some("suspect")));
+    assert!(!alarms.is_empty());
+}
+
+#[tokio::test]
+async fn every_sign_is_suspect_though_the_grant_fits() {
+    let bench = Bench::new([], 9, 100).await;
+    let own = roles(GRANT);
+    let lines = [
+        call_line("Version", &format!("a=x;talos-role=user:mallory;{own}")),
+        call_line("Version", &format!("a-bin=abc;{own}")),
+        json("machined", &message("Version", &own), after(-60)),
+        json("machined", &message("Version", &own).replace("12:00:00", "15:00:00"), after(3 * 3600)),
+    ];
+    for line in &lines {
+        bench.send(line).await;
+    }
+    let calls = bench.calls(4).await;
+    let signs: Vec<_> = calls.iter().map(|call| (call.class, call.why.as_deref().unwrap_or_default())).collect();
+    assert!(signs.iter().all(|(class, _)| *class == CallClass::Suspect), "{signs:?}");
+    assert_eq!(signs.iter().filter(|(_, why)| why.contains("out of order")).count(), 2, "{signs:?}");
+}
+
+#[tokio::test]
+async fn times_that_go_back_within_a_connection_are_suspect() {
+    let bench = Bench::new([], 9, 100).await;
+    let at = |time: &str| json("machined", &message("Version", &roles(GRANT)).replace("12:00:00", time), after(60));
+    bench.send(&[at("12:00:05"), at("12:00:04"), at("11:59:50"), at("11:59:51")].concat()).await;
+    use CallClass::{Explained, Suspect};
+    assert_eq!(bench.classes(4).await, [Explained, Explained, Suspect, Explained]);
+}
+
+#[tokio::test]
+async fn grants_that_do_not_fit_explain_nothing() {
+    let bench = Bench::new([], 9, 100).await;
+    bench.room.clock.advance(jiff::SignedDuration::from_hours(2));
+    let own = roles(GRANT);
+    bench
+        .send(
+            &[
+                call_line("Version", &roles(Uuid::from_u128(1))),
+                call_line("Version", &own.replace("os:reader", "os:admin")),
+                call_line("Version", &own.replace("ada@", "bob@")),
+                call_line("Version", "talos-role=os:admin"),
+                call_line("Version", "talos-role=grant:x,os:reader,user:ada@example.com"),
+                call_line("Read", &own),
+                json("machined", &message("Version", &own).replace("12:00:00", "13:00:04"), after(3604)),
+                call_line("Version", &own),
+            ]
+            .concat(),
+        )
+        .await;
+    use CallClass::{AfterExpiry, Escape, Unexplained};
+    room_at(&bench, 8, &[Unexplained, Unexplained, Unexplained, Unexplained, Unexplained, Escape, AfterExpiry]).await;
+}
+
+async fn room_at(bench: &Bench, count: usize, classes: &[CallClass]) {
+    assert_eq!(&bench.classes(count).await[..classes.len()], classes);
+}
+
+#[tokio::test]
+async fn of_apid_and_of_the_nodes_own_socket_only_signs_are_kept() {
+    let bench = Bench::new([], 9, 100).await;
+    let own = roles(GRANT);
+    let apid = |metadata: &str| json("apid", &message("Version", metadata).replacen("machined", "apid", 1), noon());
+    bench
+        .send(
+            &[
+                // any caller may send both of these to the apid that they call, and its line repeats them
+                apid(&format!("proxyfrom=10.0.0.1;{own}")),
+                apid(&own),
+                apid(&format!("a=x;talos-role=y;{own}")),
+                json(
+                    "machined",
+                    &message("Version", "talos-role=os:admin").replace("grpc+proxy>proto", "grpc"),
+                    noon(),
+                ),
+                json("machined", "[talos] service[kubelet](Running)", noon()),
+                json("kubelet", &message("Version", &own), noon()),
+                call_line("Hostname", &own),
+            ]
+            .concat(),
+        )
+        .await;
+    let calls = bench.calls(2).await;
+    assert_eq!((calls[0].service, calls[0].class), (NodeService::Apid, CallClass::Suspect));
+    assert_eq!((calls[1].service, calls[1].class), (NodeService::Machined, CallClass::Explained));
+    let seen: Vec<_> = bench.board.news().into_iter().map(|seen| (seen.node, seen.service)).collect();
+    assert_eq!(seen, [("cp-1".into(), NodeService::Machined), ("cp-1".into(), NodeService::Apid)]);
+    assert_eq!(bench.board.news(), [], "told once");
+}
+
+#[tokio::test]
+async fn packets_are_lines_and_a_cut_one_puts_those_before_it_in_doubt() {
+    let bench = Bench::new([], 9, 100).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let cut = json(
+        "machined",
+        "machined 2026/11/22 12:00:00 OK [/machine.MachineService/Version] 2s unary Success (g-bin=x",
+        noon(),
+    );
+    for packet in [call_line("Reboot", &roles(GRANT)), cut] {
+        socket.send_to(packet.trim_ascii_end(), bench.udp).await.unwrap();
+    }
+    assert_eq!(bench.classes(2).await, [CallClass::Suspect; 2], "packets overtake one another");
+}
+
+#[tokio::test]
+async fn a_second_address_for_one_grant_is_shown() {
+    let bench = Bench::new([], 9, 100).await;
+    let with = |peer: &str| call_line("Version", &format!("peer={peer};{}", roles(GRANT)));
+    bench.send(&[with("10.0.0.1:1"), with("10.0.0.1:2"), with("10.0.0.2:1")].concat()).await;
+    let why: Vec<_> = bench.calls(3).await.into_iter().map(|call| (call.class, call.why)).collect();
+    assert_eq!(why[..2], [(CallClass::Explained, None), (CallClass::Explained, None)]);
+    assert_eq!(why[2].0, CallClass::Explained);
+    assert!(why[2].1.as_ref().unwrap().contains("the first was 10.0.0.1"), "{why:?}");
+}
+
+#[tokio::test]
+async fn hostile_bytes_are_survived_and_what_follows_is_read() {
+    let bench = Bench::new([], 9, 1000).await;
+    let mut noise = 0x2545_f491_4f6c_dd1du64;
+    let mut bytes = Vec::new();
+    for _ in 0..200_000 {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        bytes.push(noise as u8);
+    }
+    bytes.extend(b"\n{}\n[]\nnull\n{\"msg\":\"x\"}\n");
+    bytes.extend(call_line("Version", &roles(GRANT)));
+    bench.send(&bytes).await;
+    bench.calls(1).await;
+    // a line that is too long is a finding, and what comes behind it is in doubt
+    bench.send(&[vec![b'x'; 70_000], b"\n".to_vec(), call_line("Version", &roles(GRANT))].concat()).await;
+    let calls = bench.calls(4).await;
+    let texts: Vec<_> = calls[1..].iter().map(|call| (call.class, call.why.as_deref().unwrap_or_default())).collect();
+    assert!(texts.iter().all(|(class, _)| *class == CallClass::Suspect), "{texts:?}");
+    assert!(texts[0].1.contains("64 KiB") && texts[2].1.contains("close behind"), "{texts:?}");
+    // a connection that ends within a line, and one that says nothing
+    bench.send(b"{\"msg\":\"machined").await;
+    bench.send(b"").await;
+    bench.send(&call_line("Hostname", &roles(GRANT))).await;
+    bench.calls(5).await;
+}
+
+#[tokio::test]
+async fn a_slow_sender_holds_nobody_up() {
+    let bench = Bench::new([], 9, 100).await;
+    let line = call_line("Version", &roles(GRANT));
+    let mut slow = TcpStream::connect(bench.tcp).await.unwrap();
+    slow.write_all(&line[..40]).await.unwrap();
+    bench.send(&line).await;
+    bench.calls(1).await;
+    slow.write_all(&line[40..]).await.unwrap();
+    bench.calls(2).await;
+}
+
+#[tokio::test]
+async fn strangers_are_closed_and_connections_are_bounded() {
+    let bench = Bench::new([], 3, 100).await;
+    let stranger = TcpSocket::new_v4().unwrap();
+    stranger.bind("127.0.0.9:0".parse().unwrap()).unwrap();
+    let mut stranger = stranger.connect(bench.tcp).await.unwrap();
+    assert!(is_closed(&mut stranger).await, "another address than the sources'");
+
+    let mut held = Vec::new();
+    for _ in 0..50 {
+        held.push(TcpStream::connect(bench.tcp).await.unwrap());
+    }
+    let mut closed = 0;
+    for stream in &mut held[3..] {
+        closed += usize::from(is_closed(stream).await);
+    }
+    assert_eq!(closed, 47, "three places, and no more");
+    held[0].write_all(&call_line("Version", &roles(GRANT))).await.unwrap();
+    bench.calls(1).await;
+    drop(held);
+    // their places are free again
+    loop {
+        let mut again = TcpStream::connect(bench.tcp).await.unwrap();
+        if again.write_all(&call_line("Version", &roles(GRANT))).await.is_ok() && !is_closed_soon(&mut again).await {
+            break;
+        }
+    }
+    bench.calls(2).await;
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    use tokio::io::AsyncReadExt;
+    // an end, or a reset
+    !matches!(stream.read(&mut [0; 1]).await, Ok(1))
+}
+
+async fn is_closed_soon(stream: &mut TcpStream) -> bool {
+    tokio::time::timeout(Duration::from_millis(50), is_closed(stream)).await.is_ok()
+}
+
+#[tokio::test]
+async fn one_address_takes_no_more_than_its_places() {
+    let bench = Bench::new([], 100, 100).await;
+    let mut held = Vec::new();
+    for _ in 0..9 {
+        held.push(TcpStream::connect(bench.tcp).await.unwrap());
+    }
+    assert!(is_closed(held.last_mut().unwrap()).await, "eight of one address");
+}
+
+#[tokio::test]
+async fn a_store_that_is_slow_stops_the_reading_and_loses_nothing() {
+    let gate = Arc::new(Semaphore::new(0));
+    let bench = Bench::new([Fault::Hold(Arc::clone(&gate))], 9, 1_000_000).await;
+    let line = call_line("Version", &format!("pad={};{}", "x".repeat(30_000), roles(GRANT)));
+    bench.send(&line).await;
+    bench.room.store.held(1).await;
+    // more than the intake's room, the channel and the kernel's buffers hold together
+    let count = 3_000;
+    let all: Vec<u8> = line.repeat(count);
+    let tcp = bench.tcp;
+    let (done, mut is_done) = oneshot::channel();
+    let sender = tokio::spawn(async move {
+        let mut stream = TcpStream::connect(tcp).await.unwrap();
+        stream.write_all(&all).await.unwrap();
+        stream.shutdown().await.unwrap();
+        done.send(()).unwrap();
+    });
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut is_done).await;
+    assert!(waited.is_err(), "90 MB do not fit anywhere: the sender waits");
+    gate.add_permits(1);
+    sender.await.unwrap();
+    let classes = bench.classes(count + 1).await;
+    assert!(classes.iter().all(|class| *class == CallClass::Explained));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_tried_again_and_nothing_is_kept_twice() {
+    let bench = Bench::new([Fault::Before, Fault::Before], 9, 100).await;
+    bench.send(&call_line("Version", &roles(GRANT))).await;
+    bench.calls(1).await;
+    let room = bench.stopped().await;
+    let kept = room.log().await.iter().filter(|entry| entry.content.kind == Kind::NodeLog).count();
+    assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn findings_are_told_once_a_kind_and_calls_beyond_the_quota_go() {
+    let bench = Bench::new([], 9, 10).await;
+    let line = call_line("Version", "talos-role=os:admin");
+    bench.send(&line.repeat(500)).await;
+    let room = bench.stopped_after(500).await;
+    let kept = room.store.calls(&CallFilter::default(), None, 1000).await.unwrap();
+    assert_eq!(kept.len(), 10);
+    let alarms: Vec<Entry> =
+        room.log().await.into_iter().filter(|entry| entry.content.kind == Kind::NodeAlarm).collect();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert_eq!(alarms[0].content.code.as_deref(), Some("unexplained"));
+}
+
+impl Bench {
+    /// Ends the intake once the log says that so many calls were kept.
+    async fn stopped_after(self, count: u64) -> Room {
+        loop {
+            let log = self.room.log().await;
+            let kept = log.iter().filter(|entry| entry.content.kind == Kind::NodeLog);
+            if kept.filter_map(|entry| entry.content.count).sum::<u64>() >= count {
+                return self.stopped().await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_that_were_altered_are_found_by_their_digest() {
+    let bench = Bench::new([], 9, 100).await;
+    bench.send(&call_line("Version", &roles(GRANT))).await;
+    bench.calls(1).await;
+    let room = bench.stopped().await;
+    let mut altered = room.store.call_range(0, 1).await.unwrap().remove(0).call;
+    altered.node = "cp-2".into();
+    // under an entry that has the digest of another call
+    let content = Content {
+        cluster: Some("prod".into()),
+        count: Some(1),
+        calls: Some(vec![7; 32]),
+        ..Content::of(Kind::NodeLog)
+    };
+    let change = crate::store::Change::CallsKept { calls: vec![altered], most: 100 };
+    let place = room.sequencer.note(content, Some(change)).await.unwrap();
+    let report = verify_calls(&*room.store).await.unwrap();
+    assert_eq!((report.calls, report.batches), (2, 1));
+    assert_eq!(report.faults.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [place.index]);
+}

@@ -1,0 +1,448 @@
+//! Calls that nodes told of: kept with their entry, dropped beyond the quota, found by node, person, grant, class and method.
+//!
+//! A query reads at most `limit` rows from each stretch of one index, one stretch per node, person or class, newest first; what
+//! an index does not have in front is compared inside it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::domain::{GrantId, Person};
+use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
+
+use super::Failure;
+use super::value::{id, micros, signed, time, unsigned};
+
+/// At most so many calls more than are kept with it are dropped by one change, so that no commit takes long.
+const DROPPED_BEYOND: u64 = 1_000;
+
+type Values<'a> = Vec<&'a (dyn ToSql + Sync)>;
+
+// === writing ===
+
+/// The numbers of names, given where they have none.
+#[derive(Default)]
+struct Numbers {
+    nodes: HashMap<(String, String), i64>,
+    methods: HashMap<String, i64>,
+    users: HashMap<String, i64>,
+    owners: HashMap<[String; 4], i64>,
+}
+
+/// Keeps the calls under the entry at `batch`, and drops the oldest of those beyond `most`, in bounded steps. Under the lock of
+/// the log's end.
+pub(super) async fn keep(db: &Transaction<'_>, batch: u64, calls: &[Call], most: u64) -> Result<(), Failure> {
+    let (_, next) = span(db).await?;
+    let insert = db
+        .prepare_cached(
+            r#"INSERT INTO call (id, batch, node, service, method, code, started, duration, roles, owner, "user", grant_id,
+                 peer, class, why, entry)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"#,
+        )
+        .await?;
+    let mut numbers = Numbers::default();
+    for (place, call) in (next..).zip(calls) {
+        let node = numbers.node(db, &call.cluster, &call.node).await?;
+        let method = numbers.method(db, &call.method).await?;
+        let (owner, user) = match (&call.owner, &call.user) {
+            (Some(owner), Some(user)) => (Some(numbers.owner(db, owner, user).await?), None),
+            (None, Some(user)) => (None, Some(numbers.user(db, user).await?)),
+            (_, None) => (None, None),
+        };
+        let (batch, service) = (signed(batch), i16::from(call.service.number()));
+        let (code, started, duration) = (call.code.map(i16::from), micros(call.started), call.duration);
+        let grant = call.grant.map(|grant| grant.0.into_bytes().to_vec());
+        let (class, entry) = (i16::from(call.class.number()), call.entry.map(signed));
+        let row: [&(dyn ToSql + Sync); 16] = [
+            &place,
+            &batch,
+            &node,
+            &service,
+            &method,
+            &code,
+            &started,
+            &duration,
+            &call.roles,
+            &owner,
+            &user,
+            &grant,
+            &call.peer,
+            &class,
+            &call.why,
+            &entry,
+        ];
+        db.execute(&insert, &row).await?;
+    }
+    drop_oldest(db, most, calls.len() as u64).await
+}
+
+impl Numbers {
+    async fn node(&mut self, db: &Transaction<'_>, cluster: &str, name: &str) -> Result<i64, Failure> {
+        let key = (cluster.to_owned(), name.to_owned());
+        if let Some(known) = self.nodes.get(&key) {
+            return Ok(*known);
+        }
+        let insert = "INSERT INTO call_node (cluster, name) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        let select = "SELECT id FROM call_node WHERE cluster = $1 AND name = $2";
+        let number = number(db, insert, select, &[&cluster, &name]).await?;
+        self.nodes.insert(key, number);
+        Ok(number)
+    }
+
+    async fn method(&mut self, db: &Transaction<'_>, name: &str) -> Result<i64, Failure> {
+        if let Some(known) = self.methods.get(name) {
+            return Ok(*known);
+        }
+        let insert = "INSERT INTO call_method (name) VALUES ($1) ON CONFLICT DO NOTHING";
+        let number = number(db, insert, "SELECT id FROM call_method WHERE name = $1", &[&name]).await?;
+        self.methods.insert(name.to_owned(), number);
+        Ok(number)
+    }
+
+    async fn user(&mut self, db: &Transaction<'_>, name: &str) -> Result<i64, Failure> {
+        if let Some(known) = self.users.get(name) {
+            return Ok(*known);
+        }
+        let insert = "INSERT INTO call_user (name) VALUES ($1) ON CONFLICT DO NOTHING";
+        let number = number(db, insert, "SELECT id FROM call_user WHERE name = $1", &[&name]).await?;
+        self.users.insert(name.to_owned(), number);
+        Ok(number)
+    }
+
+    async fn owner(&mut self, db: &Transaction<'_>, owner: &Person, user: &str) -> Result<i64, Failure> {
+        let person = owner.logged("", user);
+        let key = [person.subject, person.issuer, person.provider, person.user];
+        if let Some(known) = self.owners.get(&key) {
+            return Ok(*known);
+        }
+        let insert = r#"INSERT INTO log_person (subject, issuer, provider, "user") VALUES ($1, $2, $3, $4)
+            ON CONFLICT DO NOTHING"#;
+        let select =
+            r#"SELECT id FROM log_person WHERE subject = $1 AND issuer = $2 AND provider = $3 AND "user" = $4"#;
+        let [subject, issuer, provider, user] = &key;
+        let number = number(db, insert, select, &[subject, issuer, provider, user]).await?;
+        self.owners.insert(key, number);
+        Ok(number)
+    }
+}
+
+async fn number(
+    db: &Transaction<'_>,
+    insert: &str,
+    select: &str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<i64, Failure> {
+    db.execute(&db.prepare_cached(insert).await?, values).await?;
+    Ok(db.query_one(&db.prepare_cached(select).await?, values).await?.try_get(0)?)
+}
+
+/// The first id that is kept and the one that comes next.
+async fn span(db: &Transaction<'_>) -> Result<(i64, i64), Failure> {
+    let select = db.prepare_cached("SELECT min(id), max(id) FROM call").await?;
+    let row = db.query_one(&select, &[]).await?;
+    let (oldest, newest): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    let next = newest.map_or(0, |newest| newest.saturating_add(1));
+    Ok((oldest.unwrap_or(next), next))
+}
+
+/// Drops the oldest calls beyond `most`, at most as many as were just kept and [`DROPPED_BEYOND`] more, and the names that no
+/// call has any more.
+async fn drop_oldest(db: &Transaction<'_>, most: u64, kept: u64) -> Result<(), Failure> {
+    let (oldest, next) = span(db).await?;
+    let beyond = (next - oldest).saturating_sub(signed(most)).min(signed(kept.saturating_add(DROPPED_BEYOND)));
+    if beyond <= 0 {
+        return Ok(());
+    }
+    let (mut nodes, mut methods, mut users) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let delete = db.prepare_cached(r#"DELETE FROM call WHERE id < $1 RETURNING node, method, "user""#).await?;
+    for row in db.query(&delete, &[&(oldest + beyond)]).await? {
+        nodes.insert(row.try_get::<_, i64>(0)?);
+        methods.insert(row.try_get::<_, i64>(1)?);
+        users.extend(row.try_get::<_, Option<i64>>(2)?);
+    }
+    for (table, column, ids) in
+        [("call_node", "node", nodes), ("call_method", "method", methods), ("call_user", "\"user\"", users)]
+    {
+        let sql = format!(
+            "DELETE FROM {table} WHERE id = ANY ($1) AND NOT EXISTS (SELECT FROM call WHERE call.{column} = {table}.id)"
+        );
+        db.execute(&db.prepare_cached(&sql).await?, &[&Vec::from_iter(ids)]).await?;
+    }
+    Ok(())
+}
+
+/// Notes when services were last heard of; a time never goes back.
+pub(super) async fn see(db: &Object, seen: &[NodeSeen]) -> Result<(), Failure> {
+    let note = db
+        .prepare_cached(
+            "INSERT INTO node_seen (cluster, node, service, line, probe) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (cluster, node, service) DO UPDATE SET line = greatest(node_seen.line, excluded.line),
+                 probe = greatest(node_seen.probe, excluded.probe)",
+        )
+        .await?;
+    for one in seen {
+        let (service, line, probe) = (i16::from(one.service.number()), micros(one.line), one.probe.map(micros));
+        db.execute(&note, &[&one.cluster, &one.node, &service, &line, &probe]).await?;
+    }
+    Ok(())
+}
+
+// === reading ===
+
+pub(super) async fn seen(db: &Object) -> Result<Vec<NodeSeen>, Failure> {
+    let select = r#"SELECT cluster, node, service, line, probe FROM node_seen
+        ORDER BY cluster COLLATE "C", node COLLATE "C", service"#;
+    let rows = db.query(&db.prepare_cached(select).await?, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(NodeSeen {
+                cluster: row.try_get(0)?,
+                node: row.try_get(1)?,
+                service: service(row.try_get(2)?)?,
+                line: time(row.try_get(3)?)?,
+                probe: row.try_get::<_, Option<i64>>(4)?.map(time).transpose()?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn range(db: &Object, from: u64, limit: u32) -> Result<Vec<StoredCall>, Failure> {
+    let select = db.prepare_cached(&format!("{CALL} WHERE call.id >= $1 ORDER BY call.id LIMIT $2")).await?;
+    db.query(&select, &[&signed(from), &i64::from(limit)]).await?.iter().map(stored).collect()
+}
+
+pub(super) async fn find(
+    db: &Object,
+    filter: &CallFilter,
+    before: Option<CallPlace>,
+    limit: u32,
+) -> Result<Vec<StoredCall>, Failure> {
+    let Some(sought) = Sought::new(db, filter, before).await? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for stretch in &sought.stretches {
+        sought.walk(db, stretch, limit, &mut found).await?;
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let ids: Vec<_> = found.iter().map(|place| signed(place.id)).collect();
+    let sql = format!("{CALL} WHERE call.id = ANY ($1) ORDER BY started DESC, call.id DESC");
+    db.query(&db.prepare_cached(&sql).await?, &[&ids]).await?.iter().map(stored).collect()
+}
+
+/// A filter with its texts turned into numbers.
+struct Sought {
+    stretches: Vec<Stretch>,
+    /// Conditions on columns: one of these numbers each.
+    among: Vec<(&'static str, Vec<i64>)>,
+    since: i64,
+    until: i64,
+    before: Option<CallPlace>,
+}
+
+/// One stretch of one index: the columns in front of the time.
+#[derive(Default)]
+struct Stretch {
+    fixed: Vec<(&'static str, i64)>,
+    grant: Option<Vec<u8>>,
+}
+
+// === impl Sought ===
+
+impl Sought {
+    /// `None` where nothing can match: no such name.
+    async fn new(db: &Object, filter: &CallFilter, before: Option<CallPlace>) -> Result<Option<Self>, Failure> {
+        // Postgres has no text with a NUL in it, so none is found by one
+        let texts = [&filter.cluster, &filter.node, &filter.user, &filter.method];
+        if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+            return Ok(None);
+        }
+        let is_by_place = filter.cluster.is_some() || filter.node.is_some();
+        let persons = callers(db, filter).await?;
+        let methods = match &filter.method {
+            Some(name) => {
+                let select = "SELECT id FROM call_method WHERE name = $1 OR right(name, length($1) + 1) = '/' || $1";
+                Some(ids(db, select, &[name]).await?)
+            }
+            None => None,
+        };
+        let classes: Vec<_> = filter.classes.iter().map(|class| i64::from(class.number())).collect();
+        let is_alarming = !classes.is_empty() && !classes.contains(&i64::from(CallClass::Explained.number()));
+        let is_by_node = filter.grant.is_none() && persons.is_none() && !is_alarming;
+        let nodes = match is_by_place || is_by_node {
+            true => {
+                let select =
+                    "SELECT id FROM call_node WHERE cluster = coalesce($1, cluster) AND name = coalesce($2, name)";
+                Some(ids(db, select, &[&filter.cluster, &filter.node]).await?)
+            }
+            false => None,
+        };
+        let one = |column, ids: &[i64]| -> Vec<Stretch> {
+            ids.iter().map(|id| Stretch { fixed: vec![(column, *id)], grant: None }).collect()
+        };
+        let (mut among, mut by_node, mut by_class) = (Vec::new(), false, false);
+        let stretches = if let Some(grant) = filter.grant {
+            if let Some((owners, users)) = &persons {
+                // a call has an owner or a user: what is compared is whichever it has
+                let either = owners.iter().copied().chain(users.iter().map(|user| -1 - user)).collect();
+                among.push((r#"coalesce(owner, -1 - "user")"#, either));
+            }
+            vec![Stretch { fixed: Vec::new(), grant: Some(grant.0.into_bytes().to_vec()) }]
+        } else if let Some((owners, users)) = &persons {
+            let mut both = one("owner", owners);
+            both.extend(one("\"user\"", users));
+            both
+        } else if is_alarming {
+            by_class = true;
+            one("class", &classes)
+        } else {
+            by_node = true;
+            let nodes = nodes.as_deref().unwrap_or_default();
+            match &methods {
+                None => one("node", nodes),
+                Some(methods) => methods
+                    .iter()
+                    .flat_map(|method| nodes.iter().map(move |node| (*method, *node)))
+                    .map(|(method, node)| Stretch { fixed: vec![("method", method), ("node", node)], grant: None })
+                    .collect(),
+            }
+        };
+        if !by_node {
+            among.extend(nodes.map(|nodes| ("node", nodes)));
+            among.extend(methods.map(|methods| ("method", methods)));
+        }
+        if !classes.is_empty() && !by_class {
+            among.push(("class", classes));
+        }
+        if stretches.is_empty() || among.iter().any(|(_, ids)| ids.is_empty()) {
+            return Ok(None);
+        }
+        let since = filter.since.map_or(i64::MIN, micros);
+        let mut until = filter.until.map_or(i64::MAX, micros);
+        if let Some(before) = before {
+            until = until.min(before.started.saturating_add(1));
+        }
+        Ok(Some(Self { stretches, among, since, until, before }))
+    }
+
+    /// Adds the newest `limit` places of one stretch.
+    async fn walk(
+        &self,
+        db: &Object,
+        stretch: &Stretch,
+        limit: u32,
+        found: &mut Vec<CallPlace>,
+    ) -> Result<(), Failure> {
+        let limit = i64::from(limit);
+        let before = self.before.map(|before| (before.started, signed(before.id)));
+        let mut values: Values<'_> = vec![&self.since, &self.until, &limit];
+        let mut sql = String::from("SELECT started, id FROM call WHERE started >= $1 AND started < $2");
+        if let Some((started, id)) = &before {
+            values.extend([started as &(dyn ToSql + Sync), id]);
+            sql += " AND (started, id) < ($4, $5)";
+        }
+        if let Some(grant) = &stretch.grant {
+            values.push(grant);
+            sql += &format!(" AND grant_id = ${}", values.len());
+        }
+        for (column, value) in &stretch.fixed {
+            values.push(value);
+            sql += &format!(" AND {column} = ${}::bigint", values.len());
+            if *column == "class" {
+                // what the index leaves out must be said to be left out
+                sql += " AND class <> 0";
+            }
+        }
+        for (column, ids) in &self.among {
+            values.push(ids);
+            sql += &format!(" AND {column} = ANY (${}::bigint[])", values.len());
+        }
+        sql += " ORDER BY started DESC, id DESC LIMIT $3";
+        for row in db.query(&db.prepare_cached(&sql).await?, &values).await? {
+            found.push(CallPlace { started: row.try_get(0)?, id: unsigned(row.try_get(1)?)? });
+        }
+        Ok(())
+    }
+}
+
+/// Whose calls are asked for, as owners and as `user:` values without an owner; `None` where nobody's in particular.
+async fn callers(db: &Object, filter: &CallFilter) -> Result<Option<(Vec<i64>, Vec<i64>)>, Failure> {
+    let by_text = match &filter.user {
+        Some(text) => {
+            let select =
+                r#"SELECT id FROM log_person WHERE "user" = $1 UNION SELECT id FROM log_person WHERE subject = $1"#;
+            Some(ids(db, select, &[text]).await?)
+        }
+        None => None,
+    };
+    let owners = match (&filter.own, by_text) {
+        (None, None) => return Ok(None),
+        (None, Some(found)) => found,
+        (Some(own), by_text) => {
+            let select = "SELECT id FROM log_person WHERE subject = $1 AND issuer = $2 AND provider = $3";
+            let mut found = ids(db, select, &[&own.subject, &own.issuer, &own.provider.as_str()]).await?;
+            if let Some(by_text) = by_text {
+                found.retain(|id| by_text.contains(id));
+            }
+            found
+        }
+    };
+    let users = match &filter.user {
+        // a claim alone makes no call one's own
+        Some(user) if filter.own.is_none() => ids(db, "SELECT id FROM call_user WHERE name = $1", &[user]).await?,
+        _ => Vec::new(),
+    };
+    Ok(Some((owners, users)))
+}
+
+async fn ids(db: &Object, select: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<i64>, Failure> {
+    let select = db.prepare_cached(select).await?;
+    db.query(&select, values).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+// === one row ===
+
+const CALL: &str = r#"SELECT call.id, batch, call_node.cluster, call_node.name, service, call_method.name, code, started,
+        duration, roles, call_user.name, grant_id, peer, class, why, entry,
+        log_person.provider, log_person.issuer, log_person.subject, log_person."user"
+    FROM call JOIN call_node ON call_node.id = node JOIN call_method ON call_method.id = method
+        LEFT JOIN call_user ON call_user.id = call."user" LEFT JOIN log_person ON log_person.id = owner"#;
+
+fn stored(row: &Row) -> Result<StoredCall, Failure> {
+    let owner = match row.try_get::<_, Option<String>>(16)? {
+        Some(provider) => {
+            let owner = Person::recorded(&provider, row.try_get(17)?, row.try_get(18)?);
+            Some(owner.map_err(|error| Failure::Damaged(error.to_string()))?)
+        }
+        None => None,
+    };
+    let class = small(row.try_get(13)?)?;
+    let call = Call {
+        cluster: row.try_get(2)?,
+        node: row.try_get(3)?,
+        service: service(row.try_get(4)?)?,
+        method: row.try_get(5)?,
+        code: row.try_get::<_, Option<i16>>(6)?.map(small).transpose()?,
+        started: time(row.try_get(7)?)?,
+        duration: row.try_get(8)?,
+        roles: row.try_get(9)?,
+        user: row.try_get::<_, Option<String>>(19)?.or(row.try_get(10)?),
+        owner,
+        grant: row.try_get::<_, Option<Vec<u8>>>(11)?.map(|bytes| id(&bytes)).transpose()?.map(GrantId),
+        peer: row.try_get(12)?,
+        class: CallClass::of_number(class)
+            .ok_or_else(|| Failure::Damaged(format!("`{class}` is no class of calls")))?,
+        why: row.try_get(14)?,
+        entry: row.try_get::<_, Option<i64>>(15)?.map(unsigned).transpose()?,
+    };
+    Ok(StoredCall { id: unsigned(row.try_get(0)?)?, batch: unsigned(row.try_get(1)?)?, call })
+}
+
+fn service(number: i16) -> Result<NodeService, Failure> {
+    NodeService::of_number(small(number)?).ok_or_else(|| Failure::Damaged(format!("`{number}` is no service")))
+}
+
+fn small(number: i16) -> Result<u8, Failure> {
+    u8::try_from(number).map_err(|_| Failure::Damaged(format!("`{number}` is no number of ours")))
+}

@@ -1,0 +1,143 @@
+//! State changes within a batch. Each is one statement that does all of the change or nothing of it, so that a failed
+//! condition leaves nothing to undo, and a batch's statements can be sent without waiting for each answer.
+//!
+//! Sessions are made here alone, under the lock of the log's end: what a statement finds missing stays missing.
+
+use deadpool_postgres::Transaction;
+
+use crate::store::{Call, Change, Condition};
+
+use super::Failure;
+use super::sessions::{COLUMNS, LIVE, groups_text};
+use super::value::{micros, signed};
+
+/// The statements, prepared.
+pub(super) struct Changes {
+    create: tokio_postgres::Statement,
+    end: tokio_postgres::Statement,
+    refresh: tokio_postgres::Statement,
+    live: tokio_postgres::Statement,
+}
+
+// === impl Changes ===
+
+impl Changes {
+    /// Prepares the statements, which costs nothing where the connection has them.
+    pub(super) async fn prepare(db: &Transaction<'_>) -> Result<Self, Failure> {
+        let create = format!(
+            "WITH twin AS (SELECT FROM session WHERE id = $1 OR token_hash = $2),
+                known AS (SELECT FROM login WHERE code_hash = $20 AND expires_at > $21
+                    UNION ALL SELECT FROM device WHERE device_hash = $20 AND expires_at > $21),
+                browser AS (DELETE FROM login WHERE code_hash = $20 AND expires_at > $21
+                    AND NOT EXISTS (SELECT FROM twin) RETURNING 1),
+                device_too AS (DELETE FROM device WHERE device_hash = $20 AND expires_at > $21
+                    AND NOT EXISTS (SELECT FROM twin) AND NOT EXISTS (SELECT FROM browser) RETURNING 1),
+                made AS (INSERT INTO session ({COLUMNS})
+                    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
+                    WHERE EXISTS (SELECT FROM browser) OR EXISTS (SELECT FROM device_too) RETURNING 1)
+             SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM twin) AND EXISTS (SELECT FROM known)"
+        );
+        let refresh = format!(
+            "WITH done AS (UPDATE session SET version = version + 1, groups = $4, groups_at = $5,
+                    refresh_sealed = coalesce($6, refresh_sealed), tag = $7
+                 WHERE {LIVE} AND version = $3 RETURNING 1)
+             SELECT EXISTS (SELECT FROM done), EXISTS (SELECT FROM session WHERE {LIVE})"
+        );
+        Ok(Self {
+            create: db.prepare_cached(&create).await?,
+            // Its refresh token goes too: nobody needs it any more.
+            end: db
+                .prepare_cached(
+                    "UPDATE session SET ended_at = $2, refresh_sealed = NULL, lease_until = NULL
+                     WHERE id = $1 AND ended_at IS NULL",
+                )
+                .await?,
+            refresh: db.prepare_cached(&refresh).await?,
+            live: db.prepare_cached(&format!("SELECT FROM session WHERE {LIVE}")).await?,
+        })
+    }
+
+    /// Makes the change, or nothing of it and answers the condition that failed. Its statement is sent when the future is first
+    /// polled.
+    pub(super) async fn make(&self, db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, Failure> {
+        let (done, otherwise) = match change {
+            // without a condition, and kept once their entry has its place
+            Change::CallsKept { calls, .. } => {
+                // Postgres has no text with a NUL in it: such calls are refused alone, and no writer beside them suffers
+                let is_kept = calls.iter().flat_map(texts).all(|text| !text.contains('\0'));
+                return Ok(if is_kept { Ok(()) } else { Err(Condition::Stale) });
+            }
+            Change::SessionCreate { session, code_hash, now } => {
+                let groups = groups_text(&session.groups)?;
+                let row = db
+                    .query_one(
+                        &self.create,
+                        &[
+                            &session.id.0.as_bytes().as_slice(),
+                            &session.token_hash.as_slice(),
+                            &session.jkt,
+                            &session.person.provider.as_str(),
+                            &session.person.issuer,
+                            &session.person.subject,
+                            &session.name,
+                            &session.user,
+                            &groups,
+                            &micros(session.groups_at),
+                            &session.acr,
+                            &session.auth_time.map(micros),
+                            &session.refresh_sealed,
+                            &signed(session.version),
+                            &micros(session.created_at),
+                            &micros(session.expires_at),
+                            &micros(session.used_at),
+                            &session.ended_at.map(micros),
+                            &session.tag.as_slice(),
+                            &code_hash.as_slice(),
+                            &micros(*now),
+                        ],
+                    )
+                    .await?;
+                let otherwise = if row.try_get(1)? { Condition::Stale } else { Condition::CodeGone };
+                (row.try_get(0)?, otherwise)
+            }
+            Change::SessionEnd { session, now } => {
+                let ended = db.execute(&self.end, &[&session.0.as_bytes().as_slice(), &micros(*now)]).await?;
+                (ended == 1, Condition::SessionEnded)
+            }
+            Change::SessionRefresh { session, version, groups, groups_at, refresh_sealed, tag, now } => {
+                let row = db
+                    .query_one(
+                        &self.refresh,
+                        &[
+                            &session.0.as_bytes().as_slice(),
+                            &micros(*now),
+                            &signed(*version),
+                            &groups_text(groups)?,
+                            &micros(*groups_at),
+                            refresh_sealed,
+                            &tag.as_slice(),
+                        ],
+                    )
+                    .await?;
+                let otherwise = if row.try_get(1)? { Condition::Stale } else { Condition::SessionEnded };
+                (row.try_get(0)?, otherwise)
+            }
+            Change::GrantMade { session, now, not_after } => {
+                let live = db.query_opt(&self.live, &[&session.0.as_bytes().as_slice(), &micros(*now)]).await?;
+                match live {
+                    Some(_) => (now < not_after, Condition::GrantOver),
+                    None => (false, Condition::SessionEnded),
+                }
+            }
+        };
+        Ok(if done { Ok(()) } else { Err(otherwise) })
+    }
+}
+
+/// Every text of a call.
+fn texts(call: &Call) -> impl Iterator<Item = &str> {
+    let owner = call.owner.iter().flat_map(|owner| [owner.subject.as_str(), owner.issuer.as_str()]);
+    let own = [&call.cluster, &call.node, &call.method, &call.roles].map(String::as_str);
+    let maybe = [call.user.as_deref(), call.peer.as_deref(), call.why.as_deref()];
+    own.into_iter().chain(maybe.into_iter().flatten()).chain(owner)
+}

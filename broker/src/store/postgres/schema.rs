@@ -1,0 +1,66 @@
+//! The schema's steps. They are taken when someone asks for it, never by a start alone: of several brokers one must do it, and
+//! when is the operator's choice.
+
+use deadpool_postgres::Object;
+use tokio_postgres::GenericClient;
+
+use super::Failure;
+
+/// The schema's steps, in order; the position of a step plus one is what `schema_step` says after it. Append-only.
+pub(in crate::store) const STEPS: [&str; 3] = [
+    include_str!("../../../../migrations/postgres/0001_first.sql"),
+    include_str!("../../../../migrations/postgres/0002_tree.sql"),
+    include_str!("../../../../migrations/postgres/0003_calls.sql"),
+];
+
+/// The advisory lock of whoever migrates: any number that nothing else in this database takes.
+const LOCK: i64 = 0x6963_686f_7200_0001;
+
+/// Brings the schema to this build's step, all missing steps in one transaction; answers how many there were. Another who
+/// does the same at this moment is waited for.
+pub(super) async fn migrate(db: &mut Object) -> Result<usize, Failure> {
+    let db: &mut tokio_postgres::Client = db;
+    let transaction = db.transaction().await?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    transaction.batch_execute("CREATE TABLE IF NOT EXISTS schema_step (step integer NOT NULL)").await?;
+    let reached = reached(&transaction).await?;
+    let missing: Vec<_> = STEPS.iter().skip(reached).collect();
+    for sql in &missing {
+        transaction.batch_execute(sql).await?;
+    }
+    let step = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
+    transaction.batch_execute("DELETE FROM schema_step").await?;
+    transaction.execute("INSERT INTO schema_step (step) VALUES ($1)", &[&step]).await?;
+    transaction.commit().await?;
+    Ok(missing.len())
+}
+
+/// Checks that the schema is this build's.
+pub(super) async fn check(db: &tokio_postgres::Client) -> Result<(), Failure> {
+    let known = STEPS.len();
+    let made: bool = db.query_one("SELECT to_regclass('schema_step') IS NOT NULL", &[]).await?.try_get(0)?;
+    let step = if made { reached(db).await? } else { 0 };
+    match step {
+        step if step == known => Ok(()),
+        0 => Err(Failure::Schema("it has no tables yet; make them with `ichor-broker store migrate`".into())),
+        step => Err(Failure::Schema(format!(
+            "it was written by an older build (schema {step}, this build knows {known}); start one broker with `serve --migrate`, \
+             or run `ichor-broker store migrate`"
+        ))),
+    }
+}
+
+/// The step that the database has reached, refused where it is beyond what this build knows.
+async fn reached(db: &impl GenericClient) -> Result<usize, Failure> {
+    let step: i32 = match db.query_opt("SELECT max(step) FROM schema_step HAVING count(*) > 0", &[]).await? {
+        Some(row) => row.try_get(0)?,
+        None => 0,
+    };
+    let known = STEPS.len();
+    match usize::try_from(step) {
+        Ok(step) if step <= known => Ok(step),
+        _ => Err(Failure::Schema(format!(
+            "it was written by a newer build (schema {step}, this build knows {known}); install that build"
+        ))),
+    }
+}

@@ -1,0 +1,291 @@
+//! The conformance suite on Postgres, and what is Postgres' own. Each test has a database of its own on the server that
+//! `ICHOR_TEST_POSTGRES` names.
+
+use std::sync::Arc;
+
+use ichor_wire::log::Kind;
+use tokio_postgres::NoTls;
+
+use super::*;
+use crate::store::conformance::{self, after, append, logged_in, noon, note, one, with};
+use crate::store::copy::{Place, copy};
+use crate::store::sqlite::{self, SqliteStore};
+use crate::store::{Change, Condition};
+
+/// The server's URL, a superuser's, as `postgres://ichor@/postgres?host=/folder`; its name of the database is replaced.
+#[expect(clippy::disallowed_methods, reason = "tests are told their server by the environment")]
+fn server() -> String {
+    std::env::var("ICHOR_TEST_POSTGRES").expect("ICHOR_TEST_POSTGRES names a server; run tests/interop/run postgres")
+}
+
+/// For servers that share their disk with a build.
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// Runs a statement on the server, in this database.
+pub(super) async fn run(database: &str, sql: &str) {
+    let mut config: tokio_postgres::Config = server().parse().unwrap();
+    let (db, connection) = config.dbname(database).connect(NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    db.batch_execute(sql).await.unwrap();
+    drop(db);
+    connection.await.unwrap().unwrap();
+}
+
+/// A database that nobody else uses, migrated; its name.
+pub(super) async fn fresh() -> (String, Address) {
+    let name = format!("t{}", crate::entropy::uuid_v7(noon()).unwrap().simple());
+    run("postgres", &format!("CREATE DATABASE {name}")).await;
+    let address = address(&name);
+    assert_eq!(
+        PostgresStore::migrate(&address, &Options { deadline: PATIENT, ..Options::default() }).await.unwrap(),
+        schema::STEPS.len()
+    );
+    (name, address)
+}
+
+pub(super) fn address(database: &str) -> Address {
+    let url = server().replacen("/postgres?", &format!("/{database}?"), 1);
+    Address::parse(&url.into(), TlsFiles::default()).unwrap()
+}
+
+pub(super) async fn open(address: &Address) -> Arc<PostgresStore> {
+    let options = Options { skew: SignedDuration::ZERO, deadline: PATIENT, ..Options::default() };
+    Arc::new(PostgresStore::open(address, &options).await.unwrap())
+}
+
+macro_rules! conforms {
+    ($($case:ident),+) => { $(
+        #[tokio::test]
+        #[ignore = "needs a PostgreSQL server: tests/interop/run postgres"]
+        async fn $case() {
+            let (name, address) = fresh().await;
+            let store = open(&address).await;
+            conformance::$case(Arc::<PostgresStore>::clone(&store)).await;
+            drop(store);
+            run("postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    )+ };
+}
+mod conforms {
+    use super::*;
+    conformance::cases!(conforms);
+}
+
+/// Runs a case on a database of its own.
+macro_rules! case {
+    ($name:ident, |$database:ident, $address:ident| $body:block) => {
+        #[tokio::test]
+        #[ignore = "needs a PostgreSQL server: tests/interop/run postgres"]
+        async fn $name() {
+            let ($database, $address) = fresh().await;
+            $body
+            run("postgres", &format!("DROP DATABASE {} WITH (FORCE)", $database)).await;
+        }
+    };
+}
+
+case!(brokers_make_one_log_and_their_batches_follow_each_other, |_database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    let mut tries = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let store = if number % 2 == 0 { Arc::clone(&a) } else { Arc::clone(&b) };
+        tries.spawn(async move { append(&*store, vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await });
+    }
+    let mut places: Vec<u64> = Vec::new();
+    for answers in tries.join_all().await {
+        let [Appended::Recorded { index: first, .. }, Appended::Recorded { index: second, .. }] = answers[..] else {
+            panic!("{answers:?}")
+        };
+        assert_eq!(second, first + 1, "a batch is not torn apart");
+        places.extend([first, second]);
+    }
+    places.sort_unstable();
+    assert_eq!(places, (0..80).collect::<Vec<_>>());
+    assert_eq!(a.head().await.unwrap(), b.head().await.unwrap());
+});
+
+case!(changes_of_one_batch_are_made_in_their_order, |_database, address| {
+    let store = open(&address).await;
+    let row = logged_in(&*store, 1).await;
+    // more than are polled at once, each of which only the first can make
+    let ends = (0..200).map(|_| with(Change::SessionEnd { session: row.id, now: after(5) }));
+    let grant = || with(Change::GrantMade { session: row.id, now: noon(), not_after: after(60) });
+    let batch: Vec<_> = std::iter::once(grant()).chain(ends).chain([grant()]).collect();
+    let answers = append(&*store, batch).await;
+    assert!(matches!(answers[0], Appended::Recorded { index: 1, .. }));
+    assert!(matches!(answers[1], Appended::Recorded { index: 2, .. }));
+    assert!(answers[2..].iter().all(|answer| *answer == Appended::Refused(Condition::SessionEnded)), "{answers:?}");
+});
+
+case!(a_broker_that_stops_in_a_batch_loses_the_lock_and_its_batch, |_database, address| {
+    let options = Options { deadline: Duration::from_secs(4), ..Options::default() };
+    let store = PostgresStore::open(&address, &options).await.unwrap();
+    let mut stopped = store.connections.one().await.unwrap();
+    let transaction = stopped.transaction().await.unwrap();
+    log::lock(&transaction).await.unwrap();
+    // it does nothing more: another waits for the lock, and gets it
+    assert!(matches!(one(&store, note(Kind::Start, noon())).await, Appended::Recorded { index: 0, .. }));
+    let late = LogHead { size: 1, time: 1 };
+    let late = log::insert(&transaction, &log::Rows::default(), late, &[0; 32]).await;
+    let committed = transaction.commit().await;
+    assert!(late.is_err() || committed.is_err(), "what comes back cannot append to a log that moved");
+    assert_eq!(store.head().await.unwrap().size, 1);
+});
+
+case!(a_broker_does_not_go_on_with_a_tree_that_it_does_not_know, |database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    append(&*a, (0..300).map(|_| note(Kind::Start, noon())).collect()).await;
+    append(&*b, vec![note(Kind::Start, noon())]).await;
+    append(&*a, vec![note(Kind::Start, noon())]).await;
+    assert_eq!(a.edge(302).await.unwrap(), b.edge(302).await.unwrap());
+    // as many entries, another log: put there by who restored a copy that had gone on
+    run(&database, "UPDATE log_head SET root = sha256('another')").await;
+    let refused = a.append(vec![note(Kind::Start, noon())], None).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::Damaged(why) if why.contains("another root at 302")), "{refused}");
+    assert_eq!(a.head().await.unwrap().size, 302);
+});
+
+case!(a_tile_that_another_broker_completed_proves_what_came_before, |_database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    let first = a.append(vec![note(Kind::Start, noon())], None).await.unwrap();
+    append(&*b, (0..300).map(|_| note(Kind::Reload, noon())).collect()).await;
+    let later = a.append(vec![note(Kind::Start, noon())], None).await.unwrap();
+    let tree = first.tree.followed_by(&later.tree);
+    let Appended::Recorded { index, leaf_hash } = first.parts[0].clone() else { panic!("{first:?}") };
+    let proof = tree.edge.prover(&tree.tiles).inclusion(index).unwrap();
+    ichor_wire::log::tree::verify_inclusion(index, 302, &leaf_hash, &proof, &tree.edge.root()).unwrap();
+});
+
+case!(the_settings_of_a_session_are_ours, |database, address| {
+    run(&database, &format!("ALTER DATABASE {database} SET synchronous_commit = off")).await;
+    run(&database, &format!("ALTER DATABASE {database} SET default_transaction_isolation = serializable")).await;
+    let store = open(&address).await;
+    let db = store.connections.one().await.unwrap();
+    for (name, value) in [
+        ("synchronous_commit", "on"),
+        ("default_transaction_isolation", "read committed"),
+        ("statement_timeout", "1min"),
+        ("lock_timeout", "45s"),
+        ("idle_in_transaction_session_timeout", "30s"),
+    ] {
+        let found: String = db.query_one("SELECT current_setting($1)", &[&name]).await.unwrap().get(0);
+        assert_eq!(found, value, "{name}");
+    }
+});
+
+case!(a_log_that_got_shorter_is_not_continued, |database, address| {
+    let store = open(&address).await;
+    append(&*store, vec![note(Kind::Start, noon()), note(Kind::Reload, noon())]).await;
+    run(&database, "DELETE FROM leaf WHERE idx = 1; DELETE FROM body WHERE idx = 1; UPDATE log_head SET size = 1")
+        .await;
+    let refused = store.append(vec![note(Kind::Start, noon())], None).await.unwrap_err();
+    assert!(
+        matches!(&refused, StoreError::Damaged(why) if why.contains("1 entries where this broker has seen 2")),
+        "{refused}"
+    );
+});
+
+case!(a_batch_that_cannot_stand_leaves_nothing_and_the_next_one_does, |database, address| {
+    let store = open(&address).await;
+    // a body without a leaf, where the second entry of the batch will go
+    run(&database, "INSERT INTO body (idx, body) VALUES (1, '\\x00')").await;
+    let content = ichor_wire::log::Content {
+        person: Some(conformance::log_person("s", "ada")),
+        ..ichor_wire::log::Content::of(Kind::Login)
+    };
+    let named = || Append { entry: conformance::entry(content.clone(), noon()), change: None };
+    assert!(store.append(vec![named(), named()], None).await.is_err());
+    assert_eq!(store.head().await.unwrap().size, 0);
+    run(&database, "DELETE FROM body").await;
+    // its name was forgotten with it: it is given a number again
+    assert!(matches!(one(&*store, named()).await, Appended::Recorded { index: 0, .. }));
+    let columns = &store.indexed_range(0..1).await.unwrap()[0].columns;
+    assert_eq!(columns.person.as_ref().unwrap()[3], "ada");
+});
+
+case!(a_proof_is_used_once_at_whichever_broker, |_database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    assert!(a.use_once(&[1; 16], after(180)).await.unwrap());
+    assert!(!b.use_once(&[1; 16], after(180)).await.unwrap());
+    assert!(b.use_once(&[2; 16], after(180)).await.unwrap());
+    a.sweep(after(179)).await.unwrap();
+    assert!(!a.use_once(&[1; 16], after(180)).await.unwrap());
+    a.sweep(after(180)).await.unwrap();
+    assert!(a.use_once(&[1; 16], after(400)).await.unwrap(), "forgotten when its time is over");
+});
+
+case!(an_allowance_is_counted_over_all_brokers_and_refills, |_database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    for number in 0..6 {
+        let store = if number % 2 == 0 { &a } else { &b };
+        assert!(store.take_allowance(&[1; 32], 6, noon()).await.unwrap(), "{number}");
+    }
+    assert!(!a.take_allowance(&[1; 32], 6, noon()).await.unwrap());
+    assert!(a.take_allowance(&[2; 32], 6, noon()).await.unwrap(), "another's is another's");
+    assert!(b.take_allowance(&[1; 32], 6, after(10)).await.unwrap(), "a sixth of a minute gives one back");
+    assert!(!a.take_allowance(&[1; 32], 6, after(10)).await.unwrap());
+});
+
+case!(who_migrates_at_the_same_time_waits, |_database, _address| {
+    let name = format!("m{}", crate::entropy::uuid_v7(noon()).unwrap().simple());
+    run("postgres", &format!("CREATE DATABASE {name}")).await;
+    let address = address(&name);
+    let refused = PostgresStore::open(&address, &Options::default()).await.err().unwrap();
+    assert!(refused.to_string().contains("store migrate"), "{refused}");
+    let options = Options::default();
+    let (one, two) =
+        tokio::join!(PostgresStore::migrate(&address, &options), PostgresStore::migrate(&address, &options));
+    let mut steps = [one.unwrap(), two.unwrap()];
+    steps.sort_unstable();
+    assert_eq!(steps, [0, schema::STEPS.len()]);
+    run(&name, "UPDATE schema_step SET step = step + 1").await;
+    let newer = PostgresStore::open(&address, &options).await.err().unwrap();
+    assert!(newer.to_string().contains("newer build"), "{newer}");
+    assert!(PostgresStore::migrate(&address, &options).await.is_err());
+    run("postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+});
+
+case!(a_copy_there_and_back_is_the_same_and_goes_on, |database, address| {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first.db"), folder.path().join("second.db"));
+    {
+        let store = SqliteStore::open(&first, sqlite::Options::default()).unwrap();
+        logged_in(&store, 1).await;
+        let content = ichor_wire::log::Content {
+            person: Some(conformance::log_person("s", "ada")),
+            cluster: Some("prod".into()),
+            ..ichor_wire::log::Content::of(Kind::Grant)
+        };
+        let batch = (0..5000).map(|_| Append { entry: conformance::entry(content.clone(), noon()), change: None });
+        append(&store, batch.collect()).await;
+    }
+    let (from, between) = (Place::Sqlite(first.clone()), Place::Postgres(Box::new(address.clone())));
+    let there = copy(&from, &between).await.unwrap();
+    assert_eq!(there.entries, 5001);
+    let again = copy(&from, &between).await.unwrap_err();
+    assert!(again.to_string().contains("not empty"), "{again}");
+    let back = copy(&between, &Place::Sqlite(second.clone())).await.unwrap();
+    assert_eq!(back, there);
+    assert!(copy(&between, &Place::Sqlite(second.clone())).await.is_err(), "a file that is there stays");
+
+    let store = open(&address).await;
+    assert_eq!(store.head().await.unwrap().size, 5001);
+    let bob = ichor_wire::log::Content {
+        person: Some(conformance::log_person("t", "bob")),
+        ..ichor_wire::log::Content::of(Kind::Grant)
+    };
+    let bob = Append { entry: conformance::entry(bob, noon()), change: None };
+    assert!(
+        matches!(one(&*store, bob).await, Appended::Recorded { index: 5001, .. }),
+        "a new person finds a free number"
+    );
+    let kept = SqliteStore::open(&second, sqlite::Options::default()).unwrap();
+    assert_eq!(kept.indexed_range(0..5001).await.unwrap(), store.indexed_range(0..5001).await.unwrap());
+    assert_eq!(
+        kept.session(conformance::session(1).id).await.unwrap(),
+        store.session(conformance::session(1).id).await.unwrap()
+    );
+    run(&database, "TRUNCATE body").await;
+    let cut = folder.path().join("cut.db");
+    assert!(copy(&between, &Place::Sqlite(cut)).await.is_ok(), "bodies may be dropped");
+});

@@ -1,0 +1,322 @@
+//! Calls that nodes told of: kept with their entry, dropped beyond the quota, found by node, person, grant, class and method.
+//!
+//! As with the log, a query reads at most `limit` rows from each stretch of one index, one stretch per node, person or class,
+//! newest first; what an index does not have in front is compared inside it. No query's cost grows with the number of calls,
+//! but for a person *and* a node (or method) together, which walks along that person's own calls.
+
+use std::collections::BTreeSet;
+
+use rusqlite::types::{ToSql, Value};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::domain::{GrantId, Person};
+use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
+
+use super::Failure;
+use super::names::{self, Names};
+use super::value::{id, micros, signed, time, unsigned};
+
+/// At most so many calls more than are kept with it are dropped by one change, so that no commit takes long.
+const DROPPED_BEYOND: u64 = 1_000;
+
+// === writing ===
+
+/// Keeps the calls under the entry at `batch`, and drops the oldest of those beyond `most`, in bounded steps.
+pub(super) fn keep(db: &Connection, names: &mut Names, batch: u64, calls: &[Call], most: u64) -> Result<(), Failure> {
+    let (_, next) = span(db)?;
+    let mut insert = db.prepare_cached(
+        "INSERT INTO call (id, batch, node, service, method, code, started, duration, roles, owner, user, grant_id, peer,
+             class, why, entry)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+    )?;
+    for (place, call) in (next..).zip(calls) {
+        let node = names.node(db, &call.cluster, &call.node)?;
+        let method = names.method(db, &call.method)?;
+        let (owner, user) = match (&call.owner, &call.user) {
+            (Some(owner), Some(user)) => (Some(names.person(db, &owner.logged("", user))?), None),
+            (None, Some(user)) => (None, Some(names.user(db, user)?)),
+            (_, None) => (None, None),
+        };
+        let row: [&dyn ToSql; 16] = [
+            &place,
+            &signed(batch),
+            &node,
+            &call.service.number(),
+            &method,
+            &call.code,
+            &micros(call.started),
+            &call.duration,
+            &call.roles,
+            &owner,
+            &user,
+            &call.grant.map(|grant| grant.0.into_bytes()),
+            &call.peer,
+            &call.class.number(),
+            &call.why,
+            &call.entry.map(signed),
+        ];
+        insert.execute(row.as_slice())?;
+    }
+    drop_oldest(db, names, most, calls.len() as u64)
+}
+
+/// The first id that is kept and the one that comes next.
+fn span(db: &Connection) -> Result<(i64, i64), Failure> {
+    let end = |sql: &str| -> Result<Option<i64>, Failure> {
+        Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?)
+    };
+    let newest = end("SELECT id FROM call ORDER BY id DESC LIMIT 1")?;
+    let oldest = end("SELECT id FROM call ORDER BY id LIMIT 1")?;
+    let next = newest.map_or(0, |newest| newest.saturating_add(1));
+    Ok((oldest.unwrap_or(next), next))
+}
+
+/// Drops the oldest calls beyond `most`, at most as many as were just kept and [`DROPPED_BEYOND`] more, and the names that no
+/// call has any more.
+fn drop_oldest(db: &Connection, names: &mut Names, most: u64, kept: u64) -> Result<(), Failure> {
+    let (oldest, next) = span(db)?;
+    let beyond = (next - oldest).saturating_sub(signed(most)).min(signed(kept.saturating_add(DROPPED_BEYOND)));
+    if beyond <= 0 {
+        return Ok(());
+    }
+    let (mut nodes, mut methods, mut users) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut dropped = db.prepare_cached("DELETE FROM call WHERE id < ?1 RETURNING node, method, user")?;
+    for row in dropped.query_map([oldest + beyond], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
+        let (node, method, user): (i64, i64, Option<i64>) = row?;
+        nodes.insert(node);
+        methods.insert(method);
+        users.extend(user);
+    }
+    let unused = [
+        ("DELETE FROM call_node WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM call WHERE node = ?1)", nodes),
+        ("DELETE FROM call_method WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM call WHERE method = ?1)", methods),
+        ("DELETE FROM call_user WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM call WHERE user = ?1)", users),
+    ];
+    let mut gone = 0;
+    for (sql, ids) in unused {
+        let mut delete = db.prepare_cached(sql)?;
+        for id in ids {
+            gone += delete.execute([id])?;
+        }
+    }
+    if gone > 0 {
+        names.forget_calls();
+    }
+    Ok(())
+}
+
+/// Notes when services were last heard of; a time never goes back.
+pub(super) fn see(db: &Connection, seen: &[NodeSeen]) -> Result<(), Failure> {
+    let mut note = db.prepare_cached(
+        "INSERT INTO node_seen (cluster, node, service, line, probe) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (cluster, node, service) DO UPDATE SET line = max(line, excluded.line),
+             probe = CASE WHEN excluded.probe > coalesce(probe, 0) THEN excluded.probe ELSE probe END",
+    )?;
+    for one in seen {
+        let (line, probe) = (micros(one.line), one.probe.map(micros));
+        note.execute((&one.cluster, &one.node, one.service.number(), line, probe))?;
+    }
+    Ok(())
+}
+
+// === reading ===
+
+pub(super) fn seen(db: &Connection) -> Result<Vec<NodeSeen>, Failure> {
+    db.prepare_cached("SELECT cluster, node, service, line, probe FROM node_seen ORDER BY cluster, node, service")?
+        .query_and_then([], |row| {
+            Ok(NodeSeen {
+                cluster: row.get(0)?,
+                node: row.get(1)?,
+                service: service(row.get(2)?)?,
+                line: time(row.get(3)?)?,
+                probe: row.get::<_, Option<i64>>(4)?.map(time).transpose()?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn range(db: &Connection, from: u64, limit: u32) -> Result<Vec<StoredCall>, Failure> {
+    db.prepare_cached(&format!("{CALL} WHERE call.id >= ?1 ORDER BY call.id LIMIT ?2"))?
+        .query_and_then((signed(from), limit), stored)?
+        .collect()
+}
+
+pub(super) fn find(
+    db: &Connection,
+    filter: &CallFilter,
+    before: Option<CallPlace>,
+    limit: u32,
+) -> Result<Vec<StoredCall>, Failure> {
+    let Some(sought) = Sought::new(db, filter, before)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for stretch in &sought.stretches {
+        sought.walk(db, stretch, limit, &mut found)?;
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut one = db.prepare_cached(&format!("{CALL} WHERE call.id = ?1"))?;
+    found.into_iter().map(|place| one.query_row([signed(place.id)], |row| Ok(stored(row)))?).collect()
+}
+
+/// A filter with its texts turned into numbers.
+struct Sought {
+    stretches: Vec<Stretch>,
+    /// Conditions on columns: one of these numbers each.
+    among: Vec<(&'static str, Vec<i64>)>,
+    since: i64,
+    until: i64,
+    before: Option<CallPlace>,
+}
+
+/// One stretch of one index: the columns in front of the time.
+struct Stretch {
+    index: &'static str,
+    fixed: Vec<(&'static str, Value)>,
+}
+
+// === impl Sought ===
+
+impl Sought {
+    /// `None` where nothing can match: no such name.
+    fn new(db: &Connection, filter: &CallFilter, before: Option<CallPlace>) -> Result<Option<Self>, Failure> {
+        let is_by_place = filter.cluster.is_some() || filter.node.is_some();
+        let persons = names::calls_of(db, filter.user.as_deref(), filter.own.as_ref())?;
+        let methods = filter.method.as_deref().map(|method| names::methods(db, method)).transpose()?;
+        let classes: Vec<_> = filter.classes.iter().map(|class| i64::from(class.number())).collect();
+        let is_alarming = !classes.is_empty() && !classes.contains(&i64::from(CallClass::Explained.number()));
+        let is_by_node = filter.grant.is_none() && persons.is_none() && !is_alarming;
+        let nodes = match is_by_place || is_by_node {
+            true => Some(names::nodes(db, filter.cluster.as_deref(), filter.node.as_deref())?),
+            false => None,
+        };
+
+        let one = |index, column, ids: &[i64]| -> Vec<Stretch> {
+            ids.iter().map(|id| Stretch { index, fixed: vec![(column, Value::Integer(*id))] }).collect()
+        };
+        let mut among = Vec::new();
+        let mut by_node = false;
+        let stretches = if let Some(grant) = filter.grant {
+            let fixed = vec![("grant_id", Value::Blob(grant.0.into_bytes().to_vec()))];
+            if let Some((owners, users)) = &persons {
+                // a call has an owner or a user: what is compared is whichever it has
+                among.push((
+                    "coalesce(owner, -1 - user)",
+                    owners.iter().copied().chain(users.iter().map(|user| -1 - user)).collect(),
+                ));
+            }
+            vec![Stretch { index: "call_by_grant", fixed }]
+        } else if let Some((owners, users)) = &persons {
+            let mut both = one("call_by_owner", "owner", owners);
+            both.extend(one("call_by_user", "user", users));
+            both
+        } else if is_alarming {
+            one("call_by_class", "class", &classes)
+        } else {
+            by_node = true;
+            let nodes = nodes.as_deref().unwrap_or_default();
+            match &methods {
+                None => one("call_by_node", "node", nodes),
+                Some(methods) => methods
+                    .iter()
+                    .flat_map(|method| nodes.iter().map(move |node| (*method, *node)))
+                    .map(|(method, node)| Stretch {
+                        index: "call_by_method",
+                        fixed: vec![("method", Value::Integer(method)), ("node", Value::Integer(node))],
+                    })
+                    .collect(),
+            }
+        };
+        if !by_node {
+            among.extend(nodes.map(|nodes| ("node", nodes)));
+            among.extend(methods.map(|methods| ("method", methods)));
+        }
+        if !classes.is_empty() && stretches.first().is_none_or(|stretch| stretch.index != "call_by_class") {
+            among.push(("class", classes));
+        }
+        if stretches.is_empty() || among.iter().any(|(_, ids)| ids.is_empty()) {
+            return Ok(None);
+        }
+        let since = filter.since.map_or(i64::MIN, micros);
+        let mut until = filter.until.map_or(i64::MAX, micros);
+        if let Some(before) = before {
+            until = until.min(before.started.saturating_add(1));
+        }
+        Ok(Some(Self { stretches, among, since, until, before }))
+    }
+
+    /// Adds the newest `limit` places of one stretch.
+    fn walk(&self, db: &Connection, stretch: &Stretch, limit: u32, found: &mut Vec<CallPlace>) -> Result<(), Failure> {
+        // Named, because without statistics SQLite may take another index, and the cost would grow with the calls.
+        let mut sql =
+            format!("SELECT started, id FROM call INDEXED BY {} WHERE started >= ? AND started < ?", stretch.index);
+        let mut bound = vec![Value::Integer(self.since), Value::Integer(self.until)];
+        if let Some(before) = self.before {
+            sql.push_str(" AND (started, id) < (?, ?)");
+            bound.extend([Value::Integer(before.started), Value::Integer(signed(before.id))]);
+        }
+        for (column, value) in &stretch.fixed {
+            sql.push_str(&format!(" AND {column} = ?"));
+            if *column == "class" {
+                // what the index leaves out must be said to be left out
+                sql.push_str(" AND class <> 0");
+            }
+            bound.push(value.clone());
+        }
+        for (column, ids) in &self.among {
+            sql.push_str(&format!(" AND {column} IN ({})", vec!["?"; ids.len()].join(", ")));
+            bound.extend(ids.iter().map(|id| Value::Integer(*id)));
+        }
+        sql.push_str(" ORDER BY started DESC, id DESC LIMIT ?");
+        bound.push(Value::Integer(limit.into()));
+        let mut statement = db.prepare_cached(&sql)?;
+        let places = statement.query_and_then(rusqlite::params_from_iter(bound), |row| -> Result<_, Failure> {
+            Ok(CallPlace { started: row.get(0)?, id: unsigned(row.get(1)?)? })
+        })?;
+        for place in places {
+            found.push(place?);
+        }
+        Ok(())
+    }
+}
+
+// === one row ===
+
+const CALL: &str = "SELECT call.id, batch, call_node.cluster, call_node.name, service, call_method.name, code, started,
+        duration, roles, call_user.name, grant_id, peer, class, why, entry,
+        log_person.provider, log_person.issuer, log_person.subject, log_person.user
+    FROM call JOIN call_node ON call_node.id = node JOIN call_method ON call_method.id = method
+        LEFT JOIN call_user ON call_user.id = call.user LEFT JOIN log_person ON log_person.id = owner";
+
+fn stored(row: &Row<'_>) -> Result<StoredCall, Failure> {
+    let owner = match row.get::<_, Option<String>>(16)? {
+        Some(provider) => {
+            let owner = Person::recorded(&provider, row.get(17)?, row.get(18)?);
+            Some(owner.map_err(|error| Failure::Damaged(error.to_string()))?)
+        }
+        None => None,
+    };
+    let class: u8 = row.get(13)?;
+    let call = Call {
+        cluster: row.get(2)?,
+        node: row.get(3)?,
+        service: service(row.get(4)?)?,
+        method: row.get(5)?,
+        code: row.get(6)?,
+        started: time(row.get(7)?)?,
+        duration: row.get(8)?,
+        roles: row.get(9)?,
+        user: row.get::<_, Option<String>>(19)?.or(row.get(10)?),
+        owner,
+        grant: row.get::<_, Option<Vec<u8>>>(11)?.map(|bytes| id(&bytes)).transpose()?.map(GrantId),
+        peer: row.get(12)?,
+        class: CallClass::of_number(class)
+            .ok_or_else(|| Failure::Damaged(format!("`{class}` is no class of calls")))?,
+        why: row.get(14)?,
+        entry: row.get::<_, Option<i64>>(15)?.map(unsigned).transpose()?,
+    };
+    Ok(StoredCall { id: unsigned(row.get(0)?)?, batch: unsigned(row.get(1)?)?, call })
+}
+
+fn service(number: u8) -> Result<NodeService, Failure> {
+    NodeService::of_number(number).ok_or_else(|| Failure::Damaged(format!("`{number}` is no service")))
+}

@@ -1,0 +1,79 @@
+//! The database copied, and a whole broker backed up and restored.
+
+use super::NOWHERE;
+use super::world::World;
+
+/// The public half of `key`.
+const RECIPIENT: &str = include_str!("../keys/ed25519.pub");
+
+/// A broker's folder with one CA and a key that opens backups.
+fn broker() -> World {
+    let world = World::with_folder(NOWHERE);
+    world.raw(&["cluster", "add", "prod", "--from", "operator", "--reason", "first cluster", "--dir", "broker"]);
+    world.raw(&["ca", "create", "prod", "--reason", "dedicated client CA", "--dir", "broker"]);
+    world.write("key", include_str!("../keys/ed25519"));
+    world
+}
+
+#[test]
+fn a_log_is_copied_and_read_back() {
+    let world = broker();
+    let copy = |to: &str| {
+        world.run(&["store", "copy", "--from", "sqlite:broker/data/ichor.db", "--to", to, "--reason", "another disk"])
+    };
+    insta::assert_snapshot!("store_copy", copy("sqlite:copied.db"));
+    insta::assert_snapshot!("store_copy_again", copy("sqlite:copied.db"));
+    insta::assert_snapshot!("store_copy_to_nowhere", copy("mysql://host/database"));
+    let at = ["sqlite:none.db", "sqlite:other.db"];
+    insta::assert_snapshot!(
+        "store_copy_of_none",
+        world.run(&["store", "copy", "--from", at[0], "--to", at[1], "--reason", "x"])
+    );
+    assert!(!world.path("other.db").exists() && !world.path("none.db").exists(), "a refused copy made a file");
+    let before = world.raw(&["audit", "verify", "--dir", "broker"]);
+    std::fs::rename(world.path("copied.db"), world.path("broker/data/ichor.db")).unwrap();
+    let after = world.raw(&["audit", "verify", "--dir", "broker"]);
+    assert!(before.starts_with("no damage: 2 entries") && after.starts_with("no damage: 3 entries"), "{before}{after}");
+}
+
+#[test]
+fn a_broker_is_backed_up_tried_out_and_restored() {
+    let world = broker();
+    let run = |arguments: &[&str]| world.run(arguments);
+    let backup = |file| ["backup", file, "--recipient", RECIPIENT.trim(), "--reason", "monthly", "--dir", "broker"];
+    let wrote = run(&backup("all.age"));
+    assert!(wrote.contains("\nsha256 <sha256>\n") && wrote.contains("\n  ca prod\n"), "{wrote}");
+    assert!(run(&backup("all.age")).contains("overwrites nothing"));
+    let sealed = std::fs::read(world.path("all.age")).unwrap();
+    assert!(!sealed.windows(7).any(|word| word == b"[server" || word == b"BEGIN C"), "it is sealed");
+
+    let drill = run(&["restore", "all.age", "--drill", "--identity", "key"]);
+    assert!(drill.contains("all good: ") && drill.contains("a log of 2 entries"), "{drill}");
+    world.write("other", "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX");
+    assert!(run(&["restore", "all.age", "--drill", "--identity", "other"]).contains("-- exit code 1"));
+
+    let show = |folder: &str| world.raw(&["ca", "show", "--dir", folder]);
+    let (ca, config) = (show("broker"), world.read("broker/config.toml"));
+    let cluster = world.read("broker/clusters/prod.toml");
+    std::fs::remove_dir_all(world.path("broker")).unwrap();
+    let restore = |to| run(&["restore", "all.age", "--to", to, "--identity", "key", "--reason", "the disk died"]);
+    let restored = restore("broker");
+    assert!(restored.contains("restored to `broker`"), "{restored}");
+    assert!(restore("broker").contains("is not empty"));
+    assert_eq!((show("broker"), world.read("broker/config.toml")), (ca, config));
+    assert_eq!(world.read("broker/clusters/prod.toml"), cluster);
+    // its two entries, and one that tells of the restore
+    assert!(world.raw(&["audit", "verify", "--dir", "broker"]).starts_with("no damage: 3 entries"));
+    world.raw(&["cluster", "add", "lab", "--from", "operator", "--reason", "it goes on", "--dir", "broker"]);
+
+    let mut damaged = sealed;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(world.path("damaged.age"), damaged).unwrap();
+    let refused = run(&["restore", "damaged.age", "--to", "elsewhere", "--identity", "key", "--reason", "x"]);
+    assert!(refused.contains("-- exit code 1") && refused.contains("damaged"), "{refused}");
+    assert!(!world.path("elsewhere").exists());
+    let left =
+        std::fs::read_dir(world.path(".")).unwrap().flatten().map(|file| file.file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.starts_with('.')).count(), 0, "nothing unsealed is left behind");
+}

@@ -1,0 +1,181 @@
+//! The log's key changed and a log opened in place of another, as an operator does it: with the broker stopped.
+
+use std::path::Path;
+
+use ichor_broker::audit;
+use ichor_broker::custody::LogPin;
+use ichor_broker::store::sqlite::{Options, SqliteStore};
+use ichor_broker::store::{Grown, Store};
+use ichor_wire::api::{EntryProof, ProofFile, Receipt};
+use ichor_wire::log::proof::follow;
+use ichor_wire::log::{Checkpoint, Content, Entry, Kind, LogKey};
+
+use super::ledger::attempt;
+use super::{Host, run};
+
+/// A host whose log is anchored on another disk.
+async fn anchored() -> anyhow::Result<Host> {
+    let host = Host::new().await?;
+    let path = host.dir.join("config.toml");
+    let config = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, format!("{config}\n[audit]\nanchor_file = \"../checkpoint\"\n"))?;
+    Ok(host)
+}
+
+/// A command of `audit` on the host's folder.
+fn act(host: &Host, arguments: &[&str]) -> anyhow::Result<String> {
+    let dir = host.dir.to_string_lossy();
+    run(&[&["audit"], arguments, &["--dir", dir.as_ref()]].concat())
+}
+
+fn key(host: &Host) -> anyhow::Result<LogKey> {
+    Ok(act(host, &["key"])?.trim().parse()?)
+}
+
+/// What is pinned of the log.
+fn pin(host: &Host) -> anyhow::Result<LogPin> {
+    LogPin::read(&host.dir.join("vault"))?.ok_or_else(|| anyhow::anyhow!("no pin"))
+}
+
+/// The contents of the log, oldest first, as they lie in the database.
+async fn contents(host: &Host) -> anyhow::Result<Vec<Content>> {
+    let stored = SqliteStore::open_to_read(&host.database, Options::default())?.entry_range(0..10_000).await?;
+    let decoded = stored.iter().map(|entry| anyhow::Ok(Entry::decode(entry.body.as_deref().unwrap())?.content));
+    decoded.collect()
+}
+
+/// The whole database as it lies there, with what it has beside it.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for ending in ["", "-wal", "-shm"] {
+        let with = |path: &Path| Path::new(&format!("{}{ending}", path.display())).to_owned();
+        let _ = std::fs::remove_file(with(to));
+        if with(from).exists() {
+            std::fs::copy(with(from), with(to))?;
+        }
+    }
+    Ok(())
+}
+
+/// Why the broker does not start.
+fn refused(host: &mut Host) -> String {
+    let _ = std::fs::remove_file(host.dir.join("stderr"));
+    host.start().unwrap_err().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_6_a_new_key_follows_the_one_before_and_who_has_the_old_one_sees_it() -> anyhow::Result<()> {
+    let mut host = anchored().await?;
+    host.start()?;
+    let session = host.log_in().await?;
+    let under_first: Receipt = attempt(&session, "before".into()).await.result?.answer.receipt;
+    host.kill();
+    let first = key(&host)?;
+    let mut keys = vec![first.clone()];
+    for reason in ["a drill", "another"] {
+        let said = act(&host, &["rotate-key", "--reason", reason])?;
+        keys.push(key(&host)?);
+        assert!(said.contains(&format!("signed from now on by {}\n", keys[keys.len() - 1])), "{said}");
+    }
+    assert!(keys.iter().enumerate().all(|(at, key)| !keys[..at].contains(key)), "{keys:?}");
+
+    // each is named by an entry, under a checkpoint that the key before signed
+    let rotations = pin(&host)?.rotations;
+    assert_eq!(rotations.len(), 2);
+    let contents = contents(&host).await?;
+    let store = SqliteStore::open_to_read(&host.database, Options::default())?;
+    let mut proofs = Vec::new();
+    for (at, rotation) in rotations.iter().enumerate() {
+        let content = &contents[usize::try_from(rotation.index)?];
+        let change = content.log_key.as_ref().unwrap();
+        assert_eq!((content.kind, content.reason.as_deref()), (Kind::AuditKey, Some(["a drill", "another"][at])));
+        assert_eq!((&change.new, change.old.as_ref()), (&keys[at + 1].to_string(), Some(&keys[at].to_string())));
+        let signed = Checkpoint::parse_and_verify(&rotation.checkpoint, &keys[at])?;
+        assert!(signed.size() > rotation.index);
+        let tree = Grown { edge: store.edge(signed.size()).await?, tiles: Vec::new() };
+        let path = audit::inclusion(&store, &tree, rotation.index).await?;
+        let stored = store.entry_range(rotation.index..rotation.index + 1).await?.remove(0);
+        proofs.push(EntryProof::of_entry(rotation.index, &stored.body.unwrap(), &path, rotation.checkpoint.clone()));
+    }
+    drop(store);
+    assert_eq!(follow(&first, &proofs)?, keys);
+
+    // the log is the same, for the broker, for `audit verify`, and for whoever kept the first key
+    let said = act(&host, &["verify"])?;
+    assert!(said.contains(&format!("signed by {}", keys[2])) && said.contains("checkpoint` agrees"), "{said}");
+    host.start()?;
+    under_first.verify(&first)?;
+    let held = attempt(&session, "after".into()).await.result?;
+    held.answer.receipt.verify(&keys[2])?;
+    assert!(held.answer.receipt.verify(&first).is_err());
+    let path = held.answer.grant_id.to_string();
+    let proof: ProofFile = session.broker().get(&session, &["audit", "proofs", &path], &[]).await?;
+    assert_eq!(proof.rotations, proofs);
+    assert_eq!(proof.verify(&first)?.entry.unwrap().content.kind, Kind::Issued);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_21_an_older_database_is_refused_until_it_is_opened_again_by_hand() -> anyhow::Result<()> {
+    let mut host = anchored().await?;
+    let old = host.dir.with_file_name("old.db");
+    host.start()?;
+    host.kill();
+    copy(&host.database, &old)?;
+    host.start()?;
+    let session = host.log_in().await?;
+    attempt(&session, "lost".into()).await.result?;
+    host.kill();
+    let note = std::fs::read_to_string(host.dir.with_file_name("checkpoint"))?;
+    let lost = Checkpoint::parse_and_verify(&note, &key(&host)?)?;
+    let reopen = ["reopen", "--reason", "the disk died"];
+
+    copy(&old, &host.database)?;
+    let error = refused(&mut host);
+    assert!(error.contains("where the anchor file `") && error.contains(&format!("says {}: ", lost.size())), "{error}");
+    assert!(error.contains("cut or rolled back") && error.contains("audit reopen --reason"), "{error}");
+    let error = act(&host, &["verify"]).unwrap_err().to_string();
+    assert!(error.contains("cut or rolled back"), "{error}");
+    let error = act(&host, &["rotate-key", "--reason", "to get round it"]).unwrap_err().to_string();
+    assert!(error.contains("cut or rolled back"), "{error}");
+
+    let printed = act(&host, &reopen)?;
+    let pin = pin(&host)?;
+    assert_eq!(pin.origin, format!("{}#2", lost.origin()));
+    assert!(printed.contains(&format!("the log goes on as `{}`", pin.origin)), "{printed}");
+    assert!(printed.contains(&format!("{} entries of `{}`", lost.size(), lost.origin())), "{printed}");
+    let last = contents(&host).await?.pop().unwrap();
+    assert_eq!((last.kind, last.reason.as_deref()), (Kind::LogOpened, Some("the disk died")));
+    let head = last.old_head.unwrap();
+    assert_eq!((head.origin.as_str(), head.size), (lost.origin(), lost.size()));
+    assert_eq!(head.root, lost.root().to_vec());
+
+    // from then on it is a log like another, and nothing is to be opened again
+    host.start()?;
+    host.kill();
+    act(&host, &["verify"])?;
+    assert!(act(&host, &reopen).unwrap_err().to_string().contains("nothing to open again"));
+    assert_eq!(self::pin(&host)?.origin, pin.origin);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_21_a_log_that_was_signed_once_is_not_taken_for_a_new_one() -> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    host.start()?;
+    host.kill();
+    let whole = host.dir.with_file_name("whole.db");
+    copy(&host.database, &whole)?;
+    rusqlite::Connection::open(&host.database)?.execute_batch("DELETE FROM checkpoint")?;
+    let error = refused(&mut host);
+    assert!(error.contains("its checkpoint is missing, though it has been signed before"), "{error}");
+    assert!(act(&host, &["verify"]).unwrap_err().to_string().contains("checkpoint is missing"));
+
+    // nor is an empty database in its place
+    copy(Path::new("/nowhere"), &host.database)?;
+    let error = refused(&mut host);
+    assert!(error.contains("its checkpoint is missing, though it has been signed before"), "{error}");
+
+    copy(&whole, &host.database)?;
+    host.start()?;
+    Ok(())
+}

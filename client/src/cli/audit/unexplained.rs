@@ -1,0 +1,104 @@
+//! `ichor audit unexplained`: calls at nodes that want a look.
+
+use ichor_wire::api::{CallAnswer, NodeCall};
+use serde_json::json;
+
+use super::log::time;
+use crate::cli::{Here, block_on};
+use crate::error::Error;
+use crate::session::Session;
+
+/// The largest page that the broker gives.
+const PAGE: u64 = 500;
+
+/// Print calls that nodes' own logs tell of and that no grant explains, or that want a look for another reason
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only at nodes of this cluster
+    #[arg(long, value_name = "CLUSTER")]
+    cluster: Option<String>,
+    /// Only at this node
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+    /// Only by certificates with this `user:` value; `me` for one's own
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Only of this method, whole or its last part, as Reboot
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// Only of these classes, separated by commas: explained, after-expiry-on-open-connection, escape, suspect, weak,
+    /// unexplained; every class but explained unless given
+    #[arg(long, value_name = "CLASSES", default_value = "alarming")]
+    class: String,
+    /// Only begun at or after this time: 2026-11-22T10:00:00Z, or 24h for so long ago
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only begun before this time, written alike
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// At most so many calls
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+}
+
+pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    let now = here.around.clock.now();
+    let session = here.session()?;
+    let texts = [("cluster", &args.cluster), ("node", &args.node), ("user", &args.user), ("method", &args.method)];
+    let mut query: Vec<_> = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+    query.push(("class", args.class.clone()));
+    for (name, value) in [("since", &args.since), ("until", &args.until)] {
+        if let Some(text) = value {
+            query.push((name, time(text, now)?.to_string()));
+        }
+    }
+    let waiting = here.around.terminal.waiting("asking the broker".into());
+    let calls = block_on(calls(&session, &query, args.limit));
+    drop(waiting);
+    let calls = calls?;
+    let heading = ["STARTED", "CLUSTER", "NODE", "METHOD", "CODE", "USER", "ROLES", "CLASS", "WHY"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(calls.iter().map(row));
+    here.print(&json!({ "calls": calls }), |terminal| match calls.len() {
+        0 => terminal.line("no call matches"),
+        _ => terminal.table(&rows),
+    })
+}
+
+/// Calls that match, newest first, page by page, until there are `limit` or no more.
+pub(super) async fn calls(
+    session: &Session,
+    query: &[(&'static str, String)],
+    limit: u64,
+) -> Result<Vec<NodeCall>, Error> {
+    let mut calls: Vec<NodeCall> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let missing = limit.saturating_sub(calls.len() as u64);
+        let mut page = query.to_vec();
+        page.push(("limit", missing.min(PAGE).to_string()));
+        page.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let answer: CallAnswer = session.broker().get(session, &["audit", "calls"], &page).await?;
+        let empty = answer.calls.is_empty();
+        calls.extend(answer.calls);
+        calls.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        match answer.next {
+            Some(next) if !empty && (calls.len() as u64) < limit => cursor = Some(next),
+            _ => return Ok(calls),
+        }
+    }
+}
+
+fn row(call: &NodeCall) -> Vec<String> {
+    vec![
+        call.started.to_string(),
+        call.cluster.clone(),
+        call.node.clone(),
+        call.method.rsplit('/').next().unwrap_or_default().into(),
+        call.code.clone().unwrap_or_default(),
+        call.user.clone().unwrap_or_default(),
+        call.roles.join(" "),
+        call.class.clone(),
+        call.why.clone().unwrap_or_default(),
+    ]
+}

@@ -1,0 +1,124 @@
+//! `custody`: certificates through Ichor with the CA's key in each custody, beside what OpenBao does by itself: bare Transit
+//! signatures and the PKI engine's own issuance. One broker serves all clusters; the loads take turns in short rounds, so that
+//! whatever else the machine does meets them alike, and medians of the rounds are compared.
+//!
+//! What OpenBao does by itself is asked for with the same cheap client, over connections kept as ours are. In the first table all
+//! of it shares the machine's cores: a certificate through Transit costs them the broker's work, OpenBao's and the generator's.
+//! With `--server-core` a second table follows in which OpenBao has a core of its own, as it has a machine of its own in a
+//! company, and everything else the others.
+
+mod bench;
+mod lane;
+
+use crate::Settings;
+use crate::meter::{micros, millis};
+use crate::openbao::OpenBao;
+use crate::report::{Goal, Report};
+use bench::{Bench, ROUNDS};
+use lane::{Kind, Lane, median, ratio};
+
+/// Waiting requests at full load.
+const MANY: usize = 64;
+/// A team's worth.
+const SOME: usize = 16;
+/// So few that each signature is a call of its own: the signer makes as many calls at once.
+const FEW: usize = 2;
+/// Clusters whose CA the server holds.
+const CLUSTERS: usize = 50;
+
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
+    let mut report = Report::new("custody");
+    let Some(bao) = OpenBao::start(&settings.openbao, &settings.dir).await? else {
+        report.note(format!("`{}` was not found, so nothing was measured", settings.openbao.display()));
+        return Ok(report);
+    };
+    let (mut bench, logins) = Bench::start(settings, bao).await?;
+    report.note(format!(
+        "Ed25519 keys; {ROUNDS} rounds of {} ms for each load in turn, medians; SQLite, synchronous=FULL; OpenBao with TLS, \
+         storage in memory, no audit device",
+        bench.round.as_millis()
+    ));
+
+    let lane = Lane::new;
+    let mut lanes = [
+        lane(Kind::Bare, MANY),
+        lane(Kind::Ichor("transit"), MANY),
+        lane(Kind::Pki, MANY),
+        lane(Kind::Ichor("prod"), MANY),
+        lane(Kind::Ichor("kv"), MANY),
+        lane(Kind::Bare, FEW),
+        lane(Kind::Ichor("transit"), FEW),
+        lane(Kind::Ichor("prod"), FEW),
+    ];
+    bench.rounds(&mut lanes).await?;
+    let [bare, transit, pki, age, kv, bare_few, transit_few, age_few] = &mut lanes;
+
+    report.add(format!("bare Transit signatures, {MANY} at once"), median(&bare.rates), "1/s");
+    report.add(format!("certificates through Transit, {MANY} at once"), median(&transit.rates), "1/s");
+    report.hold("ratio to bare signatures", ratio(transit, bare), "×", Goal::AtLeast(3.0));
+    report.add(format!("bare Transit signatures, {FEW} at once"), median(&bare_few.rates), "1/s");
+    report.add(format!("certificates through Transit, {FEW} at once"), median(&transit_few.rates), "1/s");
+    report.add(format!("certificates from an age file, {FEW} at once"), median(&age_few.rates), "1/s");
+    report.hold("ratio without batches", ratio(transit_few, bare_few), "×", Goal::AtLeast(0.9));
+    report.add(format!("PKI's own certificates, {MANY} at once"), median(&pki.rates), "1/s");
+    report.hold("ratio of Transit to PKI's own", ratio(transit, pki), "×", Goal::AtLeast(1.5));
+    report.add("certificates from an age file", median(&age.rates), "1/s");
+    report.add("certificates from KV", median(&kv.rates), "1/s");
+    report.hold("KV differs from age by", (ratio(kv, age) - 1.0).abs() * 100.0, "%", Goal::AtMost(3.0));
+    report.add("broker CPU each, age", micros(age.cpu_each()?), "µs");
+    report.add("broker CPU each, Transit", micros(transit.cpu_each()?), "µs");
+    let added = micros(transit.cpu_each()?) - micros(age.cpu_each()?);
+    report.hold("Transit's CPU over age's", added, "µs", Goal::AtMost(150.0));
+    let few = micros(transit_few.cpu_each()?) - micros(age_few.cpu_each()?);
+    report.add("the same without batches", few, "µs");
+    report.add(format!("signatures in a call, {MANY} at once"), transit.signatures_each_call(), "");
+    report.add("OpenBao CPU each, bare", micros(bare.bao_cpu_each()?), "µs");
+    report.add("OpenBao CPU each, Transit", micros(transit.bao_cpu_each()?), "µs");
+    let (alone, ours) = (micros(bare.bao_cpu_each()?), micros(transit.bao_cpu_each()?));
+    report.add("so one OpenBao bears, over bare ones", alone / ours, "×");
+    report.add("OpenBao CPU each, PKI", micros(pki.bao_cpu_each()?), "µs");
+    for lane in [bare, transit, pki, age, kv, bare_few, transit_few, age_few] {
+        let name = format!("p50 of {}, {} at once", lane.kind.said(), lane.connections);
+        report.add(name, millis(lane.times.percentile(0.5)), "ms");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a small count")]
+    let logins = logins as f64;
+    report.hold(format!("logins at the start, {CLUSTERS} clusters there"), logins, "", Goal::AtMost(1.0));
+
+    if let Some(core) = settings.server_core {
+        apart(&mut bench, core, &mut report).await?;
+    }
+    let verified = bench.world.verify_log()?;
+    report.note(format!("afterwards: {}", verified.lines().next().unwrap_or_default()));
+    Ok(report)
+}
+
+/// The same comparison with OpenBao on a core of its own and everything else on the others.
+async fn apart(bench: &mut Bench, core: usize, report: &mut Report) -> anyhow::Result<()> {
+    bench.part(core)?;
+    // (load, at once, goal of the ratio); a bare load before each, to hold it against
+    let loads = [
+        (Kind::Ichor("transit"), FEW, 0.9),
+        (Kind::Ichor("transit"), SOME, 0.9),
+        (Kind::Spread, SOME, 0.9),
+        (Kind::Ichor("transit"), MANY, 3.0),
+        (Kind::Spread, MANY, 0.9),
+    ];
+    let mut lanes: Vec<Lane> =
+        loads.iter().flat_map(|(kind, level, _)| [Lane::new(Kind::Bare, *level), Lane::new(*kind, *level)]).collect();
+    bench.rounds(&mut lanes).await?;
+    for (pair, (kind, level, goal)) in lanes.chunks_exact_mut(2).zip(loads) {
+        let [bare, ours] = pair else { continue };
+        let of = if kind == Kind::Spread { ", of many clusters" } else { "" };
+        let at = format!("OpenBao on core {core}, {level} at once{of}");
+        report.add(format!("{at}: bare signatures"), median(&bare.rates), "1/s");
+        report.add(format!("{at}: certificates"), median(&ours.rates), "1/s");
+        report.hold(format!("{at}: ratio"), ratio(ours, bare), "×", Goal::AtLeast(goal));
+        report.add(format!("{at}: signatures in a call"), ours.signatures_each_call(), "");
+        report.add(format!("{at}: broker CPU each"), micros(ours.cpu_each()?), "µs");
+        report.add(format!("{at}: OpenBao CPU each, bare"), micros(bare.bao_cpu_each()?), "µs");
+        report.add(format!("{at}: OpenBao CPU each, certificate"), micros(ours.bao_cpu_each()?), "µs");
+        report.add(format!("{at}: p50 of a certificate"), millis(ours.times.percentile(0.5)), "ms");
+    }
+    Ok(())
+}

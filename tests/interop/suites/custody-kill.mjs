@@ -1,0 +1,192 @@
+// Commands on the vault as real processes, killed (SIGKILL) at each of their system calls that make a file: what is left is
+// the old state or one that the same command goes on with. strace counts the calls and kills.
+import fs from 'node:fs';
+import path from 'node:path';
+import { check, has } from '../driver/report.mjs';
+import { run } from '../driver/processes.mjs';
+import { program } from '../driver/ichor.mjs';
+
+/** The calls by which a file comes to be, goes, or is durable; how often a command may make them before something is wrong. */
+const CALLS = ['rename,renameat,renameat2,link,linkat', 'unlink,unlinkat', 'fsync,fdatasync'];
+const MOST = 150;
+
+/**
+ * Kills `args` at each such call, each time in a copy of `base`; `left(dir, said)` looks at what is there then, `whole(dir)` at
+ * the end of the same command, or of what `again(dir)` answers. Answers how many times it was killed.
+ */
+async function killed(base, name, args, { left, whole, again, calls = CALLS }) {
+  let kills = 0;
+  for (const call of calls) {
+    for (let number = 1; ; number += 1) {
+      if (number > MOST) throw new Error(`${name}: more than ${MOST} calls of ${call}`);
+      const dir = `${base}-killed`;
+      fs.rmSync(dir, { recursive: true, force: true });
+      fs.cpSync(base, dir, { recursive: true });
+      const at = `${name}, killed at ${call} ${number}`;
+      const command = args(dir);
+      const strace = ['-f', '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:signal=KILL:when=${number}`];
+      const result = await run('strace', [...strace, program('ichor-broker'), ...command, '--dir', path.join(dir, 'broker')], { cwd: dir });
+      const ended = result.code === 0 || /not every node accepts/.test(result.text);
+      if (ended) break;
+      if (result.code !== 'SIGKILL' && result.code !== 137) throw new Error(`${at}: ended with ${result.code}\n${result.text}`);
+      kills += 1;
+      await left(dir, at);
+      const next = again ? await again(dir) : command;
+      if (next) {
+        const retried = await broker(dir, next);
+        if (retried.code !== 0 && !/not every node accepts/.test(retried.text)) throw new Error(`${at}: then ${retried.text}`);
+      }
+      await whole(dir, at);
+    }
+  }
+  return kills;
+}
+
+function broker(dir, args) {
+  return run(program('ichor-broker'), [...args, '--dir', path.join(dir, 'broker')], { cwd: dir });
+}
+
+/** The line of `check` about the cluster's CA. */
+async function line(dir, cluster = 'prod') {
+  const { stdout } = await broker(dir, ['check']);
+  return stdout.split('\n').find((text) => text.includes(` ca ${cluster}`)) ?? '';
+}
+
+/** The fingerprint and place of the CA in force, from `ca show`; undefined where there is none. */
+async function inForce(dir, cluster = 'prod') {
+  const { code, stdout, text } = await broker(dir, ['ca', 'show', cluster]);
+  if (code !== 0) {
+    has(text, 'no such CA in custody');
+    return undefined;
+  }
+  return [stdout.match(/lives in (.*)/)?.[1], stdout.match(/certificate sha256 (\w+)/)?.[1]].join(' ');
+}
+
+/** Every command of `[name, options]` on a folder `base` that has `broker/` in it. */
+async function commandsKilled(base, commands) {
+  for (const [name, options] of commands) {
+    await check(`kill -9 at each file call of ${name}: the old state or one that is gone on with`, async () => {
+      const kills = await killed(base, name, options.args, options);
+      if (kills < 3) throw new Error(`only ${kills} kills`);
+      console.log(`        ${kills} kills`);
+    });
+  }
+}
+
+/** The vault's own commands, with age files. */
+export async function vaultKilled(world) {
+  const base = path.join(world.dir, 'vault-killed');
+  fs.mkdirSync(base);
+  fs.cpSync(world.broker.dir, path.join(base, 'broker'), { recursive: true, filter: (file) => !/admin\.sock|ichor\.db/.test(file) });
+  const has_ca = await inForce(base);
+  const key = await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path.join(base, 'key')]);
+  if (key.code !== 0) throw new Error(key.text);
+  const recipient = fs.readFileSync(path.join(base, 'key.pub'), 'utf8').trim();
+  const backup = await broker(base, ['custody', 'backup', 'vault.age', '--recipient', recipient, '--reason', 'interop']);
+  if (backup.code !== 0) throw new Error(backup.text);
+
+  const unchanged = async (dir, at) => has(await inForce(dir), has_ca, at);
+  const fine = async (dir, at) => { await unchanged(dir, at); has(await line(dir), 'ok ', at); };
+  await commandsKilled(base, [
+    ['custody reseal', {
+      args: () => ['custody', 'reseal', '--recipient', recipient, '--reason', 'interop'],
+      left: unchanged,
+      // where it had come to its end, it is sealed so already
+      again: async () => ['custody', 'reseal', '--reason', 'interop'],
+      whole: fine,
+    }],
+    ['custody backup', {
+      args: () => ['custody', 'backup', 'second.age', '--recipient', recipient, '--reason', 'interop'],
+      left: fine,
+      // there whole, or not at all
+      again: async (dir) => (fs.existsSync(path.join(dir, 'second.age')) ? undefined
+        : ['custody', 'backup', 'second.age', '--recipient', recipient, '--reason', 'interop']),
+      whole: async (dir, at) => {
+        const drill = await broker(dir, ['custody', 'restore', 'second.age', '--drill', '--identity', 'key', '--reason', 'interop']);
+        has(drill.text, 'all good', at);
+      },
+    }],
+    ['ca rotate', {
+      args: () => ['ca', 'rotate', 'prod', '--wait', '0s', '--node', '127.0.0.1:1', '--reason', 'interop'],
+      left: unchanged,
+      again: async (dir) => {
+        const show = (await broker(dir, ['ca', 'show', 'prod'])).stdout;
+        const go_on = /a rotation is under way/.test(show) ? ['--continue'] : [];
+        return ['ca', 'rotate', 'prod', ...go_on, '--wait', '0s', '--node', '127.0.0.1:1', '--reason', 'interop'];
+      },
+      whole: async (dir, at) => {
+        await unchanged(dir, at);
+        has((await broker(dir, ['ca', 'show', 'prod'])).stdout, 'a rotation is under way', at);
+      },
+    }],
+    ['ca retire --compromised', {
+      args: () => ['ca', 'retire', 'prod', '--compromised', '--reason', 'interop'],
+      left: async (dir, at) => has(await line(dir), /ok .*ca prod|was retired/, at),
+      again: async (dir) => (/was retired/.test(await line(dir)) ? undefined
+        : ['ca', 'retire', 'prod', '--compromised', '--reason', 'interop']),
+      whole: async (dir, at) => has(await line(dir), 'was retired', at),
+    }],
+  ]);
+
+  fs.renameSync(path.join(base, 'broker', 'vault'), path.join(base, 'lost'));
+  await commandsKilled(base, [['custody restore', {
+    args: () => ['custody', 'restore', 'vault.age', '--identity', 'key', '--reason', 'interop'],
+    left: async (dir, at) => {
+      const said = await line(dir);
+      if (said) has(said, 'ok ', at);
+    },
+    again: async (dir) => (fs.existsSync(path.join(dir, 'broker', 'vault')) ? undefined
+      : ['custody', 'restore', 'vault.age', '--identity', 'key', '--reason', 'interop']),
+    whole: fine,
+  }]]);
+  fs.renameSync(path.join(base, 'lost'), path.join(base, 'broker', 'vault'));
+
+  // the same folder before it had a CA
+  fs.rmSync(path.join(base, 'broker', 'vault', 'ca', 'prod.age'));
+  await commandsKilled(base, [['ca create', {
+    args: () => ['ca', 'create', 'prod', '--reason', 'interop'],
+    left: async (dir, at) => has(await line(dir), /ok |no CA in custody/, at),
+    again: async (dir) => (await inForce(dir) ? undefined : ['ca', 'create', 'prod', '--reason', 'interop']),
+    whole: async (dir, at) => has(await line(dir), 'ok ', at),
+  }]]);
+}
+
+/** Commands that make a CA at a real OpenBao, or bring one there, each killed at every file that they write here. */
+export async function serverKilled(world) {
+  const base = path.join(world.dir, 'server-killed');
+  fs.mkdirSync(base);
+  fs.cpSync(world.broker.dir, path.join(base, 'broker'), { recursive: true, filter: (file) => !/admin\.sock|ichor\.db/.test(file) });
+  for (const name of ['born', 'moved']) {
+    fs.copyFileSync(path.join(base, 'broker', 'clusters', 'via-kv.toml'), path.join(base, 'broker', 'clusters', `${name}.toml`));
+  }
+  const made = await broker(base, ['ca', 'create', 'moved', '--reason', 'interop']);
+  if (made.code !== 0) throw new Error(made.text);
+  const was = (await inForce(base, 'moved')).split(' ').at(-1);
+  const at = ['--server', 'transit', '--reason', 'interop'];
+  const create = ['ca', 'create', 'born', '--custody', 'transit', '--token-file', await world.operator('transit-admin.hcl', 'born'), ...at];
+  const move = ['ca', 'move', 'moved', '--to', 'transit', '--token-file', await world.operator('transit-admin.hcl', 'moved'), ...at];
+  const rules = world.rules.transit;
+  await world.may('transit', [...rules, ['transit.hcl', 'born'], ['transit.hcl', 'moved']]);
+  await commandsKilled(base, [
+    ['ca create at OpenBao', {
+      args: () => create,
+      left: async (dir, said) => has(await line(dir, 'born'), /ok |no CA in custody/, said),
+      again: async (dir) => (await inForce(dir, 'born') ? undefined : create),
+      whole: async (dir, said) => {
+        has(await inForce(dir, 'born'), 'Transit key transit/ichor-born version 1', said);
+        has(await line(dir, 'born'), 'ok ', said);
+      },
+    }],
+    ['ca move to OpenBao', {
+      args: () => move,
+      // the same CA wherever it lives
+      left: async (dir, said) => { has(await inForce(dir, 'moved'), was, said); has(await line(dir, 'moved'), 'ok ', said); },
+      again: async (dir) => (/Transit/.test(await inForce(dir, 'moved')) ? undefined : move),
+      whole: async (dir, said) => {
+        has(await inForce(dir, 'moved'), 'Transit key transit/ichor-moved version 1', said);
+        has(await inForce(dir, 'moved'), was, said);
+      },
+    }],
+  ]);
+  await world.may('transit', rules);
+}

@@ -1,0 +1,181 @@
+// Nodes' own logs: the lines of real apids and of Talos' own access log, made by real talosctl calls, sent as a node sends them.
+// Genuine calls come out explained; what a caller can bend comes out suspect; what no grant covers comes out unexplained.
+import fs from 'node:fs';
+import path from 'node:path';
+import { check, has, lacks, same } from '../driver/report.mjs';
+import { done, eventually, run as execute } from '../driver/processes.mjs';
+import { ALIAS, Broker, Person, freePort } from '../driver/ichor.mjs';
+import { Node, Provider, TalosCluster, tool } from '../driver/peers.mjs';
+import { Shipper } from '../driver/shipper.mjs';
+
+export const needs = ['talos', 'oidc'];
+
+const policies = `
+@id("sre-read-prod") @max_ttl("8h")
+permit (principal in Group::"${ALIAS}/sre", action == Action::"hold:os:reader", resource in Label::"env=prod");
+@id("admins-prod") @max_ttl("15m")
+permit (principal in Group::"${ALIAS}/talos-admins", action == Action::"hold:os:admin", resource in Label::"env=prod");
+@id("sre-audit")
+permit (principal in Group::"${ALIAS}/sre", action == Action::"audit:read", resource);
+`;
+
+export async function run(dir) {
+  const world = await build(dir);
+  const { alice, broker, nodes, cluster, health } = world;
+  const [node, other] = nodes;
+  const call = async (talosconfig, method, ...pairs) =>
+    JSON.parse((await execute(tool('call'), [talosconfig, `${node.address}:50000`, method, ...pairs])).stdout);
+  /** The calls that the broker has of these classes, newest first. */
+  const calls = async (...args) => (await alice.json(['audit', 'unexplained', '--cluster', 'prod', ...args])).calls;
+  const suspects = async () => (await calls('--class', 'suspect')).length;
+
+  await alice.loggedIn({ login: 'alice' });
+  await alice.does(['talosconfig', 'prod', '--set-current']);
+
+  await check('the printed patch names the destination as Talos takes it', async () => {
+    const { stdout } = await broker.admin(['cluster', 'logging-patch', 'prod', '--endpoint', 'tcp://10.0.0.9:7410']);
+    const patched = await cluster.patch([stdout], 'logging.yaml');
+    has(fs.readFileSync(patched, 'utf8'), /endpoint: tcp:\/\/10\.0\.0\.9:7410\/?\n\s+format: json_lines/);
+    has((await done(tool('talosctl'), ['validate', '--mode', 'metal', '--config', patched])).text, 'is valid');
+  });
+
+  await check('a call of real talosctl comes out explained, at the right node, with person and grant', async () => {
+    const result = await alice.talosctl(['-n', other.address, 'version']);
+    same(result.code, 0, `exit codes (${result.text})`);
+    await eventually(async () => {
+      const found = (await calls('--class', 'explained', '--node', 'node-b', '--method', 'Version')).filter((c) => c.user !== '~system');
+      same(found.length > 0, true, 'a call');
+      same([found[0].class, found[0].user, found[0].roles, found[0].code], ['explained', 'alice@example.test', ['os:reader'], 'OK'], 'the call');
+      has(found[0].grant_id, /^[0-9a-f-]{36}$/);
+    });
+    same(await calls('--class', 'unexplained'), [], 'unexplained calls');
+    same(await suspects(), 0, 'suspect calls');
+  });
+
+  await check('a call with a shared old talosconfig comes out unexplained', async () => {
+    const result = await alice.talosctl(['--talosconfig', cluster.talosconfig, '-e', node.address, '-n', node.address, 'version']);
+    same(result.code, 0, `exit codes (${result.text})`);
+    await eventually(async () => {
+      const [found] = await calls('--class', 'unexplained');
+      same([found?.roles, found?.user ?? null, found?.node], [['os:admin'], null, 'node-a'], 'the call');
+    });
+  });
+
+  await check('a certificate with another person\'s grant id and more roles explains nothing', async () => {
+    const grant = (await calls('--class', 'explained')).find((c) => c.user === 'alice@example.test').grant_id;
+    const stolen = await cluster.made('stolen', ['-o', `os:admin|user:alice@example.test|grant:${grant}`]);
+    same((await call(stolen, 'Hostname')).code, 'OK', 'codes');
+    await eventually(async () => {
+      const [found] = await calls('--class', 'unexplained', '--method', 'Hostname');
+      has(found?.why ?? '', 'its grant is for os:reader');
+    });
+  });
+
+  const own = path.join(alice.home, '.talos', 'config');
+  const victim = 'talos-role=os:admin,user:victim,grant:0193533d-9c00-7000-8000-000000000001';
+  const forged = `machined ${stamp()} OK [/machine.MachineService/Reboot] 1ms unary Success (:authority=localhost;content-type=application/grpc+proxy>proto;${victim};user-agent=x)`;
+  await check('a second talos-role= in made-up metadata comes out suspect', async () => {
+    const before = await suspects();
+    await call(own, 'Version', `a=x;${victim}`);
+    await eventually(async () => same((await suspects()) > before, true, 'a suspect call'));
+  });
+  for (const [name, value] of [
+    ['a whole line behind a newline', `x\n${forged}\ny`],
+    ['a line that its own end completes', `x\n${forged.slice(0, -1)}`],
+    ['a line as JSON, with a time of its own', `x\n${JSON.stringify({ msg: forged, time: '2026-01-01T00:00:00Z' })}\ny`],
+  ]) {
+    for (const key of ['a-bin', 'zz-bin']) {
+      await check(`${name} in ${key} comes out suspect and never explained`, async () => {
+        const before = await suspects();
+        await call(own, 'Version', `${key}=${value}`);
+        await eventually(async () => same((await suspects()) >= before + 2, true, 'the line and what was cut from it'));
+        same((await calls('--class', 'explained', '--method', 'Reboot')).length, 0, 'explained reboots');
+        same((await calls('--class', 'unexplained', '--method', 'Reboot')).length, 0, 'reboots that pass for a line of their own');
+      });
+    }
+  }
+  await check('a forged proxyfrom and talos-role at apid make no call of the victim\'s', async () => {
+    await call(own, 'Hostname', 'proxyfrom=10.0.0.2', 'talos-role=os:admin', 'talos-role=user:victim@example.test');
+    await eventually(async () => has(node.apidLog(), 'user:victim@example.test'));
+    await eventually(async () => same((await calls('--class', 'suspect', '--method', 'Hostname')).length + (await calls('--class', 'explained', '--method', 'Hostname')).length > 0, true, 'the caller\'s own call'));
+    const all = await calls('--class', 'explained,escape,weak,after-expiry-on-open-connection', '--method', 'Hostname');
+    same(all.filter((c) => c.user?.includes('victim')), [], 'calls of the victim');
+  });
+
+  await check('findings are in the audit, bounded', async () => {
+    const entries = await alice.json(['audit', 'log', '--kind', 'node-alarm', '--cluster', 'prod']);
+    const codes = entries.entries.map((e) => e.detail.code);
+    same(['suspect', 'unexplained'].every((code) => codes.includes(code)), true, `both classes (${codes})`);
+  });
+  await check('the digests of what is kept agree with the log', async () => {
+    has((await broker.admin(['audit', 'verify'])).text, /calls/);
+  });
+  await check('each service of each node is heard of', async () => {
+    await eventually(async () => {
+      const metrics = await (await fetch(`http://${health}/metrics`)).text();
+      for (const service of ['machined', 'apid']) {
+        has(metrics, new RegExp(`ichor_node_silent\\{[^}]*node="node-b"[^}]*service="${service}"[^}]*\\} 0`));
+      }
+    }, 90);
+  });
+  await check('a value of 70 kB ends the sender, as on a node, and the silent service is reported', async () => {
+    await call(own, 'Version', `a=${'x'.repeat(70_000)}`);
+    await eventually(async () => same(world.shippers[0].stopped.has('machined'), true, 'the sender'));
+    await eventually(async () => {
+      const metrics = await (await fetch(`http://${health}/metrics`)).text();
+      has(metrics, /ichor_node_silent\{[^}]*node="node-a"[^}]*service="machined"[^}]*\} 1/);
+      const ready = await (await fetch(`http://${health}/readyz`)).text();
+      has(ready, 'node log prod/node-a machined');
+    }, 120);
+    const entries = await alice.json(['audit', 'log', '--kind', 'node-alarm', '--cluster', 'prod']);
+    same(entries.entries.some((e) => e.detail.code === 'silent' && e.detail.node === 'node-a'), true, 'the finding');
+    lacks(fs.readFileSync(world.log, 'utf8'), 'panicked');
+  });
+  world.shippers.forEach((shipper) => shipper.stop());
+}
+
+/** The time as Go's logger prints it. */
+function stamp() {
+  return new Date().toISOString().slice(0, 19).replaceAll('-', '/').replace('T', ' ');
+}
+
+async function build(dir) {
+  const broker = await Broker.plan(dir);
+  const provider = await Provider.start(dir, [broker.client()]);
+  const cluster = await TalosCluster.make(path.join(dir, 'cluster'), 'prod');
+  const nodes = [];
+  for (const [hostname, address] of [['node-a', '127.0.0.2'], ['node-b', '127.0.0.3']]) {
+    nodes.push(await Node.start(path.join(dir, hostname), { address, hostname, config: cluster.config }));
+  }
+  for (const what of ['endpoint', 'node']) {
+    await done(tool('talosctl'), ['--talosconfig', cluster.talosconfig, 'config', what, ...nodes.map((n) => n.address)]);
+  }
+  const port = await freePort();
+  const health = `127.0.0.1:${await freePort()}`;
+  const sections = `
+[nodelog]
+tcp = "127.0.0.1:${port}"
+heartbeat = "30s"
+
+[[nodelog_source]]
+cluster = "prod"
+nodes = { "127.0.0.2" = "node-a", "127.0.0.3" = "node-b" }
+`;
+  await broker.init(provider, policies, { sections, health });
+  await broker.admin(['cluster', 'add', 'prod', '--from', cluster.talosconfig, '--label', 'env=prod', '--reason', 'interop']);
+  await broker.admin(['ca', 'create', 'prod', '--reason', 'interop']);
+  const trusting = await cluster.patch([(await broker.admin(['ca', 'patch', 'prod'])).stdout], 'trusting.yaml');
+  for (const node of nodes) await node.apply(trusting);
+  const log = path.join(dir, 'broker.log');
+  await broker.start({ log });
+  const shippers = [];
+  for (const node of nodes) {
+    shippers.push(await Shipper.start({
+      from: node.address, to: { host: '127.0.0.1', port }, tags: { cluster: 'prod' },
+      logs: { machined: path.join(node.dir, 'machined.log'), apid: path.join(node.dir, 'apid.log') },
+    }));
+  }
+  const world = { dir, broker, provider, cluster, nodes, health, shippers, log };
+  world.alice = new Person(path.join(dir, 'alice'), world);
+  return world;
+}

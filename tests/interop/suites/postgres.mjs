@@ -1,0 +1,313 @@
+// Several brokers on one real PostgreSQL: one log, one order, whatever befalls a broker or the server.
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { check, has, same } from '../driver/report.mjs';
+import { done, eventually, run as runs } from '../driver/processes.mjs';
+import { ALIAS, Person } from '../driver/ichor.mjs';
+import { ask, compare, log } from '../driver/ledger.mjs';
+import { Brokers, Postgres } from '../driver/postgres.mjs';
+import { ProofKey, keptSession, send, sha256 } from '../driver/proof.mjs';
+import { Provider, tlsFor } from '../driver/peers.mjs';
+
+export const needs = ['oidc', 'postgres'];
+
+const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
+
+const policies = `
+@id("read") permit (principal in Group::"${ALIAS}/sre", action == Action::"hold:os:reader", resource);
+@id("audit") permit (principal in Group::"${ALIAS}/sre", action == Action::"audit:read", resource);
+`;
+
+export async function run(dir) {
+  // a socket's path is short
+  const server = await Postgres.start(fs.mkdtempSync('/tmp/ichor-pg-'));
+  try {
+    await check("the store's conformance suite, and what is Postgres' own, on a real server", () => conformance(server));
+    await suite(dir, server);
+  } finally {
+    await server.stop();
+  }
+  fs.rmSync(server.dir, { recursive: true, force: true });
+}
+
+async function conformance(server) {
+  const url = server.url('postgres');
+  const args = ['test', '--locked', '-p', 'ichor-broker', '--lib', 'store::postgres::', '--', '--ignored', '--test-threads', '4'];
+  const { stdout } = await done('cargo', args, { cwd: root, seconds: 1800, env: { ...process.env, ICHOR_TEST_POSTGRES: url } });
+  const [, passed] = stdout.match(/test result: ok\. (\d+) passed; 0 failed; 0 ignored/) ?? [];
+  if (!(Number(passed) > 30)) throw new Error(`too few tests ran\n${stdout}`);
+  console.log(`        ${passed} tests`);
+}
+
+async function suite(dir, server) {
+  const world = await build(dir, server);
+  const { brokers, alice } = world;
+  const { balancer } = brokers;
+
+  await check('a login begun at one broker ends at another, and its session is good at both', async () => {
+    balancer.to(0);
+    await alice.loggedIn({ login: 'alice' }, { confirm: () => { balancer.to(1); return true; } });
+    for (const number of [0, 1, 0, 1]) {
+      balancer.to(number);
+      same((await ask(world)).result.code, 0, `exit codes at broker ${number}`);
+    }
+    balancer.to(undefined);
+    const answers = await Promise.all(Array.from({ length: 8 }, () => ask(world)));
+    same(answers.map((a) => a.result.code), Array(8).fill(0), 'exit codes with every connection at another broker');
+  });
+
+  await check('a session that is ended at one broker is over at the other', async () => {
+    const other = new Person(path.join(dir, 'alice-2'), world);
+    balancer.to(0);
+    await other.loggedIn({ login: 'alice' });
+    const session = keptSession(other.home);
+    balancer.to(1);
+    await other.does(['logout']);
+    const answer = await prove(world, 0, session);
+    same(answer.status, 401, 'statuses at the other broker');
+  });
+
+  await check('a proof is used once, at whichever broker; one made with the nonce of one broker is good at the other', async () => {
+    const session = keptSession(alice.home);
+    const [a, b] = [await nonce(world, 0), await nonce(world, 1)];
+    same(a, b, 'nonces');
+    const proof = session.key.proof({ method: 'GET', url: `${brokers.first.url}/v1/session`, token: session.token, nonce: a });
+    same((await present(world, 1, session, proof)).status, 200, 'statuses');
+    const replayed = await present(world, 0, session, proof);
+    same(replayed.status, 401, 'statuses of the replay');
+    has(replayed.body, 'used before');
+    await brokers.all[0].process.end();
+    await brokers.start(0);
+    has((await present(world, 0, session, proof)).body, 'used before', 'the answer after a restart');
+  });
+
+  await check('one code, used 50 times at once at two brokers, makes one session', async () => {
+    const { code, verifier, redirect, key } = await codeFor(world);
+    const body = new URLSearchParams({ grant_type: 'authorization_code', client_id: 'ichor', code, code_verifier: verifier, redirect_uri: redirect }).toString();
+    const url = `${brokers.first.url}/oauth/token`;
+    const fresh = await nonce(world, 0);
+    const answers = await Promise.all(Array.from({ length: 50 }, (_, at) => send({
+      port: brokers.all[at % 2].port, ca: brokers.first.ca(), url, method: 'POST', body,
+      headers: { 'content-type': 'application/x-www-form-urlencoded', dpop: key.proof({ method: 'POST', url, nonce: fresh, body }) },
+    })));
+    const of = (status) => answers.filter((a) => a.status === status).length;
+    same(of(200), 1, `sessions made (${JSON.stringify(answers.map((a) => a.status))})`);
+    for (const answer of answers.filter((a) => a.status !== 200)) has(answer.body, /invalid_grant|temporarily_unavailable/);
+  });
+
+  await check("strangers' requests are counted over both brokers", async () => {
+    const wrong = (number) => send({ port: brokers.all[number].port, ca: brokers.first.ca(), url: `${brokers.first.url}/v1/session`, headers: { authorization: 'DPoP nobody', dpop: 'x' } });
+    const statuses = [];
+    for (let round = 0; round < 100; round += 1) statuses.push((await wrong(round % 2)).status);
+    // each broker alone would have let its fifty through: the limit is 60
+    const refused = statuses.filter((status) => status === 429).length;
+    if (refused < 20) throw new Error(`only ${refused} of 100 were turned away`);
+    console.log(`        ${refused} of 100 turned away, 50 at each broker, at a limit of 60 a minute`);
+  });
+
+  await check('kill -9 of a broker under load costs only its own requests', async () => {
+    balancer.to(undefined);
+    let cut = 0;
+    let failed = 0;
+    for (let round = 0; round < 4; round += 1) {
+      const asked = Array.from({ length: 12 }, () => ask(world));
+      await eventually(() => { if (balancer.openTo(0) < 2) throw new Error('nobody asks that broker'); });
+      await pause(30 * round);
+      const its = balancer.openTo(0);
+      brokers.all[0].process.child.kill('SIGKILL');
+      await brokers.all[0].process.exit;
+      const answers = await Promise.all(asked);
+      const bad = answers.filter((a) => a.result.code !== 0);
+      if (bad.length > its) throw new Error(`${bad.length} failed where ${its} were at that broker\n${bad[0].result.text}`);
+      cut += its;
+      failed += bad.length;
+      await brokers.start(0);
+    }
+    console.log(`        ${cut} connections cut off, ${failed} requests failed, of 48`);
+  });
+
+  await check('a broker that is stopped for 30 s in the middle of a batch loses it, and others wait a moment at most', () => fencing(world, server));
+
+  await check('the server crashes: a bounded wait, a typed error, readiness says so, and all recovers by itself', async () => {
+    balancer.to(0);
+    await server.crash();
+    const began = Date.now();
+    const during = await ask(world);
+    const took = Date.now() - began;
+    if (during.result.code === 0) throw new Error('granted without a database');
+    has(during.result.text, 'database', 'the answer');
+    if (took > 20_000) throw new Error(`the answer took ${took} ms`);
+    same(await brokers.ready(0), 503, 'readiness');
+    await server.again();
+    await eventually(async () => { same(await brokers.ready(0), 200, 'readiness'); }, 30);
+    balancer.to(undefined);
+    same((await ask(world)).result.code, 0, 'exit codes afterwards');
+    console.log(`        the answer took ${took} ms`);
+  });
+
+  await check('the server crashes under load: nobody holds a certificate that the log lacks', async () => {
+    for (let round = 0; round < 3; round += 1) {
+      const asked = Array.from({ length: 10 }, () => ask(world));
+      await pause(100 + 200 * round);
+      await server.crash();
+      await server.again();
+      await Promise.all(asked);
+      await eventually(async () => { same(await brokers.ready(0), 200, 'readiness'); same(await brokers.ready(1), 200, 'readiness'); }, 30);
+    }
+    same((await ask(world)).result.code, 0, 'exit codes afterwards');
+  });
+
+  await check('every certificate that a client holds is in the log, after its grant, and the log is whole', async () => {
+    has((await brokers.first.admin(['audit', 'verify'])).stdout, /^no damage: /);
+    const counts = compare(world.attempts, await log(world));
+    console.log(`        requests: ${JSON.stringify(counts)}`);
+    const names = await server.sql('ichor', "SELECT count(*) FROM body WHERE position('broker-0'::bytea IN body) > 0 UNION ALL SELECT count(*) FROM body WHERE position('broker-1'::bytea IN body) > 0");
+    const [first, second] = names.split('\n').map(Number);
+    if (!(first > 5 && second > 5)) throw new Error(`entries do not name both brokers: ${names}`);
+    const order = await server.sql('ichor', 'SELECT count(*), max(idx) + 1, (SELECT size FROM log_head) FROM leaf');
+    same(new Set(order.split('|')).size, 1, `indexes without gaps (${order})`);
+  });
+
+  await check('a log is copied to a file and to another database, its proofs intact', async () => {
+    for (const broker of brokers.all) await broker.process.end();
+    const file = path.join(dir, 'copied.db');
+    const url = path.join(dir, 'second-url');
+    fs.writeFileSync(url, await server.database('second'), { mode: 0o600 });
+    const source = `@${path.join(brokers.first.dir, 'database-url')}`;
+    const copy = (from, to) => brokers.first.admin(['store', 'copy', '--from', from, '--to', to, '--reason', 'interop'], { folder: false });
+    has((await copy(source, `sqlite:${file}`)).stdout, 'read back and compared');
+    has((await copy(`sqlite:${file}`, `@${url}`)).stdout, 'read back and compared');
+    const again = await runs(path.join(process.env.INTEROP_RELEASE, 'ichor-broker'), ['store', 'copy', '--from', source, '--to', `@${url}`, '--reason', 'interop']);
+    if (again.code === 0) throw new Error('a database that is not empty was filled');
+    has(again.text, 'not empty');
+    fs.copyFileSync(url, path.join(brokers.first.dir, 'database-url'));
+    has((await brokers.first.admin(['audit', 'verify'])).stdout, /^no damage: /);
+    await brokers.start(0);
+    balancer.to(0);
+    same((await ask(world)).result.code, 0, 'the old session at the new database');
+  });
+  for (const broker of brokers.all) await broker.process.end();
+  balancer.close();
+}
+
+async function build(dir, server) {
+  const brokers = await Brokers.plan(dir, 2);
+  const provider = await Provider.start(dir, [brokers.first.client()]);
+  const url = await server.database('ichor');
+  await brokers.init(provider, policies, url, { sections: '' });
+  const config = path.join(brokers.first.dir, 'config.toml');
+  fs.writeFileSync(config, fs.readFileSync(config, 'utf8').replace('[limits]\n', '[limits]\nper_address = 60\n'));
+  const { ca } = await tlsFor(dir, 'node');
+  const facts = path.join(dir, 'talosconfig');
+  fs.writeFileSync(facts, `context: prod\ncontexts:\n  prod:\n    endpoints: [127.0.0.9]\n    ca: ${fs.readFileSync(ca).toString('base64')}\n`);
+
+  await check('without its tables the database is refused, with the command that makes them; two that make them at once make them once', async () => {
+    has(await brokers.first.refuses(['serve']), 'store migrate');
+    const both = await Promise.all([0, 1].map(() => brokers.first.admin(['store', 'migrate'])));
+    same(both.filter((r) => /^took/.test(r.stdout)).length, 1, `who took the steps (${both.map((r) => r.stdout)})`);
+  });
+  await brokers.first.admin(['cluster', 'add', 'prod', '--from', facts, '--label', 'env=prod', '--reason', 'interop']);
+  await brokers.first.admin(['ca', 'create', 'prod', '--reason', 'interop']);
+  // the data key that all brokers share is made by the first start
+  await brokers.first.start({ log: path.join(dir, 'first.log') });
+  await brokers.first.process.end();
+  await brokers.spread(dir);
+  await Promise.all([brokers.start(0), brokers.start(1)]);
+  const world = { dir, broker: brokers.first, brokers, provider, attempts: [] };
+  world.alice = new Person(path.join(dir, 'alice'), world);
+  return world;
+}
+
+/** Stops broker 0 while it holds the lock of the log's end, goes on at broker 1, and lets it come back. */
+async function fencing(world, server) {
+  const { brokers } = world;
+  const inBatch = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ichor-broker' AND state = 'idle in transaction'";
+  for (let tries = 0; tries < 60; tries += 1) {
+    brokers.balancer.to(0);
+    const load = [ask(world), ask(world), ask(world)];
+    let caught = false;
+    for (let look = 0; look < 40 && !caught; look += 1) {
+      await pause(7);
+      brokers.all[0].process.child.kill('SIGSTOP');
+      caught = (await server.sql('ichor', inBatch)) !== '0';
+      // what it had sent before it was stopped is still worked on
+      if (caught) await pause(300);
+      caught &&= (await server.sql('ichor', inBatch)) !== '0';
+      if (!caught) brokers.all[0].process.child.kill('SIGCONT');
+    }
+    if (!caught) {
+      await Promise.all(load);
+      continue;
+    }
+    const began = Date.now();
+    await pause(5);
+    brokers.balancer.only = brokers.balancer.ports[1];
+    const other = await ask(world);
+    const waited = Date.now() - began;
+    same(other.result.code, 0, `exit codes at the other broker (${other.result.text})`);
+    if (waited < 1000) throw new Error(`the other broker had nothing to wait for: ${waited} ms`);
+    if (waited > 8000) throw new Error(`the other broker was held up for ${waited} ms`);
+    for (let more = 0; more < 3; more += 1) await ask(world);
+    const before = await server.sql('ichor', 'SELECT size FROM log_head');
+    await pause(30_000 - (Date.now() - began));
+    brokers.all[0].process.child.kill('SIGCONT');
+    await Promise.all(load);
+    const size = await server.sql('ichor', 'SELECT max(idx) + 1 - (SELECT size FROM log_head) FROM leaf');
+    same(size, '0', 'entries beyond the end');
+    has((await brokers.first.admin(['audit', 'verify'])).stdout, /^no damage: /);
+    brokers.balancer.to(0);
+    same((await eventually(() => ask(world), 10)).result.code, 0, 'exit codes of the one that came back');
+    console.log(`        stopped in a batch at try ${tries + 1}; the other broker answered after ${waited} ms; ${before} entries then`);
+    return;
+  }
+  throw new Error('the broker was never caught in a batch');
+}
+
+/** A code for a made-up client's key, confirmed by alice. */
+async function codeFor({ brokers, alice, provider }) {
+  const key = ProofKey.made();
+  const verifier = sha256(`${Math.random()}`) + sha256(`${Math.random()}`);
+  const redirect = 'http://127.0.0.1:9/callback';
+  const query = new URLSearchParams({
+    response_type: 'code', client_id: 'ichor', redirect_uri: redirect, state: sha256('a state'),
+    code_challenge: sha256(verifier), code_challenge_method: 'S256', dpop_jkt: key.thumbprint(), client_host: 'laptop',
+  });
+  brokers.balancer.to(0);
+  const person = alice.browser;
+  try {
+    let page = await person.open(`${brokers.first.url}/oauth/authorize?${query}`);
+    if (new URL(page.url).origin === provider.issuer) page = await person.submit(page, { login: 'alice' });
+    await person.submit(page);
+  } catch (error) {
+    // nobody listens at the redirect
+    if (!/ECONNREFUSED/.test(error.message)) throw error;
+  }
+  const location = person.visited.at(-1);
+  const code = new URL(location).searchParams.get('code');
+  if (!code) throw new Error(`no code in ${location}`);
+  return { code, verifier, redirect, key };
+}
+
+async function nonce({ brokers }, number) {
+  const url = `${brokers.first.url}/v1/session`;
+  const answer = await send({ port: brokers.all[number].port, ca: brokers.first.ca(), url });
+  return answer.nonce;
+}
+
+function present({ brokers }, number, session, proof) {
+  return send({
+    port: brokers.all[number].port, ca: brokers.first.ca(), url: `${brokers.first.url}/v1/session`,
+    headers: { authorization: `DPoP ${session.token}`, dpop: proof },
+  });
+}
+
+async function prove(world, number, session) {
+  const url = `${world.brokers.first.url}/v1/session`;
+  const proof = session.key.proof({ method: 'GET', url, token: session.token, nonce: await nonce(world, number) });
+  return present(world, number, session, proof);
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => { setTimeout(resolve, Math.max(0, milliseconds)); });
+}

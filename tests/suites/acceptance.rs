@@ -1,0 +1,149 @@
+//! The broker sees by itself whether nodes accept the CAs: it asks them with a certificate of its own, says in readiness,
+//! metrics and log what changed, and takes back what it said when that is over.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use ichor_tests::{CLUSTER, Options, World, run_command};
+use serde_json::Value;
+
+/// A world whose broker asks many times a second.
+async fn world() -> anyhow::Result<World> {
+    World::with(Options {
+        edits: vec![
+            ("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n"),
+            ("[custody]\n", "[custody]\nprobe_every = \"200ms\"\n"),
+        ],
+        ..Options::default()
+    })
+    .await
+}
+
+async fn scrape(world: &World, path: &str) -> anyhow::Result<String> {
+    let url = format!("http://{}/{path}", world.running.health_address().context("a health listener")?);
+    Ok(world.http()?.get(url).send().await?.text().await?)
+}
+
+/// The line of readiness about the nodes, once there is one that fits.
+async fn nodes(world: &World, fits: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    let wait = async {
+        loop {
+            let said: Value = serde_json::from_str(&scrape(world, "readyz").await?)?;
+            assert_eq!(said["ready"], true, "nobody else is out for it: {said}");
+            let checks = said["checks"].as_array().context("checks")?;
+            let name = format!("nodes {CLUSTER}");
+            if let Some(check) = checks.iter().find(|check| check["name"] == name && fits(check)) {
+                return anyhow::Ok(check.clone());
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.context("the broker did not see it")?
+}
+
+/// The sentences of the log on the CA, oldest first.
+async fn told(world: &World) -> anyhow::Result<Vec<String>> {
+    let begins = format!("CA of cluster `{CLUSTER}`: ");
+    let entries = world.entries().await?;
+    let told = entries.iter().rev().filter(|entry| entry.kind == "ca");
+    let told = told.filter_map(|entry| Some(entry.detail.get("message")?.strip_prefix(&begins)?.to_owned()));
+    Ok(told.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imported_ca_that_the_cluster_replaced_is_noticed_said_and_taken_back() -> anyhow::Result<()> {
+    let world = world().await?;
+    let (file, dir) = (world.scratch().join("ca.pem"), world.dir.display().to_string());
+    let authority = world.node.authority();
+    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    let from = file.display().to_string();
+    let import = ["ca", "import", CLUSTER, "--from", &from, "--replace", "--reason", "tests", "--dir", &dir];
+    run_command(&import).await?;
+    nodes(&world, |check| check["ok"] == true && check["detail"].is_null()).await?;
+    let metrics = scrape(&world, "metrics").await?;
+    assert!(
+        metrics.contains(&format!("ichor_probes_total{{cluster=\"{CLUSTER}\",outcome=\"accepted\"}}")),
+        "{metrics}"
+    );
+    assert!(told(&world).await?.is_empty(), "nothing is to be said");
+
+    // as `talosctl rotate-ca` ends
+    world.node.set_own_ca_trusted(false);
+    let refused = nodes(&world, |check| check["ok"] == false).await?.to_string();
+    assert!(
+        refused.contains("talosctl rotate-ca") && refused.contains("ca import prod --from FILE --replace"),
+        "{refused}"
+    );
+    let metrics = scrape(&world, "metrics").await?;
+    assert!(metrics.contains(&format!("ichor_probes_total{{cluster=\"{CLUSTER}\",outcome=\"refused\"}}")), "{metrics}");
+    // asked again, it is not recorded again
+    let asked = async || anyhow::Ok(world.entries().await?.iter().filter(|entry| entry.kind == "issued").count());
+    let before = asked().await?;
+    while asked().await? < before + 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(told(&world).await?.len(), 1);
+
+    world.node.set_own_ca_trusted(true);
+    nodes(&world, |check| check["ok"] == true).await?;
+    // readiness is told first
+    while told(&world).await?.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let said = told(&world).await?;
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("nodes do not accept it") && said[1].contains("accepts it again"), "{said:?}");
+
+    // each certificate was granted to the broker, to read, and recorded as any
+    let entries = world.entries().await?;
+    let own: Vec<_> = entries.iter().filter(|entry| entry.user.as_deref() == Some("~system")).collect();
+    assert!(own.iter().all(|entry| entry.detail["roles"] == "os:reader"), "{own:?}");
+    let count = |kind: &str| own.iter().filter(|entry| entry.kind == kind).count();
+    // the last may be under way
+    assert!(count("grant") - count("issued") <= 1 && count("issued") >= 5);
+    world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dedicated_ca_that_was_taken_out_is_noticed_and_an_outage_is_no_refusal() -> anyhow::Result<()> {
+    let world = world().await?;
+    nodes(&world, |check| check["ok"] == true && check["detail"].is_null()).await?;
+    world.node.set_accepted_cas("")?;
+    let refused = nodes(&world, |check| check["ok"] == false).await?.to_string();
+    assert!(refused.contains("they did before") && refused.contains("ca patch prod"), "{refused}");
+
+    // where no node can be asked, nobody knows, and nothing is out for it
+    let path = world.dir.join(format!("clusters/{CLUSTER}.toml"));
+    let file = std::fs::read_to_string(&path)?;
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    std::fs::write(&path, file.replace(&world.node.endpoint(), &nowhere))?;
+    world.running.reload().await;
+    let unasked = nodes(&world, |check| check["ok"] == true).await?;
+    assert!(unasked["detail"].as_str().is_some_and(|said| said.contains("no node could be asked: ")), "{unasked}");
+    world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_asked_as_often_as_configured_and_never_where_that_is_off() -> anyhow::Result<()> {
+    let usual = World::with_health().await?;
+    let off = World::with(Options {
+        edits: vec![
+            ("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n"),
+            ("[custody]\n", "[custody]\nprobe_every = \"0\"\n"),
+        ],
+        ..Options::default()
+    })
+    .await?;
+    let often = world().await?;
+    let asked = async |world: &World| {
+        let entries = world.entries().await?;
+        anyhow::Ok(entries.iter().filter(|entry| entry.user.as_deref() == Some("~system")).count())
+    };
+    while asked(&often).await? < 6 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((asked(&usual).await?, asked(&off).await?), (0, 0), "every six hours, and never");
+    Ok(())
+}
