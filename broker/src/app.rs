@@ -23,6 +23,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, ConfigError, Loaded, Settings};
 use crate::custody::{Custody, CustodyError, DataKey, Vault, VaultError};
 use crate::entropy;
+use crate::forward::ForwardError;
 use crate::login::{BeginError, Login, NonceKey, ProviderError};
 use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
@@ -80,6 +81,9 @@ pub enum StartError {
     /// The login room refuses its settings.
     #[error(transparent)]
     Login(#[from] BeginError),
+    /// The log cannot be forwarded as configured.
+    #[error("the audit log cannot be forwarded: {0}")]
+    Forward(#[from] ForwardError),
     /// The start could not be recorded.
     #[error("the start cannot be recorded: {0}")]
     Record(#[from] audit::RecordError),

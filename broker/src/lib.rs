@@ -11,7 +11,8 @@
 //! 4. [`policy`]: from an identity and a request to a [`policy::Grant`], or a refusal that says what would help.
 //! 5. [`audit`]: from a grant to an [`audit::Recorded`] grant, once its entry is durable.
 //! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
-//! 7. [`mint`]: the product on one page. [`readiness`]: which dependency is out.
+//! 7. [`mint`]: the product on one page. [`readiness`]: which dependency is out. [`forward`]: the log,
+//!    sent elsewhere.
 //! 8. [`nodelog`]: nodes' own logs, held against grants.
 //! 9. [`http`]: router, extraction, errors, one file per resource and page.
 //! 10. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.
@@ -27,6 +28,7 @@ pub mod config;
 pub mod custody;
 pub mod domain;
 pub mod entropy;
+pub mod forward;
 pub mod http;
 pub mod identity;
 pub mod issuer;

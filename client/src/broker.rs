@@ -1,5 +1,7 @@
 //! The broker, as the client talks to it.
 
+mod lines;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -223,14 +225,7 @@ impl Broker {
                 nonce: nonce.as_deref(),
                 body: changes.then_some(bytes),
             };
-            let proof = key.proof(of, self.0.clock.now())?;
-            let mut headers = HeaderMap::new();
-            headers.insert("dpop", header(&proof)?);
-            if let Some(token) = token {
-                let mut value = header(&format!("DPoP {token}"))?;
-                value.set_sensitive(true);
-                headers.insert(http::header::AUTHORIZATION, value);
-            }
+            let headers = self.proof(key, of)?;
             let answer = self.send(method.clone(), url, headers, body.clone()).await?;
             if repeated || !wants_nonce(&answer) || self.nonce() == nonce {
                 return Ok(answer);
@@ -239,20 +234,38 @@ impl Broker {
         }
     }
 
+    /// The headers that prove who asks.
+    fn proof(&self, key: &DpopKey, of: ProofOf<'_>) -> Result<HeaderMap, Error> {
+        let token = of.token;
+        let proof = key.proof(of, self.0.clock.now())?;
+        let mut headers = HeaderMap::new();
+        headers.insert("dpop", header(&proof)?);
+        if let Some(token) = token {
+            let mut value = header(&format!("DPoP {token}"))?;
+            value.set_sensitive(true);
+            headers.insert(http::header::AUTHORIZATION, value);
+        }
+        Ok(headers)
+    }
+
     pub(crate) async fn send(
         &self,
         method: Method,
         url: &Url,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Answer, Error> {
-        headers.insert(CLIENT_VERSION_HEADER, HeaderValue::from_static(VERSION));
         let mut request = self.http()?.request(method, url.clone()).headers(headers);
         if let Some((media_type, bytes)) = body {
             request = request.header(http::header::CONTENT_TYPE, media_type).body(bytes);
         }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
+        self.read(self.begin(request).await?).await
+    }
+
+    /// Sends the request and returns once the head of the answer is here.
+    async fn begin(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Error> {
+        let request = request.header(CLIENT_VERSION_HEADER, HeaderValue::from_static(VERSION));
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         if let Some(nonce) = response.headers().get("dpop-nonce").and_then(|nonce| nonce.to_str().ok()) {
             *self.0.nonce.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
         }
@@ -262,6 +275,12 @@ impl Broker {
             let skew = date.map(|date| date.as_second() - self.0.clock.now().as_second());
             *self.0.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew;
         }
+        Ok(response)
+    }
+
+    /// The whole answer.
+    async fn read(&self, mut response: reqwest::Response) -> Result<Answer, Error> {
+        let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             body.extend_from_slice(&chunk);

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use ichor_broker::app::WrapStore;
 use ichor_broker::domain::{ProviderAlias, SessionId};
 use ichor_broker::store::{
-    Append, Appended, CallFilter, CallPlace, Committed, Condition, DeviceLogin, EntryFilter, Indexed, LogHead,
-    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, CallFilter, CallPlace, Committed, Condition, DeviceLogin, DropRequest, EntryFilter, Indexed,
+    LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::log::tree::{Edge, FullTile};
@@ -231,6 +231,21 @@ impl Store for Faulty {
     }
     async fn entries(&self, f: &EntryFilter, before: Option<u64>, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
         self.faults.read(self.inner.entries(f, before, limit)).await
+    }
+    async fn entries_from(&self, f: &EntryFilter, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.faults.read(self.inner.entries_from(f, from, limit)).await
+    }
+    async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError> {
+        self.faults.read(self.inner.issued_as(name)).await
+    }
+    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.faults.read(self.inner.forward_cursor(name)).await
+    }
+    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
+        self.faults.write(self.inner.advance_forward(name, next)).await
+    }
+    async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
+        self.faults.read(self.inner.drop_request(id)).await
     }
     async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
         self.faults.read(self.inner.entry_range(range)).await

@@ -22,6 +22,7 @@ const ROOMS: &[&str] = &[
     "issuer",
     "readiness",
     "mint",
+    "forward",
     "notify",
     "lock",
     "break_glass",

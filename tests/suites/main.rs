@@ -9,6 +9,7 @@
 )]
 
 mod acceptance;
+mod asking;
 mod audit;
 mod certificates;
 mod config_keys;

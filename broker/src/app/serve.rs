@@ -10,7 +10,7 @@ use axum_server::Handle;
 use ichor_wire::log::{Content, Kind};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::acceptance::Acceptance;
@@ -18,10 +18,11 @@ use super::connections::Bounded;
 use super::listen::{Listening, bind, bind_unix};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
 use crate::audit::{self, Out, Sequencer, Standing};
-use crate::config::{Listen, Loaded};
+use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
+use crate::forward::Forwarder;
 use crate::http::admin::{self, Peer, Probing, Reload};
-use crate::http::api::{Api, ApiParts};
+use crate::http::api::{Api, ApiParts, lines};
 use crate::http::layers::Edge;
 use crate::http::limits::Limits;
 use crate::http::router::Bounds;
@@ -98,6 +99,11 @@ impl Running {
         let live =
             Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
 
+        let forwarders = config::forwards(&loaded.folder, &loaded.file)?
+            .into_iter()
+            .map(|forward| Forwarder::new(forward, Arc::clone(&store)))
+            .collect::<Result<Vec<_>, _>>()?;
+
         let listener = match (&settings.listen, parts.listener) {
             (Listen::Tcp(_), Some(listener)) => Listening::Tcp(listener),
             (Listen::Tcp(address), None) => Listening::Tcp(bind(*address)?),
@@ -127,6 +133,8 @@ impl Running {
             policies: live.policies(),
             clusters: live.clusters(),
             issuers: live.issuers(),
+            readers: Arc::new(Semaphore::new(lines::READERS)),
+            drop_min_age: settings.drop_min_age,
         });
         let edge = Edge {
             trusted_proxies: settings.trusted_proxies.clone().into(),
@@ -205,6 +213,9 @@ impl Running {
             parts.look,
             stopped.clone(),
         ));
+        for forwarder in forwarders {
+            tasks.spawn(forwarder.run(Arc::clone(&readiness), stopped.clone()));
+        }
         for server in servers {
             tasks.spawn(watch_server(server, Arc::clone(&readiness), stopped.clone()));
         }

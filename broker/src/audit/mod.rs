@@ -1,6 +1,7 @@
 //! The record. A [`Recorded`] value is the proof that its entry is durable; only this room makes one, after the commit.
 
 pub mod anchor;
+mod dropping;
 mod notary;
 mod opening;
 mod prove;
@@ -8,19 +9,22 @@ mod query;
 mod recorded;
 mod sequencer;
 mod standing;
+mod story;
 mod tally;
 mod task;
 mod verify;
 
+pub use dropping::{NextBodies, drop_bodies, next_bodies};
 pub use notary::{Grace, NotSigned, Notary, Signed};
 pub use opening::{Known, OpenError, Opened, attest, open};
 pub use prove::{ProveError, consistency, inclusion};
-pub use query::{QueryError, check_cursor, entries};
+pub use query::{QueryError, check_cursor, entries, entries_from};
 pub(crate) use recorded::sealed;
 pub use recorded::{Recordable, Recorded};
 pub(crate) use sequencer::note_size;
 pub use sequencer::{Care, RecordError, Sequencer, Settings};
 pub use standing::{Out, Standing};
+pub use story::{NotAnId, Story, StoryId, story};
 pub use tally::Tally;
 pub use verify::{Fault, Faulty, VerifyError, VerifyReport, verify_log};
 

@@ -45,6 +45,19 @@ pub async fn entries(
     Ok(AuditAnswer { entries, next })
 }
 
+/// The oldest `limit` entries that match, from the place `from` on. What is said of [`entries`] holds here too.
+///
+/// # Errors
+/// When the store cannot be read or is damaged.
+pub async fn entries_from(
+    store: &dyn Store,
+    filter: &EntryFilter,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<AuditEntry>, StoreError> {
+    store.entries_from(filter, from, limit).await?.iter().map(show).collect()
+}
+
 /// Whether the cursor is one of ours.
 ///
 /// # Errors
@@ -53,7 +66,8 @@ pub fn check_cursor(cursor: &str) -> Result<(), QueryError> {
     parse_cursor(cursor).map(drop)
 }
 
-fn show(stored: &StoredEntry) -> Result<AuditEntry, StoreError> {
+/// The entry as people and programs read it.
+pub(super) fn show(stored: &StoredEntry) -> Result<AuditEntry, StoreError> {
     let damaged = |what: &dyn std::fmt::Display| StoreError::Damaged(format!("entry {}: {what}", stored.index));
     let leaf = Leaf::decode(&stored.leaf).map_err(|error| damaged(&error))?;
     let hash = leaf_hash(&stored.leaf);

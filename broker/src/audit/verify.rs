@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Range;
 
 use ichor_wire::log::tree::{Edge, Hash};
-use ichor_wire::log::{Entry, Leaf, LogError, leaf_hash};
+use ichor_wire::log::{Entry, Kind, Leaf, LogError, Places, leaf_hash};
 use jiff::Timestamp;
 
 use crate::store::rows::{Columns, Indexed};
@@ -75,9 +75,12 @@ pub enum Fault {
     /// The leaf or the column has another time than the body, or one before the entry before.
     #[error("its time does not fit")]
     Time,
-    /// The body is gone.
-    #[error("its body is missing")]
+    /// The body is gone, and no later entry says that it was dropped.
+    #[error("its body is missing, and no entry says that it was dropped")]
     NoBody,
+    /// The entry says that a body was dropped which is there, or was of a kind that stays, or comes later.
+    #[error("it says that the body of entry {0} was dropped, which is there or could not be")]
+    NotDropped(u64),
     /// The body is not the one that the leaf stands for.
     #[error("its body is not the one that was recorded")]
     Body,
@@ -97,13 +100,12 @@ pub enum Fault {
 pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> {
     let size = store.head().await?.size;
     let mut tree = Edge::default();
-    let (mut next, mut newest) = (0, None);
+    let (mut next, mut newest, mut missing) = (0, None, Missing::from(0));
     while next < size {
         let end = next.saturating_add(PAGE).min(size);
         let mut tiles = Vec::new();
-        newest = verify_after(store, next..end, newest.unwrap_or(i64::MIN), |leaf| tiles.extend(tree.push(leaf)))
-            .await
-            .map(Some)?;
+        let after = newest.unwrap_or(i64::MIN);
+        newest = Some(verify_after(store, next..end, after, &mut missing, |leaf| tiles.extend(tree.push(leaf))).await?);
         for tile in tiles {
             let (level, index) = (tile.level, tile.index);
             if store.tile(level, index).await? != Some(tile) {
@@ -112,6 +114,7 @@ pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> 
         }
         next = end;
     }
+    missing.end()?;
     let newest = newest.and_then(|time| Timestamp::from_microsecond(time).ok());
     Ok(VerifyReport { entries: size, newest, tree })
 }
@@ -127,7 +130,16 @@ pub(super) async fn verify_from(
     size: u64,
     leaf: impl FnMut(Hash),
 ) -> Result<(), VerifyError> {
-    verify_after(store, first..size, i64::MIN, leaf).await.map(drop)
+    let mut missing = Missing::from(first);
+    verify_after(store, first..size, i64::MIN, &mut missing, leaf).await?;
+    missing.end()
+}
+
+/// The bodies that were missing so far. Each must be named by a later entry that says it was dropped.
+struct Missing {
+    /// Where looking began: what lies before is not known.
+    from: u64,
+    places: Places,
 }
 
 /// Checks the entries of a range, the first of which comes after one of time `time`, and answers the last one's time.
@@ -135,6 +147,7 @@ async fn verify_after(
     store: &dyn Store,
     Range { start: first, end: size }: Range<u64>,
     mut time: i64,
+    missing: &mut Missing,
     mut leaf: impl FnMut(Hash),
 ) -> Result<i64, VerifyError> {
     let mut next = first;
@@ -144,7 +157,12 @@ async fn verify_after(
             return Err(VerifyError::Entry { index: next, fault: Fault::Missing });
         }
         for row in &page {
-            time = check(row, next, time).map_err(|fault| VerifyError::Entry { index: next, fault })?;
+            let fault = |fault| VerifyError::Entry { index: next, fault };
+            let (at, body) = check(row, next, time).map_err(fault)?;
+            time = at;
+            if let Some(there) = missing.look(next, body.as_ref()) {
+                return Err(fault(Fault::NotDropped(there)));
+            }
             leaf(leaf_hash(&row.entry.leaf));
             next += 1;
         }
@@ -152,8 +170,45 @@ async fn verify_after(
     Ok(time)
 }
 
-/// Checks the row that should be entry `index`, after one of time `newest`, and answers its time.
-fn check(row: &Indexed, index: u64, newest: i64) -> Result<i64, Fault> {
+// === impl Missing ===
+
+impl Missing {
+    fn from(from: u64) -> Self {
+        Self { from, places: Places::default() }
+    }
+
+    /// Takes the body of the entry `index` into account, and answers a place that it names wrongly.
+    fn look(&mut self, index: u64, body: Option<&Entry>) -> Option<u64> {
+        match body {
+            None => {
+                self.places.push(index);
+                None
+            }
+            Some(entry) => dropped(entry, self.from).and_then(|dropped| self.places.take(&dropped)),
+        }
+    }
+
+    /// Whether each is accounted for.
+    fn end(&self) -> Result<(), VerifyError> {
+        match self.places.first() {
+            Some(index) => Err(VerifyError::Entry { index, fault: Fault::NoBody }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The places from `first` on whose bodies this entry says were dropped.
+fn dropped(entry: &Entry, first: u64) -> Option<Places> {
+    if entry.content.kind != Kind::BodyDropped {
+        return None;
+    }
+    // by runs, however long: whoever writes the database may have written this
+    Some(Places::read(entry.content.dropped.as_deref()?)?.starting_at(first))
+}
+
+/// Checks the row that should be entry `index`, after one of time `newest`, and answers its time and what its body says; the
+/// latter is `None` where the body is gone, and of a kind that may be.
+fn check(row: &Indexed, index: u64, newest: i64) -> Result<(i64, Option<Entry>), Fault> {
     if row.entry.index != index {
         return Err(Fault::Missing);
     }
@@ -161,8 +216,19 @@ fn check(row: &Indexed, index: u64, newest: i64) -> Result<i64, Fault> {
     if leaf.index != index {
         return Err(Fault::Place(leaf.index));
     }
-    // No operation of this build drops a body, so one that is gone was taken.
-    let body = row.entry.body.as_ref().ok_or(Fault::NoBody)?;
+    let Some(body) = &row.entry.body else {
+        if row.time != leaf.time || leaf.time < newest {
+            return Err(Fault::Time);
+        }
+        let kind = row.columns.kind;
+        if !Kind::ALL.iter().any(|known| known.number() == kind && known.may_be_dropped()) {
+            return Err(Fault::NoBody);
+        }
+        if row.columns != Columns::of_dropped(kind) {
+            return Err(Fault::Columns);
+        }
+        return Ok((leaf.time, None));
+    };
     if !leaf.stands_for(body) {
         return Err(Fault::Body);
     }
@@ -173,7 +239,7 @@ fn check(row: &Indexed, index: u64, newest: i64) -> Result<i64, Fault> {
     if row.columns != Columns::of(&entry) {
         return Err(Fault::Columns);
     }
-    Ok(leaf.time)
+    Ok((leaf.time, Some(entry)))
 }
 
 // === impl VerifyReport ===
@@ -250,7 +316,13 @@ mod tests {
                 "its body is not",
             ),
             ("UPDATE body SET body = (SELECT body FROM body WHERE idx = 0) WHERE idx = 1", 1, "its body is not"),
-            ("DELETE FROM body WHERE idx = 1", 1, "its body is missing"),
+            ("DELETE FROM body WHERE idx = 1", 1, "the columns"),
+            (
+                "DELETE FROM body WHERE idx = 1; UPDATE leaf SET person = NULL, cluster = NULL, grant_id = NULL WHERE idx = 1",
+                1,
+                "its body is missing, and no entry says",
+            ),
+            ("DELETE FROM body WHERE idx = 1; UPDATE leaf SET kind = 9 WHERE idx = 1", 1, "its body is missing"),
             ("DELETE FROM leaf WHERE idx = 1", 1, "it is missing"),
             ("DELETE FROM leaf WHERE idx < 3", 0, "it is missing"),
             (
@@ -295,6 +367,51 @@ mod tests {
         }
     }
 
+    /// What takes a body away as an operation of ours does, but for the entry that says so.
+    fn take_away(path: &PathBuf, index: u64) {
+        let sql = format!(
+            "DELETE FROM body WHERE idx = {index};
+             UPDATE leaf SET person = NULL, cluster = NULL, grant_id = NULL WHERE idx = {index}"
+        );
+        Connection::open(path).unwrap().execute_batch(&sql).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_gone_only_where_a_later_entry_says_so() {
+        let says = |dropped: &[u64], second| {
+            let places: Places = dropped.iter().copied().collect();
+            let content = Content { dropped: Some(places.numbers()), ..Content::of(Kind::BodyDropped) };
+            Append { entry: entry(content, noon() + SignedDuration::from_secs(second)), change: None }
+        };
+        let (_folder, path) = four().await;
+        take_away(&path, 1);
+        take_away(&path, 2);
+        let append = async |part| {
+            SqliteStore::open(&path, Options::default()).unwrap().append(vec![part], None).await.unwrap();
+        };
+        append(says(&[1], 5)).await;
+        let found = verify(&path).await.unwrap_err().to_string();
+        assert!(found.starts_with("audit entry 2: its body is missing, and no entry says"), "{found}");
+        append(says(&[2], 6)).await;
+        assert_eq!(verify(&path).await.unwrap().entries, 6);
+        let tail = verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), 2, 6, drop).await;
+        assert_eq!(tail, Ok(()), "what the tail does not hold, it does not miss");
+        append(says(&[2], 7)).await;
+        let found = verify(&path).await.unwrap_err().to_string();
+        assert!(found.starts_with("audit entry 6: it says that the body of entry 2 was dropped"), "{found}");
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_says_too_much_is_found() {
+        let (_folder, path) = four().await;
+        let content = Content { dropped: Some(vec![3, 1]), ..Content::of(Kind::BodyDropped) };
+        let store = SqliteStore::open(&path, Options::default()).unwrap();
+        let part = Append { entry: entry(content, noon() + SignedDuration::from_secs(9)), change: None };
+        store.append(vec![part], None).await.unwrap();
+        let found = verify_log(&store).await.unwrap_err().to_string();
+        assert!(found.starts_with("audit entry 4: it says that the body of entry 3 was dropped"), "{found}");
+    }
+
     #[tokio::test]
     async fn the_tail_can_be_looked_at_alone() {
         let (_folder, path) = four().await;
@@ -335,7 +452,7 @@ mod tests {
             time: new.entry.time,
             columns: Columns::of(&new.entry),
         };
-        assert_eq!(check(&row, 0, new.entry.time), Ok(new.entry.time));
+        assert_eq!(check(&row, 0, new.entry.time).map(|(time, _)| time), Ok(new.entry.time));
         assert_eq!(check(&row, 0, new.entry.time + 1), Err(Fault::Time));
     }
 }

@@ -91,6 +91,10 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     checks.push(fine(format!("vault, {}", vault.told()), (!warnings.is_empty()).then(|| warnings.join("; "))));
     let warnings = custody::harden_process().warnings();
     checks.push(fine("memory", (!warnings.is_empty()).then(|| warnings.join("; "))));
+    if !loaded.file.forward.is_empty() {
+        let forwards = config::forwards(&loaded.folder, &loaded.file);
+        checks.push(forwards.map_or_else(|error| failed("forward", &error), |_| fine("forward", None)));
+    }
     match app::custody(loaded, vault) {
         Ok(custody) => {
             checks.extend(cas(&custody, &clusters).await);

@@ -21,6 +21,9 @@ pub struct File {
     /// What makes the audit log provable: its name, and where its newest head lies outside the database.
     #[serde(default)]
     pub audit: Audit,
+    /// Where the audit log is forwarded to, entry by entry, in order. May be repeated.
+    #[serde(default)]
+    pub forward: Vec<Forward>,
     /// Where CA keys live and what opens them.
     #[serde(default)]
     pub custody: Custody,
@@ -153,6 +156,42 @@ pub struct Audit {
     /// A file with the token by which tools read the log's checkpoint and hash tiles under `/log`. Absent: not served.
     #[serde(default)]
     pub tile_token_file: Option<PathBuf>,
+    /// How old an entry must be before its body can be dropped, whoever asks for it and approves. At least a day.
+    #[serde(default = "default_drop_min_age")]
+    pub drop_min_age: String,
+}
+
+/// Where the audit log is forwarded to, entry by entry, in order.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// Its name, `[a-z0-9-]+`. How far it has come is kept under it: a new name begins at the log's first entry.
+    pub name: String,
+    /// What it is sent as.
+    pub kind: ForwardKind,
+    /// For `jsonl`: the file or named pipe. A file is made where it is missing (mode 0600), and opened anew when it was moved away.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// For `otlp`: the collector's URL; `/v1/logs` is added where it has no path. Plain `http` only on loopback.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// For `otlp`: a CA certificate (PEM) for the collector's TLS, and then no other.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// For `otlp`: a file with a bearer token.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+}
+
+/// What the audit log is forwarded as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardKind {
+    /// A line of JSON for each entry, into a file or named pipe.
+    #[default]
+    Jsonl,
+    /// OpenTelemetry logs over HTTP, in JSON.
+    Otlp,
 }
 
 /// Where CA keys live and what opens them.
@@ -336,6 +375,10 @@ fn default_anchor_grace() -> String {
 
 fn default_key_grace() -> String {
     "10m".into()
+}
+
+fn default_drop_min_age() -> String {
+    "2160h".into()
 }
 
 fn default_vault() -> PathBuf {

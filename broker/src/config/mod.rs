@@ -15,6 +15,7 @@ mod audit;
 mod clusters;
 mod file;
 mod folder;
+mod forward;
 mod login;
 mod nodelog;
 mod openbao;
@@ -27,10 +28,11 @@ use std::path::PathBuf;
 pub use audit::{AnchorKv, AuditSettings, Witness};
 pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
 pub use file::{
-    Audit, Certificates, ClustersFolder, Custody, File, Identity, Limits, Log, LogFormat, Policies, Server, Session,
-    Store,
+    Audit, Certificates, ClustersFolder, Custody, File, Forward, ForwardKind, Identity, Limits, Log, LogFormat,
+    Policies, Server, Session, Store,
 };
 pub use folder::{Folder, Loaded, load_policies};
+pub use forward::forwards;
 pub use login::login_settings;
 pub use nodelog::{NodeLog, NodeLogSource};
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};

@@ -22,6 +22,8 @@ const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
 pub struct Settings {
     /// The URL by which clients reach the broker, without a trailing slash in its text form.
     pub public_url: Url,
+    /// How old an entry must be before its body can be dropped.
+    pub drop_min_age: SignedDuration,
     /// Where to listen.
     pub listen: Listen,
     /// Certificate chain and key, PEM files; `None` for plain http.
@@ -147,6 +149,10 @@ impl Settings {
         if backdate > SignedDuration::from_mins(10) {
             return Err(value("certificates.backdate", "at most 10m"));
         }
+        let drop_min_age = duration("audit.drop_min_age", &file.audit.drop_min_age)?;
+        if drop_min_age < SignedDuration::from_hours(24) {
+            return Err(value("audit.drop_min_age", "at least 24h, so that what just happened can be looked at"));
+        }
         let request_time = duration("limits.request_time", &file.limits.request_time)?;
         for section in &file.openbao {
             let deadline = section.check(folder)?.deadline;
@@ -185,6 +191,7 @@ impl Settings {
         };
         Ok(Self {
             public_url,
+            drop_min_age,
             listen,
             tls,
             health: file.server.health_listen,

@@ -23,6 +23,11 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::proofs::consistency,
         super::api::proofs::proof,
         super::api::proofs::export,
+        super::api::lines::list,
+        super::api::stories::show,
+        super::api::drops::ask,
+        super::api::drops::show,
+        super::api::drops::approve,
         super::api::calls::list,
     ),
     security(("dpop" = []))

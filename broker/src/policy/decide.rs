@@ -132,16 +132,36 @@ pub fn may_read_audit(
             (Subject::AuditOf(&cluster.name), verdict)
         }
     };
-    let rules = match &verdict {
+    answered(subject, &verdict, Some("your own entries need no policy: `ichor audit log --person me`"))
+}
+
+/// Returns if policy lets this person ask for bodies of audit entries to be dropped, and approve what others asked for
+/// (`audit:drop`).
+///
+/// # Errors
+/// When policy does not, or could not be evaluated.
+pub fn may_drop_audit(policies: &PolicySet, identity: &Identity, now: Timestamp) -> Result<(), Refusal> {
+    let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
+    let question = Question::about_ichor(policies, identity.person(), identity.groups(), &[Action::AuditDrop]);
+    let verdict = question.map_err(|error| Refusal::failed(&error))?.ask(Action::AuditDrop, &circumstances);
+    answered(Subject::Dropping, &verdict, None)
+}
+
+/// Policy's answer about the audit, in words where it is no; `help` stands behind the hints of the policies.
+fn answered(subject: Subject<'_>, verdict: &Verdict<'_>, help: Option<&str>) -> Result<(), Refusal> {
+    let rules = match verdict {
         Verdict::Permitted(_) => return Ok(()),
         Verdict::Failed(failure) => return Err(Refusal::failed(failure)),
         Verdict::Forbidden(rules) | Verdict::Unmet(rules) => rules,
     };
-    let mut help: Vec<_> = rules.iter().filter_map(|rule| rule.terms.hint.clone()).collect();
-    help.push("your own entries need no policy: `ichor audit log --person me`".into());
+    let hints = rules.iter().filter_map(|rule| rule.terms.hint.clone());
+    let mut help: Vec<_> = hints.chain(help.map(Into::into)).collect();
+    if help.is_empty() {
+        help.push("ask whoever keeps the broker's policies".into());
+    }
     Err(Refusal {
         code: Code::Refused,
-        sentence: subject.refused(&verdict).unwrap_or_default(),
+        sentence: subject.refused(verdict).unwrap_or_default(),
         help,
         policies: rules.iter().map(|rule| rule.id.clone()).collect(),
         internal: None,
@@ -464,5 +484,25 @@ mod tests {
         let refusal = read(&["sre"], AuditScope::Everything).unwrap_err();
         assert_eq!(refusal.sentence, "no policy permits reading the whole audit");
         assert!(read(&[], AuditScope::Cluster(&prod)).is_err());
+    }
+
+    #[test]
+    fn bodies_are_dropped_by_policy() {
+        let set = load(
+            r#"@id("keepers") @hint("ask with your second factor") permit (principal in Group::"corp/privacy", action == Action::"audit:drop", resource)
+               when { context has acr && context.acr == "pwd" };
+               @id("readers") permit (principal in Group::"corp/audit", action == Action::"audit:read", resource);
+               @id("never") forbid (principal in Group::"corp/dev", action == Action::"audit:drop", resource == Ichor::"broker");"#,
+        )
+        .unwrap();
+        let drops = |groups: &[&str]| may_drop_audit(&set, &alice(groups), now()).map_err(|refusal| refusal.sentence);
+        assert_eq!(drops(&["privacy"]), Ok(()));
+        assert_eq!(drops(&["audit"]).unwrap_err(), "no policy permits dropping bodies of the audit");
+        assert_eq!(drops(&["privacy", "dev"]).unwrap_err(), "dropping bodies of the audit is forbidden by `never`");
+        let mut session = row(&["privacy"]);
+        session.acr = None;
+        let refusal = may_drop_audit(&set, &who(&session), now()).unwrap_err();
+        assert_eq!(refusal.help, ["ask with your second factor"]);
+        assert!(load(r#"@id("x") forbid (principal, action == Action::"audit:drop", resource is Cluster);"#).is_err());
     }
 }

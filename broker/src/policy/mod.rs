@@ -30,7 +30,7 @@ mod shipped;
 mod vocabulary;
 
 pub use cases::{CaseError, CaseFailure, CaseReport, run_cases};
-pub use decide::{AuditScope, decide, listing, may_read_audit};
+pub use decide::{AuditScope, decide, listing, may_drop_audit, may_read_audit};
 pub use explain::{Asks, Considered, Explanation, Granted, Who, explain};
 pub use grant::{Grant, Mode};
 pub use probe::{DELEGATION_LIFE, PROBE_LIFE, delegation, probe};

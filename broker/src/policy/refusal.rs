@@ -29,6 +29,7 @@ pub(super) enum Subject<'a> {
     Role(Role, &'a ClusterName),
     AuditOf(&'a ClusterName),
     WholeAudit,
+    Dropping,
 }
 
 // === impl Refusal ===
@@ -66,6 +67,7 @@ impl Subject<'_> {
             Self::Role(role, cluster) => format!("{role} on `{cluster}`"),
             Self::AuditOf(cluster) => format!("reading the audit of `{cluster}`"),
             Self::WholeAudit => "reading the whole audit".into(),
+            Self::Dropping => "dropping bodies of the audit".into(),
         };
         Some(match verdict {
             Verdict::Permitted(_) => return None,

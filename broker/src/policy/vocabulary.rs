@@ -20,6 +20,8 @@ pub(super) enum Action {
     Hold(Role),
     /// Read audit entries.
     AuditRead,
+    /// Ask for bodies of audit entries to be dropped, or approve that.
+    AuditDrop,
 }
 
 /// The kinds of things that policies are about.
@@ -35,7 +37,7 @@ pub(super) enum Kind {
 }
 
 /// Actions of a later build, which nothing asks about yet. A forbid on one would look like a protection and be none.
-const LATER: [&str; 4] = ["audit:drop", "break-glass:approve", "break-glass:request", "lock"];
+const LATER: [&str; 3] = ["break-glass:approve", "break-glass:request", "lock"];
 
 /// The schema and the entity types, parsed once per policy set.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub(super) struct BadLabel(String);
 
 impl Action {
     /// Every action.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Hold(Role::Admin),
         Self::Hold(Role::Operator),
         Self::Hold(Role::Reader),
@@ -65,6 +67,7 @@ impl Action {
         Self::Hold(Role::ImageVerifier),
         Self::Hold(Role::MetaWriter),
         Self::AuditRead,
+        Self::AuditDrop,
     ];
 
     /// The group of all `hold:` actions.
@@ -75,6 +78,7 @@ impl Action {
         match self {
             Self::Hold(role) => format!("hold:{role}"),
             Self::AuditRead => "audit:read".into(),
+            Self::AuditDrop => "audit:drop".into(),
         }
     }
 

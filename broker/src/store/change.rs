@@ -1,11 +1,13 @@
 //! State changes that commit together with their entry, and the conditions that are re-read in that transaction.
 
-use jiff::Timestamp;
+use ichor_wire::log::Places;
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
-use crate::domain::{Group, SessionId};
+use crate::domain::{Group, Person, SessionId};
 
 use super::calls::Call;
-use super::rows::SessionRow;
+use super::rows::{DropRequest, SessionRow};
 
 /// A state change and its compare-and-set condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,30 @@ pub enum Change {
         /// The end of what is granted.
         not_after: Timestamp,
     },
+    /// Someone asks to drop bodies.
+    DropAsk {
+        /// The request.
+        request: Box<DropRequest>,
+    },
+    /// Bodies are dropped, and with them what the columns say of anyone; the leaves stay. Conditions: the request is open at
+    /// `now` or was approved before, `approver` is someone else than who asked, and each of `places` has a body of a kind that
+    /// may be dropped, from before the request's time and at least `min_age` old.
+    BodyDrop {
+        /// The request.
+        request: Uuid,
+        /// Who approves.
+        approver: Person,
+        /// The entries.
+        places: Places,
+        /// How old an entry must be at least.
+        min_age: SignedDuration,
+        /// The place at which the request goes on after these.
+        next: u64,
+        /// Whether the request is done with this.
+        done: bool,
+        /// The time that ages are held against.
+        now: Timestamp,
+    },
     /// Calls that nodes told of are kept, in their order, as the batch of the entry that this commits with
     /// ([`super::StoredCall::batch`] is its index). No condition. Where more than `most` are kept then, the oldest by id are
     /// dropped, in bounded steps: one change drops at most a thousand more than it keeps.
@@ -79,6 +105,15 @@ pub enum Condition {
     /// The row changed since it was read.
     #[error("something changed meanwhile")]
     Stale,
+    /// There is no such request, or it expired, or it is done.
+    #[error("there is no open request of this id; ask again with `ichor audit drop`")]
+    RequestGone,
+    /// Who asked cannot approve.
+    #[error("whoever asked cannot approve; another person must")]
+    SamePerson,
+    /// A body must stay: it is too young, of a kind that stays, or gone already.
+    #[error("a body among these must stay, or is gone already")]
+    BodyStays,
     /// The entry's time lies before the newest entry's: the clock went back.
     #[error("the clock went back behind the newest entry")]
     ClockWentBack,
@@ -94,8 +129,9 @@ impl Change {
             Self::SessionCreate { now, .. }
             | Self::SessionEnd { now, .. }
             | Self::SessionRefresh { now, .. }
-            | Self::GrantMade { now, .. } => *now = at,
-            Self::CallsKept { .. } => {}
+            | Self::GrantMade { now, .. }
+            | Self::BodyDrop { now, .. } => *now = at,
+            Self::DropAsk { .. } | Self::CallsKept { .. } => {}
         }
         self
     }
@@ -105,7 +141,11 @@ impl Change {
     pub fn alters(&self) -> Option<SessionId> {
         match self {
             Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
-            Self::SessionCreate { .. } | Self::GrantMade { .. } | Self::CallsKept { .. } => None,
+            Self::SessionCreate { .. }
+            | Self::GrantMade { .. }
+            | Self::DropAsk { .. }
+            | Self::BodyDrop { .. }
+            | Self::CallsKept { .. } => None,
         }
     }
 }

@@ -103,6 +103,10 @@ fn both_engines_have_one_logical_schema() {
         assert!(post.tables.remove(*own).is_some(), "Postgres has no `{own}`");
         post.indexes.retain(|_, text| !text.starts_with(own));
     }
+    for text in post.indexes.values_mut() {
+        // SQLite's indexes end in the row's id by themselves
+        *text = text.replace(", id,", ",").replace(", id)", ")");
+    }
     assert!(lite.tables.len() >= 9 && lite.indexes.len() >= 8, "the schema was not read: {lite:?}");
     assert_eq!(lite.tables, post.tables);
     assert_eq!(lite.indexes, post.indexes);
@@ -143,6 +147,7 @@ fn released_steps_are_never_edited() {
             "631de8e896e3db630df55d013e0b440fa491a496910626ac3546181755787f05",
             "9180afc7d72e9de6e2608707e0fc289d5f9d8da7d1e5c08a7b99acfb196853ce",
             "e36dfc0aabea2716a1d59f9c97dd9725688cd6d62689ee2feb7513b0623251cf",
+            "48c8b6de43f1f04c677b6971f6c056434954d640e0aba0d2b52687462c9345ad",
         ]
     );
 }

@@ -95,6 +95,21 @@ impl Store for FaultyStore {
     async fn entries(&self, f: &EntryFilter, before: Option<u64>, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
         self.inner.entries(f, before, limit).await
     }
+    async fn entries_from(&self, f: &EntryFilter, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.inner.entries_from(f, from, limit).await
+    }
+    async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError> {
+        self.inner.issued_as(name).await
+    }
+    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.inner.forward_cursor(name).await
+    }
+    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
+        self.write(self.inner.advance_forward(name, next)).await
+    }
+    async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
+        self.inner.drop_request(id).await
+    }
     async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
         self.inner.entry_range(range).await
     }

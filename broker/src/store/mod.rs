@@ -25,7 +25,8 @@ use crate::domain::{ProviderAlias, SessionId};
 pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
 pub use rows::{
-    DeviceLogin, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredCheckpoint, StoredEntry,
+    DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredCheckpoint,
+    StoredEntry,
 };
 
 /// A store failed. The text is for the log; nothing of it goes to a client.
@@ -122,6 +123,13 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredEntry>, StoreError>;
 
+    /// Entries that match, oldest first, at most `limit`, index `from` or above.
+    async fn entries_from(&self, filter: &EntryFilter, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// The entries of certificates with this serial number or SHA-256 fingerprint, oldest first; zeros at its beginning do not
+    /// count. Several only where issuers repeat a serial number.
+    async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError>;
+
     /// Entries by index, oldest first: for verification and export.
     async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError>;
 
@@ -217,7 +225,17 @@ pub trait Store: Send + Sync + 'static {
     /// When each service of each node was last heard of.
     async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError>;
 
-    /// Removes pending logins that expired before `now`, and sessions that ended more than 30 days before.
+    /// The place of the entry that the forwarding of this name sends next; `None` before its first.
+    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError>;
+
+    /// Moves that place on. It never goes back: `Ok(false)` where it is further already.
+    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError>;
+
+    /// The request to drop bodies of this id, in whatever state.
+    async fn drop_request(&self, id: uuid::Uuid) -> Result<Option<DropRequest>, StoreError>;
+
+    /// Removes pending logins that expired before `now`, and sessions that ended and requests
+    /// that expired or were done more than 30 days before.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// Answers whether a small write would succeed, within the store's own deadline; for readiness.

@@ -1,6 +1,6 @@
 //! The rows, as plain data. Times are whole in the database (`i64` microseconds), ids 16 bytes.
 
-use ichor_wire::log::{Entry, Kind};
+use ichor_wire::log::{Content, Entry, Kind};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -112,6 +112,8 @@ pub struct Columns {
     pub cluster: Option<String>,
     /// The grant's id.
     pub grant: Option<Vec<u8>>,
+    /// How many names of a certificate lead here: its serial number, its fingerprint.
+    pub names: usize,
 }
 
 /// An entry with its columns.
@@ -141,6 +143,27 @@ pub struct StoredCheckpoint {
     pub size: u64,
     /// The signed note.
     pub note: String,
+}
+
+/// A request to drop bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropRequest {
+    /// Its id (UUIDv7).
+    pub id: Uuid,
+    /// Who asks. Someone else must approve: another issuer or another subject.
+    pub asked_by: Person,
+    /// Whose entries, by `user:` value or subject; absent: everyone's. Forgotten when it is done.
+    pub person: Option<String>,
+    /// Only entries recorded before this time.
+    pub before: Timestamp,
+    /// The place in the log at which dropping goes on.
+    pub next: u64,
+    /// Until when it can be approved.
+    pub expires_at: Timestamp,
+    /// When someone else approved.
+    pub approved_at: Option<Timestamp>,
+    /// When the last of its bodies was dropped.
+    pub done_at: Option<Timestamp>,
 }
 
 /// What to look for; every given part must match. A person matches by `user:` value or by subject.
@@ -175,6 +198,27 @@ impl Columns {
             person: person.map(|p| [&p.provider, &p.issuer, &p.subject, &p.user].map(Clone::clone)),
             cluster: content.cluster.clone(),
             grant: content.grant.clone(),
+            names: certificate_names(content).count(),
         }
     }
+
+    /// What the columns must be of an entry whose body was dropped: what names anyone went with it.
+    #[must_use]
+    pub fn of_dropped(kind: u8) -> Self {
+        Self { kind, person: None, cluster: None, grant: None, names: 0 }
+    }
+}
+
+/// The names by which an issued certificate is found, without zeros at their beginning: its serial number and its fingerprint.
+pub fn certificate_names(content: &Content) -> impl Iterator<Item = &[u8]> {
+    let issued = content.kind == Kind::Issued;
+    let names = [content.serial.as_deref(), content.fingerprint.as_deref()];
+    names.into_iter().flatten().filter(move |_| issued).map(bare)
+}
+
+/// The number without zeros at its beginning: a serial number is written with them or without.
+#[must_use]
+pub fn bare(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
 }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use ichor_broker::domain::{ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
-    Append, CallFilter, CallPlace, Committed, DeviceLogin, EntryFilter, LogHead, NodeSeen, PendingLogin, SessionRow,
-    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, LogHead, NodeSeen, PendingLogin,
+    SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -50,6 +50,11 @@ macro_rules! pass_on {
 pass_on! {
     head() -> LogHead;
     entries(filter: &EntryFilter, before: Option<u64>, limit: u32) -> Vec<StoredEntry>;
+    entries_from(filter: &EntryFilter, from: u64, limit: u32) -> Vec<StoredEntry>;
+    issued_as(name: &[u8]) -> Vec<StoredEntry>;
+    forward_cursor(name: &str) -> Option<u64>;
+    advance_forward(name: &str, next: u64) -> bool;
+    drop_request(id: Uuid) -> Option<DropRequest>;
     entry_range(range: Range<u64>) -> Vec<StoredEntry>;
     indexed_range(range: Range<u64>) -> Vec<Indexed>;
     tile(level: u8, index: u64) -> Option<FullTile>;

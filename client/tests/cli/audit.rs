@@ -1,4 +1,4 @@
-//! `audit log`, `clusters`.
+//! `audit`, `clusters`.
 
 use crate::world::World;
 
@@ -52,6 +52,161 @@ fn filters_reach_the_broker() {
     }
     assert_eq!(world.ichor(&["audit", "log", "--since", "yesterday"]).code, 2);
     assert_eq!(world.ichor(&["audit", "log", "--limit", "0"]).code, 2);
+}
+
+#[test]
+fn a_story_is_told_as_a_tree() {
+    let world = World::logged_in();
+    insta::assert_snapshot!("audit_show", world.ichor(&["audit", "show", "7", "--utc"]).transcript());
+    assert_eq!(
+        world.ichor(&["audit", "show", "7", "-o", "json"]).ok().json()["story"]["grants"][0]["outcome"][0]["index"],
+        6
+    );
+    assert_eq!(world.ichor(&["audit", "show", "8"]).code, 1);
+    world.fake.assert_kept();
+}
+
+#[test]
+fn who_touched_a_node_is_told_by_its_log_and_else_who_could_have() {
+    let world = World::logged_in();
+    let who = ["audit", "who", "--node", "10.0.0.2", "--since", "30d", "--utc"];
+    insta::assert_snapshot!("audit_who_could_have", world.ichor(&who).transcript());
+    world.fake.with(|state| state.node_logs = true);
+    insta::assert_snapshot!(
+        "audit_who",
+        world.ichor(&[&who[..], &["--cluster", "prod", "--method", "Reboot"]].concat()).transcript()
+    );
+    let seen = world.fake.with(|state| state.seen.last().cloned().unwrap());
+    for part in ["node=10.0.0.2", "cluster=prod", "method=Reboot", "since=20"] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    let json = world.ichor(&[&who[..], &["-o", "json"]].concat()).ok().json();
+    assert_eq!((json["calls"].as_array().unwrap().len(), json["could_have"].as_array().unwrap().len()), (2, 0));
+    insta::assert_snapshot!("audit_show_calls", world.ichor(&["audit", "show", "7", "--utc"]).transcript());
+    let none = world.ichor(&["audit", "who", "--node", "10.9.9.9"]).ok().out;
+    assert!(none.contains("2027") || none.contains("no cluster declares"), "{none}");
+}
+
+#[test]
+fn all_of_a_person_is_told_in_its_order() {
+    let world = World::logged_in();
+    let told = world.ichor(&["audit", "what", "--user", "alice", "--since", "30d", "--limit", "3", "--utc"]);
+    insta::assert_snapshot!("audit_what", told.transcript());
+    let seen = world.fake.with(|state| state.seen.clone());
+    for parts in [["/v1/audit/entries?", "person=alice", "since=20"], ["/v1/audit/calls?", "user=alice", "since=20"]] {
+        assert!(seen.iter().any(|seen| parts.iter().all(|part| seen.contains(part))), "{parts:?} in {seen:?}");
+    }
+    world.ichor(&["audit", "what", "--user", "alice", "--until", "1h"]).ok();
+    assert!(world.fake.with(|state| state.seen.last().cloned().unwrap()).contains("until=20"));
+}
+
+#[test]
+fn filters_of_calls_reach_the_broker() {
+    let world = World::logged_in();
+    let filters =
+        ["--cluster", "prod", "--node", "10.0.0.2", "--user", "alice", "--method", "Reboot", "--class", "escape"];
+    let times = ["--since", "2026-01-01T00:00:00Z", "--until", "1h", "--limit", "7"];
+    world.ichor(&[&["audit", "unexplained"][..], &filters, &times].concat()).ok();
+    let seen = world.fake.with(|state| state.seen.last().cloned().unwrap());
+    for part in [
+        "cluster=prod",
+        "node=10.0.0.2",
+        "user=alice",
+        "method=Reboot",
+        "class=escape",
+        "since=2026-01-01T00%3A00%3A00Z",
+        "until=20",
+        "limit=7",
+    ] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    world.ichor(&["audit", "who", "--node", "10.0.0.2", "--cluster", "prod", "--until", "1h", "--limit", "7"]).ok();
+    let seen = world.fake.with(|state| state.seen.clone());
+    let asked =
+        |part: &&String| part.contains("/v1/audit/calls?") && part.contains("limit=7") && part.contains("until=20");
+    assert!(seen.iter().filter(asked).count() > 1, "{seen:?}");
+}
+
+#[test]
+fn times_are_shown_in_the_zone_of_this_machine() {
+    let mut world = World::logged_in();
+    world.set("TZ", "XYZ-5:30");
+    let shown = world.ichor(&["audit", "log", "--limit", "1"]).ok().out;
+    assert!(shown.contains("2027-01-15 13:30:04+05:30"), "{shown}");
+    let shown = world.ichor(&["audit", "log", "--limit", "1", "--utc"]).ok().out;
+    assert!(shown.contains("2027-01-15 08:00:04+00:00"), "{shown}");
+}
+
+#[test]
+fn entries_are_exported_as_lines() {
+    let world = World::logged_in();
+    insta::assert_snapshot!("audit_export_csv", world.ichor(&["audit", "export", "--format", "csv"]).transcript());
+    let lines = world.ichor(&["audit", "export", "--since", "24h"]).ok().out;
+    let indexes: Vec<_> =
+        lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["index"].clone()).collect();
+    assert_eq!(indexes, [3, 5, 8]);
+    assert!(world.fake.with(|state| state.seen.last().cloned().unwrap()).contains("since=20"));
+    let grant = "00000000-0000-0000-0000-000000000007";
+    let filters = ["--person", "alice", "--cluster", "prod", "--kind", "grant", "--grant", grant, "--until", "1h"];
+    world.ichor(&[&["audit", "export"][..], &filters].concat()).ok();
+    let seen = world.fake.with(|state| state.seen.last().cloned().unwrap());
+    for part in ["person=alice", "cluster=prod", "kind=grant", &format!("grant={grant}"), "until=20"] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+
+    let out = world.path("out.csv").display().to_string();
+    let to = ["audit", "export", "--format", "csv", "--to", &out];
+    world.ichor(&to).ok();
+    assert_eq!(crate::world::mode(&world.path("out.csv")), 0o600);
+    assert_eq!(world.text("out.csv").lines().count(), 4);
+    assert_eq!(world.ichor(&to).code, 1, "what is there is not written over");
+}
+
+#[test]
+fn the_log_is_followed_over_a_broken_connection_until_ctrl_c() {
+    let world = World::logged_in();
+    let mut child = world.command(&["audit", "log", "-f", "-o", "json"]).spawn().unwrap();
+    let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut indexes = Vec::new();
+    while indexes.len() < 3 {
+        let mut line = String::new();
+        assert_ne!(std::io::BufRead::read_line(&mut reader, &mut line).unwrap(), 0, "it ended: {indexes:?}");
+        indexes.push(serde_json::from_str::<serde_json::Value>(&line).unwrap()["index"].as_u64().unwrap());
+    }
+    assert_eq!(indexes, [3, 5, 8], "each once");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let seen = world.fake.with(|state| state.seen.clone());
+    assert!(seen.iter().any(|seen| seen.contains("follow=true") && seen.contains("after=3")), "{seen:?}");
+}
+
+#[test]
+fn bodies_are_dropped_by_two() {
+    let world = World::logged_in();
+    let ask = world.ichor(&["audit", "drop", "--person", "bob", "--reason", "a request by law", "--utc"]);
+    insta::assert_snapshot!("audit_drop_ask", ask.transcript());
+    let id = "00000000-0000-0000-0000-00000000000b";
+    assert_eq!(world.ichor(&["audit", "drop", "--approve", id]).code, 2, "nobody is here to ask");
+    assert_eq!(world.fake.with(|state| state.approvals), 0);
+    insta::assert_snapshot!(
+        "audit_drop_approve",
+        world.ichor(&["audit", "drop", "--approve", id, "--yes", "--utc"]).transcript()
+    );
+    assert_eq!(world.fake.with(|state| state.approvals), 2, "until there is no more");
+    world.ichor(&["audit", "drop", "--before", "2026-01-01T00:00:00Z", "--reason", "a year is over"]).ok();
+    world.fake.with(|state| state.seen.clear());
+    world.ichor(&["audit", "drop", "--show", id]).ok();
+    let seen = world.fake.with(|state| state.seen.clone());
+    assert!(seen.iter().all(|seen| *seen == format!("GET /v1/audit/drops/{id}")), "it is only shown: {seen:?}");
+    let asks = world.fake.with(|state| state.drops.clone());
+    assert_eq!(asks.len(), 2);
+    assert_eq!(asks[1].before, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+    assert_eq!((asks[0].person.as_deref(), asks[1].reason.as_str()), (Some("bob"), "a year is over"));
+    for wrong in [&["--person", "bob"][..], &["--reason", "x"], &[], &["--approve", id, "--reason", "x"], &["--yes"]] {
+        assert_eq!(world.ichor(&[&["audit", "drop"], wrong].concat()).code, 2, "{wrong:?}");
+    }
+    world.fake.assert_kept();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::world::World;
 
 /// Command, flag, and the test that goes red when the flag does nothing.
-const TESTED: [(&str, &str, &str); 34] = [
+const TESTED: [(&str, &str, &str); 72] = [
     ("", "--broker", "usage::the_broker_is_found_and_said_where"),
     ("", "--ca", "trust::only_the_named_ca_is_believed"),
     ("", "--keyring", "login::the_keyring_is_left_alone_when_off"),
@@ -41,10 +41,48 @@ const TESTED: [(&str, &str, &str); 34] = [
     ("audit log", "--until", "audit::filters_reach_the_broker"),
     ("audit log", "--limit", "audit::filters_reach_the_broker"),
     ("audit log", "--all", "audit::the_log_is_read_page_by_page"),
+    ("audit log", "--follow", "audit::the_log_is_followed_over_a_broken_connection_until_ctrl_c"),
+    ("audit log", "--utc", "audit::times_are_shown_in_the_zone_of_this_machine"),
+    ("audit who", "--node", "audit::filters_of_calls_reach_the_broker"),
+    ("audit who", "--cluster", "audit::filters_of_calls_reach_the_broker"),
+    ("audit who", "--since", "audit::filters_of_calls_reach_the_broker"),
+    ("audit who", "--until", "audit::filters_of_calls_reach_the_broker"),
+    ("audit who", "--method", "audit::filters_of_calls_reach_the_broker"),
+    ("audit who", "--limit", "audit::filters_of_calls_reach_the_broker"),
+    ("audit who", "--utc", "audit::who_touched_a_node_is_told_by_its_log_and_else_who_could_have"),
+    ("audit what", "--user", "audit::all_of_a_person_is_told_in_its_order"),
+    ("audit what", "--since", "audit::all_of_a_person_is_told_in_its_order"),
+    ("audit what", "--until", "audit::all_of_a_person_is_told_in_its_order"),
+    ("audit what", "--limit", "audit::all_of_a_person_is_told_in_its_order"),
+    ("audit what", "--utc", "audit::all_of_a_person_is_told_in_its_order"),
+    ("audit show", "--utc", "audit::a_story_is_told_as_a_tree"),
+    ("audit export", "--format", "audit::entries_are_exported_as_lines"),
+    ("audit export", "--to", "audit::entries_are_exported_as_lines"),
+    ("audit export", "--since", "audit::entries_are_exported_as_lines"),
+    ("audit export", "--person", "audit::entries_are_exported_as_lines"),
+    ("audit export", "--cluster", "audit::entries_are_exported_as_lines"),
+    ("audit export", "--kind", "audit::entries_are_exported_as_lines"),
+    ("audit export", "--grant", "audit::entries_are_exported_as_lines"),
+    ("audit export", "--until", "audit::entries_are_exported_as_lines"),
+    ("audit drop", "--person", "audit::bodies_are_dropped_by_two"),
+    ("audit drop", "--before", "audit::bodies_are_dropped_by_two"),
+    ("audit drop", "--reason", "audit::bodies_are_dropped_by_two"),
+    ("audit drop", "--approve", "audit::bodies_are_dropped_by_two"),
+    ("audit drop", "--show", "audit::bodies_are_dropped_by_two"),
+    ("audit drop", "--yes", "audit::bodies_are_dropped_by_two"),
+    ("audit drop", "--utc", "audit::bodies_are_dropped_by_two"),
+    ("audit unexplained", "--cluster", "audit::filters_of_calls_reach_the_broker"),
+    ("audit unexplained", "--node", "audit::filters_of_calls_reach_the_broker"),
+    ("audit unexplained", "--user", "audit::filters_of_calls_reach_the_broker"),
+    ("audit unexplained", "--method", "audit::filters_of_calls_reach_the_broker"),
+    ("audit unexplained", "--class", "audit::filters_of_calls_reach_the_broker"),
+    ("audit unexplained", "--since", "audit::filters_of_calls_reach_the_broker"),
+    ("audit unexplained", "--until", "audit::filters_of_calls_reach_the_broker"),
+    ("audit unexplained", "--limit", "audit::filters_of_calls_reach_the_broker"),
 ];
 
 /// Every command of the binary.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 19] = [
     "",
     "login",
     "logout",
@@ -56,6 +94,12 @@ const COMMANDS: [&str; 13] = [
     "doctor",
     "audit",
     "audit log",
+    "audit who",
+    "audit what",
+    "audit show",
+    "audit export",
+    "audit drop",
+    "audit unexplained",
     "completions",
     "version",
 ];

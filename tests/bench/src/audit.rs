@@ -13,16 +13,19 @@ use ichor_broker::audit::{self, Grace, Known, Notary, Sequencer, Settings as Seq
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::AuditKey;
 use ichor_broker::store::Store;
+use ichor_broker::store::postgres::PostgresStore;
 use ichor_broker::store::sqlite::{Options, SqliteStore};
 use ichor_wire::log::{Content, Kind, Person};
 use tokio::time::Instant;
 
-use crate::Settings;
 use crate::meter::{Times, each, micros, millis, own_cpu, rate};
 use crate::report::{Goal, Report};
+use crate::{Settings, postgres};
 
 /// Appends a second that the best of the loads must reach.
 const GOAL_RATE: f64 = 50_000.0;
+/// The same for two brokers on one Postgres.
+const GOAL_POSTGRES: f64 = 10_000.0;
 
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("audit");
@@ -47,7 +50,40 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
         }
     }
     report.hold("signed appends, at the best of these", best, "1/s", Goal::AtLeast(GOAL_RATE));
+    match &settings.postgres {
+        Some(url) => two_brokers(&mut report, url, time).await?,
+        None => report.note("Postgres was not asked: name an empty database with --postgres"),
+    }
     Ok(report)
+}
+
+/// Two brokers append to one Postgres database: one log, each batch under its row lock.
+async fn two_brokers(report: &mut Report, url: &str, time: Duration) -> anyhow::Result<()> {
+    let address = postgres::empty(url).await?;
+    let mut best: f64 = 0.0;
+    for writers in [1, 64, 512] {
+        let open =
+            async || anyhow::Ok(Arc::new(PostgresStore::open(&address, &postgres::options()).await?) as Arc<dyn Store>);
+        let before = open().await?.head().await?.size;
+        let brokers = [open().await?, open().await?];
+        let loads = brokers.map(|store| tokio::spawn(appends(store, writers, time, false)));
+        let (mut times, mut took) = (Times::default(), Duration::ZERO);
+        for load in loads {
+            let load = load.await??;
+            times.extend(load.times);
+            took = took.max(load.took);
+        }
+        let recorded = usize::try_from(open().await?.head().await?.size - before)?;
+        ensure!(recorded == times.len(), "{recorded} entries for {} answers", times.len());
+        let rate = rate(times.len(), took);
+        best = best.max(rate);
+        let who = format!("Postgres, two brokers of {writers} writers each");
+        report.add(format!("{who}: appends"), rate, "1/s");
+        report.add(format!("{who}: p50"), millis(times.percentile(0.5)), "ms");
+        report.add(format!("{who}: p99"), millis(times.percentile(0.99)), "ms");
+    }
+    report.hold("Postgres, two brokers: appends, at the best of these", best, "1/s", Goal::AtLeast(GOAL_POSTGRES));
+    Ok(())
 }
 
 struct Load {
@@ -58,6 +94,18 @@ struct Load {
 
 async fn load(folder: &Path, writers: usize, time: Duration, is_signed: bool) -> anyhow::Result<Load> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.join("ichor.db"), Options::default())?);
+    let load = appends(Arc::clone(&store), writers, time, is_signed).await?;
+    let recorded = store.head().await?.size;
+    ensure!(
+        recorded == u64::try_from(load.times.len()).context("a count")?,
+        "{recorded} entries for {} answers",
+        load.times.len()
+    );
+    Ok(load)
+}
+
+/// The load of one broker's writers.
+async fn appends(store: Arc<dyn Store>, writers: usize, time: Duration, is_signed: bool) -> anyhow::Result<Load> {
     let settings = SequencerSettings { broker: "bench".into(), ..SequencerSettings::default() };
     let (sequencer, ended) = if is_signed {
         let grace = Grace { key: jiff::SignedDuration::from_mins(1), anchor: jiff::SignedDuration::from_mins(1) };
@@ -90,12 +138,6 @@ async fn load(folder: &Path, writers: usize, time: Duration, is_signed: bool) ->
     let (took, cpu) = (began.elapsed(), own_cpu()?.saturating_sub(cpu));
     drop(sequencer);
     ended.await?;
-    let recorded = store.head().await?.size;
-    ensure!(
-        recorded == u64::try_from(times.len()).context("a count")?,
-        "{recorded} entries for {} answers",
-        times.len()
-    );
     Ok(Load { times, took, cpu })
 }
 

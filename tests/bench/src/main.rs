@@ -3,6 +3,7 @@
 //! They are programs and not timed tests, because a time on a shared machine fails by luck. Trust the CPU per operation and
 //! ratios within one run more than single times.
 
+mod ask;
 mod audit;
 mod caller;
 mod connection;
@@ -17,6 +18,7 @@ mod meter;
 mod nodelog;
 mod openbao;
 mod policy;
+mod postgres;
 mod report;
 mod step_ca;
 mod world;
@@ -51,6 +53,12 @@ struct Cli {
     /// Let `custody` also measure with OpenBao alone on this core and everything else on the others.
     #[arg(long, value_name = "CORE")]
     server_core: Option<usize>,
+    /// How far `ask` lets the log grow, tenfold from 10,000 on.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    entries: u64,
+    /// An empty Postgres database, which `ask` and `audit` measure too.
+    #[arg(long, value_name = "URL")]
+    postgres: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,6 +79,8 @@ enum Name {
     Login,
     /// Lines of nodes' logs, from TCP to calls kept.
     Nodelog,
+    /// Questions to the audit, a start and a verification, as the log grows.
+    Ask,
 }
 
 /// What every benchmark is told.
@@ -80,6 +90,8 @@ struct Settings {
     step_ca: PathBuf,
     openbao: PathBuf,
     server_core: Option<usize>,
+    entries: u64,
+    postgres: Option<String>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -92,6 +104,8 @@ fn main() -> anyhow::Result<()> {
         step_ca: cli.step_ca,
         openbao: cli.openbao,
         server_core: cli.server_core,
+        entries: cli.entries,
+        postgres: cli.postgres,
     };
     let names = if cli.names.is_empty() { Name::value_variants() } else { &cli.names };
     let mut out = std::io::stdout().lock();
@@ -108,6 +122,7 @@ fn main() -> anyhow::Result<()> {
             Name::Idle => runtime()?.block_on(idle::run(&settings))?,
             Name::Login => runtime()?.block_on(login::run(&settings))?,
             Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
+            Name::Ask => runtime()?.block_on(ask::run(&settings))?,
         };
         if cli.json {
             writeln!(out, "{}", report.json())?;

@@ -91,3 +91,11 @@ mod tests {
         assert_eq!(Times::default().percentile(0.99), Duration::ZERO);
     }
 }
+
+/// Memory of this process that is resident, in MiB (`VmRSS` of proc_pid_status(5)).
+pub(crate) fn resident() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kibibytes: u32 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(f64::from(kibibytes) / 1024.0)
+}

@@ -64,6 +64,13 @@ const TESTED: &[(&str, &str, &str)] = &[
         "key_grace",
         "tests/suites/config_keys/audit.rs::without_its_key_the_log_goes_on_as_long_as_configured",
     ),
+    ("[audit]", "drop_min_age", "tests/suites/asking.rs::bodies_go_when_two_agree_and_only_old_ones"),
+    ("[[forward]]", "name", "tests/suites/asking.rs::the_log_is_forwarded_as_lines"),
+    ("[[forward]]", "kind", "tests/suites/asking.rs::the_log_is_forwarded_as_lines"),
+    ("[[forward]]", "path", "tests/suites/asking.rs::the_log_is_forwarded_as_lines"),
+    ("[[forward]]", "url", "tests/suites/asking.rs::the_log_is_forwarded_to_a_collector_as_configured"),
+    ("[[forward]]", "ca_file", "tests/suites/asking.rs::the_log_is_forwarded_to_a_collector_as_configured"),
+    ("[[forward]]", "token_file", "tests/suites/asking.rs::the_log_is_forwarded_to_a_collector_as_configured"),
     ("[custody]", "vault", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[custody]", "plugins", "broker/tests/process/custody.rs::the_plugins_that_are_configured_run_and_no_others"),
     (

@@ -1,5 +1,7 @@
 //! `GET /v1/audit/entries`: what is recorded.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::State;
 use ichor_wire::api::{AuditAnswer, AuditQuery};
@@ -11,6 +13,7 @@ use super::clusters::find;
 use crate::audit::{self, QueryError};
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, StrictQuery};
+use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{self, AuditScope};
 use crate::store::EntryFilter;
@@ -36,44 +39,90 @@ pub async fn list(
     if query.cursor.as_deref().is_some_and(|cursor| audit::check_cursor(cursor).is_err()) {
         return Err(ApiError::new(Code::BadRequest, "the cursor is not one of ours"));
     }
-    let mut filter = EntryFilter {
-        person: query.person.clone(),
-        own: None,
-        cluster: query.cluster.clone(),
-        kind: query.kind.as_deref().map(kind).transpose()?,
-        grant: query.grant.map(crate::domain::GrantId),
-        since: query.since,
-        until: query.until,
-    };
-    let identity = &caller.identity;
-    let own = query.person.as_deref().is_some_and(|who| who == "me" || who == identity.user());
-    if own {
-        filter.person = None;
-        filter.own = Some(identity.person().clone());
-    } else {
-        let policies = api.policies.borrow().clone();
-        let now = api.clock.now();
-        let cluster = query.cluster.as_deref().map(|name| find(&api, name)).transpose()?;
-        let scope = match &cluster {
-            Some(cluster) => AuditScope::Cluster(cluster),
-            None => AuditScope::Everything,
-        };
-        policy::may_read_audit(&policies, identity, scope, now)?;
-        let content = Content {
-            person: Some(person(identity)),
-            session: identity.session().map(|id| id.0.as_bytes().to_vec()),
-            cluster: query.cluster.clone(),
-            address: Some(caller.address.to_string()),
-            message: Some(describe(&query)),
-            ..Content::of(Kind::AuditRead)
-        };
-        api.sequencer.note(content, None).await?;
-    }
+    let asked = Asked::of(&query)?;
+    let filter = asked.admit(&api, &caller.identity, caller.address).await?;
     match audit::entries(&*api.store, &filter, query.cursor.as_deref(), limit).await {
         Ok(answer) => Ok(Json(answer)),
         Err(QueryError::Cursor) => Err(ApiError::new(Code::BadRequest, "the cursor is not one of ours")),
         Err(QueryError::Store(error)) => Err(error.into()),
     }
+}
+
+/// Which entries are asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    filter: EntryFilter,
+    /// In words, for the record.
+    said: String,
+}
+
+impl Asked {
+    /// What the query's filters mean.
+    pub(super) fn of(query: &AuditQuery) -> Result<Self, ApiError> {
+        let filter = EntryFilter {
+            person: query.person.clone(),
+            own: None,
+            cluster: query.cluster.clone(),
+            kind: query.kind.as_deref().map(kind).transpose()?,
+            grant: query.grant.map(crate::domain::GrantId),
+            since: query.since,
+            until: query.until,
+        };
+        Ok(Self { filter, said: describe(query) })
+    }
+
+    /// The filter, once policy lets this person read what it finds, which is recorded then. One's own needs neither.
+    pub(super) async fn admit(
+        mut self,
+        api: &Api,
+        identity: &Identity,
+        address: IpAddr,
+    ) -> Result<EntryFilter, ApiError> {
+        if self.filter.person.as_deref().is_some_and(|who| is_own(who, identity)) {
+            self.filter.person = None;
+            self.filter.own = Some(identity.person().clone());
+        } else {
+            may_read(api, identity, self.filter.cluster.as_deref())?;
+            record(api, identity, address, self.filter.cluster.as_deref(), self.said).await?;
+        }
+        Ok(self.filter)
+    }
+}
+
+/// Whether someone asks for themselves.
+pub(super) fn is_own(who: &str, identity: &Identity) -> bool {
+    who == "me" || who == identity.user()
+}
+
+/// Returns if policy lets this person read the audit of the cluster, or of everything.
+pub(super) fn may_read(api: &Api, identity: &Identity, cluster: Option<&str>) -> Result<(), ApiError> {
+    let policies = api.policies.borrow().clone();
+    let cluster = cluster.map(|name| find(api, name)).transpose()?;
+    let scope = match &cluster {
+        Some(cluster) => AuditScope::Cluster(cluster),
+        None => AuditScope::Everything,
+    };
+    Ok(policy::may_read_audit(&policies, identity, scope, api.clock.now())?)
+}
+
+/// Returns once it is recorded that this person read that part of the audit.
+pub(super) async fn record(
+    api: &Api,
+    identity: &Identity,
+    address: IpAddr,
+    cluster: Option<&str>,
+    what: String,
+) -> Result<(), ApiError> {
+    let content = Content {
+        person: Some(person(identity)),
+        session: identity.session().map(|id| id.0.as_bytes().to_vec()),
+        cluster: cluster.map(Into::into),
+        address: Some(address.to_string()),
+        message: Some(what),
+        ..Content::of(Kind::AuditRead)
+    };
+    api.sequencer.note(content, None).await?;
+    Ok(())
 }
 
 fn kind(text: &str) -> Result<Kind, ApiError> {

@@ -4,9 +4,12 @@ pub mod audit;
 pub mod calls;
 pub mod certificates;
 pub mod clusters;
+pub mod drops;
+pub mod lines;
 pub mod log;
 pub mod proofs;
 pub mod session;
+pub mod stories;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,7 +17,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use ichor_wire::log::LogKey;
-use tokio::sync::watch;
+use jiff::SignedDuration;
+use tokio::sync::{Semaphore, watch};
 
 use super::extract::add_nonce;
 use super::limits::Limits;
@@ -56,6 +60,10 @@ pub struct ApiParts {
     pub clusters: watch::Receiver<Clusters>,
     /// The clusters whose CA is in custody.
     pub issuers: watch::Receiver<Issuers>,
+    /// Places of those who follow the log or take it away line by line.
+    pub readers: Arc<Semaphore>,
+    /// How old an entry must be before its body can be dropped.
+    pub drop_min_age: SignedDuration,
 }
 
 impl From<ApiParts> for Api {
@@ -86,6 +94,11 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/audit/proofs/{id}", Needs::Session, || get(proofs::proof)),
     Route::new("GET", "/v1/audit/export", Needs::Session, || get(proofs::export)),
     Route::new("GET", "/log/tile/entries/{*path}", Needs::Session, || get(log::entries_tile)),
+    Route::new("GET", "/v1/audit/lines", Needs::Session, || get(lines::list)),
+    Route::new("GET", "/v1/audit/stories/{id}", Needs::Session, || get(stories::show)),
+    Route::new("POST", "/v1/audit/drops", Needs::Session, || post(drops::ask)),
+    Route::new("GET", "/v1/audit/drops/{id}", Needs::Session, || get(drops::show)),
+    Route::new("POST", "/v1/audit/drops/{id}/approval", Needs::Session, || post(drops::approve)),
     Route::new("GET", "/v1/audit/calls", Needs::Session, || get(calls::list)),
 ];
 

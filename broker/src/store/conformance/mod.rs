@@ -9,12 +9,14 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{GrantId, Group, Person};
 
+mod asking;
 mod calls;
 mod log;
 mod logins;
 mod sessions;
 mod tree;
 
+pub(crate) use asking::*;
 pub(crate) use calls::*;
 pub(crate) use log::*;
 pub(crate) use logins::*;
@@ -33,6 +35,8 @@ macro_rules! cases {
             devices_advance_by_version, a_device_code_begins_a_session, providers_are_pinned,
             sweeping_takes_what_is_over, a_probe_succeeds, the_tree_grows_with_the_log, complete_tiles_are_kept,
             a_batch_proves_its_entries, a_refused_part_is_no_leaf, the_newest_checkpoint_is_kept, a_tree_beyond_the_log_is_none,
+            the_log_is_read_forwards_too, certificates_are_found_by_either_name,
+            a_forwarding_only_goes_on, a_dropped_body_is_gone_with_its_names, a_body_stays_unless_every_condition_holds,
             calls_are_kept_with_their_entry,
             calls_that_are_not_recorded_are_not_kept, calls_are_found_newest_first, own_calls_are_matched_by_the_whole_key,
             a_page_of_calls_follows_the_other, the_oldest_calls_beyond_the_quota_are_dropped, nodes_are_seen_and_no_time_goes_back

@@ -17,7 +17,7 @@ use crate::store::{Change, Condition};
 use super::change::Changes;
 use super::log::{self, Rows};
 use super::names::Names;
-use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, calls, tree};
+use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, calls, drops, tree};
 
 /// What is known of the log before a batch.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(super) async fn batch(
     let transaction = db.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     // before the lock: on a new connection these are several trips
     let changes = Changes::prepare(&transaction).await?;
-    let (mut head, root) = log::lock(&transaction).await?;
+    let log::End { mut head, root, mut forgotten } = log::lock(&transaction).await?;
     if head.size < seen {
         return Err(Failure::Damaged(format!(
             "the log has {} entries where this broker has seen {seen}; restore the database that it was writing to",
@@ -68,7 +68,12 @@ pub(super) async fn batch(
         )));
     }
     let late = in_order(&mut batch, head.time, skew)?;
+    let concerned = drops::concerned(&transaction, &batch).await?;
     let refused = refusals(&transaction, &changes, &batch, &late).await?;
+    if drops::forget(&transaction, &concerned).await? {
+        forgotten = forgotten.saturating_add(1);
+    }
+    names.keep_if_learned_at(forgotten);
     names.learn(&transaction, batch.iter().map(|part| &part.entry.entry.content)).await?;
 
     let (mut parts, mut rows, mut completed) = (Vec::with_capacity(batch.len()), Rows::default(), Vec::new());
@@ -142,7 +147,6 @@ mod tests {
     use ichor_wire::log::{Entry, Kind};
 
     use super::*;
-    use crate::store::Change;
     use crate::store::conformance::{after, noon, note, session};
 
     #[test]

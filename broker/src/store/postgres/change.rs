@@ -1,5 +1,6 @@
-//! State changes within a batch. Each is one statement that does all of the change or nothing of it, so that a failed
-//! condition leaves nothing to undo, and a batch's statements can be sent without waiting for each answer.
+//! State changes within a batch. Each is one statement (a drop of bodies reads them before) that does all of the change or
+//! nothing of it, so that a failed condition leaves nothing to undo, and a batch's statements can be sent without waiting for
+//! each answer.
 //!
 //! Sessions are made here alone, under the lock of the log's end: what a statement finds missing stays missing.
 
@@ -7,9 +8,9 @@ use deadpool_postgres::Transaction;
 
 use crate::store::{Call, Change, Condition};
 
-use super::Failure;
 use super::sessions::{COLUMNS, LIVE, groups_text};
 use super::value::{micros, signed};
+use super::{Failure, drops};
 
 /// The statements, prepared.
 pub(super) struct Changes {
@@ -129,6 +130,8 @@ impl Changes {
                     None => (false, Condition::SessionEnded),
                 }
             }
+            Change::DropAsk { request } => (drops::ask(db, request).await?, Condition::Stale),
+            Change::BodyDrop { .. } => return drops::run(db, change).await,
         };
         Ok(if done { Ok(()) } else { Err(otherwise) })
     }

@@ -5,10 +5,11 @@
 //! stretch of it, one stretch per person and kind: the cost does not grow with the log. Only a person *and* a cluster together
 //! walk along that person's own entries, inside the index.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use deadpool_postgres::{Object, Transaction};
-use ichor_wire::log::{Entry, Kind, Leaf, leaf_hash};
+use ichor_wire::log::{Content, Entry, Kind, Leaf, leaf_hash};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -17,7 +18,7 @@ use crate::store::rows::{Columns, Indexed};
 
 use super::names::{self, Names};
 use super::value::{micros, signed, unsigned};
-use super::{EntryFilter, Failure, LogHead, StoredEntry};
+use super::{EntryFilter, Failure, LogHead, StoredEntry, certificates};
 
 /// Rows on their way into the log, column by column.
 #[derive(Default)]
@@ -30,6 +31,23 @@ pub(super) struct Rows {
     grant: Vec<Option<Vec<u8>>>,
     leaf: Vec<Vec<u8>>,
     body: Vec<Vec<u8>>,
+    certificates: certificates::Rows,
+}
+
+/// The log's end, while it is locked.
+pub(super) struct End {
+    pub(super) head: LogHead,
+    /// The tree's root there.
+    pub(super) root: Option<Vec<u8>>,
+    /// How often persons were forgotten.
+    pub(super) forgotten: i64,
+}
+
+/// Which way an index is walked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    NewestFirst,
+    OldestFirst,
 }
 
 /// A filter with its texts turned into the numbers that columns have.
@@ -52,6 +70,7 @@ impl Rows {
         let person = content.person.as_ref().map(|person| names.person(person).ok_or_else(unlearnt)).transpose()?;
         let cluster = content.cluster.as_ref().map(|name| names.cluster(name).ok_or_else(unlearnt)).transpose()?;
         let hash = leaf_hash(&leaf);
+        self.certificates.add(signed(index), &content);
         self.idx.push(signed(index));
         self.time.push(time);
         self.kind.push(content.kind.number().into());
@@ -64,12 +83,12 @@ impl Rows {
     }
 }
 
-/// Locks the log's end until the transaction is over, and answers it with the tree's root there.
-pub(super) async fn lock(db: &Transaction<'_>) -> Result<(LogHead, Option<Vec<u8>>), Failure> {
-    let select = db.prepare_cached("SELECT size, time, root FROM log_head WHERE id = 1 FOR UPDATE").await?;
+/// Locks the log's end until the transaction is over, and answers it.
+pub(super) async fn lock(db: &Transaction<'_>) -> Result<End, Failure> {
+    let select = db.prepare_cached("SELECT size, time, root, forgotten FROM log_head WHERE id = 1 FOR UPDATE").await?;
     let row = db.query_opt(&select, &[]).await?.ok_or_else(no_head)?;
-    let root = row.try_get(2)?;
-    Ok((head_of(Some(row))?, root))
+    let (root, forgotten) = (row.try_get(2)?, row.try_get(3)?);
+    Ok(End { head: head_of(Some(row))?, root, forgotten })
 }
 
 /// Appends the rows and moves the log's end to `head`, where the tree has this root.
@@ -82,15 +101,17 @@ pub(super) async fn insert(db: &Transaction<'_>, rows: &Rows, head: LogHead, roo
     let leaves = db.prepare_cached(leaves).await?;
     let bodies = "INSERT INTO body (idx, body) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
     let bodies = db.prepare_cached(bodies).await?;
+    let named = db.prepare_cached(certificates::INSERT).await?;
     let end = db.prepare_cached("UPDATE log_head SET size = $1, time = $2, root = $3 WHERE id = 1").await?;
     let (size, time, root) = (signed(head.size), head.time, root.as_slice());
     let leaf_columns: [&(dyn ToSql + Sync); 7] =
         [&rows.idx, &rows.time, &rows.kind, &rows.person, &rows.cluster, &rows.grant, &rows.leaf];
     let body_columns: [&(dyn ToSql + Sync); 2] = [&rows.idx, &rows.body];
     let end_columns: [&(dyn ToSql + Sync); 3] = [&size, &time, &root];
-    let (_, _, moved) = tokio::try_join!(
+    let (_, _, _, moved) = tokio::try_join!(
         db.execute(&leaves, &leaf_columns),
         db.execute(&bodies, &body_columns),
+        rows.certificates.insert(db, &named),
         db.execute(&end, &end_columns)
     )?;
     if moved == 1 { Ok(()) } else { Err(no_head()) }
@@ -109,16 +130,33 @@ pub(super) async fn entries(
     before: Option<u64>,
     limit: u32,
 ) -> Result<Vec<StoredEntry>, Failure> {
-    let Some(sought) = Sought::new(db, filter, before).await? else { return Ok(Vec::new()) };
-    let found = sought.walk(db, limit).await?;
+    let Some(sought) = Sought::new(db, filter, 0, before).await? else { return Ok(Vec::new()) };
+    let found = sought.walk(db, Order::NewestFirst, limit).await?;
+    let mut entries = these(db, &found).await?;
+    entries.reverse();
+    Ok(entries)
+}
+
+pub(super) async fn entries_from(
+    db: &Object,
+    filter: &EntryFilter,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<StoredEntry>, Failure> {
+    let Some(sought) = Sought::new(db, filter, from, None).await? else { return Ok(Vec::new()) };
+    these(db, &sought.walk(db, Order::OldestFirst, limit).await?).await
+}
+
+/// The entries at these places, oldest first.
+async fn these(db: &Object, places: &[i64]) -> Result<Vec<StoredEntry>, Failure> {
     let select = db
         .prepare_cached(
             "SELECT leaf.idx, leaf, body FROM leaf LEFT JOIN body ON body.idx = leaf.idx
-             WHERE leaf.idx = ANY ($1) ORDER BY leaf.idx DESC",
+             WHERE leaf.idx = ANY ($1) ORDER BY leaf.idx",
         )
         .await?;
-    let rows = db.query(&select, &[&found]).await?;
-    if rows.len() != found.len() {
+    let rows = db.query(&select, &[&places]).await?;
+    if rows.len() != places.len() {
         return Err(Failure::Damaged("an entry vanished between two looks".into()));
     }
     rows.iter().map(stored).collect()
@@ -144,23 +182,33 @@ pub(super) async fn indexed_range(db: &Object, range: &Range<u64>) -> Result<Vec
         )
         .await?;
     let rows = db.query(&select, &[&signed(range.start), &signed(range.end)]).await?;
-    rows.iter().map(indexed).collect()
+    let mut named = certificates::Rows::default();
+    let mut contents = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let entry = row.try_get::<_, Option<&[u8]>>(2)?.and_then(|body| Entry::decode(body).ok());
+        if let Some(entry) = &entry {
+            named.add(row.try_get(0)?, &entry.content);
+        }
+        contents.push(entry.map(|entry| entry.content));
+    }
+    let known = certificates::known(db, &named).await?;
+    rows.iter().zip(contents).map(|(row, content)| indexed(row, &known, content.as_ref())).collect()
 }
 
 // === impl Sought ===
 
 impl Sought {
     /// `None` where nothing can match: no such person or cluster, or no time left between the bounds.
-    async fn new(db: &Object, filter: &EntryFilter, before: Option<u64>) -> Result<Option<Self>, Failure> {
+    async fn new(db: &Object, filter: &EntryFilter, from: u64, before: Option<u64>) -> Result<Option<Self>, Failure> {
         // Postgres has no text with a NUL in it, so none is found by one.
         let has_nul = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains('\0'));
         if has_nul(&filter.person) || has_nul(&filter.cluster) {
             return Ok(None);
         }
         let size = signed(head(db).await?.size);
-        let mut range = 0..before.map_or(size, signed).min(size);
+        let mut range = signed(from)..before.map_or(size, signed).min(size);
         if let Some(since) = filter.since {
-            range.start = first_at(db, micros(since), size).await?;
+            range.start = first_at(db, micros(since), size).await?.max(range.start);
         }
         if let Some(until) = filter.until {
             range.end = first_at(db, micros(until), size).await?.min(range.end);
@@ -181,9 +229,9 @@ impl Sought {
         Ok(Some(Self { persons, cluster, kind, grant, range }))
     }
 
-    /// The newest `limit` places of what is sought: the newest of each stretch of one index, put together. No entry is in two
-    /// stretches.
-    async fn walk(&self, db: &Object, limit: u32) -> Result<Vec<i64>, Failure> {
+    /// The first `limit` places of what is sought, in that order: the first of each stretch of one index, put together. No entry
+    /// is in two stretches.
+    async fn walk(&self, db: &Object, order: Order, limit: u32) -> Result<Vec<i64>, Failure> {
         // The indexes by person and by cluster have the kind between their column and the entry's place.
         let by_kind = self.grant.is_none() && (self.persons.is_some() || self.cluster.is_some());
         let kinds: Option<Vec<i16>> = match self.kind {
@@ -212,10 +260,14 @@ impl Sought {
             values.push(cluster);
             conditions += &format!(" AND cluster = ${}", values.len());
         }
+        let way = match order {
+            Order::NewestFirst => "DESC",
+            Order::OldestFirst => "ASC",
+        };
         let sql = format!(
             "SELECT place.idx FROM {stretches}, LATERAL (
-                 SELECT idx FROM leaf WHERE idx >= $1 AND idx < $2{conditions} ORDER BY idx DESC LIMIT $3
-             ) AS place ORDER BY place.idx DESC LIMIT $3"
+                 SELECT idx FROM leaf WHERE idx >= $1 AND idx < $2{conditions} ORDER BY idx {way} LIMIT $3
+             ) AS place ORDER BY place.idx {way} LIMIT $3"
         );
         let select = db.prepare_cached(&sql).await?;
         db.query(&select, &values).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
@@ -250,17 +302,19 @@ fn no_head() -> Failure {
     Failure::Damaged("the row of the log's end is missing".into())
 }
 
-fn stored(row: &Row) -> Result<StoredEntry, Failure> {
+pub(super) fn stored(row: &Row) -> Result<StoredEntry, Failure> {
     Ok(StoredEntry { index: unsigned(row.try_get(0)?)?, leaf: row.try_get(1)?, body: row.try_get(2)? })
 }
 
-fn indexed(row: &Row) -> Result<Indexed, Failure> {
+fn indexed(row: &Row, known: &HashSet<(i64, i64)>, content: Option<&Content>) -> Result<Indexed, Failure> {
     let person = match row.try_get(7)? {
         Some(provider) => Some([provider, row.try_get(8)?, row.try_get(9)?, row.try_get(10)?]),
         None => None,
     };
     let kind =
         u8::try_from(row.try_get::<_, i16>(4)?).map_err(|_| Failure::Damaged("a kind has no such number".into()))?;
-    let columns = Columns { kind, person, cluster: row.try_get(6)?, grant: row.try_get(5)? };
+    let index = row.try_get(0)?;
+    let names = content.map_or(0, |content| certificates::count(known, index, content));
+    let columns = Columns { kind, person, cluster: row.try_get(6)?, grant: row.try_get(5)?, names };
     Ok(Indexed { entry: stored(row)?, time: row.try_get(3)?, columns })
 }

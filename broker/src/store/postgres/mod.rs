@@ -7,9 +7,12 @@
 mod address;
 mod append;
 mod calls;
+mod certificates;
 mod change;
 mod connections;
 mod devices;
+mod drops;
+mod forwards;
 mod log;
 mod logins;
 mod names;
@@ -38,8 +41,8 @@ use crate::domain::{ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, EntryFilter, Grown, LogHead, NodeSeen,
-    PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead,
+    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -190,6 +193,16 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn entries_from(&self, filter: &EntryFilter, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        self.connections
+            .read(|| async { log::entries_from(&self.connections.one().await?, filter, from, limit).await })
+            .await
+    }
+
+    async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError> {
+        self.connections.read(|| async { certificates::issued_as(&self.connections.one().await?, name).await }).await
+    }
+
     async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
         self.connections.read(|| async { log::range(&self.connections.one().await?, &range).await }).await
     }
@@ -295,6 +308,18 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.connections.read(|| async { forwards::cursor(&self.connections.one().await?, name).await }).await
+    }
+
+    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
+        self.connections.write(async { forwards::advance(&self.connections.one().await?, name, next).await }).await
+    }
+
+    async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
+        self.connections.read(|| async { drops::by_id(&self.connections.one().await?, id).await }).await
+    }
+
     async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError> {
         self.connections
             .write(async { shared::use_once(&self.connections.one().await?, id, micros(until)).await })
@@ -338,6 +363,7 @@ impl Store for PostgresStore {
                 logins::sweep(&db, now).await?;
                 devices::sweep(&db, now).await?;
                 shared::sweep(&db, now).await?;
+                drops::sweep(&db, now).await?;
                 sessions::sweep(&db, now).await
             })
             .await

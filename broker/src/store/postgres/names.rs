@@ -23,6 +23,8 @@ pub(super) struct Names(Arc<Known>);
 
 #[derive(Clone, Debug, Default)]
 struct Known {
+    /// How often persons had been forgotten when these were learned.
+    forgotten: i64,
     persons: HashMap<Key, i64>,
     clusters: HashMap<String, i64>,
 }
@@ -30,6 +32,13 @@ struct Known {
 // === impl Names ===
 
 impl Names {
+    /// Forgets all, unless all was learned since persons were forgotten for the last time.
+    pub(super) fn keep_if_learned_at(&mut self, forgotten: i64) {
+        if self.0.forgotten != forgotten {
+            self.0 = Arc::new(Known { forgotten, ..Known::default() });
+        }
+    }
+
     /// Learns the numbers of all that these contents name; gives them where they have none. Under the lock of the log's end.
     pub(super) async fn learn<'a>(
         &mut self,
@@ -50,7 +59,7 @@ impl Names {
         }
         let known = Arc::make_mut(&mut self.0);
         if known.persons.len() + known.clusters.len() + persons.len() + clusters.len() > REMEMBERED {
-            *known = Known::default();
+            *known = Known { forgotten: known.forgotten, ..Known::default() };
         }
         persons.retain(|key| !known.persons.contains_key(key));
         clusters.retain(|name| !known.clusters.contains_key(name));

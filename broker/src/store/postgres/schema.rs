@@ -4,14 +4,18 @@
 use deadpool_postgres::Object;
 use tokio_postgres::GenericClient;
 
-use super::Failure;
+use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is what `schema_step` says after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 3] = [
+pub(in crate::store) const STEPS: [&str; 4] = [
     include_str!("../../../../migrations/postgres/0001_first.sql"),
     include_str!("../../../../migrations/postgres/0002_tree.sql"),
     include_str!("../../../../migrations/postgres/0003_calls.sql"),
+    include_str!("../../../../migrations/postgres/0004_asking.sql"),
 ];
+
+/// The step whose tables are filled from what the log says already.
+const ASKING: usize = 4;
 
 /// The advisory lock of whoever migrates: any number that nothing else in this database takes.
 const LOCK: i64 = 0x6963_686f_7200_0001;
@@ -25,8 +29,11 @@ pub(super) async fn migrate(db: &mut Object) -> Result<usize, Failure> {
     transaction.batch_execute("CREATE TABLE IF NOT EXISTS schema_step (step integer NOT NULL)").await?;
     let reached = reached(&transaction).await?;
     let missing: Vec<_> = STEPS.iter().skip(reached).collect();
-    for sql in &missing {
+    for (number, sql) in (reached + 1..).zip(&missing) {
         transaction.batch_execute(sql).await?;
+        if number == ASKING {
+            certificates::fill(&transaction).await?;
+        }
     }
     let step = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
     transaction.batch_execute("DELETE FROM schema_step").await?;

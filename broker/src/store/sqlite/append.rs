@@ -8,7 +8,8 @@ use rusqlite::Transaction;
 use super::names::Names;
 use super::value::micros;
 use super::{
-    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, calls, devices, log, logins, sessions, tree,
+    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, calls, devices, drops, log, logins,
+    sessions, tree,
 };
 use crate::store::{Change, Condition};
 
@@ -120,6 +121,14 @@ fn make(
             true => (now < not_after, Condition::GrantOver),
             false => (false, Condition::SessionEnded),
         },
+        Change::DropAsk { request } => {
+            drops::ask(db, request)?;
+            return Ok(Ok(()));
+        }
+        Change::BodyDrop { request, approver, places, min_age, next, done, now } => {
+            let (request, min_age, next, done, now) = (*request, *min_age, *next, *done, *now);
+            return drops::run(db, names, &drops::Drop { request, approver, places, min_age, next, done, now });
+        }
         Change::CallsKept { calls: kept, most } => {
             calls::keep(db, names, index, kept, *most)?;
             (true, Condition::Stale)

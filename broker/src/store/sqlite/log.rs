@@ -16,7 +16,7 @@ use crate::store::rows::{Columns, Indexed};
 
 use super::names::{self, Names};
 use super::value::{micros, signed, unsigned};
-use super::{EntryFilter, Failure, LogHead, StoredEntry};
+use super::{EntryFilter, Failure, LogHead, StoredEntry, certificates};
 
 /// A filter with its texts turned into the numbers that columns have. An empty list matches nothing.
 struct Sought {
@@ -25,6 +25,13 @@ struct Sought {
     kind: Option<u8>,
     grant: Option<[u8; 16]>,
     range: Range<i64>,
+}
+
+/// Which way an index is walked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    NewestFirst,
+    OldestFirst,
 }
 
 /// One stretch of one index.
@@ -42,12 +49,12 @@ pub(super) fn insert(db: &Connection, names: &mut Names, index: u64, new: &NewEn
     let leaf = Leaf::of(index, &new.encoded, *time).encode().map_err(|error| Failure::Io(error.to_string()))?;
     let person = content.person.as_ref().map(|person| names.person(db, person)).transpose()?;
     let cluster = content.cluster.as_ref().map(|cluster| names.cluster(db, cluster)).transpose()?;
-    let index = signed(index);
     db.prepare_cached(
         "INSERT INTO leaf (idx, time, kind, person, cluster, grant_id, leaf) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute((index, time, content.kind.number(), person, cluster, &content.grant, &leaf))?;
-    db.prepare_cached("INSERT INTO body (idx, body) VALUES (?1, ?2)")?.execute((index, &new.encoded))?;
+    .execute((signed(index), time, content.kind.number(), person, cluster, &content.grant, &leaf))?;
+    db.prepare_cached("INSERT INTO body (idx, body) VALUES (?1, ?2)")?.execute((signed(index), &new.encoded))?;
+    certificates::insert(db, index, content)?;
     Ok(leaf_hash(&leaf))
 }
 
@@ -70,18 +77,38 @@ pub(super) fn entries(
     before: Option<u64>,
     limit: u32,
 ) -> Result<Vec<StoredEntry>, Failure> {
-    let Some(sought) = Sought::new(db, filter, before)? else { return Ok(Vec::new()) };
+    let Some(sought) = Sought::new(db, filter, 0, before)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for stretch in sought.stretches() {
-        sought.walk(db, stretch, limit, &mut found)?;
+        sought.walk(db, stretch, Order::NewestFirst, limit, &mut found)?;
     }
     found.sort_unstable_by(|a, b| b.cmp(a));
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    found.into_iter().map(|index| one(db, index)).collect()
+}
 
-    let mut one = db.prepare_cached(
+pub(super) fn entries_from(
+    db: &Connection,
+    filter: &EntryFilter,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<StoredEntry>, Failure> {
+    let Some(sought) = Sought::new(db, filter, from, None)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for stretch in sought.stretches() {
+        sought.walk(db, stretch, Order::OldestFirst, limit, &mut found)?;
+    }
+    found.sort_unstable();
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    found.into_iter().map(|index| one(db, index)).collect()
+}
+
+/// The entry at this place, which must be there.
+pub(super) fn one(db: &Connection, index: i64) -> Result<StoredEntry, Failure> {
+    db.prepare_cached(
         "SELECT leaf.idx, leaf, body FROM leaf LEFT JOIN body ON body.idx = leaf.idx WHERE leaf.idx = ?1",
-    )?;
-    found.into_iter().map(|index| one.query_row([index], |row| Ok(stored(row)))?).collect()
+    )?
+    .query_row([index], |row| Ok(stored(row)))?
 }
 
 pub(super) fn range(db: &Connection, range: &Range<u64>) -> Result<Vec<StoredEntry>, Failure> {
@@ -105,8 +132,11 @@ pub(super) fn indexed_range(db: &Connection, range: &Range<u64>) -> Result<Vec<I
             Some(provider) => Some([provider, row.get(8)?, row.get(9)?, row.get(10)?]),
             None => None,
         };
-        let columns = Columns { kind: row.get(4)?, person, cluster: row.get(6)?, grant: row.get(5)? };
-        Ok(Indexed { entry: stored(row)?, time: row.get(3)?, columns })
+        let entry = stored(row)?;
+        let body = entry.body.as_deref().and_then(|body| Entry::decode(body).ok());
+        let names = body.map_or(Ok(0), |body| certificates::count(db, entry.index, &body.content))?;
+        let columns = Columns { kind: row.get(4)?, person, cluster: row.get(6)?, grant: row.get(5)?, names };
+        Ok(Indexed { entry, time: row.get(3)?, columns })
     })?
     .collect()
 }
@@ -115,11 +145,11 @@ pub(super) fn indexed_range(db: &Connection, range: &Range<u64>) -> Result<Vec<I
 
 impl Sought {
     /// `None` where nothing can match: no such person or cluster, or no time left between the bounds.
-    fn new(db: &Connection, filter: &EntryFilter, before: Option<u64>) -> Result<Option<Self>, Failure> {
+    fn new(db: &Connection, filter: &EntryFilter, from: u64, before: Option<u64>) -> Result<Option<Self>, Failure> {
         let size = signed(head(db)?.size);
-        let mut range = 0..before.map_or(size, signed).min(size);
+        let mut range = signed(from)..before.map_or(size, signed).min(size);
         if let Some(since) = filter.since {
-            range.start = first_at(db, micros(since), size)?;
+            range.start = first_at(db, micros(since), size)?.max(range.start);
         }
         if let Some(until) = filter.until {
             range.end = first_at(db, micros(until), size)?.min(range.end);
@@ -154,8 +184,15 @@ impl Sought {
         persons.into_iter().flat_map(|person| kinds.iter().map(move |&kind| Stretch { person, kind })).collect()
     }
 
-    /// Adds the newest `limit` places of one stretch.
-    fn walk(&self, db: &Connection, stretch: Stretch, limit: u32, found: &mut Vec<i64>) -> Result<(), Failure> {
+    /// Adds the first `limit` places of one stretch, in that order.
+    fn walk(
+        &self,
+        db: &Connection,
+        stretch: Stretch,
+        order: Order,
+        limit: u32,
+        found: &mut Vec<i64>,
+    ) -> Result<(), Failure> {
         // Named, because without statistics SQLite may take another index, and the cost would grow with the log.
         let index = if self.grant.is_some() {
             "INDEXED BY leaf_by_grant"
@@ -183,7 +220,10 @@ impl Sought {
                 bound.push((name, value));
             }
         }
-        sql.push_str(" ORDER BY idx DESC LIMIT :limit");
+        sql.push_str(match order {
+            Order::NewestFirst => " ORDER BY idx DESC LIMIT :limit",
+            Order::OldestFirst => " ORDER BY idx LIMIT :limit",
+        });
         let mut statement = db.prepare_cached(&sql)?;
         for place in statement.query_map(&*bound, |row| row.get(0))? {
             found.push(place?);

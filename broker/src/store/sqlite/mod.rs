@@ -6,7 +6,10 @@
 
 mod append;
 mod calls;
+mod certificates;
 mod devices;
+mod drops;
+mod forwards;
 mod log;
 mod logins;
 mod names;
@@ -39,8 +42,8 @@ use crate::domain::{ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, EntryFilter, Grown, LogHead, NodeSeen,
-    PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead,
+    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
@@ -147,6 +150,16 @@ impl Store for SqliteStore {
         self.readers.read(move |db| log::entries(db, &filter, before, limit)).await
     }
 
+    async fn entries_from(&self, filter: &EntryFilter, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |db| log::entries_from(db, &filter, from, limit)).await
+    }
+
+    async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError> {
+        let name = name.to_owned();
+        self.readers.read(move |db| certificates::issued_as(db, &name)).await
+    }
+
     async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
         self.readers.read(move |db| log::range(db, &range)).await
     }
@@ -251,6 +264,20 @@ impl Store for SqliteStore {
         self.writer.write(move |db| providers::pin(db, &alias, &issuer)).await
     }
 
+    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let name = name.to_owned();
+        self.readers.read(move |db| forwards::cursor(db, &name)).await
+    }
+
+    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
+        let name = name.to_owned();
+        self.writer.write(move |db| forwards::advance(db, &name, next)).await
+    }
+
+    async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
+        self.readers.read(move |db| drops::by_id(db, id)).await
+    }
+
     async fn calls(
         &self,
         filter: &CallFilter,
@@ -280,6 +307,7 @@ impl Store for SqliteStore {
             .write_sessions(None, move |db| {
                 logins::sweep(db, now)?;
                 devices::sweep(db, now)?;
+                drops::sweep(db, now)?;
                 sessions::sweep(db, now)
             })
             .await

@@ -55,6 +55,11 @@ impl Names {
         Ok(id)
     }
 
+    /// Forgets every person, because one of them is no longer in the database.
+    pub(super) fn forget(&mut self) {
+        self.persons.clear();
+    }
+
     /// The number of the cluster of this name.
     pub(super) fn cluster(&mut self, db: &Connection, name: &str) -> Result<i64, Failure> {
         if let Some(id) = self.clusters.get(name) {

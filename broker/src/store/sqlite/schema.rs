@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::Failure;
+use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 3] = [
+pub(in crate::store) const STEPS: [&str; 4] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
+    include_str!("../../../../migrations/sqlite/0004_asking.sql"),
 ];
+
+/// The step whose tables are filled from what the log says already.
+const ASKING: u32 = 4;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,9 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
     for (step, sql) in (1u32..).zip(STEPS).skip(reached as usize) {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
+        if step == ASKING {
+            certificates::fill(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", step)?;
         transaction.commit()?;
     }
@@ -106,6 +113,7 @@ mod tests {
                 "12e0fa4e4ac358be41403fff4ec4b24d3beae8c54d83995c42574691d7644fb2",
                 "aa926fe04b9bea1b4ac207fbba681827ecdc767877000642bfc0096b994c18f7",
                 "c5d6fedb4137a11442045f439ad342caeb2c92fe12fd6222d58fc914f1984c4a",
+                "9ae5c9b3d7b29f09723b7cb0ce6f3a3a961c9c0cd8fada2e62a6fbf2bc9842d8",
             ]
         );
     }

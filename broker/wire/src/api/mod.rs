@@ -290,6 +290,40 @@ pub struct AuditQuery {
     pub cursor: Option<String>,
 }
 
+/// Query of `GET /v1/audit/lines`. All filters must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinesQuery {
+    /// Entries of the person with this `user:` value or subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// Entries about this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Entries of this kind, as `grant` or `issued`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Entries of this grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Uuid>,
+    /// Entries at or after this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    pub since: Option<Timestamp>,
+    /// Entries before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    #[schema(value_type = Option<String>)]
+    pub until: Option<Timestamp>,
+    /// Entries behind this index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Whether to wait for entries to come. Without `since` or `after` it begins at the log's present end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<bool>,
+}
+
 /// One page of audit entries, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditAnswer {
@@ -337,8 +371,126 @@ pub struct AuditEntry {
     pub leaf_hash: String,
 }
 
+/// A whole story, login → grant → certificate → calls → end, by any of its names: `GET /v1/audit/stories/{id}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoryAnswer {
+    /// What the id names: `grant`, `session`, `certificate` or `entry`.
+    pub what: String,
+    /// The session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<Uuid>,
+    /// The login that began the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<AuditEntry>,
+    /// The grants, oldest first: one, or where a session was asked for, all of it.
+    #[serde(default)]
+    pub grants: Vec<GrantStory>,
+    /// What else happened in the session, where the session was asked for, oldest first.
+    #[serde(default)]
+    pub others: Vec<AuditEntry>,
+    /// The session's end, where it was ended before its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<AuditEntry>,
+    /// The entry that the id names, where it is none of the above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<AuditEntry>,
+    /// How many entries of the story the asker may not see.
+    #[serde(default)]
+    pub hidden: u64,
+    /// Whether there was more than an answer holds: ask by time with `GET /v1/audit/entries`.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+/// A grant and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GrantStory {
+    /// The grant.
+    pub grant_id: Uuid,
+    /// Its entry; absent where it was dropped or may not be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<AuditEntry>,
+    /// What came of it: the certificate, or why there is none.
+    #[serde(default)]
+    pub outcome: Vec<AuditEntry>,
+}
+
+/// The body of `POST /v1/audit/drops`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DropAsk {
+    /// Only of this person's entries, by `user:` value or subject; absent: of everyone's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// Only of entries before this time; absent: of all that are old enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub before: Option<Timestamp>,
+    /// Why. It is kept in the audit for ever, so name nobody in it.
+    pub reason: String,
+}
+
+/// A request to drop bodies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DropAnswer {
+    /// The request's id, for whoever approves.
+    pub request_id: Uuid,
+    /// Who asked: their subject.
+    pub asked_by: String,
+    /// Whose entries; absent: everyone's, or the request is done and it is forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// Only of entries before this time.
+    #[schema(value_type = String, format = DateTime)]
+    pub before: Timestamp,
+    /// Until when it can be approved.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// How many bodies would go now, counted up to 10,000.
+    pub bodies: u64,
+    /// Whether it is done.
+    pub done: bool,
+}
+
+/// A body without a word: `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// What an approval dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DroppedAnswer {
+    /// How many bodies are gone with this answer.
+    pub bodies: u64,
+    /// Whether there is more to drop: approve again to go on.
+    pub more: bool,
+    /// The entries that say which.
+    pub receipts: Vec<Receipt>,
+}
+
 /// An error answer: always a problem document (RFC 9457).
 pub type ErrorAnswer = Problem;
+
+// === impl LinesQuery ===
+
+impl LinesQuery {
+    /// Its filters alone.
+    #[must_use]
+    pub fn into_filters(self) -> AuditQuery {
+        let Self { person, cluster, kind, grant, since, until, .. } = self;
+        AuditQuery { person, cluster, kind, grant, since, until, ..AuditQuery::default() }
+    }
+}
+
+// === impl StoryAnswer ===
+
+impl StoryAnswer {
+    /// Every entry of the story.
+    pub fn entries(&self) -> impl Iterator<Item = &AuditEntry> {
+        let grants = self.grants.iter().flat_map(|story| story.grant.iter().chain(&story.outcome));
+        self.login.iter().chain(grants).chain(&self.others).chain(&self.end).chain(&self.entry)
+    }
+}
 
 // === impl SecretPem ===
 

@@ -3,7 +3,7 @@
 use minicbor::Decoder;
 use sha2::{Digest, Sha256};
 
-use super::{Content, Entry, Leaf, LogError, MAX_ENTRY, VERSION};
+use super::{Content, Entry, Leaf, LogError, MAX_ENTRY, Places, VERSION};
 
 /// The bytes of an id (RFC 9562) and of a salt.
 const ID: usize = 16;
@@ -41,8 +41,23 @@ impl Entry {
 
     /// Checks the lengths that the format fixes.
     fn check(&self) -> Result<(), LogError> {
-        let Content { grant, session, fingerprint, public_key, policy_digest, old_head, calls, lines, .. } =
-            &self.content;
+        let Content {
+            grant,
+            session,
+            fingerprint,
+            public_key,
+            policy_digest,
+            old_head,
+            dropped,
+            drop_request,
+            calls,
+            lines,
+            ..
+        } = &self.content;
+        if dropped.as_ref().is_some_and(|numbers| Places::read(numbers).is_none()) {
+            return Err(LogError::Malformed("the places of dropped bodies are not in order".into()));
+        }
+        length("drop request", drop_request.as_ref(), ID)?;
         length("id", Some(&self.id), ID)?;
         length("salt", Some(&self.salt), ID)?;
         length("grant", grant.as_ref(), ID)?;

@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -31,6 +31,7 @@ impl Kind {
         Self::AuditRead,
         Self::AuditKey,
         Self::LogOpened,
+        Self::BodyDropped,
         Self::NodeLog,
         Self::NodeAlarm,
     ];
@@ -54,6 +55,7 @@ impl Kind {
             Self::AuditRead => "audit-read",
             Self::AuditKey => "audit-key",
             Self::LogOpened => "log-opened",
+            Self::BodyDropped => "body-dropped",
             Self::NodeLog => "node-log",
             Self::NodeAlarm => "node-alarm",
         }
@@ -78,9 +80,28 @@ impl Kind {
             Self::AuditRead => 13,
             Self::AuditKey => 14,
             Self::LogOpened => 15,
+            Self::BodyDropped => 16,
             Self::NodeLog => 17,
             Self::NodeAlarm => 18,
         }
+    }
+
+    /// Whether the body of such an entry may ever be dropped: a closed list. What says how the broker itself was run stays, and
+    /// so does what later entries are checked against.
+    #[must_use]
+    pub const fn may_be_dropped(self) -> bool {
+        matches!(
+            self,
+            Self::Login
+                | Self::LoginRefused
+                | Self::SessionEnd
+                | Self::SessionRefresh
+                | Self::Grant
+                | Self::Refusal
+                | Self::Issued
+                | Self::IssueFailed
+                | Self::AuditRead
+        )
     }
 }
 
@@ -130,6 +151,8 @@ impl Content {
             key_made_by: None,
             log_key: None,
             old_head: None,
+            dropped: None,
+            drop_request: None,
             calls: None,
             lines: None,
             node: None,

@@ -15,6 +15,7 @@ mod fault;
 mod key;
 mod kind;
 pub mod note;
+mod places;
 pub mod proof;
 #[cfg(test)]
 mod proving;
@@ -41,6 +42,7 @@ pub use codec::leaf_hash;
 pub use fault::Fault;
 pub use key::{LogKey, LogKeyError};
 pub use kind::UnknownKind;
+pub use places::Places;
 pub use verify::{Verdict, Verifier, verify};
 
 /// The newest version of the entry format that this build writes and reads.
@@ -100,6 +102,9 @@ pub enum Kind {
     /// A log was opened in place of another, after a restore: the other's last known head is named.
     #[n(15)]
     LogOpened,
+    /// Bodies of older entries were dropped, or, where it names no places, someone asked for that.
+    #[n(16)]
+    BodyDropped,
     /// Calls that a cluster's nodes told of in their logs, kept under this entry's index.
     #[n(17)]
     NodeLog,
@@ -205,6 +210,12 @@ pub struct Content {
     /// The head of the log that this one was opened in place of.
     #[n(23)]
     pub old_head: Option<OldHead>,
+    /// The places of the bodies that were dropped, as [`Places`] writes them.
+    #[n(26)]
+    pub dropped: Option<Vec<u64>>,
+    /// The request by which bodies are dropped (UUIDv7, 16 bytes).
+    #[cbor(n(27), with = "minicbor::bytes")]
+    pub drop_request: Option<Vec<u8>>,
     /// SHA-256 over the calls that are kept under this entry, in their order (see `docs/nodelog.md`).
     #[cbor(n(28), with = "minicbor::bytes")]
     pub calls: Option<Vec<u8>>,

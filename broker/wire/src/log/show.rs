@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Entry, Leaf};
+use super::{Entry, Leaf, Places};
 use crate::api::AuditEntry;
 
 impl AuditEntry {
@@ -80,6 +80,8 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("old_log", content.old_head.as_ref().map(|head| head.origin.clone())),
         ("old_size", content.old_head.as_ref().map(|head| head.size.to_string())),
         ("old_root", content.old_head.as_ref().map(|head| hex(&head.root))),
+        ("dropped", content.dropped.as_deref().and_then(Places::read).map(|places| places.to_string())),
+        ("drop_request", content.drop_request.as_deref().and_then(uuid).map(|id| id.to_string())),
         ("calls", content.calls.as_deref().map(hex)),
         ("lines", content.lines.as_deref().map(hex)),
         ("node", content.node.clone()),

@@ -51,6 +51,8 @@ fn full() -> Entry {
         key_made_by: None,
         log_key: None,
         old_head: None,
+        dropped: None,
+        drop_request: None,
         calls: None,
         lines: None,
         node: None,
@@ -83,6 +85,12 @@ fn reopened() -> Content {
 /// What came later, each in a vector of its own: the others stay as they are.
 fn later() -> Vec<(String, Entry, u64)> {
     let made = Content { key_made_by: Some("cluster".into()), ..Content::of(Kind::Issued) };
+    let dropped = Content {
+        count: Some(3),
+        dropped: Some(vec![5, 2, 3, 1]),
+        drop_request: Some(vec![27; 16]),
+        ..Content::of(Kind::BodyDropped)
+    };
     let kept = Content {
         cluster: Some("prod".into()),
         count: Some(3),
@@ -103,6 +111,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("issued-key-made-by-cluster".into(), entry(made), 21),
         ("audit-key-rotated".into(), entry(rotated()), 22),
         ("log-opened-after-restore".into(), entry(reopened()), 23),
+        ("body-dropped-three".into(), entry(dropped), 26),
         ("node-log-of-three".into(), entry(kept), 28),
         ("node-alarm-suspect".into(), entry(alarm), 30),
     ]

@@ -1,15 +1,13 @@
 //! `ichor audit unexplained`: calls at nodes that want a look.
 
-use ichor_wire::api::{CallAnswer, NodeCall};
+use ichor_wire::api::NodeCall;
 use serde_json::json;
 
-use super::log::time;
+use super::Query;
+use super::calls::calls;
+use super::times::time;
 use crate::cli::{Here, block_on};
 use crate::error::Error;
-use crate::session::Session;
-
-/// The largest page that the broker gives.
-const PAGE: u64 = 500;
 
 /// Print calls that nodes' own logs tell of and that no grant explains, or that want a look for another reason
 #[derive(Debug, clap::Args)]
@@ -45,7 +43,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let now = here.around.clock.now();
     let session = here.session()?;
     let texts = [("cluster", &args.cluster), ("node", &args.node), ("user", &args.user), ("method", &args.method)];
-    let mut query: Vec<_> = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+    let mut query: Query = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     query.push(("class", args.class.clone()));
     for (name, value) in [("since", &args.since), ("until", &args.until)] {
         if let Some(text) = value {
@@ -63,30 +61,6 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         0 => terminal.line("no call matches"),
         _ => terminal.table(&rows),
     })
-}
-
-/// Calls that match, newest first, page by page, until there are `limit` or no more.
-pub(super) async fn calls(
-    session: &Session,
-    query: &[(&'static str, String)],
-    limit: u64,
-) -> Result<Vec<NodeCall>, Error> {
-    let mut calls: Vec<NodeCall> = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let missing = limit.saturating_sub(calls.len() as u64);
-        let mut page = query.to_vec();
-        page.push(("limit", missing.min(PAGE).to_string()));
-        page.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-        let answer: CallAnswer = session.broker().get(session, &["audit", "calls"], &page).await?;
-        let empty = answer.calls.is_empty();
-        calls.extend(answer.calls);
-        calls.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        match answer.next {
-            Some(next) if !empty && (calls.len() as u64) < limit => cursor = Some(next),
-            _ => return Ok(calls),
-        }
-    }
 }
 
 fn row(call: &NodeCall) -> Vec<String> {

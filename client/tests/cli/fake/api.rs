@@ -37,6 +37,22 @@ impl Broker {
                 }
             }
             ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
+            ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
+            ("GET", ["audit", "calls"]) => Reply::json(200, &serde_json::json!({ "calls": [] })),
+            ("GET", ["audit", "lines"]) => lines(query, &state.hostile),
+            ("GET", ["audit", "stories", "7"]) => Reply::json(200, &story(&state.hostile)),
+            ("POST", ["audit", "drops"]) => {
+                let ask: DropAsk = serde_json::from_slice(&asked.body).unwrap();
+                state.drops.push(ask.clone());
+                Reply::json(200, &drop_request(ask.person, ask.before))
+            }
+            ("GET", ["audit", "drops", _]) => Reply::json(200, &drop_request(Some("bob".into()), None)),
+            ("POST", ["audit", "drops", _, "approval"]) => {
+                state.approvals += 1;
+                let receipts = vec![Receipt::pending(u64::from(state.approvals), &[0; 32])];
+                let bodies = if state.approvals == 1 { 20_000 } else { 7 };
+                Reply::json(200, &DroppedAnswer { bodies, more: state.approvals == 1, receipts })
+            }
             _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
         }
     }
@@ -161,4 +177,85 @@ fn audit(query: &HashMap<String, String>, hostile: &str) -> Reply {
     });
     let next = indexes.last().filter(|last| **last > 0).map(ToString::to_string);
     Reply::json(200, &AuditAnswer { entries: entries.collect(), next })
+}
+
+fn entry(index: u64, kind: &str, detail: &[(&str, &str)], hostile: &str) -> AuditEntry {
+    let detail = detail.iter().map(|(name, value)| ((*name).to_owned(), format!("{value}{hostile}")));
+    let is_grant = ["grant", "issued"].contains(&kind);
+    AuditEntry {
+        index,
+        id: Uuid::from_u128(u128::from(index)),
+        time: Timestamp::from_second(1_800_000_000 + i64::try_from(index).unwrap() * 60).unwrap(),
+        kind: kind.into(),
+        user: Some(format!("alice@example.com{hostile}")),
+        issuer: Some("https://login.example".into()),
+        subject: Some("42".into()),
+        cluster: is_grant.then(|| "prod".into()),
+        grant_id: is_grant.then(|| Uuid::from_u128(7)),
+        session_id: Some(Uuid::from_u128(9)),
+        detail: detail.collect(),
+        leaf_hash: "00".into(),
+    }
+}
+
+fn login(hostile: &str) -> AuditEntry {
+    let detail = [("provider", "corp"), ("name", "Alice Example"), ("address", "192.0.2.7")];
+    entry(3, "login", &detail, hostile)
+}
+
+/// Three lines; the first time that someone follows, the connection breaks within the second.
+fn lines(query: &HashMap<String, String>, hostile: &str) -> Reply {
+    let after = query.get("after").map_or(-1, |after| after.parse::<i64>().unwrap());
+    let grant = entry(5, "grant", &[("reason", "=HYPERLINK(\"x\"), INC-42"), ("roles", "os:reader")], hostile);
+    let entries = [login(hostile), grant, entry(8, "session-end", &[], hostile)];
+    let entries = entries.iter().filter(|entry| i64::try_from(entry.index).unwrap() > after);
+    let mut body: Vec<u8> =
+        entries.flat_map(|entry| [&serde_json::to_vec(entry).unwrap()[..], b"\n"].concat()).collect();
+    body.insert(0, b'\n');
+    if query.contains_key("follow") && after < 0 {
+        let first = body.iter().skip(1).position(|byte| *byte == b'\n').unwrap();
+        body.truncate(first + 30);
+    }
+    Reply { status: 200, headers: vec![("content-type", "application/x-ndjson".into())], body }
+}
+
+fn story(hostile: &str) -> StoryAnswer {
+    let until = ("not_after", "2027-01-15T09:05:00Z");
+    let grant = entry(5, "grant", &[("roles", "os:reader"), ("reason", "INC-42"), ("policies", "sre-read")], hostile);
+    let issued = entry(6, "issued", &[("serial", "0a0b"), ("fingerprint", "ff00"), until], "");
+    StoryAnswer {
+        what: "grant".into(),
+        session_id: Some(Uuid::from_u128(9)),
+        login: Some(login(hostile)),
+        grants: vec![GrantStory { grant_id: Uuid::from_u128(7), grant: Some(grant), outcome: vec![issued] }],
+        end: Some(entry(8, "session-end", &[("message", "logout")], hostile)),
+        hidden: 1,
+        ..StoryAnswer::default()
+    }
+}
+
+fn drop_request(person: Option<String>, before: Option<Timestamp>) -> DropAnswer {
+    DropAnswer {
+        request_id: Uuid::from_u128(11),
+        asked_by: "42".into(),
+        person,
+        before: before.unwrap_or(Timestamp::from_second(1_800_000_000).unwrap()),
+        expires_at: Timestamp::from_second(1_800_600_000).unwrap(),
+        bodies: 20_007,
+        done: false,
+    }
+}
+
+fn calls(hostile: &str) -> serde_json::Value {
+    let call = |minute: i64, class: &str, user: Option<String>| {
+        serde_json::json!({
+            "node": format!("cp-1{hostile}"), "cluster": "prod", "method": "/machine.MachineService/Reboot", "code": "OK",
+            "started": Timestamp::from_second(1_800_000_000 + minute * 60).unwrap(),
+            "ended": Timestamp::from_second(1_800_000_001 + minute * 60).unwrap(),
+            "roles": ["os:operator"], "user": user, "grant_id": user.as_ref().map(|_| Uuid::from_u128(7)),
+            "peer": "192.0.2.7", "class": class, "service": "machined", "entry": 12,
+        })
+    };
+    let calls = [call(7, "unexplained", None), call(6, "explained", Some(format!("alice@example.com{hostile}")))];
+    serde_json::json!({ "calls": calls })
 }

@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use ichor_standins::authority::Authority;
-use ichor_wire::api::CertificateRequest;
+use ichor_wire::api::{CertificateRequest, DropAsk};
 use ichor_wire::problem::{Code, Problem};
 use serde_json::{Value, json};
 use url::Url;
@@ -53,6 +53,12 @@ pub struct State {
     pub verification_uri: Option<String>,
     /// How often a device login is answered `authorization_pending`.
     pub pending: u32,
+    /// Nodes' own logs are taken in.
+    pub node_logs: bool,
+    /// How often a request to drop bodies was approved.
+    pub approvals: u32,
+    /// What was asked to be dropped.
+    pub drops: Vec<DropAsk>,
     /// Every request: method and target.
     pub seen: Vec<String>,
     /// Every certificate request.

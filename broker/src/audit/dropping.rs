@@ -1,0 +1,100 @@
+//! Dropping bodies: what may go, and the entry that says what went.
+
+use ichor_wire::log::{Content, Entry, Kind, Places};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::Person;
+use crate::store::{Change, DropRequest, EntryFilter, Store, StoreError};
+
+/// So many bodies go with one entry: a transaction that holds up nobody for long, and places that surely fit.
+const AT_ONCE: usize = 1_000;
+
+/// So many entries are looked at for one.
+const LOOKED_AT: usize = 50_000;
+
+/// So many entries are read at a time.
+const PAGE: u32 = 500;
+
+/// The mode of grants that the closed list of kinds speaks of. What was granted in another way (break-glass) is reviewed first.
+const ORDINARY: &str = "direct";
+
+/// The next bodies of a request that may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextBodies {
+    /// Whose bodies.
+    pub places: Places,
+    /// Where to look further.
+    pub next: u64,
+    /// Whether that is the last of it.
+    pub done: bool,
+}
+
+/// The first thousand bodies at or behind `request.next` that the request is about and that may go at `now`: of a kind that may be
+/// dropped, granted in the ordinary way, and at least `min_age` old. The same conditions are held again where they are dropped.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn next_bodies(
+    store: &dyn Store,
+    request: &DropRequest,
+    min_age: SignedDuration,
+    now: Timestamp,
+) -> Result<NextBodies, StoreError> {
+    let mut found = NextBodies { places: Places::default(), next: request.next, done: true };
+    // a store compares to the microsecond: this one is still old enough
+    let old_enough = now.checked_sub(min_age).and_then(|at| at.checked_add(SignedDuration::from_micros(1)));
+    let Ok(old_enough) = old_enough else { return Ok(found) };
+    let filter = EntryFilter {
+        person: request.person.clone(),
+        until: Some(request.before.min(old_enough)),
+        ..EntryFilter::default()
+    };
+    let (mut count, mut looked_at) = (0, 0);
+    loop {
+        let page = store.entries_from(&filter, found.next, PAGE).await?;
+        for stored in &page {
+            if count >= AT_ONCE || looked_at >= LOOKED_AT {
+                found.done = false;
+                return Ok(found);
+            }
+            looked_at += 1;
+            found.next = stored.index.saturating_add(1);
+            let body = stored.body.as_deref().and_then(|body| Entry::decode(body).ok());
+            if body.is_some_and(|entry| may_go(&entry.content)) {
+                found.places.push(stored.index);
+                count += 1;
+            }
+        }
+        if page.len() < PAGE as usize {
+            return Ok(found);
+        }
+    }
+}
+
+fn may_go(content: &Content) -> bool {
+    content.kind.may_be_dropped() && content.mode.as_deref().is_none_or(|mode| mode == ORDINARY)
+}
+
+/// The entry by which these bodies go, and the change that it commits with. `base` says who approves.
+#[must_use]
+pub fn drop_bodies(
+    base: Content,
+    request: &DropRequest,
+    approver: &Person,
+    bodies: &NextBodies,
+    min_age: SignedDuration,
+    now: Timestamp,
+) -> (Content, Change) {
+    let (places, next, done) = (bodies.places.clone(), bodies.next, bodies.done);
+    let content = Content {
+        kind: Kind::BodyDropped,
+        count: Some(places.count()),
+        // an entry without places says only that there was nothing to drop up to there
+        dropped: (places.count() > 0).then(|| places.numbers()),
+        drop_request: Some(request.id.as_bytes().to_vec()),
+        message: Some(format!("bodies dropped{}", if done { "; that was the last of the request" } else { "" })),
+        ..base
+    };
+    let approver = approver.clone();
+    (content, Change::BodyDrop { request: request.id, approver, places, min_age, next, done, now })
+}

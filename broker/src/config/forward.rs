@@ -1,0 +1,88 @@
+//! `[[forward]]`: from the file as written to where entries are sent.
+
+use std::collections::HashSet;
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::file::{File, Forward, ForwardKind};
+use super::settings::is_loopback;
+use super::{ConfigError, Folder};
+use crate::domain::ProviderAlias;
+use crate::forward::{Collector, Destination, Settings};
+
+/// The longest token, in bytes.
+const LONGEST_TOKEN: usize = 8192;
+
+/// Where the log is forwarded to.
+///
+/// # Errors
+/// On the first section that does not fit, or whose files cannot be read.
+pub fn forwards(folder: &Folder, file: &File) -> Result<Vec<Settings>, ConfigError> {
+    let mut names = HashSet::new();
+    file.forward
+        .iter()
+        .map(|section| {
+            let value = |key: &str, why: &str| ConfigError::Value {
+                path: folder.config(),
+                key: format!("forward.{key}"),
+                why: why.into(),
+            };
+            // a name as an alias is
+            if ProviderAlias::new(&section.name).is_err() {
+                return Err(value("name", "use up to 63 lower-case letters, digits and inner hyphens"));
+            }
+            if !names.insert(section.name.as_str()) {
+                return Err(value("name", "each has a name of its own"));
+            }
+            let to = match section.kind {
+                ForwardKind::Jsonl => {
+                    let path = section.path.as_ref().ok_or_else(|| value("path", "name the file or pipe"))?;
+                    if section.url.is_some() || section.ca_file.is_some() || section.token_file.is_some() {
+                        return Err(value("url", "`jsonl` takes nothing but `path`"));
+                    }
+                    Destination::Lines(folder.at(path))
+                }
+                ForwardKind::Otlp if section.path.is_some() => {
+                    return Err(value("path", "`otlp` takes a `url`"));
+                }
+                ForwardKind::Otlp => Destination::Otlp(collector(folder, section, &value)?),
+            };
+            Ok(Settings { name: section.name.clone(), to })
+        })
+        .collect()
+}
+
+fn collector(
+    folder: &Folder,
+    section: &Forward,
+    value: &impl Fn(&str, &str) -> ConfigError,
+) -> Result<Collector, ConfigError> {
+    let text =
+        section.url.as_deref().ok_or_else(|| value("url", "name the collector, as `https://otel.example.com`"))?;
+    let url = Url::parse(text).map_err(|_| value("url", "write a URL, as `https://otel.example.com`"))?;
+    let is_fine = match url.scheme() {
+        "https" => url.host().is_some(),
+        "http" => is_loopback(&url),
+        _ => false,
+    };
+    if !is_fine || !url.username().is_empty() || url.password().is_some() {
+        return Err(value("url", "use https without a user name; plain http is for loopback only"));
+    }
+    let read = |path: &std::path::PathBuf| {
+        let path = folder.at(path);
+        std::fs::read(&path).map_err(|error| ConfigError::Unreadable { path, why: error.to_string() })
+    };
+    let token = match section.token_file.as_ref().map(read).transpose()? {
+        Some(bytes) => {
+            let text = String::from_utf8(bytes).map_err(|_| value("token_file", "it is not text"))?;
+            let text = text.trim();
+            if text.is_empty() || text.len() > LONGEST_TOKEN || text.chars().any(|c| !c.is_ascii_graphic()) {
+                return Err(value("token_file", "it holds one token of visible ASCII characters"));
+            }
+            Some(SecretString::from(text))
+        }
+        None => None,
+    };
+    Ok(Collector { url, ca: section.ca_file.as_ref().map(read).transpose()?, token })
+}

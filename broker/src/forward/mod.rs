@@ -1,0 +1,177 @@
+//! Forwarding the audit log: entry by entry, in order, each at least once.
+//!
+//! Each destination has a cursor in the store: the entry that is next. It moves on only once the destination has taken what was
+//! before, so an outage or a restart repeats some entries and leaves none out; who receives tells them apart by their index.
+//! Nothing waits for it: it reads the log as any reader does.
+
+mod lines;
+mod otlp;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::audit;
+use crate::readiness::{Check, Readiness};
+use crate::store::{EntryFilter, Store, StoreError};
+
+pub use otlp::Collector;
+
+use lines::Lines;
+use otlp::Otlp;
+
+/// So many entries are sent at a time.
+const BATCH: u32 = 200;
+
+/// How often a log that was forwarded to its end is looked at again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The longest wait after a failure; the first is [`LOOK`], each doubles.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// So many entries behind its end a forwarding is well; beyond, readiness warns.
+const FINE_LAG: u64 = 10_000;
+
+/// One forwarding.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name; the cursor is kept under it.
+    pub name: String,
+    /// Where to.
+    pub to: Destination,
+}
+
+/// Where entries are sent.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A file or named pipe, a line of JSON for each entry.
+    Lines(PathBuf),
+    /// A collector of OpenTelemetry logs.
+    Otlp(Collector),
+}
+
+/// Why nothing was sent, in one sentence for the broker's log and readiness. Trying again may help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ForwardError(pub(crate) String);
+
+/// A forwarding at work.
+pub struct Forwarder {
+    name: String,
+    store: Arc<dyn Store>,
+    sink: Sink,
+}
+
+/// An open destination.
+enum Sink {
+    Lines(Lines),
+    Otlp(Otlp),
+}
+
+// === impl Forwarder ===
+
+impl Forwarder {
+    /// A forwarding from this store. Nothing is opened or sent yet.
+    ///
+    /// # Errors
+    /// When its HTTP client cannot be built.
+    pub fn new(settings: Settings, store: Arc<dyn Store>) -> Result<Self, ForwardError> {
+        let sink = match settings.to {
+            Destination::Lines(path) => Sink::Lines(Lines::new(path)),
+            Destination::Otlp(collector) => Sink::Otlp(Otlp::new(collector)?),
+        };
+        Ok(Self { name: settings.name, store, sink })
+    }
+
+    /// Sends the next entries, if there are any, and answers how many are left. Returns once the destination has taken them and
+    /// the cursor is durable behind them.
+    ///
+    /// # Errors
+    /// When the store or the destination fails: then the cursor stays, and the same entries are sent again.
+    pub async fn step(&mut self) -> Result<u64, ForwardError> {
+        let next = self.store.forward_cursor(&self.name).await?.unwrap_or(0);
+        let batch = audit::entries_from(&*self.store, &EntryFilter::default(), next, BATCH).await?;
+        let Some(last) = batch.last().map(|entry| entry.index) else { return Ok(0) };
+        match &mut self.sink {
+            Sink::Lines(lines) => lines.send(&batch).await?,
+            Sink::Otlp(otlp) => otlp.send(&batch).await?,
+        }
+        let next = last.saturating_add(1);
+        self.store.advance_forward(&self.name, next).await?;
+        Ok(self.store.head().await?.size.saturating_sub(next))
+    }
+
+    /// Forwards until told to stop, and reports how far behind it is.
+    pub async fn run(mut self, readiness: Arc<Readiness>, stopped: watch::Receiver<bool>) {
+        let stop = async move {
+            let mut stopped = stopped;
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let mut stop = std::pin::pin!(stop);
+        let mut wait = LOOK;
+        loop {
+            let pause = tokio::select! {
+                () = &mut stop => return,
+                sent = self.step() => match sent {
+                    Ok(lag) => {
+                        wait = LOOK;
+                        self.report(&readiness, lag, None);
+                        if lag > 0 { Duration::ZERO } else { LOOK }
+                    }
+                    Err(error) => {
+                        tracing::warn!(forward = self.name, %error, "the audit log is not forwarded");
+                        let lag = self.lag().await;
+                        self.report(&readiness, lag, Some(error));
+                        let pause = wait;
+                        wait = wait.saturating_mul(2).min(LONGEST_WAIT);
+                        pause
+                    }
+                },
+            };
+            tokio::select! {
+                () = &mut stop => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn lag(&self) -> u64 {
+        let head = self.store.head().await.map_or(0, |head| head.size);
+        let next = self.store.forward_cursor(&self.name).await.ok().flatten().unwrap_or(0);
+        head.saturating_sub(next)
+    }
+
+    fn report(&self, readiness: &Readiness, lag: u64, error: Option<ForwardError>) {
+        // exact up to 2⁵³ entries
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
+        metrics::gauge!("ichor_forward_lag_entries", "forward" => self.name.clone()).set(lag as f64);
+        let detail = match error {
+            Some(error) => Some(format!("{error}; {lag} entries wait")),
+            None if lag > FINE_LAG => Some(format!("{lag} entries wait")),
+            None => None,
+        };
+        readiness.report(Check {
+            name: format!("forward {}", self.name),
+            ok: detail.is_none(),
+            required: false,
+            detail,
+        });
+    }
+}
+
+impl From<StoreError> for ForwardError {
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl std::fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forwarder").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,277 @@
+//! Files that are moved, pipes that nobody reads, and a collector that fails, is slow, and lies.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use ichor_wire::log::{Content, Kind};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::audit::Sequencer;
+use crate::clock::SystemClock;
+use crate::store::sqlite::{Options, SqliteStore};
+
+/// A log with its sequencer.
+struct Log {
+    store: Arc<dyn Store>,
+    sequencer: Sequencer,
+    folder: TempDir,
+}
+
+impl Log {
+    async fn of(entries: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap());
+        let (sequencer, _) =
+            Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), audit::Settings::named("test"));
+        let log = Self { store, sequencer, folder };
+        log.grow(entries).await;
+        log
+    }
+
+    async fn grow(&self, entries: usize) {
+        for _ in 0..entries {
+            self.sequencer.note(Content::of(Kind::Reload), None).await.unwrap();
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn to(&self, to: Destination) -> Forwarder {
+        Forwarder::new(Settings { name: "out".into(), to }, Arc::clone(&self.store)).unwrap()
+    }
+
+    fn to_file(&self) -> Forwarder {
+        self.to(Destination::Lines(self.path("out.jsonl")))
+    }
+
+    async fn cursor(&self) -> Option<u64> {
+        self.store.forward_cursor("out").await.unwrap()
+    }
+}
+
+/// The indexes of the lines; `None` for one that is no entry.
+fn indexes(path: &Path) -> Vec<Option<u64>> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str::<Value>(line).ok()?["index"].as_u64()).collect()
+}
+
+fn all(range: std::ops::Range<u64>) -> Vec<Option<u64>> {
+    range.map(Some).collect()
+}
+
+#[tokio::test]
+async fn a_file_has_every_entry_in_order_also_after_a_restart() {
+    let log = Log::of(450).await;
+    let mut forwarder = log.to_file();
+    assert_eq!(forwarder.step().await, Ok(250));
+    assert_eq!(log.cursor().await, Some(200));
+    drop(forwarder);
+    let mut forwarder = log.to_file();
+    while forwarder.step().await.unwrap() > 0 {}
+    assert_eq!(forwarder.step().await, Ok(0));
+    assert_eq!(indexes(&log.path("out.jsonl")), all(0..450));
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(log.path("out.jsonl")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_is_made_anew() {
+    let log = Log::of(2).await;
+    let mut forwarder = log.to_file();
+    forwarder.step().await.unwrap();
+    std::fs::rename(log.path("out.jsonl"), log.path("old.jsonl")).unwrap();
+    log.grow(1).await;
+    forwarder.step().await.unwrap();
+    assert_eq!(indexes(&log.path("old.jsonl")), all(0..2));
+    assert_eq!(indexes(&log.path("out.jsonl")), all(2..3));
+}
+
+#[tokio::test]
+async fn half_a_line_of_a_broker_that_was_killed_spoils_no_other() {
+    let log = Log::of(3).await;
+    std::fs::write(log.path("out.jsonl"), "{\"index\":0}\n{\"ind").unwrap();
+    log.to_file().step().await.unwrap();
+    assert_eq!(indexes(&log.path("out.jsonl")), [Some(0), None, Some(0), Some(1), Some(2)]);
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_written_the_cursor_stays() {
+    let log = Log::of(3).await;
+    let mut forwarder = log.to(Destination::Lines(log.path("none/out.jsonl")));
+    assert!(forwarder.step().await.is_err());
+    assert_eq!(log.cursor().await, None);
+    std::fs::create_dir(log.path("none")).unwrap();
+    assert_eq!(forwarder.step().await, Ok(0));
+    assert_eq!(indexes(&log.path("none/out.jsonl")), all(0..3));
+}
+
+#[tokio::test]
+async fn a_pipe_waits_for_its_reader() {
+    let log = Log::of(3).await;
+    let path = log.path("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut forwarder = log.to(Destination::Lines(path.clone()));
+    let refused = forwarder.step().await.unwrap_err();
+    assert!(refused.0.ends_with("nobody reads the pipe"), "{refused}");
+    assert_eq!(log.cursor().await, None);
+    let reader = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        std::fs::File::open(&path).unwrap().read_to_string(&mut text).unwrap();
+        text
+    });
+    while forwarder.step().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    drop(forwarder);
+    let text = reader.await.unwrap();
+    assert_eq!(text.lines().count(), 3);
+    assert_eq!(log.cursor().await, Some(3));
+}
+
+/// What a collector does at one request.
+#[derive(Clone, Copy, Debug)]
+enum Answers {
+    Takes,
+    Fails,
+    Never,
+    RejectsOne,
+    IsALoginPage,
+    LeadsElsewhere,
+}
+
+#[derive(Default)]
+struct Sink {
+    plan: Mutex<Vec<Answers>>,
+    /// The indexes of each request that came, whatever was answered.
+    came: Mutex<Vec<Vec<u64>>>,
+    authorized: AtomicUsize,
+}
+
+async fn collect(
+    State(sink): State<Arc<Sink>>,
+    headers: HeaderMap,
+    axum::Json(body): axum::Json<Value>,
+) -> (StatusCode, HeaderMap, String) {
+    let records = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
+    let index = |record: &Value| record["attributes"][0]["value"]["intValue"].as_str().unwrap().parse().unwrap();
+    sink.came.lock().unwrap().push(records.iter().map(index).collect());
+    if headers.get("authorization").is_some_and(|value| value == "Bearer a-token") {
+        sink.authorized.fetch_add(1, Ordering::SeqCst);
+    }
+    let answers = sink.plan.lock().unwrap().pop().unwrap_or(Answers::Takes);
+    let plain = |status, text: &str| (status, HeaderMap::new(), text.to_owned());
+    match answers {
+        Answers::Takes => plain(StatusCode::OK, "{\"partialSuccess\":{}}"),
+        Answers::Fails => plain(StatusCode::SERVICE_UNAVAILABLE, "{}"),
+        Answers::Never => std::future::pending().await,
+        Answers::RejectsOne => plain(
+            StatusCode::OK,
+            "{\"partialSuccess\":{\"rejectedLogRecords\":\"1\",\"errorMessage\":\"too\\u001b long\"}}",
+        ),
+        Answers::IsALoginPage => plain(StatusCode::OK, "<html>sign in</html>"),
+        Answers::LeadsElsewhere => {
+            let headers = HeaderMap::from_iter([(axum::http::header::LOCATION, "/v1/logs".parse().unwrap())]);
+            (StatusCode::TEMPORARY_REDIRECT, headers, String::new())
+        }
+    }
+}
+
+async fn sink(plan: &[Answers]) -> (Arc<Sink>, Collector) {
+    ichor_standins::install_tls_provider();
+    let sink = Arc::new(Sink { plan: Mutex::new(plan.iter().rev().copied().collect()), ..Sink::default() });
+    let routes = Router::new().route("/v1/logs", post(collect)).with_state(Arc::clone(&sink));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    (sink, Collector { url, ca: None, token: Some("a-token".into()) })
+}
+
+#[tokio::test]
+async fn a_collector_that_fails_or_lies_gets_everything_again_in_order() {
+    use Answers::{Fails, IsALoginPage, LeadsElsewhere, RejectsOne};
+    let log = Log::of(250).await;
+    let plan = [Fails, RejectsOne, IsALoginPage, LeadsElsewhere];
+    let (sink, collector) = sink(&plan).await;
+    let mut forwarder = log.to(Destination::Otlp(collector));
+    let mut said = Vec::new();
+    for _ in plan {
+        said.push(forwarder.step().await.unwrap_err().0);
+        assert_eq!(log.cursor().await, None, "{said:?}");
+    }
+    assert_eq!(
+        said,
+        [
+            "the collector answers 503",
+            "the collector rejects 1 of 200 entries: too long",
+            "what answers 200 is no collector of OpenTelemetry logs",
+            "the collector answers 307",
+        ]
+    );
+    assert_eq!(forwarder.step().await, Ok(50));
+    assert_eq!(forwarder.step().await, Ok(0));
+    let came = sink.came.lock().unwrap().clone();
+    assert_eq!(came.len(), 6);
+    assert!(came[..5].iter().all(|batch| *batch == (0..200).collect::<Vec<_>>()), "the same again, until it was taken");
+    assert_eq!(came[5], (200..250).collect::<Vec<_>>());
+    assert_eq!(sink.authorized.load(Ordering::SeqCst), 6);
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_holds_up_nobody() {
+    let log = Log::of(3).await;
+    let (sink, collector) = sink(&[Answers::Never]).await;
+    let mut forwarder = log.to(Destination::Otlp(collector));
+    {
+        let mut step = std::pin::pin!(forwarder.step());
+        while sink.came.lock().unwrap().is_empty() {
+            assert!(futures_util::poll!(&mut step).is_pending());
+            tokio::task::yield_now().await;
+        }
+        // it waits, and the record goes on
+        log.grow(2).await;
+        assert!(futures_util::poll!(&mut step).is_pending());
+    }
+    assert_eq!(log.cursor().await, None);
+    assert_eq!(forwarder.step().await, Ok(0));
+    assert_eq!(log.cursor().await, Some(5));
+}
+
+#[tokio::test]
+async fn readiness_and_metrics_tell_what_waits() {
+    let log = Log::of(3).await;
+    let readiness = Arc::new(Readiness::new(Arc::clone(&log.store)));
+    let forwarder = log.to_file();
+    forwarder.report(&readiness, 3, Some(ForwardError("it is gone".into())));
+    let found = async || readiness.checks().await.into_iter().find(|check| check.name == "forward out").unwrap();
+    let check = found().await;
+    assert_eq!((check.ok, check.required, check.detail.as_deref()), (false, false, Some("it is gone; 3 entries wait")));
+    forwarder.report(&readiness, FINE_LAG, None);
+    assert!(found().await.ok);
+    forwarder.report(&readiness, FINE_LAG + 1, None);
+    assert!(!found().await.ok);
+}
+
+#[tokio::test]
+async fn it_runs_until_told_to_stop() {
+    let log = Log::of(450).await;
+    let readiness = Arc::new(Readiness::new(Arc::clone(&log.store)));
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(log.to_file().run(readiness, stopped));
+    while log.cursor().await != Some(450) {
+        tokio::task::yield_now().await;
+    }
+    stop.send(true).unwrap();
+    running.await.unwrap();
+    assert_eq!(indexes(&log.path("out.jsonl")), all(0..450));
+}

@@ -1,0 +1,162 @@
+//! `/v1/audit/drops`: bodies of old entries go, asked for by one person and approved by another.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use ichor_wire::api::{DropAnswer, DropAsk, DroppedAnswer, Nothing};
+use ichor_wire::log::{Content, Kind};
+use ichor_wire::problem::{Code, Problem};
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use super::Api;
+use crate::audit;
+use crate::domain::check_reason;
+use crate::entropy;
+use crate::http::error::ApiError;
+use crate::http::extract::{Fresh, Signed};
+use crate::identity::Identity;
+use crate::mint::person;
+use crate::policy;
+use crate::store::{Change, DropRequest};
+
+/// How long a request can be approved.
+const OPEN: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// So many entries, each for up to a thousand bodies, one approval writes; then it says that there is more.
+const AT_ONCE: usize = 20;
+
+/// So many bodies are counted for whoever decides.
+const COUNTED: u64 = 10_000;
+
+/// Asks for bodies to be dropped: of one person's entries, or of everyone's up to a time. Nothing goes until someone else
+/// approves. Needs policy (`audit:drop` on Ichor itself); it is recorded, without saying whose entries they are.
+#[utoipa::path(post, path = "/v1/audit/drops", tag = "audit", request_body = DropAsk, responses(
+    (status = 200, description = "the request, for someone else to approve", body = DropAnswer),
+    (status = 400, description = "the request cannot be", body = Problem),
+    (status = 401, description = "no valid session or proof", body = Problem),
+    (status = 403, description = "policy refuses", body = Problem),
+))]
+pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json<DropAnswer>, ApiError> {
+    may_drop(&api, &signed.identity)?;
+    let bad = |why: String| ApiError::new(Code::BadRequest, why);
+    let asked = signed.body;
+    check_reason(&asked.reason).map_err(|error| bad(error.to_string()))?;
+    if asked.person.is_none() && asked.before.is_none() {
+        return Err(bad("say whose bodies (`person`), or up to when (`before`)".into()));
+    }
+    let is_unfit = |text: &str| text.is_empty() || text.len() > 512 || text.contains(char::is_control);
+    if asked.person.as_deref().is_some_and(is_unfit) {
+        return Err(bad("a person is 1 to 512 bytes, without control characters".into()));
+    }
+    let now = api.clock.now();
+    let end = now.checked_add(OPEN).map_err(|error| ApiError::internal(&error))?;
+    let request = DropRequest {
+        id: entropy::uuid_v7(now).map_err(|error| ApiError::internal(&error))?,
+        asked_by: signed.identity.person().clone(),
+        person: asked.person,
+        before: asked.before.map_or(now, |before| before.min(now)),
+        next: 0,
+        expires_at: end,
+        approved_at: None,
+        done_at: None,
+    };
+    let whose = if request.person.is_some() { "one person's entries" } else { "entries" };
+    let content = Content {
+        drop_request: Some(request.id.as_bytes().to_vec()),
+        reason: Some(asked.reason.trim().to_owned()),
+        message: Some(format!("asks to drop the bodies of {whose} before {}", request.before)),
+        ..by(&signed.identity, signed.address)
+    };
+    api.sequencer.note(content, Some(Change::DropAsk { request: Box::new(request.clone()) })).await?;
+    Ok(Json(answer(&api, &request).await?))
+}
+
+/// A request, and how many bodies would go now. Needs policy (`audit:drop`).
+#[utoipa::path(get, path = "/v1/audit/drops/{id}", tag = "audit",
+    params(("id" = Uuid, Path, description = "the request's id")),
+    responses(
+        (status = 200, description = "the request", body = DropAnswer),
+        (status = 401, description = "no valid session or proof", body = Problem),
+        (status = 403, description = "policy refuses", body = Problem),
+        (status = 404, description = "no such request", body = Problem),
+    ))]
+pub async fn show(State(api): State<Api>, Path(id): Path<String>, caller: Fresh) -> Result<Json<DropAnswer>, ApiError> {
+    may_drop(&api, &caller.identity)?;
+    let request = find(&api, &id).await?;
+    Ok(Json(answer(&api, &request).await?))
+}
+
+/// Approves a request of someone else and drops its bodies, up to 20,000 at once; where there are more, approve again. Needs
+/// policy (`audit:drop`). Bodies younger than the configured age stay, and so do those of entries that say how the broker itself
+/// was run. An entry names every place whose body went; the leaves stay, and with them every proof.
+#[utoipa::path(post, path = "/v1/audit/drops/{id}/approval", tag = "audit",
+    params(("id" = Uuid, Path, description = "the request's id")), request_body = Nothing,
+    responses(
+        (status = 200, description = "what went", body = DroppedAnswer),
+        (status = 401, description = "no valid session or proof", body = Problem),
+        (status = 403, description = "policy refuses", body = Problem),
+        (status = 404, description = "no such request", body = Problem),
+        (status = 409, description = "who asked cannot approve, or the request is over", body = Problem),
+    ))]
+pub async fn approve(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    signed: Signed<Nothing>,
+) -> Result<Json<DroppedAnswer>, ApiError> {
+    may_drop(&api, &signed.identity)?;
+    let mut dropped = DroppedAnswer { bodies: 0, more: true, receipts: Vec::new() };
+    while dropped.more && dropped.receipts.len() < AT_ONCE {
+        let request = find(&api, &id).await?;
+        let now = api.clock.now();
+        let bodies = audit::next_bodies(&*api.store, &request, api.drop_min_age, now).await?;
+        let base = by(&signed.identity, signed.address);
+        let approver = signed.identity.person();
+        let (content, change) = audit::drop_bodies(base, &request, approver, &bodies, api.drop_min_age, now);
+        dropped.receipts.push(api.sequencer.note(content, Some(change)).await?);
+        dropped.bodies = dropped.bodies.saturating_add(bodies.places.count());
+        dropped.more = !bodies.done;
+    }
+    Ok(Json(dropped))
+}
+
+fn may_drop(api: &Api, identity: &Identity) -> Result<(), ApiError> {
+    let policies = api.policies.borrow().clone();
+    Ok(policy::may_drop_audit(&policies, identity, api.clock.now())?)
+}
+
+async fn find(api: &Api, id: &str) -> Result<DropRequest, ApiError> {
+    let unknown = || ApiError::new(Code::NotFound, "there is no request of this id to drop bodies");
+    let id = Uuid::try_parse(id).map_err(|_| unknown())?;
+    api.store.drop_request(id).await?.ok_or_else(unknown)
+}
+
+async fn answer(api: &Api, request: &DropRequest) -> Result<DropAnswer, ApiError> {
+    let mut rest = request.clone();
+    let mut bodies: u64 = 0;
+    while request.done_at.is_none() && bodies < COUNTED {
+        let next = audit::next_bodies(&*api.store, &rest, api.drop_min_age, api.clock.now()).await?;
+        bodies = bodies.saturating_add(next.places.count());
+        rest.next = next.next;
+        if next.done {
+            break;
+        }
+    }
+    Ok(DropAnswer {
+        request_id: request.id,
+        asked_by: request.asked_by.subject.clone(),
+        person: request.person.clone(),
+        before: request.before,
+        expires_at: request.expires_at,
+        bodies,
+        done: request.done_at.is_some(),
+    })
+}
+
+fn by(identity: &Identity, address: std::net::IpAddr) -> Content {
+    Content {
+        person: Some(person(identity)),
+        session: identity.session().map(|id| id.0.as_bytes().to_vec()),
+        address: Some(address.to_string()),
+        ..Content::of(Kind::BodyDropped)
+    }
+}

@@ -1,0 +1,187 @@
+//! What asking needs: the log read forwards, certificates by name, cursors of forwarding, and bodies that are dropped.
+
+use super::*;
+
+fn issued(serial: &[u8], fingerprint: u8) -> Content {
+    Content {
+        person: Some(log_person("ada", "ada")),
+        cluster: Some("prod".into()),
+        grant: Some(vec![5; 16]),
+        serial: Some(serial.into()),
+        fingerprint: Some(vec![fingerprint; 32]),
+        ..Content::of(Kind::Issued)
+    }
+}
+
+async fn write(store: &dyn Store, contents: Vec<Content>) {
+    let batch = (0..).zip(contents).map(|(i, content)| Append { entry: entry(content, after(i)), change: None });
+    store.append(batch.collect(), None).await.unwrap();
+}
+
+fn indexes(entries: &[StoredEntry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.index).collect()
+}
+
+pub(crate) async fn the_log_is_read_forwards_too(store: Arc<dyn Store>) {
+    let of = |who: &str, kind| Content { person: Some(log_person(who, who)), ..Content::of(kind) };
+    let contents = vec![
+        of("ada", Kind::Login),
+        of("bob", Kind::Login),
+        of("ada", Kind::Grant),
+        Content::of(Kind::Reload),
+        of("ada", Kind::Login),
+    ];
+    write(&*store, contents).await;
+    let from =
+        async |filter: EntryFilter, from, limit| indexes(&store.entries_from(&filter, from, limit).await.unwrap());
+    let all = EntryFilter::default;
+    assert_eq!(from(all(), 0, 9).await, [0, 1, 2, 3, 4]);
+    assert_eq!(from(all(), 1, 2).await, [1, 2]);
+    assert_eq!(from(all(), 5, 9).await, [0_u64; 0]);
+    assert_eq!(from(EntryFilter { person: Some("ada".into()), ..all() }, 0, 2).await, [0, 2]);
+    assert_eq!(from(EntryFilter { own: Some(person("ada")), ..all() }, 1, 9).await, [2, 4]);
+    assert_eq!(from(EntryFilter { kind: Some(Kind::Login), until: Some(after(4)), ..all() }, 0, 9).await, [0, 1]);
+    assert_eq!(from(EntryFilter { since: Some(after(3)), ..all() }, 0, 9).await, [3, 4]);
+    assert_eq!(from(EntryFilter { since: Some(after(1)), ..all() }, 4, 9).await, [4]);
+}
+
+pub(crate) async fn certificates_are_found_by_either_name(store: Arc<dyn Store>) {
+    // the same first 32 bits, and a zero before one of them
+    let contents = vec![
+        issued(&[1, 2, 3, 4, 5], 7),
+        issued(&[1, 2, 3, 4, 6], 8),
+        Content { serial: Some(vec![1, 2, 3, 4, 5]), ..Content::of(Kind::Refusal) },
+        issued(&[0, 0xff, 1], 9),
+        issued(&[0, 0xff, 1], 10),
+    ];
+    write(&*store, contents).await;
+    let found = async |name: &[u8]| indexes(&store.issued_as(name).await.unwrap());
+    assert_eq!(found(&[1, 2, 3, 4, 5]).await, [0], "what only begins alike, or is no certificate, is not it");
+    assert_eq!(found(&[1, 2, 3, 4, 6]).await, [1]);
+    assert_eq!(found(&[8; 32]).await, [1]);
+    assert_eq!(found(&[0xff, 1]).await, [3, 4]);
+    assert_eq!(found(&[0, 0, 0xff, 1]).await, [3, 4]);
+    for none in [&[][..], &[1, 2, 3, 4], &[1], &[8; 31]] {
+        assert_eq!(found(none).await, [0_u64; 0], "{none:?}");
+    }
+    let names: Vec<_> = store.indexed_range(0..9).await.unwrap().iter().map(|row| row.columns.names).collect();
+    assert_eq!(names, [2, 2, 0, 2, 2]);
+}
+
+pub(crate) async fn a_forwarding_only_goes_on(store: Arc<dyn Store>) {
+    assert_eq!(store.forward_cursor("siem").await.unwrap(), None);
+    assert!(store.advance_forward("siem", 5).await.unwrap());
+    assert!(!store.advance_forward("siem", 5).await.unwrap());
+    assert!(!store.advance_forward("siem", 4).await.unwrap(), "a broker that is behind takes nothing back");
+    assert!(store.advance_forward("siem", 9).await.unwrap());
+    assert!(store.advance_forward("file", 1).await.unwrap());
+    assert_eq!(store.forward_cursor("siem").await.unwrap(), Some(9));
+    assert_eq!(store.forward_cursor("file").await.unwrap(), Some(1));
+}
+
+fn request(number: u8) -> DropRequest {
+    DropRequest {
+        id: Uuid::from_bytes([number; 16]),
+        asked_by: person("ada"),
+        person: Some("bob".into()),
+        before: after(3),
+        next: 0,
+        expires_at: after(1000),
+        approved_at: None,
+        done_at: None,
+    }
+}
+
+fn drop_of(approver: &str, places: &[u64], done: bool, now: Timestamp) -> Append {
+    let change = Change::BodyDrop {
+        request: request(1).id,
+        approver: person(approver),
+        places: places.iter().copied().collect(),
+        min_age: SignedDuration::from_secs(10),
+        next: places.last().map_or(0, |last| last + 1),
+        done,
+        now,
+    };
+    Append { entry: entry(Content::of(Kind::BodyDropped), now), change: Some(change) }
+}
+
+/// Five entries, the second of a kind that stays, and a request for what is older than three seconds after noon.
+async fn asked(store: &dyn Store) {
+    let of = |who: &str, kind| Content { person: Some(log_person(who, who)), ..Content::of(kind) };
+    write(
+        store,
+        vec![
+            of("bob", Kind::Login),
+            Content::of(Kind::Reload),
+            issued(&[9; 8], 9),
+            of("bob", Kind::Grant),
+            of("bob", Kind::Login),
+        ],
+    )
+    .await;
+    let ask = Append {
+        entry: entry(Content::of(Kind::BodyDropped), after(5)),
+        change: Some(Change::DropAsk { request: Box::new(request(1)) }),
+    };
+    assert!(matches!(one(store, ask).await, Appended::Recorded { index: 5, .. }));
+    assert_eq!(store.drop_request(request(1).id).await.unwrap(), Some(request(1)));
+    assert_eq!(store.drop_request(request(2).id).await.unwrap(), None);
+}
+
+pub(crate) async fn a_dropped_body_is_gone_with_its_names(store: Arc<dyn Store>) {
+    asked(&*store).await;
+    let leaves: Vec<_> = store.entry_range(0..5).await.unwrap().into_iter().map(|entry| entry.leaf).collect();
+    assert!(matches!(one(&*store, drop_of("eve", &[0], false, after(30))).await, Appended::Recorded { .. }));
+    let open = store.drop_request(request(1).id).await.unwrap().unwrap();
+    assert_eq!((open.approved_at, open.done_at, open.person.as_deref()), (Some(after(30)), None, Some("bob")));
+    assert_eq!(open.next, 1);
+    // approved before it expired, so it may be brought to its end
+    assert!(matches!(one(&*store, drop_of("eve", &[2], true, after(2000))).await, Appended::Recorded { .. }));
+    let done = store.drop_request(request(1).id).await.unwrap().unwrap();
+    assert_eq!((done.approved_at, done.done_at, done.person), (Some(after(30)), Some(after(2000)), None));
+
+    let rows = store.indexed_range(0..5).await.unwrap();
+    let there: Vec<_> = rows.iter().map(|row| row.entry.body.is_some()).collect();
+    assert_eq!(there, [false, true, false, true, true]);
+    assert_eq!(rows.iter().map(|row| row.entry.leaf.clone()).collect::<Vec<_>>(), leaves, "every leaf stays");
+    assert_eq!(rows[0].columns, rows::Columns::of_dropped(Kind::Login.number()));
+    assert_eq!(rows[2].columns, rows::Columns::of_dropped(Kind::Issued.number()));
+    assert_eq!(store.issued_as(&[9; 8]).await.unwrap(), []);
+    let bobs = EntryFilter { person: Some("bob".into()), ..EntryFilter::default() };
+    assert_eq!(indexes(&store.entries(&bobs, None, 9).await.unwrap()), [4, 3]);
+    // ada is nowhere any more, so her name can be taken by a new number, and that by nobody else
+    let adas = EntryFilter { person: Some("ada".into()), ..EntryFilter::default() };
+    assert_eq!(indexes(&store.entries(&adas, None, 9).await.unwrap()), [0_u64; 0]);
+    let again = Content { person: Some(log_person("ada", "ada")), ..Content::of(Kind::Login) };
+    one(&*store, Append { entry: entry(again, after(2001)), change: None }).await;
+    assert_eq!(indexes(&store.entries(&adas, None, 9).await.unwrap()), [8]);
+    assert_eq!(indexes(&store.entries(&bobs, None, 9).await.unwrap()), [4, 3]);
+
+    store.sweep(after(2000 + 40 * 24 * 3600)).await.unwrap();
+    assert_eq!(store.drop_request(request(1).id).await.unwrap(), None);
+}
+
+pub(crate) async fn a_body_stays_unless_every_condition_holds(store: Arc<dyn Store>) {
+    asked(&*store).await;
+    let refused = async |part| match one(&*store, part).await {
+        Appended::Refused(condition) => condition,
+        Appended::Recorded { .. } => panic!("it was dropped"),
+    };
+    assert_eq!(refused(drop_of("ada", &[0], true, after(30))).await, Condition::SamePerson);
+    let mut alias = drop_of("ada", &[0], true, after(30));
+    if let Some(Change::BodyDrop { approver, .. }) = &mut alias.change {
+        approver.provider = ProviderAlias::new("other").unwrap();
+    }
+    assert_eq!(refused(alias).await, Condition::SamePerson, "one person by two providers' names");
+    assert_eq!(refused(drop_of("eve", &[0, 1], true, after(30))).await, Condition::BodyStays, "a kind that stays");
+    assert_eq!(refused(drop_of("eve", &[3], true, after(30))).await, Condition::BodyStays, "not asked for");
+    assert_eq!(refused(drop_of("eve", &[0], true, after(9))).await, Condition::BodyStays, "too young");
+    assert_eq!(refused(drop_of("eve", &[0, 99], true, after(30))).await, Condition::BodyStays, "not there");
+    assert_eq!(refused(drop_of("eve", &[0], true, after(1000))).await, Condition::RequestGone, "it expired");
+    let whole = store.entry_range(0..6).await.unwrap();
+    assert!(whole.iter().all(|entry| entry.body.is_some()), "what is refused leaves no trace");
+    assert_eq!(whole.len(), 6);
+
+    assert!(matches!(one(&*store, drop_of("eve", &[0], true, after(30))).await, Appended::Recorded { .. }));
+    assert_eq!(refused(drop_of("eve", &[2], true, after(31))).await, Condition::RequestGone, "it is done");
+}

@@ -1,0 +1,71 @@
+//! Certificates by serial number or fingerprint: a table of 32-bit prefixes, whose candidates are compared with the body.
+
+use ichor_wire::log::{Content, Entry};
+use rusqlite::Connection;
+
+use crate::store::rows::{bare, certificate_names};
+
+use super::value::signed;
+use super::{Failure, StoredEntry, log};
+
+/// Notes the names of the certificate that entry `index` is about, if it is about one.
+pub(super) fn insert(db: &Connection, index: u64, content: &Content) -> Result<(), Failure> {
+    for name in certificate_names(content) {
+        db.prepare_cached("INSERT INTO certificate (prefix, idx) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+            .execute((prefix(name), signed(index)))?;
+    }
+    Ok(())
+}
+
+/// Forgets them.
+pub(super) fn forget(db: &Connection, index: u64, content: &Content) -> Result<(), Failure> {
+    for name in certificate_names(content) {
+        db.prepare_cached("DELETE FROM certificate WHERE prefix = ?1 AND idx = ?2")?
+            .execute((prefix(name), signed(index)))?;
+    }
+    Ok(())
+}
+
+/// How many names of the entry lead to it.
+pub(super) fn count(db: &Connection, index: u64, content: &Content) -> Result<usize, Failure> {
+    let mut one = db.prepare_cached("SELECT 1 FROM certificate WHERE prefix = ?1 AND idx = ?2")?;
+    let mut count = 0;
+    for name in certificate_names(content) {
+        count += usize::from(one.exists((prefix(name), signed(index)))?);
+    }
+    Ok(count)
+}
+
+/// The entries of certificates of this name, oldest first.
+pub(super) fn issued_as(db: &Connection, name: &[u8]) -> Result<Vec<StoredEntry>, Failure> {
+    let name = bare(name);
+    let mut candidates = db.prepare_cached("SELECT idx FROM certificate WHERE prefix = ?1 ORDER BY idx")?;
+    let mut found = Vec::new();
+    for index in candidates.query_map([prefix(name)], |row| row.get(0))? {
+        let entry = log::one(db, index?)?;
+        let body = entry.body.as_deref().and_then(|body| Entry::decode(body).ok());
+        if body.is_some_and(|body| certificate_names(&body.content).any(|own| own == name)) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// Notes the names of all certificates of a log that was written before this table was.
+pub(super) fn fill(db: &Connection) -> Result<(), Failure> {
+    let issued = ichor_wire::log::Kind::Issued.number();
+    let mut all = db.prepare("SELECT body.idx, body FROM leaf JOIN body ON body.idx = leaf.idx WHERE kind = ?1")?;
+    let mut rows = all.query([issued])?;
+    while let Some(row) = rows.next()? {
+        // one that cannot be read is for verification to find
+        if let Ok(entry) = Entry::decode(row.get_ref(1)?.as_blob().unwrap_or_default()) {
+            insert(db, super::value::unsigned(row.get(0)?)?, &entry.content)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first 32 bits; fewer where the name is shorter.
+fn prefix(name: &[u8]) -> u32 {
+    name.iter().take(4).fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
+}

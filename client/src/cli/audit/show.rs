@@ -1,0 +1,152 @@
+//! `ichor audit show`: a whole story as a tree.
+
+use std::collections::BTreeMap;
+
+use ichor_wire::api::{AuditEntry, NodeCall, StoryAnswer};
+use ichor_wire::problem::Code;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::calls::{calls, short_method};
+use super::times::{Zone, ZoneArgs};
+use super::{Query, who};
+use crate::cli::{Here, block_on};
+use crate::error::Error;
+use crate::session::Session;
+
+/// So many grants' calls are asked for.
+const GRANTS: usize = 20;
+
+/// So many calls of each.
+const CALLS: u64 = 100;
+
+/// Tell the whole story of a grant, a session, a certificate or an entry: login, grant, certificate,
+/// calls, end
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A grant's, session's or entry's id, an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    zone: ZoneArgs,
+}
+
+/// A line of the tree, and what hangs from it.
+struct Branch {
+    line: String,
+    twigs: Vec<Branch>,
+}
+
+pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    let session = here.session()?;
+    let waiting = here.around.terminal.waiting("asking the broker".into());
+    let path = ["audit", "stories", args.id.as_str()];
+    let told = block_on(async {
+        let story: StoryAnswer = session.broker().get(&session, &path, &[]).await?;
+        let calls = calls_of(&session, &story).await?;
+        Ok((story, calls))
+    });
+    drop(waiting);
+    let (story, calls) = told?;
+    let zone = args.zone.zone();
+    here.print(&json!({ "story": story, "calls": calls.values().flatten().collect::<Vec<_>>() }), |terminal| {
+        let mut lines = Vec::new();
+        tree(&story, &calls, &zone).print("", "", &mut lines);
+        if story.hidden > 0 {
+            lines.push(format!("{} more entries are not for you to see", story.hidden));
+        }
+        if story.truncated {
+            lines.push("there is more than one answer holds: ask `ichor audit log` by time".into());
+        }
+        lines.iter().try_for_each(|line| terminal.line(line))
+    })
+}
+
+/// The calls by grant, oldest first.
+type Calls = BTreeMap<Uuid, Vec<NodeCall>>;
+
+/// What the nodes' own logs tell of the story's grants, as far as the asker may read it.
+async fn calls_of(session: &Session, story: &StoryAnswer) -> Result<Calls, Error> {
+    let mut found = Calls::new();
+    for grant in story.grants.iter().take(GRANTS) {
+        let mut query: Query = vec![("grant", grant.grant_id.to_string())];
+        let first = grant.grant.iter().chain(&grant.outcome).next();
+        query.extend(first.and_then(|entry| entry.cluster.clone()).map(|cluster| ("cluster", cluster)));
+        match calls(session, &query, CALLS).await {
+            Ok(mut calls) => {
+                calls.reverse();
+                found.insert(grant.grant_id, calls);
+            }
+            // not for this asker, who asked for a story of their own
+            Err(Error::Problem(problem)) if problem.code == Code::Refused => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn call_line(call: &NodeCall, zone: &Zone) -> String {
+    let code = call.code.as_deref().unwrap_or("?");
+    let peer = call.peer.as_ref().map(|peer| format!(" from {peer}")).unwrap_or_default();
+    format!("call  {}  {} at {}{peer}, {code}, {}", zone.show(call.started), short_method(call), call.node, call.class)
+}
+
+fn tree(story: &StoryAnswer, calls: &Calls, zone: &Zone) -> Branch {
+    let person = story.entries().find(|entry| entry.user.is_some() || entry.subject.is_some());
+    let name = person.and_then(|entry| entry.detail.get("name")).map(|name| format!(" ({name})")).unwrap_or_default();
+    let whose = person.map(|entry| format!(" of {}{name}", who(entry))).unwrap_or_default();
+    let line = match story.session_id {
+        Some(id) => format!("session {id}{whose}"),
+        None => format!("{}{whose}", story.what),
+    };
+    let leaf = |entry: &AuditEntry, shown: &[&str]| Branch { line: said(entry, shown, zone), twigs: Vec::new() };
+    let mut twigs: Vec<(u64, Branch)> = Vec::new();
+    twigs.extend(story.login.iter().map(|entry| (entry.index, leaf(entry, &["provider", "address"]))));
+    for grant in &story.grants {
+        let outcome = ["serial", "fingerprint", "not_after", "code", "message", "key_made_by"];
+        let mut below: Vec<_> = grant.outcome.iter().map(|entry| leaf(entry, &outcome)).collect();
+        let calls = calls.get(&grant.grant_id).into_iter().flatten();
+        below.extend(calls.map(|call| Branch { line: call_line(call, zone), twigs: Vec::new() }));
+        let line = match &grant.grant {
+            Some(entry) => said(entry, &["roles", "not_after", "reason", "policies", "address"], zone),
+            None => format!("grant {}, whose entry is not shown", grant.grant_id),
+        };
+        let first = grant.grant.iter().chain(&grant.outcome).map(|entry| entry.index).min().unwrap_or(u64::MAX);
+        twigs.push((first, Branch { line, twigs: below }));
+    }
+    let others = story.others.iter().chain(&story.entry);
+    twigs.extend(others.map(|entry| (entry.index, leaf(entry, &["roles", "reason", "code", "message", "address"]))));
+    twigs.extend(story.end.iter().map(|entry| (entry.index, leaf(entry, &["message", "address"]))));
+    twigs.sort_by_key(|(index, _)| *index);
+    Branch { line, twigs: twigs.into_iter().map(|(_, branch)| branch).collect() }
+}
+
+/// An entry in a line: what happened, when, and these of its fields.
+fn said(entry: &AuditEntry, shown: &[&str], zone: &Zone) -> String {
+    let mut parts = vec![format!("{}  {}  entry {}", entry.kind, zone.show(entry.time), entry.index)];
+    if entry.kind == "grant" {
+        parts.extend(entry.grant_id.map(|id| format!("grant {id}")));
+    }
+    parts.extend(entry.cluster.as_ref().map(|cluster| format!("cluster {cluster}")));
+    for name in shown {
+        if let Some(value) = entry.detail.get(*name) {
+            let value = if *name == "not_after" { zone.show_text(value) } else { value.clone() };
+            let name = if *name == "not_after" { "until" } else { name };
+            parts.push(format!("{name} {value}"));
+        }
+    }
+    parts.join(", ")
+}
+
+// === impl Branch ===
+
+impl Branch {
+    fn print(&self, first: &str, rest: &str, lines: &mut Vec<String>) {
+        lines.push(format!("{first}{}", self.line));
+        let last = self.twigs.len().saturating_sub(1);
+        for (number, twig) in self.twigs.iter().enumerate() {
+            let (mark, below) = if number == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            twig.print(&format!("{rest}{mark}"), &format!("{rest}{below}"), lines);
+        }
+    }
+}

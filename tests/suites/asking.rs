@@ -1,0 +1,262 @@
+//! Asking the audit over HTTP: who may hear which story, the log line by line, bodies that two people drop, and the log
+//! forwarded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ichor_client::{Error, Session, Wish};
+use ichor_standins::authority::{Authority, Leaf};
+use ichor_tests::{CLUSTER, Options, Person, World};
+use ichor_wire::api::{AuditEntry, DropAnswer, DropAsk, DroppedAnswer, Nothing, StoryAnswer};
+use ichor_wire::problem::Code;
+use jiff::SignedDuration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+const POLICIES: &str = r#"
+@id("read") @max_ttl("8h") permit (principal in Group::"corp/talos-users", action == Action::"hold:os:reader", resource);
+@id("audit-all") permit (principal in Group::"corp/talos-admins", action == Action::"audit:read", resource == Ichor::"broker");
+@id("audit-prod") permit (principal in Group::"corp/talos-operators", action == Action::"audit:read", resource in Label::"env=prod");
+@id("drop") permit (principal, action == Action::"audit:drop", resource == Ichor::"broker")
+  when { principal in Group::"corp/talos-admins" || principal in Group::"corp/talos-operators" };
+"#;
+
+async fn world(config: &str) -> anyhow::Result<World> {
+    World::with(Options { config: config.into(), policies: Some(POLICIES), ..Options::default() }).await
+}
+
+async fn certificate(person: &Person) -> anyhow::Result<uuid::Uuid> {
+    Ok(person.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?.answer.grant_id)
+}
+
+async fn story(session: &Session, id: &str) -> Result<StoryAnswer, Code> {
+    match session.broker().get(session, &["audit", "stories", id], &[]).await {
+        Ok(story) => Ok(story),
+        Err(Error::Problem(problem)) => Err(problem.code),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn kinds(story: &StoryAnswer) -> Vec<&str> {
+    story.entries().map(|entry| entry.kind.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_story_is_told_to_whoever_may_hear_it() -> anyhow::Result<()> {
+    let world = world("").await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let grant = certificate(&alice).await?.to_string();
+    let reads = async || world.entries().await.unwrap().iter().filter(|entry| entry.kind == "audit-read").count();
+
+    let own = story(&alice.session, &grant).await.unwrap();
+    assert_eq!(kinds(&own), ["login", "grant", "issued"]);
+    assert_eq!((own.hidden, reads().await), (0, 0), "one's own needs no policy and is not recorded");
+    let serial = own.grants[0].outcome[0].detail["serial"].clone();
+    assert_eq!(kinds(&story(&alice.session, &serial).await.unwrap()), ["login", "grant", "issued"]);
+
+    let root = Person::log_in(&world, "root").await?;
+    assert_eq!(kinds(&story(&root.session, &grant).await.unwrap()), ["login", "grant", "issued"]);
+    assert_eq!(reads().await, 1, "reading others' is recorded");
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let part = story(&oscar.session, &grant).await.unwrap();
+    assert_eq!((kinds(&part), part.hidden), (vec!["grant", "issued"], 1), "a login belongs to no cluster");
+
+    let carol = Person::log_in(&world, "carol").await?;
+    let nothing = uuid::Uuid::nil().to_string();
+    for id in [&grant, &nothing, "0"] {
+        assert_eq!(story(&carol.session, id).await, Err(Code::Refused), "{id}: what is there is not told either");
+    }
+    assert_eq!(story(&root.session, &nothing).await, Err(Code::NotFound));
+    assert_eq!(story(&root.session, "no id").await, Err(Code::BadRequest));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_taken_away_and_followed() -> anyhow::Result<()> {
+    let world = world("").await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let root = Person::log_in(&world, "root").await?;
+    certificate(&alice).await?;
+    let mut all: Vec<AuditEntry> = Vec::new();
+    let path = ["audit", "lines"];
+    root.session
+        .broker()
+        .lines(&root.session, &path, &[], |entry| {
+            all.push(entry);
+            Ok(())
+        })
+        .await?;
+    let indexes: Vec<_> = all.iter().map(|entry| entry.index).collect();
+    assert_eq!(indexes, (0..u64::try_from(all.len())?).collect::<Vec<_>>(), "all of it, oldest first");
+    assert_eq!(all.last().unwrap().kind, "audit-read", "with the entry that says so");
+    let mut own: Vec<AuditEntry> = Vec::new();
+    let me = [("person", "me".to_owned())];
+    alice
+        .session
+        .broker()
+        .lines(&alice.session, &path, &me, |entry| {
+            own.push(entry);
+            Ok(())
+        })
+        .await?;
+    assert_eq!(own.iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>(), ["login", "grant", "issued"]);
+    let refused = alice.session.broker().lines(&alice.session, &path, &[], |_: AuditEntry| Ok(())).await;
+    assert!(matches!(refused, Err(Error::Problem(problem)) if problem.code == Code::Refused));
+
+    let (seen, mut sees) = mpsc::unbounded_channel();
+    let session = root.session;
+    let following = tokio::spawn(async move {
+        let follow = [("follow", "true".to_owned()), ("kind", "issued".to_owned())];
+        session
+            .broker()
+            .lines(&session, &path, &follow, |entry: AuditEntry| {
+                seen.send(entry.kind).unwrap();
+                Ok(())
+            })
+            .await
+    });
+    // once the reader is recorded it follows
+    while world.entries().await?.iter().filter(|entry| entry.kind == "audit-read").count() < 2 {
+        tokio::task::yield_now().await;
+    }
+    certificate(&alice).await?;
+    assert_eq!(sees.recv().await.as_deref(), Some("issued"));
+    // the end of the broker is not held up by who follows
+    tokio::time::timeout(Duration::from_secs(20), world.running.stop()).await?;
+    following.await??;
+    assert_eq!(sees.recv().await, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
+    let world = world("[audit]\ndrop_min_age = \"24h\"\n").await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let grant = certificate(&alice).await?.to_string();
+    let code = |error: Error| match error {
+        Error::Problem(problem) => problem.code,
+        other => panic!("{other}"),
+    };
+    let user = world.entries().await?.iter().find(|entry| entry.kind == "issued").unwrap().user.clone();
+    let ask_for = async |person: &Person| -> Result<DropAnswer, Error> {
+        let ask = DropAsk { person: user.clone(), before: None, reason: "asked by law".into() };
+        person.session.broker().post(&person.session, &["audit", "drops"], &ask).await
+    };
+    assert_eq!(code(ask_for(&alice).await.unwrap_err()), Code::Refused);
+    let root = Person::log_in(&world, "root").await?;
+    assert_eq!(ask_for(&root).await?.bodies, 0, "nothing is a day old");
+
+    world.clock.advance(SignedDuration::from_hours(25));
+    let (root, oscar) = (Person::log_in(&world, "root").await?, Person::log_in(&world, "oscar").await?);
+    let asked = ask_for(&root).await?;
+    assert_eq!(asked.bodies, 3, "login, grant, issued");
+    let said = world.entries().await?.remove(0);
+    assert_eq!(said.kind, "body-dropped");
+    assert!(!format!("{:?}", said.detail).contains("alice"), "whose they are is not in the log: {said:?}");
+    let id = asked.request_id.to_string();
+    let path = ["audit", "drops", id.as_str(), "approval"];
+    let approve = async |person: &Person| -> Result<DroppedAnswer, Error> {
+        person.session.broker().post(&person.session, &path, &Nothing {}).await
+    };
+    assert_eq!(code(approve(&root).await.unwrap_err()), Code::Conflict, "who asked cannot approve");
+    let dropped = approve(&oscar).await?;
+    assert_eq!((dropped.bodies, dropped.more), (3, false));
+    assert_eq!(code(approve(&oscar).await.unwrap_err()), Code::Conflict, "it is done");
+
+    assert_eq!(story(&root.session, &grant).await, Err(Code::NotFound));
+    let entries = world.entries().await?;
+    assert_eq!(entries.iter().filter(|entry| entry.kind == "dropped").count(), 3);
+    assert!(entries.iter().all(|entry| entry.user != user), "nobody is named any more");
+    let store = world.running.store();
+    let verified = ichor_broker::audit::verify_log(&*store).await?;
+    assert_eq!(verified.entries, u64::try_from(entries.len())?, "and the log verifies");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_forwarded_as_lines() -> anyhow::Result<()> {
+    let world = world("[[forward]]\nname = \"siem\"\nkind = \"jsonl\"\npath = \"data/audit.jsonl\"\n").await?;
+    let size = world.running.store().head().await?.size;
+    while world.running.store().forward_cursor("siem").await?.unwrap_or(0) < size {
+        tokio::task::yield_now().await;
+    }
+    let text = std::fs::read_to_string(world.dir.join("data/audit.jsonl"))?;
+    let entries: Vec<AuditEntry> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert!(entries.len() >= usize::try_from(size)?);
+    assert!(entries.iter().map(|entry| entry.index).eq(0..u64::try_from(entries.len())?));
+    Ok(())
+}
+
+/// A collector with TLS of its own CA that answers one request and hands over what came.
+async fn collector(ca: &Authority) -> anyhow::Result<(u16, tokio::task::JoinHandle<anyhow::Result<String>>)> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let made = ca.issue(&Leaf::server(vec!["127.0.0.1".parse()?], Vec::new()))?;
+    let chain = vec![CertificateDer::from_pem_slice(made.certificate.as_bytes())?];
+    let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes())?;
+    let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let came = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await?;
+        let mut stream = acceptor.accept(stream).await?;
+        let (mut came, mut chunk) = (Vec::new(), [0; 16384]);
+        loop {
+            let count = stream.read(&mut chunk).await?;
+            came.extend_from_slice(&chunk[..count]);
+            let text = String::from_utf8_lossy(&came).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.to_lowercase();
+            let length = length.split_once("content-length: ").unwrap().1.lines().next().unwrap().parse::<usize>()?;
+            if body.len() >= length {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}").await?;
+                stream.shutdown().await?;
+                return Ok(text);
+            }
+        }
+    });
+    Ok((port, came))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_forwarded_to_a_collector_as_configured() -> anyhow::Result<()> {
+    ichor_standins::install_tls_provider();
+    let ca = Authority::new("collectors")?;
+    let (port, came) = collector(&ca).await?;
+    let pem = ca.certificate();
+    let config = format!(
+        "[[forward]]\nname = \"otel\"\nkind = \"otlp\"\nurl = \"https://127.0.0.1:{port}\"\nca_file = \"otel-ca.pem\"\n\
+         token_file = \"otel-token\"\n"
+    );
+    let prepare = move |dir: &std::path::Path| {
+        std::fs::write(dir.join("otel-ca.pem"), pem)?;
+        std::fs::write(dir.join("otel-token"), "a-token\n")?;
+        Ok(())
+    };
+    let options = Options { config, prepare: Some(Box::new(prepare)), ..Options::default() };
+    let _world = World::with(options).await?;
+    let came = came.await??;
+    assert!(came.starts_with("POST /v1/logs HTTP/1.1\r\n"), "{came}");
+    assert!(came.to_lowercase().contains("authorization: bearer a-token\r\n"), "{came}");
+    assert!(came.contains("ichor.audit.start"), "{came}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarding_that_cannot_be_is_refused_at_the_start() -> anyhow::Result<()> {
+    for (section, why) in [
+        ("name = \"A\"\nkind = \"jsonl\"\npath = \"x\"", "forward.name"),
+        ("name = \"a\"\nkind = \"jsonl\"", "forward.path"),
+        ("name = \"a\"\nkind = \"otlp\"", "forward.url"),
+        ("name = \"a\"\nkind = \"otlp\"\nurl = \"http://otel.example.com\"", "forward.url"),
+        (
+            "name = \"a\"\nkind = \"jsonl\"\npath = \"x\"\n[[forward]]\nname = \"a\"\nkind = \"jsonl\"\npath = \"y\"",
+            "forward.name",
+        ),
+    ] {
+        let Err(error) = world(&format!("[[forward]]\n{section}\n")).await else { panic!("{section}") };
+        assert!(format!("{error:#}").contains(why), "{section}: {error:#}");
+    }
+    Ok(())
+}
