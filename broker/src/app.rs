@@ -4,6 +4,7 @@ mod acceptance;
 mod connections;
 mod delegating;
 mod digests;
+mod endpoints;
 mod issuers;
 mod listen;
 mod live;
@@ -29,6 +30,7 @@ use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
+pub use endpoints::foreign_endpoints;
 pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, next_origin, notary, open_log, pin_log};
@@ -123,7 +125,7 @@ pub fn check_tls(chain: &std::path::Path, key: &std::path::Path) -> Result<(), S
 /// When a setting cannot be.
 pub fn login(
     loaded: &Loaded,
-    data_key: DataKey,
+    data_key: Arc<DataKey>,
     store: Arc<dyn Store>,
     sequencer: Sequencer,
     clock: SharedClock,
@@ -137,7 +139,7 @@ pub fn login(
         None => entropy::bytes()?,
     }));
     let settings = config::login_settings(&loaded.folder, &loaded.file, &loaded.settings, nonce)?;
-    Ok(Login::new(settings, store, sequencer, clock, Arc::new(data_key))?)
+    Ok(Login::new(settings, store, sequencer, clock, data_key)?)
 }
 
 /// Custody over the vault and the servers of the configuration. Nothing is sent yet.

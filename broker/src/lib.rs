@@ -11,7 +11,7 @@
 //! 4. [`policy`]: from an identity and a request to a [`policy::Grant`], or a refusal that says what would help.
 //! 5. [`audit`]: from a grant to an [`audit::Recorded`] grant, once its entry is durable.
 //! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
-//! 7. [`mint`]: the product on one page. [`readiness`]: which dependency is out. [`forward`]: the log,
+//! 7. [`mint`]: the product on one page. [`break_glass`]: access that others approve. [`readiness`]: which dependency is out. [`forward`]: the log,
 //!    sent elsewhere.
 //! 8. [`nodelog`]: nodes' own logs, held against grants.
 //! 9. [`http`]: router, extraction, errors, one file per resource and page.
@@ -22,6 +22,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod break_glass;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -20,8 +20,8 @@ use crate::domain::{Cluster, ClusterName, Clusters, GrantId, Request};
 use crate::entropy::{self, EntropyError};
 use crate::identity::Identity;
 use crate::issuer::{IssueError, Issued, Issuer};
-use crate::policy::{self, Grant, PolicySet, Refusal};
-use crate::store::Condition;
+use crate::policy::{self, Grant, PolicySet, Quorum, Refusal};
+use crate::store::{BreakGlassChange, Change, Condition};
 
 /// The issuers by cluster, published as one value.
 pub type Issuers = Arc<BTreeMap<ClusterName, Arc<dyn Issuer>>>;
@@ -101,16 +101,22 @@ impl Mint {
         Self { policies, clusters, issuers, press: Press::new(sequencer, clock) }
     }
 
-    /// Returns a certificate once its grant and the certificate itself are durably recorded.
+    /// Returns a certificate once its grant and the certificate itself are durably recorded. With `quorum` it uses what others
+    /// approved.
     ///
     /// Every way out is recorded: a refusal, a failure of the CA, a certificate. The caller must let it run to its end even
     /// when whoever asked has gone: what was recorded as granted must get its outcome.
     ///
     /// # Errors
     /// When there is no certificate; nothing that could serve as one has left this function.
-    pub async fn certificate(&self, identity: &Identity, request: Request) -> Result<Minted, MintError> {
+    pub async fn certificate(
+        &self,
+        identity: &Identity,
+        request: Request,
+        quorum: Option<&Quorum>,
+    ) -> Result<Minted, MintError> {
         let cluster = request.cluster.clone();
-        let result = self.walk(identity, request).await;
+        let result = self.walk(identity, request, quorum).await;
         let outcome = match &result {
             Ok(_) => "issued",
             // a name that anyone may make up is no label
@@ -123,7 +129,7 @@ impl Mint {
         result
     }
 
-    async fn walk(&self, identity: &Identity, request: Request) -> Result<Minted, MintError> {
+    async fn walk(&self, identity: &Identity, request: Request, quorum: Option<&Quorum>) -> Result<Minted, MintError> {
         let now = self.press.clock.now();
         let cluster = self.clusters.borrow().get(&request.cluster).cloned();
         let cluster = cluster.ok_or_else(|| MintError::UnknownCluster(request.cluster.clone()))?;
@@ -133,15 +139,16 @@ impl Mint {
 
         let id = GrantId(entropy::uuid_v7(now)?);
         Step::Decide.begins(id);
-        let grant = match policy::decide(&policies, identity, &cluster, &request, id, now) {
+        let grant = match policy::decide(&policies, identity, &cluster, &request, quorum, id, now) {
             Ok(grant) => grant,
             Err(refusal) => {
-                self.press.sequencer.note(refused(identity, &request, &refusal, &policies), None).await?;
+                let content = refused(identity, &request, quorum, &refusal, &policies);
+                self.press.sequencer.note(content, None).await?;
                 return Err(MintError::Refused(refusal));
             }
         };
 
-        let asked = |kind| asked(kind, identity, &request);
+        let asked = |kind| asked(kind, identity, &request, quorum);
         let issued = self.press.certificate(grant, &*issuer, asked).await?;
         Ok(Minted { cluster, issued })
     }
@@ -206,13 +213,13 @@ impl Press {
         issuer: &dyn Issuer,
         asked: impl Fn(Kind) -> Content,
     ) -> Result<Recorded<Issued>, MintError> {
-        let id = grant.id();
+        let (id, is_approved) = (grant.id(), grant.quorum().is_some());
         Step::RecordGrant.begins(id);
         // ◆ the grant; its transaction reads the session again
         let grant = match self.sequencer.record(grant).await {
             Ok(grant) => grant,
             Err(RecordError::Refused(condition)) => {
-                let code = if condition == Condition::SessionEnded { Code::SessionEnded } else { Code::Conflict };
+                let code = code_of(condition);
                 let content = Content {
                     code: Some(code.as_str().into()),
                     message: Some(condition.to_string()),
@@ -241,7 +248,10 @@ impl Press {
                     ..asked(Kind::IssueFailed)
                 };
                 Step::RecordOutcome.begins(id);
-                self.sequencer.note(content, None).await?;
+                // what it used of a break-glass request is given back with the record of its failure
+                let change = BreakGlassChange::Return { grant: id };
+                let change = is_approved.then(|| Change::BreakGlass { change, now: self.clock.now() });
+                self.sequencer.note(content, change).await?;
                 return Err(error.into());
             }
         };
@@ -283,13 +293,26 @@ impl Step {
     }
 }
 
+/// The problem that a condition of the grant's own transaction is.
+#[must_use]
+pub const fn code_of(condition: Condition) -> Code {
+    match condition {
+        Condition::SessionEnded => Code::SessionEnded,
+        Condition::RequestMoved | Condition::OtherKey | Condition::ApprovedBefore => Code::WrongState,
+        Condition::OtherContents => Code::OtherContents,
+        Condition::OwnRequest => Code::Refused,
+        Condition::TooManyOpen => Code::TooManyRequests,
+        _ => Code::Conflict,
+    }
+}
+
 /// The person of an identity, as entries have it.
 #[must_use]
 pub fn person(identity: &Identity) -> log::Person {
     identity.person().logged(identity.name(), identity.user())
 }
 
-fn asked(kind: Kind, identity: &Identity, request: &Request) -> Content {
+fn asked(kind: Kind, identity: &Identity, request: &Request, quorum: Option<&Quorum>) -> Content {
     Content {
         person: Some(person(identity)),
         session: identity.session().map(|id| id.0.as_bytes().to_vec()),
@@ -297,16 +320,23 @@ fn asked(kind: Kind, identity: &Identity, request: &Request) -> Content {
         roles: Some(request.roles.iter().map(ToString::to_string).collect()),
         reason: request.reason.clone(),
         address: Some(request.address.to_string()),
+        break_glass: quorum.map(|quorum| quorum.request.0.as_bytes().to_vec()),
         ..Content::of(kind)
     }
 }
 
-fn refused(identity: &Identity, request: &Request, refusal: &Refusal, policies: &PolicySet) -> Content {
+fn refused(
+    identity: &Identity,
+    request: &Request,
+    quorum: Option<&Quorum>,
+    refusal: &Refusal,
+    policies: &PolicySet,
+) -> Content {
     Content {
         code: Some(refusal.code.as_str().into()),
         message: Some(refusal.sentence.clone()),
         policies: Some(refusal.policies.clone()),
         policy_digest: Some(policies.digest().to_vec()),
-        ..asked(Kind::Refusal, identity, request)
+        ..asked(Kind::Refusal, identity, request, quorum)
     }
 }

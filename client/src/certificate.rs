@@ -61,16 +61,26 @@ pub struct CertificateStore {
 /// # Errors
 /// The broker's refusal or problem, or an answer that is not for this key or grant.
 pub async fn certificate(session: &Session, wish: &Wish) -> Result<Held, Error> {
-    let key = Ed25519KeyPair::generate().map_err(|_| Error::Bug("no key could be made"))?;
-    let pkcs8 = key.to_pkcs8v1().map_err(|_| Error::Bug("no key could be made"))?;
-    let request = CertificateRequest {
-        csr: request_pem(pkcs8.as_ref())?,
+    let request = |csr| CertificateRequest {
+        csr,
         roles: wish.roles.iter().map(ToString::to_string).collect(),
         ttl: wish.ttl,
         reason: wish.reason.clone(),
     };
-    let mut answer: CertificateAnswer =
-        session.broker().post(session, &["clusters", &wish.cluster, "certificates"], &request).await?;
+    issued(session, &["clusters", &wish.cluster, "certificates"], wish, request).await
+}
+
+/// As [`certificate`], asked for at this path with what `request` makes of the CSR.
+pub(crate) async fn issued<T: Serialize>(
+    session: &Session,
+    path: &[&str],
+    wish: &Wish,
+    request: impl FnOnce(String) -> T,
+) -> Result<Held, Error> {
+    let key = Ed25519KeyPair::generate().map_err(|_| Error::Bug("no key could be made"))?;
+    let pkcs8 = key.to_pkcs8v1().map_err(|_| Error::Bug("no key could be made"))?;
+    let request = request(request_pem(pkcs8.as_ref())?);
+    let mut answer: CertificateAnswer = session.broker().post(session, path, &request).await?;
     let other = || session.broker().not_a_broker("the certificate it answered is not the one asked for");
     let (key, pem, key_made_by_cluster) = match answer.private_key.take() {
         None => (key, talos_pem(pkcs8.as_ref()), false),

@@ -7,11 +7,13 @@
 //! - [`browser`]: opened as the person wants it.
 //! - [`login`](login()): by loopback, pasted code or device grant, to a [`session`].
 //! - [`certificate`](certificate()): a key made here, a certificate from the broker, kept for reuse.
+//! - [`break_glass`]: access that others approve.
 //! - [`talosconfig`]: found as talosctl finds it, written without damage.
 //! - [`exec`]: a command with a talosconfig of its own.
 //! - [`cli`]: one file per command.
 
 pub mod agent;
+pub mod break_glass;
 pub mod broker;
 pub mod browser;
 pub mod certificate;

@@ -5,7 +5,7 @@
 # bounds nothing but the kind of certificate: a client's, without names, and not for longer than such a role says. Prefer pki.hcl
 # where that matters more than names in the nodes' logs.
 #
-#   sed s/CLUSTER/prod/g pki-person.hcl | bao policy write ichor-prod -
+#   sed s/CLUSTER/prod/g pki-person.hcl | bao policy write ichor-prod-pki -
 
 # As in pki.hcl, for the roles of persons alone.
 path "pki/sign/ichor-CLUSTER-p-*" {

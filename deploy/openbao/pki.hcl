@@ -4,7 +4,7 @@
 # One mount holds one cluster's CA. Where several clusters share a mount, name each role in a path of its own: with the `*`,
 # the roles of a cluster `prod-eu` would be open to cluster `prod`.
 #
-#   sed s/CLUSTER/prod/g pki.hcl | bao policy write ichor-prod -
+#   sed s/CLUSTER/prod/g pki.hcl | bao policy write ichor-prod-pki -
 
 # Nothing but the request and the time to live. So no common_name, alt_names, ip_sans, uri_sans, other_sans or user_ids (names that
 # the node would see), no not_after (which beats max_ttl where the role does not bound it), no not_before, no serial_number.

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ichor_broker::app::WrapStore;
-use ichor_broker::domain::{ProviderAlias, SessionId};
+use ichor_broker::domain::{BreakGlassId, ProviderAlias, SessionId};
 use ichor_broker::store::{
-    Append, Appended, CallFilter, CallPlace, Committed, Condition, DeviceLogin, DropRequest, EntryFilter, Indexed,
-    LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, Condition,
+    DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError,
+    StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::log::tree::{Edge, FullTile};
@@ -321,6 +322,20 @@ impl Store for Faulty {
     }
     async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError> {
         self.faults.read(self.inner.nodes_seen()).await
+    }
+    async fn break_glass(&self, id: BreakGlassId) -> Result<Option<BreakGlassFile>, StoreError> {
+        self.faults.read(self.inner.break_glass(id)).await
+    }
+    async fn break_glass_list(
+        &self,
+        f: &BreakGlassFilter,
+        before: Option<BreakGlassId>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError> {
+        self.faults.read(self.inner.break_glass_list(f, before, limit)).await
+    }
+    async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
+        self.faults.read(self.inner.break_glass_due(now, limit)).await
     }
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         // as above

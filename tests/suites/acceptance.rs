@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use ichor_tests::{CLUSTER, Options, World, run_command};
+use ichor_standins::authority::Authority;
+use ichor_standins::node::{Node, NodeOptions};
+use ichor_tests::{CLUSTER, Options, Prepare, World, run_command};
 use serde_json::Value;
 
 /// A world whose broker asks many times a second.
@@ -145,5 +147,78 @@ async fn nodes_are_asked_as_often_as_configured_and_never_where_that_is_off() ->
         tokio::task::yield_now().await;
     }
     assert_eq!((asked(&usual).await?, asked(&off).await?), (0, 0), "every six hours, and never");
+    Ok(())
+}
+
+/// A cluster's file names the endpoint of another cluster, or its CA was replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_of_another_cluster_is_said_at_check_and_at_start_and_one_that_is_out_is_not() -> anyhow::Result<()>
+{
+    let world = World::with_health().await?;
+    let stranger = Node::start(NodeOptions::new("stranger")?).await?;
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let (path, dir) = (world.dir.join(format!("clusters/{CLUSTER}.toml")), world.dir.display().to_string());
+    let file = std::fs::read_to_string(&path)?;
+    let name = format!("endpoints {CLUSTER}");
+    let check = async || match run_command(&["check", "--dir", &dir]).await {
+        Ok(said) => said,
+        Err(error) => error.to_string(),
+    };
+    let readiness = async |world: &World| {
+        let said: Value = serde_json::from_str(&scrape(world, "readyz").await?)?;
+        assert_eq!(said["ready"], true, "nobody is out for it: {said}");
+        anyhow::Ok(said["checks"].as_array().context("checks")?.iter().find(|check| check["name"] == name).cloned())
+    };
+    std::fs::write(&path, file.replace(&world.node.endpoint(), &nowhere))?;
+    assert!(!check().await.contains(&name));
+    std::fs::write(&path, file.replace(&world.node.endpoint(), &stranger.endpoint()))?;
+    let said = check().await;
+    let expected = format!("`{}`: it shows a certificate of another cluster's CA; correct", stranger.endpoint());
+    assert!(said.contains(&name) && said.contains(&expected), "{said}");
+
+    // as at a start, with a certificate made by nobody
+    let before = world.entries().await?.iter().filter(|entry| entry.kind == "grant").count();
+    world.running.reload().await;
+    let looking = async {
+        loop {
+            match readiness(&world).await? {
+                Some(found) => return anyhow::Ok(found),
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), looking).await.context("the broker did not say it")??;
+    assert!(found["ok"] == false && found["detail"].as_str().is_some_and(|said| said.contains(&expected)), "{found}");
+    let after = world.entries().await?.iter().filter(|entry| entry.kind == "grant").count();
+    assert_eq!(before, after);
+    // corrected, it is taken back
+    std::fs::write(&path, file)?;
+    world.running.reload().await;
+    let taken_back = async {
+        while readiness(&world).await?.is_some() {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken_back).await.context("the broker did not take it back")?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_starts_says_so_of_an_endpoint_of_another_cluster() -> anyhow::Result<()> {
+    let stranger = Node::start(NodeOptions::new("stranger")?).await?;
+    let endpoint = stranger.endpoint();
+    let text = format!("endpoints = [\"{endpoint}\"]\nca = \"\"\"\n{}\"\"\"\n", Authority::new("talos")?.certificate());
+    let prepare: Prepare = Box::new(move |dir| Ok(std::fs::write(dir.join("clusters/misnamed.toml"), text)?));
+    let edits = vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
+    let world = World::with(Options { edits, prepare: Some(prepare), ..Options::default() }).await?;
+    let said = async || scrape(&world, "readyz").await;
+    let wait = async {
+        while !said().await?.contains("another cluster's CA") {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.context("the broker did not say it")??;
+    assert!(said().await?.contains("endpoints misnamed"));
     Ok(())
 }

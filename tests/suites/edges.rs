@@ -40,6 +40,7 @@ const WIRING: &[&str] = &["config", "app", "cli"];
 
 /// Who may name what permits something. Paths are relative to `broker/src`; a folder stands for all below it.
 const NAMES: &[(&str, &[&str])] = &[
+    ("Quorum", &["policy", "mint.rs", "break_glass", "http/api/certificates.rs"]),
     ("Permission", &["policy/answer.rs", "policy/grant.rs"]),
     ("Grant", &["policy", "audit/recorded.rs", "issuer", "mint.rs"]),
     ("Recorded", &["audit", "issuer", "mint.rs"]),
@@ -55,7 +56,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("delegation", &["policy", "mint.rs", "app/delegating.rs"]),
     // what signs whatever it is given
     ("TransitEngine", &["openbao", "custody"]),
-    ("DataKey", &["custody", "identity", "login", "app.rs", "app"]),
+    ("DataKey", &["custody", "identity", "login", "break_glass", "app.rs", "app"]),
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),
     // the tree's edge is read back too
     ("restore", &["identity", "login/tagged.rs", "store"]),

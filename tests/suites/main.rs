@@ -11,6 +11,7 @@
 mod acceptance;
 mod asking;
 mod audit;
+mod break_glass;
 mod certificates;
 mod config_keys;
 mod doctor;

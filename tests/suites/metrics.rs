@@ -44,6 +44,8 @@ async fn the_metrics_tell_of_the_main_job() -> anyhow::Result<()> {
         assert!(value(&after, &series) > value(&before, &series), "{series}:\n{after}");
     }
     assert!(value(&after, "ichor_log_entries") >= 1.0, "{after}");
+    let end = value(&after, &format!("ichor_ca_not_after_seconds{{cluster=\"{CLUSTER}\"}}"));
+    assert!(end > 1.7e9, "the CA's end, in seconds since 1970: {end}");
     assert!(after.contains("ichor_commit_seconds_bucket{le=\"0.01\"}"), "{after}");
     assert!(after.contains("ichor_ready{check=\"policies\"}"), "{after}");
     Ok(())

@@ -100,8 +100,6 @@ const NOT_YET: &[(u8, &str)] = &[
     (5, "a gateway forwards metadata; there is none"),
     (6, "a gateway speaks to nodes for people; there is none"),
     (11, "a verifier of our own for clients' certificates; nothing is verified by callbacks"),
-    (17, "break-glass requests and their quorum"),
-    (23, "approvals and their quorum"),
 ];
 
 /// The numbers that tests of this sort are named by, as `promise_4_…` or `case_07_…`.

@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::delegating::Delegating;
 use super::digests::Files;
 use crate::clock::SharedClock;
-use crate::config::Settings;
 use crate::custody::{Custody, CustodyError, Means, Opened as Ca, Vault, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
 use crate::issuer::talos_api::{Credential, TalosApiError};
@@ -63,7 +62,7 @@ pub(super) struct Before<'a> {
 /// Opens the CA of each cluster. What is as it was stays; one that is there and cannot be opened leaves the issuer as it was,
 /// one that is gone ends it.
 pub(super) async fn open(
-    settings: &Settings,
+    backdate: SignedDuration,
     custody: &Custody,
     clusters: &Clusters,
     before: Before<'_>,
@@ -113,8 +112,8 @@ pub(super) async fn open(
                 let mut warnings: Vec<_> = end.into_iter().chain(ca.warnings.clone()).collect();
                 let issuer = match old.filter(|old| is_same && old.serves(cluster)) {
                     Some(old) => Ok(Arc::clone(old)),
-                    None if ca.is_delegated => delegating.through(cluster, issuer(settings.backdate, ca), clock),
-                    None => Ok(issuer(settings.backdate, ca)),
+                    None if ca.is_delegated => delegating.through(cluster, issuer(backdate, ca), clock),
+                    None => Ok(issuer(backdate, ca)),
                 };
                 let is_usable = issuer.is_ok();
                 match issuer {
@@ -292,4 +291,70 @@ pub fn ca_warning(certificate: &CaCertificate, now: Timestamp) -> Option<String>
         return Some(format!("it expired at {end}; nothing can be issued: replace it with `ichor-broker ca rotate`"));
     }
     (left < NEAR_END).then(|| format!("it expires at {end}; replace it with `ichor-broker ca rotate` before that"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{self, Sequencer};
+    use crate::clock::FrozenClock;
+    use crate::custody::{IdentitySource, Keep, ca};
+    use crate::mint::Press;
+    use crate::policy::{Limits, PolicySet, Source};
+    use crate::store::sqlite::{Options, SqliteStore};
+
+    /// A vault in which the cluster has a CA, or has none.
+    fn custody(dir: &std::path::Path, cluster: Option<&ClusterName>, now: Timestamp) -> Custody {
+        Vault::create(dir, Keep::DangerBeside, &[]).unwrap();
+        let vault = Vault::open(dir, IdentitySource::DangerBeside).unwrap();
+        if let Some(cluster) = cluster {
+            vault.sealer().seal_ca(cluster, &ca::create(cluster, now, 5).unwrap(), false).unwrap();
+        }
+        Custody::new(vault, BTreeMap::new())
+    }
+
+    #[tokio::test]
+    async fn a_ca_whose_files_are_as_they_were_is_not_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let clock = FrozenClock::at(now);
+        let name = ClusterName::new("prod").unwrap();
+        let cluster = Cluster {
+            name: name.clone(),
+            labels: [].into(),
+            endpoints: Vec::new(),
+            nodes: Vec::new(),
+            ca: String::new(),
+        };
+        let clusters: Clusters = Arc::new(BTreeMap::from([(name.clone(), Arc::new(cluster))]));
+        let store = Arc::new(SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap());
+        let (sequencer, _ended) = Sequencer::start(store, clock.clone(), audit::Settings::named("one"));
+        let permit = r#"@id("read") permit (principal, action == Action::"hold:os:reader", resource);"#;
+        let source = Source { name: "test.cedar".into(), text: permit.into() };
+        let policies = Arc::new(PolicySet::load(&[source], Limits::default()).unwrap());
+        let clock: SharedClock = clock;
+        let press = Arc::new(Press::new(sequencer, Arc::clone(&clock)));
+        let delegating = Delegating { press, policies: tokio::sync::watch::Sender::new(policies).subscribe() };
+        let there = custody(&folder.path().join("there"), Some(&name), now);
+        // whoever opens this one finds no CA
+        let gone = custody(&folder.path().join("gone"), None, now);
+        let files = |digest: &str| Files::from([("prod.age".to_owned(), digest.to_owned())]);
+        let look = async |custody: &Custody, before: Before<'_>, now: &Files| {
+            open(SignedDuration::ZERO, custody, &clusters, before, now, &clock, &delegating).await
+        };
+
+        let none = Before { issuers: &Issuers::default(), marks: &Marks::new(), files: &Files::new() };
+        let first = look(&there, none, &files("one")).await;
+        assert!(first.checks[0].ok && first.changed && first.in_force == files("one"), "{:?}", first.checks);
+        let before = || Before { issuers: &first.issuers, marks: &first.marks, files: &first.in_force };
+        let same = look(&gone, before(), &files("one")).await;
+        assert!(same.checks[0].ok && !same.changed && same.in_force == files("one"), "{:?}", same.checks);
+        assert!(Arc::ptr_eq(&same.issuers[&name], &first.issuers[&name]));
+        // another key, a record beside it, or no file at all
+        let record = files("one").into_iter().chain([("prod.toml".to_owned(), "new".to_owned())]).collect();
+        for changed in [files("two"), record, Files::new()] {
+            let opened = look(&gone, before(), &changed).await;
+            assert!(!opened.checks[0].ok && opened.issuers.is_empty(), "{changed:?}: {:?}", opened.checks);
+        }
+    }
 }

@@ -104,7 +104,8 @@ impl Live {
         let before = Before { issuers: &Issuers::default(), marks: &Marks::new(), files: &Files::new() };
         let policies = watch::Sender::new(Arc::new(policies));
         let delegating = Delegating { press, policies: policies.subscribe() };
-        let opened = issuers::open(settings, &custody, &clusters, before, &files.vault, &clock, &delegating).await;
+        let opened =
+            issuers::open(settings.backdate, &custody, &clusters, before, &files.vault, &clock, &delegating).await;
         opened.checks.into_iter().for_each(|check| readiness.report(check));
         Ok(Self {
             policies,
@@ -252,9 +253,9 @@ impl Live {
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
         let before = Before { issuers: &before, marks: &self.marks, files: &self.in_force.vault };
-        let (settings, clock) = (&self.settings, &self.clock);
+        let (backdate, clock) = (self.settings.backdate, &self.clock);
         let opened =
-            issuers::open(settings, &self.custody, &clusters, before, &now.vault, clock, &self.delegating).await;
+            issuers::open(backdate, &self.custody, &clusters, before, &now.vault, clock, &self.delegating).await;
         self.is_waiting = opened.is_waiting;
         self.looks = 0;
         let is_news = opened.refused != self.refused || now.vault != self.in_force.vault;

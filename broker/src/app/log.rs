@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::audit::anchor::{Anchor, AnchorError, FileAnchor, KvAnchor, Witness, WitnessKey, WitnessKeyError};
 use crate::audit::{self, Grace, Known, Notary, OpenError, Opened};
 use crate::config::AuditSettings;
-use crate::custody::{AuditKey, Custody, CustodyError, LogPin};
+use crate::custody::{AuditKey, Custody, CustodyError, LogPin, UnknownServer};
 use crate::http::tlog::TileToken;
 use crate::openbao::{Client, Kv};
 use crate::store::{Store, StoreError};
@@ -81,7 +81,7 @@ pub fn anchors(servers: &BTreeMap<String, Client>, settings: &AuditSettings) -> 
     }
     if let Some(at) = &settings.kv {
         let server = servers.get(&at.server).cloned();
-        let server = server.ok_or_else(|| CustodyError::UnknownServer(at.server.clone()))?;
+        let server = server.ok_or_else(|| CustodyError::from(UnknownServer(at.server.clone())))?;
         let kv = Kv::new(server, &at.mount).map_err(CustodyError::from)?;
         let said = format!("the KV secret `{}/{}` at {}", at.mount, at.path, at.server);
         anchors.push(Anchor::Kv(KvAnchor::new(kv, at.path.clone(), said)));

@@ -15,9 +15,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::acceptance::Acceptance;
 use super::connections::Bounded;
+use super::endpoints::Endpoints;
 use super::listen::{Listening, bind, bind_unix};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
 use crate::audit::{self, Out, Sequencer, Standing};
+use crate::break_glass::BreakGlass;
 use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
 use crate::forward::Forwarder;
@@ -71,7 +73,7 @@ impl Running {
         let settings = &loaded.settings;
         let metrics = telemetry::install_metrics();
         let custody = Arc::new(super::custody(loaded, parts.vault)?);
-        let data_key = custody.data_key().await?;
+        let data_key = Arc::new(custody.data_key().await?);
         let store = open_store(settings).await?;
         let store = match parts.wrap_store {
             Some(wrap) => wrap(store),
@@ -93,7 +95,8 @@ impl Running {
             opened.standing,
         );
 
-        let login = super::login(loaded, data_key, Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
+        let login =
+            super::login(loaded, Arc::clone(&data_key), Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
         let press = || Press::new(sequencer.clone(), Arc::clone(&clock));
         let live =
@@ -121,9 +124,18 @@ impl Running {
             Arc::clone(&store),
             Arc::clone(&clock),
         ));
+        let break_glass = Arc::new(BreakGlass::new(
+            Arc::clone(&store),
+            sequencer.clone(),
+            Arc::clone(&clock),
+            data_key,
+            live.policies(),
+            live.clusters(),
+        ));
         let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
+            break_glass: Arc::clone(&break_glass),
             limits: Arc::clone(&limits),
             store: Arc::clone(&store),
             sequencer: sequencer.clone(),
@@ -178,6 +190,9 @@ impl Running {
             clock: Arc::clone(&clock),
             backdate: settings.backdate,
         };
+        let (clock_of, board) = (Arc::clone(&clock), Arc::clone(&readiness));
+        let endpoints = Endpoints { clusters: live.clusters(), clock: clock_of, readiness: board };
+        tasks.spawn(endpoints.run(stopped.clone()));
         if let Some(every) = settings.probe_every {
             let acceptance = Acceptance {
                 prober: prober(),
@@ -228,7 +243,7 @@ impl Running {
             stopped.clone(),
         ));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
-        tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
+        tasks.spawn(sweep(Arc::clone(&store), login, break_glass, limits, metrics, clock, stopped));
         Ok(Self {
             address,
             health,
@@ -434,6 +449,7 @@ async fn watch_providers(login: Arc<Login>, readiness: Arc<Readiness>, stopped: 
 async fn sweep(
     store: Arc<dyn Store>,
     login: Arc<Login>,
+    break_glass: Arc<BreakGlass>,
     limits: Arc<Limits>,
     metrics: PrometheusHandle,
     clock: crate::clock::SharedClock,
@@ -452,6 +468,9 @@ async fn sweep(
                 // what histograms have gathered stays small, also where nobody asks for it
                 metrics.run_upkeep();
                 login.flush_tally(false).await;
+                if let Err(error) = break_glass.time_out().await {
+                    tracing::warn!(%error, "break-glass requests whose time ran out could not be recorded yet");
+                }
                 if let Err(error) = store.sweep(clock.now()).await {
                     tracing::warn!(%error, "expired rows could not be cleared away");
                 }

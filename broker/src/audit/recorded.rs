@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::custody::{ToBeCertified, ToBeSigned};
 use crate::policy::Grant;
-use crate::store::Change;
+use crate::store::{BreakGlassUse, Change};
 
 use super::sequencer::Care;
 
@@ -219,13 +219,27 @@ impl Recordable for Grant {
             mode: Some(self.mode().as_str().into()),
             policy_digest: Some(self.policy_digest().to_vec()),
             os_user: self.os_user().map(Into::into),
+            break_glass: self.quorum().map(|quorum| quorum.request.0.into_bytes().to_vec()),
+            contents: self.quorum().map(|quorum| quorum.hash.to_vec()),
+            quorum: self.quorum().map(|quorum| quorum.needed),
+            approvers: self.quorum().map(|quorum| quorum.approvers.clone()),
             ..Content::of(Kind::Grant)
         }
     }
 
     fn change(&self, now: Timestamp) -> Option<Change> {
         // only what the broker gives itself has no session: policy's decision asks for one
-        self.session().map(|session| Change::GrantMade { session, now, not_after: self.not_after() })
+        let using = self.quorum().map(|quorum| {
+            Box::new(BreakGlassUse {
+                request: quorum.request,
+                hash: quorum.hash,
+                grant: self.id(),
+                person: quorum.person.clone(),
+                jkt: quorum.jkt.clone(),
+                quorum: quorum.needed,
+            })
+        });
+        self.session().map(|session| Change::GrantMade { session, now, not_after: self.not_after(), using })
     }
 }
 
@@ -270,7 +284,7 @@ mod tests {
             address: "192.0.2.7".parse().unwrap(),
         };
         let id = GrantId(uuid::Uuid::from_bytes([6; 16]));
-        decide(&policies, &who(row), &cluster, &request, id, noon()).unwrap()
+        decide(&policies, &who(row), &cluster, &request, None, id, noon()).unwrap()
     }
 
     #[tokio::test]

@@ -80,6 +80,7 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     };
     let none = clusters.is_empty().then(|| "none yet: run `ichor-broker cluster add`".to_owned());
     let mut checks = vec![fine("clusters", none)];
+    checks.extend(endpoints(&clusters).await);
     let vault = match unlock::vault(settings) {
         Ok(vault) => vault,
         Err(error) => {
@@ -132,6 +133,14 @@ async fn cas(custody: &Custody, clusters: &Clusters) -> Vec<Check> {
         });
     }
     checks
+}
+
+/// A line for each cluster with an endpoint that shows another cluster's CA. One that cannot be reached from here says nothing.
+async fn endpoints(clusters: &Clusters) -> Vec<Check> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let looks = clusters.values().map(async |it| (it, app::foreign_endpoints(it, &clock).await));
+    let found = futures_util::future::join_all(looks).await;
+    found.into_iter().filter_map(|(it, said)| Some(failed(format!("endpoints {}", it.name), &said?))).collect()
 }
 
 /// The line of a cluster whose CA is not in custody: its own API may make the certificates.

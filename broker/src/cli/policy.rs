@@ -64,6 +64,9 @@ pub(super) struct Explain {
     /// How long ago the person authenticated, as `5m`.
     #[arg(long, value_name = "AGE")]
     auth_age: Option<String>,
+    /// How many others would have approved, in break-glass.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    approvals: u64,
 }
 
 /// A role as people type it to `ichor`.
@@ -134,6 +137,7 @@ impl Explain {
             ttl: self.ttl.as_deref().map(duration).transpose()?,
             reason: self.reason,
             address: self.address,
+            approvals: self.approvals,
         };
         write!(out, "{}", policy::explain(&set, &who, cluster, &asks, SystemClock.now()))?;
         Ok(())

@@ -21,6 +21,7 @@ mod open;
 mod own;
 mod pki;
 mod record;
+mod servers;
 mod settle;
 mod settle_error;
 mod standing;
@@ -45,6 +46,7 @@ pub use pki::{
     ToBeCertified, plan as plan_pki,
 };
 pub use record::{Former, Place, Record, Rotation};
+pub use servers::UnknownServer;
 pub use settle::{Places, Settled};
 pub use settle_error::SettleError;
 pub use standing::{ForeignKey, StandingCredential, StandingError};

@@ -9,6 +9,7 @@ use super::ca::{CaMaterial, DEDICATED, KeyMismatch};
 use super::kv::{self, KvError};
 use super::pki::{Pinned, PkiCustody, PkiError};
 use super::record::{Place, Record};
+use super::servers::{self, UnknownServer};
 use super::transit::{TransitKeyError, TransitSigner};
 use super::{Signer, Vault, VaultError};
 use crate::domain::ClusterName;
@@ -94,8 +95,8 @@ pub enum CustodyError {
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// The record names a server that the configuration does not have.
-    #[error("there is no [[openbao]] named `{0}` in the configuration; the CA's record names it")]
-    UnknownServer(String),
+    #[error(transparent)]
+    UnknownServer(#[from] UnknownServer),
     /// The record names what cannot stand in a path.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -145,7 +146,7 @@ impl Custody {
     /// # Errors
     /// When the configuration has none of that name.
     pub fn server(&self, name: &str) -> Result<Client, CustodyError> {
-        self.servers.get(name).cloned().ok_or_else(|| CustodyError::UnknownServer(name.to_owned()))
+        Ok(servers::client(&self.servers, name)?)
     }
 
     /// Uses another client for a server, as an operator's with a token of their own.

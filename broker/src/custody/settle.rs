@@ -15,7 +15,7 @@ use super::record::{Place, Record};
 use super::settle_error::SettleError;
 use super::target::{For, Target};
 use super::transit::{TransitKeyError, TransitSigner};
-use super::{Sealer, Signer, ca};
+use super::{Sealer, Signer, ca, servers};
 use crate::domain::ClusterName;
 use crate::openbao::{Client, KeyKind, Kv, Pki, TransitEngine};
 
@@ -189,7 +189,7 @@ impl Places<'_> {
     }
 
     fn server(&self, name: &str) -> Result<Client, SettleError> {
-        self.servers.get(name).cloned().ok_or_else(|| SettleError::UnknownServer(name.to_owned()))
+        Ok(servers::client(self.servers, name)?)
     }
 
     /// Whether both names are one server's: two sections may lead to one, and its mounts are the same by either.

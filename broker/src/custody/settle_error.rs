@@ -4,6 +4,7 @@ use super::VaultError;
 use super::ca::CreateError;
 use super::kv::KvError;
 use super::pki::PkiError;
+use super::servers::UnknownServer;
 use super::transit::TransitKeyError;
 use super::wrap::WrapError;
 use crate::domain::ClusterName;
@@ -17,8 +18,8 @@ pub enum SettleError {
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// There is no such server.
-    #[error("there is no [[openbao]] named `{0}` in config.toml; add it, or name another with `--server`")]
-    UnknownServer(String),
+    #[error(transparent)]
+    UnknownServer(#[from] UnknownServer),
     /// A name cannot stand in a path.
     #[error(transparent)]
     Name(#[from] NameError),

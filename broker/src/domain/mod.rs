@@ -1,6 +1,7 @@
 //! Plain data that every room speaks of. Anyone may build these values; none of them permits anything.
 
 mod address;
+mod break_glass;
 mod cluster;
 mod person;
 mod reason;
@@ -8,6 +9,7 @@ mod request;
 mod version;
 
 pub use address::{AddressRange, network};
+pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};

@@ -6,8 +6,9 @@ use axum::response::{IntoResponse, Response};
 use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
 
 use crate::audit::{ProveError, RecordError};
+use crate::break_glass::BreakGlassError;
 use crate::login::FreshError;
-use crate::mint::MintError;
+use crate::mint::{MintError, code_of};
 use crate::policy::Refusal;
 use crate::store::{Condition, StoreError};
 
@@ -73,7 +74,7 @@ impl From<RecordError> for ApiError {
                 Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded")
                     .retry_after(30)
             }
-            RecordError::Refused(condition) => Self::new(Code::Conflict, condition.to_string()),
+            RecordError::Refused(condition) => Self::new(code_of(condition), condition.to_string()),
             RecordError::Store(error) => error.into(),
             RecordError::NotVouched(why) => {
                 tracing::error!(%why, "nothing is issued");
@@ -111,6 +112,24 @@ impl From<Refusal> for ApiError {
         problem.help = refusal.help;
         problem.policies = refusal.policies;
         problem.into()
+    }
+}
+
+impl From<BreakGlassError> for ApiError {
+    fn from(error: BreakGlassError) -> Self {
+        match error {
+            BreakGlassError::Unknown => Self::new(Code::UnknownRequest, error.to_string()),
+            BreakGlassError::UnknownCluster(name) => {
+                Self::new(Code::UnknownCluster, format!("there is no cluster `{name}`"))
+            }
+            BreakGlassError::Bad(why) => Self::new(Code::BadRequest, why),
+            BreakGlassError::Refused(refusal) => refusal.into(),
+            BreakGlassError::State(why) => Self::new(Code::WrongState, why),
+            BreakGlassError::OtherContents => Self::new(Code::OtherContents, error.to_string()),
+            BreakGlassError::Record(error) => error.into(),
+            BreakGlassError::Store(error) => error.into(),
+            BreakGlassError::Entropy(error) => Self::internal(&error),
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Signed<T> {
     pub identity: Identity,
     /// Where the request came from.
     pub address: IpAddr,
+    /// The thumbprint of the session's key, which made the proof.
+    pub jkt: String,
     /// The body, unknown fields refused.
     pub body: T,
 }
@@ -83,7 +85,7 @@ impl<T: DeserializeOwned + Send> FromRequest<Api> for Signed<T> {
         let bytes = read(body, LARGEST_BODY).await?;
         let session = admit(proven, &bytes, api, address).await?;
         let body = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
-        Ok(Self { identity: api.login.fresh_identity(&session).await?, address, body })
+        Ok(Self { identity: api.login.fresh_identity(&session).await?, address, jkt: session.jkt, body })
     }
 }
 

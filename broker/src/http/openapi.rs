@@ -29,6 +29,16 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::drops::show,
         super::api::drops::approve,
         super::api::calls::list,
+        super::api::break_glass::list,
+        super::api::break_glass::ask,
+        super::api::break_glass::show,
+        super::api::break_glass::approve,
+        super::api::break_glass::deny,
+        super::api::break_glass::cancel,
+        super::api::break_glass::revoke,
+        super::api::break_glass::review,
+        super::api::elevated::create,
+        super::api::elevated::report,
     ),
     security(("dpop" = []))
 )]

@@ -92,3 +92,80 @@ impl Front {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use axum::http::StatusCode;
+    use axum::routing::{get, post};
+    use ichor_wire::problem::Problem;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::clock::FrozenClock;
+
+    const TIME: Duration = Duration::from_secs(30);
+
+    /// Routes that misbehave, and so many places.
+    fn front(concurrent: usize) -> Arc<Front> {
+        let panics = get(async || -> &'static str { panic!("a handler's bug") });
+        let routes = Router::new()
+            .route("/fine", get("fine"))
+            .route("/panics", panics)
+            .route("/waits", get(std::future::pending::<()>))
+            .route("/takes", post(async |body: Bytes| body.len().to_string()));
+        let clock = FrozenClock::at(Timestamp::UNIX_EPOCH);
+        let edge = Edge { trusted_proxies: [].into(), https: false, minimum_client: None, clock };
+        let places = Semaphore::new(concurrent);
+        Arc::new(Front { edge, forms: Forms::new(concurrent), places, request_time: TIME, routes })
+    }
+
+    /// The status and, of a problem, its code. Nothing is waited for longer than an hour.
+    async fn asked(front: &Front, request: Request) -> (StatusCode, Option<Code>) {
+        let answer = tokio::time::timeout(Duration::from_secs(3600), front.answer(request)).await.unwrap();
+        (answer.status(), answer.extensions().get::<Problem>().map(|problem| problem.code))
+    }
+
+    fn at(path: &str) -> Request {
+        Request::get(path).body(Body::empty()).unwrap()
+    }
+
+    const FINE: (StatusCode, Option<Code>) = (StatusCode::OK, None);
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_and_gives_its_place_back() {
+        let front = front(1);
+        for _ in 0..2 {
+            assert_eq!(asked(&front, at("/panics")).await.1, Some(Code::Internal));
+        }
+        assert_eq!(asked(&front, at("/fine")).await, FINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_its_time_and_gives_its_place_back() {
+        let front = front(1);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(asked(&front, at("/waits")).await.1, Some(Code::Timeout));
+        assert_eq!(begun.elapsed(), TIME);
+        assert_eq!(asked(&front, at("/fine")).await, FINE);
+    }
+
+    #[tokio::test]
+    async fn so_many_are_worked_on_and_no_more_wait() {
+        let front = front(2);
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(front.answer(at("/waits")))).collect();
+        assert!(waiting.iter_mut().all(|request| request.now_or_never().is_none()));
+        assert_eq!(asked(&front, at("/fine")).await.1, Some(Code::Unavailable));
+        // whoever hangs up gives the place back
+        drop(waiting);
+        assert_eq!(asked(&front, at("/fine")).await, FINE);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_no_larger_than_the_bound() {
+        let front = front(1);
+        let of = |size: usize| Request::post("/takes").body(Body::from(vec![0; size])).unwrap();
+        assert_eq!(asked(&front, of(LARGEST_BODY)).await, FINE);
+        assert_eq!(asked(&front, of(LARGEST_BODY + 1)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

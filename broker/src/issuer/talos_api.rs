@@ -23,11 +23,13 @@ use crate::policy::Grant;
 mod apid;
 mod messages;
 mod minted;
+mod shown;
 
 use apid::{Apid, DEADLINE};
 pub use apid::{EndpointError, UnusableError};
 pub use messages::Version;
 pub use minted::{Minted, Minting, Mints};
+pub use shown::Shown;
 
 /// The method that makes certificates.
 const GENERATE: &str = "GenerateClientConfiguration";

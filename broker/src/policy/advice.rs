@@ -37,6 +37,9 @@ pub(super) fn help(question: &Question<'_>, refused: &Judgement<'_>, circumstanc
     let roles: Vec<_> = refused.roles.iter().map(|(role, _)| *role).collect();
     let mut help = changes_that_help(question, refused, circumstances);
     help.extend(held(question, &roles, circumstances));
+    if refused.roles.iter().any(|(_, verdict)| matches!(verdict, Verdict::Unapproved(_))) {
+        return help; // whoever gives it says how to ask
+    }
     if help.is_empty() {
         help.push("ask whoever keeps the broker's policies".into());
     }
@@ -92,6 +95,7 @@ fn hints(
     let action = Action::Hold(role);
     match verdict {
         Verdict::Permitted(_) => Some(Vec::new()),
+        Verdict::Unapproved(permits) => Some(said(permits)),
         Verdict::Failed(_) => None,
         Verdict::Unmet(permits) => (!permits.is_empty()).then(|| said(permits)),
         Verdict::Forbidden(forbids) => {

@@ -66,6 +66,9 @@ pub(super) struct AsksEntry {
     pub(super) ttl: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) address: Option<IpAddr>,
+    /// How many others approved.
+    #[serde(default)]
+    pub(super) approvals: u64,
 }
 
 /// Either what is granted or what is refused; the rest narrows it down.
@@ -90,7 +93,11 @@ impl Case {
         let roles = if self.asks.roles.is_empty() { "os:reader".into() } else { self.asks.roles.join(", ") };
         let reason = if self.asks.reason.is_some() { " with a reason" } else { "" };
         let ttl = self.asks.ttl.as_ref().map(|ttl| format!(" for {ttl}")).unwrap_or_default();
-        format!("{} asks for {roles} on {}{ttl}{reason}", self.who, self.cluster)
+        let approved = match self.asks.approvals {
+            0 => String::new(),
+            number => format!(", approved by {number} others"),
+        };
+        format!("{} asks for {roles} on {}{ttl}{reason}{approved}", self.who, self.cluster)
     }
 }
 
@@ -140,6 +147,7 @@ pub(super) fn asks(entry: &AsksEntry) -> Result<Asks, String> {
         ttl: entry.ttl.as_deref().map(duration).transpose()?,
         reason: entry.reason.clone(),
         address: entry.address,
+        approvals: entry.approvals,
     })
 }
 

@@ -14,6 +14,7 @@ use super::answer::{Asked, answer, holding};
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::grant::Grant;
 use super::judgement::Judgement;
+use super::quorum::Quorum;
 use super::refusal::{Refusal, Subject};
 use super::set::PolicySet;
 use super::vocabulary::Action;
@@ -29,6 +30,9 @@ pub enum AuditScope<'a> {
 
 /// Returns the grant, if policy permits every role that `request` asks for on `cluster` now.
 ///
+/// `quorum` is what others approved; without it no permit counts that needs approvals. With it the grant uses one of the
+/// approved request's uses, and ends with it.
+///
 /// It lasts no longer than what was asked for (or the broker's default), than each deciding policy gives, than the broker's
 /// longest life, and than [`super::HARD_MAX_TTL`]. The identity must belong to a session, and whoever calls must have asked the
 /// provider for its groups recently.
@@ -40,6 +44,7 @@ pub fn decide(
     identity: &Identity,
     cluster: &Cluster,
     request: &Request,
+    quorum: Option<&Quorum>,
     id: GrantId,
     now: Timestamp,
 ) -> Result<Grant, Refusal> {
@@ -49,18 +54,20 @@ pub fn decide(
     if request.cluster != cluster.name {
         return Err(Refusal::failed("the request is for another cluster than the one to decide about"));
     }
+    let approvals = quorum.map_or(Ok(0), |quorum| quorum.counts_for(identity, request, policies.digest))?;
     let ttl = request.ttl.unwrap_or(policies.limits.default_ttl);
+    let circumstances = Circumstances::of(identity, request.reason.as_deref(), ttl, Some(request.address), now);
     let asked = Asked {
         person: identity.person(),
         groups: identity.groups(),
         cluster,
         roles: &request.roles,
         ttl,
-        circumstances: Circumstances::of(identity, request.reason.as_deref(), ttl, Some(request.address), now),
+        circumstances: Circumstances { approvals, ..circumstances },
         now,
     };
     let approved = answer(policies, &asked)?;
-    Ok(Grant::new(approved, identity, session, request, id, policies.digest))
+    Ok(Grant::new(approved, identity, session, request, quorum, id, policies.digest))
 }
 
 /// For every role: would a request for it alone, from `address` and with nothing else said, be granted now, and if not, why
@@ -125,7 +132,7 @@ pub fn may_read_audit(
                 Verdict::Unmet(rules) => match whole()? {
                     permitted @ Verdict::Permitted(_) => permitted,
                     failed @ Verdict::Failed(_) => failed,
-                    Verdict::Forbidden(_) | Verdict::Unmet(_) => Verdict::Unmet(rules),
+                    Verdict::Forbidden(_) | Verdict::Unmet(_) | Verdict::Unapproved(_) => Verdict::Unmet(rules),
                 },
                 decided => decided,
             };
@@ -152,7 +159,7 @@ fn answered(subject: Subject<'_>, verdict: &Verdict<'_>, help: Option<&str>) -> 
     let rules = match verdict {
         Verdict::Permitted(_) => return Ok(()),
         Verdict::Failed(failure) => return Err(Refusal::failed(failure)),
-        Verdict::Forbidden(rules) | Verdict::Unmet(rules) => rules,
+        Verdict::Forbidden(rules) | Verdict::Unmet(rules) | Verdict::Unapproved(rules) => rules,
     };
     let hints = rules.iter().filter_map(|rule| rule.terms.hint.clone());
     let mut help: Vec<_> = hints.chain(help.map(Into::into)).collect();
@@ -218,7 +225,7 @@ mod tests {
         assert!(decided(&set, &alice(&["corp/sre"]), &asks(&[])).is_err(), "a group named like a joined one");
         assert!(decided(&set, &alice(&["sre"]), &asks(&[Role::Operator])).is_err(), "another role");
         let staging = cluster("prod", &[("env", "staging")]);
-        assert!(decide(&set, &alice(&["sre"]), &staging, &asks(&[]), GrantId(uuid::Uuid::nil()), now()).is_err());
+        assert!(decide(&set, &alice(&["sre"]), &staging, &asks(&[]), None, GrantId(uuid::Uuid::nil()), now()).is_err());
     }
 
     #[test]
@@ -408,7 +415,7 @@ mod tests {
     fn a_label_that_could_be_another_one_refuses() {
         let set = load(r#"@id("all") permit (principal, action, resource);"#).unwrap();
         let odd = cluster("prod", &[("a=b", "c")]);
-        let refusal = decide(&set, &alice(&[]), &odd, &asks(&[]), GrantId(uuid::Uuid::nil()), now()).unwrap_err();
+        let refusal = decide(&set, &alice(&[]), &odd, &asks(&[]), None, GrantId(uuid::Uuid::nil()), now()).unwrap_err();
         assert_eq!(refusal.code, Code::PolicyError);
     }
 
@@ -416,7 +423,7 @@ mod tests {
     fn a_request_for_another_cluster_is_never_decided() {
         let set = load(r#"@id("all") permit (principal, action, resource);"#).unwrap();
         let other = cluster("staging", &[]);
-        assert!(decide(&set, &alice(&[]), &other, &asks(&[]), GrantId(uuid::Uuid::nil()), now()).is_err());
+        assert!(decide(&set, &alice(&[]), &other, &asks(&[]), None, GrantId(uuid::Uuid::nil()), now()).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use cedar_policy::{Context, Decision, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::{Cluster, Group, Person};
+use crate::domain::{Cluster, Group, Person, Role};
 use crate::identity::Identity;
 
 use super::index::{Bucket, PrincipalKey, ResourceKey};
@@ -32,6 +32,10 @@ pub(super) struct Circumstances<'a> {
     /// Seconds.
     pub(super) ttl: i64,
     pub(super) address: Option<IpAddr>,
+    /// The roles that another asked for, where this is about approving them.
+    pub(super) roles: &'a [Role],
+    /// How many others have approved.
+    pub(super) approvals: u64,
 }
 
 /// Who asks about what, made ready for Cedar; the action and the circumstances come with each [`Self::ask`].
@@ -52,6 +56,8 @@ pub(super) enum Verdict<'a> {
     Permitted(Vec<&'a Rule>),
     /// No, by these forbids.
     Forbidden(Vec<&'a Rule>),
+    /// No: these permits are met, but more others must approve.
+    Unapproved(Vec<&'a Rule>),
     /// No: of these permits, which are about this person and thing, none is met.
     Unmet(Vec<&'a Rule>),
     /// A policy could not be evaluated. It might have been a forbid, so the answer is no.
@@ -81,10 +87,13 @@ impl<'a> Circumstances<'a> {
             groups_age: age(identity.groups_at(), now).unwrap_or(AGES_AGO),
             ttl: ttl.as_secs(),
             address,
+            roles: &[],
+            approvals: 0,
         }
     }
 
-    /// As a context for the action: `Asking` in the schema for `hold:` actions, `Acting` for the others.
+    /// As a context for the action: `Asking` in the schema for `hold:` actions and for asking others, `Approving` for
+    /// approving, `Acting` for the rest.
     ///
     /// # Errors
     /// When Cedar does not take a value, in words.
@@ -93,7 +102,11 @@ impl<'a> Circumstances<'a> {
         let mut pairs = vec![("groups_age".to_owned(), RestrictedExpression::new_long(self.groups_age))];
         pairs.extend(self.acr.map(|acr| ("acr".into(), text(acr))));
         pairs.extend(self.auth_age.map(|age| ("auth_age".into(), RestrictedExpression::new_long(age))));
-        if action.is_hold() {
+        if action == Action::BreakGlassApprove {
+            let roles = self.roles.iter().map(|role| text(role.as_str()));
+            pairs.push(("roles".into(), RestrictedExpression::new_set(roles)));
+        }
+        if action.is_hold() || action == Action::BreakGlassRequest {
             pairs.push(("ttl".into(), RestrictedExpression::new_long(self.ttl)));
             pairs.extend(self.reason.map(|reason| ("reason".into(), text(reason))));
             pairs.extend(
@@ -337,7 +350,7 @@ mod tests {
             let row = row(&groups);
             let person = Person { subject: subject.into(), ..row.person };
             let reason = reason.then_some("INC-42");
-            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None };
+            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None, roles: &[], approvals: 0 };
             (person, row.groups.into_iter().collect(), cluster(name, &labels), action, circumstances)
         }
     }
@@ -398,7 +411,7 @@ mod tests {
                 let ours = match question.ask(*action, circumstances) {
                     Verdict::Permitted(rules) => ("permitted", ids(&rules)),
                     Verdict::Forbidden(rules) => ("forbidden", ids(&rules)),
-                    Verdict::Unmet(_) => ("unmet", Vec::new()),
+                    Verdict::Unmet(_) | Verdict::Unapproved(_) => ("unmet", Vec::new()),
                     Verdict::Failed(_) => ("failed", Vec::new()),
                 };
                 prop_assert_eq!(ours, whole(&set, &asked));

@@ -42,6 +42,8 @@ pub struct Asks {
     pub reason: Option<String>,
     /// From where; absent, a condition on the address is not met.
     pub address: Option<IpAddr>,
+    /// How many others would have approved.
+    pub approvals: u64,
 }
 
 /// What would be decided and why. Its text is for people.
@@ -79,6 +81,8 @@ pub struct Considered {
     pub permits: bool,
     /// Whether its conditions are met, or why they cannot be evaluated.
     pub met: Result<bool, String>,
+    /// How many others must approve besides.
+    pub approvals: u64,
 }
 
 /// Explains what would be decided for this person now.
@@ -92,6 +96,8 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
         groups_age: 0,
         ttl: ttl.as_secs(),
         address: asks.address,
+        roles: &[],
+        approvals: asks.approvals,
     };
     let (person, groups) = (&who.person, &who.groups);
     let asked = Asked { person, groups, cluster, roles: &asks.roles, ttl, circumstances, now };
@@ -114,6 +120,7 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
             place: rule.place.to_string(),
             permits: rule.permits(),
             met: question.is_met(rule, action, &asked.circumstances),
+            approvals: rule.approvals(),
         });
         considered.collect::<Vec<_>>()
     };
@@ -163,6 +170,7 @@ impl fmt::Display for Considered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let effect = if self.permits { "permit" } else { "forbid" };
         let met = match &self.met {
+            Ok(true) if self.approvals > 0 => "met, once as many others approve as it says",
             Ok(true) => "met",
             Ok(false) => "conditions not met",
             Err(error) => error,

@@ -84,7 +84,7 @@ pub(super) fn asks(roles: &[Role]) -> Request {
 }
 
 pub(super) fn decided(policies: &PolicySet, identity: &Identity, request: &Request) -> Result<Grant, Refusal> {
-    decide(policies, identity, &prod(), request, GrantId(Uuid::from_u128(7)), now())
+    decide(policies, identity, &prod(), request, None, GrantId(Uuid::from_u128(7)), now())
 }
 
 /// The life of the grant, or the refusal.

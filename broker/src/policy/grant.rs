@@ -10,6 +10,7 @@ use crate::identity::Identity;
 
 use super::answer::Permission;
 use super::evaluate::given;
+use super::quorum::Quorum;
 
 /// Policy's yes. Only [`super::decide`] makes one, and for the broker itself [`super::probe`] and
 /// [`super::delegation`]; it is neither `Clone` nor `Deserialize`, and has no test constructor.
@@ -90,6 +91,7 @@ pub struct Grant {
     csr: Vec<u8>,
     address: IpAddr,
     os_user: Option<String>,
+    quorum: Option<Quorum>,
 }
 
 /// What the broker gives itself. Only the functions beside [`super::probe`] make one, so that there are few such grants and
@@ -116,6 +118,7 @@ impl Grant {
         identity: &Identity,
         session: SessionId,
         request: &Request,
+        quorum: Option<&Quorum>,
         id: GrantId,
         policy_digest: [u8; 32],
     ) -> Self {
@@ -130,7 +133,7 @@ impl Grant {
             session: Some(session),
             cluster: request.cluster.clone(),
             roles: approved.roles(),
-            not_after: approved.not_after(),
+            not_after: quorum.map_or(approved.not_after(), |quorum| approved.not_after().min(quorum.good_until)),
             mode: Mode::Direct,
             policies,
             policy_digest,
@@ -139,6 +142,7 @@ impl Grant {
             csr: request.csr.clone(),
             address: request.address,
             os_user: None,
+            quorum: quorum.cloned(),
         }
     }
 
@@ -168,6 +172,7 @@ impl Grant {
             csr: key.der,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             os_user: errand.os_user.map(Into::into),
+            quorum: None,
         }
     }
 
@@ -259,6 +264,12 @@ impl Grant {
     #[must_use]
     pub fn os_user(&self) -> Option<&str> {
         self.os_user.as_deref()
+    }
+
+    /// What others approved, where the grant is made of that.
+    #[must_use]
+    pub fn quorum(&self) -> Option<&Quorum> {
+        self.quorum.as_ref()
     }
 
     /// Where the request came from.

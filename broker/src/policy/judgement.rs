@@ -34,7 +34,9 @@ impl<'a> Judgement<'a> {
         let Some(first) = roles.first() else { return Self { roles: Vec::new() } };
         let context = circumstances.context(Action::Hold(*first));
         let judge = |role: &Role| match &context {
-            Ok(context) => (*role, question.ask_in(Action::Hold(*role), context.clone())),
+            Ok(context) => {
+                (*role, approved(question.ask_in(Action::Hold(*role), context.clone()), circumstances.approvals))
+            }
             Err(error) => (*role, Verdict::Failed(error.clone())),
         };
         Self { roles: roles.iter().map(judge).collect() }
@@ -54,6 +56,19 @@ impl<'a> Judgement<'a> {
         }
         let longest = deciding.iter().map(|(_, rule)| question.set.longest(rule)).min()?;
         Some(Best { deciding, longest })
+    }
+
+    /// How to ask others, where their approval is all that is missing.
+    fn to_be_approved(&self, cluster: &ClusterName) -> Option<String> {
+        let is_near = |verdict: &Verdict<'_>| matches!(verdict, Verdict::Permitted(_) | Verdict::Unapproved(_));
+        if !self.roles.iter().all(|(_, verdict)| is_near(verdict)) {
+            return None;
+        }
+        let roles: Vec<_> = self.roles.iter().map(|(role, _)| role.as_str()).collect();
+        Some(format!(
+            "ask others to approve: `ichor break-glass request {cluster} --role {} --reason TEXT`",
+            roles.join(",")
+        ))
     }
 
     /// The refusal, where [`Self::approved`] is none: which policy decided, in words, and what would help by
@@ -77,7 +92,7 @@ impl<'a> Judgement<'a> {
             match verdict {
                 Verdict::Permitted(_) => continue,
                 Verdict::Failed(failure) => failures.push(failure.clone()),
-                Verdict::Forbidden(rules) | Verdict::Unmet(rules) => {
+                Verdict::Forbidden(rules) | Verdict::Unmet(rules) | Verdict::Unapproved(rules) => {
                     policies.extend(rules.iter().map(|rule| rule.id.clone()))
                 }
             }
@@ -88,7 +103,17 @@ impl<'a> Judgement<'a> {
         }
         policies.sort();
         policies.dedup();
-        let help = advise(question, self, circumstances);
+        let mut help = advise(question, self, circumstances);
+        if let Some(how) = self.to_be_approved(cluster) {
+            help.insert(0, how);
+        }
         Refusal { code: Code::Refused, sentence: sentences.join("; "), help, policies, internal: None }
     }
+}
+
+/// Leaves out the permits that more others must approve.
+fn approved(verdict: Verdict<'_>, approvals: u64) -> Verdict<'_> {
+    let Verdict::Permitted(permits) = verdict else { return verdict };
+    let (met, waiting): (Vec<_>, Vec<_>) = permits.into_iter().partition(|rule| rule.approvals() <= approvals);
+    if met.is_empty() { Verdict::Unapproved(waiting) } else { Verdict::Permitted(met) }
 }

@@ -7,9 +7,11 @@
 
 mod advice;
 mod answer;
+mod approval;
 mod case_file;
 mod cases;
 mod decide;
+mod elevation;
 mod evaluate;
 mod explain;
 #[cfg(test)]
@@ -21,6 +23,7 @@ mod load;
 mod needs;
 mod probe;
 mod problem;
+mod quorum;
 mod reads;
 mod refusal;
 mod rule;
@@ -31,10 +34,12 @@ mod vocabulary;
 
 pub use cases::{CaseError, CaseFailure, CaseReport, run_cases};
 pub use decide::{AuditScope, decide, listing, may_drop_audit, may_read_audit};
+pub use elevation::{Elevation, ElevationTerms, could_approve, elevation, may_approve};
 pub use explain::{Asks, Considered, Explanation, Granted, Who, explain};
 pub use grant::{Grant, Mode};
 pub use probe::{DELEGATION_LIFE, PROBE_LIFE, delegation, probe};
 pub use problem::{LoadError, Problem};
+pub use quorum::Quorum;
 pub use refusal::Refusal;
 pub use set::{HARD_MAX_TTL, Limits, PolicySet, Source};
 pub use shipped::{COMPANY, SMALL_TEAM};

@@ -25,8 +25,8 @@ pub(super) struct Reads {
     pub(super) unknown: BTreeSet<String>,
 }
 
-/// The attributes of `Asking` in the schema; `Acting` has some of them. People and clusters have none.
-const KNOWN: [&str; 6] = ["reason", "acr", "auth_age", "groups_age", "ttl", "address"];
+/// The attributes of `Asking`, and of `Approving` beside it, in the schema; `Acting` has some of them. People and clusters have none.
+const KNOWN: [&str; 7] = ["reason", "acr", "auth_age", "groups_age", "ttl", "address", "roles"];
 
 // === impl Reads ===
 

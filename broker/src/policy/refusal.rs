@@ -29,6 +29,8 @@ pub(super) enum Subject<'a> {
     Role(Role, &'a ClusterName),
     AuditOf(&'a ClusterName),
     WholeAudit,
+    Asking(&'a ClusterName),
+    Approving(&'a ClusterName),
     Dropping,
 }
 
@@ -36,7 +38,7 @@ pub(super) enum Subject<'a> {
 
 impl Refusal {
     /// A refusal that no policy decided.
-    pub(super) fn plain(sentence: &str, help: &str) -> Self {
+    pub(crate) fn plain(sentence: &str, help: &str) -> Self {
         Self {
             code: Code::Refused,
             sentence: sentence.into(),
@@ -67,11 +69,18 @@ impl Subject<'_> {
             Self::Role(role, cluster) => format!("{role} on `{cluster}`"),
             Self::AuditOf(cluster) => format!("reading the audit of `{cluster}`"),
             Self::WholeAudit => "reading the whole audit".into(),
+            Self::Asking(cluster) => format!("breaking the glass on `{cluster}`"),
+            Self::Approving(cluster) => format!("approving break-glass requests for these roles on `{cluster}`"),
             Self::Dropping => "dropping bodies of the audit".into(),
         };
         Some(match verdict {
             Verdict::Permitted(_) => return None,
             Verdict::Forbidden(rules) => format!("{what} is forbidden by {}", listed(rules, "and")),
+            Verdict::Unapproved(rules) => {
+                let others = rules.iter().map(|rule| rule.approvals()).min().unwrap_or_default();
+                let whose = if others == 1 { "another person".into() } else { format!("{others} other people") };
+                format!("{what} is permitted by {} only with the approval of {whose}", listed(rules, "or"))
+            }
             Verdict::Unmet(rules) if rules.is_empty() => format!("no policy permits {what}"),
             Verdict::Unmet(rules) => {
                 format!("{what} is permitted by {} only on conditions that are not met", listed(rules, "or"))

@@ -5,6 +5,7 @@ use std::fmt;
 use cedar_policy::{ActionConstraint, Effect, Policy};
 use jiff::SignedDuration;
 
+use super::approval::Approval;
 use super::reads::Reads;
 use super::set::HARD_MAX_TTL;
 use super::vocabulary::Action;
@@ -40,6 +41,8 @@ pub(super) struct Terms {
     pub(super) max_ttl: Option<SignedDuration>,
     /// What to tell someone whom it would let through, were its conditions met.
     pub(super) hint: Option<String>,
+    /// What must come before it permits; absent, nothing.
+    pub(super) approval: Option<Approval>,
 }
 
 // === impl Rule ===
@@ -48,6 +51,11 @@ impl Rule {
     /// Whether it permits, when it is met.
     pub(super) fn permits(&self) -> bool {
         self.policy.effect() == Effect::Permit
+    }
+
+    /// How many others must approve before it permits.
+    pub(super) fn approvals(&self) -> u64 {
+        self.terms.approval.as_ref().map_or(0, |approval| approval.others)
     }
 
     /// Whether it says more than whom, what and where.
@@ -79,7 +87,7 @@ impl Terms {
         let mut annotations: Vec<_> = policy.annotations().collect();
         annotations.sort_unstable();
         for (key, value) in annotations {
-            if !permits && matches!(key, "max_ttl" | "mode" | "approvals") {
+            if !permits && matches!(key, "max_ttl" | "mode" | "approvals" | "wait" | "uses" | "ticket") {
                 problems
                     .push(format!("`@{key}` is an obligation, and a forbid cannot carry one; put it on the permits"));
                 continue;
@@ -97,13 +105,17 @@ impl Terms {
                     "`@mode(\"{}\")` is not enforced by this build, which knows only `direct`; remove the policy or update the broker",
                     shown(value)
                 )),
-                "approvals" => problems.push(
-                    "`@approvals` is not enforced by this build; remove the policy or update the broker".into(),
-                ),
+                "approvals" | "wait" | "uses" | "ticket" => {}
                 other => problems.push(format!(
-                    "unknown annotation `@{}`; known are @id, @max_ttl, @hint and @mode",
+                    "unknown annotation `@{}`; known are @id, @max_ttl, @hint, @mode, @approvals, @wait, @uses and @ticket",
                     shown(other)
                 )),
+            }
+        }
+        if permits {
+            match Approval::read(policy, actions) {
+                Ok(approval) => terms.approval = approval,
+                Err(mut wrong) => problems.append(&mut wrong),
             }
         }
         if problems.is_empty() { Ok(terms) } else { Err(problems) }
@@ -187,8 +199,6 @@ mod tests {
                 assert!(Terms::read(&policy, &Action::ALL).is_err(), "{annotation}");
             }
         }
-        assert!(read("@approvals(\"2\")", "permit").is_err());
-        assert!(read("@approvals(\"0\")", "permit").is_err(), "no quorum rule must not read as enough");
         assert!(read("@mode(\"gateway\")", "permit").is_err());
         assert!(read("@mode(\"direct\")", "permit").is_ok());
         assert!(read("@hint", "permit").is_err());

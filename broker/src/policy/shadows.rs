@@ -7,15 +7,15 @@ use cedar_policy::{EntityUid, PrincipalConstraint, ResourceConstraint};
 use super::rule::Rule;
 use super::set::PolicySet;
 
-/// A warning for every permit with conditions whose whole scope an unconditional permit covers, for at least as long: its
-/// conditions are never needed. A longer life on conditions is what alternatives are for and is no warning.
+/// A warning for every permit with conditions or approvals whose whole scope an unconditional permit covers, for at least as
+/// long: its conditions are never needed. A longer life on conditions is what alternatives are for and is no warning.
 pub(super) fn warnings(set: &PolicySet) -> Vec<String> {
     let mut unconditional: HashMap<Option<EntityUid>, Vec<&Rule>> = HashMap::new();
-    for rule in set.rules.iter().filter(|rule| rule.permits() && !rule.is_conditional()) {
+    for rule in set.rules.iter().filter(|rule| rule.permits() && !rule.is_conditional() && rule.approvals() == 0) {
         unconditional.entry(principal(rule)).or_default().push(rule);
     }
     let mut warnings = Vec::new();
-    for strict in set.rules.iter().filter(|rule| rule.permits() && rule.is_conditional()) {
+    for strict in set.rules.iter().filter(|rule| rule.permits() && (rule.is_conditional() || rule.approvals() > 0)) {
         // one whose scope names the same principal, or none at all
         let mut candidates = vec![None];
         candidates.extend(principal(strict).map(Some));

@@ -11,6 +11,7 @@ pub const COMPANY: &[(&str, &str)] = &[
     ("guardrails.cedar", include_str!("../../../policies/company/guardrails.cedar")),
     ("platform.cedar", include_str!("../../../policies/company/platform.cedar")),
     ("product-teams.cedar", include_str!("../../../policies/company/product-teams.cedar")),
+    ("break-glass.cedar", include_str!("../../../policies/company/break-glass.cedar")),
     ("audit.cedar", include_str!("../../../policies/company/audit.cedar")),
     ("cases.toml", include_str!("../../../policies/company/cases.toml")),
 ];

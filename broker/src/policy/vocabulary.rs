@@ -20,6 +20,10 @@ pub(super) enum Action {
     Hold(Role),
     /// Read audit entries.
     AuditRead,
+    /// Ask for access that others must approve.
+    BreakGlassRequest,
+    /// Approve what someone else asks for.
+    BreakGlassApprove,
     /// Ask for bodies of audit entries to be dropped, or approve that.
     AuditDrop,
 }
@@ -37,7 +41,7 @@ pub(super) enum Kind {
 }
 
 /// Actions of a later build, which nothing asks about yet. A forbid on one would look like a protection and be none.
-const LATER: [&str; 3] = ["break-glass:approve", "break-glass:request", "lock"];
+const LATER: [&str; 1] = ["lock"];
 
 /// The schema and the entity types, parsed once per policy set.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ pub(super) struct BadLabel(String);
 
 impl Action {
     /// Every action.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Hold(Role::Admin),
         Self::Hold(Role::Operator),
         Self::Hold(Role::Reader),
@@ -67,6 +71,8 @@ impl Action {
         Self::Hold(Role::ImageVerifier),
         Self::Hold(Role::MetaWriter),
         Self::AuditRead,
+        Self::BreakGlassRequest,
+        Self::BreakGlassApprove,
         Self::AuditDrop,
     ];
 
@@ -78,6 +84,8 @@ impl Action {
         match self {
             Self::Hold(role) => format!("hold:{role}"),
             Self::AuditRead => "audit:read".into(),
+            Self::BreakGlassRequest => "break-glass:request".into(),
+            Self::BreakGlassApprove => "break-glass:approve".into(),
             Self::AuditDrop => "audit:drop".into(),
         }
     }

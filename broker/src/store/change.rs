@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::{Group, Person, SessionId};
 
+use super::break_glass::{BreakGlassChange, BreakGlassUse};
 use super::calls::Call;
 use super::rows::{DropRequest, SessionRow};
 
@@ -45,7 +46,9 @@ pub enum Change {
         /// The time that liveness is held against.
         now: Timestamp,
     },
-    /// A grant is made. Condition: the session is live at `now`, and `now` is before `not_after`.
+    /// A grant is made. Condition: the session is live at `now`, and `now` is before `not_after`; where the grant uses a
+    /// break-glass request, that is approved by as many others as it takes, has a use left for this person and key, and is good
+    /// still. The use is counted.
     GrantMade {
         /// The session.
         session: SessionId,
@@ -53,6 +56,15 @@ pub enum Change {
         now: Timestamp,
         /// The end of what is granted.
         not_after: Timestamp,
+        /// The break-glass request that it uses.
+        using: Option<Box<BreakGlassUse>>,
+    },
+    /// A break-glass request is made, approved, ended or reviewed.
+    BreakGlass {
+        /// What becomes of it.
+        change: BreakGlassChange,
+        /// The time that its own times are held against.
+        now: Timestamp,
     },
     /// Someone asks to drop bodies.
     DropAsk {
@@ -105,6 +117,24 @@ pub enum Condition {
     /// The row changed since it was read.
     #[error("something changed meanwhile")]
     Stale,
+    /// The break-glass request is not where the change takes it from: unknown, over, or further already.
+    #[error("the break-glass request is no longer in a state for that")]
+    RequestMoved,
+    /// What was approved is not what the request says.
+    #[error("the request's contents are not those that were approved")]
+    OtherContents,
+    /// An approval by whoever asked.
+    #[error("nobody approves their own request")]
+    OwnRequest,
+    /// This human has approved it already.
+    #[error("the request has this approval already")]
+    ApprovedBefore,
+    /// Too many requests of this person are pending.
+    #[error("too many break-glass requests of this person are pending")]
+    TooManyOpen,
+    /// A use of the request is bound to another key.
+    #[error("the request was used with another key")]
+    OtherKey,
     /// There is no such request, or it expired, or it is done.
     #[error("there is no open request of this id; ask again with `ichor audit drop`")]
     RequestGone,
@@ -130,6 +160,7 @@ impl Change {
             | Self::SessionEnd { now, .. }
             | Self::SessionRefresh { now, .. }
             | Self::GrantMade { now, .. }
+            | Self::BreakGlass { now, .. }
             | Self::BodyDrop { now, .. } => *now = at,
             Self::DropAsk { .. } | Self::CallsKept { .. } => {}
         }
@@ -143,6 +174,7 @@ impl Change {
             Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
             Self::SessionCreate { .. }
             | Self::GrantMade { .. }
+            | Self::BreakGlass { .. }
             | Self::DropAsk { .. }
             | Self::BodyDrop { .. }
             | Self::CallsKept { .. } => None,

@@ -178,6 +178,20 @@ impl Store for FaultyStore {
     async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError> {
         self.inner.nodes_seen().await
     }
+    async fn break_glass(&self, id: BreakGlassId) -> Result<Option<BreakGlassFile>, StoreError> {
+        self.inner.break_glass(id).await
+    }
+    async fn break_glass_list(
+        &self,
+        f: &BreakGlassFilter,
+        before: Option<BreakGlassId>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError> {
+        self.inner.break_glass_list(f, before, limit).await
+    }
+    async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
+        self.inner.break_glass_due(now, limit).await
+    }
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(self.inner.sweep(now)).await
     }

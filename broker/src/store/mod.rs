@@ -1,5 +1,6 @@
-//! Durable state: sessions, pending logins, and the log. One trait, one file per concern and backend.
+//! Durable state: sessions, pending logins, break-glass requests, and the log. One trait, one file per concern and backend.
 
+pub mod break_glass;
 pub mod calls;
 pub mod change;
 pub mod copy;
@@ -21,7 +22,11 @@ use async_trait::async_trait;
 use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 
-use crate::domain::{ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
+pub use break_glass::{
+    ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
+    UseRow,
+};
 pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
 pub use rows::{
@@ -224,6 +229,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// When each service of each node was last heard of.
     async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError>;
+
+    /// A break-glass request with its approvals and uses.
+    async fn break_glass(&self, id: BreakGlassId) -> Result<Option<BreakGlassFile>, StoreError>;
+
+    /// Break-glass requests that match, newest first, at most `limit`, behind `before` where given.
+    async fn break_glass_list(
+        &self,
+        filter: &BreakGlassFilter,
+        before: Option<BreakGlassId>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError>;
+
+    /// Break-glass requests whose time ran out by `now` and is not recorded yet, at most `limit`.
+    async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError>;
 
     /// The place of the entry that the forwarding of this name sends next; `None` before its first.
     async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError>;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use ichor_broker::domain::{ProviderAlias, SessionId};
+use ichor_broker::domain::{BreakGlassId, ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
-    Append, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, LogHead, NodeSeen, PendingLogin,
-    SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
+    DropRequest, EntryFilter, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall,
+    StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -61,6 +62,9 @@ pass_on! {
     edge(size: u64) -> Edge;
     checkpoint() -> Option<StoredCheckpoint>;
     session_by_token(token_hash: &[u8; 32]) -> Option<SessionRow>;
+    break_glass(id: BreakGlassId) -> Option<BreakGlassFile>;
+    break_glass_list(filter: &BreakGlassFilter, before: Option<BreakGlassId>, limit: u32) -> Vec<BreakGlassRow>;
+    break_glass_due(now: Timestamp, limit: u32) -> Vec<BreakGlassRow>;
     session(id: SessionId) -> Option<SessionRow>;
     lease_refresh(id: SessionId, now: Timestamp, until: Timestamp) -> bool;
     release_refresh(id: SessionId) -> ();

@@ -113,6 +113,12 @@ codes! {
     MethodNotAllowed = "method-not-allowed", 405, "the resource does not take this method", "update the client";
     /// Something changed underneath; nothing was done.
     Conflict = "conflict", 409, "something changed meanwhile", "try again";
+    /// No such break-glass request, or none that this person may see.
+    UnknownRequest = "unknown-request", 404, "no such break-glass request", "run `ichor break-glass list`";
+    /// The break-glass request is not in a state for what was asked: over, not approved yet, used up, or bound to another key.
+    WrongState = "wrong-state", 409, "the break-glass request is not in a state for that", "run `ichor break-glass show ID`";
+    /// What was approved is not what the break-glass request says.
+    OtherContents = "other-contents", 409, "the request says something else than what was approved", "look at it again with `ichor break-glass show ID`, then decide";
     /// The client is too old for this broker.
     ClientTooOld = "client-too-old", 426, "the client is too old for this broker", "install the version that the message names";
     /// Too many requests of this person or address.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod audit;
+mod break_glass;
 mod clusters;
 mod completions;
 mod doctor;
@@ -98,6 +99,7 @@ enum Command {
     Exec(exec::Args),
     Agent(agent::Args),
     Doctor(doctor::Args),
+    BreakGlass(break_glass::Args),
     Audit(audit::Args),
     Completions(completions::Args),
     Version(version::Args),
@@ -175,6 +177,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
         Command::Exec(args) => exec::run(&mut here, args),
         Command::Agent(args) => agent::run(&mut here, args),
         Command::Doctor(args) => doctor::run(&mut here, args),
+        Command::BreakGlass(args) => break_glass::run(&mut here, args),
         Command::Audit(args) => audit::run(&mut here, args),
         Command::Completions(args) => completions::run(&mut here, args),
         Command::Version(args) => version::run(&mut here, args),

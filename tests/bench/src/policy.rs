@@ -60,7 +60,8 @@ fn measure(set: &PolicySet, role: Role, yes: bool, time: Duration, times: &mut T
     };
     let end = Instant::now() + time;
     while Instant::now() < end {
-        let (decided, took) = timed(|| decide(set, &identity, &cluster, &request, GrantId(Uuid::from_u128(7)), now));
+        let (decided, took) =
+            timed(|| decide(set, &identity, &cluster, &request, None, GrantId(Uuid::from_u128(7)), now));
         ensure!(decided.is_ok() == yes, "not the decision that was meant to be measured: {decided:?}");
         black_box(&decided);
         times.push(took);

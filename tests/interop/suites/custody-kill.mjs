@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { check, has } from '../driver/report.mjs';
+import { StandInNode } from '../driver/peers.mjs';
 import { run } from '../driver/processes.mjs';
 import { program } from '../driver/ichor.mjs';
 
@@ -149,6 +150,57 @@ export async function vaultKilled(world) {
     again: async (dir) => (await inForce(dir) ? undefined : ['ca', 'create', 'prod', '--reason', 'interop']),
     whole: async (dir, at) => has(await line(dir), 'ok ', at),
   }]]);
+  await importKilled(base);
+  await switchKilled(base);
+}
+
+/** A CA that exists elsewhere, imported. */
+async function importKilled(base) {
+  const made = await run('openssl', ['req', '-x509', '-newkey', 'ed25519', '-nodes', '-days', '365', '-subj', '/O=talos', '-keyout',
+    path.join(base, 'ca.key'), '-out', path.join(base, 'ca.crt'), '-addext', 'keyUsage=critical,digitalSignature,keyCertSign']);
+  if (made.code !== 0) throw new Error(made.text);
+  const command = ['ca', 'import', 'prod', '--from', 'ca.crt', '--from', 'ca.key', '--reason', 'interop'];
+  await commandsKilled(base, [['ca import', {
+    args: () => command,
+    left: async (dir, at) => has(await line(dir), /ok |no CA in custody/, at),
+    again: async (dir) => (await inForce(dir) ? undefined : command),
+    whole: async (dir, at) => has(await line(dir), 'ok ', at),
+  }]]);
+}
+
+/** A rotation whose new CA a node accepts by now: `--continue` puts it in force. */
+async function switchKilled(base) {
+  const cluster = path.join(base, 'broker', 'clusters', 'turned.toml');
+  fs.copyFileSync(path.join(base, 'broker', 'clusters', 'prod.toml'), cluster);
+  const rotate = (...more) => ['ca', 'rotate', 'turned', '--wait', '0s', '--reason', 'interop', ...more];
+  for (const [command, expected] of [[['ca', 'create', 'turned', '--reason', 'interop'], /ca patch turned/],
+    [rotate('--node', '127.0.0.1:1'), /not every node accepts/]]) has((await broker(base, command)).text, expected);
+  const old = await inForce(base, 'turned');
+  const [, next] = (await broker(base, ['ca', 'patch', 'turned', '--next'])).stdout.match(/crt: "?([\w+/=]+)/);
+  const accepted = path.join(base, 'accepted.pem');
+  fs.writeFileSync(accepted, Buffer.from(next, 'base64'));
+  const node = await StandInNode.start(path.join(base, 'node'), { accepted, hostname: 'node-a' });
+  try {
+    fs.writeFileSync(cluster, `endpoints = ["${node.endpoint}"]\nca = '''\n${fs.readFileSync(node.ca, 'utf8')}'''\n`);
+    const go_on = rotate('--continue', '--node', node.endpoint);
+    await commandsKilled(base, [['ca rotate --continue', {
+      args: () => go_on,
+      // the old CA in force or the new one, and either opens
+      left: async (dir, at) => {
+        const now = await inForce(dir, 'turned');
+        if (now !== old) has(now, 'turned.2.age', at);
+        has(await line(dir, 'turned'), 'ok ', at);
+      },
+      again: async (dir) => (await inForce(dir, 'turned') === old ? go_on : undefined),
+      whole: async (dir, at) => {
+        has(await inForce(dir, 'turned'), 'turned.2.age', at);
+        has(await line(dir, 'turned'), 'ok ', at);
+        has((await broker(dir, ['audit', 'verify'])).stdout, /^no damage: /, at);
+      },
+    }]]);
+  } finally {
+    await node.process.end();
+  }
 }
 
 /** Commands that make a CA at a real OpenBao, or bring one there, each killed at every file that they write here. */
@@ -165,6 +217,10 @@ export async function serverKilled(world) {
   const at = ['--server', 'transit', '--reason', 'interop'];
   const create = ['ca', 'create', 'born', '--custody', 'transit', '--token-file', await world.operator('transit-admin.hcl', 'born'), ...at];
   const move = ['ca', 'move', 'moved', '--to', 'transit', '--token-file', await world.operator('transit-admin.hcl', 'moved'), ...at];
+  const token = path.join(base, 'root-token');
+  fs.writeFileSync(token, world.bao.root);
+  const secrets = ['custody', 'move-secrets', '--to', 'kv', '--server', 'kv', '--token-file', token, '--reason', 'interop'];
+  const values = new Set();
   const rules = world.rules.transit;
   await world.may('transit', [...rules, ['transit.hcl', 'born'], ['transit.hcl', 'moved']]);
   await commandsKilled(base, [
@@ -185,6 +241,17 @@ export async function serverKilled(world) {
       whole: async (dir, said) => {
         has(await inForce(dir, 'moved'), 'Transit key transit/ichor-moved version 1', said);
         has(await inForce(dir, 'moved'), was, said);
+      },
+    }],
+    ['custody move-secrets to OpenBao', {
+      args: () => secrets,
+      // the copy before stays, whatever the new place is
+      left: async (dir, said) => { if (!fs.existsSync(path.join(dir, 'broker/vault/secrets/data-key.age'))) throw new Error(said); },
+      again: async () => secrets,
+      whole: async (dir, said) => {
+        has(fs.readFileSync(path.join(dir, 'broker/vault/secrets/data-key.toml'), 'utf8'), 'custody = "kv"', said);
+        values.add((await world.bao.does('GET', 'secret/data/ichor-broker/data-key')).data.data.value);
+        if (values.size !== 1) throw new Error(`${said}: the data key is another`);
       },
     }],
   ]);

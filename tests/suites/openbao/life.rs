@@ -4,8 +4,11 @@ use ichor_broker::app::{self, Parts, Running};
 use ichor_broker::clock::Clock;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
-use ichor_standins::openbao::{OpenBao, Rule};
-use ichor_tests::{CLUSTER, Lives, Person, World, run_command};
+use ichor_broker::domain::ClusterName;
+use ichor_standins::node::{Node, NodeOptions};
+use ichor_standins::openbao::{Fault, OpenBao, Rule};
+use ichor_tests::{CLUSTER, Faults, Lives, Options, Person, World, run_command};
+use ichor_wire::log::Kind;
 
 use super::{asks, bao, line, world};
 
@@ -41,7 +44,7 @@ async fn a_new_ca_issues_once_every_node_accepts_it_and_not_before() -> anyhow::
     // patched, it is taken up where it ended
     let patch = ca(&world, &["patch", CLUSTER, "--next"]).await?;
     assert!(patch.contains("acceptedCAs"), "{patch}");
-    let both = format!("{}{}", ca(&world, &["export-public", CLUSTER]).await?, next(&world)?);
+    let both = format!("{}{}", ca(&world, &["export-public", CLUSTER]).await?, next(&world).await?);
     world.node.set_accepted_cas(&both)?;
     let said = recorded(&world, &["rotate", CLUSTER, "--continue", "--wait", "0s"]).await?;
     assert!(said.contains("accepts it") && said.contains("The new CA issues from now on"), "{said}");
@@ -54,10 +57,63 @@ async fn a_new_ca_issues_once_every_node_accepts_it_and_not_before() -> anyhow::
     let probes: Vec<_> = entries.iter().filter(|entry| entry.user.as_deref() == Some("~system")).collect();
     assert_eq!(probes.iter().filter(|entry| entry.kind == "grant").count(), 2);
     assert_eq!(probes.iter().filter(|entry| entry.kind == "issued").count(), 2);
+    // and name whose command asked
+    let act = entries.iter().find(|entry| entry.kind == "ca").unwrap();
+    let user = act.detail.get("os_user").filter(|user| !user.is_empty()).unwrap();
+    assert!(probes.iter().all(|entry| entry.detail.get("os_user") == Some(user)), "{probes:?}");
 
     // the old one goes when its last certificate has ended, and not before
     let early = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
     assert!(early.contains("may be valid until"), "{early}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_that_was_named_must_accept_the_new_ca() -> anyhow::Result<()> {
+    let world = world(Lives::Age).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let old = asks(&alice).await?.answer.issuing_ca;
+    let clock = std::sync::Arc::clone(&world.clock);
+    let now = std::sync::Arc::new(move || clock.now());
+    let authority = std::sync::Arc::clone(world.node.authority());
+    let other = Node::start(NodeOptions { now, authority, ..NodeOptions::new("node-b")? }).await?;
+    // one of the two is not in the cluster's file: it was named when the rotation began
+    let named = ["--node", &node(&world), "--node", &other.address().to_string()];
+    recorded(&world, &[&["rotate", CLUSTER, "--wait", "0s"], &named[..]].concat()).await.unwrap_err();
+    let both = format!("{}{}", ca(&world, &["export-public", CLUSTER]).await?, next(&world).await?);
+    let go_on = async || recorded(&world, &["rotate", CLUSTER, "--continue", "--wait", "0s"]).await;
+    for first in [&world.node, &other] {
+        for node in [&world.node, &other] {
+            node.set_accepted_cas(if std::ptr::eq(node, first) { &both } else { "" })?;
+        }
+        let said = go_on().await.unwrap_err().to_string();
+        assert!(said.contains("accepts it") && said.contains("not every node accepts the new CA yet"), "{said}");
+        assert_eq!(asks(&alice).await?.answer.issuing_ca, old);
+    }
+    world.node.set_accepted_cas(&both)?;
+    go_on().await?;
+    assert_ne!(asks(&alice).await?.answer.issuing_ca, old);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_cannot_be_recorded_does_not_happen() -> anyhow::Result<()> {
+    let faults = Faults::none();
+    let wrapped = World::with(Options { wrap_store: Some(faults.wrap()), ..Options::default() });
+    let world = wrapped.await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let old = asks(&alice).await?.answer.issuing_ca;
+    recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+    let both = format!("{}{}", ca(&world, &["export-public", CLUSTER]).await?, next(&world).await?);
+    world.node.set_accepted_cas(&both)?;
+    let record = std::fs::read(world.dir.join("vault/ca/prod.toml"))?;
+    faults.set_no_entry(Some(Kind::Ca));
+    recorded(&world, &["rotate", CLUSTER, "--continue", "--wait", "0s"]).await.unwrap_err();
+    assert_eq!(std::fs::read(world.dir.join("vault/ca/prod.toml"))?, record);
+    assert_eq!(asks(&alice).await?.answer.issuing_ca, old);
+    faults.set_no_entry(None);
+    recorded(&world, &["rotate", CLUSTER, "--continue", "--wait", "0s"]).await?;
+    assert_ne!(asks(&alice).await?.answer.issuing_ca, old);
     Ok(())
 }
 
@@ -83,7 +139,7 @@ async fn an_operators_token_makes_what_the_brokers_own_may_not() -> anyhow::Resu
     let token = world.dir.join("operator-token").display().to_string();
     let said = recorded(&world, &[&rotate[..], &["--token-file", &token]].concat()).await.unwrap_err().to_string();
     assert!(said.contains("not every node accepts the new CA yet"), "{said}");
-    assert!(next(&world)?.contains("CERTIFICATE"));
+    assert!(next(&world).await?.contains("CERTIFICATE"));
     asks(&alice).await?;
     let said =
         recorded(&world, &["create", CLUSTER, "--replace", "--token-file", &token]).await.unwrap_err().to_string();
@@ -145,8 +201,15 @@ async fn a_ca_moves_from_age_to_kv_to_transit_and_no_further() -> anyhow::Result
     Ok(())
 }
 
-/// The certificate of the CA that is to be.
-fn next(world: &World) -> anyhow::Result<String> {
+/// The certificate of the CA that is to be, as the record or the vault has it.
+async fn next(world: &World) -> anyhow::Result<String> {
+    if world.bao.is_none() {
+        let loaded = Folder::new(&world.dir).load()?;
+        let custody = app::custody(&loaded, Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?)?;
+        let cluster = ClusterName::new(CLUSTER)?;
+        let record = custody.record(&cluster)?;
+        return Ok(custody.certificate_at(&cluster, &record.rotation.unwrap().next).await?.pem());
+    }
     let text = std::fs::read_to_string(world.dir.join("vault/ca/prod.toml"))?;
     let (_, rest) = text.split_once("[rotation.next]").unwrap();
     let (_, rest) = rest.split_once("-----BEGIN").unwrap();
@@ -166,6 +229,10 @@ async fn a_ca_near_its_end_is_recorded_once_and_shown() -> anyhow::Result<()> {
         assert!(said.ok && said.detail.as_deref().unwrap().contains("it expires at"), "{said:?}");
         assert_eq!(told(world.entries().await?), 1);
     }
+    // past its end, it is said and nothing is issued
+    world.clock.advance(jiff::SignedDuration::from_hours(24 * 31));
+    let said = line(&world, "ca prod").await;
+    assert!(said.detail.as_deref().unwrap().contains("it expired at"), "{said:?}");
     Ok(())
 }
 
@@ -183,7 +250,21 @@ async fn the_brokers_own_secrets_live_in_the_same_custody() -> anyhow::Result<()
     let missing = move_to("transit").await.unwrap_err().to_string();
     assert!(missing.contains("bao write -f transit/keys/ichor.broker"), "{missing}");
     assert_eq!(tag().await?, before);
+    let leaky = serde_json::json!({"type": "aes256-gcm96", "exportable": true});
+    super::bad_input::make_key(bao(&world), "leaky", leaky).await?;
+    let dir = world.dir.display().to_string();
+    let to_leaky = ["custody", "move-secrets", "--to", "transit", "--key", "leaky", "--reason", "tests", "--dir", &dir];
+    let leaks = run_command(&to_leaky).await.unwrap_err().to_string();
+    assert!(leaks.contains("has `exportable` set"), "{leaks}");
+    assert_eq!(tag().await?, before);
     super::bad_input::make_key(bao(&world), "ichor.broker", serde_json::json!({"type": "aes256-gcm96"})).await?;
+    // what comes back is another secret: it lives where it did
+    let another = serde_json::json!({ "plaintext": data_encoding::BASE64.encode(&[7; 32]) });
+    bao(&world).set_fault("transit/decrypt/*", Some(Fault::Instead(serde_json::json!({ "data": another }))));
+    move_to("transit").await.unwrap_err();
+    bao(&world).set_fault("transit/decrypt/*", None);
+    assert!(!world.dir.join("vault/secrets/data-key.toml").exists());
+    assert_eq!(tag().await?, before);
     for (kind, place) in [("kv", "custody = \"kv\""), ("transit", "vault:v1:")] {
         assert!(move_to(kind).await?.contains("the data key now lives here"));
         let _ = std::fs::remove_file(world.dir.join("vault/secrets/data-key.age"));

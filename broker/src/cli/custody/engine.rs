@@ -19,6 +19,9 @@ use crate::custody::{PkiPlan, Place, PlannedRole, Record, RoleSet, plan_pki};
 use crate::domain::ClusterName;
 use crate::openbao::Pki;
 
+/// What is so where roles could not be written or deleted.
+const UNDONE: &str = "the same command goes on";
+
 /// What certificates a PKI engine is to make.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct EngineArgs {
@@ -150,7 +153,8 @@ impl Apply {
             let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(role.json()));
             let digests = BTreeMap::from([(format!("role {}", role.name), digest)]);
             let message = format!("PKI role {}/{} written for cluster `{cluster}`", pki.mount(), role.name);
-            self.act(desk, cluster, message, digests, async { role.write(pki, cluster).await }).await?;
+            let deed = self.deed(cluster, message, digests);
+            desk.act(deed, UNDONE, async || Ok(role.write(pki, cluster).await?)).await?;
             writeln!(out, "{}: written, and read back as it has to be", role.name)?;
         }
         let persons = match (&plan.persons, self.clean) {
@@ -162,35 +166,20 @@ impl Apply {
         };
         if !persons.is_empty() {
             let message = format!("{} PKI roles of persons deleted for cluster `{cluster}`", persons.len());
-            let delete = async {
+            let delete = async || {
                 for name in persons {
                     pki.delete_role(name).await?;
                 }
-                Ok::<_, crate::openbao::BaoError>(())
+                Ok(())
             };
-            self.act(desk, cluster, message, BTreeMap::new(), delete).await?;
+            desk.act(self.deed(cluster, message, BTreeMap::new()), UNDONE, delete).await?;
         }
         writeln!(out, "{} roles of persons deleted", persons.len())?;
         Ok(())
     }
 
-    /// Records an act, then does it; where that fails, another entry says so.
-    async fn act<E: std::error::Error + Send + Sync + 'static>(
-        &self,
-        desk: &Desk,
-        cluster: &ClusterName,
-        message: String,
-        digests: BTreeMap<String, String>,
-        act: impl Future<Output = Result<(), E>>,
-    ) -> anyhow::Result<()> {
-        let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason: self.reason.clone(), digests };
-        desk.record(deed.clone()).await?;
-        if let Err(error) = act.await {
-            let message: String = format!("{}: failed: {error}", deed.message).chars().take(1_000).collect();
-            desk.record(Deed { message, ..deed }).await?;
-            return Err(error.into());
-        }
-        Ok(())
+    fn deed(&self, cluster: &ClusterName, message: String, digests: BTreeMap<String, String>) -> Deed {
+        Deed { ca: true, cluster: Some(cluster.to_string()), message, reason: self.reason.clone(), digests }
     }
 }
 

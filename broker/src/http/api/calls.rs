@@ -82,7 +82,7 @@ pub async fn list(
     Ok(Json(CallAnswer { calls: found.into_iter().map(show).collect(), next }))
 }
 
-fn show(stored: StoredCall) -> NodeCall {
+pub(super) fn show(stored: StoredCall) -> NodeCall {
     let call = stored.call;
     let ended = call.started.saturating_add(SignedDuration::from_micros(call.duration));
     NodeCall {

@@ -18,8 +18,9 @@ use super::clusters::find;
 use crate::domain::{Request, check_reason};
 use crate::http::error::ApiError;
 use crate::http::extract::Signed;
+use crate::identity::Identity;
 use crate::mint::Step;
-use crate::policy::HARD_MAX_TTL;
+use crate::policy::{HARD_MAX_TTL, Quorum};
 
 /// Room for every answer with a private key at once, in bytes, so that growing leaves no copy behind.
 const LARGEST_ANSWER: usize = 64 * 1024;
@@ -57,9 +58,19 @@ pub async fn create(
         csr: key.der,
         address: signed.address,
     };
-    let identity = signed.identity;
+    minted(&api, signed.identity, request, None).await
+}
+
+/// The certificate for what is asked, with what others approved where they did.
+pub(super) async fn minted(
+    api: &Api,
+    identity: Identity,
+    request: Request,
+    quorum: Option<Quorum>,
+) -> Result<Response, ApiError> {
+    let mint = std::sync::Arc::clone(&api.mint);
     // A task of its own: once a grant is recorded its outcome is too, even when the caller hangs up.
-    let minting = async move { api.mint.certificate(&identity, request).await };
+    let minting = async move { mint.certificate(&identity, request, quorum.as_ref()).await };
     let minted = tokio::spawn(minting.in_current_span()).await;
     let minted = minted.map_err(|error| ApiError::internal(&error))??;
     let (grant, issued) = (minted.issued.value().grant(), &minted.issued);
@@ -96,7 +107,7 @@ fn answer(answer: &CertificateAnswer) -> Result<Response, ApiError> {
     Ok((headers, Body::from(body)).into_response())
 }
 
-fn roles(texts: &[String]) -> Result<Vec<Role>, ApiError> {
+pub(super) fn roles(texts: &[String]) -> Result<Vec<Role>, ApiError> {
     let unknown = |error: ichor_wire::role::UnknownRole| ApiError::new(Code::UnknownRole, error.to_string());
     let mut roles = texts.iter().map(|text| text.parse::<Role>()).collect::<Result<Vec<_>, _>>().map_err(unknown)?;
     roles.sort_unstable();
@@ -104,7 +115,7 @@ fn roles(texts: &[String]) -> Result<Vec<Role>, ApiError> {
     Ok(roles)
 }
 
-fn lifetime(seconds: u64) -> Result<SignedDuration, ApiError> {
+pub(super) fn lifetime(seconds: u64) -> Result<SignedDuration, ApiError> {
     let most = HARD_MAX_TTL.as_secs().unsigned_abs();
     match i64::try_from(seconds.min(most)) {
         Ok(seconds) if seconds >= 60 => Ok(SignedDuration::from_secs(seconds)),

@@ -1,10 +1,12 @@
 //! The API under `/v1`, one file a resource.
 
 pub mod audit;
+pub mod break_glass;
 pub mod calls;
 pub mod certificates;
 pub mod clusters;
 pub mod drops;
+pub mod elevated;
 pub mod lines;
 pub mod log;
 pub mod proofs;
@@ -24,6 +26,7 @@ use super::extract::add_nonce;
 use super::limits::Limits;
 use super::route::{Needs, Route, router};
 use crate::audit::Sequencer;
+use crate::break_glass::BreakGlass;
 use crate::clock::SharedClock;
 use crate::custody::KeyRotation;
 use crate::domain::Clusters;
@@ -42,6 +45,8 @@ pub struct ApiParts {
     pub login: Arc<Login>,
     /// Certificates.
     pub mint: Arc<Mint>,
+    /// Break-glass requests.
+    pub break_glass: Arc<BreakGlass>,
     /// Rates.
     pub limits: Arc<Limits>,
     /// Reading the audit.
@@ -100,6 +105,16 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/audit/drops/{id}", Needs::Session, || get(drops::show)),
     Route::new("POST", "/v1/audit/drops/{id}/approval", Needs::Session, || post(drops::approve)),
     Route::new("GET", "/v1/audit/calls", Needs::Session, || get(calls::list)),
+    Route::new("GET", "/v1/break-glass", Needs::Session, || get(break_glass::list)),
+    Route::new("POST", "/v1/break-glass", Needs::Session, || post(break_glass::ask)),
+    Route::new("GET", "/v1/break-glass/{id}", Needs::Session, || get(break_glass::show)),
+    Route::new("POST", "/v1/break-glass/{id}/approve", Needs::Session, || post(break_glass::approve)),
+    Route::new("POST", "/v1/break-glass/{id}/deny", Needs::Session, || post(break_glass::deny)),
+    Route::new("POST", "/v1/break-glass/{id}/cancel", Needs::Session, || post(break_glass::cancel)),
+    Route::new("POST", "/v1/break-glass/{id}/revoke", Needs::Session, || post(break_glass::revoke)),
+    Route::new("POST", "/v1/break-glass/{id}/review", Needs::Session, || post(break_glass::review)),
+    Route::new("POST", "/v1/break-glass/{id}/certificates", Needs::Session, || post(elevated::create)),
+    Route::new("GET", "/v1/break-glass/{id}/report", Needs::Session, || get(elevated::report)),
 ];
 
 /// The API's router.

@@ -74,7 +74,7 @@ impl Room {
         };
         let identity = who(&session(1));
         let id = GrantId(Uuid::from_u128(7));
-        let grant = policy::decide(&policies, &identity, &cluster, &request, id, noon()).unwrap();
+        let grant = policy::decide(&policies, &identity, &cluster, &request, None, id, noon()).unwrap();
         self.sequencer.record(grant).await.unwrap()
     }
 }

@@ -10,14 +10,16 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ichor_wire::talosconfig::host_and_port;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, ConfigBuilder, RootCertStore};
 use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::clock::SharedClock;
 use crate::custody::{LockedBytes, StandingCredential};
@@ -104,22 +106,12 @@ impl Apid {
     /// When the bundle has no certificate, or the credential does not serve.
     pub(super) fn new(credential: &StandingCredential, ca: &str, clock: SharedClock) -> Result<Self, UnusableError> {
         let unusable = |error: &dyn fmt::Display| UnusableError(error.to_string());
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-            let certificate = certificate.map_err(|error| unusable(&error))?;
-            roots.add(certificate).map_err(|error| unusable(&error))?;
-        }
-        if roots.is_empty() {
-            return Err(unusable(&"the cluster's `ca` has no certificate"));
-        }
+        let believing = believing(ca, clock)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(credential.key().as_slice()));
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|error| unusable(&error))?;
         let chain = vec![CertificateDer::from(credential.certificate().to_vec())];
         let shown = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_details(provider, Arc::new(Time(clock)));
-        let builder = builder.with_safe_default_protocol_versions().map_err(|error| unusable(&error))?;
-        let mut config = builder.with_root_certificates(roots).with_client_cert_resolver(shown);
+        let mut config = believing.with_client_cert_resolver(shown);
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
@@ -149,12 +141,8 @@ impl Apid {
         message: Vec<u8>,
         mark: Option<(&str, &str)>,
     ) -> Result<LockedBytes, EndpointError> {
-        let unreachable = |error: std::io::Error| EndpointError::Unreachable(said(&error.to_string()));
         let (host, port) = host_and_port(endpoint);
-        let name = ServerName::try_from(host.clone());
-        let name = name.map_err(|_| EndpointError::Unreachable("it is neither a host's name nor an address".into()))?;
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
-        let mut stream = self.tls.connect(name, stream).await.map_err(|error| of_tls(&error))?;
+        let mut stream = connect(&self.tls, &host, port).await?;
         // In TLS 1.3 the client is done before the node has judged its certificate. Who speaks first may find the connection
         // closed and never read the alert that says why, so the node's first word is waited for; it stays in the buffer.
         if let Ok(word) = tokio::time::timeout(FIRST_WORD, stream.fill_buf()).await {
@@ -212,6 +200,41 @@ impl fmt::Debug for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Time")
     }
+}
+
+/// Believes nodes that show a certificate of `ca`, a PEM bundle, valid by this clock.
+///
+/// # Errors
+/// When the bundle has no certificate, or one that cannot be used.
+pub(super) fn believing(
+    ca: &str,
+    clock: SharedClock,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, UnusableError> {
+    let unusable = |error: &dyn fmt::Display| UnusableError(error.to_string());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        let certificate = certificate.map_err(|error| unusable(&error))?;
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable(&"the cluster's `ca` has no certificate"));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(Time(clock)));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| unusable(&error))?;
+    Ok(builder.with_root_certificates(roots))
+}
+
+/// A connection to a node that showed what this believes.
+///
+/// # Errors
+/// When it did not, or cannot be reached.
+pub(super) async fn connect(tls: &TlsConnector, host: &str, port: u16) -> Result<TlsStream<TcpStream>, EndpointError> {
+    let unreachable = |error: std::io::Error| EndpointError::Unreachable(said(&error.to_string()));
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|_| EndpointError::Unreachable("it is neither a host's name nor an address".into()))?;
+    let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
+    tls.connect(name, stream).await.map_err(|error| of_tls(&error))
 }
 
 /// One uncompressed gRPC message.

@@ -10,6 +10,7 @@ use super::*;
 use crate::domain::{GrantId, Group, Person};
 
 mod asking;
+mod break_glass;
 mod calls;
 mod log;
 mod logins;
@@ -17,6 +18,7 @@ mod sessions;
 mod tree;
 
 pub(crate) use asking::*;
+pub(crate) use break_glass::*;
 pub(crate) use calls::*;
 pub(crate) use log::*;
 pub(crate) use logins::*;
@@ -39,7 +41,12 @@ macro_rules! cases {
             a_forwarding_only_goes_on, a_dropped_body_is_gone_with_its_names, a_body_stays_unless_every_condition_holds,
             calls_are_kept_with_their_entry,
             calls_that_are_not_recorded_are_not_kept, calls_are_found_newest_first, own_calls_are_matched_by_the_whole_key,
-            a_page_of_calls_follows_the_other, the_oldest_calls_beyond_the_quota_are_dropped, nodes_are_seen_and_no_time_goes_back
+            a_page_of_calls_follows_the_other, the_oldest_calls_beyond_the_quota_are_dropped, nodes_are_seen_and_no_time_goes_back,
+            a_break_glass_request_reads_back_with_what_became_of_it, case_23_nothing_is_used_without_its_approvals,
+            an_approval_counts_for_another_human_and_the_same_contents, case_14_fifty_uses_at_once_have_one_winner,
+            fifty_approvals_of_one_human_count_once, fifty_approvals_in_one_batch_make_one_quorum,
+            a_use_that_failed_is_given_back_to_its_key_alone, a_use_needs_its_person_session_and_time,
+            requests_are_bounded_listed_and_run_out, requests_walk_as_their_model_does
         }
     };
 }

@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_entry_a_little_behind_takes_the_newest_time_and_its_change_too() {
-        let grant = Change::GrantMade { session: session(1).id, now: after(-1), not_after: after(60) };
+        let grant = Change::GrantMade { session: session(1).id, now: after(-1), not_after: after(60), using: None };
         let mut batch = vec![
             Append { change: Some(grant), ..note(Kind::Grant, after(-1)) },
             note(Kind::Start, after(3)),

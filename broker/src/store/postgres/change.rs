@@ -8,6 +8,7 @@ use deadpool_postgres::Transaction;
 
 use crate::store::{Call, Change, Condition};
 
+use super::break_glass::Statements;
 use super::sessions::{COLUMNS, LIVE, groups_text};
 use super::value::{micros, signed};
 use super::{Failure, drops};
@@ -18,6 +19,7 @@ pub(super) struct Changes {
     end: tokio_postgres::Statement,
     refresh: tokio_postgres::Statement,
     live: tokio_postgres::Statement,
+    break_glass: Statements,
 }
 
 // === impl Changes ===
@@ -55,6 +57,7 @@ impl Changes {
                 .await?,
             refresh: db.prepare_cached(&refresh).await?,
             live: db.prepare_cached(&format!("SELECT FROM session WHERE {LIVE}")).await?,
+            break_glass: Statements::prepare(db).await?,
         })
     }
 
@@ -123,7 +126,11 @@ impl Changes {
                 let otherwise = if row.try_get(1)? { Condition::Stale } else { Condition::SessionEnded };
                 (row.try_get(0)?, otherwise)
             }
-            Change::GrantMade { session, now, not_after } => {
+            Change::GrantMade { session, now, not_after, using: Some(using) } => {
+                return self.break_glass.take(db, using, *session, (*now, *not_after)).await;
+            }
+            Change::BreakGlass { change, now } => return self.break_glass.change(db, change, *now).await,
+            Change::GrantMade { session, now, not_after, using: None } => {
                 let live = db.query_opt(&self.live, &[&session.0.as_bytes().as_slice(), &micros(*now)]).await?;
                 match live {
                     Some(_) => (now < not_after, Condition::GrantOver),

@@ -6,6 +6,7 @@
 
 mod address;
 mod append;
+mod break_glass;
 mod calls;
 mod certificates;
 mod change;
@@ -37,12 +38,13 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::domain::{ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead,
-    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
+    DropRequest, EntryFilter, Grown, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall,
+    StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -353,6 +355,26 @@ impl Store for PostgresStore {
 
     async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError> {
         self.connections.read(|| async { calls::seen(&self.connections.one().await?).await }).await
+    }
+
+    async fn break_glass(&self, id: BreakGlassId) -> Result<Option<BreakGlassFile>, StoreError> {
+        self.connections.read(|| async { break_glass::file(&self.connections.one().await?, id).await }).await
+    }
+
+    async fn break_glass_list(
+        &self,
+        filter: &BreakGlassFilter,
+        before: Option<BreakGlassId>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError> {
+        self.connections
+            .read(|| async { break_glass::list(&self.connections.one().await?, filter, before, limit).await })
+            .await
+    }
+
+    async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
+        let now = micros(now);
+        self.connections.read(|| async { break_glass::due(&self.connections.one().await?, now, limit).await }).await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {

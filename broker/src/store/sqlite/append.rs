@@ -8,8 +8,8 @@ use rusqlite::Transaction;
 use super::names::Names;
 use super::value::micros;
 use super::{
-    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, calls, devices, drops, log, logins,
-    sessions, tree,
+    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, drops, log,
+    logins, sessions, tree,
 };
 use crate::store::{Change, Condition};
 
@@ -117,10 +117,16 @@ fn make(
             let live = done || sessions::is_live(db, *session, now)?;
             (done, if live { Condition::Stale } else { Condition::SessionEnded })
         }
-        Change::GrantMade { session, now, not_after } => match sessions::is_live(db, *session, micros(*now))? {
-            true => (now < not_after, Condition::GrantOver),
-            false => (false, Condition::SessionEnded),
-        },
+        Change::GrantMade { session, now, not_after, using } => {
+            if !sessions::is_live(db, *session, micros(*now))? {
+                (false, Condition::SessionEnded)
+            } else if now >= not_after {
+                (false, Condition::GrantOver)
+            } else {
+                return using.as_ref().map_or(Ok(Ok(())), |using| break_glass::take(db, using, *now));
+            }
+        }
+        Change::BreakGlass { change, now } => return break_glass::change(db, change, *now),
         Change::DropAsk { request } => {
             drops::ask(db, request)?;
             return Ok(Ok(()));

@@ -5,6 +5,7 @@
 //! have their own connections on the runtime's blocking threads; write-ahead logging lets them go on beside the writer.
 
 mod append;
+mod break_glass;
 mod calls;
 mod certificates;
 mod devices;
@@ -38,12 +39,13 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::{ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, CallFilter, CallPlace, Committed, DeviceLogin, DropRequest, EntryFilter, Grown, LogHead,
-    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
+    DropRequest, EntryFilter, Grown, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall,
+    StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
@@ -299,6 +301,24 @@ impl Store for SqliteStore {
 
     async fn nodes_seen(&self) -> Result<Vec<NodeSeen>, StoreError> {
         self.readers.read(calls::seen).await
+    }
+
+    async fn break_glass(&self, id: BreakGlassId) -> Result<Option<BreakGlassFile>, StoreError> {
+        self.readers.read(move |db| break_glass::file(db, id)).await
+    }
+
+    async fn break_glass_list(
+        &self,
+        filter: &BreakGlassFilter,
+        before: Option<BreakGlassId>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |db| break_glass::list(db, &filter, before, limit)).await
+    }
+
+    async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
+        self.readers.read(move |db| break_glass::due(db, micros(now), limit)).await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {

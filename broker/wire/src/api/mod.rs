@@ -3,6 +3,7 @@
 //! The broker refuses unknown request fields; clients ignore unknown answer fields, so that a newer broker can say more.
 //! Times are RFC 3339 in UTC, durations whole seconds.
 
+mod break_glass;
 mod proofs;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use zeroize::Zeroize;
 use crate::problem::Problem;
 use crate::role::Role;
 
+pub use break_glass::*;
 pub use proofs::*;
 
 /// The header in which the client names its version, as `0.1.0`.

@@ -52,6 +52,8 @@ impl Entry {
             drop_request,
             calls,
             lines,
+            break_glass,
+            contents,
             ..
         } = &self.content;
         if dropped.as_ref().is_some_and(|numbers| Places::read(numbers).is_none()) {
@@ -67,7 +69,9 @@ impl Entry {
         length("policy digest", policy_digest.as_ref(), DIGEST)?;
         length("old root", old_head.as_ref().map(|head| &head.root), DIGEST)?;
         length("digest of calls", calls.as_ref(), DIGEST)?;
-        length("digest of lines", lines.as_ref(), DIGEST)
+        length("digest of lines", lines.as_ref(), DIGEST)?;
+        length("break-glass request", break_glass.as_ref(), ID)?;
+        length("digest of contents", contents.as_ref(), DIGEST)
     }
 }
 

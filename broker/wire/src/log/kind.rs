@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 25] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -34,6 +34,13 @@ impl Kind {
         Self::BodyDropped,
         Self::NodeLog,
         Self::NodeAlarm,
+        Self::BreakGlassRequest,
+        Self::BreakGlassApproval,
+        Self::BreakGlassDenial,
+        Self::BreakGlassCancelled,
+        Self::BreakGlassRevoked,
+        Self::BreakGlassOver,
+        Self::BreakGlassReview,
     ];
 
     /// The kind as queries and answers name it.
@@ -58,6 +65,13 @@ impl Kind {
             Self::BodyDropped => "body-dropped",
             Self::NodeLog => "node-log",
             Self::NodeAlarm => "node-alarm",
+            Self::BreakGlassRequest => "break-glass-request",
+            Self::BreakGlassApproval => "break-glass-approval",
+            Self::BreakGlassDenial => "break-glass-denial",
+            Self::BreakGlassCancelled => "break-glass-cancelled",
+            Self::BreakGlassRevoked => "break-glass-revoked",
+            Self::BreakGlassOver => "break-glass-over",
+            Self::BreakGlassReview => "break-glass-review",
         }
     }
 
@@ -83,6 +97,13 @@ impl Kind {
             Self::BodyDropped => 16,
             Self::NodeLog => 17,
             Self::NodeAlarm => 18,
+            Self::BreakGlassRequest => 19,
+            Self::BreakGlassApproval => 20,
+            Self::BreakGlassDenial => 21,
+            Self::BreakGlassCancelled => 22,
+            Self::BreakGlassRevoked => 23,
+            Self::BreakGlassOver => 24,
+            Self::BreakGlassReview => 25,
         }
     }
 
@@ -157,6 +178,14 @@ impl Content {
             lines: None,
             node: None,
             method: None,
+            break_glass: None,
+            contents: None,
+            quorum: None,
+            approvers: None,
+            nodes: None,
+            ticket: None,
+            requester: None,
+            label: None,
         }
     }
 }
@@ -169,7 +198,11 @@ mod tests {
     fn names_and_numbers_are_one_to_one() {
         for kind in Kind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
-            assert_eq!(minicbor::to_vec(kind).unwrap(), [kind.number()], "the number is what the log holds");
+            assert_eq!(
+                minicbor::to_vec(kind).unwrap(),
+                minicbor::to_vec(kind.number()).unwrap(),
+                "the number is what the log holds"
+            );
         }
         assert!(Kind::ALL.is_sorted(), "by number, none twice");
     }

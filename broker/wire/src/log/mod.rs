@@ -111,6 +111,27 @@ pub enum Kind {
     /// Calls in a node's log that want a look: no grant explains them, or they are not what they should be.
     #[n(18)]
     NodeAlarm,
+    /// Someone asked for elevated access that others must approve.
+    #[n(19)]
+    BreakGlassRequest,
+    /// Someone approved a break-glass request.
+    #[n(20)]
+    BreakGlassApproval,
+    /// Someone who may approve a break-glass request denied it.
+    #[n(21)]
+    BreakGlassDenial,
+    /// Whoever asked took a break-glass request back.
+    #[n(22)]
+    BreakGlassCancelled,
+    /// What an approved break-glass request still allowed was taken away.
+    #[n(23)]
+    BreakGlassRevoked,
+    /// A break-glass request's time ran out, before it was approved or after.
+    #[n(24)]
+    BreakGlassOver,
+    /// The use of a break-glass request was labelled afterwards.
+    #[n(25)]
+    BreakGlassReview,
 }
 
 /// The person an entry is about.
@@ -228,6 +249,30 @@ pub struct Content {
     /// The gRPC method concerned, as `/machine.MachineService/Reboot`.
     #[n(31)]
     pub method: Option<String>,
+    /// The break-glass request concerned (UUIDv7, 16 bytes).
+    #[cbor(n(32), with = "minicbor::bytes")]
+    pub break_glass: Option<Vec<u8>>,
+    /// SHA-256 of the break-glass request's exact contents.
+    #[cbor(n(33), with = "minicbor::bytes")]
+    pub contents: Option<Vec<u8>>,
+    /// How many others must approve.
+    #[n(34)]
+    pub quorum: Option<u64>,
+    /// The `user:` values of those whose approvals were counted.
+    #[n(35)]
+    pub approvers: Option<Vec<String>>,
+    /// The nodes that the person named; not enforced in direct mode.
+    #[n(36)]
+    pub nodes: Option<Vec<String>>,
+    /// The ticket that the person named.
+    #[n(37)]
+    pub ticket: Option<String>,
+    /// The `user:` value of whoever asked, where the entry's person is another.
+    #[n(38)]
+    pub requester: Option<String>,
+    /// How a use was labelled: `emergency`, `drill` or `misuse`.
+    #[n(39)]
+    pub label: Option<String>,
 }
 
 /// A key of a log begins.

@@ -86,6 +86,14 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("lines", content.lines.as_deref().map(hex)),
         ("node", content.node.clone()),
         ("method", content.method.clone()),
+        ("break_glass", content.break_glass.as_deref().and_then(uuid).map(|id| id.to_string())),
+        ("contents", content.contents.as_deref().map(hex)),
+        ("quorum", content.quorum.map(|quorum| quorum.to_string())),
+        ("approvers", content.approvers.as_ref().map(|approvers| approvers.join(" "))),
+        ("nodes", content.nodes.as_ref().map(|nodes| nodes.join(" "))),
+        ("ticket", content.ticket.clone()),
+        ("requester", content.requester.clone()),
+        ("label", content.label.clone()),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));

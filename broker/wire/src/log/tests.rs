@@ -57,6 +57,14 @@ fn full() -> Entry {
         lines: None,
         node: None,
         method: None,
+        break_glass: None,
+        contents: None,
+        quorum: None,
+        approvers: None,
+        nodes: None,
+        ticket: None,
+        requester: None,
+        label: None,
     })
 }
 
@@ -107,6 +115,28 @@ fn later() -> Vec<(String, Entry, u64)> {
         method: Some("/machine.MachineService/Reboot".into()),
         ..Content::of(Kind::NodeAlarm)
     };
+    let asked = Content {
+        cluster: Some("prod".into()),
+        break_glass: Some(vec![32; 16]),
+        contents: Some(vec![33; 32]),
+        quorum: Some(2),
+        nodes: Some(vec!["cp-1".into()]),
+        ticket: Some("https://tickets.example.com/INC-42".into()),
+        ..Content::of(Kind::BreakGlassRequest)
+    };
+    let granted = Content {
+        break_glass: Some(vec![32; 16]),
+        contents: Some(vec![33; 32]),
+        quorum: Some(2),
+        approvers: Some(vec!["ada".into(), "bob".into()]),
+        ..Content::of(Kind::Grant)
+    };
+    let reviewed = Content {
+        break_glass: Some(vec![32; 16]),
+        requester: Some("cleo".into()),
+        label: Some("drill".into()),
+        ..Content::of(Kind::BreakGlassReview)
+    };
     vec![
         ("issued-key-made-by-cluster".into(), entry(made), 21),
         ("audit-key-rotated".into(), entry(rotated()), 22),
@@ -114,6 +144,9 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("body-dropped-three".into(), entry(dropped), 26),
         ("node-log-of-three".into(), entry(kept), 28),
         ("node-alarm-suspect".into(), entry(alarm), 30),
+        ("break-glass-request-of-two".into(), entry(asked), 32),
+        ("grant-by-approval".into(), entry(granted), 35),
+        ("break-glass-review-drill".into(), entry(reviewed), 39),
     ]
 }
 

@@ -1,0 +1,122 @@
+//! Approving, and denying.
+
+use std::net::IpAddr;
+
+use ichor_wire::log::{Content, Kind};
+
+use super::end::comment;
+use super::{BreakGlass, BreakGlassError, Contents, about, contents, human};
+use crate::domain::{BreakGlassId, BreakGlassState};
+use crate::identity::Identity;
+use crate::policy::{self, Refusal};
+use crate::store::{ApprovalRow, BreakGlassChange, Closing};
+
+impl BreakGlass {
+    /// Returns once the approval of exactly these contents is recorded and counted.
+    ///
+    /// # Errors
+    /// When the contents are others, policy does not let this person approve, the request is their own or waits no longer, or they
+    /// have approved it before.
+    pub async fn approve(
+        &self,
+        identity: &Identity,
+        id: BreakGlassId,
+        looked_at: [u8; 32],
+        said: Option<String>,
+        address: IpAddr,
+    ) -> Result<(), BreakGlassError> {
+        let contents = self.voting(identity, id, looked_at, address).await?;
+        let said = comment(said)?;
+        let session = identity.session().ok_or(BreakGlassError::Unknown)?;
+        let mut approval = ApprovalRow {
+            human: human::human(identity.person()),
+            hash: contents.hash,
+            person: identity.person().clone(),
+            name: identity.name().into(),
+            user: identity.user().into(),
+            session,
+            comment: said.clone(),
+            // as the database keeps it
+            at: self.clock.now().round(jiff::Unit::Microsecond).unwrap_or(self.clock.now()),
+            tag: [0; 32],
+        };
+        approval.tag = contents::approval_tag(id, &approval, &self.data_key);
+        let content = Content {
+            quorum: Some(contents.said.approvals),
+            message: said,
+            ..about(Kind::BreakGlassApproval, identity, &contents, address)
+        };
+        self.record(content, BreakGlassChange::Approve { request: id, approval: Box::new(approval) }).await
+    }
+
+    /// Returns once the denial is recorded: one is enough.
+    ///
+    /// # Errors
+    /// As [`Self::approve`].
+    pub async fn deny(
+        &self,
+        identity: &Identity,
+        id: BreakGlassId,
+        looked_at: [u8; 32],
+        said: Option<String>,
+        address: IpAddr,
+    ) -> Result<(), BreakGlassError> {
+        let contents = self.voting(identity, id, looked_at, address).await?;
+        let said = comment(said)?;
+        let content = Content { message: said.clone(), ..about(Kind::BreakGlassDenial, identity, &contents, address) };
+        let closing = Closing { by: identity.user().into(), at: self.clock.now(), comment: said };
+        self.record(content, BreakGlassChange::Close { request: id, to: BreakGlassState::Denied, closing }).await
+    }
+
+    /// The contents, if this person may say yes or no to them now.
+    async fn voting(
+        &self,
+        identity: &Identity,
+        id: BreakGlassId,
+        looked_at: [u8; 32],
+        address: IpAddr,
+    ) -> Result<Contents, BreakGlassError> {
+        let (file, contents) = self.load(id).await?;
+        self.may_see(identity, &contents)?;
+        let state = self.state_now(&file.request);
+        if state != BreakGlassState::Pending {
+            return Err(BreakGlassError::State(format!("the request is {state}, so there is nothing to decide")));
+        }
+        if contents.hash != looked_at {
+            return Err(BreakGlassError::OtherContents);
+        }
+        match self.may_vote(identity, &contents) {
+            Ok(()) => Ok(contents),
+            Err(refusal) => {
+                let content = about(Kind::Refusal, identity, &contents, address);
+                Err(self.refused(content, refusal).await?)
+            }
+        }
+    }
+
+    /// Whether this person may say yes or no: not to their own request, not where the two accounts could be one human's, and only
+    /// as policy lets them. Under other policies than it was made with nobody may.
+    pub(super) fn may_vote(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
+        if *identity.person() == contents.person || human::human(identity.person()) == contents.human {
+            return Err(Refusal::plain("nobody approves their own request", "ask a colleague"));
+        }
+        if !human::comparable(identity.person(), &contents.person) {
+            return Err(Refusal::plain(
+                "an account of another provider may be the same person's",
+                "approve with an account of the requester's provider",
+            ));
+        }
+        let policies = std::sync::Arc::clone(&self.policies.borrow());
+        if policies.digest() != contents.policy_digest {
+            return Err(Refusal::plain(
+                "the policies have changed since this was asked",
+                "let it be asked again with `ichor break-glass request`",
+            ));
+        }
+        let cluster = self.clusters.borrow().get(&contents.cluster).cloned();
+        let cluster = cluster.ok_or_else(|| {
+            Refusal::plain("the request's cluster is no longer declared", "tell whoever runs the broker")
+        })?;
+        policy::may_approve(&policies, identity, &cluster, &contents.said.roles, self.clock.now())
+    }
+}

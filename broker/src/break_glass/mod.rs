@@ -1,0 +1,128 @@
+//! Break-glass: elevated access that others approve.
+//!
+//! ```text
+//! ask ◆ ─▶ approvals, each ◆, over the hash of the exact contents ─▶ quorum ─▶ policy decides with it ─▶ a grant ◆ uses it
+//! ─▶ review ◆
+//! ```
+//!
+//! Each ◆ is an entry of the log that commits with the change of the request's row, and reads its conditions again. Whoever is to be
+//! told of a step reads these entries (kinds `break-glass-…`, and `grant` with a request).
+//!
+//! The database is not believed: contents and approvals bear the broker's mark, so whoever writes it can end a request or hold it
+//! up, but not make one, nor an approval.
+
+mod approve;
+mod ask;
+mod contents;
+mod end;
+mod error;
+mod human;
+mod quorum;
+mod times;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ichor_wire::log::{Content, Kind};
+use tokio::sync::watch;
+
+use crate::audit::Sequencer;
+use crate::clock::SharedClock;
+use crate::custody::DataKey;
+use crate::domain::{BreakGlassId, Cluster, ClusterName, Clusters};
+use crate::identity::Identity;
+use crate::mint::person;
+use crate::policy::{PolicySet, Refusal};
+use crate::store::{BreakGlassChange, BreakGlassFile, Change, Store};
+pub use ask::Ask;
+pub use contents::Contents;
+pub use end::Label;
+pub use error::BreakGlassError;
+pub use quorum::Approved;
+pub use view::Seen;
+
+/// At most so many requests of one person may be pending at once: approvers are not to be flooded.
+pub const MOST_OPEN: u64 = 5;
+
+/// The requests. One for the whole broker.
+pub struct BreakGlass {
+    store: Arc<dyn Store>,
+    sequencer: Sequencer,
+    clock: SharedClock,
+    data_key: Arc<DataKey>,
+    policies: watch::Receiver<Arc<PolicySet>>,
+    clusters: watch::Receiver<Clusters>,
+}
+
+impl BreakGlass {
+    /// Break-glass over the values that `app` publishes. `data_key` marks what the database keeps.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        sequencer: Sequencer,
+        clock: SharedClock,
+        data_key: Arc<DataKey>,
+        policies: watch::Receiver<Arc<PolicySet>>,
+        clusters: watch::Receiver<Clusters>,
+    ) -> Self {
+        Self { store, sequencer, clock, data_key, policies, clusters }
+    }
+
+    /// The request and its contents, if the broker wrote them.
+    async fn load(&self, id: BreakGlassId) -> Result<(BreakGlassFile, Contents), BreakGlassError> {
+        let file = self.store.break_glass(id).await?.ok_or(BreakGlassError::Unknown)?;
+        let contents = contents::read(&file.request, &self.data_key).ok_or(BreakGlassError::Unknown)?;
+        Ok((file, contents))
+    }
+
+    fn cluster(&self, name: &ClusterName) -> Result<Arc<Cluster>, BreakGlassError> {
+        let cluster = self.clusters.borrow().get(name).cloned();
+        cluster.ok_or_else(|| BreakGlassError::UnknownCluster(name.clone()))
+    }
+
+    /// Records the change with its entry.
+    async fn record(&self, content: Content, change: BreakGlassChange) -> Result<(), BreakGlassError> {
+        let change = Change::BreakGlass { change, now: self.clock.now() };
+        self.sequencer.note(content, Some(change)).await?;
+        Ok(())
+    }
+
+    /// Records that policy, or a rule of the house, said no.
+    async fn refused(&self, content: Content, refusal: Refusal) -> Result<BreakGlassError, BreakGlassError> {
+        let content = Content {
+            code: Some(refusal.code.as_str().into()),
+            message: Some(refusal.sentence.clone()),
+            policies: Some(refusal.policies.clone()),
+            policy_digest: Some(self.policies.borrow().digest().to_vec()),
+            kind: Kind::Refusal,
+            ..content
+        };
+        self.sequencer.note(content, None).await?;
+        Ok(BreakGlassError::Refused(refusal))
+    }
+}
+
+impl std::fmt::Debug for BreakGlass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BreakGlass").finish_non_exhaustive()
+    }
+}
+
+/// An entry's content about someone's act on a request.
+fn about(kind: Kind, identity: &Identity, contents: &Contents, address: std::net::IpAddr) -> Content {
+    let requester = contents.said.user.clone();
+    Content {
+        person: Some(person(identity)),
+        session: identity.session().map(|id| id.0.as_bytes().to_vec()),
+        cluster: Some(contents.said.cluster.clone()),
+        roles: Some(contents.said.roles.iter().map(ToString::to_string).collect()),
+        address: Some(address.to_string()),
+        break_glass: Some(contents.said.id.into_bytes().to_vec()),
+        contents: Some(contents.hash.to_vec()),
+        requester: (*identity.person() != contents.person).then_some(requester),
+        ..Content::of(kind)
+    }
+}

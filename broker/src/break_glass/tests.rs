@@ -1,0 +1,322 @@
+//! Requests on a real store: what a writer of the database cannot do, what policies and time change, and what the grant's own
+//! transaction reads again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ichor_wire::log::Kind;
+use jiff::SignedDuration;
+use tokio::sync::watch;
+
+use super::*;
+use crate::audit::RecordError;
+use crate::audit::tests::Room;
+use crate::domain::{BreakGlassState, Cluster, GrantId, Person, Request, Role};
+use crate::identity::fixture::{key, who};
+use crate::policy::{Limits, Quorum, Source, decide};
+use crate::store::conformance::{logged_in, noon, session};
+use crate::store::{ApprovalRow, Condition, SessionRow};
+
+const POLICIES: &str = r#"
+    @id("break") @approvals("1") @max_ttl("30m") @wait("15m")
+    permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);
+    @id("approve") permit (principal, action == Action::"break-glass:approve", resource);
+"#;
+
+struct Glass {
+    room: Room,
+    glass: BreakGlass,
+    policies: watch::Sender<Arc<PolicySet>>,
+    ada: Identity,
+    bob: Identity,
+}
+
+fn load(text: &str) -> Arc<PolicySet> {
+    let source = Source { name: "test.cedar".into(), text: text.into() };
+    Arc::new(PolicySet::load(&[source], Limits::default()).unwrap())
+}
+
+fn prod() -> Cluster {
+    Cluster {
+        name: ClusterName::new("prod").unwrap(),
+        labels: BTreeMap::new(),
+        endpoints: Vec::new(),
+        nodes: Vec::new(),
+        ca: String::new(),
+    }
+}
+
+fn someone(number: u8, person: Person) -> Identity {
+    who(&SessionRow { user: person.subject.clone(), person, ..session(number) })
+}
+
+fn at_corp(subject: &str) -> Person {
+    Person { subject: subject.into(), ..session(1).person }
+}
+
+fn asks() -> Ask {
+    Ask {
+        cluster: prod().name,
+        roles: vec![Role::Admin],
+        ttl: None,
+        reason: "INC-42".into(),
+        nodes: Vec::new(),
+        ticket: None,
+        address: address(),
+    }
+}
+
+fn address() -> std::net::IpAddr {
+    "192.0.2.7".parse().unwrap()
+}
+
+impl Glass {
+    async fn new() -> Self {
+        let room = Room::new([]);
+        let ada = logged_in(&*room.store, 1).await;
+        let (policies, policies_in_force) = watch::channel(load(POLICIES));
+        let clusters: Clusters = Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]));
+        let glass = BreakGlass::new(
+            room.store.clone(),
+            room.sequencer.clone(),
+            room.clock.clone(),
+            Arc::new(key()),
+            policies_in_force,
+            watch::channel(clusters).1,
+        );
+        Self { room, glass, policies, ada: who(&ada), bob: someone(2, at_corp("bob")) }
+    }
+
+    async fn asked(&self) -> BreakGlassId {
+        self.glass.ask(&self.ada, asks()).await.unwrap()
+    }
+
+    async fn approve(&self, id: BreakGlassId, by: &Identity) -> Result<(), BreakGlassError> {
+        let (_, contents) = self.glass.load(id).await?;
+        self.glass.approve(by, id, contents.hash, None, address()).await
+    }
+
+    async fn approved(&self, id: BreakGlassId) -> Result<Approved, BreakGlassError> {
+        self.glass.approved(&self.ada, id, "key").await
+    }
+
+    /// What policy makes of an approved request.
+    fn decided(&self, approved: &Approved) -> crate::policy::Grant {
+        let request = Request {
+            cluster: prod().name,
+            roles: approved.quorum.roles.clone(),
+            ttl: Some(approved.left),
+            reason: Some("INC-42".into()),
+            public_key: b"a key".to_vec(),
+            csr: Vec::new(),
+            address: address(),
+        };
+        let policies = Arc::clone(&self.policies.borrow());
+        let id = GrantId(uuid::Uuid::from_bytes([6; 16]));
+        let now = crate::clock::Clock::now(&*self.room.clock);
+        decide(&policies, &self.ada, &prod(), &request, Some(&approved.quorum), id, now).unwrap()
+    }
+}
+
+/// Puts an approval into the database, as whoever can write it would.
+async fn forge(glass: &Glass, id: BreakGlassId, approval: ApprovalRow) {
+    let change = BreakGlassChange::Approve { request: id, approval: Box::new(approval) };
+    let change = Change::BreakGlass { change, now: noon() };
+    glass.room.sequencer.note(Content::of(Kind::BreakGlassApproval), Some(change)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_approval_that_the_broker_did_not_write_does_not_count() {
+    let glass = Glass::new().await;
+    let (id, other) = (glass.asked().await, glass.asked().await);
+    glass.approve(other, &glass.bob).await.unwrap();
+    let real = glass.glass.load(other).await.unwrap().0.approvals.remove(0);
+    let (_, contents) = glass.glass.load(id).await.unwrap();
+    // moved here from another request, and made to fit
+    forge(&glass, id, ApprovalRow { hash: contents.hash, ..real }).await;
+    let row = glass.glass.load(id).await.unwrap().0.request;
+    assert_eq!(row.state, BreakGlassState::Approved, "the database says so");
+    let refused = glass.approved(id).await.unwrap_err();
+    assert!(refused.to_string().contains("too few approvals that count"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_request_that_the_broker_did_not_write_is_none() {
+    let glass = Glass::new().await;
+    let id = glass.asked().await;
+    let row = glass.glass.load(id).await.unwrap().0.request;
+    let (one, more) = (uuid::Uuid::from_u128(9), row.contents.replace("\"approvals\":1", "\"approvals\":9"));
+    let copies = [
+        ("moved", crate::store::BreakGlassRow { id: BreakGlassId(one), ..row.clone() }),
+        (
+            "changed",
+            crate::store::BreakGlassRow {
+                id: BreakGlassId(uuid::Uuid::from_u128(10)),
+                hash: <sha2::Sha256 as sha2::Digest>::digest(more.as_bytes()).into(),
+                contents: more,
+                ..row.clone()
+            },
+        ),
+        (
+            "another human's",
+            crate::store::BreakGlassRow { id: BreakGlassId(uuid::Uuid::from_u128(11)), human: [9; 32], ..row.clone() },
+        ),
+    ];
+    for (what, copy) in copies {
+        let id = copy.id;
+        let change = BreakGlassChange::Ask { request: Box::new(copy), most_open: 99 };
+        glass.record_forged(change).await;
+        assert!(matches!(glass.glass.show(&glass.ada, id).await, Err(BreakGlassError::Unknown)), "{what}");
+        assert!(matches!(glass.approved(id).await, Err(BreakGlassError::Unknown)), "{what}");
+    }
+}
+
+impl Glass {
+    async fn record_forged(&self, change: BreakGlassChange) {
+        let change = Change::BreakGlass { change, now: noon() };
+        self.room.sequencer.note(Content::of(Kind::BreakGlassRequest), Some(change)).await.unwrap();
+    }
+}
+
+/// CVE-2025-6004, CVE-2025-6013: a variant of a name is another account, and one of another provider is nobody to compare with.
+#[tokio::test]
+async fn case_15_variants_of_a_name_are_no_second_approver() {
+    let glass = Glass::new().await;
+    let id = glass.asked().await;
+    let own = glass.ada.person().clone();
+    let twin = someone(3, own.clone());
+    assert!(matches!(glass.approve(id, &twin).await, Err(BreakGlassError::Refused(_))), "another session");
+    let elsewhere = Person { provider: crate::domain::ProviderAlias::new("other").unwrap(), ..own.clone() };
+    for other in [elsewhere, Person { issuer: own.issuer.replace("https://id", "https://ID"), ..own.clone() }] {
+        let refused = glass.approve(id, &someone(3, other.clone())).await.unwrap_err();
+        assert!(refused.to_string().contains("may be the same person's"), "{other:?}: {refused}");
+    }
+    assert_eq!(glass.glass.load(id).await.unwrap().0.approvals, []);
+}
+
+#[tokio::test]
+async fn under_other_policies_an_approval_is_none() {
+    let glass = Glass::new().await;
+    let (id, late) = (glass.asked().await, glass.asked().await);
+    glass.approve(id, &glass.bob).await.unwrap();
+    let approved = glass.approved(id).await.unwrap();
+    glass.policies.send_replace(load(&POLICIES.replace("30m", "31m")));
+    assert!(matches!(glass.approve(late, &glass.bob).await, Err(BreakGlassError::Refused(_))));
+    let request = Request {
+        cluster: prod().name,
+        roles: vec![Role::Admin],
+        ttl: None,
+        reason: Some("INC-42".into()),
+        public_key: Vec::new(),
+        csr: Vec::new(),
+        address: address(),
+    };
+    let policies = Arc::clone(&glass.policies.borrow());
+    let id = GrantId(uuid::Uuid::nil());
+    let refusal = decide(&policies, &glass.ada, &prod(), &request, Some(&approved.quorum), id, noon()).unwrap_err();
+    assert!(refusal.sentence.contains("the policies have changed"), "{refusal}");
+    // and what is for other roles or someone else decides nothing
+    let policies = load(POLICIES);
+    for wrong in [
+        Quorum { roles: vec![Role::Reader], ..approved.quorum.clone() },
+        Quorum { person: glass.bob.person().clone(), ..approved.quorum.clone() },
+        Quorum { approvers: Vec::new(), ..approved.quorum.clone() },
+        Quorum { needed: 2, ..approved.quorum.clone() },
+        Quorum { approvers: Vec::new(), needed: 0, ..approved.quorum.clone() },
+    ] {
+        assert!(decide(&policies, &glass.ada, &prod(), &request, Some(&wrong), id, noon()).is_err(), "{wrong:?}");
+    }
+    assert!(decide(&policies, &glass.ada, &prod(), &request, None, id, noon()).is_err());
+    assert!(decide(&policies, &glass.ada, &prod(), &request, Some(&approved.quorum), id, noon()).is_ok());
+}
+
+#[tokio::test]
+async fn case_28_what_was_taken_away_after_the_decision_gets_no_recorded_grant() {
+    let glass = Glass::new().await;
+    let id = glass.asked().await;
+    glass.approve(id, &glass.bob).await.unwrap();
+    let grant = glass.decided(&glass.approved(id).await.unwrap());
+    glass.glass.revoke(&glass.bob, id, None, address()).await.unwrap();
+    let refused = glass.room.sequencer.record(grant).await.unwrap_err();
+    assert_eq!(refused, RecordError::Refused(Condition::RequestMoved));
+
+    let id = glass.asked().await;
+    glass.approve(id, &glass.bob).await.unwrap();
+    let approved = glass.approved(id).await.unwrap();
+    let (first, second) = (glass.decided(&approved), glass.decided(&approved));
+    glass.room.sequencer.record(first).await.unwrap();
+    assert_eq!(glass.room.sequencer.record(second).await.unwrap_err(), RecordError::Refused(Condition::RequestMoved));
+}
+
+#[tokio::test]
+async fn a_grant_ends_with_what_was_approved() {
+    let glass = Glass::new().await;
+    let id = glass.asked().await;
+    glass.approve(id, &glass.bob).await.unwrap();
+    glass.room.clock.advance(SignedDuration::from_mins(20));
+    let approved = glass.approved(id).await.unwrap();
+    assert_eq!(glass.decided(&approved).not_after(), noon() + SignedDuration::from_mins(30));
+    let long = Approved { left: SignedDuration::from_hours(5), ..approved };
+    assert_eq!(glass.decided(&long).not_after(), noon() + SignedDuration::from_mins(30));
+}
+
+#[tokio::test]
+async fn what_time_ends_is_recorded_once() {
+    let glass = Glass::new().await;
+    let (waits, used, unused) = (glass.asked().await, glass.asked().await, glass.asked().await);
+    for id in [used, unused] {
+        glass.approve(id, &glass.bob).await.unwrap();
+    }
+    glass.room.sequencer.record(glass.decided(&glass.approved(used).await.unwrap())).await.unwrap();
+    glass.glass.time_out().await.unwrap();
+    glass.room.clock.advance(SignedDuration::from_mins(30));
+    glass.glass.time_out().await.unwrap();
+    glass.glass.time_out().await.unwrap();
+    let over: Vec<_> =
+        glass.room.log().await.into_iter().filter(|entry| entry.content.kind == Kind::BreakGlassOver).collect();
+    assert_eq!(over.len(), 2, "the used one is over already");
+    for (id, state) in [(waits, "expired"), (used, "used"), (unused, "lapsed")] {
+        assert_eq!(glass.glass.load(id).await.unwrap().0.request.state.as_str(), state);
+    }
+}
+
+/// A restart between any two steps changes nothing: all of it is in the store.
+#[tokio::test]
+async fn another_broker_goes_on_where_one_stopped() {
+    let mut glass = Glass::new().await;
+    let again = |glass: &Glass| {
+        let clusters: Clusters = Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]));
+        BreakGlass::new(
+            glass.room.store.clone(),
+            glass.room.sequencer.clone(),
+            glass.room.clock.clone(),
+            Arc::new(key()),
+            watch::channel(load(POLICIES)).1,
+            watch::channel(clusters).1,
+        )
+    };
+    let id = glass.asked().await;
+    glass.glass = again(&glass);
+    glass.approve(id, &glass.bob).await.unwrap();
+    glass.glass = again(&glass);
+    let grant = glass.decided(&glass.approved(id).await.unwrap());
+    glass.glass = again(&glass);
+    glass.room.sequencer.record(grant).await.unwrap();
+    glass.glass = again(&glass);
+    glass.glass.review(&glass.bob, id, Label::Drill, "a drill", address()).await.unwrap();
+    assert_eq!(glass.glass.load(id).await.unwrap().0.request.state, BreakGlassState::Reviewed);
+}
+
+/// A clock that goes back records nothing; one that jumps ahead ends what waits.
+#[tokio::test]
+async fn case_25_a_clock_that_jumps_gives_nobody_more() {
+    let glass = Glass::new().await;
+    let id = glass.asked().await;
+    glass.approve(id, &glass.bob).await.unwrap();
+    let approved = glass.approved(id).await.unwrap();
+    glass.room.clock.advance(SignedDuration::from_hours(-1));
+    let refused = glass.room.sequencer.record(glass.decided(&approved)).await.unwrap_err();
+    assert_eq!(refused, RecordError::Refused(Condition::ClockWentBack));
+    glass.room.clock.advance(SignedDuration::from_hours(3));
+    assert!(matches!(glass.approved(id).await, Err(BreakGlassError::State(_))));
+}

@@ -1,0 +1,111 @@
+//! Who may see a request, and what they may do with it.
+
+use crate::domain::{BreakGlassId, BreakGlassState};
+use crate::identity::Identity;
+use crate::policy::{self, AuditScope, Refusal};
+use crate::store::{BreakGlassFile, BreakGlassFilter, BreakGlassRow};
+
+use super::{BreakGlass, BreakGlassError, Contents, human};
+
+/// A request as someone may see it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The request with all that belongs to it.
+    pub file: BreakGlassFile,
+    /// Its contents.
+    pub contents: Contents,
+    /// Where it stands now.
+    pub state: BreakGlassState,
+    /// What the reader may do with it as things are.
+    pub may: Vec<&'static str>,
+}
+
+impl BreakGlass {
+    /// The request, if this person may see it: their own, one that they may approve, one of a cluster whose audit they may read.
+    ///
+    /// # Errors
+    /// When there is none that they may see.
+    pub async fn show(&self, identity: &Identity, id: BreakGlassId) -> Result<Seen, BreakGlassError> {
+        let (file, contents) = self.load(id).await?;
+        self.may_see(identity, &contents)?;
+        let state = self.state_now(&file.request);
+        let may = self.may_do(identity, &file, &contents, state);
+        Ok(Seen { file, contents, state, may })
+    }
+
+    /// The newest requests that match, behind `before`, as far as this person may see them; and the last one looked at, where there
+    /// may be more behind it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn list(
+        &self,
+        identity: &Identity,
+        filter: &BreakGlassFilter,
+        before: Option<BreakGlassId>,
+        limit: u32,
+    ) -> Result<(Vec<Seen>, Option<BreakGlassId>), BreakGlassError> {
+        let rows = self.store.break_glass_list(filter, before, limit).await?;
+        let is_full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
+        let next = rows.last().map(|row| row.id).filter(|_| is_full);
+        let mut seen = Vec::new();
+        for BreakGlassRow { id, .. } in rows {
+            match self.show(identity, id).await {
+                Ok(one) => seen.push(one),
+                Err(BreakGlassError::Unknown) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((seen, next))
+    }
+
+    /// # Errors
+    /// [`BreakGlassError::Unknown`]: to whoever may not see it, there is none.
+    pub(super) fn may_see(&self, identity: &Identity, contents: &Contents) -> Result<(), BreakGlassError> {
+        if *identity.person() == contents.person {
+            return Ok(());
+        }
+        let policies = std::sync::Arc::clone(&self.policies.borrow());
+        let now = self.clock.now();
+        let Some(cluster) = self.clusters.borrow().get(&contents.cluster).cloned() else {
+            let whole = policy::may_read_audit(&policies, identity, AuditScope::Everything, now);
+            return whole.map_err(|_| BreakGlassError::Unknown);
+        };
+        let may = policy::could_approve(&policies, identity, &cluster, &contents.said.roles, now)
+            || policy::may_read_audit(&policies, identity, AuditScope::Cluster(&cluster), now).is_ok();
+        if may { Ok(()) } else { Err(BreakGlassError::Unknown) }
+    }
+
+    /// Whether this person may label the use: as for approving, but the policies may have changed since.
+    pub(super) fn may_review(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
+        let now_digest = self.policies.borrow().digest();
+        self.may_vote(identity, &Contents { policy_digest: now_digest, ..contents.clone() })
+    }
+
+    fn may_do(
+        &self,
+        identity: &Identity,
+        file: &BreakGlassFile,
+        contents: &Contents,
+        state: BreakGlassState,
+    ) -> Vec<&'static str> {
+        let is_own = *identity.person() == contents.person;
+        let is_voter = self.may_vote(identity, contents).is_ok();
+        let human = human::human(identity.person());
+        let has_approved = file.approvals.iter().any(|row| row.human == human);
+        let may = [
+            ("approve", state == BreakGlassState::Pending && is_voter && !has_approved),
+            ("deny", state == BreakGlassState::Pending && is_voter),
+            ("cancel", state == BreakGlassState::Pending && is_own),
+            ("use", state == BreakGlassState::Approved && is_own),
+            ("revoke", state == BreakGlassState::Approved && (is_own || is_voter)),
+            (
+                "review",
+                matches!(state, BreakGlassState::Used | BreakGlassState::Revoked)
+                    && file.request.used > 0
+                    && self.may_review(identity, contents).is_ok(),
+            ),
+        ];
+        may.into_iter().filter(|(_, is_so)| *is_so).map(|(what, _)| what).collect()
+    }
+}

@@ -1,0 +1,182 @@
+//! Before others are asked: who may ask, what it would take, and who may approve.
+
+use std::net::IpAddr;
+
+use ichor_wire::problem::Code;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::{Cluster, Role};
+use crate::identity::Identity;
+
+use super::advice;
+use super::answer::{holding, roles};
+use super::approval::{Approval, MOST_APPROVALS, fits};
+use super::evaluate::{Circumstances, Question, Verdict};
+use super::judgement::{Best, Judgement};
+use super::refusal::{Refusal, Subject};
+use super::set::{HARD_MAX_TTL, PolicySet};
+use super::vocabulary::Action;
+
+/// What someone asks others to approve.
+#[derive(Clone, Debug)]
+pub struct Elevation<'a> {
+    /// Which roles; none asks for `os:reader`.
+    pub roles: &'a [Role],
+    /// For how long; absent asks for the broker's default.
+    pub ttl: Option<SignedDuration>,
+    /// Why.
+    pub reason: &'a str,
+    /// The ticket's URL.
+    pub ticket: Option<&'a str>,
+    /// Where the request comes from.
+    pub address: IpAddr,
+}
+
+/// What it takes, and what it would give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElevationTerms {
+    /// The roles, sorted, each once.
+    pub roles: Vec<Role>,
+    /// How many others must approve, at least one.
+    pub approvals: u64,
+    /// How long the access lasts from the last approval on.
+    pub life: SignedDuration,
+    /// How long the request waits for approvals.
+    pub wait: SignedDuration,
+    /// How many certificates it allows.
+    pub uses: u64,
+    /// The deciding policies, by `@id`, sorted.
+    pub policies: Vec<String>,
+}
+
+/// Returns what it takes, if policy lets this person ask and would permit every role with enough approvals.
+///
+/// Of several numbers of approvals the smallest counts that gives the life asked for; where none does, the one that gives most.
+///
+/// # Errors
+/// When policy does not, when nobody's approval is needed, when a ticket is missing, or when policies cannot be evaluated.
+pub fn elevation(
+    policies: &PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    asks: &Elevation<'_>,
+    now: Timestamp,
+) -> Result<ElevationTerms, Refusal> {
+    let (person, groups) = (identity.person(), identity.groups());
+    let ttl = asks.ttl.unwrap_or(policies.limits.default_ttl);
+    let circumstances = Circumstances::of(identity, Some(asks.reason), ttl, Some(asks.address), now);
+    let may_ask = Question::about_cluster(policies, person, groups, cluster, &[Action::BreakGlassRequest]);
+    let may_ask = may_ask.map_err(|error| Refusal::failed(&error))?.ask(Action::BreakGlassRequest, &circumstances);
+    permitted(&may_ask, Subject::Asking(&cluster.name))?;
+
+    let roles = roles(asks.roles);
+    let question = holding(policies, person, groups, cluster, &Role::ALL)?;
+    let with = |approvals: u64| {
+        let circumstances = Circumstances { approvals, ..circumstances.clone() };
+        let judgement = Judgement::of(&question, &roles, &circumstances);
+        let best = judgement.approved(&question);
+        (judgement, circumstances, best)
+    };
+    if with(0).2.is_some() {
+        let said: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+        let said = said.join(",");
+        return Err(Refusal::plain(
+            "nobody needs to approve this: you may hold it as things are",
+            &format!("ask for it with `ichor talosconfig {} --role {said} --reason TEXT`", cluster.name),
+        ));
+    }
+    let mut chosen: Option<(u64, Best<'_>)> = None;
+    for approvals in 1..=MOST_APPROVALS {
+        let Some(best) = with(approvals).2 else { continue };
+        if chosen.as_ref().is_none_or(|(_, known)| known.longest < ttl && known.longest < best.longest) {
+            chosen = Some((approvals, best));
+        }
+    }
+    let Some((approvals, best)) = chosen else {
+        let (judgement, circumstances, _) = with(MOST_APPROVALS);
+        return Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help));
+    };
+    let needed: Vec<&Approval> = best.deciding.iter().filter_map(|(_, rule)| rule.terms.approval.as_ref()).collect();
+    for pattern in needed.iter().filter_map(|approval| approval.ticket.as_deref()) {
+        if !asks.ticket.is_some_and(|ticket| fits(pattern, ticket)) {
+            return Err(Refusal::plain(&format!("a ticket like `{pattern}` is needed"), "name it with `--ticket URL`"));
+        }
+    }
+    let (Some(wait), Some(uses)) =
+        (needed.iter().map(|approval| approval.wait).min(), needed.iter().map(|approval| approval.uses).min())
+    else {
+        return Err(Refusal::failed("approvals are needed that no policy asks for"));
+    };
+    let mut policies: Vec<_> = best.deciding.iter().map(|(_, rule)| rule.id.clone()).collect();
+    policies.sort();
+    policies.dedup();
+    Ok(ElevationTerms { roles, approvals, life: ttl.min(best.longest).min(HARD_MAX_TTL), wait, uses, policies })
+}
+
+/// Returns if policy lets this person approve a request of someone else's for these roles. That it is someone else's is not
+/// asked here.
+///
+/// # Errors
+/// When policy does not, or could not be evaluated.
+pub fn may_approve(
+    policies: &PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    roles: &[Role],
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let verdict = approving(policies, identity, cluster, roles, now).map_err(|error| Refusal::failed(&error))?;
+    permitted(&verdict, Subject::Approving(&cluster.name))
+}
+
+/// Whether a permit of approving such requests is about this person at all, its conditions met or not, and no policy forbids
+/// it: whoever could approve after a fresh login may look before.
+#[must_use]
+pub fn could_approve(
+    policies: &PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    roles: &[Role],
+    now: Timestamp,
+) -> bool {
+    match approving(policies, identity, cluster, roles, now) {
+        Ok(Verdict::Permitted(_)) => true,
+        Ok(Verdict::Unmet(rules)) => !rules.is_empty(),
+        _ => false,
+    }
+}
+
+fn approving<'a>(
+    policies: &'a PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    roles: &[Role],
+    now: Timestamp,
+) -> Result<Verdict<'a>, String> {
+    let action = Action::BreakGlassApprove;
+    let question = Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &[action])?;
+    let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
+    Ok(question.ask(action, &Circumstances { roles, ..circumstances }))
+}
+
+fn permitted(verdict: &Verdict<'_>, subject: Subject<'_>) -> Result<(), Refusal> {
+    let rules = match verdict {
+        Verdict::Permitted(_) => return Ok(()),
+        Verdict::Failed(failure) => return Err(Refusal::failed(failure)),
+        Verdict::Forbidden(rules) | Verdict::Unmet(rules) | Verdict::Unapproved(rules) => rules,
+    };
+    let mut help: Vec<_> = rules.iter().filter_map(|rule| rule.terms.hint.clone()).collect();
+    if matches!(verdict, Verdict::Unmet(_)) && rules.iter().any(|rule| rule.reads.auth_age || rule.reads.has_acr) {
+        help.push("sign in again with `ichor login --fresh`".into());
+    }
+    if help.is_empty() {
+        help.push("ask whoever keeps the broker's policies".into());
+    }
+    Err(Refusal {
+        code: Code::Refused,
+        sentence: subject.refused(verdict).unwrap_or_default(),
+        help,
+        policies: rules.iter().map(|rule| rule.id.clone()).collect(),
+        internal: None,
+    })
+}

@@ -1,0 +1,192 @@
+//! Break-glass requests as rows, and the changes to them with their conditions.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person, SessionId};
+
+/// A request. Whoever writes the database may change any of it; what decides stands in `contents`, which the broker marked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakGlassRow {
+    /// The request.
+    pub id: BreakGlassId,
+    /// Where it stands.
+    pub state: BreakGlassState,
+    /// Who asked.
+    pub person: Person,
+    /// What tells the human behind the account from others.
+    pub human: [u8; 32],
+    /// The cluster's name.
+    pub cluster: String,
+    /// The exact text that approvals are over.
+    pub contents: String,
+    /// SHA-256 of `contents`.
+    pub hash: [u8; 32],
+    /// The broker's own mark on it.
+    pub tag: [u8; 32],
+    /// How many others must approve, at least one.
+    pub quorum: u64,
+    /// How many grants it allows, at least one.
+    pub uses: u64,
+    /// How long the access lasts from the approval that made the quorum.
+    pub life: SignedDuration,
+    /// Until when it waits for approvals.
+    pub waits_until: Timestamp,
+    /// Until when it may be used; absent until it is approved.
+    pub good_until: Option<Timestamp>,
+    /// How many grants were made and not given back.
+    pub used: u64,
+    /// The key that first used it: no other may use it again.
+    pub jkt: Option<String>,
+    /// How it ended by someone's act.
+    pub closing: Option<Closing>,
+    /// How its use was labelled.
+    pub review: Option<Review>,
+    /// How many have approved its contents.
+    pub given: u64,
+}
+
+/// Someone's act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// The `user:` value of who did it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// In their words.
+    pub comment: Option<String>,
+}
+
+/// A label put on a use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Review {
+    /// `emergency`, `drill` or `misuse`.
+    pub label: String,
+    /// In the reviewer's words.
+    pub note: String,
+    /// The `user:` value of the reviewer.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Someone's approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalRow {
+    /// What tells the human behind the account from others.
+    pub human: [u8; 32],
+    /// SHA-256 of what was approved.
+    pub hash: [u8; 32],
+    /// Who.
+    pub person: Person,
+    /// The name as the provider tells it.
+    pub name: String,
+    /// Their `user:` value.
+    pub user: String,
+    /// In which session.
+    pub session: SessionId,
+    /// In their words.
+    pub comment: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// The broker's own mark on it.
+    pub tag: [u8; 32],
+}
+
+/// A grant that was made under a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UseRow {
+    /// The grant.
+    pub grant: GrantId,
+    /// When.
+    pub at: Timestamp,
+    /// Whether it led to no certificate and was given back.
+    pub was_returned: bool,
+}
+
+/// A request with all that belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakGlassFile {
+    /// The request.
+    pub request: BreakGlassRow,
+    /// The approvals, oldest first.
+    pub approvals: Vec<ApprovalRow>,
+    /// The grants made, oldest first.
+    pub uses: Vec<UseRow>,
+}
+
+/// Which requests to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BreakGlassFilter {
+    /// Of this person.
+    pub person: Option<Person>,
+    /// For this cluster.
+    pub cluster: Option<String>,
+    /// In one of these states; none means any.
+    pub states: Vec<BreakGlassState>,
+}
+
+/// What a grant uses of a request. Conditions of the grant's own transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakGlassUse {
+    /// The request.
+    pub request: BreakGlassId,
+    /// SHA-256 of its contents.
+    pub hash: [u8; 32],
+    /// The grant.
+    pub grant: GrantId,
+    /// Whose request it must be.
+    pub person: Person,
+    /// The key that uses it.
+    pub jkt: String,
+    /// How many must have approved; one at least counts, whatever stands here.
+    pub quorum: u64,
+}
+
+/// A change of a request, with its condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BreakGlassChange {
+    /// Someone asks. Condition: fewer than `most_open` of theirs are pending.
+    Ask {
+        /// The request, pending.
+        request: Box<BreakGlassRow>,
+        /// How many may be pending at once.
+        most_open: u64,
+    },
+    /// Someone approves. Condition: it is pending and waits still, its contents have this hash, whoever approves is another
+    /// person and another human than whoever asked, and that human has not approved it before. With the approval that makes the
+    /// quorum it is approved, good for its life from the approval's time.
+    Approve {
+        /// The request.
+        request: BreakGlassId,
+        /// The approval.
+        approval: Box<ApprovalRow>,
+    },
+    /// It ends by someone's act: [`BreakGlassState::Denied`] or [`BreakGlassState::Cancelled`] from pending,
+    /// [`BreakGlassState::Revoked`] from approved. Condition: that state, and its time not over.
+    Close {
+        /// The request.
+        request: BreakGlassId,
+        /// What becomes of it.
+        to: BreakGlassState,
+        /// Who and why.
+        closing: Closing,
+    },
+    /// Its time ran out. Condition: it did, and the request is pending or approved.
+    TimeOut {
+        /// The request.
+        request: BreakGlassId,
+    },
+    /// The grant led to no certificate: its use is given back, to the key that made it. A grant that used nothing changes
+    /// nothing.
+    Return {
+        /// The grant.
+        grant: GrantId,
+    },
+    /// The use is labelled. Condition: a use was made, and none is left.
+    Review {
+        /// The request.
+        request: BreakGlassId,
+        /// The label.
+        review: Box<Review>,
+    },
+}

@@ -1,0 +1,493 @@
+//! Break-glass requests: approved by others, used within the grant's own transaction, ended, reviewed.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+use crate::domain::{BreakGlassState, BreakGlassStep};
+
+const HASH: [u8; 32] = [33; 32];
+
+/// A request of `subject` that waits for a quarter of an hour and is good for half an hour.
+pub(crate) fn request(number: u16, quorum: u64, uses: u64) -> BreakGlassRow {
+    let mut id = [0; 16];
+    id[14..].copy_from_slice(&number.to_be_bytes());
+    BreakGlassRow {
+        id: BreakGlassId(Uuid::from_bytes(id)),
+        state: BreakGlassState::Pending,
+        person: person("subject"),
+        human: [1; 32],
+        cluster: "prod".into(),
+        contents: "{\"what\":\"é\"}".into(),
+        hash: HASH,
+        tag: [34; 32],
+        quorum,
+        uses,
+        life: SignedDuration::from_mins(30),
+        waits_until: after(900),
+        good_until: None,
+        used: 0,
+        jkt: None,
+        closing: None,
+        review: None,
+        given: 0,
+    }
+}
+
+fn approval(number: u8) -> ApprovalRow {
+    ApprovalRow {
+        human: [number; 32],
+        hash: HASH,
+        person: person(&format!("approver {number}")),
+        name: "Bob".into(),
+        user: format!("bob-{number}"),
+        session: session(9).id,
+        comment: Some("go".into()),
+        at: after(60),
+        tag: [35; 32],
+    }
+}
+
+fn changed(change: BreakGlassChange, now: Timestamp) -> Append {
+    with(Change::BreakGlass { change, now })
+}
+
+fn approve(request: &BreakGlassRow, approval: ApprovalRow, now: Timestamp) -> Append {
+    changed(BreakGlassChange::Approve { request: request.id, approval: Box::new(approval) }, now)
+}
+
+fn close(request: &BreakGlassRow, to: BreakGlassState, now: Timestamp) -> Append {
+    let closing = Closing { by: "bob".into(), at: now, comment: None };
+    changed(BreakGlassChange::Close { request: request.id, to, closing }, now)
+}
+
+fn uses(request: &BreakGlassRow, grant: u16, jkt: &str, now: Timestamp) -> Append {
+    let mut id = [7; 16];
+    id[..2].copy_from_slice(&grant.to_be_bytes());
+    id[2..4].copy_from_slice(&request.id.0.as_bytes()[14..]);
+    let using = BreakGlassUse {
+        request: request.id,
+        hash: HASH,
+        grant: GrantId(Uuid::from_bytes(id)),
+        person: request.person.clone(),
+        jkt: jkt.into(),
+        quorum: request.quorum,
+    };
+    with(Change::GrantMade { session: session(1).id, now, not_after: after(7200), using: Some(Box::new(using)) })
+}
+
+fn grant_of(append: &Append) -> GrantId {
+    match &append.change {
+        Some(Change::GrantMade { using: Some(using), .. }) => using.grant,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn asked(store: &dyn Store, row: &BreakGlassRow) {
+    let ask = BreakGlassChange::Ask { request: Box::new(row.clone()), most_open: 1000 };
+    assert!(matches!(one(store, changed(ask, noon())).await, Appended::Recorded { .. }));
+}
+
+async fn file(store: &dyn Store, row: &BreakGlassRow) -> BreakGlassFile {
+    store.break_glass(row.id).await.unwrap().unwrap()
+}
+
+fn refused(condition: Condition) -> Appended {
+    Appended::Refused(condition)
+}
+
+pub(crate) async fn a_break_glass_request_reads_back_with_what_became_of_it(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let row = request(1, 2, 2);
+    asked(&*store, &row).await;
+    assert_eq!(
+        file(&*store, &row).await,
+        BreakGlassFile { request: row.clone(), approvals: Vec::new(), uses: Vec::new() }
+    );
+    assert_eq!(store.break_glass(request(9, 1, 1).id).await.unwrap(), None);
+
+    one(&*store, approve(&row, approval(2), after(60))).await;
+    let half = file(&*store, &row).await;
+    assert_eq!((half.request.state, half.request.good_until, half.request.given), (BreakGlassState::Pending, None, 1));
+    let second = ApprovalRow { at: after(120), comment: None, ..approval(3) };
+    one(&*store, approve(&row, second.clone(), after(120))).await;
+    let whole = file(&*store, &row).await;
+    assert_eq!(whole.approvals, [approval(2), second]);
+    assert_eq!(whole.request.state, BreakGlassState::Approved);
+    assert_eq!(
+        whole.request.good_until,
+        Some(after(120 + 1800)),
+        "its life begins with the approval that makes the quorum"
+    );
+
+    let used = uses(&row, 1, "key", after(180));
+    let grant = grant_of(&used);
+    assert!(matches!(one(&*store, used).await, Appended::Recorded { .. }));
+    let once = file(&*store, &row).await;
+    assert_eq!(once.uses, [UseRow { grant, at: after(180), was_returned: false }]);
+    assert_eq!((once.request.used, once.request.jkt.as_deref()), (1, Some("key")));
+
+    one(&*store, close(&row, BreakGlassState::Revoked, after(200))).await;
+    let review = Review { label: "drill".into(), note: "é".into(), by: "bob".into(), at: after(300) };
+    let change = BreakGlassChange::Review { request: row.id, review: Box::new(review.clone()) };
+    one(&*store, changed(change, after(300))).await;
+    let over = file(&*store, &row).await.request;
+    assert_eq!((over.state, over.review), (BreakGlassState::Reviewed, Some(review)));
+    assert_eq!(over.closing, Some(Closing { by: "bob".into(), at: after(200), comment: None }));
+}
+
+/// openbao#3666: no approval is no quorum, whatever the row says.
+pub(crate) async fn case_23_nothing_is_used_without_its_approvals(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    for quorum in [0, 1, 2] {
+        let row = request(10 + u16::try_from(quorum).unwrap(), quorum, 1);
+        asked(&*store, &row).await;
+        assert_eq!(one(&*store, uses(&row, 1, "key", after(61))).await, refused(Condition::RequestMoved), "{quorum}");
+        for given in 1..=quorum.max(1) {
+            let is_enough = given == quorum.max(1);
+            one(&*store, approve(&row, approval(1 + u8::try_from(given).unwrap()), after(60))).await;
+            let answer = one(&*store, uses(&row, 2, "key", after(61))).await;
+            assert_eq!(matches!(answer, Appended::Recorded { .. }), is_enough, "{given} of {quorum}: {answer:?}");
+        }
+    }
+    // the row says one, the marked contents two
+    let row = request(20, 1, 1);
+    asked(&*store, &row).await;
+    one(&*store, approve(&row, approval(2), after(60))).await;
+    let mut more = uses(&row, 1, "key", after(61));
+    if let Some(Change::GrantMade { using: Some(using), .. }) = &mut more.change {
+        using.quorum = 2;
+    }
+    assert_eq!(one(&*store, more).await, refused(Condition::RequestMoved));
+}
+
+pub(crate) async fn an_approval_counts_for_another_human_and_the_same_contents(store: Arc<dyn Store>) {
+    let row = request(1, 2, 1);
+    asked(&*store, &row).await;
+    let own_account = ApprovalRow { person: row.person.clone(), ..approval(2) };
+    let own_human = ApprovalRow { human: row.human, ..approval(2) };
+    for own in [own_account, own_human] {
+        assert_eq!(one(&*store, approve(&row, own, after(60))).await, refused(Condition::OwnRequest));
+    }
+    let other = ApprovalRow { hash: [9; 32], ..approval(2) };
+    assert_eq!(one(&*store, approve(&row, other, after(60))).await, refused(Condition::OtherContents));
+    assert!(matches!(one(&*store, approve(&row, approval(2), after(60))).await, Appended::Recorded { .. }));
+    let twin = ApprovalRow { person: person("another account"), ..approval(2) };
+    for again in [approval(2), twin] {
+        assert_eq!(one(&*store, approve(&row, again, after(60))).await, refused(Condition::ApprovedBefore));
+    }
+    assert_eq!(
+        one(&*store, approve(&row, approval(3), row.waits_until)).await,
+        refused(Condition::RequestMoved),
+        "too late"
+    );
+    assert_eq!(one(&*store, approve(&request(9, 1, 1), approval(3), noon())).await, refused(Condition::RequestMoved));
+    assert_eq!(file(&*store, &row).await.request.state, BreakGlassState::Pending);
+}
+
+/// CVE-2026-45720.
+pub(crate) async fn case_14_fifty_uses_at_once_have_one_winner(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let row = request(1, 1, 1);
+    asked(&*store, &row).await;
+    one(&*store, approve(&row, approval(2), after(60))).await;
+    let tasks: Vec<_> = (0..50)
+        .map(|number| {
+            let (store, used) = (Arc::clone(&store), uses(&row, number, "key", after(61)));
+            tokio::spawn(async move { one(&*store, used).await })
+        })
+        .collect();
+    let mut won = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Appended::Recorded { .. } => won += 1,
+            other => assert_eq!(other, refused(Condition::RequestMoved)),
+        }
+    }
+    let file = file(&*store, &row).await;
+    assert_eq!((won, file.request.used, file.uses.len()), (1, 1, 1));
+    assert_eq!(file.request.state, BreakGlassState::Used);
+}
+
+pub(crate) async fn fifty_approvals_of_one_human_count_once(store: Arc<dyn Store>) {
+    let row = request(1, 2, 1);
+    asked(&*store, &row).await;
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let (store, given) = (Arc::clone(&store), approve(&row, approval(2), after(60)));
+            tokio::spawn(async move { one(&*store, given).await })
+        })
+        .collect();
+    let mut counted = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Appended::Recorded { .. } => counted += 1,
+            other => assert_eq!(other, refused(Condition::ApprovedBefore)),
+        }
+    }
+    assert_eq!(counted, 1);
+    let row = file(&*store, &row).await.request;
+    assert_eq!((row.state, row.given), (BreakGlassState::Pending, 1));
+}
+
+/// In one batch too, where nobody has seen the other's answer.
+pub(crate) async fn fifty_approvals_in_one_batch_make_one_quorum(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let row = request(1, 3, 1);
+    asked(&*store, &row).await;
+    let batch = (2..52).map(|number| approve(&row, approval(number), after(60))).collect();
+    let answers = append(&*store, batch).await;
+    let counted = answers.iter().filter(|answer| matches!(answer, Appended::Recorded { .. })).count();
+    assert_eq!(counted, 3, "once approved it waits for no more: {answers:?}");
+    let batch = (0..50).map(|number| uses(&row, number, "key", after(61))).collect();
+    let won = append(&*store, batch).await.iter().filter(|answer| matches!(answer, Appended::Recorded { .. })).count();
+    assert_eq!(won, 1);
+}
+
+pub(crate) async fn a_use_that_failed_is_given_back_to_its_key_alone(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let row = request(1, 1, 1);
+    asked(&*store, &row).await;
+    one(&*store, approve(&row, approval(2), after(60))).await;
+    let first = uses(&row, 1, "key", after(61));
+    let grant = grant_of(&first);
+    one(&*store, first).await;
+    let give_back = || changed(BreakGlassChange::Return { grant }, after(62));
+    assert!(matches!(one(&*store, give_back()).await, Appended::Recorded { .. }));
+    assert!(matches!(one(&*store, give_back()).await, Appended::Recorded { .. }), "its entry stands all the same");
+    let back = file(&*store, &row).await;
+    assert_eq!((back.request.state, back.request.used), (BreakGlassState::Approved, 0), "given back once");
+    assert_eq!(one(&*store, uses(&row, 2, "other", after(63))).await, refused(Condition::OtherKey));
+    assert!(matches!(one(&*store, uses(&row, 3, "key", after(63))).await, Appended::Recorded { .. }));
+    let unknown = BreakGlassChange::Return { grant: GrantId(Uuid::nil()) };
+    assert!(matches!(one(&*store, changed(unknown, after(64))).await, Appended::Recorded { .. }));
+    assert_eq!(file(&*store, &row).await.request.used, 1);
+}
+
+pub(crate) async fn a_use_needs_its_person_session_and_time(store: Arc<dyn Store>) {
+    let live = logged_in(&*store, 1).await;
+    let row = request(1, 1, 9);
+    asked(&*store, &row).await;
+    one(&*store, approve(&row, approval(2), after(60))).await;
+    let edit = |change: &dyn Fn(&mut BreakGlassUse)| {
+        let mut used = uses(&row, 1, "key", after(61));
+        if let Some(Change::GrantMade { using: Some(using), .. }) = &mut used.change {
+            change(using);
+        }
+        used
+    };
+    let strangers: [&dyn Fn(&mut BreakGlassUse); 4] = [
+        &|using| using.person.subject = "Subject".into(),
+        &|using| using.person.issuer = "https://ID.example.com".into(),
+        &|using| using.hash = [9; 32],
+        &|using| using.request = request(9, 1, 1).id,
+    ];
+    for stranger in strangers {
+        assert_eq!(one(&*store, edit(stranger)).await, refused(Condition::RequestMoved));
+    }
+    assert_eq!(
+        one(&*store, uses(&row, 1, "key", after(60 + 1800))).await,
+        refused(Condition::RequestMoved),
+        "its time is over"
+    );
+    one(&*store, with(Change::SessionEnd { session: live.id, now: after(61) })).await;
+    assert_eq!(one(&*store, uses(&row, 1, "key", after(62))).await, refused(Condition::SessionEnded));
+    assert_eq!(file(&*store, &row).await.request.used, 0);
+}
+
+pub(crate) async fn requests_are_bounded_listed_and_run_out(store: Arc<dyn Store>) {
+    let ask = |row: BreakGlassRow, now| changed(BreakGlassChange::Ask { request: Box::new(row), most_open: 2 }, now);
+    for number in [1, 2] {
+        assert!(matches!(one(&*store, ask(request(number, 1, 1), noon())).await, Appended::Recorded { .. }));
+    }
+    assert_eq!(one(&*store, ask(request(3, 1, 1), noon())).await, refused(Condition::TooManyOpen));
+    let other = BreakGlassRow { person: person("other"), cluster: "lab".into(), ..request(4, 1, 1) };
+    assert!(matches!(one(&*store, ask(other.clone(), noon())).await, Appended::Recorded { .. }), "each has their own");
+    let late = BreakGlassRow { waits_until: after(5000), ..request(5, 1, 1) };
+    assert!(
+        matches!(one(&*store, ask(late, after(900))).await, Appended::Recorded { .. }),
+        "what waits no longer counts no more"
+    );
+
+    let ids = async |filter: BreakGlassFilter, before, limit| {
+        let rows = store.break_glass_list(&filter, before, limit).await.unwrap();
+        rows.iter().map(|row| row.id.0.as_bytes()[15]).collect::<Vec<_>>()
+    };
+    let all = BreakGlassFilter::default();
+    assert_eq!(ids(all.clone(), None, 9).await, [5, 4, 2, 1]);
+    assert_eq!(ids(all.clone(), Some(request(4, 1, 1).id), 1).await, [2]);
+    let of_other = BreakGlassFilter { person: Some(other.person), ..all.clone() };
+    assert_eq!(ids(of_other, None, 9).await, [4]);
+    let pending = vec![BreakGlassState::Pending, BreakGlassState::Used];
+    let lab = BreakGlassFilter { cluster: Some("lab".into()), states: pending, ..all.clone() };
+    assert_eq!(ids(lab, None, 9).await, [4]);
+
+    let due =
+        async |now| store.break_glass_due(now, 9).await.unwrap().iter().map(|row| row.id).collect::<BTreeSet<_>>();
+    assert_eq!(due(after(899)).await.len(), 0);
+    assert_eq!(due(after(900)).await, [1, 2, 4].map(|number| request(number, 1, 1).id).into());
+    let run_out = |number: u16, now| changed(BreakGlassChange::TimeOut { request: request(number, 1, 1).id }, now);
+    assert_eq!(one(&*store, run_out(1, after(899))).await, refused(Condition::RequestMoved));
+    assert!(matches!(one(&*store, run_out(1, after(900))).await, Appended::Recorded { .. }));
+    assert_eq!(one(&*store, run_out(1, after(901))).await, refused(Condition::RequestMoved), "once");
+    assert_eq!(file(&*store, &request(1, 1, 1)).await.request.state, BreakGlassState::Expired);
+    assert_eq!(ids(BreakGlassFilter { states: vec![BreakGlassState::Expired], ..all }, None, 9).await, [1]);
+}
+
+/// What a random walk does next, and how many seconds later.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Approve(u8),
+    Close(BreakGlassState),
+    Use(bool),
+    Return,
+    TimeOut,
+    Review,
+}
+
+fn acts() -> impl Strategy<Value = Vec<(Act, i64)>> {
+    let act = prop_oneof![
+        3 => (1..5_u8).prop_map(Act::Approve),
+        1 => Just(Act::Close(BreakGlassState::Denied)),
+        1 => Just(Act::Close(BreakGlassState::Cancelled)),
+        1 => Just(Act::Close(BreakGlassState::Revoked)),
+        4 => any::<bool>().prop_map(Act::Use),
+        2 => Just(Act::Return),
+        1 => Just(Act::TimeOut),
+        2 => Just(Act::Review),
+    ];
+    // a clock that stands, walks, and jumps
+    let step = prop_oneof![6 => 0..20_i64, 1 => 400..1_000_i64, 1 => 1_700..2_000_i64];
+    proptest::collection::vec((act, step), 1..14)
+}
+
+/// What the model knows of a request; its transitions are [`BreakGlassState::after`]'s.
+struct Model {
+    state: BreakGlassState,
+    humans: BTreeSet<u8>,
+    quorum: usize,
+    uses: u64,
+    used: u64,
+    good_until: Timestamp,
+    waits_until: Timestamp,
+    key: Option<bool>,
+    grants: Vec<(GrantId, bool)>,
+}
+
+impl Model {
+    fn waits(&self, now: Timestamp) -> bool {
+        self.state == BreakGlassState::Pending && now < self.waits_until
+    }
+
+    fn is_good(&self, now: Timestamp) -> bool {
+        self.state == BreakGlassState::Approved && now < self.good_until
+    }
+
+    /// Whether the act is allowed, and what it makes of the request.
+    fn act(&mut self, act: Act, grant: Option<GrantId>, now: Timestamp) -> bool {
+        let was_used = self.used > 0;
+        let step = match act {
+            Act::Approve(human) => {
+                if !self.waits(now) || human == 1 || !self.humans.insert(human) {
+                    return false;
+                }
+                if self.humans.len() < self.quorum {
+                    return true;
+                }
+                self.good_until = now + SignedDuration::from_mins(30);
+                BreakGlassStep::Approve
+            }
+            Act::Close(BreakGlassState::Revoked) if !self.is_good(now) => return false,
+            Act::Close(BreakGlassState::Revoked) => BreakGlassStep::Revoke,
+            Act::Close(_) if !self.waits(now) => return false,
+            Act::Close(BreakGlassState::Denied) => BreakGlassStep::Deny,
+            Act::Close(_) => BreakGlassStep::Cancel,
+            Act::Use(key) => {
+                if !self.is_good(now) || self.key.is_some_and(|first| first != key) {
+                    return false;
+                }
+                self.key = Some(key);
+                self.used += 1;
+                self.grants.push((grant.unwrap(), false));
+                BreakGlassStep::Use { is_last: self.used == self.uses }
+            }
+            Act::Return => {
+                if let Some((_, returned)) = self.grants.last_mut().filter(|(_, returned)| !returned) {
+                    *returned = true;
+                    if let Some(after) = self.state.after(BreakGlassStep::Return) {
+                        self.state = after;
+                        self.used -= 1;
+                    }
+                }
+                return true;
+            }
+            Act::TimeOut => {
+                let is_over = match self.state {
+                    BreakGlassState::Pending => !self.waits(now),
+                    BreakGlassState::Approved => !self.is_good(now),
+                    _ => false,
+                };
+                if !is_over {
+                    return false;
+                }
+                BreakGlassStep::TimeOut { was_used }
+            }
+            Act::Review => BreakGlassStep::Review { was_used },
+        };
+        let Some(after) = self.state.after(step) else { return false };
+        self.state = after;
+        true
+    }
+}
+
+pub(crate) async fn requests_walk_as_their_model_does(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let mut runner = TestRunner::deterministic();
+    for number in 0..150_u16 {
+        let walk = (1..3_u64, 1..3_u64, acts()).new_tree(&mut runner).unwrap().current();
+        let (quorum, uses_of_it, acts) = walk.clone();
+        let row = request(number, quorum, uses_of_it);
+        asked(&*store, &row).await;
+        let mut model = Model {
+            state: BreakGlassState::Pending,
+            humans: BTreeSet::new(),
+            quorum: usize::try_from(quorum).unwrap(),
+            uses: uses_of_it,
+            used: 0,
+            good_until: noon(),
+            waits_until: row.waits_until,
+            key: None,
+            grants: Vec::new(),
+        };
+        let mut now = noon();
+        for (place, (act, later)) in acts.into_iter().enumerate() {
+            // the session ends after an hour; nothing here is about that
+            now = (now + SignedDuration::from_secs(later)).min(after(3_599));
+            let last = model.grants.last().map_or(GrantId(Uuid::nil()), |(grant, _)| *grant);
+            let part = match act {
+                Act::Approve(human) => approve(&row, ApprovalRow { at: now, ..approval(human) }, now),
+                Act::Close(to) => close(&row, to, now),
+                Act::Use(key) => uses(&row, u16::try_from(place).unwrap(), if key { "key" } else { "other" }, now),
+                Act::Return => changed(BreakGlassChange::Return { grant: last }, now),
+                Act::TimeOut => changed(BreakGlassChange::TimeOut { request: row.id }, now),
+                Act::Review => {
+                    let review = Review { label: "drill".into(), note: "n".into(), by: "b".into(), at: now };
+                    changed(BreakGlassChange::Review { request: row.id, review: Box::new(review) }, now)
+                }
+            };
+            let grant = matches!(act, Act::Use(_)).then(|| grant_of(&part));
+            let answer = one(&*store, part).await;
+            let expected = model.act(act, grant, now);
+            assert_eq!(
+                matches!(answer, Appended::Recorded { .. }),
+                expected,
+                "{act:?} at {place} of {walk:?}: {answer:?}"
+            );
+            let found = file(&*store, &row).await.request;
+            assert_eq!((found.state, found.used), (model.state, model.used), "{act:?} at {place} of {walk:?}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Break-glass requests, with their approvals and uses.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::types::{ToSql, Value};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person, ProviderAlias, SessionId};
+use crate::store::Condition;
+use crate::store::break_glass::{
+    ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
+    UseRow,
+};
+
+use super::Failure;
+use super::value::{hash, id, micros, signed, time, unsigned};
+
+const COLUMNS: &str =
+    "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
+    waits_until, good_until, used, jkt, closed_by, closed_at, comment, label, note, reviewed_by, reviewed_at,
+    (SELECT count(*) FROM break_glass_approval a WHERE a.request = r.id AND a.hash = r.hash) FROM break_glass r";
+
+/// What a change comes to: done, or the condition that failed.
+type Done = Result<Result<(), Condition>, Failure>;
+
+// === changing ===
+
+pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp) -> Done {
+    let at = micros(now);
+    match change {
+        BreakGlassChange::Ask { request, most_open } => ask(db, request, *most_open, at),
+        BreakGlassChange::Approve { request, approval } => approve(db, *request, approval, at),
+        BreakGlassChange::Close { request, to, closing } => close(db, *request, *to, closing, at),
+        BreakGlassChange::TimeOut { request } => {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE break_glass SET closed_at = ?2,
+                         state = CASE WHEN state = 0 THEN 3 WHEN used > 0 THEN 5 ELSE 7 END
+                     WHERE id = ?1 AND ((state = 0 AND waits_until <= ?2) OR (state = 1 AND good_until <= ?2))",
+                )?
+                .execute((request.0.as_bytes(), at))?;
+            Ok(moved(changed == 1))
+        }
+        BreakGlassChange::Return { grant } => {
+            give_back(db, *grant)?;
+            Ok(Ok(()))
+        }
+        BreakGlassChange::Review { request, review } => {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE break_glass SET state = 8, label = ?2, note = ?3, reviewed_by = ?4, reviewed_at = ?5
+                     WHERE id = ?1 AND state IN (5, 6) AND used > 0",
+                )?
+                .execute((request.0.as_bytes(), &review.label, &review.note, &review.by, micros(review.at)))?;
+            Ok(moved(changed == 1))
+        }
+    }
+}
+
+/// Counts a use, if the request allows it.
+pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Done {
+    let taken = db
+        .prepare_cached(
+            "UPDATE break_glass SET used = used + 1, jkt = :jkt, state = CASE WHEN used + 1 >= uses THEN 5 ELSE 1 END
+             WHERE id = :id AND hash = :hash AND state = 1 AND used < uses AND good_until > :now
+                 AND provider = :provider AND issuer = :issuer AND subject = :subject AND (jkt IS NULL OR jkt = :jkt)
+                 AND (SELECT count(*) FROM break_glass_approval a WHERE a.request = :id AND a.hash = :hash)
+                     >= max(1, quorum, :quorum)",
+        )?
+        .execute(named_params! {
+            ":id": using.request.0.as_bytes(),
+            ":hash": using.hash,
+            ":jkt": using.jkt,
+            ":now": micros(now),
+            ":provider": using.person.provider.as_str(),
+            ":issuer": using.person.issuer,
+            ":subject": using.person.subject,
+            ":quorum": signed(using.quorum),
+        })?;
+    if taken == 1 {
+        db.prepare_cached("INSERT INTO break_glass_use (grant_id, request, at, returned) VALUES (?1, ?2, ?3, 0)")?
+            .execute((using.grant.0.as_bytes(), using.request.0.as_bytes(), micros(now)))?;
+        return Ok(Ok(()));
+    }
+    let other = db.prepare_cached("SELECT 1 FROM break_glass WHERE id = ?1 AND state = 1 AND jkt <> ?2")?;
+    let is_other = { other }.exists((using.request.0.as_bytes(), &using.jkt))?;
+    Ok(Err(if is_other { Condition::OtherKey } else { Condition::RequestMoved }))
+}
+
+fn ask(db: &Connection, row: &BreakGlassRow, most_open: u64, now: i64) -> Done {
+    let Person { provider, issuer, subject } = &row.person;
+    let open: i64 = db
+        .prepare_cached(
+            "SELECT count(*) FROM break_glass
+             WHERE provider = ?1 AND issuer = ?2 AND subject = ?3 AND state = 0 AND waits_until > ?4",
+        )?
+        .query_row((provider.as_str(), issuer, subject, now), |row| row.get(0))?;
+    if open >= signed(most_open) {
+        return Ok(Err(Condition::TooManyOpen));
+    }
+    db.prepare_cached(
+        "INSERT INTO break_glass (id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses,
+             life, waits_until, used)
+         VALUES (:id, 0, :provider, :issuer, :subject, :human, :cluster, :contents, :hash, :tag, :quorum, :uses, :life,
+             :waits_until, 0)",
+    )?
+    .execute(named_params! {
+        ":id": row.id.0.as_bytes(),
+        ":provider": provider.as_str(),
+        ":issuer": issuer,
+        ":subject": subject,
+        ":human": row.human,
+        ":cluster": row.cluster,
+        ":contents": row.contents,
+        ":hash": row.hash,
+        ":tag": row.tag,
+        ":quorum": signed(row.quorum),
+        ":uses": signed(row.uses),
+        ":life": i64::try_from(row.life.as_micros()).unwrap_or(i64::MAX),
+        ":waits_until": micros(row.waits_until),
+    })?;
+    Ok(Ok(()))
+}
+
+fn approve(db: &Connection, request: BreakGlassId, approval: &ApprovalRow, now: i64) -> Done {
+    let found = db
+        .prepare_cached("SELECT hash, human, provider, issuer, subject FROM break_glass WHERE id = ?1 AND state = 0 AND waits_until > ?2")?
+        .query_row((request.0.as_bytes(), now), |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?, [row.get::<_, String>(2)?, row.get(3)?, row.get(4)?]))
+        })
+        .optional()?;
+    let Some((contents, human, asker)) = found else { return Ok(Err(Condition::RequestMoved)) };
+    if contents != approval.hash {
+        return Ok(Err(Condition::OtherContents));
+    }
+    let Person { provider, issuer, subject } = &approval.person;
+    if human == approval.human || asker == [provider.as_str(), issuer, subject] {
+        return Ok(Err(Condition::OwnRequest));
+    }
+    let given = db
+        .prepare_cached(
+            "INSERT INTO break_glass_approval (request, human, hash, provider, issuer, subject, name, user, session, comment,
+                 at, tag)
+             VALUES (:request, :human, :hash, :provider, :issuer, :subject, :name, :user, :session, :comment, :at, :tag)
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute(named_params! {
+            ":request": request.0.as_bytes(),
+            ":human": approval.human,
+            ":hash": approval.hash,
+            ":provider": provider.as_str(),
+            ":issuer": issuer,
+            ":subject": subject,
+            ":name": approval.name,
+            ":user": approval.user,
+            ":session": approval.session.0.as_bytes(),
+            ":comment": approval.comment,
+            ":at": micros(approval.at),
+            ":tag": approval.tag,
+        })?;
+    if given == 0 {
+        return Ok(Err(Condition::ApprovedBefore));
+    }
+    db.prepare_cached(
+        "UPDATE break_glass SET state = 1, good_until = ?2 + life
+         WHERE id = ?1 AND (SELECT count(*) FROM break_glass_approval a WHERE a.request = ?1 AND a.hash = ?3) >= max(1, quorum)",
+    )?
+    .execute((request.0.as_bytes(), micros(approval.at), approval.hash))?;
+    Ok(Ok(()))
+}
+
+fn close(db: &Connection, request: BreakGlassId, to: BreakGlassState, closing: &Closing, now: i64) -> Done {
+    let changed = db
+        .prepare_cached(
+            "UPDATE break_glass SET state = ?2, closed_by = ?3, closed_at = ?4, comment = ?5
+             WHERE id = ?1 AND ((?2 IN (2, 4) AND state = 0 AND waits_until > ?6)
+                 OR (?2 = 6 AND state = 1 AND good_until > ?6))",
+        )?
+        .execute((request.0.as_bytes(), to.number(), &closing.by, micros(closing.at), &closing.comment, now))?;
+    Ok(moved(changed == 1))
+}
+
+fn give_back(db: &Connection, grant: GrantId) -> Result<(), Failure> {
+    let request: Option<Vec<u8>> = db
+        .prepare_cached(
+            "UPDATE break_glass_use SET returned = 1 WHERE grant_id = ?1 AND returned = 0 RETURNING request",
+        )?
+        .query_row([grant.0.as_bytes()], |row| row.get(0))
+        .optional()?;
+    if let Some(request) = request {
+        db.prepare_cached(
+            "UPDATE break_glass SET used = used - 1, state = CASE WHEN state = 5 THEN 1 ELSE state END
+             WHERE id = ?1 AND state IN (1, 5, 6) AND used > 0",
+        )?
+        .execute([request])?;
+    }
+    Ok(())
+}
+
+const fn moved(done: bool) -> Result<(), Condition> {
+    if done { Ok(()) } else { Err(Condition::RequestMoved) }
+}
+
+// === reading ===
+
+pub(super) fn file(db: &Connection, request: BreakGlassId) -> Result<Option<BreakGlassFile>, Failure> {
+    let sql = format!("{COLUMNS} WHERE id = ?1");
+    let found = db.prepare_cached(&sql)?.query_row([request.0.as_bytes()], |row| Ok(parse(row))).optional()?;
+    let Some(found) = found.transpose()? else { return Ok(None) };
+    let approvals = db
+        .prepare_cached(
+            "SELECT human, hash, provider, issuer, subject, name, user, session, comment, at, tag
+             FROM break_glass_approval WHERE request = ?1 ORDER BY at, human",
+        )?
+        .query_map([request.0.as_bytes()], |row| Ok(approval(row)))?
+        .collect::<Result<Result<Vec<_>, _>, _>>()??;
+    let uses = db
+        .prepare_cached("SELECT grant_id, at, returned FROM break_glass_use WHERE request = ?1 ORDER BY at, grant_id")?
+        .query_map([request.0.as_bytes()], |row| Ok(used(row)))?
+        .collect::<Result<Result<Vec<_>, _>, _>>()??;
+    Ok(Some(BreakGlassFile { request: found, approvals, uses }))
+}
+
+pub(super) fn list(
+    db: &Connection,
+    filter: &BreakGlassFilter,
+    before: Option<BreakGlassId>,
+    limit: u32,
+) -> Result<Vec<BreakGlassRow>, Failure> {
+    let mut sql = format!("{COLUMNS} WHERE true");
+    let mut values: Vec<Value> = Vec::new();
+    if let Some(Person { provider, issuer, subject }) = &filter.person {
+        sql.push_str(" AND provider = ? AND issuer = ? AND subject = ?");
+        values.extend([provider.as_str().to_owned(), issuer.clone(), subject.clone()].map(Value::Text));
+    }
+    if let Some(cluster) = &filter.cluster {
+        sql.push_str(" AND cluster = ?");
+        values.push(Value::Text(cluster.clone()));
+    }
+    if !filter.states.is_empty() {
+        let numbers: Vec<_> = filter.states.iter().map(|state| state.number().to_string()).collect();
+        sql.push_str(&format!(" AND state IN ({})", numbers.join(", ")));
+    }
+    if let Some(before) = before {
+        sql.push_str(" AND id < ?");
+        values.push(Value::Blob(before.0.as_bytes().to_vec()));
+    }
+    sql.push_str(&format!(" ORDER BY id DESC LIMIT {limit}"));
+    let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
+    db.prepare_cached(&sql)?.query_map(values.as_slice(), |row| Ok(parse(row)))?.collect::<Result<Result<_, _>, _>>()?
+}
+
+pub(super) fn due(db: &Connection, now: i64, limit: u32) -> Result<Vec<BreakGlassRow>, Failure> {
+    let mut due = Vec::new();
+    for condition in ["state = 0 AND waits_until <= ?1", "state = 1 AND good_until <= ?1"] {
+        let sql = format!("{COLUMNS} WHERE {condition} ORDER BY id LIMIT ?2");
+        let found = db
+            .prepare_cached(&sql)?
+            .query_map((now, limit), |row| Ok(parse(row)))?
+            .collect::<Result<Result<Vec<_>, _>, _>>()??;
+        due.extend(found);
+    }
+    Ok(due)
+}
+
+fn person(row: &Row<'_>, at: usize) -> Result<Person, Failure> {
+    let provider =
+        ProviderAlias::new(&row.get::<_, String>(at)?).map_err(|error| Failure::Damaged(error.to_string()))?;
+    Ok(Person { provider, issuer: row.get(at + 1)?, subject: row.get(at + 2)? })
+}
+
+fn parse(row: &Row<'_>) -> Result<BreakGlassRow, Failure> {
+    let state: i64 = row.get(1)?;
+    let state = BreakGlassState::numbered(state)
+        .ok_or_else(|| Failure::Damaged(format!("`{state}` is no state of a break-glass request")))?;
+    let at = |place| row.get::<_, Option<i64>>(place)?.map(time).transpose();
+    let closing = match (row.get::<_, Option<String>>(17)?, at(18)?) {
+        (Some(by), Some(at)) => Some(Closing { by, at, comment: row.get(19)? }),
+        _ => None,
+    };
+    let review = match (row.get::<_, Option<String>>(20)?, row.get(21)?, row.get(22)?, at(23)?) {
+        (Some(label), Some(note), Some(by), Some(at)) => Some(Review { label, note, by, at }),
+        _ => None,
+    };
+    Ok(BreakGlassRow {
+        id: BreakGlassId(id(&row.get::<_, Vec<u8>>(0)?)?),
+        state,
+        person: person(row, 2)?,
+        human: hash(&row.get::<_, Vec<u8>>(5)?)?,
+        cluster: row.get(6)?,
+        contents: row.get(7)?,
+        hash: hash(&row.get::<_, Vec<u8>>(8)?)?,
+        tag: hash(&row.get::<_, Vec<u8>>(9)?)?,
+        quorum: unsigned(row.get(10)?)?,
+        uses: unsigned(row.get(11)?)?,
+        life: SignedDuration::from_micros(row.get(12)?),
+        waits_until: time(row.get(13)?)?,
+        good_until: at(14)?,
+        used: unsigned(row.get(15)?)?,
+        jkt: row.get(16)?,
+        closing,
+        review,
+        given: unsigned(row.get(24)?)?,
+    })
+}
+
+fn approval(row: &Row<'_>) -> Result<ApprovalRow, Failure> {
+    Ok(ApprovalRow {
+        human: hash(&row.get::<_, Vec<u8>>(0)?)?,
+        hash: hash(&row.get::<_, Vec<u8>>(1)?)?,
+        person: person(row, 2)?,
+        name: row.get(5)?,
+        user: row.get(6)?,
+        session: SessionId(id(&row.get::<_, Vec<u8>>(7)?)?),
+        comment: row.get(8)?,
+        at: time(row.get(9)?)?,
+        tag: hash(&row.get::<_, Vec<u8>>(10)?)?,
+    })
+}
+
+fn used(row: &Row<'_>) -> Result<UseRow, Failure> {
+    Ok(UseRow {
+        grant: GrantId(id(&row.get::<_, Vec<u8>>(0)?)?),
+        at: time(row.get(1)?)?,
+        was_returned: row.get::<_, i64>(2)? != 0,
+    })
+}

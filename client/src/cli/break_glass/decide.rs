@@ -1,0 +1,105 @@
+//! `ichor break-glass approve`, `deny`, `cancel` and `revoke`
+
+use uuid::Uuid;
+
+use super::shown;
+use crate::break_glass::{self, End, Glass, Vote};
+use crate::cli::{Here, block_on};
+use crate::error::Error;
+
+/// Approve someone else's request, exactly as it is shown
+#[derive(Debug, clap::Args)]
+pub(super) struct ApproveArgs {
+    /// The request
+    id: Uuid,
+    /// In your words; recorded
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+    /// Do not ask again: you have looked at it with `ichor break-glass show`
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Deny someone else's request; one denial ends it
+#[derive(Debug, clap::Args)]
+pub(super) struct DenyArgs {
+    /// The request
+    id: Uuid,
+    /// In your words; recorded
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+}
+
+/// Take your own pending request back
+#[derive(Debug, clap::Args)]
+pub(super) struct CancelArgs {
+    /// The request
+    id: Uuid,
+    /// In your words; recorded
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+}
+
+/// Take away what an approved request still allows; a certificate that was made of it is good until it expires
+#[derive(Debug, clap::Args)]
+pub(super) struct RevokeArgs {
+    /// The request
+    id: Uuid,
+    /// In your words; recorded
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+}
+
+pub(super) fn approve(here: &mut Here, args: ApproveArgs) -> Result<u8, Error> {
+    let session = here.session()?;
+    let glass = block_on(break_glass::show(&session, args.id))?;
+    if !args.yes && glass.answer.state == "pending" {
+        look(here, &glass)?;
+    }
+    let approved = block_on(break_glass::vote(&session, &glass, Vote::Approve, args.comment))?;
+    done(here, &approved)
+}
+
+pub(super) fn deny(here: &mut Here, args: DenyArgs) -> Result<u8, Error> {
+    let session = here.session()?;
+    let glass = block_on(break_glass::show(&session, args.id))?;
+    let denied = block_on(break_glass::vote(&session, &glass, Vote::Deny, args.comment))?;
+    done(here, &denied)
+}
+
+pub(super) fn cancel(here: &mut Here, args: CancelArgs) -> Result<u8, Error> {
+    let session = here.session()?;
+    let cancelled = block_on(break_glass::end(&session, args.id, End::Cancel, args.comment))?;
+    done(here, &cancelled)
+}
+
+pub(super) fn revoke(here: &mut Here, args: RevokeArgs) -> Result<u8, Error> {
+    let session = here.session()?;
+    let revoked = block_on(break_glass::end(&session, args.id, End::Revoke, args.comment))?;
+    done(here, &revoked)
+}
+
+/// Shows exactly what will be possible, and waits for a yes.
+fn look(here: &mut Here, glass: &Glass) -> Result<(), Error> {
+    let id = glass.answer.id;
+    let Some(ask) = &here.around.ask else {
+        return Err(Error::usage(
+            "nobody sits at a terminal to look at what is approved",
+            format!("look with `ichor break-glass show {id}`, then add `--yes`"),
+        ));
+    };
+    for line in shown::lines(glass, here.around.clock.now()) {
+        here.around.terminal.note(&line);
+    }
+    here.around.terminal.note("approve exactly this? type yes:");
+    let typed = ask().map_err(|error| Error::failed(format!("nothing could be read: {error}"), "add `--yes`"))?;
+    if typed.trim().eq_ignore_ascii_case("yes") {
+        return Ok(());
+    }
+    Err(Error::failed("not approved", format!("say no with `ichor break-glass deny {id}`, or let it expire")))
+}
+
+fn done(here: &mut Here, glass: &Glass) -> Result<u8, Error> {
+    let now = here.around.clock.now();
+    here.print(&glass.answer, |terminal| shown::print(terminal, glass, now))
+}

@@ -1,0 +1,63 @@
+//! `ichor break-glass`: one file per thing that is done with a request.
+
+mod decide;
+mod list;
+mod request;
+mod review;
+mod shown;
+mod take;
+
+use super::Here;
+use crate::error::Error;
+
+const AFTER_HELP: &str = "\
+In an emergency:
+  ichor break-glass request prod --role os:admin --reason \"INC-42 etcd down\" --wait
+      asks, waits until enough others approve, and writes the context `prod-break-glass`
+  ichor break-glass list
+      what waits for you, if you may approve
+  ichor break-glass approve ID
+      shows exactly what will be possible, and asks before it approves
+Afterwards:
+  ichor break-glass report ID         what was done under it
+  ichor break-glass review ID --as emergency --note \"restored etcd from the snapshot\"";
+
+/// Ask for access that others must approve, and approve what others ask for
+///
+/// Everything done here is recorded, and every use is reviewed afterwards. Who may ask, for what, and how many must approve is the
+/// broker's policy; nobody approves their own request.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: BreakGlassCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum BreakGlassCommand {
+    Request(request::Args),
+    List(list::ListArgs),
+    Show(list::ShowArgs),
+    Approve(decide::ApproveArgs),
+    Deny(decide::DenyArgs),
+    Use(take::Args),
+    Cancel(decide::CancelArgs),
+    Revoke(decide::RevokeArgs),
+    Review(review::ReviewArgs),
+    Report(review::ReportArgs),
+}
+
+pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    match args.command {
+        BreakGlassCommand::Request(args) => request::run(here, args),
+        BreakGlassCommand::List(args) => list::list(here, args),
+        BreakGlassCommand::Show(args) => list::show(here, args),
+        BreakGlassCommand::Approve(args) => decide::approve(here, args),
+        BreakGlassCommand::Deny(args) => decide::deny(here, args),
+        BreakGlassCommand::Use(args) => take::run(here, args),
+        BreakGlassCommand::Cancel(args) => decide::cancel(here, args),
+        BreakGlassCommand::Revoke(args) => decide::revoke(here, args),
+        BreakGlassCommand::Review(args) => review::review(here, args),
+        BreakGlassCommand::Report(args) => review::report(here, args),
+    }
+}

@@ -1,0 +1,79 @@
+//! `ichor break-glass review` and `report`
+
+use ichor_wire::api::{AuditEntry, BreakGlassLabel, NodeCall};
+use uuid::Uuid;
+
+use super::shown;
+use crate::break_glass;
+use crate::cli::{Here, block_on};
+use crate::error::Error;
+
+/// Say what someone else's use was
+#[derive(Debug, clap::Args)]
+pub(super) struct ReviewArgs {
+    /// The request
+    id: Uuid,
+    /// What it was
+    #[arg(long = "as", value_name = "LABEL", value_parser = ["emergency", "drill", "misuse"])]
+    label: String,
+    /// What was done and why; recorded
+    #[arg(long, value_name = "TEXT")]
+    note: String,
+}
+
+/// Show what was done under a request: grants, certificates, and calls at nodes
+#[derive(Debug, clap::Args)]
+pub(super) struct ReportArgs {
+    /// The request
+    id: Uuid,
+}
+
+pub(super) fn review(here: &mut Here, args: ReviewArgs) -> Result<u8, Error> {
+    let session = here.session()?;
+    let label = BreakGlassLabel { label: args.label, note: args.note };
+    let glass = block_on(break_glass::review(&session, args.id, &label))?;
+    let now = here.around.clock.now();
+    here.print(&glass.answer, |terminal| shown::print(terminal, &glass, now))
+}
+
+pub(super) fn report(here: &mut Here, args: ReportArgs) -> Result<u8, Error> {
+    let session = here.session()?;
+    let (glass, report) = block_on(async {
+        Ok((break_glass::show(&session, args.id).await?, break_glass::report(&session, args.id).await?))
+    })?;
+    let now = here.around.clock.now();
+    let mut entries = vec![["INDEX", "TIME", "KIND", "GRANT"].map(str::to_owned).to_vec()];
+    entries.extend(report.entries.iter().map(entry));
+    let mut calls = vec![["STARTED", "NODE", "METHOD", "CODE", "CLASS"].map(str::to_owned).to_vec()];
+    calls.extend(report.calls.iter().map(call));
+    here.print(&report, |terminal| {
+        shown::print(terminal, &glass, now)?;
+        match report.entries.len() {
+            0 => terminal.line("nothing was made of it")?,
+            _ => terminal.table(&entries)?,
+        }
+        match report.calls.len() {
+            0 => terminal.line("no node's log tells of a call by its certificates")?,
+            _ => terminal.table(&calls)?,
+        }
+        report
+            .other_nodes
+            .iter()
+            .try_for_each(|node| terminal.line(&format!("  calls at `{node}`, which the request did not name")))
+    })
+}
+
+fn entry(entry: &AuditEntry) -> Vec<String> {
+    let grant = entry.grant_id.map(|id| id.to_string()).unwrap_or_default();
+    vec![entry.index.to_string(), entry.time.to_string(), entry.kind.clone(), grant]
+}
+
+fn call(call: &NodeCall) -> Vec<String> {
+    vec![
+        call.started.to_string(),
+        call.node.clone(),
+        call.method.rsplit('/').next().unwrap_or_default().into(),
+        call.code.clone().unwrap_or_default(),
+        call.class.clone(),
+    ]
+}

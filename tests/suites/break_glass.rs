@@ -1,0 +1,234 @@
+//! Break-glass from outside: asked, approved by others, used, reviewed; and every way past that.
+
+use ichor_client::break_glass::{self, End, Glass, Vote};
+use ichor_client::{Error, Wish};
+use ichor_tests::{CLUSTER, Options, Person, World};
+use ichor_wire::api::{BreakGlassAsk, BreakGlassLabel, BreakGlassVote};
+use ichor_wire::problem::Code;
+use ichor_wire::role::Role;
+use jiff::SignedDuration;
+
+/// Operators may be os:admin if two of users, operators and admins approve.
+const TWO: &str = r#"
+@id("read") @max_ttl("8h") permit (principal, action == Action::"hold:os:reader", resource);
+@id("operators-break-the-glass") @approvals("2") @max_ttl("30m") @wait("15m")
+permit (principal in Group::"corp/talos-operators",
+  action in [Action::"break-glass:request", Action::"hold:os:admin"], resource)
+when { context has reason };
+@id("everyone-approves") permit (principal, action == Action::"break-glass:approve", resource)
+unless { principal in Group::"corp/nobody" };
+@id("not-the-meta-writer") forbid (principal, action == Action::"hold:os:meta:writer", resource);
+"#;
+
+async fn world(policies: &'static str) -> anyhow::Result<World> {
+    World::with(Options { policies: Some(policies), ..Options::default() }).await
+}
+
+fn admin() -> BreakGlassAsk {
+    BreakGlassAsk {
+        cluster: CLUSTER.into(),
+        roles: vec!["os:admin".into()],
+        ttl: Some(8 * 3600),
+        reason: "INC-42 etcd down".into(),
+        nodes: vec!["node-a".into()],
+        ticket: None,
+    }
+}
+
+async fn ask(person: &Person) -> Result<Glass, Error> {
+    break_glass::ask(&person.session, &admin()).await
+}
+
+async fn approve(person: &Person, glass: &Glass) -> Result<Glass, Error> {
+    break_glass::vote(&person.session, glass, Vote::Approve, None).await
+}
+
+fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> Code {
+    match answer {
+        Err(Error::Problem(problem)) => problem.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_others_approve_is_used_once_and_reviewed() -> anyhow::Result<()> {
+    let world = world(TWO).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let (alice, root) = (Person::log_in(&world, "alice").await?, Person::log_in(&world, "root").await?);
+    let alone = Wish { cluster: CLUSTER.into(), roles: vec![Role::Admin], reason: Some("x".into()), ..Wish::default() };
+    let Err(Error::Problem(refusal)) = oscar.certificate(&alone).await else { anyhow::bail!("no problem") };
+    assert_eq!(refusal.code, Code::Refused);
+    assert!(refusal.detail.contains("only with the approval of 2 other people"), "{refusal:?}");
+    assert!(refusal.help[0].contains("ichor break-glass request prod --role os:admin"), "{refusal:?}");
+
+    let glass = ask(&oscar).await?;
+    assert_eq!((glass.answer.state.as_str(), glass.contents.approvals, glass.contents.ttl), ("pending", 2, 1800));
+    assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::WrongState, "nobody approved");
+    let half = approve(&alice, &glass).await?;
+    assert_eq!(half.answer.state, "pending");
+    assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::WrongState, "one of two");
+    let whole = approve(&root, &glass).await?;
+    assert_eq!(whole.answer.state, "approved");
+    assert_eq!(code(break_glass::certificate(&alice.session, &glass).await), Code::UnknownRequest, "someone else's");
+
+    let held = break_glass::certificate(&oscar.session, &glass).await?;
+    assert_eq!(held.answer.roles, [Role::Admin]);
+    Person::connect(&world, &held).await?.reboot(&[]).await?;
+    assert_eq!(world.node.reboots(), 1);
+    assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::WrongState, "one certificate");
+
+    let label = BreakGlassLabel { label: "emergency".into(), note: "etcd restored".into() };
+    assert_eq!(code(break_glass::review(&oscar.session, glass.answer.id, &label).await), Code::Refused, "one's own");
+    let reviewed = break_glass::review(&alice.session, glass.answer.id, &label).await?;
+    assert_eq!(reviewed.answer.state, "reviewed");
+    let report = break_glass::report(&alice.session, glass.answer.id).await?;
+    let kinds: Vec<_> = report.entries.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(kinds, ["grant", "issued"]);
+
+    let entries = world.entries().await?;
+    let grant = entries.iter().find(|entry| entry.kind == "grant").unwrap();
+    assert_eq!(grant.detail["approvers"], "alice@example.test root@example.test");
+    assert_eq!(grant.detail["break_glass"], glass.answer.id.to_string());
+    assert_eq!(grant.detail["contents"], glass.answer.sha256);
+    let steps: Vec<_> =
+        entries.iter().rev().map(|entry| entry.kind.as_str()).filter(|kind| kind.starts_with("break-glass")).collect();
+    assert_eq!(steps, ["break-glass-request", "break-glass-approval", "break-glass-approval", "break-glass-review"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_approves_their_own_request_or_twice() -> anyhow::Result<()> {
+    let world = world(TWO).await?;
+    let (oscar, alice) = (Person::log_in(&world, "oscar").await?, Person::log_in(&world, "alice").await?);
+    let glass = ask(&oscar).await?;
+    assert_eq!(code(approve(&oscar, &glass).await), Code::Refused);
+    let again = Person::log_in(&world, "oscar").await?;
+    assert_eq!(code(approve(&again, &glass).await), Code::Refused, "another session is the same person");
+    assert!(!glass.may("approve") && glass.may("cancel"));
+    approve(&alice, &glass).await?;
+    let Err(Error::Problem(problem)) = approve(&alice, &glass).await else { anyhow::bail!("no problem") };
+    assert_eq!(problem.code, Code::WrongState);
+    let again = Person::log_in(&world, "alice").await?;
+    assert_eq!(code(approve(&again, &glass).await), Code::WrongState);
+    assert_eq!(break_glass::show(&oscar.session, glass.answer.id).await?.answer.state, "pending");
+    Ok(())
+}
+
+/// An outsider can neither start, fill nor cancel it, nor see it (CVE-2025-52894, CVE-2025-4656).
+#[tokio::test(flavor = "multi_thread")]
+async fn case_17_an_outsider_starts_fills_and_cancels_nothing() -> anyhow::Result<()> {
+    const ADMINS_APPROVE: &str = r#"
+        @id("break") @approvals("1") permit (principal in Group::"corp/talos-operators",
+          action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);
+        @id("approve") permit (principal in Group::"corp/talos-admins", action == Action::"break-glass:approve", resource)
+        when { context.roles.contains("os:admin") };
+    "#;
+    let world = world(ADMINS_APPROVE).await?;
+    let (oscar, carol) = (Person::log_in(&world, "oscar").await?, Person::log_in(&world, "carol").await?);
+    assert_eq!(code(ask(&carol).await), Code::Refused);
+    let glass = ask(&oscar).await?;
+    let id = glass.answer.id;
+    assert_eq!(code(break_glass::show(&carol.session, id).await), Code::UnknownRequest);
+    assert_eq!(code(approve(&carol, &glass).await), Code::UnknownRequest);
+    assert_eq!(code(break_glass::vote(&carol.session, &glass, Vote::Deny, None).await), Code::UnknownRequest);
+    for end in [End::Cancel, End::Revoke] {
+        assert_eq!(code(break_glass::end(&carol.session, id, end, None).await), Code::UnknownRequest);
+    }
+    assert_eq!(break_glass::list(&carol.session, &[]).await?.0.len(), 0);
+    let root = Person::log_in(&world, "root").await?;
+    assert_eq!(code(break_glass::end(&root.session, id, End::Cancel, None).await), Code::Refused, "it is oscar's");
+    assert_eq!(break_glass::list(&root.session, &[]).await?.0.len(), 1);
+    assert_eq!(approve(&root, &glass).await?.answer.state, "approved");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_is_of_exactly_what_was_looked_at() -> anyhow::Result<()> {
+    let world = world(TWO).await?;
+    let (oscar, alice) = (Person::log_in(&world, "oscar").await?, Person::log_in(&world, "alice").await?);
+    let (one, other) = (ask(&oscar).await?, ask(&oscar).await?);
+    assert_ne!(one.answer.sha256, other.answer.sha256, "two requests alike are two");
+    for what in ["approve", "deny"] {
+        let body = BreakGlassVote { sha256: other.answer.sha256.clone(), comment: None };
+        let path = ["break-glass", &one.answer.id.to_string(), what];
+        let answer = alice.session.broker().post::<serde_json::Value>(&alice.session, &path, &body).await;
+        assert_eq!(code(answer), Code::OtherContents, "{what}");
+    }
+    assert_eq!(break_glass::show(&oscar.session, one.answer.id).await?.answer.approvals, []);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_floods_nobody_and_time_ends_what_waits() -> anyhow::Result<()> {
+    let world = world(TWO).await?;
+    let (oscar, alice) = (Person::log_in(&world, "oscar").await?, Person::log_in(&world, "alice").await?);
+    let mut glasses = Vec::new();
+    for _ in 0..5 {
+        glasses.push(ask(&oscar).await?);
+    }
+    assert_eq!(code(ask(&oscar).await), Code::TooManyRequests);
+    let cancelled =
+        break_glass::end(&oscar.session, glasses[0].answer.id, End::Cancel, Some("mistyped".into())).await?;
+    assert_eq!(cancelled.answer.state, "cancelled");
+    ask(&oscar).await?;
+    let denied = break_glass::vote(&alice.session, &glasses[1], Vote::Deny, Some("not now".into())).await?;
+    assert_eq!(denied.answer.state, "denied");
+    assert_eq!(denied.answer.closing.unwrap().comment.as_deref(), Some("not now"));
+    world.clock.advance(SignedDuration::from_mins(15));
+    assert_eq!(break_glass::show(&oscar.session, glasses[2].answer.id).await?.answer.state, "expired");
+    assert_eq!(code(approve(&alice, &glasses[2]).await), Code::WrongState);
+    ask(&oscar).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_approved_can_be_taken_away_and_ends_by_itself() -> anyhow::Result<()> {
+    let world = world(TWO).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let (alice, root) = (Person::log_in(&world, "alice").await?, Person::log_in(&world, "root").await?);
+    let mut glasses = Vec::new();
+    for _ in 0..2 {
+        let glass = ask(&oscar).await?;
+        approve(&alice, &glass).await?;
+        glasses.push(approve(&root, &glass).await?);
+    }
+    let revoked = break_glass::end(&root.session, glasses[0].answer.id, End::Revoke, None).await?;
+    assert_eq!(revoked.answer.state, "revoked");
+    assert_eq!(code(break_glass::certificate(&oscar.session, &glasses[0]).await), Code::WrongState);
+    world.clock.advance(SignedDuration::from_mins(29));
+    let held = break_glass::certificate(&oscar.session, &glasses[1]).await?;
+    let left = held.answer.not_after.duration_since(ichor_broker::clock::Clock::now(&*world.clock));
+    assert!(left <= SignedDuration::from_mins(1), "it ends with the access, not with its own half hour: {left}");
+    let glass = ask(&oscar).await?;
+    approve(&alice, &glass).await?;
+    approve(&root, &glass).await?;
+    world.clock.advance(SignedDuration::from_mins(30));
+    assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::WrongState);
+    assert_eq!(break_glass::show(&oscar.session, glass.answer.id).await?.answer.state, "lapsed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_nobody_or_is_forbidden_is_not_asked() -> anyhow::Result<()> {
+    let world = world(TWO).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let asks = |roles: &[&str], ticket: Option<&str>| BreakGlassAsk {
+        roles: roles.iter().map(|role| (*role).into()).collect(),
+        ticket: ticket.map(Into::into),
+        ..admin()
+    };
+    let Err(Error::Problem(problem)) = break_glass::ask(&oscar.session, &asks(&[], None)).await else {
+        anyhow::bail!("no problem")
+    };
+    assert!(problem.detail.contains("nobody needs to approve"), "{problem:?}");
+    for roles in [&["os:meta:writer"][..], &["os:admin", "os:operator"]] {
+        assert_eq!(code(break_glass::ask(&oscar.session, &asks(roles, None)).await), Code::Refused, "{roles:?}");
+    }
+    for ticket in ["http://tickets.example.com/1", "javascript:alert(1)"] {
+        let answer = break_glass::ask(&oscar.session, &asks(&["os:admin"], Some(ticket))).await;
+        assert_eq!(code(answer), Code::BadRequest, "{ticket}");
+    }
+    let blank = BreakGlassAsk { reason: " ".into(), ..admin() };
+    assert_eq!(code(break_glass::ask(&oscar.session, &blank).await), Code::BadRequest);
+    Ok(())
+}
