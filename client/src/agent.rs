@@ -3,6 +3,7 @@
 use ichor_wire::problem::Code;
 use jiff::Timestamp;
 
+use crate::audit::receipts;
 use crate::broker::Broker;
 use crate::certificate::{CertificateStore, Wish, certificate};
 use crate::environment::Environment;
@@ -92,6 +93,7 @@ async fn one(
     let session = sessions.load(broker)?;
     let wish = Wish { cluster: record.cluster.clone(), roles: record.roles.clone(), ttl: record.ttl, reason: None };
     let held = certificate(&session, &wish).await?;
+    receipts::take(environment, &session, &held.answer).await?;
     CertificateStore::new(environment)?.save(broker, &held)?;
     let target =
         Target { path: record.path.clone(), context: record.context.clone(), set_current: false, replace: false };

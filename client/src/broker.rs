@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use ichor_wire::api::CLIENT_VERSION_HEADER;
+use ichor_wire::log::LogKey;
 use ichor_wire::problem::{Code, Problem};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,7 @@ struct Inner {
     url: Url,
     trust: Trust,
     clock: Clock,
+    audit_key: Option<LogKey>,
     http: OnceLock<reqwest::Client>,
     /// The last `DPoP-Nonce` that the broker sent (RFC 9449 §8).
     nonce: Mutex<Option<String>>,
@@ -94,10 +96,17 @@ impl Broker {
     /// made yet.
     #[must_use]
     pub fn new(url: Url, trust: Trust, clock: Clock) -> Self {
+        Self::with_audit_key(url, trust, clock, None)
+    }
+
+    /// The same, where the key of its audit log is known from elsewhere.
+    #[must_use]
+    pub fn with_audit_key(url: Url, trust: Trust, clock: Clock, audit_key: Option<LogKey>) -> Self {
         Self(Arc::new(Inner {
             url,
             trust,
             clock,
+            audit_key,
             http: OnceLock::new(),
             nonce: Mutex::new(None),
             skew: Mutex::new(None),
@@ -108,6 +117,12 @@ impl Broker {
     #[must_use]
     pub fn url(&self) -> String {
         self.0.url.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// The key of its audit log, where the settings pin it.
+    #[must_use]
+    pub fn audit_key(&self) -> Option<&LogKey> {
+        self.0.audit_key.as_ref()
     }
 
     /// The clock that proofs are dated with.
@@ -171,6 +186,24 @@ impl Broker {
             url.query_pairs_mut().extend_pairs(query);
         }
         self.call(session, Method::GET, &url, None).await
+    }
+
+    /// As [`Self::get`], for an answer that is not JSON.
+    ///
+    /// # Errors
+    /// The broker's problem, or that it cannot be reached.
+    pub async fn get_bytes(
+        &self,
+        session: &Session,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Vec<u8>, Error> {
+        let mut url = self.api(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let answer = self.proved(Method::GET, &url, session.key(), Some(session.token()), None).await?;
+        if answer.status.is_success() { Ok(answer.body) } else { Err(self.problem(&answer)) }
     }
 
     /// `POST` of a JSON body to an API path, for a session.

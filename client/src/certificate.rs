@@ -196,7 +196,7 @@ impl CertificateStore {
     }
 }
 
-fn short_hash(text: &str) -> String {
+pub(crate) fn short_hash(text: &str) -> String {
     HEXLOWER.encode(Sha256::digest(text.as_bytes()).get(..8).unwrap_or_default())
 }
 

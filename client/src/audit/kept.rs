@@ -56,7 +56,8 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
     let Some(newest) = keys.iter().find(|key| key.to_string() == told.key).cloned() else {
         return Err(Error::Bug("a key that was followed is gone"));
     };
-    let note = broker.get_text(session, &["audit", "checkpoint"]).await?;
+    let note = String::from_utf8(broker.get_bytes(session, &["audit", "checkpoint"], &[]).await?)
+        .map_err(|_| unfit("its checkpoint is not text"))?;
     let head = Known::verify(&keys, &note).map_err(|error| unfit(&error.to_string()))?;
     let mut shown = Shown { session, head: &head, proofs: BTreeMap::new() };
     if let Some(before) = known.checkpoint() {

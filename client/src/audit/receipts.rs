@@ -50,15 +50,8 @@ pub struct Receipts {
     folder: PathBuf,
 }
 
-/// The key of a broker's log was seen for the first time, and is believed from now on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FirstSeen(
-    /// The key.
-    pub LogKey,
-);
-
 /// Checks a new certificate's receipt and keeps it; one that is pending is kept to be completed. Where no key of the log is
-/// known yet, the broker's is believed, kept, and returned to be told.
+/// known yet, the broker's is believed and kept.
 ///
 /// # Errors
 /// When the receipt does not hold: then the broker did not record what it says, and the certificate is better not used.
@@ -66,20 +59,15 @@ pub async fn take(
     environment: &Environment,
     session: &Session,
     answer: &CertificateAnswer,
-) -> Result<Option<FirstSeen>, Error> {
+) -> Result<(), Error> {
     let broker = session.broker();
     let receipts = Receipts::of(environment, broker)?;
     let kept = Kept::of(answer)?;
-    let mut first = None;
     if !kept.receipt.is_pending() {
         let mut known = Known::load(environment, broker)?;
         let key = match known.key().cloned() {
             Some(key) => key,
-            None => {
-                let key = known.first_use(&unverified_key(session).await?)?;
-                first = Some(FirstSeen(key.clone()));
-                key
-            }
+            None => known.first_use(&unverified_key(session).await?)?,
         };
         let mut newest = key.clone();
         if let Err(error) = kept.verify(&[key]) {
@@ -96,7 +84,7 @@ pub async fn take(
     }
     receipts.save(&kept)?;
     receipts.prune(broker.clock().now());
-    Ok(first)
+    Ok(())
 }
 
 fn refused(error: &Unproven) -> Error {
@@ -212,8 +200,13 @@ impl Receipts {
         Ok(all)
     }
 
-    /// Forgets what ended long ago, and the oldest of too many. That one cannot be removed harms nobody.
+    /// Forgets what ended long ago, and the oldest of too many, each time that a hundred more have come: every command reads no
+    /// more than it needs. That one cannot be removed harms nobody.
     fn prune(&self, now: Timestamp) {
+        let count = std::fs::read_dir(&self.folder).map_or(0, Iterator::count);
+        if count % 100 != 0 && count <= MOST {
+            return;
+        }
         let all = self.all().unwrap_or_default();
         let many = all.len().saturating_sub(MOST);
         for (number, kept) in all.iter().enumerate() {

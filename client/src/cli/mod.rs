@@ -26,6 +26,7 @@ use jiff::SignedDuration;
 use url::Url;
 
 use crate::broker::Broker;
+use crate::audit::receipts;
 use crate::certificate::{CertificateStore, Held, Wish, certificate};
 use crate::clock::Clock;
 use crate::environment::Environment;
@@ -193,7 +194,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
 impl Here {
     fn broker(&self) -> Result<Broker, Error> {
         let settings = Settings::find(&self.around.environment, &self.flags)?;
-        Ok(Broker::new(settings.broker, settings.trust, self.around.clock.clone()))
+        let clock = self.around.clock.clone();
+        Ok(Broker::with_audit_key(settings.broker, settings.trust, clock, settings.audit_key))
     }
 
     fn sessions(&self) -> Result<SessionStore, Error> {
@@ -221,6 +223,7 @@ impl Here {
         let held = certificate(&session, wish).await;
         drop(waiting);
         let held = held?;
+        receipts::take(&self.around.environment, &session, &held.answer).await?;
         store.save(broker, &held)?;
         Ok((held, false))
     }

@@ -5,7 +5,7 @@ use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use ichor_wire::log::export::Reader;
+use ichor_wire::log::export::{Item, Reader};
 use ichor_wire::log::{Checkpoint, LogKey, Verdict, Verifier, verify};
 use serde_json::json;
 use url::Url;
@@ -113,10 +113,15 @@ async fn asked(here: &Here, key: &LogKey, expected: &[Checkpoint], keep: Option<
             file.write_all(&page).map_err(Error::file("write", path))?;
         }
         let mut reader = Reader::new(&page[..]);
+        // being asked adds to the log: it is read up to where this page's checkpoint says
+        let mut until = 0;
         while let Some(item) = reader.item().map_err(|error| fault(error.into()))? {
+            if let Item::Checkpoint(note) = &item {
+                until = Checkpoint::parse_unverified(note).map_err(|error| fault(error.into()))?.size();
+            }
             verifier.item(item).map_err(fault)?;
         }
-        if verifier.size() == from {
+        if verifier.size() >= until || verifier.size() == from {
             break;
         }
     }
