@@ -181,14 +181,10 @@ impl Broker {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<T, Error> {
-        let mut url = self.api(path)?;
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        self.call(session, Method::GET, &url, None).await
+        self.call(session, Method::GET, &self.asking(path, query)?, None).await
     }
 
-    /// As [`Self::get`], for an answer that is not JSON.
+    /// `GET` of an API path whose answer is bytes, at most `most` of them, for a session.
     ///
     /// # Errors
     /// The broker's problem, or that it cannot be reached.
@@ -197,13 +193,21 @@ impl Broker {
         session: &Session,
         path: &[&str],
         query: &[(&str, String)],
+        most: usize,
     ) -> Result<Vec<u8>, Error> {
-        let mut url = self.api(path)?;
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let answer = self.proved(Method::GET, &url, session.key(), Some(session.token()), None).await?;
+        let url = self.asking(path, query)?;
+        let answer =
+            self.proved_within(Method::GET, &url, session.key(), Some(session.token()), None, most).await?;
         if answer.status.is_success() { Ok(answer.body) } else { Err(self.problem(&answer)) }
+    }
+
+    /// `GET` of an API path whose answer is text, for a session.
+    ///
+    /// # Errors
+    /// The broker's problem, or that it cannot be reached.
+    pub async fn get_text(&self, session: &Session, path: &[&str]) -> Result<String, Error> {
+        let bytes = self.get_bytes(session, path, &[], MAX_ANSWER).await?;
+        String::from_utf8(bytes).map_err(|_| self.not_a_broker("its answer is no text"))
     }
 
     /// `POST` of a JSON body to an API path, for a session.
@@ -246,6 +250,18 @@ impl Broker {
         token: Option<&str>,
         body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Answer, Error> {
+        self.proved_within(method, url, key, token, body, MAX_ANSWER).await
+    }
+
+    async fn proved_within(
+        &self,
+        method: Method,
+        url: &Url,
+        key: &DpopKey,
+        token: Option<&str>,
+        body: Option<(&'static str, Vec<u8>)>,
+        most: usize,
+    ) -> Result<Answer, Error> {
         let mut repeated = false;
         loop {
             let nonce = self.nonce();
@@ -259,7 +275,7 @@ impl Broker {
                 body: changes.then_some(bytes),
             };
             let headers = self.proof(key, of)?;
-            let answer = self.send(method.clone(), url, headers, body.clone()).await?;
+            let answer = self.send_within(method.clone(), url, headers, body.clone(), most).await?;
             if repeated || !wants_nonce(&answer) || self.nonce() == nonce {
                 return Ok(answer);
             }
@@ -288,11 +304,22 @@ impl Broker {
         headers: HeaderMap,
         body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Answer, Error> {
+        self.send_within(method, url, headers, body, MAX_ANSWER).await
+    }
+
+    async fn send_within(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Option<(&'static str, Vec<u8>)>,
+        most: usize,
+    ) -> Result<Answer, Error> {
         let mut request = self.http()?.request(method, url.clone()).headers(headers);
         if let Some((media_type, bytes)) = body {
             request = request.header(http::header::CONTENT_TYPE, media_type).body(bytes);
         }
-        self.read(self.begin(request).await?).await
+        self.read(self.begin(request).await?, most).await
     }
 
     /// Sends the request and returns once the head of the answer is here.
@@ -312,13 +339,13 @@ impl Broker {
     }
 
     /// The whole answer.
-    async fn read(&self, mut response: reqwest::Response) -> Result<Answer, Error> {
+    async fn read(&self, mut response: reqwest::Response, most: usize) -> Result<Answer, Error> {
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER {
-                return Err(self.not_a_broker("its answer is larger than 8 MiB"));
+            if body.len() > most {
+                return Err(self.not_a_broker(&format!("its answer is larger than {} MiB", most / (1024 * 1024))));
             }
         }
         Ok(Answer { status, body })
@@ -326,6 +353,14 @@ impl Broker {
 
     fn nonce(&self) -> Option<String> {
         self.0.nonce.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn asking(&self, path: &[&str], query: &[(&str, String)]) -> Result<Url, Error> {
+        let mut url = self.api(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
     }
 
     fn api(&self, path: &[&str]) -> Result<Url, Error> {

@@ -1,19 +1,26 @@
 //! Everything that was kept, against the log as it is now.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use ichor_wire::api::{ConsistencyAnswer, Receipt};
 use ichor_wire::log::proof::hashes;
 use ichor_wire::log::tree::verify_consistency;
 use ichor_wire::log::{Checkpoint, LogKey};
+use ichor_wire::problem::Code;
 use serde::Serialize;
+use serde_json::json;
 
 use super::known::{Because, Known};
 use super::receipts::{Kept, Receipts};
-use super::unverified_key;
+use super::{evidence, unverified_key};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::session::Session;
+
+/// How long one broker of several may be behind another.
+const BEHIND: Duration = Duration::from_millis(300);
 
 /// What became of the check.
 #[derive(Clone, Debug, Serialize)]
@@ -42,13 +49,13 @@ pub struct Report {
 /// newest one seen, is the beginning of the log as it is now. What was shown once is not asked for again.
 ///
 /// # Errors
-/// When the broker cannot be asked, or its log is not the one known: another key, or fewer entries. What does not hold of
-/// single receipts is in the report.
+/// When the broker cannot be asked, or its log is not the one known: another key, or fewer entries, or others; then what was
+/// kept stays, and what the broker showed lies beside it. What does not hold of single receipts is in the report.
 pub async fn verify(environment: &Environment, session: &Session) -> Result<Report, Error> {
     let broker = session.broker();
     let mut known = Known::load(environment, broker)?;
     let told = unverified_key(session).await?;
-    let first_use = known.key().is_none();
+    let first_use = known.keys().is_empty();
     if first_use {
         known.first_use(&told)?;
     }
@@ -56,19 +63,29 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
     let Some(newest) = keys.iter().find(|key| key.to_string() == told.key).cloned() else {
         return Err(Error::Bug("a key that was followed is gone"));
     };
-    let note = String::from_utf8(broker.get_bytes(session, &["audit", "checkpoint"], &[]).await?)
-        .map_err(|_| unfit("its checkpoint is not text"))?;
-    let head = Known::verify(&keys, &note).map_err(|error| unfit(&error.to_string()))?;
+    let before = known.checkpoint().map(|(checkpoint, note)| (checkpoint, note.to_owned()));
+    let note = newest_note(session, before.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size())).await?;
+    let head = match Known::verify(&keys, &note) {
+        Ok(head) => head,
+        Err(error) => {
+            let seen = json!({ "why": error.to_string(), "shown": note, "key": told });
+            return Err(unfit(&error.to_string(), &evidence::keep(environment, broker, &seen)?));
+        }
+    };
     let mut shown = Shown { session, head: &head, proofs: BTreeMap::new() };
-    if let Some(before) = known.checkpoint() {
-        shown.continues(&before).await?.map_err(|why| unfit(&why))?;
+    if let Some((before, kept)) = &before
+        && let Err(why) = shown.continues(before).await?
+    {
+        let proof = shown.proofs.get(&before.size());
+        let seen = json!({ "why": why, "kept": kept, "shown": note, "consistency": proof, "key": told });
+        return Err(unfit(&why, &evidence::keep(environment, broker, &seen)?));
     }
     // Before any receipt is marked: what is marked has been shown to lead here.
-    known.save(&newest, Some(&note))?;
+    known.save(&keys, Some(&note))?;
     let receipts = Receipts::of(environment, broker)?;
     let mut report = Report {
         origin: newest.name().to_owned(),
-        key: newest.clone(),
+        key: newest,
         because: known.because(),
         first_use,
         size: head.size(),
@@ -78,7 +95,7 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
         faults: Vec::new(),
     };
     for mut kept in receipts.all()? {
-        if kept.origin().is_some_and(|origin| origin != head.origin()) {
+        if kept.fault.is_none() && kept.origin().is_some_and(|origin| origin != head.origin()) {
             report.other_log += 1;
             continue;
         }
@@ -86,26 +103,46 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
         match one(&mut kept, &keys, &mut shown).await? {
             Ok(true) => report.verified += 1,
             Ok(false) => report.pending += 1,
-            Err(why) => report.faults.push(format!("the receipt of entry {}: {why}", kept.receipt.index)),
+            Err(why) => {
+                report.faults.push(format!("the receipt of entry {} does not hold: {why}", kept.receipt.index));
+                kept.fault = Some(why);
+            }
         }
         if kept != before {
             receipts.save(&kept)?;
         }
     }
+    receipts.prune(broker.clock().now());
     Ok(report)
+}
+
+/// The newest checkpoint's note. Of several brokers on one log, one may be a moment behind another: it is asked again before a
+/// log of fewer entries than `seen` is believed to be one.
+async fn newest_note(session: &Session, seen: u64) -> Result<String, Error> {
+    let mut asked = 0;
+    loop {
+        let note = session.broker().get_text(session, &["audit", "checkpoint"]).await?;
+        asked += 1;
+        let size = Checkpoint::parse_unverified(&note).map_or(u64::MAX, |checkpoint| checkpoint.size());
+        if size >= seen || asked == 3 {
+            return Ok(note);
+        }
+        tokio::time::sleep(BEHIND).await;
+    }
 }
 
 /// Whether the receipt holds (or is still pending), or why it does not.
 async fn one(kept: &mut Kept, keys: &[LogKey], shown: &mut Shown<'_>) -> Result<Result<bool, String>, Error> {
+    // What was found false once stays so, whatever the broker says later.
+    if let Some(why) = &kept.fault {
+        return Ok(Err(why.clone()));
+    }
     if kept.receipt.is_pending() {
-        let index = kept.receipt.index.to_string();
-        let answer: Receipt = shown.session.broker().get(shown.session, &["audit", "receipts", &index], &[]).await?;
-        if (answer.index, &answer.leaf_hash) != (kept.receipt.index, &kept.receipt.leaf_hash) {
-            return Ok(Err("the log has another entry in its place".into()));
-        }
-        if answer.is_pending() {
-            return Ok(Ok(false));
-        }
+        let answer = match completed(kept, shown).await? {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Ok(Ok(false)),
+            Err(why) => return Ok(Err(why)),
+        };
         let completed = Kept { receipt: answer, ..kept.clone() };
         if let Err(error) = completed.verify(keys) {
             return Ok(Err(error.to_string()));
@@ -125,6 +162,26 @@ async fn one(kept: &mut Kept, keys: &[LogKey], shown: &mut Shown<'_>) -> Result<
     }
     kept.agrees_up_to = Some(shown.head.size());
     Ok(Ok(true))
+}
+
+/// The receipt in place of a pending one; `None` where it is pending still, or is not ours to ask for in this session.
+async fn completed(kept: &Kept, shown: &Shown<'_>) -> Result<Result<Option<Receipt>, String>, Error> {
+    let index = kept.receipt.index;
+    let path = ["audit", "receipts", &index.to_string()];
+    let answer: Receipt = match shown.session.broker().get(shown.session, &path, &[]).await {
+        Ok(answer) => answer,
+        Err(Error::Problem(problem)) => match problem.code {
+            Code::Refused => return Ok(Ok(None)),
+            Code::NotFound if index >= shown.head.size() => return Ok(Ok(None)),
+            Code::NotFound => return Ok(Err("the log has signed more entries, and does not have this one".into())),
+            _ => return Err(Error::Problem(problem)),
+        },
+        Err(error) => return Err(error),
+    };
+    if (answer.index, &answer.leaf_hash) != (index, &kept.receipt.leaf_hash) {
+        return Ok(Err("the log has another entry in its place".into()));
+    }
+    Ok(Ok(Some(answer).filter(|answer| !answer.is_pending())))
 }
 
 /// The log as it is now, and what the broker has shown of its growth.
@@ -154,9 +211,12 @@ impl Shown<'_> {
     }
 }
 
-fn unfit(why: &str) -> Error {
+fn unfit(why: &str, evidence: &Path) -> Error {
     Error::failed(
         format!("the broker's audit log is not the one that was seen before: {why}"),
-        "tell who runs the broker; what is kept here is the evidence, so leave it as it is",
+        format!(
+            "tell who answers for the audit; `{}` is the evidence, and what was known before is kept as it is",
+            evidence.display()
+        ),
     )
 }

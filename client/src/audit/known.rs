@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ichor_wire::api::AuditKeyAnswer;
 use ichor_wire::log::proof::follow;
-use ichor_wire::log::{Checkpoint, CheckpointError, LogKey};
+use ichor_wire::log::{Checkpoint, CheckpointError, LogKey, LogKeyError};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
@@ -25,9 +25,9 @@ pub struct Known {
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     broker: String,
-    /// The newest key that is believed; absent before the first use.
-    key: Option<LogKey>,
-    /// The newest checkpoint that was verified.
+    /// The keys that are believed, oldest first: each led to the next. None before the first use.
+    keys: Vec<LogKey>,
+    /// The newest checkpoint that was verified, and shown to continue the one before.
     checkpoint: Option<String>,
 }
 
@@ -49,10 +49,9 @@ impl Known {
     /// # Errors
     /// When what was kept cannot be read: then a changed key could pass for the first.
     pub fn load(environment: &Environment, broker: &Broker) -> Result<Self, Error> {
-        let folder = folder(environment, broker)?;
-        let file = folder.join("log.json");
+        let file = folder(environment, broker)?.join("log.json");
         let kept = match private_file::read_secret(&file, 256 * 1024)? {
-            None => Kept { broker: broker.url(), key: None, checkpoint: None },
+            None => Kept { broker: broker.url(), keys: Vec::new(), checkpoint: None },
             Some(json) => serde_json::from_str(&json).map_err(|_| {
                 Error::failed(
                     format!("`{}` cannot be read, so what was known of the audit log is lost", file.display()),
@@ -63,10 +62,19 @@ impl Known {
         Ok(Self { file, kept, pinned: broker.audit_key().cloned() })
     }
 
-    /// The key that is believed: the pinned one, else the kept one.
+    /// The keys that are believed without asking, oldest first: the pinned one, else the kept ones, and what they led to.
     #[must_use]
-    pub fn key(&self) -> Option<&LogKey> {
-        self.pinned.as_ref().or(self.kept.key.as_ref())
+    pub fn keys(&self) -> Vec<LogKey> {
+        let Some(pinned) = &self.pinned else { return self.kept.keys.clone() };
+        let from = self.kept.keys.iter().position(|key| key == pinned);
+        let followed = from.and_then(|from| self.kept.keys.get(from..));
+        followed.map_or_else(|| vec![pinned.clone()], <[LogKey]>::to_vec)
+    }
+
+    /// The newest key that is believed.
+    #[must_use]
+    pub fn key(&self) -> Option<LogKey> {
+        self.keys().pop()
     }
 
     /// Why that key is believed.
@@ -80,27 +88,27 @@ impl Known {
     /// # Errors
     /// When the key is not one.
     pub fn first_use(&mut self, told: &AuditKeyAnswer) -> Result<LogKey, Error> {
-        let key: LogKey = told.key.parse().map_err(|error| {
+        let key: LogKey = told.key.parse().map_err(|error: LogKeyError| {
             Error::failed(format!("the broker shows a key of its audit log that is none: {error}"), "update the broker")
         })?;
-        self.kept.key = Some(key.clone());
+        self.kept.keys = vec![key.clone()];
         Ok(key)
     }
 
-    /// Every key that is believed now, oldest first: the known one, and those that the log itself leads to from there.
+    /// Every key that is believed now, oldest first: the oldest known one, and those that the log itself leads to from there.
     ///
     /// # Errors
     /// When the broker's log has another key that nothing leads to, or none is known at all.
     pub fn follow(&self, told: &AuditKeyAnswer) -> Result<Vec<LogKey>, Error> {
-        let Some(known) = self.key() else { return Err(Error::Bug("no key of the log is known")) };
-        let keys = follow(known, &told.rotations).map_err(|error| self.refused(&error.to_string()))?;
-        let mut all = keys;
-        // A pin may be older than what was followed before.
-        all.extend(self.kept.key.clone().filter(|key| self.pinned.is_none() && !all.contains(key)));
-        if all.iter().any(|key| key.to_string() == told.key) {
-            return Ok(all);
+        let known = self.keys();
+        let Some(oldest) = known.first() else { return Err(Error::Bug("no key of the log is known")) };
+        let keys = follow(oldest, &told.rotations).map_err(|error| self.refused(&error.to_string()))?;
+        let is_there = |key: &LogKey| keys.contains(key);
+        if known.iter().all(is_there) && keys.iter().any(|key| key.to_string() == told.key) {
+            return Ok(keys);
         }
-        Err(self.refused(&format!("it is `{}` now, and was `{known}`", told.key)))
+        let newest = known.last().unwrap_or(oldest);
+        Err(self.refused(&format!("it is `{}` now, and was `{newest}`", told.key)))
     }
 
     /// The checkpoint in a signed note, under the newest of these keys that signed it.
@@ -118,25 +126,21 @@ impl Known {
         Err(refused)
     }
 
-    /// The newest checkpoint of the log of the believed key that was verified.
+    /// The newest checkpoint of the log of the believed key that was verified, as it was signed.
     #[must_use]
-    pub fn checkpoint(&self) -> Option<Checkpoint> {
-        let checkpoint = Checkpoint::parse_unverified(self.kept.checkpoint.as_deref()?).ok()?;
-        (checkpoint.origin() == self.key()?.name()).then_some(checkpoint)
+    pub fn checkpoint(&self) -> Option<(Checkpoint, &str)> {
+        let note = self.kept.checkpoint.as_deref()?;
+        let checkpoint = Checkpoint::parse_unverified(note).ok()?;
+        (checkpoint.origin() == self.key()?.name()).then_some((checkpoint, note))
     }
 
-    /// Keeps the newest key, and a verified checkpoint where it is newer than the kept one.
+    /// Keeps the keys that are believed, and a checkpoint that was verified and continues the kept one.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn save(&mut self, newest: &LogKey, note: Option<&str>) -> Result<(), Error> {
-        if self.pinned.is_none() {
-            self.kept.key = Some(newest.clone());
-        }
-        let size = |note: &str| Checkpoint::parse_unverified(note).map(|checkpoint| checkpoint.size()).ok();
-        if let Some(note) = note
-            && self.checkpoint().map(|checkpoint| checkpoint.size()) <= size(note)
-        {
+    pub fn save(&mut self, keys: &[LogKey], note: Option<&str>) -> Result<(), Error> {
+        self.kept.keys = keys.to_vec();
+        if let Some(note) = note {
             self.kept.checkpoint = Some(note.to_owned());
         }
         let json = serde_json::to_vec(&self.kept).map_err(|_| Error::Bug("a checkpoint is not JSON"))?;

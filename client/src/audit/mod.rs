@@ -3,8 +3,10 @@
 //! - [`known`]: the log's key, pinned or kept from the first use, and the newest checkpoint that was verified.
 //! - [`receipts`]: every certificate's receipt, checked when it comes and kept.
 //! - [`kept`]: all of them checked again, against the log as it is now.
+//! - [`evidence`]: what does not fit, kept for others to look at.
 //! - [`tiles`]: a log that is published as tiles.
 
+pub mod evidence;
 pub mod kept;
 pub mod known;
 pub mod receipts;

@@ -1,6 +1,6 @@
 //! A certificate's receipt: checked when it comes, and kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use ichor_wire::api::{CertificateAnswer, Receipt};
@@ -42,6 +42,9 @@ pub struct Kept {
     /// The size of the newest checkpoint that this receipt's was shown to be the beginning of.
     #[serde(default)]
     pub agrees_up_to: Option<u64>,
+    /// Why it does not hold, where that was found: then it is evidence.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// The receipts of one broker's certificates.
@@ -50,47 +53,111 @@ pub struct Receipts {
     folder: PathBuf,
 }
 
-/// Checks a new certificate's receipt and keeps it; one that is pending is kept to be completed. Where no key of the log is
-/// known yet, the broker's is believed and kept.
+/// What became of a new certificate's receipt.
+#[derive(Debug)]
+#[must_use]
+pub struct Taken {
+    /// The log's key, where it was seen for the first time and is believed from now on.
+    pub first_seen: Option<LogKey>,
+    /// Whether the receipt holds.
+    pub standing: Standing,
+}
+
+/// Whether a receipt holds.
+#[derive(Debug)]
+pub enum Standing {
+    /// The log has the certificate's entry, and signed that.
+    Holds,
+    /// The log had not signed the entry yet; the receipt is completed later.
+    Pending,
+    /// It could not be checked here and now: the network, a file.
+    Unchecked(Error),
+    /// It is false: the broker did not record what it says, or shows another log than before. It is kept as evidence.
+    False(Error),
+}
+
+/// Checks a new certificate's receipt and keeps it, whatever comes out: a pending one to be completed, a false one as
+/// evidence. Where no key of the log is known yet, the broker's is believed and kept.
 ///
-/// # Errors
-/// When the receipt does not hold: then the broker did not record what it says, and the certificate is better not used.
-pub async fn take(
+/// The certificate is as good as it was: that is not the receipt's to say.
+pub async fn take(environment: &Environment, session: &Session, answer: &CertificateAnswer) -> Taken {
+    let mut first_seen = None;
+    let standing = match kept(environment, session, answer, &mut first_seen).await {
+        Ok(standing) => standing,
+        Err(error) => Standing::Unchecked(error),
+    };
+    Taken { first_seen, standing }
+}
+
+async fn kept(
     environment: &Environment,
     session: &Session,
     answer: &CertificateAnswer,
-) -> Result<(), Error> {
+    first_seen: &mut Option<LogKey>,
+) -> Result<Standing, Error> {
     let broker = session.broker();
     let receipts = Receipts::of(environment, broker)?;
-    let kept = Kept::of(answer)?;
-    if !kept.receipt.is_pending() {
-        let mut known = Known::load(environment, broker)?;
-        let key = match known.key().cloned() {
-            Some(key) => key,
-            None => known.first_use(&unverified_key(session).await?)?,
-        };
-        let mut newest = key.clone();
-        if let Err(error) = kept.verify(&[key]) {
-            // The log may have another key since: then it says so itself.
-            let keys = match error {
-                Unproven::Proof(NoProof::Checkpoint(_)) => known.follow(&unverified_key(session).await?)?,
-                error => return Err(refused(&error)),
-            };
-            kept.verify(&keys).map_err(|error| refused(&error))?;
-            newest = keys.last().cloned().unwrap_or(newest);
+    let mut kept = Kept::of(answer)?;
+    let standing = if kept.receipt.is_pending() {
+        Ok(Standing::Pending)
+    } else {
+        match check(environment, session, &kept, first_seen).await {
+            Ok(Ok(())) => Ok(Standing::Holds),
+            Ok(Err(why)) => {
+                let error = is_false(&why, &receipts.file(&kept));
+                kept.fault = Some(why);
+                Ok(Standing::False(error))
+            }
+            Err(error) => Err(error),
         }
-        // Not the checkpoint: that it continues the one before has not been shown.
-        known.save(&newest, None)?;
-    }
+    };
     receipts.save(&kept)?;
-    receipts.prune(broker.clock().now());
-    Ok(())
+    if receipts.count() > MOST {
+        receipts.prune(broker.clock().now());
+    }
+    standing
 }
 
-fn refused(error: &Unproven) -> Error {
+/// Whether the receipt holds under the keys that are believed; else why not.
+async fn check(
+    environment: &Environment,
+    session: &Session,
+    kept: &Kept,
+    first_seen: &mut Option<LogKey>,
+) -> Result<Result<(), String>, Error> {
+    let mut known = Known::load(environment, session.broker())?;
+    let mut keys = known.keys();
+    if keys.is_empty() {
+        keys = vec![known.first_use(&unverified_key(session).await?)?];
+        *first_seen = keys.first().cloned();
+        known.save(&keys, None)?;
+    }
+    match kept.verify(&keys) {
+        Ok(_) => Ok(Ok(())),
+        // The log may have another key since: then it says so itself.
+        Err(Unproven::Proof(NoProof::Checkpoint(_))) => {
+            let keys = match known.follow(&unverified_key(session).await?) {
+                Ok(keys) => keys,
+                Err(error) => return Ok(Err(error.to_string())),
+            };
+            if let Err(error) = kept.verify(&keys) {
+                return Ok(Err(error.to_string()));
+            }
+            // Not the checkpoint: that it continues the one before has not been shown.
+            known.save(&keys, None)?;
+            Ok(Ok(()))
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+fn is_false(why: &str, file: &Path) -> Error {
     Error::failed(
-        format!("the broker's receipt for this certificate does not hold, so it is not used: {error}"),
-        "tell who runs the broker; `ichor status --verify` checks the receipts before it",
+        format!("the broker's receipt for this certificate is false: {why}"),
+        format!(
+            "the certificate works; tell who answers for the audit, and give them `{}`; `ichor status --verify` checks all",
+            file.display()
+        ),
     )
 }
 
@@ -118,6 +185,7 @@ impl Kept {
             not_after: answer.not_after,
             receipt: answer.receipt.clone(),
             agrees_up_to: None,
+            fault: None,
         })
     }
 
@@ -165,7 +233,7 @@ impl Receipts {
         Ok(Self { folder: known::folder(environment, broker)?.join("receipts") })
     }
 
-    /// Keeps one, in place of an older one of the same entry.
+    /// Keeps one, in place of an older one of the same entry and grant.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -200,14 +268,11 @@ impl Receipts {
         Ok(all)
     }
 
-    /// Forgets what ended long ago, and the oldest of too many, each time that a hundred more have come: every command reads no
-    /// more than it needs. That one cannot be removed harms nobody.
-    fn prune(&self, now: Timestamp) {
-        let count = std::fs::read_dir(&self.folder).map_or(0, Iterator::count);
-        if count % 100 != 0 && count <= MOST {
-            return;
-        }
-        let all = self.all().unwrap_or_default();
+    /// Forgets what ended long ago, and the oldest of too many; what does not hold is evidence and stays. That one cannot be
+    /// removed harms nobody.
+    pub(super) fn prune(&self, now: Timestamp) {
+        let mut all = self.all().unwrap_or_default();
+        all.retain(|kept| kept.fault.is_none());
         let many = all.len().saturating_sub(MOST);
         for (number, kept) in all.iter().enumerate() {
             if number < many || kept.not_after.as_second().saturating_add(KEPT_FOR) < now.as_second() {
@@ -216,7 +281,12 @@ impl Receipts {
         }
     }
 
+    fn count(&self) -> usize {
+        std::fs::read_dir(&self.folder).map_or(0, Iterator::count)
+    }
+
+    /// By place and grant: a false receipt must not take a true one's place.
     fn file(&self, kept: &Kept) -> PathBuf {
-        self.folder.join(format!("{:020}.json", kept.receipt.index))
+        self.folder.join(format!("{:020}-{}.json", kept.receipt.index, kept.grant_id))
     }
 }

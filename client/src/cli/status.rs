@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::lifetime::spell;
-use super::{Here, block_on};
 use super::terminal::Terminal;
+use super::{Here, block_on};
 use crate::audit::kept::{self, Report};
 use crate::audit::known::Because;
 use crate::error::{EXIT_FAILED, Error};

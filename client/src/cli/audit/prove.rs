@@ -44,7 +44,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let proof = asked?;
     // A proof that does not hold is better found here than by the one it is shown to.
     if let Some(known) = Known::load(&here.around.environment, session.broker())?.key() {
-        proof.verify(known).map_err(|error| not_proven(&error.to_string()))?;
+        proof.verify(&known).map_err(|error| not_proven(&error.to_string()))?;
     }
     let Some(path) = args.to else { return here.print(&proof, |terminal| terminal.json(&proof)) };
     let mut text = serde_json::to_string_pretty(&proof).map_err(|_| Error::Bug("a proof is not JSON"))?;

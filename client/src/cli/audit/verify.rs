@@ -1,11 +1,11 @@
 //! `ichor audit verify`
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use ichor_wire::log::export::{Item, Reader};
+use ichor_wire::log::export::Reader;
 use ichor_wire::log::{Checkpoint, LogKey, Verdict, Verifier, verify};
 use serde_json::json;
 use url::Url;
@@ -17,6 +17,9 @@ use crate::cli::{Here, block_on};
 use crate::error::Error;
 use crate::private_file;
 use crate::settings::{Settings, broker_url};
+
+/// The largest page of an export: 2,000 entries of 64 KiB, and what stands around them.
+const LARGEST_PAGE: usize = 130 * 1024 * 1024;
 
 /// Check the whole log: every entry against the tree, the tree against its signed checkpoints
 ///
@@ -62,7 +65,7 @@ pub(super) fn key(here: &Here, named: Option<&str>) -> Result<LogKey, Error> {
     let Some(text) = named else {
         let broker = here.broker()?;
         let known = Known::load(&here.around.environment, &broker)?;
-        return known.key().cloned().ok_or_else(|| {
+        return known.keys().into_iter().next().ok_or_else(|| {
             Error::usage(
                 format!("no key of the audit log of {} is known", broker.url()),
                 "name it with `--pubkey`, or pin it as `audit_key` in .ichor.toml",
@@ -105,24 +108,27 @@ async fn asked(here: &Here, key: &LogKey, expected: &[Checkpoint], keep: Option<
     for checkpoint in expected {
         verifier.expect(checkpoint.clone()).map_err(fault)?;
     }
+    // Being asked adds to the log: it is read up to where a page's checkpoint says. A body that was dropped meanwhile is explained
+    // by an entry that is signed a moment later, so that a few pages more are asked for.
+    let mut more = 3;
     loop {
-        let from = verifier.size();
-        let query = [("from", from.to_string())];
-        let page = session.broker().get_bytes(&session, &["audit", "export"], &query).await?;
+        let query = [("from", verifier.size().to_string())];
+        let page = session.broker().get_bytes(&session, &["audit", "export"], &query, LARGEST_PAGE).await?;
         if let Some((path, file)) = &mut kept {
             file.write_all(&page).map_err(Error::file("write", path))?;
         }
-        let mut reader = Reader::new(&page[..]);
-        // being asked adds to the log: it is read up to where this page's checkpoint says
-        let mut until = 0;
+        let (from, mut reader) = (verifier.size(), Reader::new(&page[..]));
         while let Some(item) = reader.item().map_err(|error| fault(error.into()))? {
-            if let Item::Checkpoint(note) = &item {
-                until = Checkpoint::parse_unverified(note).map_err(|error| fault(error.into()))?.size();
-            }
             verifier.item(item).map_err(fault)?;
         }
-        if verifier.size() >= until || verifier.size() == from {
+        if verifier.size() == from {
             break;
+        }
+        if !verifier.awaits_more() {
+            more -= 1;
+            if verifier.unexplained().is_none() || more == 0 {
+                break;
+            }
         }
     }
     if let Some((path, file)) = &mut kept {
@@ -151,7 +157,7 @@ fn given(
     } else {
         let path = Path::new(from);
         let file = File::open(path).map_err(Error::file("read", path))?;
-        return Ok((verify(BufReader::new(file).take(u64::MAX), key, expected).map_err(fault)?, 0));
+        return Ok((verify(file, key, expected).map_err(fault)?, 0));
     };
     let checked = block_on(tiles.verify(key, expected))?;
     Ok((checked.verdict, checked.hashes_only))

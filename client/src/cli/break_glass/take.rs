@@ -7,7 +7,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::shown;
-use crate::audit::receipts;
 use crate::break_glass::{self, Glass};
 use crate::cli::terminal::Tone;
 use crate::cli::{Here, block_on};
@@ -58,7 +57,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let has_terminal = here.around.terminal.interactive();
     block_on(async {
         let held = break_glass::certificate(&session, &glass).await?;
-        receipts::take(&here.around.environment, &session, &held.answer).await?;
+        here.take(&session, &held).await;
         let private = PrivateTalosconfig::create(&here.around.environment, &target.context, &held, None)?;
         run_command(&args.command, Some(&private), has_terminal).await
     })
@@ -74,7 +73,7 @@ pub(super) fn use_into(here: &mut Here, session: &Session, glass: &Glass, target
     let waiting = here.around.terminal.waiting(format!("asking for a certificate for {}", wish.cluster));
     let held = block_on(async {
         let held = break_glass::certificate(session, glass).await?;
-        receipts::take(&environment, session, &held.answer).await?;
+        here.take(session, &held).await;
         Ok(held)
     });
     drop(waiting);
