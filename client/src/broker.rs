@@ -196,8 +196,7 @@ impl Broker {
         most: usize,
     ) -> Result<Vec<u8>, Error> {
         let url = self.asking(path, query)?;
-        let answer =
-            self.proved_within(Method::GET, &url, session.key(), Some(session.token()), None, most).await?;
+        let answer = self.proved_within(Method::GET, &url, session.key(), Some(session.token()), None, most).await?;
         if answer.status.is_success() { Ok(answer.body) } else { Err(self.problem(&answer)) }
     }
 

@@ -205,7 +205,8 @@ impl Shown<'_> {
             self.proofs.insert(from, answer.proof);
         }
         let proof = self.proofs.get(&from).map(|proof| hashes(proof)).unwrap_or_else(|| Ok(Vec::new()));
-        let held = proof.is_ok_and(|proof| verify_consistency(from, to, before.root(), self.head.root(), &proof).is_ok());
+        let held =
+            proof.is_ok_and(|proof| verify_consistency(from, to, before.root(), self.head.root(), &proof).is_ok());
         let why = || format!("the log of {to} entries does not continue the one of {from}: it was written anew");
         Ok(held.then_some(()).ok_or_else(why))
     }

@@ -149,13 +149,18 @@ impl Known {
 
     fn refused(&self, why: &str) -> Error {
         let next = match self.because() {
-            Because::Pinned => "ask who runs the broker; if the change is theirs, set `audit_key` to the new key".into(),
+            Because::Pinned => {
+                "ask who runs the broker; if the change is theirs, set `audit_key` to the new key".into()
+            }
             Because::FirstUse => format!(
                 "ask who runs the broker; if the change is theirs, pin the new key as `audit_key` in .ichor.toml, or remove `{}`",
                 self.file.display()
             ),
         };
-        Error::failed(format!("the key of the broker's audit log has changed, and the log does not say so: {why}"), next)
+        Error::failed(
+            format!("the key of the broker's audit log has changed, and the log does not say so: {why}"),
+            next,
+        )
     }
 }
 

@@ -216,7 +216,8 @@ impl Kept {
         proven.entry.as_ref().is_some_and(|entry| {
             let content = &entry.content;
             content.kind == Kind::Issued
-                && content.fingerprint.as_deref().map(|bytes| HEXLOWER.encode(bytes)).as_ref() == Some(&self.fingerprint)
+                && content.fingerprint.as_deref().map(|bytes| HEXLOWER.encode(bytes)).as_ref()
+                    == Some(&self.fingerprint)
                 && content.grant.as_deref() == Some(&self.grant_id.as_bytes()[..])
         })
     }
@@ -260,7 +261,10 @@ impl Receipts {
             }
             let Some(json) = private_file::read(&path, 256 * 1024)? else { continue };
             let kept: Kept = serde_json::from_str(&json).map_err(|error| {
-                Error::failed(format!("`{}` is no receipt: {error}", path.display()), "look at the file; without it the rest can be checked")
+                Error::failed(
+                    format!("`{}` is no receipt: {error}", path.display()),
+                    "look at the file; without it the rest can be checked",
+                )
             })?;
             all.push(kept);
         }

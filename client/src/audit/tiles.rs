@@ -146,7 +146,9 @@ pub fn fault(fault: Fault) -> Error {
     let next = match &fault {
         Fault::Read(_) => "check that this is an export of `ichor audit verify --keep`, whole",
         Fault::Unsigned(_) => "check the key: the broker shows it at /v1/audit/key",
-        _ => "leave the log and its checkpoints as they are: they are the evidence, and whoever runs the broker must explain it",
+        _ => {
+            "leave the log and its checkpoints as they are: they are the evidence, and whoever runs the broker must explain it"
+        }
     };
     Error::failed(fault.to_string(), next)
 }

@@ -102,7 +102,8 @@ fn verified(terminal: &mut Terminal, report: &Report) -> std::io::Result<()> {
         (Because::FirstUse, false) => "kept since it was first seen",
     };
     terminal.line("")?;
-    terminal.line(&format!("log      {}, {} entries; its key is {because}: {}", report.origin, report.size, report.key))?;
+    terminal
+        .line(&format!("log      {}, {} entries; its key is {because}: {}", report.origin, report.size, report.key))?;
     let mut said = vec![format!("{} hold", report.verified)];
     said.extend((report.pending > 0).then(|| format!("{} the log has not signed yet", report.pending)));
     said.extend((report.other_log > 0).then(|| format!("{} are of a log before this one", report.other_log)));

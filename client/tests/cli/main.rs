@@ -16,6 +16,7 @@ mod fake;
 mod flags;
 mod hostile;
 mod login;
+mod receipts;
 mod talosconfig;
 mod trust;
 mod usage;

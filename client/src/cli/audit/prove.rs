@@ -61,7 +61,10 @@ pub(super) fn check(here: &mut Here, args: CheckArgs) -> Result<u8, Error> {
     let key = key(here, args.pubkey.as_deref())?;
     let text = read(&args.file)?;
     let proof: ProofFile = serde_json::from_str(&text).map_err(|error| {
-        Error::usage(format!("`{}` is no proof file: {error}", args.file.display()), "name a file of `ichor audit prove`")
+        Error::usage(
+            format!("`{}` is no proof file: {error}", args.file.display()),
+            "name a file of `ichor audit prove`",
+        )
     })?;
     let proven = proof.verify(&key).map_err(|error| not_proven(&error.to_string()))?;
     let hash = leaf_hash(&proven.leaf.encode().map_err(|_| Error::Bug("a leaf record has no encoding"))?);

@@ -83,7 +83,10 @@ pub(super) fn key(here: &Here, named: Option<&str>) -> Result<LogKey, Error> {
 fn checkpoint(path: &Path, key: &LogKey) -> Result<Checkpoint, Error> {
     let note = read(path)?;
     Checkpoint::parse_and_verify(&note, key).map_err(|error| {
-        Error::usage(format!("`{}`: {error}", path.display()), "name a signed checkpoint of this log, and the key that signed it")
+        Error::usage(
+            format!("`{}`: {error}", path.display()),
+            "name a signed checkpoint of this log, and the key that signed it",
+        )
     })
 }
 

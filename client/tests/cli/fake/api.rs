@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::http::{Asked, Reply};
+use super::log;
 use super::{Broker, MakesKey, State};
 
 impl Broker {
@@ -53,6 +54,7 @@ impl Broker {
                 let bodies = if state.approvals == 1 { 20_000 } else { 7 };
                 Reply::json(200, &DroppedAnswer { bodies, more: state.approvals == 1, receipts })
             }
+            ("GET", ["audit", path @ ..]) => log::answer(&state, path, query),
             _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
         }
     }
@@ -102,7 +104,7 @@ impl Broker {
             not_before,
             not_after: if state.lie { not_after + SignedDuration::from_secs(1) } else { not_after },
             user: "alice@example.com".into(),
-            receipt: Receipt::pending(7, &[0; 32]),
+            receipt: state.receipt.clone().unwrap_or_else(|| Receipt::pending(7, &[0; 32])),
         }
     }
 }
