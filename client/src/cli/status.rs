@@ -71,8 +71,8 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         "broker": session.broker().url(), "broker_from": settings.source.to_string(), "session": described,
         "talosconfig": path, "contexts": contexts,
     });
-    if let Some(report) = &report {
-        value["audit"] = json!(report);
+    if let (Some(report), Some(value)) = (&report, value.as_object_mut()) {
+        value.insert("audit".into(), json!(report));
     }
     let code = here.print(&value, |terminal| {
         terminal.line(&format!("broker   {} (from {})", session.broker().url(), settings.source))?;
@@ -97,18 +97,22 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
 /// What became of the check of the receipts.
 fn verified(terminal: &mut Terminal, report: &Report) -> std::io::Result<()> {
     let because = match (report.because, report.first_use) {
-        (Because::Pinned, _) => "pinned",
-        (Because::FirstUse, true) => "seen for the first time now",
-        (Because::FirstUse, false) => "kept since it was first seen",
+        (Because::Pinned, _) => "is pinned",
+        (Because::FirstUse, true) => "was seen for the first time now",
+        (Because::FirstUse, false) => "is kept since it was first seen",
     };
     terminal.line("")?;
     terminal
-        .line(&format!("log      {}, {} entries; its key is {because}: {}", report.origin, report.size, report.key))?;
+        .line(&format!("log      {}, {} entries; its key {because}: {}", report.origin, report.size, report.key))?;
     let mut said = vec![format!("{} hold", report.verified)];
     said.extend((report.pending > 0).then(|| format!("{} the log has not signed yet", report.pending)));
     said.extend((report.other_log > 0).then(|| format!("{} are of a log before this one", report.other_log)));
     terminal.line(&format!("receipts {}", said.join(", ")))?;
-    report.faults.iter().try_for_each(|fault| terminal.line(&format!("FALSE    {fault}")))
+    report.faults.iter().try_for_each(|fault| terminal.line(&format!("FALSE    {fault}")))?;
+    if report.faults.is_empty() {
+        return Ok(());
+    }
+    terminal.line("         tell who answers for the audit; what is false is kept as evidence")
 }
 
 /// How long until `end`, as people say it.

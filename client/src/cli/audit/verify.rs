@@ -178,10 +178,10 @@ fn show(here: &mut Here, verdict: &Verdict, hashes_only: u64) -> Result<u8, Erro
         terminal.line(&format!("the log fits: {size} entries, as signed by {}", verdict.key))?;
         terminal.line(&format!("root {root}"))?;
         let more = [
-            (verdict.uncovered, "more are there that no checkpoint covers yet"),
-            (verdict.dropped, "of them have no body any more; their leaf records are in place"),
-            (hashes_only, "of them were given by their hashes only"),
-            (verdict.others, "checkpoints were passed over: no believed key signed them"),
+            (verdict.uncovered, "more that no checkpoint covers yet"),
+            (verdict.dropped, "without a body, each of which a signed entry says was dropped"),
+            (hashes_only, "given by their hashes alone"),
+            (verdict.others, "checkpoints passed over: no believed key signed them"),
         ];
         for (count, what) in more.into_iter().filter(|(count, _)| *count > 0) {
             terminal.line(&format!("{count} {what}"))?;
