@@ -214,7 +214,7 @@ impl History {
         let spread = scattered(number);
         let person = spread % PERSONS;
         let method = METHODS.get(usize::try_from(spread / 7 % 8)?).copied().unwrap_or_default();
-        let is_explained = spread % 1000 != 0;
+        let is_explained = !spread.is_multiple_of(1000);
         Ok(Call {
             cluster: cluster(spread / 3 % CLUSTERS),
             node: node(spread / 3 % CLUSTERS, spread / 151 % NODES),

@@ -11,6 +11,7 @@ mod custody;
 mod exec;
 mod idle;
 mod issuance;
+mod kills;
 mod load;
 mod login;
 mod machine;
@@ -53,9 +54,18 @@ struct Cli {
     /// Let `custody` also measure with OpenBao alone on this core and everything else on the others.
     #[arg(long, value_name = "CORE")]
     server_core: Option<usize>,
+    /// Let `custody` also measure with OpenBao held to so many percent of one core, as a vault that is the bottleneck.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    server_share: Option<u32>,
     /// How far `ask` lets the log grow, tenfold from 10,000 on.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     entries: u64,
+    /// How often `kills` kills: so often on SQLite, a fifth of it on Postgres.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    rounds: u32,
+    /// What starts the PostgreSQL that `kills` kills.
+    #[arg(long, value_name = "PROGRAM", default_value = "tests/interop/peers/postgres/start")]
+    postgres_start: PathBuf,
     /// An empty Postgres database, which `ask` and `audit` measure too.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
@@ -81,6 +91,8 @@ enum Name {
     Nodelog,
     /// Questions to the audit, a start and a verification, as the log grows.
     Ask,
+    /// kill -9 of the broker, and of PostgreSQL, while certificates are issued.
+    Kills,
 }
 
 /// What every benchmark is told.
@@ -90,8 +102,11 @@ struct Settings {
     step_ca: PathBuf,
     openbao: PathBuf,
     server_core: Option<usize>,
+    server_share: Option<u32>,
     entries: u64,
     postgres: Option<String>,
+    rounds: u32,
+    postgres_start: PathBuf,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -104,8 +119,11 @@ fn main() -> anyhow::Result<()> {
         step_ca: cli.step_ca,
         openbao: cli.openbao,
         server_core: cli.server_core,
+        server_share: cli.server_share,
         entries: cli.entries,
         postgres: cli.postgres,
+        rounds: cli.rounds,
+        postgres_start: cli.postgres_start,
     };
     let names = if cli.names.is_empty() { Name::value_variants() } else { &cli.names };
     let mut out = std::io::stdout().lock();
@@ -123,6 +141,7 @@ fn main() -> anyhow::Result<()> {
             Name::Login => runtime()?.block_on(login::run(&settings))?,
             Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
             Name::Ask => runtime()?.block_on(ask::run(&settings))?,
+            Name::Kills => runtime()?.block_on(kills::run(&settings))?,
         };
         if cli.json {
             writeln!(out, "{}", report.json())?;

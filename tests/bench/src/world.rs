@@ -44,12 +44,25 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        Self::start_with(settings, async |_| Ok(())).await
+        Self::start_on(settings, None).await
+    }
+
+    /// The same with its state in a Postgres database, which has its tables already.
+    pub(crate) async fn start_on(settings: &Settings, postgres: Option<&str>) -> anyhow::Result<Self> {
+        Self::started(settings, postgres, async |_| Ok(())).await
     }
 
     /// The same after `prepare` was done to the broker's folder.
     pub(crate) async fn start_with(
         settings: &Settings,
+        prepare: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        Self::started(settings, None, prepare).await
+    }
+
+    async fn started(
+        settings: &Settings,
+        postgres: Option<&str>,
         prepare: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(&settings.dir)?;
@@ -68,6 +81,9 @@ impl World {
         admin(&["init", &text, "--insecure-identity-beside", "--public-url", url.as_str(), "--listen", &listen])?;
         let health = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         configure(&dir, &provider, health)?;
+        if let Some(url) = postgres {
+            keep_in_postgres(&dir, url)?;
+        }
         let talosconfig = folder.path().join("talosconfig");
         std::fs::write(&talosconfig, declaration(&node))?;
         let from = talosconfig.to_string_lossy();
@@ -132,6 +148,25 @@ impl World {
         Ok(self.broker.as_ref().context("the broker has ended")?.id())
     }
 
+    /// The broker's folder.
+    pub(crate) fn broker_dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Ends the broker as a lost machine would.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        let mut broker = self.broker.take().context("the broker has ended")?;
+        broker.kill()?;
+        broker.wait()?;
+        Ok(())
+    }
+
+    /// Starts the broker again with the state that it left.
+    pub(crate) fn serve_again(&mut self) -> anyhow::Result<()> {
+        self.broker = Some(serve(&self.dir)?);
+        Ok(())
+    }
+
     fn end(&mut self) -> anyhow::Result<()> {
         if let Some(mut broker) = self.broker.take() {
             kill(Pid::from_raw(i32::try_from(broker.id())?), Signal::SIGTERM)?;
@@ -188,6 +223,15 @@ fn configure(dir: &Path, provider: &Provider, health: SocketAddr) -> anyhow::Res
         std::fs::remove_file(entry?.path())?;
     }
     Ok(std::fs::write(dir.join("policies/bench.cedar"), POLICIES)?)
+}
+
+/// Has the broker keep its state in this database.
+fn keep_in_postgres(dir: &Path, url: &str) -> anyhow::Result<()> {
+    let (config, file) = (dir.join("config.toml"), dir.join("database-url"));
+    std::fs::write(&file, url)?;
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let text = std::fs::read_to_string(&config)?;
+    Ok(std::fs::write(config, format!("{text}\n\n[store]\nurl_file = \"database-url\"\n"))?)
 }
 
 /// A talosconfig that points at the node, as `cluster add` reads it.

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::CLUSTERS;
 use super::lane::{Kind, Lane};
+use super::share::Share;
 use crate::Settings;
 use crate::caller::Caller;
 use crate::connection::Target;
@@ -90,6 +91,15 @@ impl Bench {
             pin(ours, &others.join(","))?;
         }
         Ok(())
+    }
+
+    /// OpenBao gets this share of one core from now on, in percent, and everything runs on all cores again.
+    pub(super) fn hold_to(&self, share: u32) -> anyhow::Result<Share> {
+        let cores = std::thread::available_parallelism()?.get();
+        for process in [self.bao.pid(), self.world.pid()?, std::process::id()] {
+            pin(process, &format!("0-{}", cores.saturating_sub(1)))?;
+        }
+        Share::of(self.bao.pid(), share)
     }
 
     /// One round of a load.

@@ -5,10 +5,11 @@
 //! What OpenBao does by itself is asked for with the same cheap client, over connections kept as ours are. In the first table all
 //! of it shares the machine's cores: a certificate through Transit costs them the broker's work, OpenBao's and the generator's.
 //! With `--server-core` a second table follows in which OpenBao has a core of its own, as it has a machine of its own in a
-//! company, and everything else the others.
+//! company, and everything else the others. With `--server-share` a third, in which OpenBao is what there is too little of.
 
 mod bench;
 mod lane;
+mod share;
 
 use crate::Settings;
 use crate::meter::{micros, millis};
@@ -86,16 +87,21 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     report.hold(format!("logins at the start, {CLUSTERS} clusters there"), logins, "", Goal::AtMost(1.0));
 
     if let Some(core) = settings.server_core {
-        apart(&mut bench, core, &mut report).await?;
+        bench.part(core)?;
+        apart(&mut bench, &format!("OpenBao on core {core}"), &mut report).await?;
+    }
+    if let Some(share) = settings.server_share {
+        let held = bench.hold_to(share)?;
+        apart(&mut bench, &format!("OpenBao with {share} % of a core"), &mut report).await?;
+        drop(held);
     }
     let verified = bench.world.verify_log()?;
     report.note(format!("afterwards: {}", verified.lines().next().unwrap_or_default()));
     Ok(report)
 }
 
-/// The same comparison with OpenBao on a core of its own and everything else on the others.
-async fn apart(bench: &mut Bench, core: usize, report: &mut Report) -> anyhow::Result<()> {
-    bench.part(core)?;
+/// The same comparison with OpenBao where it is now.
+async fn apart(bench: &mut Bench, place: &str, report: &mut Report) -> anyhow::Result<()> {
     // (load, at once, goal of the ratio); a bare load before each, to hold it against
     let loads = [
         (Kind::Ichor("transit"), FEW, 0.9),
@@ -110,7 +116,7 @@ async fn apart(bench: &mut Bench, core: usize, report: &mut Report) -> anyhow::R
     for (pair, (kind, level, goal)) in lanes.chunks_exact_mut(2).zip(loads) {
         let [bare, ours] = pair else { continue };
         let of = if kind == Kind::Spread { ", of many clusters" } else { "" };
-        let at = format!("OpenBao on core {core}, {level} at once{of}");
+        let at = format!("{place}, {level} at once{of}");
         report.add(format!("{at}: bare signatures"), median(&bare.rates), "1/s");
         report.add(format!("{at}: certificates"), median(&ours.rates), "1/s");
         report.hold(format!("{at}: ratio"), ratio(ours, bare), "×", Goal::AtLeast(goal));
