@@ -42,7 +42,7 @@ pub(super) fn answer(state: &State, path: &[&str], query: &HashMap<String, Strin
             let known: Vec<serde_json::Value> = serde_json::from_str(&text("consistency.json")).unwrap();
             let found = known
                 .into_iter()
-                .find(|known| ["from", "to"].iter().all(|name| known[name].to_string() == query[*name]));
+                .find(|known| ["from", "to"].iter().all(|name| known[name].as_u64() == query[*name].parse().ok()));
             match found {
                 Some(found) => Reply::json(
                     200,
@@ -52,7 +52,7 @@ pub(super) fn answer(state: &State, path: &[&str], query: &HashMap<String, Strin
             }
         }
         ["receipts", index] => {
-            let found = receipts().into_iter().find(|receipt| receipt.index.to_string() == **index);
+            let found = receipts().into_iter().find(|receipt| index.parse() == Ok(receipt.index));
             match found {
                 Some(receipt) => Reply::json(200, &receipt),
                 None => Reply::problem(Problem::new(Code::NotFound, "no such entry")),
