@@ -163,6 +163,8 @@ async fn nothing_is_served_that_is_in_no_table() -> anyhow::Result<()> {
     let folder = named::root().join("broker/src/http");
     for place in ["router.rs", "api/mod.rs", "oauth/mod.rs", "tlog.rs"] {
         let text = std::fs::read_to_string(folder.join(place))?;
+        // its own tests may make routes for themselves
+        let text = text.split_once("\n#[cfg(test)]\nmod tests").map_or(text.as_str(), |(before, _)| before);
         assert!(!text.contains(".route(") && !text.contains(".nest("), "{place} serves what is in no table");
     }
     Ok(())
