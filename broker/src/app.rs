@@ -6,6 +6,7 @@ mod delegating;
 mod digests;
 mod endpoints;
 mod issuers;
+mod kits;
 mod listen;
 mod live;
 mod log;

@@ -10,6 +10,7 @@
 //! - [`break_glass`]: access that others approve.
 //! - [`audit`]: what is believed of the broker's audit log, and the receipts that it owes.
 //! - [`talosconfig`]: found as talosctl finds it, written without damage.
+//! - [`kit`]: a break-glass kit, opened with no broker.
 //! - [`exec`]: a command with a talosconfig of its own.
 //! - [`cli`]: one file per command.
 
@@ -27,6 +28,7 @@ pub mod environment;
 pub mod error;
 pub mod exec;
 mod forms;
+pub mod kit;
 pub mod login;
 pub mod node;
 pub mod private_file;

@@ -26,6 +26,7 @@ const ROOMS: &[&str] = &[
     "notify",
     "lock",
     "break_glass",
+    "kit",
     "workload",
     "nodelog",
     "gateway",

@@ -20,6 +20,7 @@ mod faults;
 mod flood;
 mod generated;
 mod http;
+mod kit;
 mod main_job;
 mod metrics;
 mod named;

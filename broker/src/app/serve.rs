@@ -242,6 +242,12 @@ impl Running {
             Arc::clone(&readiness),
             stopped.clone(),
         ));
+        tasks.spawn(super::kits::watch_kits(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            Arc::clone(&readiness),
+            stopped.clone(),
+        ));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
         tasks.spawn(sweep(Arc::clone(&store), login, break_glass, limits, metrics, clock, stopped));
         Ok(Self {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use ichor_wire::api::Receipt;
+use ichor_wire::log::Content;
 use ichor_wire::problem::Problem;
 use tokio::net::UnixStream;
 
@@ -99,6 +100,24 @@ impl Desk {
                 .note(act.into_content(), None)
                 .await
                 .context("the act could not be recorded, so nothing was done"),
+        }
+    }
+
+    /// Returns once an entry about a kit, with host and user, is durably recorded.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub(super) async fn note_kit(&self, content: Content) -> anyhow::Result<Receipt> {
+        let Act { host, os_user, .. } = act(Deed::default());
+        let content = Content { host: Some(host), os_user: Some(os_user), ..content };
+        match self {
+            Self::Running(socket) => {
+                let body =
+                    minicbor::to_vec(&content).map_err(|error| anyhow!("the entry cannot be encoded: {error}"))?;
+                let answer = call(socket, "POST", "/v1/kits", body).await?;
+                Ok(serde_json::from_slice(&answer)?)
+            }
+            Self::Alone(sequencer, _) => sequencer.note(content, None).await.context("this could not be recorded"),
         }
     }
 

@@ -10,6 +10,7 @@ mod completions;
 mod custody;
 mod desk;
 mod init;
+mod kit;
 mod logging_patch;
 mod owner;
 mod policy;
@@ -78,6 +79,9 @@ enum Command {
     /// Seal the vault to other recipients, back it up, restore it; plan and write the roles of a PKI engine.
     #[command(subcommand)]
     Custody(custody::CustodyCommand),
+    /// Make, list, drill, rotate, report and revoke break-glass kits, which open when everything else is down.
+    #[command(subcommand)]
+    Kit(kit::KitCommand),
     /// Check the audit log, print its key, replace that, go on after a restore.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -119,6 +123,7 @@ impl Cli {
             Command::Cluster(command) => command.run(out),
             Command::Ca(command) => command.run(out),
             Command::Custody(command) => command.run(out),
+            Command::Kit(command) => command.run(out),
             Command::Audit(command) => command.run(out),
             Command::Store(command) => command.run(out),
             Command::Backup(command) => command.run(out),

@@ -4,6 +4,7 @@
 //! - [`Vault`] is the default custody: a folder of files sealed to age recipients. It opens CAs as [`ca::CaMaterial`], whose
 //!   [`LocalSigner`] holds the key in this process, and secrets such as the [`DataKey`].
 //! - [`ca`] creates and imports CA material, and writes the patches that make nodes trust it or stop to.
+//! - [`make_kit`] makes a break-glass kit, whose key is sealed there and kept nowhere.
 //! - [`harden_process`] keeps keys out of core dumps and, where allowed, out of swap.
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ mod bring;
 pub mod ca;
 mod data_key;
 mod harden;
+mod kit;
 mod kv;
 mod local;
 mod locked;
@@ -35,6 +37,7 @@ pub use audit_key::AuditKey;
 pub(crate) use audit_key::fixture as audit_key_fixture;
 pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
+pub use kit::{Holder, KitPlan, MadeKit, MadeShare, MakeKitError, make_kit};
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;

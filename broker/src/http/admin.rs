@@ -11,6 +11,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
+use bytes::Bytes;
 use ichor_wire::api::Receipt;
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Code;
@@ -106,6 +107,7 @@ pub fn routes(
 ) -> Router {
     Router::new()
         .route("/v1/acts", post(act))
+        .route("/v1/kits", post(kit))
         .route("/v1/reload", post(reload_now))
         .route("/v1/probes", post(probe))
         .route("/v1/status", get(status))
@@ -123,6 +125,22 @@ async fn act(
     act.os_user = peer.user()?;
     check_reason(&act.reason).map_err(|error| ApiError::new(Code::BadRequest, error.to_string()))?;
     Ok(Json(admin.sequencer.note(act.into_content(), None).await?))
+}
+
+/// Returns once an entry about a break-glass kit is durably recorded. The body is its content, CBOR.
+async fn kit(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Bytes,
+) -> Result<Json<Receipt>, ApiError> {
+    let os_user = Some(peer.user()?);
+    let bad = |why: String| ApiError::new(Code::BadRequest, why);
+    let content: Content = minicbor::decode(&body).map_err(|error| bad(error.to_string()))?;
+    if !matches!(content.kind, Kind::KitMade | Kind::KitOpened | Kind::KitDrill | Kind::KitRevoked) {
+        return Err(bad(format!("an entry of kind `{}` is none about a kit", content.kind)));
+    }
+    check_reason(content.reason.as_deref().unwrap_or_default()).map_err(|error| bad(error.to_string()))?;
+    Ok(Json(admin.sequencer.note(Content { os_user, ..content }, None).await?))
 }
 
 /// Returns once everything that can be loaded anew was tried, with what came of it.

@@ -57,7 +57,7 @@ impl Issuer for LocalCa {
             public_key: granted.public_key(),
             roles: granted.roles(),
             user: granted.user(),
-            grant: granted.id().0,
+            grant: granted.id().0.into(),
             span,
         })?;
         let signature = self.signer.sign(grant.to_be_signed(&tbs)).await;
@@ -67,7 +67,7 @@ impl Issuer for LocalCa {
         let expected = Expected {
             public_key: granted.public_key(),
             roles: granted.roles(),
-            names: Names::Whole { user: granted.user(), grant: granted.id().0 },
+            names: Names::Whole { user: granted.user(), grant: granted.id().0.into() },
             until: granted.not_after(),
             now,
         };

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ichor_wire::log::{Content, Kind};
+use ichor_wire::log::{Content, Kind, Kit};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// How long findings of one kind are counted before they are told again.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -22,6 +23,8 @@ pub(super) struct Finding {
     pub(super) code: &'static str,
     pub(super) node: String,
     pub(super) method: String,
+    /// The kit whose certificate it was, and its grant, where nobody reported that.
+    pub(super) kit: Option<(u16, Uuid)>,
 }
 
 /// Counts findings and says which are to be recorded now.
@@ -84,7 +87,9 @@ fn content(finding: &Finding, count: u64, why: Option<&str>) -> Content {
         method: Some(finding.method.clone()).filter(|method| !method.is_empty()),
         count: Some(count),
         message: why.map(Into::into),
-        ..Content::of(Kind::NodeAlarm)
+        kit: finding.kit.map(|(number, _)| Kit { number, ..Kit::default() }),
+        grant: finding.kit.map(|(_, grant)| grant.into_bytes().to_vec()),
+        ..Content::of(if finding.kit.is_some() { Kind::KitInUse } else { Kind::NodeAlarm })
     }
 }
 
@@ -94,7 +99,7 @@ mod tests {
 
     fn finding(number: usize) -> Finding {
         let node = format!("node-{number}");
-        Finding { cluster: "prod".into(), code: "suspect", node, method: "/a.B/C".into() }
+        Finding { cluster: "prod".into(), code: "suspect", node, method: "/a.B/C".into(), kit: None }
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,8 +44,8 @@ pub(super) struct Known {
     pub cluster: String,
     /// Its roles, sorted.
     pub roles: Vec<String>,
-    /// Whose.
-    pub owner: Person,
+    /// Whose; a kit's opener is nobody that a provider vouched for.
+    pub owner: Option<Person>,
     /// The `user:` value.
     pub user: String,
     /// When it was recorded.
@@ -63,6 +63,11 @@ pub(super) enum Found<'a> {
     Known(&'a Known),
     /// It names a grant that the log does not have.
     NoSuchGrant,
+    /// It names a grant that a break-glass kit gave, and nobody has reported that.
+    Unreported {
+        /// The kit's number.
+        kit: u16,
+    },
     /// It names none; where the cluster's certificates cannot name theirs, a grant that fits may be known.
     Nameless {
         /// Whether this cluster's certificates cannot name their grants.
@@ -84,6 +89,9 @@ pub(super) fn classify(access: &Access, cluster: &str, started: Timestamp, found
     let unexplained = |why: String| (CallClass::Unexplained, Some(why));
     match found {
         Found::NoSuchGrant => unexplained("the log has no such grant".into()),
+        Found::Unreported { kit } => unexplained(format!(
+            "a kit is in use: the certificate is kit {kit}'s, and nobody has reported that it was opened"
+        )),
         Found::Known(known) => match misfit(known, access, cluster) {
             Some(why) => unexplained(why),
             None if started < known.granted.saturating_sub(BEHIND).unwrap_or(known.granted) => {
@@ -141,7 +149,7 @@ mod tests {
         Known {
             cluster: "prod".into(),
             roles: vec!["os:operator".into(), "os:reader".into()],
-            owner: person("ada"),
+            owner: Some(person("ada")),
             user: "ada".into(),
             granted: noon(),
             not_after: after(600),
@@ -182,6 +190,7 @@ mod tests {
         assert_eq!(class(&call(READ), 1, fits), Escape, "flagged even when explained");
         assert_eq!(class(&Access { code: Some(7), ..call(READ) }, 1, fits), Explained, "the node refused it");
         assert_eq!(class(&plain, 1, Found::NoSuchGrant), Unexplained);
+        assert_eq!(class(&plain, 1, Found::Unreported { kit: 7 }), Unexplained);
 
         let other = |change: fn(&mut Known)| {
             let mut other = super::tests::known();

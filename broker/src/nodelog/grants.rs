@@ -45,6 +45,15 @@ impl Grants {
         Ok(known)
     }
 
+    /// The opening of this kit that gave this grant, as it was reported. One that is not reported yet may be at any time, so nothing
+    /// is remembered.
+    pub(super) async fn find_reported(&self, number: u16, id: GrantId) -> Result<Option<Arc<Known>>, StoreError> {
+        let filter = EntryFilter { grant: Some(id), kind: Some(Kind::KitOpened), ..EntryFilter::default() };
+        let found = self.store.entries(&filter, None, 1).await?;
+        let reported = found.first().and_then(reported).filter(|(kit, _)| *kit == number);
+        Ok(reported.map(|(_, known)| Arc::new(known)))
+    }
+
     /// The newest grant of the same cluster, person and roles that was in force at `started`.
     pub(super) async fn fits(
         &self,
@@ -77,7 +86,7 @@ fn known(stored: &StoredEntry) -> Option<Known> {
     let person = content.person?;
     let mut roles = content.roles?;
     roles.sort_unstable();
-    let owner = Person::recorded(&person.provider, person.issuer, person.subject).ok()?;
+    let owner = Some(Person::recorded(&person.provider, person.issuer, person.subject).ok()?);
     Some(Known {
         cluster: ClusterName::new(&content.cluster?).ok()?.as_str().into(),
         roles,
@@ -87,4 +96,21 @@ fn known(stored: &StoredEntry) -> Option<Known> {
         not_after: Timestamp::from_second(content.not_after?).ok()?,
         entry: stored.index,
     })
+}
+
+/// The number of the kit that was opened, and what it gave.
+fn reported(stored: &StoredEntry) -> Option<(u16, Known)> {
+    let content = Entry::decode(stored.body.as_deref()?).ok()?.content;
+    let mut roles = content.roles?;
+    roles.sort_unstable();
+    let known = Known {
+        cluster: ClusterName::new(&content.cluster?).ok()?.as_str().into(),
+        roles,
+        owner: None,
+        user: format!("claimed:{}", content.claimed?),
+        granted: Timestamp::from_second(content.opened?).ok()?,
+        not_after: Timestamp::from_second(content.not_after?).ok()?,
+        entry: stored.index,
+    };
+    Some((content.kit?.number, known))
 }

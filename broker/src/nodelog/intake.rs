@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ichor_wire::log::{Content, Kind};
+use ichor_wire::profile::GrantName;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 
@@ -38,6 +39,9 @@ const DOUBT: Duration = Duration::from_secs(30);
 /// How long is waited before the store is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// The code of the finding that a kit is in use.
+const IN_USE: &str = "kit-in-use";
+
 /// So many nodes' doubts and grants' peers are remembered; beyond, memory is emptied and fills again.
 const REMEMBERED: usize = 20_000;
 
@@ -67,6 +71,8 @@ pub struct Intake {
     /// The address by which each grant was first used.
     peers: HashMap<GrantId, String>,
     gathered: BTreeMap<Arc<str>, Vec<Arrived>>,
+    /// Grants of kits, unreported, among the calls of the batch at hand; and the kit of each.
+    in_use: HashMap<GrantId, u16>,
 }
 
 // === impl Intake ===
@@ -84,6 +90,7 @@ impl Intake {
             doubts: HashMap::new(),
             peers: HashMap::new(),
             gathered: BTreeMap::new(),
+            in_use: HashMap::new(),
         };
         (intake, sink)
     }
@@ -195,10 +202,15 @@ impl Intake {
 
     async fn call(&mut self, line: &Arrived, names_grants: bool) -> Result<Call, StoreError> {
         let access = &line.access;
-        let id = access.grant.as_deref().map(|text| text.parse().ok().map(GrantId));
+        let name: Option<Option<GrantName>> = access.grant.as_deref().map(|text| text.parse().ok());
+        let id = name.map(|name| name.map(|name| GrantId(name.id())));
+        let kit = name.flatten().and_then(|name| name.kit());
         // nothing is looked up for a line that explains nothing
         let known = match id {
-            Some(Some(id)) if access.sign.is_none() => self.grants.find(id).await?,
+            Some(Some(id)) if access.sign.is_none() => match kit {
+                Some(number) => self.grants.find_reported(number, id).await?,
+                None => self.grants.find(id).await?,
+            },
             None if access.sign.is_none() && !names_grants && !line.is_probe => {
                 self.grants.fits(&line.origin.cluster, access, line.started).await?
             }
@@ -206,7 +218,7 @@ impl Intake {
         };
         let found = match (&known, id) {
             (Some(known), Some(_)) => Found::Known(known),
-            (None, Some(_)) => Found::NoSuchGrant,
+            (None, Some(_)) => kit.map_or(Found::NoSuchGrant, |kit| Found::Unreported { kit }),
             (fits, None) => Found::Nameless { is_expected: !names_grants, fits: fits.as_deref() },
         };
         let (class, mut why): Classed = match found {
@@ -214,6 +226,12 @@ impl Intake {
             _ => classify(access, &line.origin.cluster, line.started, found),
         };
         let fits = !matches!(class, CallClass::Suspect | CallClass::Unexplained);
+        if let (Found::Unreported { kit }, CallClass::Unexplained, Some(Some(id))) = (found, class, id) {
+            // so many distinct ones only a forger would print
+            if self.in_use.len() < REMEMBERED {
+                self.in_use.insert(id, kit);
+            }
+        }
         let known = known.filter(|_| fits);
         if let (Some(peer), Some(Some(id)), true) = (&access.peer, id, fits) {
             why = why.or(self.second_peer(id, peer));
@@ -250,22 +268,27 @@ impl Intake {
         for call in &calls {
             *classes.entry(call.class).or_default() += 1;
             if call.class != CallClass::Explained {
-                let finding = Finding {
-                    cluster: call.cluster.clone(),
-                    code: call.class.as_str(),
-                    node: call.node.clone(),
-                    method: call.method.clone(),
+                let kit = call.grant.and_then(|id| Some((*self.in_use.get(&id)?, id.0)));
+                let finding = match kit {
+                    // once a grant and node, whatever was called: what matters is that a kit is in use
+                    Some(kit) => Finding { code: IN_USE, method: String::new(), kit: Some(kit), ..finding(call) },
+                    None => finding(call),
                 };
                 findings.entry(finding).or_insert_with(|| (0, call.why.clone())).0 += 1;
             }
         }
         let change = Change::CallsKept { calls, most: self.parts.max_calls };
         self.parts.sequencer.note(content, Some(change)).await.map_err(|error| error.to_string())?;
+        self.in_use.clear();
         for (class, count) in classes {
             let labels = [("cluster", cluster.to_string()), ("class", class.as_str().to_owned())];
             metrics::counter!("ichor_node_calls_total", &labels).increment(count);
         }
         for (finding, (count, why)) in findings {
+            if let Some((number, _)) = finding.kit {
+                let labels = [("cluster", cluster.to_string()), ("kit", number.to_string())];
+                metrics::counter!("ichor_kit_in_use_total", &labels).increment(count);
+            }
             if let Some(content) = self.alarms.note(&finding, count, why.as_deref()) {
                 self.tell(content).await;
             }
@@ -293,6 +316,16 @@ impl Intake {
 impl std::fmt::Debug for Intake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Intake").finish_non_exhaustive()
+    }
+}
+
+fn finding(call: &Call) -> Finding {
+    Finding {
+        cluster: call.cluster.clone(),
+        code: call.class.as_str(),
+        node: call.node.clone(),
+        method: call.method.clone(),
+        kit: None,
     }
 }
 
@@ -332,7 +365,7 @@ fn call(line: &Arrived, class: CallClass, why: Option<String>, grant: Option<Gra
         started: line.started,
         duration: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
         roles: roles.join(" "),
-        owner: known.map(|known| known.owner.clone()),
+        owner: known.and_then(|known| known.owner.clone()),
         user: known.map(|known| known.user.clone()).or_else(|| user.clone()),
         grant,
         peer: peer.clone(),

@@ -481,3 +481,56 @@ async fn calls_that_were_altered_are_found_by_their_digest() {
     assert_eq!((report.calls, report.batches), (2, 1));
     assert_eq!(report.faults.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [place.index]);
 }
+
+#[tokio::test]
+async fn a_kit_that_nobody_reported_alarms_at_once_and_is_explained_once_it_is() {
+    let id = Uuid::from_u128(0x0193_533d_9c00_7000_8000_0000_0000_0002);
+    let roles = format!("talos-role=grant:kit-7-{id},os:admin,user:claimed:ada");
+    let bench = Bench::new([], 9, 100).await;
+    bench.send(&call_line("Version", &roles)).await;
+    bench.send(&call_line("Reboot", &roles)).await;
+    let calls = bench.calls(2).await;
+    for call in &calls {
+        assert_eq!(call.class, CallClass::Unexplained);
+        assert!(call.why.as_ref().unwrap().contains("a kit is in use: the certificate is kit 7's"), "{call:?}");
+        assert_eq!(call.grant.map(|grant| grant.0), Some(id));
+    }
+    let alarms = async |bench: &Bench| -> Vec<Content> {
+        let log = bench.room.log().await;
+        log.into_iter().map(|entry| entry.content).filter(|content| content.kind == Kind::KitInUse).collect()
+    };
+    let told = loop {
+        let told = alarms(&bench).await;
+        if !told.is_empty() {
+            break told;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(told.len(), 1, "once a grant and node: {told:?}");
+    assert_eq!(told[0].kit.as_ref().map(|kit| kit.number), Some(7));
+    assert_eq!(told[0].grant.as_deref(), Some(id.as_bytes().as_slice()));
+
+    let reported = |number, user: &str| Content {
+        cluster: Some("prod".into()),
+        kit: Some(ichor_wire::log::Kit { number, ..Default::default() }),
+        grant: Some(id.into_bytes().to_vec()),
+        roles: Some(vec!["os:admin".into()]),
+        claimed: Some(user.into()),
+        opened: Some(after(-10).as_second()),
+        not_after: Some(after(600).as_second()),
+        ..Content::of(Kind::KitOpened)
+    };
+    bench.room.sequencer.note(reported(8, "ada"), None).await.unwrap();
+    bench.send(&call_line("Version", &roles)).await;
+    assert_eq!(bench.calls(3).await[2].class, CallClass::Unexplained, "another kit's record");
+    bench.room.sequencer.note(reported(7, "bob"), None).await.unwrap();
+    bench.send(&call_line("Version", &roles)).await;
+    assert_eq!(bench.calls(4).await[3].class, CallClass::Unexplained, "another opener's record");
+    bench.room.sequencer.note(reported(7, "ada"), None).await.unwrap();
+    bench.send(&call_line("Version", &roles)).await;
+    let explained = bench.calls(5).await.remove(4);
+    assert_eq!((explained.class, explained.user.as_deref()), (CallClass::Explained, Some("claimed:ada")));
+    assert_eq!(explained.owner, None, "a claimed name is nobody's");
+    bench.send(&call_line("Read", &roles)).await;
+    assert_eq!(bench.calls(6).await[5].class, CallClass::Escape, "flagged even when explained");
+}

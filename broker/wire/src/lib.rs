@@ -5,6 +5,7 @@
 //!
 //! - [`api`]: requests and answers of the HTTP API.
 //! - [`dpop`]: proof-of-possession claims, key thumbprints, and the number that a terminal and a confirmation page share.
+//! - [`kit`]: the break-glass kit: its file, its shares, proofs of a drill, the record of an opening.
 //! - [`problem`]: stable error codes (RFC 9457).
 //! - [`role`]: the closed list of Talos roles.
 //! - [`profile`]: the certificate profile, to build and to judge.
@@ -13,6 +14,7 @@
 
 pub mod api;
 pub mod dpop;
+pub mod kit;
 pub mod log;
 pub mod problem;
 pub mod profile;

@@ -7,6 +7,7 @@ mod clusters;
 mod completions;
 mod doctor;
 mod exec;
+mod kit;
 mod lifetime;
 mod login;
 mod logout;
@@ -103,6 +104,7 @@ enum Command {
     Doctor(doctor::Args),
     BreakGlass(break_glass::Args),
     Audit(audit::Args),
+    Kit(kit::Args),
     Completions(completions::Args),
     Version(version::Args),
 }
@@ -183,6 +185,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
         Command::Doctor(args) => doctor::run(&mut here, args),
         Command::BreakGlass(args) => break_glass::run(&mut here, args),
         Command::Audit(args) => audit::run(&mut here, args),
+        Command::Kit(args) => kit::run(&mut here, args),
         Command::Completions(args) => completions::run(&mut here, args),
         Command::Version(args) => version::run(&mut here, args),
     };

@@ -15,6 +15,7 @@ mod exec;
 mod fake;
 mod flags;
 mod hostile;
+mod kit;
 mod login;
 mod receipts;
 mod talosconfig;

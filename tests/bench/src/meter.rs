@@ -76,6 +76,14 @@ pub(crate) fn each(time: Duration, count: usize) -> anyhow::Result<Duration> {
     time.checked_div(u32::try_from(count)?).context("nothing was done")
 }
 
+/// Memory of this process that is resident, in MiB (`VmRSS` of proc_pid_status(5)).
+pub(crate) fn resident() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kibibytes: u32 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(f64::from(kibibytes) / 1024.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,12 +98,4 @@ mod tests {
         assert_eq!(times.percentile(0.99), Duration::from_millis(99));
         assert_eq!(Times::default().percentile(0.99), Duration::ZERO);
     }
-}
-
-/// Memory of this process that is resident, in MiB (`VmRSS` of proc_pid_status(5)).
-pub(crate) fn resident() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kibibytes: u32 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(f64::from(kibibytes) / 1024.0)
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use ichor_broker::store::Store;
@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use secrecy::SecretString;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// The address of the database, which has its tables afterwards and no entry.
 pub(crate) async fn empty(url: &str) -> anyhow::Result<Address> {

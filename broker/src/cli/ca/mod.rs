@@ -180,7 +180,8 @@ pub(super) fn declared(loaded: &Loaded, name: &str) -> anyhow::Result<ClusterNam
     Ok(name)
 }
 
-fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+/// The text of a file, or of standard input.
+pub(super) fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     const MOST: u64 = 4 * 1024 * 1024;
     let mut text = Zeroizing::new(String::new());
     let read = if path == Path::new("-") {

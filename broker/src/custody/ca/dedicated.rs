@@ -87,10 +87,21 @@ impl Draft {
             return Err(CreateError::Years(years));
         }
         let life = SignedDuration::from_hours(24 * 365 * i64::from(years));
+        Self::named(&format!("ichor client CA {cluster}"), now, life, public_key, algorithm)
+    }
+
+    /// The same profile for a CA of another name and life; the name is cut to 64 characters.
+    pub(in crate::custody) fn named(
+        name: &str,
+        now: Timestamp,
+        life: SignedDuration,
+        public_key: &[u8],
+        algorithm: KeyAlgorithm,
+    ) -> Result<Self, CreateError> {
         let late = |e: jiff::Error| CreateError::Build(BuildError::Encoding(e.to_string()));
         let not_before = now.checked_sub(BACKDATE).map_err(late)?;
         let tbs = ca_tbs(&CaProfile {
-            name: &format!("ichor client CA {cluster}"),
+            name,
             public_key,
             key_id: entropy::bytes()?,
             serial: entropy::bytes()?,

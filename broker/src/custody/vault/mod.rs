@@ -27,6 +27,7 @@ use crate::entropy::EntropyError;
 mod archived;
 mod backup;
 pub(super) mod file;
+mod holder;
 mod identity;
 mod plugin;
 mod recipients;
@@ -37,6 +38,7 @@ mod stream;
 
 pub use archived::{Archived, Drilled};
 pub use backup::Backup;
+pub(super) use holder::seal_to;
 pub use plugin::{PluginError, Plugins};
 pub use reseal::Reseal;
 pub use sealer::Sealer;

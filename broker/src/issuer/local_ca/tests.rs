@@ -111,7 +111,7 @@ async fn a_grant_becomes_a_certificate_and_both_are_recorded() {
     let expected = Expected {
         public_key: granted.public_key(),
         roles: &[Role::Reader, Role::EtcdBackup],
-        names: Names::Whole { user: "ada", grant: Uuid::from_u128(7) },
+        names: Names::Whole { user: "ada", grant: Uuid::from_u128(7).into() },
         until: noon() + SignedDuration::from_hours(2),
         now: noon(),
     };

@@ -54,6 +54,8 @@ impl Entry {
             lines,
             break_glass,
             contents,
+            kit,
+            challenge,
             ..
         } = &self.content;
         if dropped.as_ref().is_some_and(|numbers| Places::read(numbers).is_none()) {
@@ -71,7 +73,16 @@ impl Entry {
         length("digest of calls", calls.as_ref(), DIGEST)?;
         length("digest of lines", lines.as_ref(), DIGEST)?;
         length("break-glass request", break_glass.as_ref(), ID)?;
-        length("digest of contents", contents.as_ref(), DIGEST)
+        length("digest of contents", contents.as_ref(), DIGEST)?;
+        length("challenge", challenge.as_ref(), DIGEST)?;
+        let Some(kit) = kit else { return Ok(()) };
+        length("kit's id", kit.id.as_ref(), ID)?;
+        length("kit's file digest", kit.file.as_ref(), DIGEST)?;
+        for holder in kit.holders.iter().flatten() {
+            length("commitment", Some(&holder.commitment), DIGEST)?;
+            length("proof key", Some(&holder.proof_key), DIGEST)?;
+        }
+        Ok(())
     }
 }
 

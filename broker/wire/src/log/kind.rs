@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 30] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -41,6 +41,11 @@ impl Kind {
         Self::BreakGlassRevoked,
         Self::BreakGlassOver,
         Self::BreakGlassReview,
+        Self::KitMade,
+        Self::KitOpened,
+        Self::KitDrill,
+        Self::KitRevoked,
+        Self::KitInUse,
     ];
 
     /// The kind as queries and answers name it.
@@ -72,6 +77,11 @@ impl Kind {
             Self::BreakGlassRevoked => "break-glass-revoked",
             Self::BreakGlassOver => "break-glass-over",
             Self::BreakGlassReview => "break-glass-review",
+            Self::KitMade => "kit-made",
+            Self::KitOpened => "kit-opened",
+            Self::KitDrill => "kit-drill",
+            Self::KitRevoked => "kit-revoked",
+            Self::KitInUse => "kit-in-use",
         }
     }
 
@@ -104,6 +114,11 @@ impl Kind {
             Self::BreakGlassRevoked => 23,
             Self::BreakGlassOver => 24,
             Self::BreakGlassReview => 25,
+            Self::KitMade => 30,
+            Self::KitOpened => 31,
+            Self::KitDrill => 32,
+            Self::KitRevoked => 33,
+            Self::KitInUse => 34,
         }
     }
 
@@ -186,6 +201,14 @@ impl Content {
             ticket: None,
             requester: None,
             label: None,
+            kit: None,
+            witnesses: None,
+            shares: None,
+            claimed: None,
+            kit_label: None,
+            challenge: None,
+            opened: None,
+            accepting: None,
         }
     }
 }

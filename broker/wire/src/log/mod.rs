@@ -132,6 +132,21 @@ pub enum Kind {
     /// The use of a break-glass request was labelled afterwards.
     #[n(25)]
     BreakGlassReview,
+    /// A break-glass kit was made.
+    #[n(30)]
+    KitMade,
+    /// An opening of a kit, which its opener recorded offline, was reported.
+    #[n(31)]
+    KitOpened,
+    /// A drill of a kit began, or its holders proved their shares.
+    #[n(32)]
+    KitDrill,
+    /// A kit was revoked: nodes are to stop trusting its CA.
+    #[n(33)]
+    KitRevoked,
+    /// A node was called with a certificate of a kit whose opening nobody has reported.
+    #[n(34)]
+    KitInUse,
 }
 
 /// The person an entry is about.
@@ -273,6 +288,81 @@ pub struct Content {
     /// How a use was labelled: `emergency`, `drill` or `misuse`.
     #[n(39)]
     pub label: Option<String>,
+    /// The kit concerned.
+    #[n(47)]
+    pub kit: Option<Kit>,
+    /// The people named as present when a kit was made.
+    #[n(48)]
+    pub witnesses: Option<Vec<String>>,
+    /// The shares that were proved, or that opened the kit, by index.
+    #[n(49)]
+    pub shares: Option<Vec<u8>>,
+    /// The name that a kit's opener gave; nobody checked it.
+    #[n(50)]
+    pub claimed: Option<String>,
+    /// What an opening was: `emergency`, `drill` or `misuse`.
+    #[n(51)]
+    pub kit_label: Option<String>,
+    /// The challenge of a drill, 32 bytes.
+    #[cbor(n(52), with = "minicbor::bytes")]
+    pub challenge: Option<Vec<u8>>,
+    /// When a kit was opened, in seconds since the epoch.
+    #[n(53)]
+    pub opened: Option<i64>,
+    /// How many nodes were seen to accept a kit's CA, and how many were asked.
+    #[n(54)]
+    pub accepting: Option<(u64, u64)>,
+}
+
+/// A break-glass kit: which one, and where it is made its public facts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Kit {
+    /// Its number.
+    #[n(0)]
+    pub number: u16,
+    /// Its id (16 bytes); absent where only the number is known.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub id: Option<Vec<u8>>,
+    /// Its CA's certificate, DER.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub ca: Option<Vec<u8>>,
+    /// When its CA ends, in seconds since the epoch.
+    #[n(3)]
+    pub until: Option<i64>,
+    /// How many shares open it.
+    #[n(4)]
+    pub threshold: Option<u8>,
+    /// How long one of its certificates is good at most, in seconds.
+    #[n(5)]
+    pub ttl_cap: Option<u64>,
+    /// Who holds its shares, in the order of their indexes, which begin with 1.
+    #[n(6)]
+    pub holders: Option<Vec<KitHolder>>,
+    /// SHA-256 of its file.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub file: Option<Vec<u8>>,
+    /// The number of the kit in whose place it was made.
+    #[n(8)]
+    pub replaces: Option<u16>,
+}
+
+/// Who holds a share of a kit.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KitHolder {
+    /// Their name.
+    #[n(0)]
+    pub name: String,
+    /// The age recipient that the share is sealed to; absent where it is on paper.
+    #[n(1)]
+    pub recipient: Option<String>,
+    /// The share's commitment (32 bytes).
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub commitment: Vec<u8>,
+    /// The key with which they prove to have it (Ed25519, 32 bytes).
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub proof_key: Vec<u8>,
 }
 
 /// A key of a log begins.

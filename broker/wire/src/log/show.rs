@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Entry, Leaf, Places};
+use super::{Entry, KitHolder, Leaf, Places};
 use crate::api::AuditEntry;
 
 impl AuditEntry {
@@ -55,13 +56,14 @@ impl AuditEntry {
 fn detail(entry: &Entry) -> BTreeMap<String, String> {
     let content = &entry.content;
     let person = content.person.as_ref();
+    let kit = content.kit.as_ref();
     let fields = [
         ("broker", Some(entry.broker.clone())),
         ("provider", person.map(|person| person.provider.clone())),
         ("name", person.map(|person| person.name.clone())),
         ("address", content.address.clone()),
         ("roles", content.roles.as_ref().map(|roles| roles.join(" "))),
-        ("not_after", content.not_after.map(|at| time(at.saturating_mul(1_000_000)).to_string())),
+        ("not_after", content.not_after.map(seconds)),
         ("reason", content.reason.clone()),
         ("policies", content.policies.as_ref().map(|policies| policies.join(" "))),
         ("code", content.code.clone()),
@@ -94,10 +96,43 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("ticket", content.ticket.clone()),
         ("requester", content.requester.clone()),
         ("label", content.label.clone()),
+        ("kit", kit.map(|kit| kit.number.to_string())),
+        ("kit_id", kit.and_then(|kit| kit.id.as_deref()).and_then(uuid).map(|id| id.to_string())),
+        ("kit_ca", kit.and_then(|kit| kit.ca.as_deref()).map(|ca| hex(&Sha256::digest(ca)))),
+        ("kit_until", kit.and_then(|kit| kit.until).map(seconds)),
+        ("kit_threshold", kit.and_then(|kit| kit.threshold).map(|threshold| threshold.to_string())),
+        ("kit_ttl_cap", kit.and_then(|kit| kit.ttl_cap).map(|cap| cap.to_string())),
+        ("kit_holders", kit.and_then(|kit| kit.holders.as_deref()).map(holders)),
+        ("kit_file", kit.and_then(|kit| kit.file.as_deref()).map(hex)),
+        ("kit_replaces", kit.and_then(|kit| kit.replaces).map(|number| number.to_string())),
+        ("witnesses", content.witnesses.as_ref().map(|witnesses| witnesses.join(", "))),
+        ("shares", content.shares.as_deref().map(numbers)),
+        ("claimed", content.claimed.clone()),
+        ("kit_label", content.kit_label.clone()),
+        ("challenge", content.challenge.as_deref().map(hex)),
+        ("opened", content.opened.map(seconds)),
+        ("accepting", content.accepting.map(|(accept, asked)| format!("{accept} of {asked}"))),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));
     named.chain(digests).collect()
+}
+
+/// Each holder with what their share is sealed to.
+fn holders(holders: &[KitHolder]) -> String {
+    let each = holders.iter().map(|holder| match &holder.recipient {
+        Some(recipient) => format!("{} ({recipient})", holder.name),
+        None => format!("{} (paper)", holder.name),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn numbers(numbers: &[u8]) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn seconds(at: i64) -> String {
+    time(at.saturating_mul(1_000_000)).to_string()
 }
 
 fn hex(bytes: &[u8]) -> String {

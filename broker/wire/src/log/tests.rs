@@ -65,6 +65,14 @@ fn full() -> Entry {
         ticket: None,
         requester: None,
         label: None,
+        kit: None,
+        witnesses: None,
+        shares: None,
+        claimed: None,
+        kit_label: None,
+        challenge: None,
+        opened: None,
+        accepting: None,
     })
 }
 
@@ -137,7 +145,49 @@ fn later() -> Vec<(String, Entry, u64)> {
         label: Some("drill".into()),
         ..Content::of(Kind::BreakGlassReview)
     };
+    let holder = |name: &str, recipient: Option<&str>, seed| KitHolder {
+        name: name.into(),
+        recipient: recipient.map(Into::into),
+        commitment: vec![seed; 32],
+        proof_key: vec![seed + 1; 32],
+    };
+    let kit = Content {
+        cluster: Some("prod".into()),
+        roles: Some(vec!["os:admin".into()]),
+        witnesses: Some(vec!["Ada Lovelace".into(), "Grace Hopper".into()]),
+        kit: Some(Kit {
+            number: 7,
+            id: Some(vec![47; 16]),
+            ca: Some(vec![0x30, 0x03, 0x02, 0x01, 0x07]),
+            until: Some(1_826_884_800),
+            threshold: Some(2),
+            ttl_cap: Some(3600),
+            holders: Some(vec![holder("ada", Some("age1qq"), 1), holder("bob", None, 3)]),
+            file: Some(vec![48; 32]),
+            replaces: Some(6),
+        }),
+        ..Content::of(Kind::KitMade)
+    };
+    let opened = Content {
+        grant: Some(vec![3; 16]),
+        kit: Some(Kit { number: 7, id: Some(vec![47; 16]), ..Kit::default() }),
+        shares: Some(vec![1, 2]),
+        claimed: Some("ada".into()),
+        kit_label: Some("emergency".into()),
+        opened: Some(1_795_348_800),
+        ..Content::of(Kind::KitOpened)
+    };
+    let drill = Content {
+        kit: Some(Kit { number: 7, id: Some(vec![47; 16]), ..Kit::default() }),
+        shares: Some(vec![1, 2]),
+        challenge: Some(vec![52; 32]),
+        accepting: Some((2, 3)),
+        ..Content::of(Kind::KitDrill)
+    };
     vec![
+        ("kit-made-with-its-facts".into(), entry(kit), 47),
+        ("kit-opened-and-reported".into(), entry(opened), 53),
+        ("kit-drill-proved".into(), entry(drill), 54),
         ("issued-key-made-by-cluster".into(), entry(made), 21),
         ("audit-key-rotated".into(), entry(rotated()), 22),
         ("log-opened-after-restore".into(), entry(reopened()), 23),
@@ -342,7 +392,24 @@ fn an_answer_has_every_field_of_the_entry() {
     ] {
         assert!(text.contains(value), "`{value}` in {text}");
     }
-    assert_eq!(AuditEntry::of(0, &later()[0].1, &[0; 32]).detail["key_made_by"], "cluster");
+    let shown = |name: &str| {
+        let (_, entry, _) = later().into_iter().find(|(known, ..)| known == name).unwrap();
+        AuditEntry::of(0, &entry, &[0; 32]).detail
+    };
+    assert_eq!(shown("issued-key-made-by-cluster")["key_made_by"], "cluster");
+    let made = shown("kit-made-with-its-facts");
+    assert_eq!((&*made["kit"], &*made["kit_threshold"], &*made["kit_replaces"]), ("7", "2", "6"));
+    assert_eq!(
+        (&*made["kit_holders"], &*made["witnesses"]),
+        ("ada (age1qq), bob (paper)", "Ada Lovelace, Grace Hopper")
+    );
+    let drill = shown("kit-drill-proved");
+    assert_eq!((&*drill["shares"], &*drill["accepting"], &drill["challenge"]), ("1 2", "2 of 3", &hex(52, 32)));
+    let opened = shown("kit-opened-and-reported");
+    assert_eq!(
+        (&*opened["claimed"], &*opened["kit_label"], &*opened["opened"]),
+        ("ada", "emergency", "2026-11-22T12:00:00Z")
+    );
     let [old, new] = keys();
     let detail = AuditEntry::of(0, &entry(rotated()), &[0; 32]).detail;
     assert_eq!((&detail["log_key"], &detail["old_log_key"]), (&new.to_string(), &old.to_string()));

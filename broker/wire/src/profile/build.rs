@@ -10,7 +10,6 @@ use der::asn1::{Any, AnyRef, BitStringRef, GeneralizedTime, OctetString, Utf8Str
 use der::{Decode, Encode, Sequence};
 use jiff::{SignedDuration, Timestamp};
 use spki::AlgorithmIdentifierRef;
-use uuid::Uuid;
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::certificate::Version;
 use x509_cert::ext::Extension;
@@ -21,7 +20,7 @@ use x509_cert::time::{Time, Validity};
 
 use super::ca::{CaCertificate, CaError};
 use super::key::{KeyAlgorithm, KeyError, SignatureAlgorithm};
-use super::{organizations, user_fits};
+use super::{GrantName, organizations, user_fits};
 use crate::role::Role;
 
 /// Nothing is issued for longer, whatever policy and configuration say.
@@ -47,8 +46,8 @@ pub struct Profile<'a> {
     pub roles: &'a [Role],
     /// The value behind `user:`, and the CN.
     pub user: &'a str,
-    /// The grant's id.
-    pub grant: Uuid,
+    /// The grant.
+    pub grant: GrantName,
     /// From when to when; see [`span`].
     pub span: Span,
 }
@@ -345,7 +344,7 @@ mod tests {
             public_key: &key,
             roles: &[Role::Reader],
             user: "alice",
-            grant: Uuid::nil(),
+            grant: uuid::Uuid::nil().into(),
             span,
         };
         let text = tbs(&profile).unwrap();

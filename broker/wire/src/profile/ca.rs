@@ -184,6 +184,12 @@ impl CaCertificate {
         &self.subject
     }
 
+    /// The subject, DER: as TLS names an accepted CA.
+    #[must_use]
+    pub fn subject_der(&self) -> &[u8] {
+        &self.subject_der
+    }
+
     /// The public key: SubjectPublicKeyInfo, DER.
     #[must_use]
     pub fn public_key(&self) -> &[u8] {

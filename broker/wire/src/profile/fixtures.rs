@@ -97,7 +97,7 @@ impl Ca {
             public_key,
             roles: &ROLES,
             user: "alice@example.com",
-            grant: GRANT,
+            grant: GRANT.into(),
             span: self.span(),
         }
     }
@@ -119,7 +119,7 @@ pub(super) fn until() -> Timestamp {
 }
 
 pub(super) fn expected(public_key: &[u8]) -> Expected<'_> {
-    let names = Names::Whole { user: "alice@example.com", grant: GRANT };
+    let names = Names::Whole { user: "alice@example.com", grant: GRANT.into() };
     Expected { public_key, roles: &ROLES, names, until: until(), now: now() }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use der::{Decode, Encode};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 use x509_cert::Certificate;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::certificate::X509Certificate;
@@ -17,7 +16,7 @@ use x509_parser::x509::{SubjectPublicKeyInfo, X509Name, X509Version};
 
 use super::build::{MAX_BACKDATE, MAX_TTL};
 use super::ca::CaCertificate;
-use super::organizations;
+use super::{GrantName, organizations};
 use crate::role::Role;
 
 /// What was granted, and so what a certificate has to be.
@@ -42,8 +41,8 @@ pub enum Names<'a> {
     Whole {
         /// The value behind `user:`, and the CN.
         user: &'a str,
-        /// The grant's id.
-        grant: Uuid,
+        /// The grant.
+        grant: GrantName,
     },
     /// A certificate engine does (Vault's or OpenBao's PKI), from a role of its own: it cannot name the grant. Basic
     /// constraints are absent or say CA:FALSE, as the engine's role asks.
@@ -350,9 +349,9 @@ mod tests {
         assert_eq!(found(&|e| e.roles = &[Role::Reader]), Mismatch::Organizations);
         assert_eq!(found(&|e| e.roles = &[Role::Reader, Role::Admin]), Mismatch::Organizations);
         assert_eq!(found(&|e| e.roles = &[Role::Reader, Role::Reader]), Mismatch::Organizations);
-        let mallory = Names::Whole { user: "mallory@example.com", grant: GRANT };
+        let mallory = Names::Whole { user: "mallory@example.com", grant: GRANT.into() };
         assert_eq!(found(&|e| e.names = mallory), Mismatch::Organizations);
-        let nil = Names::Whole { user: "alice@example.com", grant: Uuid::nil() };
+        let nil = Names::Whole { user: "alice@example.com", grant: uuid::Uuid::nil().into() };
         assert_eq!(found(&|e| e.names = nil), Mismatch::Organizations);
         assert_eq!(found(&|e| e.until = at("2026-11-22T12:59:59Z")), Mismatch::Validity);
         assert_eq!(found(&|e| e.now = at("2026-11-22T13:00:00Z")), Mismatch::Validity);
@@ -541,12 +540,14 @@ mod tests {
             roles in proptest::sample::subsequence(Role::ALL.to_vec(), 1..=6),
             user in "[!-~]{1,59}",
             grant in any::<u128>(),
+            kit in any::<u16>(),
             serial in any::<[u8; 16]>().prop_filter("not small", |s| s[0] != 0),
         ) {
             prop_assume!(super::super::user_fits(&user));
             let ca = Ca::ed25519();
             let key = public_key();
-            let grant = Uuid::from_u128(grant);
+            let id = uuid::Uuid::from_u128(grant);
+            let grant = if kit == 0 { id.into() } else { GrantName::Kit { number: kit, id } };
             let der = ca.issue(&Profile { roles: &roles, user: &user, grant, serial, ..ca.profile(&key) });
             let expected = Expected { roles: &roles, names: Names::Whole { user: &user, grant }, ..expected(&key) };
             prop_assert_eq!(judge(&der, &expected, &ca.certificate).unwrap().serial, serial);

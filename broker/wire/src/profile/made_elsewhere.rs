@@ -87,7 +87,7 @@ fn a_real_certificate_of_a_cluster_passes_and_every_flipped_bit_is_found() {
         Mismatch::Organizations
     );
     assert_eq!(refused(Expected { until: until - SignedDuration::from_secs(1), ..expected }), Mismatch::Validity);
-    let whole = Names::Whole { user: "alice@example.com", grant: uuid::Uuid::nil() };
+    let whole = Names::Whole { user: "alice@example.com", grant: uuid::Uuid::nil().into() };
     assert_eq!(refused(Expected { names: whole, ..expected }), Mismatch::Organizations);
     assert_eq!(refused(Expected { names: ENGINE, ..expected }), Mismatch::Organizations);
     assert_eq!(judge(&der, &expected, &Ca::ed25519().certificate), Err(Mismatch::Issuer));

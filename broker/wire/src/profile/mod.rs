@@ -19,6 +19,7 @@ mod build;
 mod build_ca;
 mod ca;
 mod csr;
+mod grant;
 mod judge;
 mod key;
 pub mod pem;
@@ -28,12 +29,13 @@ pub use build::{BuildError, DEFAULT_BACKDATE, MAX_BACKDATE, MAX_TTL, Profile, Sp
 pub use build_ca::{CaProfile, ca_tbs};
 pub use ca::{CaCertificate, CaError};
 pub use csr::{CsrError, CsrKey, MAX_CSR, read_csr};
+pub use grant::{BadGrantName, GrantName};
 pub use judge::{CLOCK_SLACK, Expected, Facts, Mismatch, Names, judge};
 pub use key::{KeyAlgorithm, KeyError, SignatureAlgorithm};
 pub use user::{MAX_USER, user_fits, user_value};
 
 /// Organization values of a certificate: the roles, and the user and the grant where whoever makes it can name them.
-fn organizations(roles: &[crate::role::Role], user: Option<&str>, grant: Option<uuid::Uuid>) -> Vec<String> {
+fn organizations(roles: &[crate::role::Role], user: Option<&str>, grant: Option<GrantName>) -> Vec<String> {
     let mut values: Vec<String> = roles.iter().map(|role| role.as_str().to_owned()).collect();
     values.extend(user.map(|user| format!("user:{user}")));
     values.extend(grant.map(|grant| format!("grant:{grant}")));

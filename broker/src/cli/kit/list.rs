@@ -1,0 +1,49 @@
+//! `kit list`.
+
+use std::io::Write;
+
+use super::all;
+use crate::cli::block_on;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Loaded;
+
+/// A line for each kit, what it was opened for, and what is to be done.
+pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
+    let kits = block_on(all(loaded))?;
+    let now = SystemClock.now();
+    if kits.is_empty() {
+        writeln!(out, "no kit has been made; `ichor-broker kit create --help` says how")?;
+        return Ok(());
+    }
+    let day = |at: jiff::Timestamp| at.to_string().chars().take(10).collect::<String>();
+    for kit in &kits {
+        let drilled = kit.drilled.map_or_else(|| "never drilled".to_owned(), |at| format!("drilled {}", day(at)));
+        writeln!(
+            out,
+            "kit {}  {}  {}  {} of {}  {}  until {}  {drilled}",
+            kit.number,
+            kit.cluster,
+            kit.state(now).as_str(),
+            kit.threshold,
+            kit.holders.len(),
+            kit.roles.join(","),
+            day(kit.until)
+        )?;
+        let holders: Vec<&str> = kit.holders.iter().map(|holder| holder.name.as_str()).collect();
+        writeln!(out, "    holders: {}", holders.join(", "))?;
+        for opening in &kit.openings {
+            let (opened, name) = (opening.opened, &opening.name);
+            writeln!(out, "    opened {opened} by {name} ({}): {}", opening.label, opening.reason)?;
+        }
+        for grant in &kit.unreported {
+            writeln!(out, "    in use, unreported: grant kit-{}-{grant}", kit.number)?;
+        }
+        if let Some(successor) = kit.replaced_by {
+            writeln!(out, "    replaced by kit {successor}")?;
+        }
+    }
+    for complaint in kits.iter().filter_map(|kit| kit.complaint(now)) {
+        writeln!(out, "warn  {complaint}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! A break-glass kit is made here: its CA's key is born, sealed under a key that is split, and wiped. Nothing of it stays.
+
+use ichor_wire::kit::{
+    Facts, KitError, KitFile, PAPER, RANDOM_BYTES, Secret, Share, ShareFacts, SplitError, VERSION, commitment, split,
+};
+use ichor_wire::role::Role;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::ca::{CreateError, Draft};
+use super::{KeyLoadError, LocalSigner, Plugins, Signer, VaultError, vault};
+use crate::domain::ClusterName;
+use crate::entropy::{self, EntropyError};
+
+/// The kit that is to be made.
+#[derive(Clone, Debug)]
+pub struct KitPlan<'a> {
+    /// Its number.
+    pub number: u16,
+    /// Its id.
+    pub id: Uuid,
+    /// The cluster.
+    pub cluster: &'a ClusterName,
+    /// The roles that its certificates may hold.
+    pub roles: Vec<Role>,
+    /// How long one of them is good at most.
+    pub ttl_cap: SignedDuration,
+    /// How long its CA lasts.
+    pub life: SignedDuration,
+    /// How many shares open it.
+    pub threshold: u8,
+    /// Who holds a share.
+    pub holders: &'a [Holder],
+    /// Where talosctl connects.
+    pub endpoints: Vec<String>,
+    /// The default targets of a call.
+    pub nodes: Vec<String>,
+    /// The CA that the nodes' own certificates come from, PEM.
+    pub cluster_ca: String,
+    /// What to do, for whoever holds the file.
+    pub instructions: String,
+}
+
+/// Who holds a share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Their name.
+    pub name: String,
+    /// The age recipient that their share is sealed to; `None`: on paper.
+    pub recipient: Option<String>,
+}
+
+/// A kit that was made, not yet written anywhere.
+#[derive(Debug)]
+pub struct MadeKit {
+    /// Its file.
+    pub file: KitFile,
+    /// Its shares, in the order of their holders.
+    pub shares: Vec<MadeShare>,
+}
+
+/// A share of a kit that was made.
+pub struct MadeShare {
+    /// Its index, from 1.
+    pub index: u8,
+    /// Who holds it.
+    pub holder: String,
+    /// The recipient that it is sealed to, as age writes it.
+    pub recipient: Option<String>,
+    /// An age file, or, for paper, the share's text: the secret itself.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Why no kit was made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MakeKitError {
+    /// The CA could not be made.
+    #[error(transparent)]
+    Ca(#[from] CreateError),
+    /// Its key could not be taken.
+    #[error(transparent)]
+    Key(#[from] KeyLoadError),
+    /// A share could not be sealed to its holder.
+    #[error("the share of `{holder}` cannot be sealed: {why}")]
+    Holder {
+        /// Who.
+        holder: String,
+        /// Why.
+        why: VaultError,
+    },
+    /// Two shares would be opened by one key.
+    #[error("`{0}` and `{1}` have the same recipient; each share needs a key of its own")]
+    SameRecipient(String, String),
+    /// The key could not be split.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// The kit could not be sealed, or breaks a rule of its format.
+    #[error(transparent)]
+    Kit(#[from] KitError),
+    /// No random values.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// Makes a kit in memory. Its CA is Ed25519 and good for client certificates only, as a dedicated CA is; the subject names cluster,
+/// kit and id, so that a node's list of accepted CAs tells it from every other.
+///
+/// # Errors
+/// When something failed; then there is no kit.
+pub fn make_kit(plan: &KitPlan<'_>, now: Timestamp, plugins: &Plugins) -> Result<MadeKit, MakeKitError> {
+    let signer = LocalSigner::generate()?;
+    let name = ca_name(plan.cluster, plan.number, plan.id);
+    let draft = Draft::named(&name, now, plan.life, signer.public_key(), signer.algorithm())?;
+    let signature = signer.sign_now(&draft.to_be_signed()).map_err(CreateError::from)?;
+    let certificate = draft.finish(&signature)?;
+
+    let key = Zeroizing::new(entropy::bytes::<32>()?);
+    let random = Zeroizing::new(entropy::bytes::<RANDOM_BYTES>()?);
+    let limit = u8::try_from(plan.holders.len()).map_err(|_| SplitError::Numbers)?;
+    let values = split(&key, plan.threshold, limit, &random)?;
+    let (mut shares, mut said) = (Vec::new(), Vec::new());
+    for ((value, holder), index) in values.into_iter().zip(plan.holders).zip(1..) {
+        let share = Share::new(plan.number, plan.id, index, value);
+        let salt = entropy::bytes::<16>()?;
+        let (commitment, proof_key) = commitment(&share, plan.id, &salt)?;
+        let text = share.to_text();
+        let made = match &holder.recipient {
+            Some(recipient) => {
+                let sealed = vault::seal_to(recipient, plugins, text.as_bytes());
+                let failed = |why| MakeKitError::Holder { holder: holder.name.clone(), why };
+                let (recipient, sealed) = sealed.map_err(failed)?;
+                MadeShare {
+                    index,
+                    holder: holder.name.clone(),
+                    recipient: Some(recipient),
+                    body: Zeroizing::new(sealed),
+                }
+            }
+            None => {
+                let body = Zeroizing::new(text.as_bytes().to_vec());
+                MadeShare { index, holder: holder.name.clone(), recipient: None, body }
+            }
+        };
+        let same = |other: &&MadeShare| made.recipient.is_some() && other.recipient == made.recipient;
+        if let Some(other) = shares.iter().find(same) {
+            return Err(MakeKitError::SameRecipient(other.holder.clone(), made.holder));
+        }
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+        let sealed_to = made.recipient.as_ref().map(|text| hex(&Sha256::digest(text)));
+        said.push(ShareFacts {
+            index,
+            holder: holder.name.clone(),
+            sealed_to: sealed_to.unwrap_or_else(|| PAPER.into()),
+            salt: hex(&salt),
+            commitment,
+            proof_key,
+        });
+        shares.push(made);
+    }
+    let facts = Facts {
+        version: VERSION,
+        number: plan.number,
+        id: plan.id,
+        cluster: plan.cluster.to_string(),
+        made: now,
+        until: certificate.not_after(),
+        roles: plan.roles.clone(),
+        ttl_cap: u64::try_from(plan.ttl_cap.as_secs()).unwrap_or_default(),
+        threshold: plan.threshold,
+        endpoints: plan.endpoints.clone(),
+        nodes: plan.nodes.clone(),
+        instructions: plan.instructions.clone(),
+        cluster_ca: plan.cluster_ca.clone(),
+        kit_ca: certificate.pem(),
+        shares: said,
+    };
+    let secret = Secret::new(signer.to_pkcs8()?.as_slice());
+    let file = KitFile::seal(facts, &secret, &key, entropy::bytes()?)?;
+    Ok(MadeKit { file, shares })
+}
+
+/// The common name of a kit's CA.
+fn ca_name(cluster: &ClusterName, number: u16, id: Uuid) -> String {
+    // the last digits of a UUIDv7 are random; the cluster's name stands last, for it is what may be cut
+    let id = id.simple().to_string();
+    let tail = id.get(24..).unwrap_or_default();
+    format!("ichor kit {number} {tail} {cluster}")
+}
+
+impl std::fmt::Debug for MadeShare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MadeShare").field("index", &self.index).field("holder", &self.holder).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use age::x25519;
+    use ichor_wire::kit::Gathered;
+
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(0x0193_5a2b_7c4d_7e8f_9011_2233_4455_6677);
+
+    fn holder(name: &str, recipient: Option<String>) -> Holder {
+        Holder { name: name.into(), recipient }
+    }
+
+    fn plan<'a>(cluster: &'a ClusterName, holders: &'a [Holder]) -> KitPlan<'a> {
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        KitPlan {
+            number: 7,
+            id: ID,
+            cluster,
+            roles: vec![Role::Admin],
+            ttl_cap: SignedDuration::from_hours(1),
+            life: SignedDuration::from_hours(24 * 365),
+            threshold: 2,
+            holders,
+            endpoints: vec!["192.0.2.1".into()],
+            nodes: Vec::new(),
+            cluster_ca: super::super::ca::create(cluster, now, 1).unwrap().certificate().pem(),
+            instructions: "two holders\n".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_made_opens_with_its_shares_and_holds_the_cas_own_key() {
+        let cluster = ClusterName::new(&"p".repeat(63)).unwrap();
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        let ada = x25519::Identity::generate();
+        let holders = [holder("ada", Some(ada.to_public().to_string())), holder("bob", None), holder("eve", None)];
+        let made = make_kit(&plan(&cluster, &holders), now, &Plugins::default()).unwrap();
+        let facts = made.file.unverified_facts();
+        let ca = facts.kit_certificate().unwrap();
+        assert!(ca.subject().starts_with("O=ichor, CN=ichor kit 7 44556677 ppp"), "{}", ca.subject());
+        assert_eq!(ca.not_after(), "2027-11-22T12:00:00Z".parse().unwrap());
+
+        let mut sealed = Vec::new();
+        let decryptor = age::Decryptor::new_buffered(made.shares[0].body.as_slice()).unwrap();
+        decryptor.decrypt(std::iter::once(&ada as &dyn age::Identity)).unwrap().read_to_end(&mut sealed).unwrap();
+        assert!(!made.shares[0].body.windows(32).any(|window| sealed.windows(32).any(|plain| plain == window)));
+        let mut gathered = Gathered::new(facts);
+        for text in [sealed.as_slice(), made.shares[2].body.as_slice()] {
+            gathered.take(facts, Share::parse(std::str::from_utf8(text).unwrap()).unwrap()).unwrap();
+        }
+        let (_, secret) = made.file.open(&gathered).unwrap();
+        assert_eq!(LocalSigner::from_der(secret.key()).unwrap().public_key(), ca.public_key());
+        assert!(!made.file.to_text().unwrap().contains(&data_encoding::BASE64.encode(secret.key())));
+        assert!(!format!("{made:?}").contains(std::str::from_utf8(&made.shares[2].body).unwrap()));
+    }
+
+    #[test]
+    fn case_22_a_plugin_that_is_not_allowed_seals_nothing_and_is_not_run() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        // a plugin's recipient: what stands before the last `1` names the program
+        let holders = [
+            holder("ada", Some("age1sh1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0jqxuzx4s".into())),
+            holder("bob", None),
+        ];
+        let error = make_kit(&plan(&cluster, &holders), now, &Plugins::default()).unwrap_err();
+        assert!(matches!(error, MakeKitError::Holder { .. }), "{error}");
+    }
+
+    #[test]
+    fn two_shares_for_one_key_are_refused() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        let one = x25519::Identity::generate().to_public().to_string();
+        let holders = [holder("ada", Some(one.clone())), holder("bob", Some(one))];
+        let error = make_kit(&plan(&cluster, &holders), now, &Plugins::default()).unwrap_err();
+        assert_eq!(error, MakeKitError::SameRecipient("ada".into(), "bob".into()));
+        let alone = [holder("ada", None)];
+        let error = make_kit(&plan(&cluster, &alone), now, &Plugins::default()).unwrap_err();
+        assert_eq!(error, MakeKitError::Split(SplitError::Numbers));
+    }
+}

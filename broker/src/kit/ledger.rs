@@ -1,0 +1,411 @@
+//! The kits of the log, each put together from its entries.
+
+use std::collections::BTreeSet;
+
+use ichor_wire::log::{Content, Entry, Kind, KitHolder};
+use ichor_wire::profile::CaCertificate;
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
+
+/// A kit is to be drilled at least this often.
+pub const DRILL_EVERY: SignedDuration = SignedDuration::from_hours(24 * 90);
+
+/// The kinds of entries that tell of kits.
+const KINDS: [Kind; 5] = [Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse];
+
+/// So many entries are read at once.
+const PAGE: u32 = 200;
+
+/// A kit as the log tells of it.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its number.
+    pub number: u16,
+    /// Its id.
+    pub id: Uuid,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its CA.
+    pub ca: CaCertificate,
+    /// When it was made.
+    pub made: Timestamp,
+    /// When its CA ends.
+    pub until: Timestamp,
+    /// The roles that its certificates may hold.
+    pub roles: Vec<String>,
+    /// How long one of them is good at most.
+    pub ttl_cap: SignedDuration,
+    /// How many shares open it.
+    pub threshold: u8,
+    /// Who holds its shares, by index from 1.
+    pub holders: Vec<KitHolder>,
+    /// The people named as present when it was made.
+    pub witnesses: Vec<String>,
+    /// When it was last drilled whole: every share proved, every node accepting.
+    pub drilled: Option<Timestamp>,
+    /// The challenge of the drill that is under way, and since when.
+    pub challenge: Option<(Timestamp, [u8; 32])>,
+    /// The openings that were reported.
+    pub openings: Vec<Opening>,
+    /// Grants of it that nodes' logs name and nobody has reported.
+    pub unreported: BTreeSet<Uuid>,
+    /// When it was revoked.
+    pub revoked: Option<Timestamp>,
+    /// The kit that was made in its place.
+    pub replaced_by: Option<u16>,
+}
+
+/// One opening, as it was reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its grant.
+    pub grant: Uuid,
+    /// The name that its opener gave.
+    pub name: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// When.
+    pub opened: Timestamp,
+    /// What it was: `emergency`, `drill` or `misuse`.
+    pub label: String,
+}
+
+/// How a kit stands; of several that hold, the first of this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Nodes were told to trust it no more.
+    Revoked,
+    /// A node's log names an opening that nobody has reported.
+    Unreported,
+    /// It was opened: its shares have met, so another is to be made in its place.
+    Used,
+    /// Its CA has ended.
+    Expired,
+    /// Its last drill is too long ago.
+    Due,
+    /// It can be relied on.
+    Fresh,
+}
+
+/// The log could not be read for kits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An entry cannot be what a broker wrote.
+    #[error("entry {0} tells of a kit, and cannot be read")]
+    Entry(u64),
+}
+
+/// Every kit that the log tells of, in the order in which they were made. One whose entry's body was dropped is gone.
+///
+/// # Errors
+/// When the store fails, or an entry is not what a broker writes.
+pub async fn read(store: &dyn Store) -> Result<Vec<Standing>, LedgerError> {
+    let mut found = Vec::new();
+    for kind in KINDS {
+        let filter = EntryFilter { kind: Some(kind), ..EntryFilter::default() };
+        let mut before = None;
+        loop {
+            let page = store.entries(&filter, before, PAGE).await?;
+            before = page.last().map(|entry| entry.index);
+            let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            found.extend(page);
+            if is_last {
+                break;
+            }
+        }
+    }
+    found.sort_unstable_by_key(|entry| entry.index);
+    fold(&found)
+}
+
+fn fold(entries: &[StoredEntry]) -> Result<Vec<Standing>, LedgerError> {
+    let mut kits: Vec<Standing> = Vec::new();
+    for stored in entries {
+        let Some(body) = stored.body.as_deref() else { continue };
+        let unreadable = || LedgerError::Entry(stored.index);
+        let entry = Entry::decode(body).map_err(|_| unreadable())?;
+        let at = Timestamp::from_microsecond(entry.time).map_err(|_| unreadable())?;
+        if entry.content.kind == Kind::KitMade {
+            let kit = Standing::made(&entry.content, at).ok_or_else(unreadable)?;
+            let replaces = entry.content.kit.as_ref().and_then(|kit| kit.replaces);
+            for old in kits.iter_mut().filter(|old| Some(old.number) == replaces && old.cluster == kit.cluster) {
+                old.replaced_by = Some(kit.number);
+            }
+            kits.push(kit);
+        } else {
+            let said = entry.content.kit.as_ref().ok_or_else(unreadable)?;
+            let id = said.id.as_deref().and_then(|id| Uuid::from_slice(id).ok());
+            let of = |kit: &&mut Standing| match id {
+                Some(id) => kit.id == id,
+                // a certificate names the number alone
+                None => kit.number == said.number && Some(&kit.cluster) == entry.content.cluster.as_ref(),
+            };
+            kits.iter_mut().filter(of).for_each(|kit| kit.hear(&entry.content, at));
+        }
+    }
+    Ok(kits)
+}
+
+// === impl Standing ===
+
+impl Standing {
+    fn made(content: &Content, made: Timestamp) -> Option<Self> {
+        let kit = content.kit.as_ref()?;
+        Some(Self {
+            number: kit.number,
+            id: Uuid::from_slice(kit.id.as_deref()?).ok()?,
+            cluster: content.cluster.clone()?,
+            ca: CaCertificate::from_der(kit.ca.as_deref()?).ok()?,
+            made,
+            until: Timestamp::from_second(kit.until?).ok()?,
+            roles: content.roles.clone()?,
+            ttl_cap: SignedDuration::from_secs(i64::try_from(kit.ttl_cap?).ok()?),
+            threshold: kit.threshold?,
+            holders: kit.holders.clone()?,
+            witnesses: content.witnesses.clone()?,
+            drilled: None,
+            challenge: None,
+            openings: Vec::new(),
+            unreported: BTreeSet::new(),
+            revoked: None,
+            replaced_by: None,
+        })
+    }
+
+    fn hear(&mut self, content: &Content, at: Timestamp) {
+        let grant = content.grant.as_deref().and_then(|id| Uuid::from_slice(id).ok());
+        match content.kind {
+            Kind::KitDrill => {
+                let challenge = content.challenge.as_deref().and_then(|bytes| bytes.try_into().ok());
+                if content.shares.is_none() {
+                    self.challenge = challenge.map(|challenge| (at, challenge));
+                } else if self.is_whole(content) {
+                    (self.drilled, self.challenge) = (Some(at), None);
+                }
+            }
+            Kind::KitOpened => {
+                let Some(grant) = grant else { return };
+                self.unreported.remove(&grant);
+                let opened = content.opened.and_then(|at| Timestamp::from_second(at).ok());
+                let opening = Opening {
+                    grant,
+                    name: content.claimed.clone().unwrap_or_default(),
+                    reason: content.reason.clone().unwrap_or_default(),
+                    opened: opened.unwrap_or(at),
+                    label: content.kit_label.clone().unwrap_or_default(),
+                };
+                // one that is reported again takes the earlier one's place: its label may be another
+                self.openings.retain(|other| other.grant != grant);
+                self.openings.push(opening);
+            }
+            Kind::KitInUse => {
+                let is_reported = |grant: &Uuid| self.openings.iter().any(|opening| opening.grant == *grant);
+                self.unreported.extend(grant.filter(|grant| !is_reported(grant)));
+            }
+            Kind::KitRevoked => self.revoked = Some(at),
+            _ => {}
+        }
+    }
+
+    /// Whether a drill left nothing out.
+    fn is_whole(&self, content: &Content) -> bool {
+        let proved: BTreeSet<u8> = content.shares.iter().flatten().copied().collect();
+        let every = (1..).zip(&self.holders).all(|(index, _)| proved.contains(&index));
+        let accepting = content.accepting.is_some_and(|(accepting, asked)| asked > 0 && accepting == asked);
+        every && accepting
+    }
+
+    /// How it stands at `now`.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> State {
+        if self.revoked.is_some() {
+            State::Revoked
+        } else if !self.unreported.is_empty() {
+            State::Unreported
+        } else if !self.openings.is_empty() {
+            State::Used
+        } else if now >= self.until {
+            State::Expired
+        } else if now >= self.next_drill() {
+            State::Due
+        } else {
+            State::Fresh
+        }
+    }
+
+    /// Until when it is to be drilled.
+    #[must_use]
+    pub fn next_drill(&self) -> Timestamp {
+        let since = self.drilled.unwrap_or(self.made);
+        since.checked_add(DRILL_EVERY).unwrap_or(Timestamp::MAX)
+    }
+
+    /// What is to be done about it, one sentence; nothing for a fresh kit and a revoked one.
+    #[must_use]
+    pub fn complaint(&self, now: Timestamp) -> Option<String> {
+        let Self { number, cluster, .. } = self;
+        match self.state(now) {
+            State::Fresh | State::Revoked => None,
+            State::Due => Some(format!(
+                "kit {number} of cluster `{cluster}` was to be drilled by {}; run `ichor-broker kit drill {number}`",
+                self.next_drill()
+            )),
+            State::Expired => Some(format!(
+                "kit {number} of cluster `{cluster}` expired at {}; run `ichor-broker kit rotate {number}`",
+                self.until
+            )),
+            State::Used => Some(format!(
+                "kit {number} of cluster `{cluster}` was opened; run `ichor-broker kit rotate {number}`, then `kit revoke {number}`"
+            )),
+            State::Unreported => Some(format!(
+                "kit {number} of cluster `{cluster}` is in use, and nobody has reported it: find out who opened it; import their \
+                 record with `ichor-broker kit report`, or end it with `ichor-broker kit revoke {number}`"
+            )),
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// The state as lists and metrics name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Unreported => "unreported",
+            Self::Used => "used",
+            Self::Expired => "expired",
+            Self::Due => "due",
+            Self::Fresh => "fresh",
+        }
+    }
+
+    /// Every state.
+    pub const ALL: [Self; 6] = [Self::Revoked, Self::Unreported, Self::Used, Self::Expired, Self::Due, Self::Fresh];
+}
+
+#[cfg(test)]
+mod tests {
+    use ichor_wire::log::Kit;
+
+    use super::*;
+    use crate::audit::tests::Room;
+    use crate::custody::ca;
+    use crate::domain::ClusterName;
+    use crate::store::conformance::noon;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    fn kit() -> Kit {
+        Kit { number: 7, id: Some(ID.into_bytes().to_vec()), ..Kit::default() }
+    }
+
+    fn made() -> Content {
+        let ca = ca::create(&ClusterName::new("prod").unwrap(), noon(), 1).unwrap();
+        let holder = |name: &str| KitHolder {
+            name: name.into(),
+            recipient: None,
+            commitment: vec![1; 32],
+            proof_key: vec![2; 32],
+        };
+        let kit = Kit {
+            ca: Some(ca.certificate().der().to_vec()),
+            until: Some(ca.certificate().not_after().as_second()),
+            threshold: Some(2),
+            ttl_cap: Some(3600),
+            holders: Some(["ada", "bob"].map(holder).to_vec()),
+            file: Some(vec![3; 32]),
+            ..kit()
+        };
+        Content {
+            cluster: Some("prod".into()),
+            roles: Some(vec!["os:admin".into()]),
+            witnesses: Some(vec!["eve".into(), "joe".into()]),
+            kit: Some(kit),
+            ..Content::of(Kind::KitMade)
+        }
+    }
+
+    fn proved(shares: &[u8], accepting: (u64, u64)) -> Content {
+        Content {
+            kit: Some(kit()),
+            shares: Some(shares.to_vec()),
+            accepting: Some(accepting),
+            ..Content::of(Kind::KitDrill)
+        }
+    }
+
+    fn opened(grant: u128, label: &str) -> Content {
+        Content {
+            kit: Some(kit()),
+            grant: Some(Uuid::from_u128(grant).into_bytes().to_vec()),
+            claimed: Some("ada".into()),
+            kit_label: Some(label.into()),
+            opened: Some(noon().as_second()),
+            ..Content::of(Kind::KitOpened)
+        }
+    }
+
+    fn in_use(grant: u128, cluster: &str) -> Content {
+        Content {
+            cluster: Some(cluster.into()),
+            kit: Some(Kit { id: None, ..kit() }),
+            grant: Some(Uuid::from_u128(grant).into_bytes().to_vec()),
+            ..Content::of(Kind::KitInUse)
+        }
+    }
+
+    async fn states(contents: Vec<Content>) -> Vec<Standing> {
+        let room = Room::new([]);
+        for content in contents {
+            room.sequencer.note(content, None).await.unwrap();
+        }
+        read(&*room.store).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_kit_goes_from_fresh_to_due_and_back_by_a_whole_drill_alone() {
+        let in_days = |days: i64| noon() + SignedDuration::from_hours(24 * days);
+        let [kit] = &states(vec![made()]).await[..] else { panic!() };
+        assert_eq!([0, 89, 90].map(|days| kit.state(in_days(days))), [State::Fresh, State::Fresh, State::Due]);
+        assert_eq!(kit.state(in_days(365)), State::Expired);
+        assert!(kit.complaint(in_days(90)).unwrap().contains("kit drill 7"));
+        assert_eq!(kit.complaint(in_days(89)), None);
+        for (shares, accepting) in [(&[1][..], (2, 2)), (&[1, 2], (1, 2)), (&[1, 2], (0, 0)), (&[], (2, 2))] {
+            let kits = states(vec![made(), proved(shares, accepting)]).await;
+            assert_eq!(kits[0].drilled, None, "{shares:?} {accepting:?} is no whole drill");
+        }
+        assert!(states(vec![made(), proved(&[2, 1], (2, 2))]).await[0].drilled.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_drill_under_way_has_the_newest_challenge() {
+        let begun = |byte| Content { kit: Some(kit()), challenge: Some(vec![byte; 32]), ..Content::of(Kind::KitDrill) };
+        let kits = states(vec![made(), begun(1), begun(2)]).await;
+        assert_eq!(kits[0].challenge.unwrap().1, [2; 32]);
+        let kits = states(vec![made(), begun(1), proved(&[1, 2], (1, 1))]).await;
+        assert_eq!(kits[0].challenge, None, "a challenge serves one drill");
+    }
+
+    #[tokio::test]
+    async fn what_a_node_saw_stays_until_it_is_reported() {
+        let state = async |contents| states(contents).await[0].state(noon());
+        assert_eq!(state(vec![made(), in_use(1, "prod")]).await, State::Unreported);
+        assert_eq!(state(vec![made(), in_use(1, "lab")]).await, State::Fresh, "another cluster's kit of that number");
+        assert_eq!(state(vec![made(), in_use(1, "prod"), opened(1, "emergency")]).await, State::Used);
+        assert_eq!(state(vec![made(), in_use(1, "prod"), opened(2, "emergency")]).await, State::Unreported);
+        assert_eq!(state(vec![made(), opened(1, "emergency"), in_use(1, "prod")]).await, State::Used);
+        let revoked = Content { kit: Some(kit()), ..Content::of(Kind::KitRevoked) };
+        assert_eq!(state(vec![made(), in_use(1, "prod"), revoked]).await, State::Revoked);
+        let kits = states(vec![made(), opened(1, "emergency"), opened(1, "misuse")]).await;
+        assert_eq!(kits[0].openings.len(), 1);
+        assert_eq!(kits[0].openings[0].label, "misuse", "the later label counts");
+    }
+}

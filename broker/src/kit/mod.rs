@@ -1,0 +1,9 @@
+//! Break-glass kits, as the log tells of them: which there are, who holds them, which are due, used, unreported or revoked.
+//!
+//! A kit opens without the broker. What the broker knows of it is what was recorded when it was made, drilled, reported and
+//! revoked, and what nodes' logs say: [`ledger`]. That nodes still accept a kit's CA they tell anyone who asks: [`probe`].
+
+pub mod ledger;
+pub mod probe;
+
+pub use ledger::{DRILL_EVERY, LedgerError, Opening, Standing, State, read};

@@ -1,0 +1,123 @@
+//! `ichor kit`: one file per command. None of them needs a broker, a configuration file, or any network but the nodes'.
+
+mod open;
+mod prove;
+mod report;
+mod show;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use ichor_wire::kit::{BadShare, Facts, Gathered, Share};
+use zeroize::Zeroizing;
+
+use super::Here;
+use crate::error::Error;
+use crate::kit::{Identities, read_share};
+
+/// Use a break-glass kit, when provider, network, vault and broker are gone
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Show(show::Args),
+    Open(open::Args),
+    Prove(prove::Args),
+    Report(report::Args),
+}
+
+pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    match args.command {
+        Command::Show(args) => show::run(here, args),
+        Command::Open(args) => open::run(here, args),
+        Command::Prove(args) => prove::run(here, args),
+        Command::Report(args) => report::run(here, args),
+    }
+}
+
+/// Where shares come from.
+#[derive(Clone, Debug, clap::Args)]
+struct ShareArgs {
+    /// A file with a share: sealed by age, or its text; `-` is standard input. Several, in any order
+    #[arg(long = "share", value_name = "FILE")]
+    shares: Vec<PathBuf>,
+    /// A holder's key that opens a sealed share: an age identity file or an OpenSSH private key. Several
+    #[arg(long = "identity", value_name = "FILE")]
+    identities: Vec<PathBuf>,
+}
+
+/// The shares of the files, then of whoever sits at the terminal, until there are enough. One that does not count is told of and
+/// changes nothing.
+fn gather(here: &mut Here, facts: &Facts, args: &ShareArgs) -> Result<Gathered, Error> {
+    let identities = Identities::read(&args.identities)?;
+    let mut gathered = Gathered::new(facts);
+    let mut last = None;
+    for path in &args.shares {
+        let taken = read_share(path, &identities).and_then(|share| take(&mut gathered, facts, share));
+        if let Err(error) = taken {
+            here.around.terminal.note(&format!("{}: {error}", path.display()));
+            last = Some(error);
+        }
+    }
+    while gathered.missing() > 0 {
+        let missing = gathered.missing();
+        if here.around.ask.is_none() {
+            return Err(last.unwrap_or_else(|| {
+                let message = format!("{missing} more shares are needed of the {} that open this kit", facts.threshold);
+                Error::failed(message, "name their files with `--share`, or run this at a terminal and type them")
+            }));
+        }
+        here.around
+            .terminal
+            .note(&format!("{missing} more needed. A share's file, or the text of its sheet, row by row:"));
+        let taken = typed(here, &identities).and_then(|share| take(&mut gathered, facts, share));
+        match taken {
+            Ok(()) => {}
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(Error::failed(
+                    "the kit stays shut: no more shares came",
+                    "run it again with the holders present",
+                ));
+            }
+            Err(error) => here.around.terminal.note(&error.to_string()),
+        }
+    }
+    Ok(gathered)
+}
+
+fn take(gathered: &mut Gathered, facts: &Facts, share: Share) -> Result<(), Error> {
+    let taken = gathered.take(facts, share);
+    taken
+        .map(drop)
+        .map_err(|fault| Error::failed(fault.to_string(), "the other shares still count; bring the right one"))
+}
+
+/// A share that is typed: a file's name, or the rows of a sheet.
+fn typed(here: &Here, identities: &Identities) -> Result<Share, Error> {
+    let mut text = Zeroizing::new(String::with_capacity(1024));
+    loop {
+        let line = Zeroizing::new(asked(here)?);
+        let line = line.trim();
+        if text.is_empty() && !line.to_ascii_uppercase().starts_with("ICHOR") {
+            return read_share(std::path::Path::new(line), identities);
+        }
+        text.push_str(line);
+        match Share::parse(&text) {
+            Ok(share) => return Ok(share),
+            // the next row is still to come
+            Err(BadShare::Length(length)) if length < 90 && !line.is_empty() => {}
+            Err(error) => return Err(Error::failed(error.to_string(), "type the sheet again from its first row")),
+        }
+    }
+}
+
+/// A line that the person types.
+fn asked(here: &Here) -> Result<String, Error> {
+    let eof = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let line = here.around.ask.as_ref().map_or_else(|| Err(eof()), |ask| ask());
+    line.map_err(Error::file("read", std::path::Path::new("(the terminal)")))
+}

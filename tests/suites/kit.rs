@@ -1,0 +1,254 @@
+//! A break-glass kit from its ceremony to its end: made by the broker's command, drilled, opened by the client with no broker, taken
+//! by a node, reported, rotated, revoked.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use data_encoding::{BASE64, HEXLOWER};
+use ichor_client::kit::{Asked, LocallyRecorded, Machine, Opened};
+use ichor_standins::node::client::NodeClient;
+use ichor_tests::{CLUSTER, World, run_command};
+use ichor_wire::kit::{Gathered, KitFile, Share, prove};
+use ichor_wire::talosconfig::Context as TalosContext;
+use jiff::Timestamp;
+
+/// A world, and folders for the kit's file and the sheets.
+struct Ceremony {
+    world: World,
+    dir: String,
+    output: PathBuf,
+    sheets: tempfile::TempDir,
+}
+
+impl Ceremony {
+    async fn begin() -> anyhow::Result<Self> {
+        let world = World::start().await?;
+        let output = world.scratch().join("kits");
+        std::fs::create_dir(&output)?;
+        let dir = world.dir.display().to_string();
+        Ok(Self { world, dir, output, sheets: tempfile::tempdir_in("/dev/shm")? })
+    }
+
+    async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        run_command(&[&["kit"], arguments, &["--dir", &self.dir]].concat()).await
+    }
+
+    async fn create(&self, more: &[&str]) -> anyhow::Result<String> {
+        let endpoint = self.world.node.endpoint();
+        let (output, sheets) = (self.output.display().to_string(), self.sheets.path().display().to_string());
+        let usual = [
+            &[
+                "create",
+                "--cluster",
+                CLUSTER,
+                "--shares",
+                "2-of-3",
+                "--paper",
+                "ada",
+                "--paper",
+                "bob",
+                "--paper",
+                "eve",
+            ][..],
+            &["--role", "os:admin", "--ttl-cap", "30m", "--reason", "the first kit", "--endpoint", &endpoint],
+            &["--output", &output, "--paper-dir", &sheets],
+        ];
+        self.run(&[&usual.concat(), more].concat()).await
+    }
+
+    fn kit(&self, number: u16) -> KitFile {
+        KitFile::parse(&std::fs::read_to_string(self.output.join(format!("kit-{number}.toml"))).unwrap()).unwrap()
+    }
+
+    /// The share as it is typed from its sheet.
+    fn share(&self, number: u16, index: u8, holder: &str) -> Share {
+        let sheet = self.sheets.path().join(format!("kit-{number}-share-{index}-{holder}.txt"));
+        let sheet = std::fs::read_to_string(sheet).unwrap();
+        let rows = sheet.lines().skip_while(|line| *line != "ICHOR-KIT1").skip(1).take(6);
+        let groups: Vec<&str> = rows.flat_map(str::split_whitespace).filter(|word| word.len() == 5).collect();
+        Share::parse(&format!("ICHOR-KIT1-{}", groups.join("-"))).unwrap()
+    }
+
+    /// Opens the kit as `ichor kit open` does; answers the record's file and the certificate's context.
+    fn open(&self, number: u16, records: &Path) -> (PathBuf, TalosContext) {
+        let file = self.kit(number);
+        let facts = file.unverified_facts();
+        let mut gathered = Gathered::new(facts);
+        gathered.take(facts, self.share(number, 3, "eve")).unwrap();
+        gathered.take(facts, self.share(number, 1, "ada")).unwrap();
+        let now = self.now();
+        let opened = Opened::open(&file, &gathered, now).unwrap();
+        let asked = Asked { name: "grace".into(), reason: "INC-42 etcd down".into(), ..Asked::default() };
+        let grant = opened.grant(&asked, now).unwrap();
+        let recorded = LocallyRecorded::record(&opened, grant, &Machine::default(), records).unwrap();
+        let record = recorded.path().to_owned();
+        let minted = opened.mint(recorded, now).unwrap();
+        (record, minted.talosconfig.context(&minted.context).unwrap())
+    }
+
+    fn now(&self) -> Timestamp {
+        ichor_broker::clock::Clock::now(&*self.world.clock)
+    }
+
+    async fn version(&self, context: &TalosContext) -> anyhow::Result<()> {
+        let text = |value: &Option<String>| {
+            let bytes = BASE64.decode(value.as_deref().unwrap_or_default().as_bytes()).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        let (ca, crt, key) = (text(&context.ca), text(&context.crt), text(&context.key));
+        let mut node = NodeClient::connect(self.world.node.address(), &ca, Some((&crt, &key))).await?;
+        node.version(&[]).await.map(drop)
+    }
+
+    /// A drill whose holders all prove.
+    async fn drill(&self, number: u16, provers: &[(u8, &str)]) -> anyhow::Result<String> {
+        let said = self.run(&["drill", &number.to_string()]).await?;
+        let challenge = said.split("--challenge ").nth(1).context("a challenge")?.split_whitespace().next();
+        let challenge = HEXLOWER.decode(challenge.context("a challenge")?.as_bytes())?;
+        let challenge: [u8; 32] = challenge.as_slice().try_into()?;
+        let file = self.kit(number);
+        let mut proofs = Vec::new();
+        for (index, holder) in provers {
+            proofs.push(prove(file.unverified_facts(), &self.share(number, *index, holder), &challenge)?);
+        }
+        let proofs: Vec<&str> = proofs.iter().flat_map(|proof| ["--proof", proof.as_str()]).collect();
+        self.run(&[&["drill", &number.to_string()][..], &proofs].concat()).await
+    }
+}
+
+const ALL: [(u8, &str); 3] = [(1, "ada"), (2, "bob"), (3, "eve")];
+const WITNESSES: [&str; 4] = ["--witness", "Ada", "--witness", "Grace"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
+    let ceremony = Ceremony::begin().await?;
+    let said = ceremony.create(&WITNESSES).await?;
+    let kit_ca = ceremony.kit(1).unverified_facts().kit_ca.clone();
+    assert!(said.contains("acceptedCAs") && said.contains(&BASE64.encode(kit_ca.as_bytes())), "{said}");
+    assert!(!said.contains("PRIVATE") && !said.contains("ICHOR-KIT1"), "{said}");
+    let entries = ceremony.world.entries().await?;
+    let made = entries.iter().find(|entry| entry.kind == "kit-made").context("the ceremony is in the log")?;
+    assert_eq!(
+        (made.detail["witnesses"].as_str(), made.detail["kit_holders"].as_str()),
+        ("Ada, Grace", "ada (paper), bob (paper), eve (paper)")
+    );
+    assert!(ceremony.run(&["list"]).await?.contains("kit 1  prod  fresh  2 of 3  os:admin"));
+
+    // no node accepts it yet: neither the drill nor the kit itself does
+    let refused = ceremony.drill(1, &ALL).await.unwrap_err().to_string();
+    assert!(refused.contains("does not accept the kit's CA") && refused.contains("stays due"), "{refused}");
+    let records = ceremony.world.scratch().join("records");
+    let (early, context) = ceremony.open(1, &records);
+    assert!(ceremony.version(&context).await.is_err());
+    std::fs::remove_file(early)?;
+
+    ceremony.world.node.set_accepted_cas(&kit_ca)?;
+    let refused = ceremony.drill(1, &ALL[..2]).await.unwrap_err().to_string();
+    assert!(refused.contains("share 3 (eve): not proved"), "{refused}");
+    assert!(ceremony.run(&["list"]).await?.contains("never drilled"));
+    let said = ceremony.drill(1, &ALL).await?;
+    assert!(said.contains("accepts the kit's CA") && said.contains("is drilled and recorded"), "{said}");
+    assert!(ceremony.run(&["list"]).await?.contains("  drilled "));
+
+    let (record, context) = ceremony.open(1, &records);
+    ceremony.version(&context).await?;
+    let grant = context.ours().context("ours")?.grant;
+    let lines = ceremony.world.node.log_lines();
+    assert!(
+        lines.iter().any(|line| line.contains(&format!("grant:{grant}")) && line.contains("user:claimed:grace")),
+        "{lines:?}"
+    );
+
+    let file = record.display().to_string();
+    let edited = ceremony.world.scratch().join("edited");
+    std::fs::write(&edited, std::fs::read_to_string(&record)?.replacen("grace", "oscar", 1))?;
+    let refused = ceremony.run(&["report", &edited.display().to_string(), "--label", "drill"]).await.unwrap_err();
+    assert!(refused.to_string().contains("was changed after it was made"), "{refused}");
+    let said = ceremony.run(&["report", &file, "--label", "emergency", "--note", "disk was full"]).await?;
+    assert!(said.contains("by grace (claimed), emergency") && said.contains("kit rotate 1"), "{said}");
+    assert!(ceremony.run(&["report", &file, "--label", "emergency"]).await.is_err(), "once");
+    let list = ceremony.run(&["list"]).await?;
+    assert!(list.contains("kit 1  prod  used") && list.contains("by grace (emergency): INC-42 etcd down"), "{list}");
+
+    let (output, sheets) = (ceremony.output.display().to_string(), ceremony.sheets.path().display().to_string());
+    let endpoint = ceremony.world.node.endpoint();
+    let rotate = [
+        "rotate",
+        "1",
+        "--reason",
+        "it was opened",
+        "--output",
+        &output,
+        "--paper-dir",
+        &sheets,
+        "--endpoint",
+        &endpoint,
+    ];
+    let said = ceremony.run(&[&rotate[..], &WITNESSES].concat()).await?;
+    assert!(said.contains("Kit 2 of cluster") && said.contains("kit revoke 1"), "{said}");
+    let (second, first) = (ceremony.kit(2), ceremony.kit(1));
+    let holders =
+        |file: &KitFile| file.unverified_facts().shares.iter().map(|share| share.holder.clone()).collect::<Vec<_>>();
+    assert_eq!(holders(&second), holders(&first));
+    assert_ne!(second.unverified_facts().kit_ca, first.unverified_facts().kit_ca);
+    let mut gathered = Gathered::new(second.unverified_facts());
+    let foreign = gathered.take(second.unverified_facts(), ceremony.share(1, 1, "ada")).unwrap_err();
+    assert!(foreign.to_string().contains("of kit 1, and this is kit 2"), "{foreign}");
+
+    let config = ceremony.world.scratch().join("node.yaml");
+    let patch = |pem: &str| format!("    - crt: {}\n", BASE64.encode(pem.as_bytes()));
+    let second_ca = &second.unverified_facts().kit_ca;
+    std::fs::write(
+        &config,
+        format!("machine:\n  type: worker\n  acceptedCAs:\n{}{}", patch(&kit_ca), patch(second_ca)),
+    )?;
+    let config = config.display().to_string();
+    let revoke = ["revoke", "1", "--reason", "kit 2 is there", "--machine-config", &config, "--output", &output];
+    let said = ceremony.run(&revoke).await?;
+    assert!(said.contains("1 other CAs stay") && said.contains("--patch @remove-2.yaml"), "{said}");
+    let stays = std::fs::read_to_string(ceremony.output.join("remove-2.yaml"))?;
+    assert!(stays.contains(patch(second_ca).trim()) && !stays.contains(patch(&kit_ca).trim()));
+    // what the node accepts with the patches applied
+    ceremony.world.node.set_accepted_cas(second_ca)?;
+    assert!(ceremony.version(&context).await.is_err(), "the certificate is worth nothing any more");
+    let list = ceremony.run(&["list"]).await?;
+    assert!(
+        list.contains("kit 1  prod  revoked")
+            && list.contains("kit 2  prod  fresh")
+            && list.contains("replaced by kit 2"),
+        "{list}"
+    );
+    assert!(ceremony.drill(1, &ALL).await.unwrap_err().to_string().contains("is revoked"));
+    run_command(&["audit", "verify", "--dir", &ceremony.dir]).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_17_a_ceremony_is_begun_on_the_brokers_host_by_two_and_fails_whole() -> anyhow::Result<()> {
+    let ceremony = Ceremony::begin().await?;
+    let refused = async |more: &[&str]| ceremony.create(more).await.unwrap_err().to_string();
+    assert!(refused(&["--witness", "Ada"]).await.contains("two people present"));
+    assert!(
+        refused(&["--witness", "Ada", "--witness", "ada"]).await.contains("two people present"),
+        "one by two names"
+    );
+    assert!(
+        refused(&[&WITNESSES[..], &["--paper", "joe"]].concat()).await.contains("needs 3 holders, and 4 are named")
+    );
+    assert!(refused(&[&WITNESSES[..], &["--endpoint", "node.example.com"]].concat()).await.contains("is a name"));
+    assert!(refused(&[&WITNESSES[..], &["--role", "os:impersonator"]].concat()).await.contains("unknown role"));
+    let kinds: Vec<String> = ceremony.world.entries().await?.into_iter().map(|entry| entry.kind).collect();
+    assert!(!kinds.iter().any(|kind| kind.starts_with("kit-")), "{kinds:?}");
+    assert_eq!(std::fs::read_dir(&ceremony.output)?.count(), 0, "nothing is left of what was refused");
+    assert_eq!(std::fs::read_dir(ceremony.sheets.path())?.count(), 0);
+
+    // and from outside there is no way at all
+    let paths = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json"))?;
+    let api: serde_json::Value = serde_json::from_str(&paths)?;
+    assert!(!api["paths"].as_object().context("paths")?.keys().any(|path| path.contains("kit")));
+    for path in ["v1/kits", "v1/kit"] {
+        let url = ceremony.world.url.join(path)?;
+        assert_eq!(ceremony.world.http()?.post(url).send().await?.status(), 404);
+    }
+    Ok(())
+}
