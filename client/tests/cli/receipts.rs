@@ -1,6 +1,7 @@
 //! Receipts, proofs, and whole logs: what holds, and what is said of what does not.
 
 use ichor_wire::api::Receipt;
+use ichor_wire::log::{Checkpoint, LogKey};
 
 use crate::fake::log::{TOKEN, receipts, text, vector};
 use crate::world::World;
@@ -29,12 +30,26 @@ fn a_false_receipt_is_said_and_kept_and_keeps_nobody_out() {
     let exec = |command: &str| world.ichor(&["exec", "prod", "--reason", "x", "--", "sh", "-c", command]);
     assert_eq!((exec("exit 0").code, exec("exit 7").code), (1, 7));
 
+    let faults = || -> usize {
+        let files = std::fs::read_dir(kept(&world).join("receipts")).unwrap();
+        files
+            .filter(|file| !std::fs::read_to_string(file.as_ref().unwrap().path()).unwrap().contains("\"fault\":null"))
+            .count()
+    };
+    assert_eq!(faults(), 3, "known as soon as they came");
     let ran = world.ichor(&["status", "--verify"]);
     assert_eq!(ran.code, 1, "{}", ran.transcript());
     assert_eq!(ran.out.matches("FALSE    the receipt of entry 299 does not hold").count(), 3, "{}", ran.out);
-    // what was found false stays so, whatever is shown later
-    world.fake.with(|state| state.receipt = None);
-    assert_eq!(world.ichor(&["status", "--verify", "-o", "json"]).code, 1);
+    // what was found false when it came stays so, whatever is shown later
+    for file in std::fs::read_dir(kept(&world).join("receipts")).unwrap() {
+        let path = file.unwrap().path();
+        let mut json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(json["fault"].as_str().is_some_and(|why| why.contains("not this certificate's")), "{json}");
+        json["fault"] = "found before".into();
+        std::fs::write(&path, json.to_string()).unwrap();
+    }
+    let json = world.ichor(&["status", "--verify", "-o", "json"]);
+    assert_eq!((json.code, json.out.matches("found before").count()), (1, 3), "{}", json.transcript());
     world.fake.assert_kept();
 }
 
@@ -117,7 +132,7 @@ fn a_pinned_key_is_believed_alone() {
         (json["audit"]["because"].as_str(), json["audit"]["key"].as_str()),
         (Some("pinned"), Some(text("key-2").trim()))
     );
-    let other = ichor_wire::log::LogKey::ed25519("ichor.example.com/audit", &[7; 32]).unwrap().to_string();
+    let other = LogKey::ed25519("ichor.example.com/audit", &[7; 32]).unwrap().to_string();
     world.write(".ichor.toml", &file(&other));
     let ran = world.ichor(&["status", "--verify"]);
     assert_eq!(ran.code, 1);
@@ -143,6 +158,14 @@ fn a_log_is_verified_without_any_broker() {
     world
         .ichor(&[&["audit", "verify", "--from", "export.cbor", "--checkpoint", "checkpoint-257"][..], &second].concat())
         .ok();
+    // signed by the log's own key, and of another tree: two logs were shown
+    let pair = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
+    let first: LogKey = text("key-1").parse().unwrap();
+    let forked = Checkpoint::new(&first, 200, [1; 32]);
+    let note = forked.signed(&first, pair.sign(forked.unsigned_text().as_bytes()).as_ref()).unwrap();
+    world.write("forked", &note);
+    let ran = verify("export.cbor", &["--checkpoint", "forked"]);
+    assert!(ran.code == 1 && ran.err.contains("does not fit its checkpoint of 200 entries"), "{}", ran.transcript());
     let folder = vector("").display().to_string();
     world.ichor(&[&["audit", "verify", "--from", &folder][..], &second].concat()).ok();
 
@@ -196,7 +219,7 @@ fn a_proof_is_made_for_someone_else_and_checked_by_them() {
     let key = text("key-1");
     let check = |file: &str, key: &str| world.ichor(&["audit", "check-proof", file, "--pubkey", key.trim()]);
     insta::assert_snapshot!("audit_check_proof", check("proof.json", &key).transcript());
-    let other = ichor_wire::log::LogKey::ed25519("ichor.example.com/audit", &[7; 32]).unwrap().to_string();
+    let other = LogKey::ed25519("ichor.example.com/audit", &[7; 32]).unwrap().to_string();
     let ran = check("proof.json", &other);
     assert!(ran.code == 1 && ran.err.contains("the proof does not hold"), "{}", ran.transcript());
     let changed = world.text("proof.json").replacen("\"index\": 3", "\"index\": 4", 1);

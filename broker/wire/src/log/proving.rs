@@ -239,13 +239,16 @@ fn a_body_is_absent_only_where_a_signed_entry_behind_it_says_so() {
     }
     assert_eq!(said(with(Content { dropped: numbers(&[77, 1]), ..Content::of(Kind::Admin) }, 82)), missing);
 
-    // An entry says nothing of what comes behind it.
-    let mut log = Log::of(70, 300, 72);
-    log.append(drop_of(&[72, 1]));
+    // An entry says nothing of what comes behind it, whatever it says of what came before: 3 is explained, 72 is not.
+    let mut log = Log::of(70, 300, 200);
+    log.append(drop_of(&[3, 1, 68, 1]));
     for _ in 0..3 {
         log.append(Content::of(Kind::Start));
     }
-    let early = verdict(&log, &[Log::exported(&log.checkpoint(74)), log.export(0..74)].concat());
+    log.dropped = 3;
+    let first = log.export(0..10);
+    log.dropped = 72;
+    let early = verdict(&log, &[Log::exported(&log.checkpoint(74)), first, log.export(10..74)].concat());
     assert!(matches!(early, Err(Fault::NoBody { index: 72 })), "{early:?}");
 }
 
