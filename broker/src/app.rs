@@ -15,6 +15,7 @@ mod prober;
 mod serve;
 mod stores;
 mod tls;
+mod watching;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -36,8 +37,9 @@ pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, next_origin, notary, open_log, pin_log};
 pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};
-pub use serve::{NO_ANCHOR, Running};
+pub use serve::Running;
 pub use stores::{MoveError, migrate_store, move_store, open_store, place_of, read_store, store_warning};
+pub use watching::NO_ANCHOR;
 
 /// What a broker is started with, beside its config folder.
 pub struct Parts {

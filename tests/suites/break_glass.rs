@@ -100,6 +100,33 @@ async fn what_two_others_approve_is_used_once_and_reviewed() -> anyhow::Result<(
     Ok(())
 }
 
+/// A CA that cannot sign costs no use, and gives it to nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_use_that_no_certificate_came_of_is_given_back_to_its_key() -> anyhow::Result<()> {
+    let world = world(TWO).await?;
+    // longer than a dedicated CA lives
+    world.clock.advance(SignedDuration::from_hours(24 * 366 * 5));
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let (alice, root) = (Person::log_in(&world, "alice").await?, Person::log_in(&world, "root").await?);
+    let glass = ask(&oscar).await?;
+    approve(&alice, &glass).await?;
+    let glass = approve(&root, &glass).await?;
+    for _ in 0..2 {
+        assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::CustodyUnavailable);
+        let now = break_glass::show(&oscar.session, glass.answer.id).await?.answer;
+        assert_eq!((now.state.as_str(), now.used, now.grants), ("approved", 0, Vec::new()));
+    }
+    let again = Person::log_in(&world, "oscar").await?;
+    assert_eq!(code(break_glass::certificate(&again.session, &glass).await), Code::WrongState, "another key");
+    let failed = world.entries().await?.into_iter().filter(|entry| entry.kind == "issue-failed");
+    assert!(
+        failed
+            .map(|entry| entry.detail["break_glass"].clone())
+            .eq([glass.answer.id.to_string(), glass.answer.id.to_string()])
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_approves_their_own_request_or_twice() -> anyhow::Result<()> {
     let world = world(TWO).await?;

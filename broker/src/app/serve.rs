@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::Router;
 use axum_server::Handle;
 use ichor_wire::log::{Content, Kind};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -17,8 +16,9 @@ use super::acceptance::Acceptance;
 use super::connections::Bounded;
 use super::endpoints::Endpoints;
 use super::listen::{Listening, bind, bind_unix};
+use super::watching::{sweep, watch_log, watch_providers, watch_server};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
-use crate::audit::{self, Out, Sequencer, Standing};
+use crate::audit::{self, Sequencer};
 use crate::break_glass::BreakGlass;
 use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
@@ -30,9 +30,7 @@ use crate::http::limits::Limits;
 use crate::http::router::Bounds;
 use crate::http::tlog::Tlog;
 use crate::http::{health, router};
-use crate::login::Login;
 use crate::mint::{Mint, Press};
-use crate::openbao::{Client, State};
 use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
@@ -40,15 +38,6 @@ use crate::telemetry;
 
 /// How long requests under way may take to end once the broker is told to stop.
 const GRACE: Duration = Duration::from_secs(30);
-
-/// How often what has expired is cleared away.
-const SWEEP: Duration = Duration::from_secs(60);
-
-/// How often it is looked at whether a grace is over.
-const LOG_PACE: Duration = Duration::from_secs(1);
-
-/// What is said where nothing outside the database knows the log's newest head.
-pub const NO_ANCHOR: &str = "rollback not detected here: no anchor outside the database";
 
 /// A broker that serves. Dropping it ends its tasks at once; [`Running::stop`] ends them in order.
 pub struct Running {
@@ -365,120 +354,6 @@ async fn reload_on_change(
                     live.reload(&sequencer, &readiness, None).await;
                 } else if live.is_custody_due() {
                     live.reload_custody(&sequencer, &readiness).await;
-                }
-            }
-        }
-    }
-}
-
-/// Reports how a server that holds CA keys is, at each change. A cluster whose CA is there is out with it; others go on.
-async fn watch_server(server: Client, readiness: Arc<Readiness>, stopped: watch::Receiver<bool>) {
-    let mut stop = std::pin::pin!(told(stopped));
-    let mut state = server.state();
-    loop {
-        let State { ok, detail } = state.borrow_and_update().clone();
-        readiness.report(Check { name: format!("openbao {}", server.name()), ok, required: false, detail });
-        tokio::select! {
-            () = &mut stop => return,
-            changed = state.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-/// Reports whether the audit log is vouched for, at each change and when a grace is over.
-async fn watch_log(
-    mut standing: watch::Receiver<Standing>,
-    is_anchored: bool,
-    clock: crate::clock::SharedClock,
-    readiness: Arc<Readiness>,
-    stopped: watch::Receiver<bool>,
-) {
-    let mut stop = std::pin::pin!(told(stopped));
-    let mut ticks = tokio::time::interval(LOG_PACE);
-    let mut known = Vec::new();
-    loop {
-        let checks = {
-            let standing = standing.borrow_and_update();
-            let size = standing.newest.as_ref().map_or(0, |signed| signed.checkpoint.size());
-            // exact up to 2⁵³ entries
-            #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
-            metrics::gauge!("ichor_checkpoint_entries").set(size as f64);
-            log_checks(&standing, is_anchored, clock.now())
-        };
-        if checks != known {
-            checks.iter().cloned().for_each(|check| readiness.report(check));
-            known = checks;
-        }
-        tokio::select! {
-            () = &mut stop => return,
-            changed = standing.changed() => if changed.is_err() { return },
-            _ = ticks.tick() => {}
-        }
-    }
-}
-
-fn log_checks(standing: &Standing, is_anchored: bool, now: jiff::Timestamp) -> Vec<Check> {
-    let said = |out: &Option<Out>| {
-        out.as_ref().map(|out| match now >= out.until {
-            true => format!("out since {}, so nothing is issued: {}", out.since, out.why),
-            false => format!("out since {}; from {} on nothing is issued: {}", out.since, out.until, out.why),
-        })
-    };
-    let check = |name: &str, out: &Option<Out>, otherwise: Option<&str>| Check {
-        name: name.to_owned(),
-        ok: out.is_none(),
-        // who issues nothing is not ready
-        required: out.as_ref().is_some_and(|out| now >= out.until),
-        detail: said(out).or_else(|| otherwise.map(str::to_owned)),
-    };
-    let none = (!is_anchored).then_some(NO_ANCHOR);
-    vec![check("audit key", &standing.key_out, None), check("audit anchor", &standing.anchor_out, none)]
-}
-
-/// Reports whether each provider can be reached, so that readiness is known before the first login.
-async fn watch_providers(login: Arc<Login>, readiness: Arc<Readiness>, stopped: watch::Receiver<bool>) {
-    let mut stop = std::pin::pin!(told(stopped));
-    let mut ticks = tokio::time::interval(SWEEP);
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            _ = ticks.tick() => {
-                for (alias, state) in login.probe().await {
-                    let (ok, detail) = (state.is_ok(), state.err().map(|error| error.to_string()));
-                    readiness.report(Check { name: format!("provider {alias}"), ok, required: false, detail });
-                }
-            }
-        }
-    }
-}
-
-async fn sweep(
-    store: Arc<dyn Store>,
-    login: Arc<Login>,
-    break_glass: Arc<BreakGlass>,
-    limits: Arc<Limits>,
-    metrics: PrometheusHandle,
-    clock: crate::clock::SharedClock,
-    stopped: watch::Receiver<bool>,
-) {
-    let mut stop = std::pin::pin!(told(stopped));
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP, SWEEP);
-    loop {
-        tokio::select! {
-            () = &mut stop => {
-                login.flush_tally(true).await;
-                return;
-            }
-            _ = ticks.tick() => {
-                limits.sweep();
-                // what histograms have gathered stays small, also where nobody asks for it
-                metrics.run_upkeep();
-                login.flush_tally(false).await;
-                if let Err(error) = break_glass.time_out().await {
-                    tracing::warn!(%error, "break-glass requests whose time ran out could not be recorded yet");
-                }
-                if let Err(error) = store.sweep(clock.now()).await {
-                    tracing::warn!(%error, "expired rows could not be cleared away");
                 }
             }
         }

@@ -15,7 +15,7 @@ const LOOKED_AT: usize = 50_000;
 /// So many entries are read at a time.
 const PAGE: u32 = 500;
 
-/// The mode of grants that the closed list of kinds speaks of. What was granted in another way (break-glass) is reviewed first.
+/// The mode of grants that the closed list of kinds speaks of. What is granted in a way that this build does not know stays.
 const ORDINARY: &str = "direct";
 
 /// The next bodies of a request that may go.
@@ -30,7 +30,8 @@ pub struct NextBodies {
 }
 
 /// The first thousand bodies at or behind `request.next` that the request is about and that may go at `now`: of a kind that may be
-/// dropped, granted in the ordinary way, and at least `min_age` old. The same conditions are held again where they are dropped.
+/// dropped, no part of break-glass, granted in the ordinary way, and at least `min_age` old. Kind, age and request are held again
+/// where they are dropped.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -72,7 +73,9 @@ pub async fn next_bodies(
 }
 
 fn may_go(content: &Content) -> bool {
-    content.kind.may_be_dropped() && content.mode.as_deref().is_none_or(|mode| mode == ORDINARY)
+    content.kind.may_be_dropped()
+        && content.break_glass.is_none()
+        && content.mode.as_deref().is_none_or(|mode| mode == ORDINARY)
 }
 
 /// The entry by which these bodies go, and the change that it commits with. `base` says who approves.
@@ -97,4 +100,47 @@ pub fn drop_bodies(
     };
     let approver = approver.clone();
     (content, Change::BodyDrop { request: request.id, approver, places, min_age, next, done, now })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::tests::Room;
+    use crate::domain::ProviderAlias;
+    use crate::store::conformance::noon;
+
+    #[tokio::test]
+    async fn what_belongs_to_break_glass_stays() {
+        let room = Room::new([]);
+        let of = |kind, break_glass: Option<Vec<u8>>| Content { break_glass, ..Content::of(kind) };
+        for kind in [Kind::Grant, Kind::Issued, Kind::IssueFailed, Kind::Refusal, Kind::AuditRead] {
+            for request in [None, Some(vec![9; 16])] {
+                room.sequencer.note(of(kind, request), None).await.unwrap();
+            }
+        }
+        for kind in [Kind::BreakGlassRequest, Kind::BreakGlassReview, Kind::KitOpened] {
+            room.sequencer.note(of(kind, None), None).await.unwrap();
+        }
+        let of_mode = |mode: &str| Content { mode: Some(mode.into()), ..Content::of(Kind::Grant) };
+        room.sequencer.note(of_mode("direct"), None).await.unwrap();
+        room.sequencer.note(of_mode("in-a-way-to-come"), None).await.unwrap();
+        let later = noon() + SignedDuration::from_hours(1);
+        let request = DropRequest {
+            id: uuid::Uuid::nil(),
+            asked_by: Person {
+                provider: ProviderAlias::new("corp").unwrap(),
+                issuer: "https://id.example.com".into(),
+                subject: "ada".into(),
+            },
+            person: None,
+            before: later,
+            next: 0,
+            expires_at: later,
+            approved_at: None,
+            done_at: None,
+        };
+        let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
+        let expected: Places = [0, 2, 4, 6, 8, 13].into_iter().collect();
+        assert_eq!((found.places, found.done), (expected, true));
+    }
 }

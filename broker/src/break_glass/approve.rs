@@ -9,7 +9,7 @@ use super::{BreakGlass, BreakGlassError, Contents, about, contents, human};
 use crate::domain::{BreakGlassId, BreakGlassState};
 use crate::identity::Identity;
 use crate::policy::{self, Refusal};
-use crate::store::{ApprovalRow, BreakGlassChange, Closing};
+use crate::store::{ApprovalRow, BreakGlassChange};
 
 impl BreakGlass {
     /// Returns once the approval of exactly these contents is recorded and counted.
@@ -62,10 +62,14 @@ impl BreakGlass {
         address: IpAddr,
     ) -> Result<(), BreakGlassError> {
         let contents = self.voting(identity, id, looked_at, address).await?;
-        let said = comment(said)?;
-        let content = Content { message: said.clone(), ..about(Kind::BreakGlassDenial, identity, &contents, address) };
-        let closing = Closing { by: identity.user().into(), at: self.clock.now(), comment: said };
-        self.record(content, BreakGlassChange::Close { request: id, to: BreakGlassState::Denied, closing }).await
+        self.close(
+            identity,
+            id,
+            BreakGlassState::Denied,
+            said,
+            about(Kind::BreakGlassDenial, identity, &contents, address),
+        )
+        .await
     }
 
     /// The contents, if this person may say yes or no to them now.
@@ -100,7 +104,7 @@ impl BreakGlass {
         if *identity.person() == contents.person || human::human(identity.person()) == contents.human {
             return Err(Refusal::plain("nobody approves their own request", "ask a colleague"));
         }
-        if !human::comparable(identity.person(), &contents.person) {
+        if !identity.person().is_another_human(&contents.person) {
             return Err(Refusal::plain(
                 "an account of another provider may be the same person's",
                 "approve with an account of the requester's provider",

@@ -45,11 +45,8 @@ impl BreakGlass {
         if state != BreakGlassState::Pending {
             return Err(BreakGlassError::State(format!("the request is {state}, so it cannot be taken back")));
         }
-        let said = comment(said)?;
-        let content =
-            Content { message: said.clone(), ..about(Kind::BreakGlassCancelled, identity, &contents, address) };
-        let closing = Closing { by: identity.user().into(), at: self.clock.now(), comment: said };
-        self.record(content, BreakGlassChange::Close { request: id, to: BreakGlassState::Cancelled, closing }).await
+        let content = about(Kind::BreakGlassCancelled, identity, &contents, address);
+        self.close(identity, id, BreakGlassState::Cancelled, said, content).await
     }
 
     /// Returns once the approved request allows nothing more. A certificate that was made of it lives until it expires. Whoever asked
@@ -76,10 +73,23 @@ impl BreakGlass {
         if state != BreakGlassState::Approved {
             return Err(BreakGlassError::State(format!("the request is {state}, so nothing is left to take away")));
         }
-        let said = comment(said)?;
-        let content = Content { message: said.clone(), ..about(Kind::BreakGlassRevoked, identity, &contents, address) };
-        let closing = Closing { by: identity.user().into(), at: self.clock.now(), comment: said };
-        self.record(content, BreakGlassChange::Close { request: id, to: BreakGlassState::Revoked, closing }).await
+        let content = about(Kind::BreakGlassRevoked, identity, &contents, address);
+        self.close(identity, id, BreakGlassState::Revoked, said, content).await
+    }
+
+    /// Records that this person ended the request, with what they said to it.
+    pub(super) async fn close(
+        &self,
+        identity: &Identity,
+        request: BreakGlassId,
+        to: BreakGlassState,
+        said: Option<String>,
+        content: Content,
+    ) -> Result<(), BreakGlassError> {
+        let comment = comment(said)?;
+        let content = Content { message: comment.clone(), ..content };
+        let closing = Closing { by: identity.user().into(), at: self.clock.now(), comment };
+        self.record(content, BreakGlassChange::Close { request, to, closing }).await
     }
 
     /// Returns once the use is labelled, by someone else who may approve such requests.

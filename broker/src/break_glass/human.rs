@@ -14,8 +14,3 @@ pub(super) fn human(person: &Person) -> [u8; 32] {
     }
     digest.finalize().into()
 }
-
-/// Whether these two accounts can be told to be two humans: at one provider, each human has one account.
-pub(super) fn comparable(one: &Person, other: &Person) -> bool {
-    one.provider == other.provider && one.issuer == other.issuer
-}

@@ -138,8 +138,8 @@ pub enum Condition {
     /// There is no such request, or it expired, or it is done.
     #[error("there is no open request of this id; ask again with `ichor audit drop`")]
     RequestGone,
-    /// Who asked cannot approve.
-    #[error("whoever asked cannot approve; another person must")]
+    /// Who asked cannot approve, nor who may be the same human by another provider's account.
+    #[error("whoever asked cannot approve; another person must, with an account of the same provider")]
     SamePerson,
     /// A body must stay: it is too young, of a kind that stays, or gone already.
     #[error("a body among these must stay, or is gone already")]

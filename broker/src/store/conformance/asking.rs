@@ -173,6 +173,12 @@ pub(crate) async fn a_body_stays_unless_every_condition_holds(store: Arc<dyn Sto
         approver.provider = ProviderAlias::new("other").unwrap();
     }
     assert_eq!(refused(alias).await, Condition::SamePerson, "one person by two providers' names");
+    let mut elsewhere = drop_of("eve", &[0], true, after(30));
+    if let Some(Change::BodyDrop { approver, .. }) = &mut elsewhere.change {
+        approver.provider = ProviderAlias::new("other").unwrap();
+        approver.issuer = "https://other.example.com".into();
+    }
+    assert_eq!(refused(elsewhere).await, Condition::SamePerson, "it may be the same human's account");
     assert_eq!(refused(drop_of("eve", &[0, 1], true, after(30))).await, Condition::BodyStays, "a kind that stays");
     assert_eq!(refused(drop_of("eve", &[3], true, after(30))).await, Condition::BodyStays, "not asked for");
     assert_eq!(refused(drop_of("eve", &[0], true, after(9))).await, Condition::BodyStays, "too young");

@@ -72,7 +72,7 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
         .prepare_cached(
             "WITH asked AS (SELECT * FROM drop_request WHERE id = $1),
                 opened AS (SELECT FROM asked WHERE done_at IS NULL AND (approved_at IS NOT NULL OR $2 < expires_at)),
-                other AS (SELECT FROM asked WHERE NOT (issuer = $3 AND subject = $4)),
+                other AS (SELECT FROM asked WHERE provider = $12 AND issuer = $3 AND subject <> $4),
                 fit AS (SELECT count(*) AS number FROM leaf JOIN body ON body.idx = leaf.idx, asked
                     WHERE leaf.idx = ANY ($5::bigint[]) AND kind = ANY ($6::smallint[])
                     AND time <= $7 AND time < before),
@@ -103,6 +103,7 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
                 of,
                 done,
                 &signed(*next),
+                &approver.provider.as_str(),
             ],
         )
         .await?;

@@ -66,8 +66,7 @@ pub(super) fn run(db: &Connection, names: &mut Names, drop: &Drop<'_>) -> Result
     if !is_open {
         return Ok(Err(Condition::RequestGone));
     }
-    let (asked, approves) = (&request.asked_by, drop.approver);
-    if asked.issuer == approves.issuer && asked.subject == approves.subject {
+    if !drop.approver.is_another_human(&request.asked_by) {
         return Ok(Err(Condition::SamePerson));
     }
     let Ok(oldest) = drop.now.checked_sub(drop.min_age) else { return Ok(Err(Condition::BodyStays)) };

@@ -139,8 +139,10 @@ fn print(terminal: &mut Terminal, args: &Args, told: &Told, zone: &Zone) -> std:
         return terminal.line(&format!("and no certificate for {clusters} was good then"));
     }
     let people: BTreeSet<_> = told.could.iter().map(super::who).collect();
-    let whose = format!("{} certificates of {} person(s)", told.could.len(), people.len());
-    terminal.line(&format!("NOT who did, but who could have: {whose} for {clusters} were good in that time"))?;
+    let whose = if people.len() == 1 { "one person".into() } else { format!("{} people", people.len()) };
+    terminal.line(&format!(
+        "NOT who did, but who could have, with certificates for {clusters} that were good in that time: {whose}"
+    ))?;
     let mut rows = vec![["ISSUED", "UNTIL", "USER", "CLUSTER", "GRANT"].map(str::to_owned).to_vec()];
     rows.extend(told.could.iter().map(|entry| {
         vec![
