@@ -53,6 +53,16 @@ pub struct Receipts {
     folder: PathBuf,
 }
 
+/// Receipts that want a look, as they lie here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Open {
+    /// How many the log had not signed when they came: its key was out.
+    pub pending: usize,
+    /// How many were found false.
+    #[serde(rename = "false")]
+    pub not_held: usize,
+}
+
 /// What became of a new certificate's receipt.
 #[derive(Debug)]
 #[must_use]
@@ -270,6 +280,17 @@ impl Receipts {
         }
         all.sort_by_key(|kept| kept.receipt.index);
         Ok(all)
+    }
+
+    /// What is open of them, without asking anyone.
+    ///
+    /// # Errors
+    /// As [`Receipts::all`].
+    pub fn open(&self) -> Result<Open, Error> {
+        let all = self.all()?;
+        let not_held = all.iter().filter(|kept| kept.fault.is_some()).count();
+        let pending = all.iter().filter(|kept| kept.fault.is_none() && kept.receipt.is_pending()).count();
+        Ok(Open { pending, not_held })
     }
 
     /// Forgets what ended long ago, and the oldest of too many; what does not hold is evidence and stays. That one cannot be

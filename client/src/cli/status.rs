@@ -11,6 +11,7 @@ use super::terminal::Terminal;
 use super::{Here, block_on};
 use crate::audit::kept::{self, Report};
 use crate::audit::known::Because;
+use crate::audit::receipts::{Open, Receipts};
 use crate::error::{EXIT_FAILED, Error};
 use crate::settings::Settings;
 use crate::talosconfig::{self, Written};
@@ -38,6 +39,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     } else {
         None
     };
+    let open = Receipts::of(&here.around.environment, session.broker())?.open()?;
     let now = here.around.clock.now();
     let path = talosconfig::readable(&here.around.environment, args.talosconfig.as_deref())?;
     let file = talosconfig::read(&path)?;
@@ -69,7 +71,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         .collect();
     let mut value = json!({
         "broker": session.broker().url(), "broker_from": settings.source.to_string(), "session": described,
-        "talosconfig": path, "contexts": contexts,
+        "talosconfig": path, "contexts": contexts, "receipts": open,
     });
     if let (Some(report), Some(value)) = (&report, value.as_object_mut()) {
         value.insert("audit".into(), json!(report));
@@ -89,9 +91,24 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         for (name, ..) in ours.iter().filter(|(_, _, elsewhere)| *elsewhere) {
             terminal.line(&format!("{name}: its key was made by the cluster, not on this machine"))?;
         }
-        report.as_ref().map_or(Ok(()), |report| verified(terminal, report))
+        match &report {
+            Some(report) => verified(terminal, report),
+            None => said_of(terminal, open),
+        }
     })?;
     Ok(if report.is_some_and(|report| !report.faults.is_empty()) { EXIT_FAILED } else { code })
+}
+
+/// What is open of the receipts, as they lie here.
+fn said_of(terminal: &mut Terminal, open: Open) -> std::io::Result<()> {
+    if open == Open::default() {
+        return Ok(());
+    }
+    let pending = (open.pending > 0).then(|| format!("{} the log had not signed yet", open.pending));
+    let not_held = (open.not_held > 0).then(|| format!("{} found FALSE", open.not_held));
+    let said: Vec<String> = pending.into_iter().chain(not_held).collect();
+    terminal.line("")?;
+    terminal.line(&format!("receipts {}: see `ichor status --verify`", said.join(", ")))
 }
 
 /// What became of the check of the receipts.

@@ -53,6 +53,46 @@ fn a_false_receipt_is_said_and_kept_and_keeps_nobody_out() {
     world.fake.assert_kept();
 }
 
+/// How many of the kept receipts were found false.
+fn found_false(world: &World) -> u64 {
+    world.ichor(&["status", "-o", "json"]).ok().json()["receipts"]["false"].as_u64().unwrap()
+}
+
+#[test]
+fn the_agent_finds_a_false_receipt() {
+    let world = World::logged_in();
+    world.fake.with(|state| state.life = 5);
+    world.ichor(&["talosconfig", "prod"]).ok();
+    let before = world.talosconfig();
+    world.fake.with(|state| {
+        state.life = 3600;
+        state.receipt = receipts().into_iter().find(|receipt| receipt.index == 299);
+    });
+    assert_eq!(found_false(&world), 0);
+    let ran = world.ichor(&["agent", "--once"]);
+    assert_eq!(ran.code, 1, "{}", ran.transcript());
+    assert!(ran.err.contains("is false: the entry that it proves is not this certificate's"), "{}", ran.err);
+    assert_eq!(found_false(&world), 1, "kept as evidence");
+    assert_ne!(world.talosconfig().context("prod"), before.context("prod"), "renewed all the same");
+}
+
+#[test]
+fn a_false_receipt_is_found_under_break_glass() {
+    let world = World::logged_in();
+    let id = "00000000-0000-0000-0000-0000000000b6";
+    world.ichor(&["break-glass", "use", id]).ok();
+    world.ichor(&["break-glass", "use", id, "--", "true"]).ok();
+    assert_eq!(found_false(&world), 0);
+    world.fake.with(|state| state.receipt = receipts().into_iter().find(|receipt| receipt.index == 299));
+    for (count, command) in [(1, &[][..]), (2, &["--", "true"])] {
+        let ran = world.ichor(&[&["break-glass", "use", id][..], command].concat());
+        assert_eq!(ran.code, 1, "{}", ran.transcript());
+        assert!(ran.err.contains("is false: the entry that it proves is not this certificate's"), "{}", ran.err);
+        assert_eq!(found_false(&world), count, "kept as evidence");
+    }
+    assert!(world.talosconfig().context("prod-break-glass").is_some(), "in such a night nobody is locked out");
+}
+
 #[test]
 fn a_receipt_changed_in_one_bit_or_of_another_log_is_false() {
     let good = receipts().into_iter().find(|receipt| receipt.index == 299).unwrap();
@@ -84,11 +124,15 @@ fn a_pending_receipt_is_kept_and_completed_later() {
     world.ichor(&["talosconfig", "prod"]).ok();
     let json = world.ichor(&["status", "--verify", "-o", "json"]).ok().json();
     assert_eq!((json["audit"]["pending"].as_u64(), json["audit"]["verified"].as_u64()), (Some(1), Some(0)));
+    let told = world.ichor(&["status"]).ok().out;
+    assert!(told.contains("receipts 1 the log had not signed yet: see `ichor status --verify`"), "{told}");
     // signed without it: the log does not have what was promised
     world.fake.with(|state| state.receipt = Some(pending(298, &leaf)));
     world.ichor(&["talosconfig", "prod", "--reason", "x"]).ok();
     let ran = world.ichor(&["status", "--verify"]);
     assert!(ran.code == 1 && ran.out.contains("does not have this one"), "{}", ran.transcript());
+    let told = world.ichor(&["status"]).ok().out;
+    assert!(told.contains("receipts 1 the log had not signed yet, 1 found FALSE"), "{told}");
     // another entry in its place
     world.fake.with(|state| state.receipt = Some(pending(index, &"00".repeat(32))));
     world.ichor(&["talosconfig", "prod", "--reason", "x"]).ok();
