@@ -14,6 +14,9 @@ use crate::error::Error;
 /// The largest file of a log: 256 leaf records of 64 KiB.
 const LARGEST: u64 = 17 * 1024 * 1024;
 
+/// Where leaf records lie below the log's root.
+const ENTRIES: &str = "tile/entries/";
+
 /// Where the tiles are.
 #[derive(Clone, Debug)]
 pub enum Tiles {
@@ -28,6 +31,14 @@ pub enum Tiles {
         /// A static token to show.
         token: Option<String>,
     },
+}
+
+/// What stands at a path.
+enum Found {
+    Bytes(Vec<u8>),
+    Nothing,
+    /// Not for whoever asks: a broker shows leaf records to people, not to a token.
+    Refused,
 }
 
 /// What a log of tiles is.
@@ -45,7 +56,7 @@ impl Tiles {
     /// # Errors
     /// When a part cannot be read, or the first place that does not fit.
     pub async fn verify(&self, key: &LogKey, expected: &[Checkpoint]) -> Result<OfTiles, Error> {
-        let note = self.read(CHECKPOINT_PATH).await?.ok_or_else(|| self.missing(CHECKPOINT_PATH))?;
+        let Found::Bytes(note) = self.read(CHECKPOINT_PATH).await? else { return Err(self.missing(CHECKPOINT_PATH)) };
         let note = String::from_utf8(note).map_err(|_| self.missing(CHECKPOINT_PATH))?;
         let size = Checkpoint::parse_unverified(&note).map_err(|error| fault(error.into()))?.size();
         let mut verifier = Verifier::new(key.clone());
@@ -53,24 +64,31 @@ impl Tiles {
         for checkpoint in expected {
             verifier.expect(checkpoint.clone()).map_err(fault)?;
         }
-        let mut hashes_only = 0;
+        let (mut hashes_only, mut shows_leaves) = (0, true);
         for index in 0..size.div_ceil(TILE_WIDTH as u64) {
             let Some(tile) = Tile::of(0, index, size) else { break };
-            let hashes = self.tile(TilePath::Hashes(tile)).await?;
-            let hashes = hashes.ok_or_else(|| self.missing(&TilePath::Hashes(tile).to_string()))?;
+            let Found::Bytes(hashes) = self.tile(TilePath::Hashes(tile)).await? else {
+                return Err(self.missing(&TilePath::Hashes(tile).to_string()));
+            };
             let hashes = hashes.as_chunks::<{ size_of::<Hash>() }>().0;
             let width = usize::from(tile.width);
             let short = || self.missing(&TilePath::Hashes(tile).to_string());
             let hashes = hashes.get(..width).ok_or_else(short)?;
-            match self.tile(TilePath::Entries(tile)).await? {
-                Some(bundle) => {
+            let leaves = match shows_leaves {
+                true => self.tile(TilePath::Entries(tile)).await?,
+                false => Found::Refused,
+            };
+            match leaves {
+                Found::Bytes(bundle) => {
                     let short = || self.missing(&TilePath::Entries(tile).to_string());
                     let leaves = unbundle(&bundle).map_err(|_| short())?;
                     for (hash, leaf) in hashes.iter().zip(leaves.get(..width).ok_or_else(short)?) {
                         verifier.leaf(hash, leaf).map_err(fault)?;
                     }
                 }
-                None => {
+                missing @ (Found::Nothing | Found::Refused) => {
+                    // Asked for once: who is refused here is refused everywhere.
+                    shows_leaves = !matches!(missing, Found::Refused);
                     hashes_only += u64::from(tile.width);
                     hashes.iter().try_for_each(|hash| verifier.hash(hash)).map_err(fault)?;
                 }
@@ -80,33 +98,34 @@ impl Tiles {
     }
 
     /// A tile, or the complete one that it has become.
-    async fn tile(&self, path: TilePath) -> Result<Option<Vec<u8>>, Error> {
-        if let Some(found) = self.read(&path.to_string()).await? {
-            return Ok(Some(found));
+    async fn tile(&self, path: TilePath) -> Result<Found, Error> {
+        match self.read(&path.to_string()).await? {
+            Found::Nothing => {}
+            found => return Ok(found),
         }
         let complete = |tile: Tile| Tile { width: TILE_WIDTH as u16, ..tile };
         let path = match path {
             TilePath::Hashes(tile) if !tile.is_complete() => TilePath::Hashes(complete(tile)),
             TilePath::Entries(tile) if !tile.is_complete() => TilePath::Entries(complete(tile)),
-            _ => return Ok(None),
+            _ => return Ok(Found::Nothing),
         };
         self.read(&path.to_string()).await
     }
 
-    /// A file below the log's root; `None` where there is none, or none for us.
-    async fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+    /// A file below the log's root.
+    async fn read(&self, path: &str) -> Result<Found, Error> {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(path);
                 let failed = Error::file("read", &path);
                 match std::fs::metadata(&path) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
                     Ok(found) if found.len() > LARGEST => {
                         return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
                     }
                     _ => {}
                 }
-                std::fs::read(&path).map(Some).map_err(failed)
+                std::fs::read(&path).map(Found::Bytes).map_err(failed)
             }
             Self::Server { server, root, token } => {
                 let url = format!("{}/{path}", root.as_str().trim_end_matches('/'));
@@ -120,8 +139,9 @@ impl Tiles {
                 }
                 let answer = server.send(Method::GET, &url, headers, None).await?;
                 match answer.status {
-                    status if status.is_success() => Ok(Some(answer.body)),
-                    StatusCode::NOT_FOUND | StatusCode::FORBIDDEN if path != CHECKPOINT_PATH => Ok(None),
+                    status if status.is_success() => Ok(Found::Bytes(answer.body)),
+                    StatusCode::NOT_FOUND if path != CHECKPOINT_PATH => Ok(Found::Nothing),
+                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if path.starts_with(ENTRIES) => Ok(Found::Refused),
                     _ => Err(server.problem(&answer)),
                 }
             }

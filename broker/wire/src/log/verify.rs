@@ -5,6 +5,7 @@ use std::io::Read;
 
 use minicbor::Decoder;
 
+use super::codec::leaf_hash_of;
 use super::export::{Item, Reader};
 use super::fault::Fault;
 use super::proof::follows;
@@ -164,8 +165,7 @@ impl Verifier {
         let index = self.edge.size();
         let fault = |error| Fault::Entry { index, error };
         let head = Head::of(encoded).map_err(|error| fault(LogError::Malformed(error.to_string())))?;
-        let leaf = Leaf::of(index, encoded, head.time).encode().map_err(fault)?;
-        if super::leaf_hash(&leaf) != *leaf_hash {
+        if leaf_hash_of(index, encoded, head.time).map_err(fault)? != *leaf_hash {
             return Err(Fault::OtherEntry { index });
         }
         if head.kind == Kind::AuditKey.number() {
