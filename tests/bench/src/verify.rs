@@ -73,7 +73,7 @@ struct Generated {
 impl Generated {
     fn new() -> anyhow::Result<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32])?;
-        let key = LogKey::ed25519("bench", pair.public_key().as_ref().try_into()?)?;
+        let key = LogKey::ed25519("bench", pair.public_key().as_ref())?;
         Ok(Self { pair, key })
     }
 
