@@ -27,6 +27,7 @@ mod named;
 mod openbao;
 mod pages;
 mod pki;
+mod receipts;
 mod refusals;
 mod reload;
 mod talos_api;
