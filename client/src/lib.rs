@@ -7,7 +7,7 @@
 //! - [`browser`]: opened as the person wants it.
 //! - [`login`](login()): by loopback, pasted code or device grant, to a [`session`].
 //! - [`certificate`](certificate()): a key made here, a certificate from the broker, kept for reuse.
-//! - [`break_glass`]: access that others approve.
+//! - [`break_glass`]: access that others approve. [`locks`]: stopping all of it.
 //! - [`talosconfig`]: found as talosctl finds it, written without damage.
 //! - [`kit`]: a break-glass kit, opened with no broker.
 //! - [`exec`]: a command with a talosconfig of its own.
@@ -27,6 +27,7 @@ pub mod error;
 pub mod exec;
 mod forms;
 pub mod kit;
+pub mod locks;
 pub mod login;
 pub mod node;
 pub mod private_file;

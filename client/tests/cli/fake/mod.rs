@@ -59,6 +59,10 @@ pub struct State {
     pub approvals: u32,
     /// What was asked to be dropped.
     pub drops: Vec<DropAsk>,
+    /// What was asked to be locked.
+    pub locks: Vec<LockAsk>,
+    /// Which locks were asked to be lifted.
+    pub unlocks: Vec<(String, UnlockAsk)>,
     /// Every request: method and target.
     pub seen: Vec<String>,
     /// Every certificate request.
