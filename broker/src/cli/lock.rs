@@ -22,11 +22,11 @@ pub(super) struct Lock {
     #[command(flatten)]
     folder: FolderArg,
     #[command(subcommand)]
-    on: On,
+    on: LockWhat,
 }
 
 #[derive(Debug, Subcommand)]
-enum On {
+enum LockWhat {
     /// A person: they log in no more, their sessions end, nothing is issued to them.
     User {
         /// Their subject or `user:` value, if they have logged in at this broker; it is shown whom it names.
@@ -105,17 +105,17 @@ impl Lock {
         let set = block_on(async {
             let desk = Desk::open(&loaded).await?;
             let (on, how) = match self.on {
-                On::User { issuer: Some(issuer), subject: Some(subject), how, .. } => {
+                LockWhat::User { issuer: Some(issuer), subject: Some(subject), how, .. } => {
                     (LockOn::User { issuer, subject }, how)
                 }
-                On::User { name, how, .. } => (desk.person(&name.unwrap_or_default(), out).await?, how),
-                On::Session { id, how } => (LockOn::Session { id }, how),
-                On::Grant { id, how } => (LockOn::Grant { id }, how),
-                On::Cluster { name, how } => {
+                LockWhat::User { name, how, .. } => (desk.person(&name.unwrap_or_default(), out).await?, how),
+                LockWhat::Session { id, how } => (LockOn::Session { id }, how),
+                LockWhat::Grant { id, how } => (LockOn::Grant { id }, how),
+                LockWhat::Cluster { name, how } => {
                     super::ca::declared(&loaded, &name)?;
                     (LockOn::Cluster { name }, how)
                 }
-                On::Everything { how } => (LockOn::Everything, how),
+                LockWhat::Everything { how } => (LockOn::Everything, how),
             };
             let set = desk.lock(LockAsk { on, seconds: how.life, reason: how.reason }).await;
             desk.close().await;

@@ -151,9 +151,5 @@ mod tests {
                 .is_err()
         );
         assert!(load(r#"@id("x") @max_ttl("1h") permit (principal, action == Action::"lock", resource);"#).is_err());
-        assert!(
-            load(r#"@id("x") permit (principal, action == Action::"lock", resource) when { context has ttl };"#)
-                .is_err()
-        );
     }
 }
