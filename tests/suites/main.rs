@@ -28,6 +28,7 @@ mod metrics;
 mod named;
 mod openbao;
 mod pki;
+mod receipts;
 mod refusals;
 mod reload;
 mod talos_api;

@@ -18,6 +18,7 @@ mod hostile;
 mod kit;
 mod lock;
 mod login;
+mod receipts;
 mod talosconfig;
 mod trust;
 mod usage;
