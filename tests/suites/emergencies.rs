@@ -41,7 +41,7 @@ struct Host {
 impl Host {
     async fn new() -> anyhow::Result<Self> {
         let world =
-            World::with(Options { config: "[limits]\nper_address = 1000\n".into(), ..Options::default() }).await?;
+            World::with(Options { config: "[limits]\nper_address = 1000\n[audit]\nanchor_file = \"../log-anchor\"\n".into(), ..Options::default() }).await?;
         let (running, world) = world.apart();
         let usb = world.scratch().join("usb");
         std::fs::create_dir(&usb)?;
@@ -111,7 +111,8 @@ impl Host {
 
     async fn start_in(&mut self, dir: &Path) -> anyhow::Result<()> {
         let ahead = SystemClock.now().duration_since(self.world.clock.now()).max(SignedDuration::ZERO);
-        self.world.clock.advance(ahead + SignedDuration::from_secs(1));
+        // and not ahead of it: commands record by the host's time
+        self.world.clock.advance(ahead);
         let loaded = Folder::new(dir).load()?;
         let parts = Parts {
             clock: Arc::clone(&self.world.clock) as Arc<dyn Clock>,

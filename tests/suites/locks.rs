@@ -82,7 +82,7 @@ async fn a_locked_user_is_out_at_once_and_nobody_else() -> anyhow::Result<()> {
         );
     }
     let found = locks::person(&root.session, "alice@example.test").await?;
-    assert_eq!((found.subject.as_str(), found.name.as_str()), ("alice", "Alice Example"));
+    assert_eq!((found.subject.as_str(), found.name.as_str()), ("sub-alice", "Alice Example"));
     let on = LockOn::User { issuer: found.issuer.clone(), subject: found.subject };
     let set = lock(&root, on.clone(), None).await?;
     assert_eq!((set.lock.on.clone(), set.lock.holds, set.lock.by.as_str()), (on, true, "root@example.test"));
@@ -105,7 +105,7 @@ async fn a_locked_user_is_out_at_once_and_nobody_else() -> anyhow::Result<()> {
     assert!(refused.contains("you are locked"), "{refused}");
     reads(&oscar).await?;
     // another person whose name is nearly hers, at the same provider, is not her
-    let near = LockOn::User { issuer: found.issuer, subject: "Oscar".into() };
+    let near = LockOn::User { issuer: found.issuer, subject: "Sub-oscar".into() };
     lock(&root, near, None).await?;
     reads(&oscar).await?;
 
@@ -116,7 +116,7 @@ async fn a_locked_user_is_out_at_once_and_nobody_else() -> anyhow::Result<()> {
     let entry = |kind: &str| entries.iter().rev().find(|entry| entry.kind == kind).unwrap();
     let locked = entry("lock");
     assert_eq!(locked.user.as_deref(), Some("root@example.test"));
-    assert_eq!((&*locked.detail["locked"], &*locked.detail["locked_subject"]), ("user", "alice"));
+    assert_eq!((&*locked.detail["locked"], &*locked.detail["locked_subject"]), ("user", "sub-alice"));
     assert_eq!((&*locked.detail["reason"], locked.detail["lock"].parse()), ("INC-42 stolen laptop", Ok(set.lock.id)));
     assert_eq!(entry("unlock").detail["lock"], locked.detail["lock"]);
     let login = entry("refusal");
@@ -199,7 +199,7 @@ async fn who_may_lock_is_policy_and_a_refusal_is_recorded() -> anyhow::Result<()
     let world = world().await?;
     let (root, oscar) = (Person::log_in(&world, "root").await?, Person::log_in(&world, "oscar").await?);
     let alice = Person::log_in(&world, "alice").await?;
-    let user = || LockOn::User { issuer: world.provider.issuer().to_string(), subject: "root".into() };
+    let user = || LockOn::User { issuer: world.provider.issuer().to_string(), subject: "sub-root".into() };
     let id = id_of(&root).await?;
     let session = || LockOn::Session { id };
     for on in [user(), session(), cluster(), LockOn::Everything] {
@@ -336,7 +336,7 @@ async fn a_lock_of_the_host_holds_over_a_restart() -> anyhow::Result<()> {
     let refused = ichor_tests::log_in(&broker, &browser, "alice", |_| {}).await;
     assert!(refused.is_err_and(|error| format!("{error:#}").contains("you are locked")));
     let listed = command(&["locks"]).await?;
-    assert!(listed.contains("everything is locked") && listed.contains("user `alice`"), "{listed}");
+    assert!(listed.contains("everything is locked") && listed.contains("user `sub-alice`"), "{listed}");
     running.stop().await;
     Ok(())
 }

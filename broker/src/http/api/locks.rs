@@ -47,8 +47,8 @@ pub async fn set(State(api): State<Api>, signed: Signed<LockAsk>) -> Result<Json
 ))]
 pub async fn list(
     State(api): State<Api>,
-    StrictQuery(query): StrictQuery<LocksQuery>,
     caller: Fresh,
+    StrictQuery(query): StrictQuery<LocksQuery>,
 ) -> Result<Json<LockList>, ApiError> {
     let locks = api.locks.list(&caller.identity, query.ended).await?;
     let now = api.clock.now();
@@ -87,8 +87,8 @@ pub async fn unlock(
 ))]
 pub async fn people(
     State(api): State<Api>,
-    StrictQuery(query): StrictQuery<PeopleQuery>,
     caller: Fresh,
+    StrictQuery(query): StrictQuery<PeopleQuery>,
 ) -> Result<Json<PeopleAnswer>, ApiError> {
     Ok(Json(known(api.locks.people(&caller.identity, &query.name).await?)))
 }
