@@ -6,7 +6,7 @@ use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_client::break_glass::{self, Vote};
 use ichor_client::{Error, Wish, locks};
-use ichor_tests::{CLUSTER, Options, Person, World, run_command};
+use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
 use ichor_wire::api::{BreakGlassAsk, LockAnswer, LockAsk, LockOn, LockSetAnswer, SessionAnswer, UnlockAsk};
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
@@ -152,6 +152,29 @@ async fn fifty_ask_while_a_lock_is_taken_and_none_is_recorded_behind_it() -> any
     // every grant has its outcome, those that the lock overtook too
     let grants = kinds.iter().filter(|kind| *kind == "grant").count();
     assert_eq!(kinds.iter().filter(|kind| *kind == "issue-failed").count(), grants - issued);
+    Ok(())
+}
+
+/// The CA signs while the lock is taken: the grant was recorded before it, the certificate is not, and nobody gets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_on_its_way_when_the_lock_came_is_not_handed_over() -> anyhow::Result<()> {
+    let world = World::with(Options { policies: Some(POLICIES), custody: Lives::Transit, ..Options::default() }).await?;
+    let (root, alice) = (Person::log_in(&world, "root").await?, Person::log_in(&world, "alice").await?);
+    let mut hold = world.bao.as_ref().unwrap().hold("transit/sign/*");
+    let meanwhile = async {
+        hold.arrived(1).await;
+        let set = lock(&root, cluster(), None).await;
+        hold.release();
+        set
+    };
+    let (answer, set) = tokio::join!(reads(&alice), meanwhile);
+    assert_eq!(set?.outstanding.certificates, 0);
+    assert_eq!(code(answer), Code::Locked);
+    let entries = world.entries().await?;
+    let last: Vec<_> = entries.iter().take(3).map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(last, ["issue-failed", "lock", "grant"]);
+    assert_eq!(entries[0].detail["code"], "locked");
+    assert_eq!(entries[0].grant_id, entries[2].grant_id);
     Ok(())
 }
 

@@ -158,6 +158,8 @@ pub(crate) async fn case_15_a_user_is_locked_by_issuer_and_subject_alone(store: 
 
 pub(crate) async fn a_locked_session_is_over_and_everything_locked_lets_people_log_in(store: Arc<dyn Store>) {
     let (one_of, other) = (logged_in(&*store, 1).await, logged_in(&*store, 2).await);
+    // and whoever remembers a session forgets it
+    assert_eq!(store.session_by_token(&one_of.token_hash).await.unwrap().unwrap().ended_at, None);
     one(&*store, set(&lock(8, LockTarget::Session(one_of.id)), noon())).await;
     assert_eq!(store.session_by_token(&one_of.token_hash).await.unwrap().unwrap().ended_at, Some(noon()));
     assert!(done(&*store, grant(&other, "prod", 1, noon())).await, "the person's other session");
