@@ -88,7 +88,9 @@ pub fn beyond(target: &LockTarget, outstanding: &Outstanding) -> Vec<String> {
         }
         (number, Some(until)) => {
             let more = if outstanding.more { " or more" } else { "" };
-            format!("{number}{more} certificates issued before stay good until they expire, the last at {until}: Talos has no revocation")
+            format!(
+                "{number}{more} certificates issued before stay good until they expire, the last at {until}: Talos has no revocation"
+            )
         }
     }];
     if outstanding.certificates > 0 {
