@@ -3,3 +3,4 @@
 ALTER TABLE session ADD COLUMN human bytea;
 ALTER TABLE session ADD COLUMN page bytea;
 ALTER TABLE drop_request ADD COLUMN human bytea;
+ALTER TABLE lock ADD COLUMN asked_human bytea;

@@ -3,3 +3,4 @@
 ALTER TABLE session ADD COLUMN human BLOB;
 ALTER TABLE session ADD COLUMN page BLOB;
 ALTER TABLE drop_request ADD COLUMN human BLOB;
+ALTER TABLE lock ADD COLUMN asked_human BLOB;

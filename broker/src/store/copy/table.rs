@@ -260,6 +260,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("asked_until", Int),
             ("ended_by", Text),
             ("ended_at", Int),
+            ("asked_human", Bytes),
         ],
         key: 1,
         is_numbered: false,
