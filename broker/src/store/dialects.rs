@@ -150,6 +150,7 @@ fn released_steps_are_never_edited() {
             "48c8b6de43f1f04c677b6971f6c056434954d640e0aba0d2b52687462c9345ad",
             "7ff333f91193390d8382c6a7ffb6c60da2a1ae86f7d2a5eb0a941432ca189fe3",
             "b439e7c3a34913f0351ecef44e0bf4dff05a62076157a5318c603cbf9c468a41",
+            "5ecc40ddd4d57b201cd72b8948dc4ac4ac454f4474d8584e5f661eb61df7b91c",
         ]
     );
 }

@@ -119,6 +119,7 @@ mod tests {
                 "9ae5c9b3d7b29f09723b7cb0ce6f3a3a961c9c0cd8fada2e62a6fbf2bc9842d8",
                 "b4509421295806e45dd347a4ffc52a3d2b09981535665b643488eeb78644da6c",
                 "28b6cc2e25288aae23d1d557876782633400e0c6a3547443aee0c3f9e9641883",
+                "1a6dce50227a3ef8770743b007dd0fbb930e339ae2008a84517a648a30e74c14",
             ]
         );
     }
