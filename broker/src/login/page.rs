@@ -191,5 +191,8 @@ fn marked(session: &SessionRow, what: &str) -> Vec<u8> {
 }
 
 fn broken(error: OauthError) -> LoginError {
-    LoginError::Broken(error.description)
+    match error.code {
+        "access_denied" => LoginError::Denied(error.description),
+        _ => LoginError::Broken(error.description),
+    }
 }
