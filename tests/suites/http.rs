@@ -15,7 +15,10 @@ fn served() -> Vec<(&'static str, &'static str, Needs)> {
     let api = api::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
     let oauth = oauth::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
     let pages = pages::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
-    api.chain(oauth).chain(pages).chain(tlog::ROUTES.iter().map(|route| (route.method, route.path, route.needs))).collect()
+    api.chain(oauth)
+        .chain(pages)
+        .chain(tlog::ROUTES.iter().map(|route| (route.method, route.path, route.needs)))
+        .collect()
 }
 
 fn url(world: &World, path: &str) -> String {

@@ -113,7 +113,12 @@ impl BreakGlass {
     ///
     /// # Errors
     /// When it does not.
-    pub(super) fn is_fresh(&self, identity: &Identity, id: BreakGlassId, hash: [u8; 32]) -> Result<(), BreakGlassError> {
+    pub(super) fn is_fresh(
+        &self,
+        identity: &Identity,
+        id: BreakGlassId,
+        hash: [u8; 32],
+    ) -> Result<(), BreakGlassError> {
         match identity.page() {
             None => return Ok(()),
             Some(PageUse::Decide { request, hash: meant }) if request == id && meant == hash => {}

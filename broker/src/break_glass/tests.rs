@@ -366,7 +366,11 @@ async fn accounts_are_told_apart_by_the_claim_or_not_at_all() {
     };
     let (seven, eight) = (HumanClaim::of("7"), HumanClaim::of("8"));
     let refused = |done: Result<(), BreakGlassError>| matches!(done, Err(BreakGlassError::Refused(_)));
-    for bob in [of(2, "bob", "other", HumanClaim::NotAsked), of(2, "bob", "corp", seven), of(2, "bob", "corp", HumanClaim::Untold)] {
+    for bob in [
+        of(2, "bob", "other", HumanClaim::NotAsked),
+        of(2, "bob", "corp", seven),
+        of(2, "bob", "corp", HumanClaim::Untold),
+    ] {
         assert!(refused(glass.approve(plain, &bob).await), "{bob:?}");
     }
     let asker = of(3, "ada-admin", "corp", seven);

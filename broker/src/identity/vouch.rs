@@ -31,7 +31,8 @@ pub fn is_vouched(row: &SessionRow, key: &DataKey) -> bool {
 /// Everything of the row that decides, each part with its length before it, so that no two rows are told alike. Left out is
 /// what changes with use: version, use, end and the provider's token, which is bound to its row by its own seal.
 fn told(row: &SessionRow) -> Vec<u8> {
-    let SessionRow { id, token_hash, jkt, person, name, user, groups, groups_at, acr, auth_time, human, page, .. } = row;
+    let SessionRow { id, token_hash, jkt, person, name, user, groups, groups_at, acr, auth_time, human, page, .. } =
+        row;
     let mut out = Vec::with_capacity(512);
     part(&mut out, id.0.as_bytes());
     part(&mut out, token_hash);

@@ -72,9 +72,9 @@ impl LoginError {
         match self {
             Self::Request(_) | Self::Over | Self::UserCode => StatusCode::BAD_REQUEST,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            Self::SwitchedOff | Self::Denied(_) | Self::Provider(ProviderError::Refused(_) | ProviderError::IdToken(_)) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::SwitchedOff
+            | Self::Denied(_)
+            | Self::Provider(ProviderError::Refused(_) | ProviderError::IdToken(_)) => StatusCode::FORBIDDEN,
             Self::Provider(ProviderError::Claims(_)) => StatusCode::FORBIDDEN,
             Self::Provider(_) | Self::Broken(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Back { .. } => StatusCode::SEE_OTHER,

@@ -54,7 +54,8 @@ pub use provider::ProviderError;
 pub use recheck::FreshError;
 pub use session::{Presented, Proven, SessionError};
 pub use settings::{
-    CLIENT_ID, LONGEST_PAGE_SESSION, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, PAGE_IDLE, ProviderSettings, Recheck, Settings, SettingsError,
+    CLIENT_ID, LONGEST_PAGE_SESSION, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, PAGE_IDLE, ProviderSettings,
+    Recheck, Settings, SettingsError,
 };
 pub use token::{TokenAnswer, TokenGrant, TokenRequest};
 

@@ -82,9 +82,7 @@ impl Login {
         let client = Client { jkt: String::new(), host: String::new(), address };
         let decide = deciding.as_ref().map(|deciding| (deciding.request, deciding.hash));
         let stronger = match deciding {
-            Some(deciding) => {
-                Stronger { acr_values: deciding.acr, max_age: Some(SignedDuration::ZERO), prompt: true }
-            }
+            Some(deciding) => Stronger { acr_values: deciding.acr, max_age: Some(SignedDuration::ZERO), prompt: true },
             None => Stronger::default(),
         };
         let target = Target::Page { to, decide, follows: follows.map(|row| row.id.0) };

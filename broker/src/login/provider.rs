@@ -126,7 +126,8 @@ impl Provider {
             }
             if ask.prompt {
                 // what is prompted otherwise stays: consent may be what gives a refresh token
-                let prompts = configured.iter().filter(|(name, _)| name == "prompt").flat_map(|(_, value)| value.split(' '));
+                let prompts =
+                    configured.iter().filter(|(name, _)| name == "prompt").flat_map(|(_, value)| value.split(' '));
                 let others = prompts.filter(|prompt| !["none", "login", ""].contains(prompt));
                 query.append_pair("prompt", &std::iter::once("login").chain(others).collect::<Vec<_>>().join(" "));
             }

@@ -88,7 +88,8 @@ pub(super) fn changes_that_help(
     match change {
         Some((change, approved)) => {
             help.push(change.said());
-            step_up = (change.login && !change.reason && change.ttl.is_none()).then(|| StepUp { acr: change.acr.clone() });
+            step_up =
+                (change.login && !change.reason && change.ttl.is_none()).then(|| StepUp { acr: change.acr.clone() });
             if change.login {
                 help.extend(login_now(&reads(question, &roles), circumstances));
             }

@@ -37,7 +37,8 @@ pub struct StepUp {
 pub const NO_HUMAN: &str = "your provider does not tell which human is behind this account";
 
 /// What helps against that.
-pub const NO_HUMAN_HELP: &str = "use an account of which the provider tells the broker's `human_claim`, or ask whoever runs them";
+pub const NO_HUMAN_HELP: &str =
+    "use an account of which the provider tells the broker's `human_claim`, or ask whoever runs them";
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]

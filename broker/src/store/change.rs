@@ -160,7 +160,9 @@ pub enum Condition {
     #[error("there is no open request of this id; ask again with `ichor audit drop`")]
     RequestGone,
     /// Who asked cannot approve, nor who may be the same human by another provider's account.
-    #[error("whoever asked cannot approve; another person must, with an account of the same provider or a claim that tells them apart")]
+    #[error(
+        "whoever asked cannot approve; another person must, with an account of the same provider or a claim that tells them apart"
+    )]
     SamePerson,
     /// A body must stay: it is too young, of a kind that stays, or gone already.
     #[error("a body among these must stay, or is gone already")]

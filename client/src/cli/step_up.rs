@@ -18,7 +18,8 @@ pub(super) fn with<T>(here: &mut Here, work: impl AsyncFn(&Session) -> Result<T,
     let (terminal, ask) = (&mut here.around.terminal, &here.around.ask);
     terminal.note(&format!("{}", error.detail));
     let how = acr.as_deref().map(|acr| format!(" with `{acr}`")).unwrap_or_default();
-    terminal.note(&format!("A fresh login{how} is what is missing. Press Enter or y to log in, anything else to stop."));
+    terminal
+        .note(&format!("A fresh login{how} is what is missing. Press Enter or y to log in, anything else to stop."));
     let agreed = ask.as_ref().is_some_and(|ask| {
         ask().is_ok_and(|typed| matches!(typed.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"))
     });

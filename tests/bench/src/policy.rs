@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use ichor_broker::custody::DataKey;
-use ichor_broker::domain::{Cluster, ClusterName, GrantId, Group, HumanClaim, Person, ProviderAlias, Request, Role, SessionId};
+use ichor_broker::domain::{
+    Cluster, ClusterName, GrantId, Group, HumanClaim, Person, ProviderAlias, Request, Role, SessionId,
+};
 use ichor_broker::identity::{Identity, vouch};
 use ichor_broker::policy::{Limits, PolicySet, Source, decide};
 use ichor_broker::store::SessionRow;

@@ -60,7 +60,8 @@ pub(crate) async fn break_the_glass(
 
     transcript.types(OTTO.login, &format!("ichor break-glass use {}", glass.answer.id));
     let wrote = otto.take(&glass).await?;
-    transcript.good(&format!("context `{}` written: os:admin for {} min, grant {}", wrote.0, wrote.1.minutes, wrote.1.grant));
+    transcript
+        .good(&format!("context `{}` written: os:admin for {} min, grant {}", wrote.0, wrote.1.minutes, wrote.1.grant));
     let [target, _] = &world.targets;
     transcript.types(OTTO.login, &format!("talosctl --context {} -n {target} {}", wrote.0, Verb::Reboot.name()));
     let outcome = caller.call(&otto.talosconfig, &wrote.0, target, Verb::Reboot).await?;
@@ -84,10 +85,15 @@ pub(crate) async fn break_the_glass(
 ///
 /// # Errors
 /// When it cannot be made.
-pub(crate) async fn make_kit(world: &World, broker: &Broker, transcript: &mut Transcript) -> anyhow::Result<Option<Kit>> {
+pub(crate) async fn make_kit(
+    world: &World,
+    broker: &Broker,
+    transcript: &mut Transcript,
+) -> anyhow::Result<Option<Kit>> {
     let memory = Path::new("/dev/shm");
     if !memory.is_dir() {
-        transcript.says("a kit's sheets are written to memory only, and this system has no /dev/shm: no kit in this demo");
+        transcript
+            .says("a kit's sheets are written to memory only, and this system has no /dev/shm: no kit in this demo");
         return Ok(None);
     }
     transcript.part("For the night when the broker is gone too: a kit, 2 of 3 shares on paper");
@@ -147,9 +153,11 @@ pub(crate) async fn open_kit(
     let outcome = caller.call(&talosconfig, &minted.context, target, Verb::Version).await?;
     ensure!(outcome.ok, "the node refused: {}", outcome.text);
     transcript.prints(&outcome.text);
-    let named = world.nodes.iter().flat_map(Node::log_lines).any(|line| {
-        line.contains(&format!("grant:{name}")) && line.contains("user:claimed:uma")
-    });
+    let named = world
+        .nodes
+        .iter()
+        .flat_map(Node::log_lines)
+        .any(|line| line.contains(&format!("grant:{name}")) && line.contains("user:claimed:uma"));
     ensure!(named, "no node's log names the kit's opener");
     transcript.good("the node did it, and its log names who opened the kit; `ichor kit report` brings the record back");
     Ok(())

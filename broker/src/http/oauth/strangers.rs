@@ -30,7 +30,8 @@ pub(in crate::http) async fn count(
 ) -> Response {
     let begins = matches!(
         (request.method(), request.uri().path()),
-        (&Method::GET | &Method::HEAD, "/oauth/authorize" | "/break-glass/sign-in") | (&Method::POST, "/oauth/device" | "/device")
+        (&Method::GET | &Method::HEAD, "/oauth/authorize" | "/break-glass/sign-in")
+            | (&Method::POST, "/oauth/device" | "/device")
     );
     let for_people = !matches!(request.uri().path(), "/oauth/token" | "/oauth/revoke" | "/oauth/device");
     if begins {

@@ -61,7 +61,12 @@ fn deciding(id: BreakGlassId, sha256: &str) -> String {
 const SIGN_OUT: &str = "sign out";
 
 /// The browser of this request; else the page that says how to sign in, leading back to `to`, or what is in the way.
-async fn browser(api: &Api, headers: &HeaderMap, address: IpAddr, to: Option<BreakGlassId>) -> Result<Browser, Response> {
+async fn browser(
+    api: &Api,
+    headers: &HeaderMap,
+    address: IpAddr,
+    to: Option<BreakGlassId>,
+) -> Result<Browser, Response> {
     let cookie = cookie::PAGE.read(headers, api.login.settings().is_https());
     let session = match api.login.at_page(cookie.as_deref(), address).await {
         Ok(session) => session,

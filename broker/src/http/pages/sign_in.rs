@@ -39,9 +39,7 @@ pub(super) async fn begin(
     };
     let place = params.text("to").unwrap_or_default().to_owned();
     match api.login.sign_in(to, None, None, params.text("provider"), address).await {
-        Ok(start) => {
-            started(&api.login, start, |alias| format!("/break-glass/sign-in?to={place}&provider={alias}"))
-        }
+        Ok(start) => started(&api.login, start, |alias| format!("/break-glass/sign-in?to={place}&provider={alias}")),
         Err(error) => refuse(&error),
     }
 }

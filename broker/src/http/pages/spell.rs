@@ -28,8 +28,12 @@ pub(super) fn time(at: Timestamp) -> String {
 /// What a role gives.
 pub(super) fn role(role: Role) -> &'static str {
     match role {
-        Role::Admin => "everything on every node: read and change its configuration, its keys included; reset it; become anyone there",
-        Role::Operator => "run the nodes: reboot, shut down, restart services, take a copy of etcd with every Kubernetes Secret",
+        Role::Admin => {
+            "everything on every node: read and change its configuration, its keys included; reset it; become anyone there"
+        }
+        Role::Operator => {
+            "run the nodes: reboot, shut down, restart services, take a copy of etcd with every Kubernetes Secret"
+        }
         Role::Reader => "look: state, logs, resources that are not secret",
         Role::EtcdBackup => "take a copy of etcd with every Kubernetes Secret",
         Role::ImageVerifier => "verify the signatures of images",

@@ -1,6 +1,7 @@
 //! What asking needs: the log read forwards, certificates by name, cursors of forwarding, and bodies that are dropped.
 
 use super::*;
+use crate::domain::Human;
 
 fn issued(serial: &[u8], fingerprint: u8) -> Content {
     Content {
