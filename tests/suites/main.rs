@@ -26,6 +26,7 @@ mod metrics;
 mod named;
 mod openbao;
 mod pki;
+mod receipts;
 mod refusals;
 mod reload;
 mod talos_api;

@@ -24,6 +24,7 @@ mod postgres;
 mod report;
 mod step_ca;
 mod tree_cost;
+mod verify;
 mod world;
 
 use std::io::Write;
@@ -59,7 +60,7 @@ struct Cli {
     /// Let `custody` also measure with OpenBao held to so many percent of one core, as a vault that is the bottleneck.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
     server_share: Option<u32>,
-    /// How far `ask` lets the log grow, tenfold from 10,000 on.
+    /// How far `ask` and `verify` let the log grow, tenfold from 10,000 on.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     entries: u64,
     /// How often `kills` kills: so often on SQLite, a fifth of it on Postgres.
@@ -95,6 +96,8 @@ enum Name {
     Ask,
     /// Break-glass while up to 10,000 requests are open.
     BreakGlass,
+    /// A whole log checked offline, by its export and the log's key.
+    Verify,
     /// kill -9 of the broker, and of PostgreSQL, while certificates are issued.
     Kills,
 }
@@ -146,6 +149,7 @@ fn main() -> anyhow::Result<()> {
             Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
             Name::Ask => runtime()?.block_on(ask::run(&settings))?,
             Name::BreakGlass => runtime()?.block_on(break_glass::run(&settings))?,
+            Name::Verify => verify::run(&settings)?,
             Name::Kills => runtime()?.block_on(kills::run(&settings))?,
         };
         if cli.json {
