@@ -305,6 +305,13 @@ impl Store for Faulty {
         let fault = self.faults.plan().no_pin.then_some(Fault::Before);
         self.faults.meet(fault, self.inner.pin_provider(alias, issuer)).await
     }
+    async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError> {
+        // asked for at every request, as sessions are read: a test's fault is for what is written
+        self.inner.use_once(id, until).await
+    }
+    async fn take_allowance(&self, key: &[u8; 32], per_minute: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.inner.take_allowance(key, per_minute, now).await
+    }
     async fn calls(
         &self,
         f: &CallFilter,

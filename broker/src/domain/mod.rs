@@ -4,16 +4,15 @@ mod address;
 mod break_glass;
 mod cluster;
 mod person;
-mod reason;
 mod request;
 mod version;
 
 pub use address::{AddressRange, network};
 pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
+pub use ichor_wire::reason::{BadReason, check_reason};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};
-pub use reason::{BadReason, check_reason};
 pub use request::{GrantId, Request, SessionId};
 pub use version::ClientVersion;
 
