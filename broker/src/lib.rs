@@ -13,6 +13,7 @@
 //! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
 //! 7. [`readiness`]: which dependency is out. [`mint`]: the product on one page. [`forward`]: the log, sent elsewhere.
 //!    [`break_glass`]: access that others approve. [`kit`]: break-glass kits, as the log tells of them.
+//!    [`lock`]: what stops all of it.
 //! 8. [`nodelog`]: nodes' own logs, held against grants.
 //! 9. [`http`]: router, extraction, errors, one file per resource and page.
 //! 10. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.
@@ -34,6 +35,7 @@ pub mod http;
 pub mod identity;
 pub mod issuer;
 pub mod kit;
+pub mod lock;
 pub mod login;
 pub mod mint;
 pub mod nodelog;
