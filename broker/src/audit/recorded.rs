@@ -239,7 +239,8 @@ impl Recordable for Grant {
                 quorum: quorum.needed,
             })
         });
-        self.session().map(|session| Change::GrantMade { session, now, not_after: self.not_after(), using })
+        let keys = Box::new(self.lock_keys());
+        self.session().map(|session| Change::GrantMade { session, now, not_after: self.not_after(), using, keys })
     }
 }
 

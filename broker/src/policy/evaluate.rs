@@ -34,6 +34,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) address: Option<IpAddr>,
     /// The roles that another asked for, where this is about approving them.
     pub(super) roles: &'a [Role],
+    /// What is locked, where this is about locks.
+    pub(super) what: Option<&'a str>,
     /// How many others have approved.
     pub(super) approvals: u64,
 }
@@ -88,12 +90,13 @@ impl<'a> Circumstances<'a> {
             ttl: ttl.as_secs(),
             address,
             roles: &[],
+            what: None,
             approvals: 0,
         }
     }
 
     /// As a context for the action: `Asking` in the schema for `hold:` actions and for asking others, `Approving` for
-    /// approving, `Acting` for the rest.
+    /// approving, `Locking` for locks, `Acting` for the rest.
     ///
     /// # Errors
     /// When Cedar does not take a value, in words.
@@ -105,6 +108,9 @@ impl<'a> Circumstances<'a> {
         if action == Action::BreakGlassApprove {
             let roles = self.roles.iter().map(|role| text(role.as_str()));
             pairs.push(("roles".into(), RestrictedExpression::new_set(roles)));
+        }
+        if matches!(action, Action::Lock | Action::Unlock) {
+            pairs.extend(self.what.map(|what| ("what".into(), text(what))));
         }
         if action.is_hold() || action == Action::BreakGlassRequest {
             pairs.push(("ttl".into(), RestrictedExpression::new_long(self.ttl)));
@@ -350,7 +356,7 @@ mod tests {
             let row = row(&groups);
             let person = Person { subject: subject.into(), ..row.person };
             let reason = reason.then_some("INC-42");
-            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None, roles: &[], approvals: 0 };
+            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None, roles: &[], what: None, approvals: 0 };
             (person, row.groups.into_iter().collect(), cluster(name, &labels), action, circumstances)
         }
     }

@@ -97,6 +97,7 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
         ttl: ttl.as_secs(),
         address: asks.address,
         roles: &[],
+        what: None,
         approvals: asks.approvals,
     };
     let (person, groups) = (&who.person, &who.groups);

@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -41,11 +41,14 @@ impl Kind {
         Self::BreakGlassRevoked,
         Self::BreakGlassOver,
         Self::BreakGlassReview,
+        Self::Lock,
+        Self::Unlock,
         Self::KitMade,
         Self::KitOpened,
         Self::KitDrill,
         Self::KitRevoked,
         Self::KitInUse,
+        Self::UnlockAsked,
     ];
 
     /// The kind as queries and answers name it.
@@ -77,11 +80,14 @@ impl Kind {
             Self::BreakGlassRevoked => "break-glass-revoked",
             Self::BreakGlassOver => "break-glass-over",
             Self::BreakGlassReview => "break-glass-review",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
             Self::KitMade => "kit-made",
             Self::KitOpened => "kit-opened",
             Self::KitDrill => "kit-drill",
             Self::KitRevoked => "kit-revoked",
             Self::KitInUse => "kit-in-use",
+            Self::UnlockAsked => "unlock-asked",
         }
     }
 
@@ -114,11 +120,14 @@ impl Kind {
             Self::BreakGlassRevoked => 23,
             Self::BreakGlassOver => 24,
             Self::BreakGlassReview => 25,
+            Self::Lock => 28,
+            Self::Unlock => 29,
             Self::KitMade => 30,
             Self::KitOpened => 31,
             Self::KitDrill => 32,
             Self::KitRevoked => 33,
             Self::KitInUse => 34,
+            Self::UnlockAsked => 35,
         }
     }
 
@@ -201,6 +210,11 @@ impl Content {
             ticket: None,
             requester: None,
             label: None,
+            lock: None,
+            locked: None,
+            locked_user: None,
+            locked_session: None,
+            locked_until: None,
             kit: None,
             witnesses: None,
             shares: None,
