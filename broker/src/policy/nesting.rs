@@ -53,7 +53,9 @@ mod tests {
     use super::*;
 
     fn when(condition: &str) -> String {
-        format!("@id(\"deep\") permit (principal, action == Action::\"hold:os:reader\", resource) when {{ {condition} }};")
+        format!(
+            "@id(\"deep\") permit (principal, action == Action::\"hold:os:reader\", resource) when {{ {condition} }};"
+        )
     }
 
     /// Each on a thread with the stack that a worker has: what gets through must not overflow it.
@@ -64,7 +66,9 @@ mod tests {
         let ands = |n: usize| when(&vec!["context.mode == \"direct\""; n / 2].join(" && "));
         let ors = |n: usize| when(&vec!["true"; n].join(" || "));
         let ifs = |n: usize| when(&format!("{}true", "if true then false else ".repeat(n)));
-        let nots = |n: usize| when(&format!("{}true", "!(".repeat(n / 2)) .replace("true", &format!("true{}", ")".repeat(n / 2))));
+        let nots = |n: usize| {
+            when(&format!("{}true", "!(".repeat(n / 2)).replace("true", &format!("true{}", ")".repeat(n / 2))))
+        };
         let attributes = |n: usize| when(&format!("context{} == 1", ".a".repeat(n)));
         let made: [(&str, &dyn Fn(usize) -> String); 7] = [
             ("parentheses", &parentheses),

@@ -71,7 +71,8 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let most = SIZES.iter().copied().max().unwrap_or_default();
     report.note(format!("{TIMES} of each act at each size, one after the other, over HTTPS; SQLite, synchronous=FULL"));
     let crowd = (0..most.div_ceil(EACH)).map(|number| Person::new(&format!("p{number}"), "One of many", ["sre"]));
-    let people = crowd.chain([Person::new("alice", "Alice Example", ["sre"]), Person::new("lena", "Lena Lead", ["leads"])]);
+    let people =
+        crowd.chain([Person::new("alice", "Alice Example", ["sre"]), Person::new("lena", "Lena Lead", ["leads"])]);
     let world = World::start_with_people(settings, people.collect(), async |dir| {
         Ok(std::fs::write(dir.join("policies/break-glass.cedar"), POLICIES)?)
     })
@@ -149,7 +150,9 @@ async fn fill(world: &Arc<World>, open: usize, size: usize) -> anyhow::Result<()
 
 async fn log_in(world: &World, name: &str) -> anyhow::Result<Session> {
     let browser = Browser::new(&[&world.tls_ca])?;
-    ichor_tests::log_in(&world.client(), &browser, name, |_| {}).await.with_context(|| format!("{name} could not log in"))
+    ichor_tests::log_in(&world.client(), &browser, name, |_| {})
+        .await
+        .with_context(|| format!("{name} could not log in"))
 }
 
 fn wanted() -> BreakGlassAsk {
