@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ichor_broker::store::CallFilter;
 use ichor_client::{Error, Session, Wish};
 use ichor_standins::authority::{Authority, Leaf};
-use ichor_tests::{CLUSTER, Options, Person, World};
-use ichor_wire::api::{AuditEntry, DropAnswer, DropAsk, DroppedAnswer, Nothing, StoryAnswer};
+use ichor_tests::{CLUSTER, Faults, Options, Person, World};
+use ichor_wire::api::{AuditEntry, CallAnswer, DropAnswer, DropAsk, DroppedAnswer, NodeCall, Nothing, StoryAnswer};
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,8 +130,66 @@ async fn lines_are_taken_away_and_followed() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_at_nodes_are_told_to_whom_policy_lets_and_everyone_sees_their_own() -> anyhow::Result<()> {
+    let config = format!(
+        "[nodelog]\ntcp = \"127.0.0.1:0\"\nheartbeat = \"off\"\n\n\
+         [[nodelog_source]]\ncluster = \"{CLUSTER}\"\nfrom = [\"127.0.0.0/8\"]\n"
+    );
+    let world = world(&config).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let held = alice.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?.answer;
+    let now = ichor_broker::clock::Clock::now(&*world.clock);
+    let line = |roles: &str| {
+        let (first, second) = (now.strftime("%Y/%m/%d %H:%M:%S"), now.strftime("%Y-%m-%dT%H:%M:%SZ"));
+        let message =
+            format!("machined {first} OK [/machine.MachineService/Version] 1ms unary Success (talos-role={roles})");
+        format!("{{\"msg\":\"{message}\",\"talos-service\":\"machined\",\"talos-time\":\"{second}\"}}\n")
+    };
+    let hers = line(&format!("grant:{},os:reader,user:{}", held.grant_id, held.user));
+    let address = world.running.node_addresses().0.unwrap();
+    tokio::net::TcpStream::connect(address).await?.write_all((hers + &line("os:admin")).as_bytes()).await?;
+    let store = world.running.store();
+    while store.calls(&CallFilter::default(), None, 10).await?.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+
+    let ask = async |person: &Person, query: &[(&str, &str)]| -> Result<Vec<NodeCall>, Code> {
+        let query: Vec<_> = query.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        match person.session.broker().get::<CallAnswer>(&person.session, &["audit", "calls"], &query).await {
+            Ok(answer) => Ok(answer.calls),
+            Err(Error::Problem(problem)) => Err(problem.code),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let reads = async || world.entries().await.unwrap().into_iter().filter(|entry| entry.kind == "audit-read");
+    for me in ["me", held.user.as_str()] {
+        let own = ask(&alice, &[("user", me)]).await.unwrap();
+        assert_eq!(
+            own.iter().map(|call| (call.grant_id, call.class.as_str())).collect::<Vec<_>>(),
+            [(Some(held.grant_id), "explained")]
+        );
+    }
+    assert_eq!(ask(&alice, &[]).await, Err(Code::Refused));
+    assert_eq!(ask(&alice, &[("cluster", CLUSTER)]).await, Err(Code::Refused));
+    assert_eq!(ask(&alice, &[("user", "root@example.test")]).await, Err(Code::Refused));
+    assert_eq!(reads().await.count(), 0, "one's own is not recorded, nor what was refused");
+
+    let oscar = Person::log_in(&world, "oscar").await?;
+    assert_eq!(ask(&oscar, &[("cluster", CLUSTER)]).await.unwrap().len(), 2);
+    assert_eq!(ask(&oscar, &[]).await, Err(Code::Refused), "of one cluster is not of all");
+    let root = Person::log_in(&world, "root").await?;
+    assert_eq!(ask(&root, &[]).await.unwrap().len(), 2);
+    let said: Vec<_> = reads().await.map(|entry| entry.detail["message"].clone()).collect();
+    assert_eq!(said, ["calls at nodes: everything".to_owned(), format!("calls at nodes: cluster {CLUSTER}")]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
-    let world = world("[audit]\ndrop_min_age = \"24h\"\n").await?;
+    let faults = Faults::none();
+    let config = "[audit]\ndrop_min_age = \"24h\"\n".into();
+    let wrap_store = Some(faults.wrap());
+    let world = World::with(Options { config, policies: Some(POLICIES), wrap_store, ..Options::default() }).await?;
     let alice = Person::log_in(&world, "alice").await?;
     let grant = certificate(&alice).await?.to_string();
     let code = |error: Error| match error {
@@ -159,6 +218,13 @@ async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
         person.session.broker().post(&person.session, &path, &Nothing {}).await
     };
     assert_eq!(code(approve(&root).await.unwrap_err()), Code::Conflict, "who asked cannot approve");
+    // someone wrote the database: it says that another asked, for everyone's bodies
+    faults.set_other_asker(true);
+    for person in [&root, &oscar] {
+        assert_eq!(code(approve(person).await.unwrap_err()), Code::Conflict, "it is not as it was asked");
+    }
+    faults.set_other_asker(false);
+    assert!(world.entries().await?.iter().all(|entry| entry.kind != "dropped"), "nothing went");
     let dropped = approve(&oscar).await?;
     assert_eq!((dropped.bodies, dropped.more), (3, false));
     assert_eq!(code(approve(&oscar).await.unwrap_err()), Code::Conflict, "it is done");

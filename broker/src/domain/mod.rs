@@ -7,7 +7,6 @@ mod human;
 mod lock;
 mod page;
 mod person;
-mod reason;
 mod request;
 mod version;
 
@@ -15,11 +14,11 @@ pub use address::{AddressRange, network};
 pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
 pub use human::{Human, HumanClaim};
+pub use ichor_wire::reason::{BadReason, check_reason};
 pub use ichor_wire::role::Role;
 pub use lock::{LockId, LockKind, LockTarget};
 pub use page::PageUse;
 pub use person::{Group, Person, ProviderAlias};
-pub use reason::{BadReason, check_reason};
 pub use request::{GrantId, Request, SessionId};
 pub use version::ClientVersion;
 

@@ -68,6 +68,11 @@ impl Otlp {
             let certificates = reqwest::Certificate::from_pem_bundle(pem);
             let certificates =
                 certificates.map_err(|_| ForwardError("its CA file is not a list of PEM certificates".into()))?;
+            if certificates.is_empty() {
+                return Err(ForwardError(
+                    "its CA file has no certificate; name one in PEM, or leave `ca_file` out".into(),
+                ));
+            }
             builder = builder.tls_certs_only(certificates);
         } else if collector.url.scheme() == "http" {
             builder = builder.tls_certs_only([]);
