@@ -78,6 +78,9 @@ fn full() -> Entry {
         challenge: None,
         opened: None,
         accepting: None,
+        channel: None,
+        auth_time: None,
+        acr: None,
     })
 }
 
@@ -149,6 +152,14 @@ fn later() -> Vec<(String, Entry, u64)> {
         requester: Some("cleo".into()),
         label: Some("drill".into()),
         ..Content::of(Kind::BreakGlassReview)
+    };
+    let on_a_page = Content {
+        break_glass: Some(vec![32; 16]),
+        contents: Some(vec![33; 32]),
+        channel: Some("page".into()),
+        auth_time: Some(1_795_348_790),
+        acr: Some("urn:example:mfa".into()),
+        ..Content::of(Kind::BreakGlassApproval)
     };
     let holder = |name: &str, recipient: Option<&str>, seed| KitHolder {
         name: name.into(),
@@ -230,6 +241,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("break-glass-request-of-two".into(), entry(asked), 32),
         ("grant-by-approval".into(), entry(granted), 35),
         ("break-glass-review-drill".into(), entry(reviewed), 39),
+        ("break-glass-approval-by-page".into(), entry(on_a_page), 61),
     ]
 }
 
