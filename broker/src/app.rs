@@ -27,6 +27,7 @@ use crate::config::{self, ConfigError, Loaded, Settings};
 use crate::custody::{Custody, CustodyError, DataKey, Vault, VaultError};
 use crate::entropy;
 use crate::forward::ForwardError;
+use crate::notify::BadSink;
 use crate::login::{BeginError, Login, NonceKey, ProviderError};
 use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
@@ -89,6 +90,9 @@ pub enum StartError {
     /// The log cannot be forwarded as configured.
     #[error("the audit log cannot be forwarded: {0}")]
     Forward(#[from] ForwardError),
+    /// People cannot be told as configured.
+    #[error("people cannot be notified: {0}")]
+    Notify(#[from] BadSink),
     /// The start could not be recorded.
     #[error("the start cannot be recorded: {0}")]
     Record(#[from] audit::RecordError),

@@ -24,6 +24,7 @@ mod kit;
 mod main_job;
 mod metrics;
 mod named;
+mod notify;
 mod openbao;
 mod pki;
 mod refusals;

@@ -16,10 +16,10 @@ use super::acceptance::Acceptance;
 use super::connections::Bounded;
 use super::endpoints::Endpoints;
 use super::listen::{Listening, bind, bind_unix};
-use super::watching::{sweep, watch_log, watch_providers, watch_server};
+use super::watching::{sweep, watch_log, watch_providers, watch_requests, watch_server};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
 use crate::audit::{self, Sequencer};
-use crate::break_glass::BreakGlass;
+use crate::break_glass::{self, BreakGlass};
 use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
 use crate::forward::Forwarder;
@@ -31,6 +31,7 @@ use crate::http::router::Bounds;
 use crate::http::tlog::Tlog;
 use crate::http::{health, router};
 use crate::mint::{Mint, Press};
+use crate::notify::Courier;
 use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
@@ -91,6 +92,7 @@ impl Running {
         let live =
             Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
 
+        let sinks = config::sinks(&loaded.folder, &loaded.file)?;
         let forwarders = config::forwards(&loaded.folder, &loaded.file)?
             .into_iter()
             .map(|forward| Forwarder::new(forward, Arc::clone(&store)))
@@ -120,7 +122,18 @@ impl Running {
             data_key,
             live.policies(),
             live.clusters(),
+            break_glass::Settings {
+                review_within: settings.review_within,
+                sinks: sinks.iter().filter(|sink| sink.hears_of_requests()).map(|sink| sink.name.clone()).collect(),
+            },
         ));
+        let couriers = sinks
+            .into_iter()
+            .map(|sink| {
+                let (store, glass, clock) = (Arc::clone(&store), Arc::clone(&break_glass), Arc::clone(&clock));
+                Courier::new(sink, settings.public_url.as_str(), store, glass, clock)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
@@ -220,6 +233,10 @@ impl Running {
         for forwarder in forwarders {
             tasks.spawn(forwarder.run(Arc::clone(&readiness), stopped.clone()));
         }
+        for courier in couriers {
+            tasks.spawn(courier.run(Arc::clone(&readiness), sequencer.standing(), stopped.clone()));
+        }
+        tasks.spawn(watch_requests(Arc::clone(&break_glass), Arc::clone(&readiness), stopped.clone()));
         for server in servers {
             tasks.spawn(watch_server(server, Arc::clone(&readiness), stopped.clone()));
         }
@@ -238,7 +255,7 @@ impl Running {
             stopped.clone(),
         ));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
-        tasks.spawn(sweep(Arc::clone(&store), login, break_glass, limits, metrics, clock, stopped));
+        tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
         Ok(Self {
             address,
             health,

@@ -13,7 +13,7 @@ pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
 pub use ichor_wire::role::Role;
 pub use person::{Group, Person, ProviderAlias};
-pub use reason::{BadReason, check_reason};
+pub use reason::{BadReason, check_reason, visible};
 pub use request::{GrantId, Request, SessionId};
 pub use version::ClientVersion;
 

@@ -299,7 +299,7 @@ when { context.reasn == "x" };
 permit (principal, action, resource);
 "#;
         insta::assert_snapshot!(refused(text), @r#"
-        test.cedar:2: policy `one`: unknown annotation `@max_tll`; known are @id, @max_ttl, @hint, @mode, @approvals, @wait, @uses and @ticket
+        test.cedar:2: policy `one`: unknown annotation `@max_tll`; known are @id, @max_ttl, @hint, @mode, @approvals, @self_service, @wait, @uses and @ticket
         test.cedar:7: policy `two`: attribute `reasn` in context for Action::"hold:os:admin" not found (did you mean `reason`?)
         test.cedar:8: policy `one`: the id is already used at test.cedar:2
         test.cedar:9: the policy has no `@id`; give it one that no other has

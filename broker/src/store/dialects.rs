@@ -8,7 +8,7 @@ use super::copy::{Kind, TABLES};
 use super::{postgres, sqlite};
 
 /// Tables that Postgres alone has, because several brokers write to it.
-const OF_SEVERAL_BROKERS: &[&str] = &["log_head", "proof", "allowance"];
+const OF_SEVERAL_BROKERS: &[&str] = &["log_head", "proof", "allowance", "forward_holder"];
 
 /// Tables that a copy leaves out: what readiness writes to is of no moment.
 const NOT_COPIED: &[&str] = &["probe"];

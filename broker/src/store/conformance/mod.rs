@@ -46,7 +46,8 @@ macro_rules! cases {
             an_approval_counts_for_another_human_and_the_same_contents, case_14_fifty_uses_at_once_have_one_winner,
             fifty_approvals_of_one_human_count_once, fifty_approvals_in_one_batch_make_one_quorum,
             a_use_that_failed_is_given_back_to_its_key_alone, a_use_needs_its_person_session_and_time,
-            requests_are_bounded_listed_and_run_out, requests_walk_as_their_model_does
+            requests_are_bounded_listed_and_run_out, requests_walk_as_their_model_does,
+            nobody_is_let_in_alone_before_someone_was_told, a_first_call_and_an_overdue_review_are_noted_once
         }
     };
 }

@@ -104,6 +104,25 @@ case!(brokers_make_one_log_and_their_batches_follow_each_other, |_database, addr
     assert_eq!(a.head().await.unwrap(), b.head().await.unwrap());
 });
 
+case!(of_several_brokers_one_holds_a_forwarding, |_database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    let hold = async |store: &PostgresStore, holder: u8, now, until| {
+        store.hold_forward("notify/pager", &[holder; 16], now, until, 7).await.unwrap()
+    };
+    assert!(hold(&a, 1, noon(), after(30)).await);
+    assert_eq!(b.forward_cursor("notify/pager").await.unwrap(), Some(7), "one that never was begins there");
+    assert!(!hold(&b, 2, after(29), after(59)).await);
+    assert!(hold(&a, 1, after(20), after(50)).await, "its holder goes on");
+    assert!(!hold(&b, 2, after(49), after(79)).await);
+    assert!(hold(&b, 2, after(50), after(80)).await, "once it is over, another does");
+    assert!(!hold(&a, 1, after(51), after(81)).await);
+    assert!(hold(&b, 2, after(52), after(52)).await, "and lets go of it");
+    assert!(hold(&a, 1, after(52), after(82)).await);
+    a.advance_forward("notify/pager", 9).await.unwrap();
+    assert!(hold(&a, 1, after(70), after(99)).await);
+    assert_eq!(b.forward_cursor("notify/pager").await.unwrap(), Some(9), "and nothing goes back");
+});
+
 case!(changes_of_one_batch_are_made_in_their_order, |_database, address| {
     let store = open(&address).await;
     let row = logged_in(&*store, 1).await;

@@ -8,12 +8,13 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 5] = [
+pub(in crate::store) const STEPS: [&str; 6] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
     include_str!("../../../../migrations/sqlite/0004_asking.sql"),
     include_str!("../../../../migrations/sqlite/0005_break_glass.sql"),
+    include_str!("../../../../migrations/sqlite/0006_told.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.

@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -41,11 +41,14 @@ impl Kind {
         Self::BreakGlassRevoked,
         Self::BreakGlassOver,
         Self::BreakGlassReview,
+        Self::BreakGlassTouched,
+        Self::BreakGlassOverdue,
         Self::KitMade,
         Self::KitOpened,
         Self::KitDrill,
         Self::KitRevoked,
         Self::KitInUse,
+        Self::BreakGlassTold,
     ];
 
     /// The kind as queries and answers name it.
@@ -77,11 +80,14 @@ impl Kind {
             Self::BreakGlassRevoked => "break-glass-revoked",
             Self::BreakGlassOver => "break-glass-over",
             Self::BreakGlassReview => "break-glass-review",
+            Self::BreakGlassTouched => "break-glass-touched",
+            Self::BreakGlassOverdue => "break-glass-overdue",
             Self::KitMade => "kit-made",
             Self::KitOpened => "kit-opened",
             Self::KitDrill => "kit-drill",
             Self::KitRevoked => "kit-revoked",
             Self::KitInUse => "kit-in-use",
+            Self::BreakGlassTold => "break-glass-told",
         }
     }
 
@@ -114,11 +120,14 @@ impl Kind {
             Self::BreakGlassRevoked => 23,
             Self::BreakGlassOver => 24,
             Self::BreakGlassReview => 25,
+            Self::BreakGlassTouched => 26,
+            Self::BreakGlassOverdue => 27,
             Self::KitMade => 30,
             Self::KitOpened => 31,
             Self::KitDrill => 32,
             Self::KitRevoked => 33,
             Self::KitInUse => 34,
+            Self::BreakGlassTold => 35,
         }
     }
 
@@ -209,6 +218,8 @@ impl Content {
             challenge: None,
             opened: None,
             accepting: None,
+            self_service: None,
+            told: None,
         }
     }
 }

@@ -132,6 +132,12 @@ pub enum Kind {
     /// The use of a break-glass request was labelled afterwards.
     #[n(25)]
     BreakGlassReview,
+    /// A node was called for the first time under a grant of a break-glass request.
+    #[n(26)]
+    BreakGlassTouched,
+    /// A use of a break-glass request still waits for its review.
+    #[n(27)]
+    BreakGlassOverdue,
     /// A break-glass kit was made.
     #[n(30)]
     KitMade,
@@ -147,6 +153,9 @@ pub enum Kind {
     /// A node was called with a certificate of a kit whose opening nobody has reported.
     #[n(34)]
     KitInUse,
+    /// Someone outside took the notification of a break-glass request that nobody approves: it is open from now on.
+    #[n(35)]
+    BreakGlassTold,
 }
 
 /// The person an entry is about.
@@ -312,6 +321,12 @@ pub struct Content {
     /// How many nodes were seen to accept a kit's CA, and how many were asked.
     #[n(54)]
     pub accepting: Option<(u64, u64)>,
+    /// Whether the break-glass request is one that nobody approves; absent otherwise.
+    #[n(55)]
+    pub self_service: Option<bool>,
+    /// The notification sink that took the notification.
+    #[n(56)]
+    pub told: Option<String>,
 }
 
 /// A break-glass kit: which one, and where it is made its public facts.
