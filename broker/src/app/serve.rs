@@ -127,7 +127,7 @@ impl Running {
                 sinks: sinks.iter().filter(|sink| sink.hears_of_requests()).map(|sink| sink.name.clone()).collect(),
             },
         ));
-        let couriers = sinks
+        let mut couriers = sinks
             .into_iter()
             .map(|sink| {
                 let (store, glass, clock) = (Arc::clone(&store), Arc::clone(&break_glass), Arc::clone(&clock));
@@ -165,6 +165,10 @@ impl Running {
         };
         let public = router::public(api, Arc::clone(&login), tlog, edge, bounds);
 
+        // whatever is asked from now on is told
+        for courier in &mut couriers {
+            courier.begin().await?;
+        }
         let started = Content {
             message: Some(format!("ichor-broker {} started", env!("CARGO_PKG_VERSION"))),
             digests: Some(live.loaded()),

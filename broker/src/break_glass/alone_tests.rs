@@ -74,6 +74,44 @@ async fn it_opens_once_someone_outside_was_told_and_not_before() {
     assert_eq!(refused, RecordError::Refused(Condition::RequestMoved), "one certificate");
 }
 
+/// That someone was told stands for no approval, and an approval not for that.
+#[tokio::test]
+async fn what_stands_behind_a_request_fits_what_policy_wants() {
+    use crate::domain::{GrantId, Request, Role};
+    use crate::policy::{Quorum, decide};
+    let glass = Glass::new().await;
+    glass.lets_in_alone();
+    let id = glass.asked_alone().await.unwrap();
+    told(&glass).await;
+    let alone = glass.approved(id).await.unwrap();
+    let request = Request {
+        cluster: alone.contents.cluster.clone(),
+        roles: vec![Role::Admin],
+        ttl: None,
+        reason: Some("INC-42".into()),
+        public_key: Vec::new(),
+        csr: Vec::new(),
+        address: address(),
+    };
+    let policies = std::sync::Arc::clone(&glass.glass.policies.borrow());
+    let cluster = glass.glass.cluster(&alone.contents.cluster).unwrap();
+    let decided = |quorum: &Quorum| {
+        decide(&policies, &glass.ada, &cluster, &request, Some(quorum), GrantId(uuid::Uuid::nil()), noon())
+    };
+    assert_eq!(decided(&alone.quorum).unwrap().policies(), ["alone"]);
+    let quorum = || alone.quorum.clone();
+    for wrong in [
+        Quorum { told: None, ..quorum() },
+        Quorum { needed: 1, ..quorum() },
+        Quorum { approvers: vec!["bob".into()], ..quorum() },
+        Quorum { approvers: vec!["bob".into()], told: Some("pager".into()), needed: 1, ..quorum() },
+    ] {
+        assert!(decided(&wrong).is_err(), "{wrong:?}");
+    }
+    let approved = Quorum { approvers: vec!["bob".into()], told: None, needed: 1, ..quorum() };
+    assert_eq!(decided(&approved).unwrap().policies(), ["break"]);
+}
+
 #[tokio::test]
 async fn what_was_told_of_another_request_or_too_late_opens_nothing() {
     let glass = Glass::new().await;

@@ -100,6 +100,14 @@ impl Courier {
         Ok(Self { name, events, sink, store, break_glass, clock, cursor, next: None, kept: 0, refused: 0, behind: None })
     }
 
+    /// Returns once the sink has a place in the log: one of a name that never was begins here.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn begin(&mut self) -> Result<(), StoreError> {
+        self.cursor.hold().await.map(drop)
+    }
+
     /// Sends the next notification, if there is one. Returns once the sink has accepted it, what follows from that is
     /// recorded, and the cursor is durable behind it.
     ///

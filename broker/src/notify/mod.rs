@@ -16,14 +16,14 @@ mod payload;
 mod signature;
 mod sink;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 
 use lettre::message::Mailbox;
 use secrecy::SecretString;
 
-pub use courier::Courier;
+pub use courier::{Courier, NotTold, Step};
 pub use event::Event;
 pub use signature::SigningKey;
 

@@ -55,7 +55,7 @@ pub(super) fn teams(message: &Message) -> Value {
     ];
     body.extend(message.lines.iter().map(|(label, value)| rich(label, value)));
     body.extend(message.next.iter().map(|next| rich("next", next)));
-    let open = message.ticket.iter().map(|url| json!({ "type": "Action.OpenUrl", "title": "Ticket", "url": url }));
+    let open = message.ticket.iter().map(|url| json!({ "type": "Action.OpenUrl", "title": "Ticket", "url": url.as_str() }));
     json!({
         "type": "message",
         "attachments": [{

@@ -56,11 +56,4 @@ impl Failure {
     pub(super) fn out(why: impl Into<String>) -> Self {
         Self::Out { why: why.into(), after: None }
     }
-
-    /// What is wrong.
-    pub(super) fn why(&self) -> &str {
-        match self {
-            Self::Out { why, .. } | Self::Refused(why) => why,
-        }
-    }
 }

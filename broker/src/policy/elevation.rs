@@ -189,3 +189,52 @@ fn permitted(verdict: &Verdict<'_>, subject: Subject<'_>) -> Result<(), Refusal>
         internal: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{alice, load, now, prod};
+    use super::*;
+
+    const TWO: &str = r#"@id("two") @approvals("2") @max_ttl("1h")
+        permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);"#;
+    const ALONE: &str = r#"@id("alone") @self_service("true") @max_ttl("10m") @wait("5m")
+        permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);"#;
+
+    fn asked(text: &str, roles: &[Role], self_service: bool) -> Result<ElevationTerms, String> {
+        let asks = Elevation {
+            roles,
+            ttl: Some(SignedDuration::from_hours(2)),
+            reason: "INC-42",
+            ticket: None,
+            address: "192.0.2.7".parse().unwrap(),
+            self_service,
+        };
+        elevation(&load(text).unwrap(), &alice(&["sre"]), &prod(), &asks, now()).map_err(|refusal| refusal.sentence)
+    }
+
+    #[test]
+    fn who_asks_to_be_let_in_alone_gets_that_and_nobody_else_does() {
+        let both = format!("{TWO} {ALONE}");
+        let alone = asked(&both, &[Role::Admin], true).unwrap();
+        assert_eq!((alone.approvals, alone.uses, alone.policies), (0, 1, vec!["alone".to_owned()]));
+        assert_eq!((alone.life, alone.wait), (SignedDuration::from_mins(10), SignedDuration::from_mins(5)));
+        let approved = asked(&both, &[Role::Admin], false).unwrap();
+        assert_eq!((approved.approvals, approved.policies), (2, vec!["two".to_owned()]));
+        assert_eq!(approved.life, SignedDuration::from_hours(1));
+        let refused = asked(TWO, &[Role::Admin], true).unwrap_err();
+        assert!(refused.contains("only with the approval of 2 other people"), "{refused}");
+        let refused = asked(ALONE, &[Role::Admin], false).unwrap_err();
+        assert!(refused.contains("only as self-service break-glass"), "{refused}");
+    }
+
+    #[test]
+    fn every_role_must_be_one_that_nobody_approves() {
+        let reader = |annotation: &str| {
+            format!(r#"{ALONE} @id("read") {annotation} permit (principal, action == Action::"hold:os:reader", resource);"#)
+        };
+        let roles = [Role::Admin, Role::Reader];
+        assert!(asked(&reader("@max_ttl(\"8h\")"), &roles, true).is_ok(), "one that needs nothing");
+        let refused = asked(&reader("@approvals(\"1\")"), &roles, true).unwrap_err();
+        assert!(refused.contains("os:reader on `prod` is permitted by `read` only with the approval"), "{refused}");
+    }
+}

@@ -442,6 +442,19 @@ permit (principal, action, resource);
     }
 
     #[test]
+    fn letting_oneself_in_is_bounded() {
+        let alone = |annotations: &str| {
+            load(&format!("@id(\"x\") @self_service(\"true\") {annotations} permit (principal, action, resource);"))
+        };
+        assert!(alone("@max_ttl(\"15m\")").is_ok());
+        for annotations in ["", "@max_ttl(\"15m1s\")", "@max_ttl(\"1h\")", "@max_ttl(\"15m\") @approvals(\"1\")"] {
+            assert!(alone(annotations).is_err(), "{annotations}");
+        }
+        let forbid = "@id(\"x\") @self_service(\"true\") forbid (principal, action, resource);";
+        assert!(refused(forbid).contains("an obligation"));
+    }
+
+    #[test]
     fn limits_are_checked() {
         let hours = SignedDuration::from_hours;
         for (default_ttl, max_ttl) in

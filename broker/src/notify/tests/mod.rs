@@ -23,7 +23,7 @@ pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// What a sink does at one request.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Answers {
+pub(crate) enum Answers {
     Takes,
     Says(u16),
     /// A success with this body.
@@ -36,7 +36,7 @@ pub(super) enum Answers {
 
 /// An HTTP sink that does as planned, and then takes everything.
 #[derive(Default)]
-pub(super) struct Hook {
+pub(crate) struct Hook {
     plan: Mutex<Vec<Answers>>,
     came: Mutex<Vec<(HeaderMap, Bytes)>>,
 }
@@ -63,7 +63,7 @@ async fn take(
 
 impl Hook {
     /// A sink on loopback, and its URL.
-    pub(super) async fn new(plan: &[Answers]) -> (Arc<Self>, String) {
+    pub(crate) async fn new(plan: &[Answers]) -> (Arc<Self>, String) {
         ichor_standins::install_tls_provider();
         let hook = Arc::new(Self { plan: Mutex::new(plan.iter().rev().copied().collect()), ..Self::default() });
         let routes = Router::new().route("/hook", post(take)).with_state(Arc::clone(&hook));
@@ -84,12 +84,12 @@ impl Hook {
     }
 
     /// The log's places of the entries that came.
-    pub(super) fn places(&self) -> Vec<u64> {
+    pub(crate) fn places(&self) -> Vec<u64> {
         self.bodies().iter().map(|body| body["data"]["entry"]["index"].as_u64().unwrap()).collect()
     }
 }
 
-pub(super) fn webhook(url: &str) -> Settings {
+pub(crate) fn webhook(url: &str) -> Settings {
     to(url, HttpFormat::Webhook(SigningKey::parse(SECRET).unwrap()))
 }
 

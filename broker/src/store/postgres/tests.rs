@@ -123,6 +123,53 @@ case!(of_several_brokers_one_holds_a_forwarding, |_database, address| {
     assert_eq!(b.forward_cursor("notify/pager").await.unwrap(), Some(9), "and nothing goes back");
 });
 
+/// One tells while the other waits; when it dies in the middle, the other goes on where it was.
+case!(two_brokers_tell_in_one_order, |_database, address| {
+    use crate::audit::{self, Sequencer};
+    use crate::break_glass::{BreakGlass, Settings};
+    use crate::clock::FrozenClock;
+    use crate::domain::Clusters;
+    use crate::notify::tests::{Hook, webhook};
+    use crate::notify::{Courier, Step};
+    use ichor_wire::log::Content;
+    let clock = FrozenClock::at(noon());
+    let (hook, url) = Hook::new(&[]).await;
+    let policies = || Arc::new(crate::policy::PolicySet::load(&[], crate::policy::Limits::default()).unwrap());
+    let mut brokers = Vec::new();
+    for name in ["a", "b"] {
+        let store: Arc<dyn Store> = open(&address).await;
+        let (sequencer, _) = Sequencer::start(Arc::clone(&store), clock.clone(), audit::Settings::named(name));
+        let glass = BreakGlass::new(
+            Arc::clone(&store),
+            sequencer.clone(),
+            clock.clone(),
+            Arc::new(crate::identity::fixture::key()),
+            tokio::sync::watch::channel(policies()).1,
+            tokio::sync::watch::channel(Clusters::default()).1,
+            Settings { review_within: SignedDuration::from_hours(24), sinks: Vec::new() },
+        );
+        let courier = Courier::new(webhook(&url), "https://x", store, Arc::new(glass), clock.clone()).unwrap();
+        brokers.push((sequencer, courier));
+    }
+    let (other_log, mut other) = brokers.pop().unwrap();
+    let (log, mut first) = brokers.pop().unwrap();
+    first.begin().await.unwrap();
+    for number in 0..10 {
+        let log = if number % 2 == 0 { &log } else { &other_log };
+        log.note(Content::of(Kind::KitInUse), None).await.unwrap();
+    }
+    for _ in 0..4 {
+        assert_eq!(other.step().await, Ok(Step::Elsewhere));
+        assert_eq!(first.step().await, Ok(Step::Sent));
+    }
+    drop(first);
+    clock.advance(SignedDuration::from_secs(29));
+    assert_eq!(other.step().await, Ok(Step::Elsewhere), "it may be slow");
+    clock.advance(SignedDuration::from_secs(1));
+    while other.step().await.unwrap() == Step::Sent {}
+    assert_eq!(hook.places(), (0..10).collect::<Vec<_>>());
+});
+
 case!(changes_of_one_batch_are_made_in_their_order, |_database, address| {
     let store = open(&address).await;
     let row = logged_in(&*store, 1).await;

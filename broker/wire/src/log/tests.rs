@@ -73,6 +73,8 @@ fn full() -> Entry {
         challenge: None,
         opened: None,
         accepting: None,
+        self_service: None,
+        told: None,
     })
 }
 
@@ -145,6 +147,22 @@ fn later() -> Vec<(String, Entry, u64)> {
         label: Some("drill".into()),
         ..Content::of(Kind::BreakGlassReview)
     };
+    let alone = Content {
+        cluster: Some("prod".into()),
+        break_glass: Some(vec![32; 16]),
+        contents: Some(vec![33; 32]),
+        self_service: Some(true),
+        ..Content::of(Kind::BreakGlassRequest)
+    };
+    let told = Content {
+        cluster: Some("prod".into()),
+        break_glass: Some(vec![32; 16]),
+        contents: Some(vec![33; 32]),
+        requester: Some("cleo".into()),
+        self_service: Some(true),
+        told: Some("pager".into()),
+        ..Content::of(Kind::BreakGlassTold)
+    };
     let holder = |name: &str, recipient: Option<&str>, seed| KitHolder {
         name: name.into(),
         recipient: recipient.map(Into::into),
@@ -197,6 +215,8 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("break-glass-request-of-two".into(), entry(asked), 32),
         ("grant-by-approval".into(), entry(granted), 35),
         ("break-glass-review-drill".into(), entry(reviewed), 39),
+        ("break-glass-request-alone".into(), entry(alone), 55),
+        ("break-glass-told-by-a-sink".into(), entry(told), 56),
     ]
 }
 
