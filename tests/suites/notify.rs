@@ -96,7 +96,8 @@ impl Sink {
 
 /// The value of a header.
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    let found = head.lines().filter_map(|line| line.split_once(": ")).find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let found =
+        head.lines().filter_map(|line| line.split_once(": ")).find(|(known, _)| known.eq_ignore_ascii_case(name));
     found.map_or("", |(_, value)| value)
 }
 
@@ -150,7 +151,11 @@ async fn who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification
     let alone = Wish { cluster: CLUSTER.into(), roles: vec![Role::Admin], reason: Some("x".into()), ..Wish::default() };
     let Err(Error::Problem(refusal)) = oscar.certificate(&alone).await else { anyhow::bail!("no problem") };
     assert!(refusal.help[0].contains("--self-service"), "{refusal:?}");
-    assert_eq!(code(break_glass::ask(&oscar.session, &ask(false)).await), Code::Refused, "nobody approves such a thing");
+    assert_eq!(
+        code(break_glass::ask(&oscar.session, &ask(false)).await),
+        Code::Refused,
+        "nobody approves such a thing"
+    );
     assert_eq!(code(break_glass::ask(&alice.session, &ask(true)).await), Code::Refused, "policy says who");
 
     let glass = break_glass::ask(&oscar.session, &ask(true)).await?;
@@ -169,12 +174,16 @@ async fn who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification
 
     let came = sink.came(4).await;
     let kinds: Vec<_> = came.iter().map(|(_, body)| body["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["break-glass-request", "break-glass-request", "break-glass-told", "grant"].map(|kind| format!("ichor.{kind}")));
+    assert_eq!(
+        kinds,
+        ["break-glass-request", "break-glass-request", "break-glass-told", "grant"].map(|kind| format!("ichor.{kind}"))
+    );
     assert_eq!(came[0].1, came[1].1, "the same again");
     for (head, body) in &came {
         assert!(head.starts_with("POST /hook HTTP/1.1\r\n"), "{head}");
         let key = BASE64.decode(SECRET.trim_start_matches("whsec_").as_bytes())?;
-        let signed = format!("{}.{}.{}", header(head, "webhook-id"), header(head, "webhook-timestamp"), raw(&sink, body));
+        let signed =
+            format!("{}.{}.{}", header(head, "webhook-id"), header(head, "webhook-timestamp"), raw(&sink, body));
         let mac = BASE64.decode(header(head, "webhook-signature").trim_start_matches("v1,").as_bytes())?;
         hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, &key), signed.as_bytes(), &mac)
             .map_err(|_| anyhow::anyhow!("{head}: the signature does not fit"))?;
@@ -240,8 +249,7 @@ async fn mail_is_sent_as_configured() -> anyhow::Result<()> {
          to = [\"ops@example.com\"]\nuser = \"ichor\"\npassword_file = \"mail-password\"\n"
     );
     let prepare = |dir: &Path| Ok(std::fs::write(dir.join("mail-password"), "a password\n")?);
-    let options =
-        Options { config, policies: Some(ALONE), prepare: Some(Box::new(prepare)), ..Options::default() };
+    let options = Options { config, policies: Some(ALONE), prepare: Some(Box::new(prepare)), ..Options::default() };
     let world = World::with(options).await?;
     let oscar = Person::log_in(&world, "oscar").await?;
     break_glass::ask(&oscar.session, &ask(true)).await?;
@@ -295,7 +303,10 @@ permit (principal, action in [Action::"break-glass:request", Action::"hold:os:ad
         };
         let entries = ichor_broker::audit::entries(&*running.store(), &Default::default(), None, 500).await?.entries;
         running.stop().await;
-        anyhow::Ok((check["ok"].as_bool().unwrap(), entries.iter().filter(|it| it.kind == "break-glass-overdue").count()))
+        anyhow::Ok((
+            check["ok"].as_bool().unwrap(),
+            entries.iter().filter(|it| it.kind == "break-glass-overdue").count(),
+        ))
     };
     assert_eq!(overdue(1).await?, (true, 0));
     assert_eq!(overdue(1).await?, (false, 1));

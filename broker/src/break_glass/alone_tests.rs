@@ -118,7 +118,10 @@ async fn what_was_told_of_another_request_or_too_late_opens_nothing() {
     glass.lets_in_alone();
     let (first, second) = (glass.asked_alone().await.unwrap(), glass.asked_alone().await.unwrap());
     told(&glass).await;
-    assert_eq!((state(&glass, first).await, state(&glass, second).await), (BreakGlassState::Pending, BreakGlassState::Approved));
+    assert_eq!(
+        (state(&glass, first).await, state(&glass, second).await),
+        (BreakGlassState::Pending, BreakGlassState::Approved)
+    );
     // the entry says another hash than the request has
     let mut entries = glass.entries().await;
     let request = entries.iter_mut().find(|entry| entry.kind == "break-glass-request").unwrap();
@@ -173,7 +176,8 @@ async fn a_use_that_nobody_reviews_is_told_once_a_day_until_someone_does() {
     let id = glass.asked().await;
     glass.approve(id, &glass.bob).await.unwrap();
     glass.room.sequencer.record(glass.decided(&glass.approved(id).await.unwrap())).await.unwrap();
-    let told = async || glass.room.log().await.iter().filter(|entry| entry.content.kind == Kind::BreakGlassOverdue).count();
+    let told =
+        async || glass.room.log().await.iter().filter(|entry| entry.content.kind == Kind::BreakGlassOverdue).count();
     let after = async |hours: i64, minutes: i64| {
         glass.room.clock.advance(SignedDuration::from_hours(hours) + SignedDuration::from_mins(minutes));
         glass.glass.remind().await.unwrap()

@@ -94,10 +94,7 @@ impl BreakGlass {
         let human = human::human(identity.person());
         let has_approved = file.approvals.iter().any(|row| row.human == human);
         let may = [
-            (
-                "approve",
-                state == BreakGlassState::Pending && is_voter && !has_approved && !contents.said.self_service,
-            ),
+            ("approve", state == BreakGlassState::Pending && is_voter && !has_approved && !contents.said.self_service),
             ("deny", state == BreakGlassState::Pending && is_voter),
             ("cancel", state == BreakGlassState::Pending && is_own),
             ("use", state == BreakGlassState::Approved && is_own),

@@ -123,12 +123,20 @@ fn value(folder: &Folder, key: &str, why: &str) -> ConfigError {
 fn surplus(folder: &Folder, section: &Notify) -> Result<(), ConfigError> {
     let is_mail = section.kind == NotifyKind::Smtp;
     let given = [
-        ("secret_file", section.secret_file.is_some() && section.kind != NotifyKind::Webhook, "only `webhook` takes it"),
+        (
+            "secret_file",
+            section.secret_file.is_some() && section.kind != NotifyKind::Webhook,
+            "only `webhook` takes it",
+        ),
         ("from", section.from.is_some() && !is_mail, "only `smtp` takes it"),
         ("to", !section.to.is_empty() && !is_mail, "only `smtp` takes it"),
         ("user", section.user.is_some() && !is_mail, "only `smtp` takes it"),
         ("password_file", section.password_file.is_some() && !is_mail, "only `smtp` takes it"),
-        ("password_file", section.password_file.is_some() != section.user.is_some(), "give `user` and `password_file` together"),
+        (
+            "password_file",
+            section.password_file.is_some() != section.user.is_some(),
+            "give `user` and `password_file` together",
+        ),
         ("url_file", section.url_file.is_some() && section.url.is_some(), "give `url` or `url_file`"),
     ];
     match given.into_iter().find(|(_, is_wrong, _)| *is_wrong) {
@@ -145,7 +153,9 @@ fn events(folder: &Folder, section: &Notify) -> Result<BTreeSet<Event>, ConfigEr
     }
     let event = |name: &String| {
         let found = Event::ALL.into_iter().find(|event| event.as_str() == name);
-        found.ok_or_else(|| value(folder, "events", &format!("`{}` is none; there are {}", name.escape_debug(), known())))
+        found.ok_or_else(|| {
+            value(folder, "events", &format!("`{}` is none; there are {}", name.escape_debug(), known()))
+        })
     };
     names.iter().map(event).collect()
 }
@@ -168,7 +178,8 @@ fn http(folder: &Folder, section: &Notify) -> Result<HttpSink, ConfigError> {
 
 fn mail(folder: &Folder, section: &Notify, hello: &str) -> Result<MailSink, ConfigError> {
     let text = url_text(folder, section)?;
-    let bad = || value(folder, "url", "write `smtps://host`, or `smtp://host` for STARTTLS, without a path or a user name");
+    let bad =
+        || value(folder, "url", "write `smtps://host`, or `smtp://host` for STARTTLS, without a path or a user name");
     let url = Url::parse(text.expose_secret()).map_err(|_| bad())?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(bad)?;
     let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
@@ -301,7 +312,8 @@ mod tests {
             ("kind = \"smtp\"\nurl = \"smtps://mx\"\nfrom = \"a@example.com\"".into(), "1 to 10 recipients"),
             ("kind = \"smtp\"\nurl = \"smtps://mx\"\nto = [\"b@example.com\"]".into(), "the sender"),
             (
-                "kind = \"smtp\"\nurl = \"smtps://mx\"\nfrom = \"a\"\nto = [\"b@example.com\\r\\nBcc: c@d.example\"]".into(),
+                "kind = \"smtp\"\nurl = \"smtps://mx\"\nfrom = \"a\"\nto = [\"b@example.com\\r\\nBcc: c@d.example\"]"
+                    .into(),
                 "no mail address",
             ),
         ] {

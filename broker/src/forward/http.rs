@@ -27,7 +27,10 @@ pub(crate) struct Answered {
 ///
 /// # Errors
 /// When `ca` is no list of certificates, or the process has no TLS provider.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that builds clients towards those who are sent to")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that builds clients towards those who are sent to"
+)]
 pub(crate) fn client(url: &Url, ca: Option<&[u8]>) -> Result<reqwest::Client, ForwardError> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         return Err(ForwardError("no TLS provider is installed in this process".into()));

@@ -40,12 +40,7 @@ impl Bench {
     }
 
     /// On a log that has something already.
-    async fn on(
-        room: Room,
-        faults: impl IntoIterator<Item = Fault>,
-        connections: usize,
-        max_calls: u64,
-    ) -> Self {
+    async fn on(room: Room, faults: impl IntoIterator<Item = Fault>, connections: usize, max_calls: u64) -> Self {
         let grant = Content {
             person: Some(log_person("ada", "ada@example.com")),
             cluster: Some("prod".into()),

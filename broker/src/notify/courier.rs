@@ -97,7 +97,19 @@ impl Courier {
         // no forwarding has such a name
         let cursor = Cursor::new(Arc::clone(&store), Arc::clone(&clock), format!("notify/{name}"));
         let cursor = cursor.map_err(|error| BadSink { name: name.clone(), why: error.to_string() })?;
-        Ok(Self { name, events, sink, store, break_glass, clock, cursor, next: None, kept: 0, refused: 0, behind: None })
+        Ok(Self {
+            name,
+            events,
+            sink,
+            store,
+            break_glass,
+            clock,
+            cursor,
+            next: None,
+            kept: 0,
+            refused: 0,
+            behind: None,
+        })
     }
 
     /// Returns once the sink has a place in the log: one of a name that never was begins here.
@@ -177,7 +189,10 @@ impl Courier {
                 self.refused = 0;
                 metrics::counter!("ichor_notifications_refused_total", &labels).increment(1);
                 tracing::error!(
-                    sink = self.name, entry = entry.index, kind = entry.kind, why,
+                    sink = self.name,
+                    entry = entry.index,
+                    kind = entry.kind,
+                    why,
                     "a notification is refused for good and left behind: nobody was told of it here"
                 );
                 self.behind = Some(why);
@@ -254,7 +269,8 @@ impl Courier {
         #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
         metrics::gauge!("ichor_notify_lag_entries", "sink" => self.name.clone()).set(lag as f64);
         let failing = error.map(|error| format!("{error}; {lag} entries of the log wait to be looked at"));
-        let behind = self.behind().map(|why| format!("the last notification was refused for good and left behind: {why}"));
+        let behind =
+            self.behind().map(|why| format!("the last notification was refused for good and left behind: {why}"));
         let detail = failing.or(behind);
         readiness.report(Check {
             name: format!("notify {}", self.name),

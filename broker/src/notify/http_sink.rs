@@ -59,7 +59,8 @@ impl Http {
         let said = format!("the sink answers {}", status.as_u16());
         if !status.is_success() {
             let is_for_good = status.is_client_error()
-                && ![StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+                && ![StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
+                    .contains(&status);
             let after = answered.retry_after.map(|after| after.min(LONGEST_REST));
             return Err(if is_for_good { Failure::Refused(said) } else { Failure::Out { why: said, after } });
         }

@@ -50,12 +50,12 @@ pub(super) fn teams(message: &Message) -> Value {
         let label = json!({ "type": "TextRun", "text": format!("{label}: "), "weight": "Bolder" });
         json!({ "type": "RichTextBlock", "spacing": "Small", "inlines": [label, run(value)] })
     };
-    let mut body = vec![
-        json!({ "type": "TextBlock", "text": message.title, "weight": "Bolder", "size": "Medium", "wrap": true }),
-    ];
+    let mut body =
+        vec![json!({ "type": "TextBlock", "text": message.title, "weight": "Bolder", "size": "Medium", "wrap": true })];
     body.extend(message.lines.iter().map(|(label, value)| rich(label, value)));
     body.extend(message.next.iter().map(|next| rich("next", next)));
-    let open = message.ticket.iter().map(|url| json!({ "type": "Action.OpenUrl", "title": "Ticket", "url": url.as_str() }));
+    let open =
+        message.ticket.iter().map(|url| json!({ "type": "Action.OpenUrl", "title": "Ticket", "url": url.as_str() }));
     json!({
         "type": "message",
         "attachments": [{

@@ -17,7 +17,9 @@ pub struct SigningKey(hmac::Key);
 
 /// The text is no such secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a webhook's secret is `whsec_` and the base64 of 24 to 64 random bytes; make one with `echo whsec_$(openssl rand -base64 32)`")]
+#[error(
+    "a webhook's secret is `whsec_` and the base64 of 24 to 64 random bytes; make one with `echo whsec_$(openssl rand -base64 32)`"
+)]
 pub struct BadSecret;
 
 // === impl SigningKey ===

@@ -14,10 +14,7 @@ use crate::clock::SharedClock;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The sink is out, or asks to be left alone for a while: trying again may help.
-    Out {
-        why: String,
-        after: Option<Duration>,
-    },
+    Out { why: String, after: Option<Duration> },
     /// The sink does not want this one.
     Refused(String),
 }

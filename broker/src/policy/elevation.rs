@@ -230,7 +230,9 @@ mod tests {
     #[test]
     fn every_role_must_be_one_that_nobody_approves() {
         let reader = |annotation: &str| {
-            format!(r#"{ALONE} @id("read") {annotation} permit (principal, action == Action::"hold:os:reader", resource);"#)
+            format!(
+                r#"{ALONE} @id("read") {annotation} permit (principal, action == Action::"hold:os:reader", resource);"#
+            )
         };
         let roles = [Role::Admin, Role::Reader];
         assert!(asked(&reader("@max_ttl(\"8h\")"), &roles, true).is_ok(), "one that needs nothing");

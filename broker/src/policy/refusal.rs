@@ -79,7 +79,10 @@ impl Subject<'_> {
             Verdict::Unapproved(rules) => {
                 let others = rules.iter().map(|rule| rule.approvals()).filter(|others| *others > 0).min();
                 let Some(others) = others else {
-                    return Some(format!("{what} is permitted by {} only as self-service break-glass", listed(rules, "or")));
+                    return Some(format!(
+                        "{what} is permitted by {} only as self-service break-glass",
+                        listed(rules, "or")
+                    ));
                 };
                 let whose = if others == 1 { "another person".into() } else { format!("{others} other people") };
                 format!("{what} is permitted by {} only with the approval of {whose}", listed(rules, "or"))

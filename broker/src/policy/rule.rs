@@ -103,7 +103,8 @@ impl Terms {
         let mut annotations: Vec<_> = policy.annotations().collect();
         annotations.sort_unstable();
         for (key, value) in annotations {
-            if !permits && matches!(key, "max_ttl" | "mode" | "approvals" | "self_service" | "wait" | "uses" | "ticket") {
+            if !permits && matches!(key, "max_ttl" | "mode" | "approvals" | "self_service" | "wait" | "uses" | "ticket")
+            {
                 problems
                     .push(format!("`@{key}` is an obligation, and a forbid cannot carry one; put it on the permits"));
                 continue;

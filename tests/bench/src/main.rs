@@ -17,6 +17,7 @@ mod login;
 mod machine;
 mod meter;
 mod nodelog;
+mod notify;
 mod openbao;
 mod policy;
 mod postgres;
@@ -89,6 +90,8 @@ enum Name {
     Login,
     /// Lines of nodes' logs, from TCP to calls kept.
     Nodelog,
+    /// From asking for access to a sink's acceptance.
+    Notify,
     /// Questions to the audit, a start and a verification, as the log grows.
     Ask,
     /// kill -9 of the broker, and of PostgreSQL, while certificates are issued.
@@ -140,6 +143,7 @@ fn main() -> anyhow::Result<()> {
             Name::Idle => runtime()?.block_on(idle::run(&settings))?,
             Name::Login => runtime()?.block_on(login::run(&settings))?,
             Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
+            Name::Notify => runtime()?.block_on(notify::run(&settings))?,
             Name::Ask => runtime()?.block_on(ask::run(&settings))?,
             Name::Kills => runtime()?.block_on(kills::run(&settings))?,
         };

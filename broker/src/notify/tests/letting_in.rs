@@ -29,7 +29,14 @@ async fn a_sink_that_accepts_opens_exactly_what_it_was_told_of() {
     // and of all that follows people are told too
     while courier.step().await == Ok(Step::Sent) {}
     let told: Vec<_> = hook.bodies().iter().map(|body| body["type"].as_str().unwrap().to_owned()).collect();
-    let expected = ["break-glass-request", "break-glass-request", "break-glass-request", "break-glass-told", "grant", "break-glass-told"];
+    let expected = [
+        "break-glass-request",
+        "break-glass-request",
+        "break-glass-request",
+        "break-glass-told",
+        "grant",
+        "break-glass-told",
+    ];
     assert_eq!(told, expected.map(|kind| format!("ichor.{kind}")));
     assert!(hook.bodies()[0]["data"]["title"].as_str().unwrap().starts_with("BREAK-GLASS WITHOUT APPROVAL"));
 }

@@ -99,7 +99,9 @@ impl Server {
                     say(&mut stream, "250 ok").await?;
                 }
                 "RCPT" => match one {
-                    Post::RefusesOne(who, code) if line.contains(who) => say(&mut stream, &format!("{code} no")).await?,
+                    Post::RefusesOne(who, code) if line.contains(who) => {
+                        say(&mut stream, &format!("{code} no")).await?
+                    }
                     _ => say(&mut stream, "250 ok").await?,
                 },
                 "DATA" => {

@@ -41,11 +41,7 @@ pub(crate) struct Hook {
     came: Mutex<Vec<(HeaderMap, Bytes)>>,
 }
 
-async fn take(
-    State(hook): State<Arc<Hook>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> (StatusCode, HeaderMap, &'static str) {
+async fn take(State(hook): State<Arc<Hook>>, headers: HeaderMap, body: Bytes) -> (StatusCode, HeaderMap, &'static str) {
     hook.came.lock().unwrap().push((headers, body));
     let answers = hook.plan.lock().unwrap().pop().unwrap_or(Answers::Takes);
     let with = |name: axum::http::HeaderName, value: String| HeaderMap::from_iter([(name, value.parse().unwrap())]);
@@ -108,7 +104,8 @@ pub(super) async fn courier(glass: &Glass, settings: Settings) -> Courier {
 /// A courier that goes on where the one before it was.
 pub(super) fn restarted(glass: &Glass, settings: Settings) -> Courier {
     let store: Arc<dyn crate::store::Store> = glass.room.store.clone();
-    Courier::new(settings, "https://ichor.example.com", store, Arc::clone(&glass.glass), glass.room.clock.clone()).unwrap()
+    Courier::new(settings, "https://ichor.example.com", store, Arc::clone(&glass.glass), glass.room.clock.clone())
+        .unwrap()
 }
 
 /// What the store says is next.

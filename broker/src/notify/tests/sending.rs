@@ -37,7 +37,8 @@ async fn a_webhook_gets_the_entry_signed_over_id_time_and_body() {
     let entry = glass.entries().await.pop().unwrap();
     assert_eq!(header("webhook-id"), entry.id.to_string(), "by which one that comes twice is known");
     assert_eq!(header("webhook-timestamp"), glass.room.clock.now().as_second().to_string());
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64.decode(SECRET.trim_start_matches("whsec_").as_bytes()).unwrap());
+    let key =
+        hmac::Key::new(hmac::HMAC_SHA256, &BASE64.decode(SECRET.trim_start_matches("whsec_").as_bytes()).unwrap());
     let mut signed = format!("{}.{}.", header("webhook-id"), header("webhook-timestamp")).into_bytes();
     signed.extend_from_slice(&body);
     let signature = header("webhook-signature");

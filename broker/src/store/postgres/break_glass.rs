@@ -311,8 +311,7 @@ pub(super) async fn file(db: &Object, request: BreakGlassId) -> Result<Option<Br
     let uses = db
         .prepare_cached("SELECT grant_id, at, returned FROM break_glass_use WHERE request = $1 ORDER BY at, grant_id")
         .await?;
-    let told_of =
-        db.prepare_cached("SELECT hash, sink, at, tag FROM break_glass_told WHERE request = $1").await?;
+    let told_of = db.prepare_cached("SELECT hash, sink, at, tag FROM break_glass_told WHERE request = $1").await?;
     Ok(Some(BreakGlassFile {
         request: parse(&found)?,
         approvals: db.query(&approvals, &[&key]).await?.iter().map(approval).collect::<Result<_, _>>()?,
