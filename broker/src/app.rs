@@ -14,6 +14,7 @@ mod nodelog;
 mod prober;
 mod serve;
 mod stores;
+mod telling;
 mod tls;
 mod watching;
 

@@ -208,6 +208,47 @@ async fn without_a_sink_nobody_lets_themselves_in() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sinks_take_effect_while_the_broker_runs_and_bad_ones_do_not() -> anyhow::Result<()> {
+    let world = World::with(Options { policies: Some(ALONE), ..Options::default() }).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    assert_eq!(code(break_glass::ask(&oscar.session, &ask(true)).await), Code::Refused, "there is no sink");
+
+    let ca = Authority::new("sinks")?;
+    let (sink, port) = Sink::new(&ca, &[]).await?;
+    let path = world.dir.join("config.toml");
+    let before = std::fs::read_to_string(&path)?;
+    std::fs::write(world.dir.join("pager-ca.pem"), ca.certificate())?;
+    std::fs::write(world.dir.join("pager-secret"), SECRET)?;
+    let section = format!(
+        "\n[[notify]]\nname = \"pager\"\nkind = \"webhook\"\nurl = \"https://127.0.0.1:{port}/\"\nca_file = \"pager-ca.pem\"\n\
+         secret_file = \"pager-secret\"\n"
+    );
+    let check = async || {
+        let checks = world.running.reload().await;
+        checks.into_iter().find(|check| check.name == "notify").unwrap()
+    };
+    std::fs::write(&path, format!("{before}{section}"))?;
+    assert!(check().await.ok);
+    let glass = break_glass::ask(&oscar.session, &ask(true)).await?;
+    let open = break_glass::decided(&oscar.session, glass.answer.id).await?;
+    assert_eq!(open.answer.told.as_deref(), Some("pager"));
+    let told = sink.came(2).await.len();
+
+    std::fs::write(world.dir.join("pager-secret"), "short")?;
+    let refused = check().await;
+    assert!(!refused.ok && refused.detail.as_ref().is_some_and(|why| why.contains("whsec_")), "{refused:?}");
+    break_glass::end(&oscar.session, glass.answer.id, break_glass::End::Revoke, None).await?;
+    sink.came(told + 1).await;
+    std::fs::write(world.dir.join("pager-secret"), SECRET)?;
+    assert!(check().await.ok);
+
+    std::fs::write(&path, before)?;
+    assert!(check().await.ok);
+    assert_eq!(code(break_glass::ask(&oscar.session, &ask(true)).await), Code::Refused, "it is gone again");
+    Ok(())
+}
+
 /// A mail server on loopback: the first conversation, line by line.
 async fn mail_server() -> anyhow::Result<(u16, tokio::task::JoinHandle<anyhow::Result<Vec<String>>>)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -16,6 +16,7 @@ use super::acceptance::Acceptance;
 use super::connections::Bounded;
 use super::endpoints::Endpoints;
 use super::listen::{Listening, bind, bind_unix};
+use super::telling::{self, Telling};
 use super::watching::{sweep, watch_log, watch_providers, watch_requests, watch_server};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
 use crate::audit::{self, Sequencer};
@@ -31,7 +32,6 @@ use crate::http::router::Bounds;
 use crate::http::tlog::Tlog;
 use crate::http::{health, router};
 use crate::mint::{Mint, Press};
-use crate::notify::Courier;
 use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
@@ -89,10 +89,8 @@ impl Running {
             super::login(loaded, Arc::clone(&data_key), Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
         let press = || Press::new(sequencer.clone(), Arc::clone(&clock));
-        let live =
-            Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
+        let live = Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
 
-        let sinks = config::sinks(&loaded.folder, &loaded.file)?;
         let forwarders = config::forwards(&loaded.folder, &loaded.file)?
             .into_iter()
             .map(|forward| Forwarder::new(forward, Arc::clone(&store)))
@@ -122,18 +120,18 @@ impl Running {
             data_key,
             live.policies(),
             live.clusters(),
-            break_glass::Settings {
-                review_within: settings.review_within,
-                sinks: sinks.iter().filter(|sink| sink.hears_of_requests()).map(|sink| sink.name.clone()).collect(),
-            },
+            break_glass::Settings { review_within: settings.review_within, sinks: live.hearing() },
         ));
-        let mut couriers = sinks
-            .into_iter()
-            .map(|sink| {
-                let (store, glass, clock) = (Arc::clone(&store), Arc::clone(&break_glass), Arc::clone(&clock));
-                Courier::new(sink, settings.public_url.as_str(), store, glass, clock)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut telling = Telling {
+            broker: settings.public_url.to_string(),
+            store: Arc::clone(&store),
+            break_glass: Arc::clone(&break_glass),
+            clock: Arc::clone(&clock),
+            readiness: Arc::clone(&readiness),
+            standing: sequencer.standing(),
+            sinks: live.sinks(),
+        };
+        let mut couriers = telling.couriers()?;
         let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
@@ -165,10 +163,7 @@ impl Running {
         };
         let public = router::public(api, Arc::clone(&login), tlog, edge, bounds);
 
-        // whatever is asked from now on is told
-        for courier in &mut couriers {
-            courier.begin().await?;
-        }
+        telling::begin(&mut couriers).await?;
         let started = Content {
             message: Some(format!("ichor-broker {} started", env!("CARGO_PKG_VERSION"))),
             digests: Some(live.loaded()),
@@ -237,9 +232,7 @@ impl Running {
         for forwarder in forwarders {
             tasks.spawn(forwarder.run(Arc::clone(&readiness), stopped.clone()));
         }
-        for courier in couriers {
-            tasks.spawn(courier.run(Arc::clone(&readiness), sequencer.standing(), stopped.clone()));
-        }
+        tasks.spawn(telling.run(couriers, stopped.clone()));
         tasks.spawn(watch_requests(Arc::clone(&break_glass), Arc::clone(&readiness), stopped.clone()));
         for server in servers {
             tasks.spawn(watch_server(server, Arc::clone(&readiness), stopped.clone()));

@@ -40,7 +40,7 @@ async fn nobody_is_let_in_alone_unless_policy_says_so_and_a_sink_is_there() {
     let mut deaf = Glass::new().await;
     deaf.lets_in_alone();
     let inner = Arc::get_mut(&mut deaf.glass).unwrap();
-    inner.settings.sinks.clear();
+    inner.settings.sinks = tokio::sync::watch::channel(Vec::new()).1;
     let refused = deaf.asked_alone().await.unwrap_err();
     assert!(refused.to_string().contains("no notification sink would be told"), "{refused}");
     let last = deaf.entries().await.pop().unwrap();

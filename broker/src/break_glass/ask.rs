@@ -64,7 +64,7 @@ impl BreakGlass {
             Ok(terms) => terms,
             Err(refusal) => return Err(self.refused(unanswered(identity, &ask), refusal).await?),
         };
-        if ask.self_service && self.settings.sinks.is_empty() {
+        if ask.self_service && self.settings.sinks.borrow().is_empty() {
             let refusal = Refusal::plain(
                 "nobody lets themselves in where no notification sink would be told of it",
                 "ask others to approve; whoever runs the broker configures a sink with `[[notify]]`",

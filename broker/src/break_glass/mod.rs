@@ -55,12 +55,12 @@ pub use view::Seen;
 pub const MOST_OPEN: u64 = 5;
 
 /// How break-glass is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// So long after its last use a request should be reviewed.
     pub review_within: SignedDuration,
-    /// The sinks outside that are told of requests. Without any nobody lets themselves in.
-    pub sinks: Vec<String>,
+    /// The sinks outside that are told of requests, as they are in force. Without any nobody lets themselves in.
+    pub sinks: watch::Receiver<Vec<String>>,
 }
 
 /// The requests. One for the whole broker.

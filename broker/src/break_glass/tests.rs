@@ -84,7 +84,7 @@ impl Glass {
             Arc::new(key()),
             policies_in_force,
             watch::channel(clusters).1,
-            Settings { review_within: SignedDuration::from_hours(24), sinks: vec!["pager".into()] },
+            Settings { review_within: SignedDuration::from_hours(24), sinks: watch::channel(vec!["pager".into()]).1 },
         ));
         Self { room, glass, policies, ada: who(&ada), bob: someone(2, at_corp("bob")) }
     }
@@ -311,7 +311,7 @@ async fn another_broker_goes_on_where_one_stopped() {
             Arc::new(key()),
             watch::channel(load(POLICIES)).1,
             watch::channel(clusters).1,
-            Settings { review_within: SignedDuration::from_hours(24), sinks: Vec::new() },
+            Settings { review_within: SignedDuration::from_hours(24), sinks: watch::channel(Vec::new()).1 },
         ))
     };
     let id = glass.asked().await;

@@ -36,7 +36,7 @@ pub use folder::{Folder, Loaded, load_policies};
 pub use forward::forwards;
 pub use login::login_settings;
 pub use nodelog::{NodeLog, NodeLogSource};
-pub use notify::{BreakGlass, Notify, NotifyKind, sinks};
+pub use notify::{BreakGlass, Notify, NotifyKind, sink_files, sinks};
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
 pub use provider::{GroupsFrom, Provider, Recheck};
 pub use settings::{Listen, Settings, parse_duration};

@@ -115,6 +115,15 @@ pub fn sinks(folder: &Folder, file: &File) -> Result<Vec<Settings>, ConfigError>
         .collect()
 }
 
+/// The files that the sinks are made of: `config.toml` and what its sections name.
+#[must_use]
+pub fn sink_files(folder: &Folder, file: &File) -> Vec<PathBuf> {
+    let named = file.notify.iter().flat_map(|section| {
+        [&section.url_file, &section.secret_file, &section.ca_file, &section.password_file].into_iter().flatten()
+    });
+    std::iter::once(folder.config()).chain(named.map(|path| folder.at(path))).collect()
+}
+
 fn value(folder: &Folder, key: &str, why: &str) -> ConfigError {
     ConfigError::Value { path: folder.config(), key: format!("notify.{key}"), why: why.into() }
 }

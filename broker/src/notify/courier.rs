@@ -112,6 +112,12 @@ impl Courier {
         })
     }
 
+    /// The sink's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns once the sink has a place in the log: one of a name that never was begins here.
     ///
     /// # Errors

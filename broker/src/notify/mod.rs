@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use lettre::message::Mailbox;
 use secrecy::SecretString;
 
+use crate::clock::SharedClock;
 pub use courier::{Courier, NotTold, Step};
 pub use event::Event;
 pub use signature::SigningKey;
@@ -114,6 +115,14 @@ pub struct BadSink {
 // === impl Settings ===
 
 impl Settings {
+    /// Returns if the sink can be made as configured; nothing is opened or sent.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check(&self, clock: SharedClock) -> Result<(), BadSink> {
+        sink::Sink::new(self, "", clock).map(drop)
+    }
+
     /// Whether the sink is told of break-glass requests, and so can let someone in alone.
     #[must_use]
     pub fn hears_of_requests(&self) -> bool {

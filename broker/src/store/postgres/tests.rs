@@ -146,7 +146,10 @@ case!(two_brokers_tell_in_one_order, |_database, address| {
             Arc::new(crate::identity::fixture::key()),
             tokio::sync::watch::channel(policies()).1,
             tokio::sync::watch::channel(Clusters::default()).1,
-            Settings { review_within: SignedDuration::from_hours(24), sinks: Vec::new() },
+            Settings {
+                review_within: SignedDuration::from_hours(24),
+                sinks: tokio::sync::watch::channel(Vec::new()).1,
+            },
         );
         let courier = Courier::new(webhook(&url), "https://x", store, Arc::new(glass), clock.clone()).unwrap();
         brokers.push((sequencer, courier));
