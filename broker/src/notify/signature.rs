@@ -79,7 +79,9 @@ mod tests {
                 "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
             ),
         ] {
-            let key = SigningKey::parse(secret).unwrap();
+            // one of them is shorter than Standard Webhooks allows by now
+            let bytes = BASE64.decode(secret.trim_start_matches(PREFIX).as_bytes()).unwrap();
+            let key = SigningKey(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
             let headers = key.headers(id, Timestamp::from_second(at).unwrap(), body.as_bytes());
             assert_eq!(headers[2], ("webhook-signature", signature.to_owned()));
             assert_eq!(headers[1].1, at.to_string());

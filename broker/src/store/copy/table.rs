@@ -210,6 +210,8 @@ pub(crate) const TABLES: &[Table] = &[
             ("note", Text),
             ("reviewed_by", Text),
             ("reviewed_at", Int),
+            ("self_service", Small),
+            ("reminded_at", Int),
         ],
         key: 1,
         is_numbered: false,

@@ -123,7 +123,7 @@ case!(of_several_brokers_one_holds_a_forwarding, |_database, address| {
     assert_eq!(b.forward_cursor("notify/pager").await.unwrap(), Some(9), "and nothing goes back");
 });
 
-/// One tells while the other waits; when it dies in the middle, the other goes on where it was.
+// One tells while the other waits; when it dies in the middle, the other goes on where it was.
 case!(two_brokers_tell_in_one_order, |_database, address| {
     use crate::audit::{self, Sequencer};
     use crate::break_glass::{BreakGlass, Settings};

@@ -117,6 +117,7 @@ mod tests {
                 "c5d6fedb4137a11442045f439ad342caeb2c92fe12fd6222d58fc914f1984c4a",
                 "9ae5c9b3d7b29f09723b7cb0ce6f3a3a961c9c0cd8fada2e62a6fbf2bc9842d8",
                 "b4509421295806e45dd347a4ffc52a3d2b09981535665b643488eeb78644da6c",
+                "1584ce57b00b4e2f06f1d68c129fbc28af56a7a6d28a0b8f1a6833adea7780b9",
             ]
         );
     }
