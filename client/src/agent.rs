@@ -3,6 +3,7 @@
 use ichor_wire::problem::Code;
 use jiff::Timestamp;
 
+use crate::audit::receipts::{self, Taken};
 use crate::broker::Broker;
 use crate::certificate::{CertificateStore, Wish, certificate};
 use crate::environment::Environment;
@@ -19,6 +20,8 @@ pub enum Doing {
     Renewed {
         /// The new one's end.
         until: Timestamp,
+        /// What became of its receipt.
+        receipt: Taken,
     },
     /// It will not be renewed without its person.
     LetEnd {
@@ -93,8 +96,9 @@ async fn one(
     let wish = Wish { cluster: record.cluster.clone(), roles: record.roles.clone(), ttl: record.ttl, reason: None };
     let held = certificate(&session, &wish).await?;
     CertificateStore::new(environment)?.save(broker, &held)?;
+    let receipt = receipts::take(environment, &session, &held.answer).await;
     let target =
         Target { path: record.path.clone(), context: record.context.clone(), set_current: false, replace: false };
     Written::update(environment, |records| talosconfig::write(&target, &wish, &broker.url(), &held, records, now))?;
-    Ok(Some(Doing::Renewed { until: held.answer.not_after }))
+    Ok(Some(Doing::Renewed { until: held.answer.not_after, receipt }))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use ichor_wire::api::CLIENT_VERSION_HEADER;
+use ichor_wire::log::LogKey;
 use ichor_wire::problem::{Code, Problem};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,7 @@ struct Inner {
     url: Url,
     trust: Trust,
     clock: Clock,
+    audit_key: Option<LogKey>,
     http: OnceLock<reqwest::Client>,
     /// The last `DPoP-Nonce` that the broker sent (RFC 9449 §8).
     nonce: Mutex<Option<String>>,
@@ -94,10 +96,17 @@ impl Broker {
     /// made yet.
     #[must_use]
     pub fn new(url: Url, trust: Trust, clock: Clock) -> Self {
+        Self::with_audit_key(url, trust, clock, None)
+    }
+
+    /// The same, where the key of its audit log is known from elsewhere.
+    #[must_use]
+    pub fn with_audit_key(url: Url, trust: Trust, clock: Clock, audit_key: Option<LogKey>) -> Self {
         Self(Arc::new(Inner {
             url,
             trust,
             clock,
+            audit_key,
             http: OnceLock::new(),
             nonce: Mutex::new(None),
             skew: Mutex::new(None),
@@ -108,6 +117,12 @@ impl Broker {
     #[must_use]
     pub fn url(&self) -> String {
         self.0.url.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// The key of its audit log, where the settings pin it.
+    #[must_use]
+    pub fn audit_key(&self) -> Option<&LogKey> {
+        self.0.audit_key.as_ref()
     }
 
     /// The clock that proofs are dated with.
@@ -166,11 +181,32 @@ impl Broker {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<T, Error> {
-        let mut url = self.api(path)?;
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        self.call(session, Method::GET, &url, None).await
+        self.call(session, Method::GET, &self.asking(path, query)?, None).await
+    }
+
+    /// `GET` of an API path whose answer is bytes, at most `most` of them, for a session.
+    ///
+    /// # Errors
+    /// The broker's problem, or that it cannot be reached.
+    pub async fn get_bytes(
+        &self,
+        session: &Session,
+        path: &[&str],
+        query: &[(&str, String)],
+        most: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let url = self.asking(path, query)?;
+        let answer = self.proved_within(Method::GET, &url, session.key(), Some(session.token()), None, most).await?;
+        if answer.status.is_success() { Ok(answer.body) } else { Err(self.problem(&answer)) }
+    }
+
+    /// `GET` of an API path whose answer is text, for a session.
+    ///
+    /// # Errors
+    /// The broker's problem, or that it cannot be reached.
+    pub async fn get_text(&self, session: &Session, path: &[&str]) -> Result<String, Error> {
+        let bytes = self.get_bytes(session, path, &[], MAX_ANSWER).await?;
+        String::from_utf8(bytes).map_err(|_| self.not_a_broker("its answer is no text"))
     }
 
     /// `POST` of a JSON body to an API path, for a session.
@@ -213,6 +249,18 @@ impl Broker {
         token: Option<&str>,
         body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Answer, Error> {
+        self.proved_within(method, url, key, token, body, MAX_ANSWER).await
+    }
+
+    async fn proved_within(
+        &self,
+        method: Method,
+        url: &Url,
+        key: &DpopKey,
+        token: Option<&str>,
+        body: Option<(&'static str, Vec<u8>)>,
+        most: usize,
+    ) -> Result<Answer, Error> {
         let mut repeated = false;
         loop {
             let nonce = self.nonce();
@@ -226,7 +274,7 @@ impl Broker {
                 body: changes.then_some(bytes),
             };
             let headers = self.proof(key, of)?;
-            let answer = self.send(method.clone(), url, headers, body.clone()).await?;
+            let answer = self.send_within(method.clone(), url, headers, body.clone(), most).await?;
             if repeated || !wants_nonce(&answer) || self.nonce() == nonce {
                 return Ok(answer);
             }
@@ -255,11 +303,22 @@ impl Broker {
         headers: HeaderMap,
         body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Answer, Error> {
+        self.send_within(method, url, headers, body, MAX_ANSWER).await
+    }
+
+    async fn send_within(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Option<(&'static str, Vec<u8>)>,
+        most: usize,
+    ) -> Result<Answer, Error> {
         let mut request = self.http()?.request(method, url.clone()).headers(headers);
         if let Some((media_type, bytes)) = body {
             request = request.header(http::header::CONTENT_TYPE, media_type).body(bytes);
         }
-        self.read(self.begin(request).await?).await
+        self.read(self.begin(request).await?, most).await
     }
 
     /// Sends the request and returns once the head of the answer is here.
@@ -279,13 +338,13 @@ impl Broker {
     }
 
     /// The whole answer.
-    async fn read(&self, mut response: reqwest::Response) -> Result<Answer, Error> {
+    async fn read(&self, mut response: reqwest::Response, most: usize) -> Result<Answer, Error> {
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER {
-                return Err(self.not_a_broker("its answer is larger than 8 MiB"));
+            if body.len() > most {
+                return Err(self.not_a_broker(&format!("its answer is larger than {} MiB", most / (1024 * 1024))));
             }
         }
         Ok(Answer { status, body })
@@ -293,6 +352,14 @@ impl Broker {
 
     fn nonce(&self) -> Option<String> {
         self.0.nonce.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn asking(&self, path: &[&str], query: &[(&str, String)]) -> Result<Url, Error> {
+        let mut url = self.api(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
     }
 
     fn api(&self, path: &[&str]) -> Result<Url, Error> {

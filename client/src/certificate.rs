@@ -196,7 +196,8 @@ impl CertificateStore {
     }
 }
 
-fn short_hash(text: &str) -> String {
+/// A short name for a file, by what it is about.
+pub(crate) fn short_hash(text: &str) -> String {
     HEXLOWER.encode(Sha256::digest(text.as_bytes()).get(..8).unwrap_or_default())
 }
 

@@ -8,12 +8,14 @@
 //! - [`login`](login()): by loopback, pasted code or device grant, to a [`session`].
 //! - [`certificate`](certificate()): a key made here, a certificate from the broker, kept for reuse.
 //! - [`break_glass`]: access that others approve.
+//! - [`audit`]: what is believed of the broker's audit log, and the receipts that it owes.
 //! - [`talosconfig`]: found as talosctl finds it, written without damage.
 //! - [`kit`]: a break-glass kit, opened with no broker.
 //! - [`exec`]: a command with a talosconfig of its own.
 //! - [`cli`]: one file per command.
 
 pub mod agent;
+pub mod audit;
 pub mod break_glass;
 pub mod broker;
 pub mod browser;

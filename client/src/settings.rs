@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use ichor_wire::log::LogKey;
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -18,7 +19,7 @@ pub const PROJECT_FILE: &str = ".ichor.toml";
 /// The system's settings.
 const SYSTEM_FILE: &str = "/etc/ichor/config.toml";
 
-const KEYS: [&str; 3] = ["broker", "ca_file", "ca_pin"];
+const KEYS: [&str; 4] = ["broker", "ca_file", "ca_pin", "audit_key"];
 
 /// Which broker, and how its certificate is trusted.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Settings {
     pub broker: Url,
     /// What its TLS certificate must lead to.
     pub trust: Trust,
+    /// The key of its audit log, where a file pins it: `audit_key`, as `name+id+base64`.
+    pub audit_key: Option<LogKey>,
     /// Who named the broker.
     pub source: Source,
 }
@@ -58,6 +61,7 @@ struct SettingsFile {
     broker: Option<String>,
     ca_file: Option<PathBuf>,
     ca_pin: Option<String>,
+    audit_key: Option<String>,
 }
 
 // === impl Settings ===
@@ -94,6 +98,10 @@ impl Settings {
         let file = found.filter(|(_, file)| {
             file.broker.as_deref().is_some_and(|url| broker_url(url).ok().as_ref() == Some(&broker))
         });
+        let audit_key = match &file {
+            Some((Source::Project(path) | Source::Settings(path), file)) => file.audit_key(path)?,
+            _ => None,
+        };
         let trust = match (&flags.ca, file) {
             (Some(path), _) => Trust::CaFile(environment.working_dir.join(path)),
             (None, Some((Source::Project(path) | Source::Settings(path), file))) => file.trust(&path)?,
@@ -103,7 +111,16 @@ impl Settings {
             Trust::System { .. } => Trust::System { bundle: environment.ssl_cert_file.clone() },
             other => other,
         };
-        Ok(Self { broker, trust, source })
+        Ok(Self { broker, trust, audit_key, source })
+    }
+
+    /// How a server's certificate is trusted that is no broker: by `--ca`, else by the system's roots.
+    #[must_use]
+    pub fn trust_named(environment: &Environment, flags: &BrokerFlags) -> Trust {
+        match &flags.ca {
+            Some(path) => Trust::CaFile(environment.working_dir.join(path)),
+            None => Trust::System { bundle: environment.ssl_cert_file.clone() },
+        }
     }
 }
 
@@ -134,6 +151,14 @@ impl SettingsFile {
             return Err(refuse(format!("unknown key `{unknown}`; {hint}")));
         }
         table.try_into().map_err(|error| refuse(error.to_string().trim_end().to_owned()))
+    }
+
+    fn audit_key(&self, path: &Path) -> Result<Option<LogKey>, Error> {
+        let key = self.audit_key.as_deref().map(str::parse).transpose();
+        key.map_err(|error| {
+            let next = "copy the line that `ichor-broker audit key` prints";
+            Error::usage(format!("`{}`: `audit_key`: {error}", path.display()), next)
+        })
     }
 
     fn trust(self, path: &Path) -> Result<Trust, Error> {

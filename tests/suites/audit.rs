@@ -1,12 +1,15 @@
 //! What the broker answers about its log, checked by someone who has the log's key and nothing else.
 
 use ichor_broker::config::Folder;
+use ichor_client::audit::tiles::Tiles;
 use ichor_client::dpop::{DpopKey, ProofOf};
 use ichor_client::environment::Environment;
 use ichor_client::session::{KeptIn, SessionStore};
 use ichor_client::{Error, Wish};
 use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
-use ichor_wire::api::{AuditKeyAnswer, ConsistencyAnswer, ProofFile, Receipt};
+use ichor_wire::api::{
+    AuditKeyAnswer, ConsistencyAnswer, DropAnswer, DropAsk, DroppedAnswer, Nothing, ProofFile, Receipt, StoryAnswer,
+};
 use ichor_wire::log::tiles::unbundle;
 use ichor_wire::log::tree::{Edge, Hash, verify_consistency};
 use ichor_wire::log::{Checkpoint, Kind, LogKey, leaf_hash, proof, verify};
@@ -20,9 +23,15 @@ const TILE_TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A world that serves tiles, and the log's key as its operator hands it out.
 async fn world() -> anyhow::Result<(World, LogKey)> {
+    world_with(None).await
+}
+
+/// The same with policies of one's own.
+async fn world_with(policies: Option<&'static str>) -> anyhow::Result<(World, LogKey)> {
     let world = World::with(Options {
-        config: "[audit]\ntile_token_file = \"tile-token\"\n".into(),
+        config: "[audit]\ntile_token_file = \"tile-token\"\ndrop_min_age = \"24h\"\n".into(),
         prepare: Some(Box::new(|dir| Ok(std::fs::write(dir.join("tile-token"), TILE_TOKEN)?))),
+        policies,
         ..Options::default()
     })
     .await?;
@@ -220,6 +229,58 @@ async fn promise_6_tiles_and_leaf_records_make_the_root_that_is_signed() -> anyh
     for nothing in ["/log/tile/entries/000", "/log/tile/entries/001.p/1", "/log/tile/entries/x"] {
         assert_eq!(code(&bytes(&world, &root, nothing).await?.1)?, Code::NotFound, "{nothing}");
     }
+    Ok(())
+}
+
+/// Bodies are dropped: whoever has the log's key alone still verifies the whole log, by an export and by tiles.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_6_a_log_with_dropped_bodies_verifies_by_export_and_by_tiles() -> anyhow::Result<()> {
+    const POLICIES: &str = r#"
+@id("read") permit (principal in Group::"corp/talos-users", action == Action::"hold:os:reader", resource);
+@id("all") permit (principal in Group::"corp/talos-admins", action == Action::"audit:read", resource == Ichor::"broker");
+@id("drop") permit (principal, action == Action::"audit:drop", resource == Ichor::"broker");
+"#;
+    let (world, key) = world_with(Some(POLICIES)).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let grant = alice.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?.answer.grant_id;
+    let user = world.entries().await?.iter().find(|entry| entry.kind == "issued").unwrap().user.clone();
+    world.clock.advance(jiff::SignedDuration::from_hours(25));
+    let (root, oscar) = (Person::log_in(&world, "root").await?, Person::log_in(&world, "oscar").await?);
+    let ask = DropAsk { person: user, before: None, reason: "asked by law".into() };
+    let request: DropAnswer = root.session.broker().post(&root.session, &["audit", "drops"], &ask).await?;
+    let path = ["audit", "drops", &request.request_id.to_string(), "approval"];
+    let dropped: DroppedAnswer = oscar.session.broker().post(&oscar.session, &path, &Nothing {}).await?;
+    assert_eq!(dropped.bodies, 3, "login, grant, issued");
+    let story = asked::<StoryAnswer>(&root, &["stories", &grant.to_string()], &[]).await;
+    assert_eq!(refused(story), Some(Code::NotFound));
+
+    let export = root.session.broker().get_bytes(&root.session, &["audit", "export"], &[], 8 * 1024 * 1024).await?;
+    let verdict = verify(&export[..], &key, &[])?;
+    assert_eq!((verdict.dropped, verdict.uncovered), (3, 0));
+
+    // the token shows hashes; a person who may read the audit gets the leaf records, which are there without their bodies
+    let server = root.session.broker().clone();
+    let tiles = Tiles::Server { server, root: world.at("/log").parse()?, token: Some(TILE_TOKEN.into()) };
+    let seen = tiles.verify(&key, std::slice::from_ref(&verdict.checkpoint)).await?;
+    assert_eq!((seen.verdict.entries, seen.hashes_only), (seen.verdict.checkpoint.size(), seen.verdict.entries));
+    assert!(seen.verdict.entries >= verdict.entries);
+    let other = Checkpoint::new(&key, 3, [7; 32]);
+    assert!(tiles.verify(&key, &[other]).await.is_err(), "another log was seen before");
+    let folder = tempfile::tempdir()?;
+    let note = below_log(&world, "checkpoint").await?;
+    let size = Checkpoint::parse_unverified(std::str::from_utf8(&note)?)?.size();
+    let names = [format!("tile/0/000.p/{size}"), format!("tile/entries/000.p/{size}")];
+    let leaves = bytes(&world, &root, &format!("/log/{}", names[1])).await?;
+    assert_eq!(leaves.0, StatusCode::OK);
+    for (name, bytes) in
+        [("checkpoint", note), (names[0].as_str(), below_log(&world, &names[0]).await?), (names[1].as_str(), leaves.1)]
+    {
+        let file = folder.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap())?;
+        std::fs::write(file, bytes)?;
+    }
+    let whole = Tiles::Folder(folder.path().into()).verify(&key, &[]).await?;
+    assert_eq!((whole.verdict.entries, whole.hashes_only), (size, 0));
     Ok(())
 }
 

@@ -27,6 +27,7 @@ mod named;
 mod notify;
 mod openbao;
 mod pki;
+mod receipts;
 mod refusals;
 mod reload;
 mod talos_api;

@@ -33,10 +33,7 @@ impl Broker {
         query: &[(&str, String)],
         mut each: impl FnMut(T) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut url = self.api(path)?;
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
+        let url = self.asking(path, query)?;
         let mut repeated = false;
         let mut response = loop {
             let nonce = self.nonce();
@@ -48,7 +45,7 @@ impl Broker {
             if response.status().is_success() {
                 break response;
             }
-            let answer = self.read(response).await?;
+            let answer = self.read(response, super::MAX_ANSWER).await?;
             if repeated || !wants_nonce(&answer) || self.nonce() == nonce {
                 return Err(self.problem(&answer));
             }

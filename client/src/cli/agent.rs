@@ -52,6 +52,7 @@ async fn watch(here: &mut Here, once: bool) -> Result<u8, Error> {
     let mut stop = std::pin::pin!(stopped());
     // What was said already is not said again every half minute.
     let mut said = BTreeSet::new();
+    let mut code = EXIT_OK;
     loop {
         let round = round(&here.around.environment, &broker, &store).await?;
         let now = here.around.clock.now();
@@ -63,7 +64,7 @@ async fn watch(here: &mut Here, once: bool) -> Result<u8, Error> {
                     fresh += 1;
                     continue;
                 }
-                Doing::Renewed { until } => {
+                Doing::Renewed { until, .. } => {
                     renewed += 1;
                     format!("{name}: renewed, expires {}", left(*until, now))
                 }
@@ -76,7 +77,8 @@ async fn watch(here: &mut Here, once: bool) -> Result<u8, Error> {
                 let value = json!({ "context": name, "time": now, "message": line });
                 here.print(&value, |terminal| terminal.line(&line))?;
             }
-            if let Doing::Renewed { .. } = doing {
+            if let Doing::Renewed { receipt, .. } = doing {
+                code = here.tell_of_receipt(receipt, code);
                 said.retain(|line| !line.starts_with(&format!("{name}: ")));
             }
         }
@@ -85,7 +87,8 @@ async fn watch(here: &mut Here, once: bool) -> Result<u8, Error> {
             let value = json!({
                 "time": now, "message": line, "contexts": looked_at, "renewed": renewed, "still_good": fresh,
             });
-            return here.print(&value, |terminal| terminal.line(&line));
+            let printed = here.print(&value, |terminal| terminal.line(&line))?;
+            return Ok(code.max(printed));
         }
         tokio::select! {
             () = &mut stop => return Ok(EXIT_OK),

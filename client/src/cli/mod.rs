@@ -17,6 +17,7 @@ mod talosconfig;
 pub mod terminal;
 mod version;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use ichor_wire::role::Role;
 use jiff::SignedDuration;
 use url::Url;
 
+use crate::audit::receipts::{self, Standing, Taken};
 use crate::broker::Broker;
 use crate::certificate::{CertificateStore, Held, Wish, certificate};
 use crate::clock::Clock;
@@ -147,6 +149,8 @@ struct Here {
     around: Surroundings,
     flags: BrokerFlags,
     json: bool,
+    /// What there is to say of receipts, once the command is done.
+    receipts: RefCell<Vec<Taken>>,
 }
 
 /// Runs one command line (the first argument is the program's name) and returns its exit code. Errors have been printed,
@@ -169,7 +173,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
         around.environment.keyring_off = keyring == KeyringUse::Off;
     }
     let flags = BrokerFlags { broker: cli.global.broker, ca: cli.global.ca };
-    let mut here = Here { around, flags, json: cli.global.output == Format::Json };
+    let mut here = Here { around, flags, json: cli.global.output == Format::Json, receipts: RefCell::default() };
     let done = match cli.command {
         Command::Login(args) => login::run(&mut here, args),
         Command::Logout(args) => logout::run(&mut here, args),
@@ -185,10 +189,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
         Command::Completions(args) => completions::run(&mut here, args),
         Command::Version(args) => version::run(&mut here, args),
     };
-    done.unwrap_or_else(|error| {
+    let code = done.unwrap_or_else(|error| {
         here.around.terminal.error(&error, here.json);
         error.exit_code()
-    })
+    });
+    here.tell_of_receipts(code)
 }
 
 // === impl Here ===
@@ -196,7 +201,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
 impl Here {
     fn broker(&self) -> Result<Broker, Error> {
         let settings = Settings::find(&self.around.environment, &self.flags)?;
-        Ok(Broker::new(settings.broker, settings.trust, self.around.clock.clone()))
+        let clock = self.around.clock.clone();
+        Ok(Broker::with_audit_key(settings.broker, settings.trust, clock, settings.audit_key))
     }
 
     fn sessions(&self) -> Result<SessionStore, Error> {
@@ -225,7 +231,41 @@ impl Here {
         drop(waiting);
         let held = held?;
         store.save(broker, &held)?;
+        self.take(&session, &held).await;
         Ok((held, false))
+    }
+
+    /// Checks and keeps a new certificate's receipt; what there is to say of it comes at the command's end.
+    async fn take(&self, session: &Session, held: &Held) {
+        let taken = receipts::take(&self.around.environment, session, &held.answer).await;
+        self.receipts.borrow_mut().push(taken);
+    }
+
+    /// Says what became of new receipts. A false one keeps nobody from their work, and does not let it pass for done: where
+    /// all else went well, the exit code is that of a failure.
+    fn tell_of_receipts(&mut self, code: u8) -> u8 {
+        let taken = self.receipts.take();
+        taken.into_iter().fold(code, |code, taken| self.tell_of_receipt(taken, code))
+    }
+
+    fn tell_of_receipt(&mut self, Taken { first_seen, standing }: Taken, code: u8) -> u8 {
+        let terminal = &mut self.around.terminal;
+        if let Some(key) = first_seen.filter(|_| !self.json) {
+            terminal.note(&format!("the broker's audit log has the key {key}; it is believed from now on"));
+        }
+        match standing {
+            Standing::Unchecked(error) if !self.json => {
+                terminal.note(&format!(
+                    "the certificate's receipt could not be checked: {error}; run `ichor status --verify` later"
+                ));
+                code
+            }
+            Standing::Holds | Standing::Pending | Standing::Unchecked(_) => code,
+            Standing::False(error) => {
+                terminal.error(&error, self.json);
+                if code == EXIT_OK { EXIT_FAILED } else { code }
+            }
+        }
     }
 
     /// Prints a result: `value` as JSON, or what `text` says.

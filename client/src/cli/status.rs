@@ -7,8 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::lifetime::spell;
+use super::terminal::Terminal;
 use super::{Here, block_on};
-use crate::error::Error;
+use crate::audit::kept::{self, Report};
+use crate::audit::known::Because;
+use crate::audit::receipts::{Open, Receipts};
+use crate::error::{EXIT_FAILED, Error};
 use crate::settings::Settings;
 use crate::talosconfig::{self, Written};
 
@@ -18,12 +22,24 @@ pub(super) struct Args {
     /// The talosconfig whose contexts are shown [default: as talosctl]
     #[arg(long, value_name = "FILE")]
     talosconfig: Option<PathBuf>,
+    /// Check every kept receipt, and that the broker's audit log still continues what was seen of it
+    #[arg(long)]
+    verify: bool,
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let settings = Settings::find(&here.around.environment, &here.flags)?;
     let session = here.session()?;
     let described = block_on(session.describe())?;
+    let report = if args.verify {
+        let waiting = here.around.terminal.waiting("checking the receipts".into());
+        let report = block_on(kept::verify(&here.around.environment, &session));
+        drop(waiting);
+        Some(report?)
+    } else {
+        None
+    };
+    let open = Receipts::of(&here.around.environment, session.broker())?.open()?;
     let now = here.around.clock.now();
     let path = talosconfig::readable(&here.around.environment, args.talosconfig.as_deref())?;
     let file = talosconfig::read(&path)?;
@@ -53,11 +69,14 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             vec![(*name).to_owned(), roles.join(","), left(ours.not_after, now)]
         }))
         .collect();
-    let value = json!({
+    let mut value = json!({
         "broker": session.broker().url(), "broker_from": settings.source.to_string(), "session": described,
-        "talosconfig": path, "contexts": contexts,
+        "talosconfig": path, "contexts": contexts, "receipts": open,
     });
-    here.print(&value, |terminal| {
+    if let (Some(report), Some(value)) = (&report, value.as_object_mut()) {
+        value.insert("audit".into(), json!(report));
+    }
+    let code = here.print(&value, |terminal| {
         terminal.line(&format!("broker   {} (from {})", session.broker().url(), settings.source))?;
         terminal.line(&format!("you      {} ({}), user:{}", described.name, described.provider, described.user))?;
         terminal.line(&format!(
@@ -72,8 +91,45 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         for (name, ..) in ours.iter().filter(|(_, _, elsewhere)| *elsewhere) {
             terminal.line(&format!("{name}: its key was made by the cluster, not on this machine"))?;
         }
-        Ok(())
-    })
+        match &report {
+            Some(report) => verified(terminal, report),
+            None => said_of(terminal, open),
+        }
+    })?;
+    Ok(if report.is_some_and(|report| !report.faults.is_empty()) { EXIT_FAILED } else { code })
+}
+
+/// What is open of the receipts, as they lie here.
+fn said_of(terminal: &mut Terminal, open: Open) -> std::io::Result<()> {
+    if open == Open::default() {
+        return Ok(());
+    }
+    let pending = (open.pending > 0).then(|| format!("{} the log had not signed yet", open.pending));
+    let not_held = (open.not_held > 0).then(|| format!("{} found FALSE", open.not_held));
+    let said: Vec<String> = pending.into_iter().chain(not_held).collect();
+    terminal.line("")?;
+    terminal.line(&format!("receipts {}: see `ichor status --verify`", said.join(", ")))
+}
+
+/// What became of the check of the receipts.
+fn verified(terminal: &mut Terminal, report: &Report) -> std::io::Result<()> {
+    let because = match (report.because, report.first_use) {
+        (Because::Pinned, _) => "is pinned",
+        (Because::FirstUse, true) => "was seen for the first time now",
+        (Because::FirstUse, false) => "is kept since it was first seen",
+    };
+    terminal.line("")?;
+    terminal
+        .line(&format!("log      {}, {} entries; its key {because}: {}", report.origin, report.size, report.key))?;
+    let mut said = vec![format!("{} hold", report.verified)];
+    said.extend((report.pending > 0).then(|| format!("{} the log has not signed yet", report.pending)));
+    said.extend((report.other_log > 0).then(|| format!("{} are of a log before this one", report.other_log)));
+    terminal.line(&format!("receipts {}", said.join(", ")))?;
+    report.faults.iter().try_for_each(|fault| terminal.line(&format!("FALSE    {fault}")))?;
+    if report.faults.is_empty() {
+        return Ok(());
+    }
+    terminal.line("         tell who answers for the audit; what is false is kept as evidence")
 }
 
 /// How long until `end`, as people say it.

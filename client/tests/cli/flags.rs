@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::world::World;
 
 /// Command, flag, and the test that goes red when the flag does nothing.
-const TESTED: [(&str, &str, &str); 72] = [
+const TESTED: [(&str, &str, &str); 80] = [
     ("", "--broker", "usage::the_broker_is_found_and_said_where"),
     ("", "--ca", "trust::only_the_named_ca_is_believed"),
     ("", "--keyring", "login::the_keyring_is_left_alone_when_off"),
@@ -17,6 +17,7 @@ const TESTED: [(&str, &str, &str); 72] = [
     ("login", "--no-browser", "login::without_a_browser_the_code_is_pasted"),
     ("login", "--device", "login::on_a_machine_without_browser_a_device_login_works"),
     ("status", "--talosconfig", "usage::status_in_json_names_the_contexts"),
+    ("status", "--verify", "receipts::a_pending_receipt_is_kept_and_completed_later"),
     ("clusters", "--label", "audit::clusters_say_what_and_why_not"),
     ("talosconfig", "--all", "talosconfig::many_clusters_at_once"),
     ("talosconfig", "--label", "talosconfig::many_clusters_at_once"),
@@ -71,6 +72,13 @@ const TESTED: [(&str, &str, &str); 72] = [
     ("audit drop", "--show", "audit::bodies_are_dropped_by_two"),
     ("audit drop", "--yes", "audit::bodies_are_dropped_by_two"),
     ("audit drop", "--utc", "audit::bodies_are_dropped_by_two"),
+    ("audit verify", "--from", "receipts::a_log_is_verified_without_any_broker"),
+    ("audit verify", "--checkpoint", "receipts::a_log_is_verified_without_any_broker"),
+    ("audit verify", "--pubkey", "receipts::a_log_is_verified_without_any_broker"),
+    ("audit verify", "--token-file", "receipts::a_log_of_tiles_is_verified_from_its_server"),
+    ("audit verify", "--keep", "receipts::the_brokers_log_is_verified_and_kept"),
+    ("audit prove", "--to", "receipts::a_proof_is_made_for_someone_else_and_checked_by_them"),
+    ("audit check-proof", "--pubkey", "receipts::a_proof_is_made_for_someone_else_and_checked_by_them"),
     ("audit unexplained", "--cluster", "audit::filters_of_calls_reach_the_broker"),
     ("audit unexplained", "--node", "audit::filters_of_calls_reach_the_broker"),
     ("audit unexplained", "--user", "audit::filters_of_calls_reach_the_broker"),
@@ -82,7 +90,7 @@ const TESTED: [(&str, &str, &str); 72] = [
 ];
 
 /// Every command of the binary.
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 22] = [
     "",
     "login",
     "logout",
@@ -99,6 +107,9 @@ const COMMANDS: [&str; 19] = [
     "audit show",
     "audit export",
     "audit drop",
+    "audit verify",
+    "audit prove",
+    "audit check-proof",
     "audit unexplained",
     "completions",
     "version",

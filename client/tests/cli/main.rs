@@ -17,6 +17,7 @@ mod flags;
 mod hostile;
 mod kit;
 mod login;
+mod receipts;
 mod talosconfig;
 mod trust;
 mod usage;

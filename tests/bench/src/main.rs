@@ -23,6 +23,7 @@ mod policy;
 mod postgres;
 mod report;
 mod step_ca;
+mod verify;
 mod world;
 
 use std::io::Write;
@@ -58,7 +59,7 @@ struct Cli {
     /// Let `custody` also measure with OpenBao held to so many percent of one core, as a vault that is the bottleneck.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
     server_share: Option<u32>,
-    /// How far `ask` lets the log grow, tenfold from 10,000 on.
+    /// How far `ask` and `verify` let the log grow, tenfold from 10,000 on.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     entries: u64,
     /// How often `kills` kills: so often on SQLite, a fifth of it on Postgres.
@@ -94,6 +95,8 @@ enum Name {
     Notify,
     /// Questions to the audit, a start and a verification, as the log grows.
     Ask,
+    /// A whole log checked offline, by its export and the log's key.
+    Verify,
     /// kill -9 of the broker, and of PostgreSQL, while certificates are issued.
     Kills,
 }
@@ -145,6 +148,7 @@ fn main() -> anyhow::Result<()> {
             Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
             Name::Notify => runtime()?.block_on(notify::run(&settings))?,
             Name::Ask => runtime()?.block_on(ask::run(&settings))?,
+            Name::Verify => verify::run(&settings)?,
             Name::Kills => runtime()?.block_on(kills::run(&settings))?,
         };
         if cli.json {

@@ -78,8 +78,17 @@ pub(crate) fn each(time: Duration, count: usize) -> anyhow::Result<Duration> {
 
 /// Memory of this process that is resident, in MiB (`VmRSS` of proc_pid_status(5)).
 pub(crate) fn resident() -> anyhow::Result<f64> {
+    mebibytes("VmRSS:")
+}
+
+/// The most memory of this process that was ever resident, in MiB (`VmHWM` of proc_pid_status(5)).
+pub(crate) fn peak() -> anyhow::Result<f64> {
+    mebibytes("VmHWM:")
+}
+
+fn mebibytes(name: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
     let kibibytes: u32 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(f64::from(kibibytes) / 1024.0)
 }

@@ -40,6 +40,12 @@ pub enum Fault {
         /// What the record says.
         found: u64,
     },
+    /// A body is absent for no reason that the log gives.
+    #[error("entry {index} has no body, and no signed entry behind it says that it was dropped")]
+    NoBody {
+        /// Its index.
+        index: u64,
+    },
     /// The tree is another.
     #[error("the log does not fit its checkpoint of {size} entries: one from {since} to {} was changed", .size.saturating_sub(1))]
     Root {

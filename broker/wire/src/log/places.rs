@@ -83,6 +83,12 @@ impl Places {
         Self(self.runs().map(|run| run.start.max(first)..run.end).filter(|run| !run.is_empty()).collect())
     }
 
+    /// Those of the places that lie before `end`.
+    #[must_use]
+    pub fn ending_before(&self, end: u64) -> Self {
+        Self(self.runs().map(|run| run.start..run.end.min(end)).filter(|run| !run.is_empty()).collect())
+    }
+
     /// Takes `others` out, and answers the first of them that was not among these.
     pub fn take(&mut self, others: &Self) -> Option<u64> {
         let mut foreign = None;
@@ -160,6 +166,7 @@ mod tests {
         assert!(!places(&[7]).push(7));
         assert_eq!(some.starting_at(6), places(&[6, 10, 11, 12, 20]));
         assert_eq!(some.starting_at(21), Places::default());
+        assert_eq!((some.ending_before(11), some.ending_before(5)), (places(&[5, 6, 10]), Places::default()));
         let all = Places::read(&[0, u64::MAX]).unwrap();
         assert_eq!(all.starting_at(5).first(), Some(5), "as many as there are, none is walked");
     }

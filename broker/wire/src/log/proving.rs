@@ -221,6 +221,38 @@ fn what_is_missing_or_in_another_order_is_found() {
 }
 
 #[test]
+fn a_body_is_absent_only_where_a_signed_entry_behind_it_says_so() {
+    let numbers = |numbers: &[u64]| Some(numbers.to_vec());
+    let drop_of = |at: &[u64]| Content { dropped: numbers(at), ..Content::of(Kind::BodyDropped) };
+    let with = |last: Content, covered: u64| {
+        let mut log = Log::of(80, 300, 77);
+        log.append(last);
+        log.append(Content::of(Kind::Start));
+        verdict(&log, &[Log::exported(&log.checkpoint(covered)), log.export(0..82)].concat())
+    };
+    assert_eq!(with(drop_of(&[77, 1]), 82).unwrap().dropped, 1);
+    assert_eq!(with(drop_of(&[70, 9]), 82).unwrap().dropped, 1, "others were read before they were dropped");
+    let missing = "entry 77 has no body, and no signed entry behind it says that it was dropped";
+    assert_eq!(said(with(drop_of(&[77, 1]), 80)), missing, "nobody signed that it was dropped");
+    for at in [&[76, 1][..], &[78, 1], &[]] {
+        assert_eq!(said(with(drop_of(at), 82)), missing, "{at:?}");
+    }
+    assert_eq!(said(with(Content { dropped: numbers(&[77, 1]), ..Content::of(Kind::Admin) }, 82)), missing);
+
+    // An entry says nothing of what comes behind it, whatever it says of what came before: 3 is explained, 72 is not.
+    let mut log = Log::of(70, 300, 200);
+    log.append(drop_of(&[3, 1, 68, 1]));
+    for _ in 0..3 {
+        log.append(Content::of(Kind::Start));
+    }
+    log.dropped = 3;
+    let first = log.export(0..10);
+    log.dropped = 72;
+    let early = verdict(&log, &[Log::exported(&log.checkpoint(74)), first, log.export(10..74)].concat());
+    assert!(matches!(early, Err(Fault::NoBody { index: 72 })), "{early:?}");
+}
+
+#[test]
 fn only_a_believed_key_vouches() {
     let log = log();
     let with = |notes: &[String]| {

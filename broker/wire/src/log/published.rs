@@ -124,3 +124,20 @@ fn the_published_log_verifies() {
         assert!(file.verify(&key("key-1")).is_ok() && file.verify(&key("key-2")).is_ok(), "{name}");
     }
 }
+
+#[test]
+fn the_page_names_every_key_and_every_kind() {
+    let page = include_str!("../../../../docs/audit.md");
+    for kind in Kind::ALL {
+        let cell = format!("| {} | {} |", kind.number(), kind.as_str());
+        assert!(page.contains(&cell), "docs/audit.md lacks `{cell}`");
+    }
+    let (_, keys) = page.split_once("The content's keys.").unwrap();
+    let (keys, _) = keys.split_once("| number | kind |").unwrap();
+    let rows: Vec<&str> = keys.lines().filter_map(|row| row.strip_prefix("| ")?.split(" |").next()).collect();
+    let (_, fields) = include_str!("mod.rs").split_once("pub struct Content {").unwrap();
+    let (fields, _) = fields.split_once("\n}\n").unwrap();
+    let numbers: Vec<&str> = fields.split("n(").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(numbers.len() > 40, "{numbers:?}");
+    assert_eq!(rows[1..], numbers, "docs/audit.md names other keys than an entry's content has");
+}

@@ -62,6 +62,9 @@ impl Log {
             _ if index == self.rotation => {
                 Content { log_key: Some(change(second, Some(first))), ..Content::of(Kind::AuditKey) }
             }
+            _ if index == self.dropped + 5 => {
+                Content { dropped: Some(vec![self.dropped, 1]), ..Content::of(Kind::BodyDropped) }
+            }
             _ if index.is_multiple_of(2) => about(Kind::Grant),
             _ => Content { fingerprint: Some(vec![index.to_le_bytes()[0]; 32]), ..about(Kind::Issued) },
         }

@@ -5,11 +5,12 @@ use std::io::Read;
 
 use minicbor::Decoder;
 
+use super::codec::leaf_hash_of;
 use super::export::{Item, Reader};
 use super::fault::Fault;
 use super::proof::follows;
 use super::tree::{Edge, Hash};
-use super::{Checkpoint, CheckpointError, Entry, KeyChange, Kind, Leaf, LogError, LogKey, note::NoteError};
+use super::{Checkpoint, CheckpointError, Entry, KeyChange, Kind, Leaf, LogError, LogKey, Places, note::NoteError};
 
 /// How many changes of key may wait for a checkpoint that covers them.
 const MAX_CHANGES: usize = 1000;
@@ -36,6 +37,10 @@ pub struct Verifier {
     /// Up to which size some checkpoint agreed.
     agreed: u64,
     dropped: u64,
+    /// The places whose body is absent, and that no signed entry says was dropped.
+    absent: Places,
+    /// What entries that no checkpoint has covered yet say was dropped before them.
+    claimed: Vec<Places>,
     others: u64,
 }
 
@@ -96,6 +101,8 @@ impl Verifier {
             verified: None,
             agreed: 0,
             dropped: 0,
+            absent: Places::default(),
+            claimed: Vec::new(),
             others: 0,
         }
     }
@@ -104,6 +111,18 @@ impl Verifier {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.edge.size()
+    }
+
+    /// Whether a checkpoint speaks of entries that were not read yet.
+    #[must_use]
+    pub fn awaits_more(&self) -> bool {
+        self.waiting > 0 || !self.expected.is_empty()
+    }
+
+    /// The first entry whose body is absent, and that no signed entry behind it says was dropped.
+    #[must_use]
+    pub fn unexplained(&self) -> Option<u64> {
+        self.absent.first()
     }
 
     /// Takes an item of an export.
@@ -146,8 +165,7 @@ impl Verifier {
         let index = self.edge.size();
         let fault = |error| Fault::Entry { index, error };
         let head = Head::of(encoded).map_err(|error| fault(LogError::Malformed(error.to_string())))?;
-        let leaf = Leaf::of(index, encoded, head.time).encode().map_err(fault)?;
-        if super::leaf_hash(&leaf) != *leaf_hash {
+        if leaf_hash_of(index, encoded, head.time).map_err(fault)? != *leaf_hash {
             return Err(Fault::OtherEntry { index });
         }
         if head.kind == Kind::AuditKey.number() {
@@ -155,14 +173,23 @@ impl Verifier {
             let change = entry.content.log_key.filter(|change| self.keys().any(|key| follows(change, key)));
             self.changes.extend(change.filter(|_| self.changes.len() < MAX_CHANGES));
         }
+        if head.kind == Kind::BodyDropped.number() && self.absent.first().is_some() {
+            let entry = Entry::decode(encoded).map_err(fault)?;
+            // What it names and is there was read before it was dropped; what comes behind it, it cannot know.
+            let named = entry.content.dropped.as_deref().and_then(Places::read);
+            self.claimed.extend(named.map(|named| named.ending_before(index)));
+        }
         self.push(leaf_hash)
     }
 
-    /// The next entry, whose body was dropped; `leaf_hash` is what the log's tree has in its place.
+    /// The next entry, whose body is absent; `leaf_hash` is what the log's tree has in its place. A later entry must say that
+    /// it was dropped, under a checkpoint, or [`Verifier::finish`] names it.
     ///
     /// # Errors
     /// As [`Verifier::entry`].
     pub fn dropped(&mut self, leaf_hash: &Hash, encoded: &[u8]) -> Result<(), Fault> {
+        let index = self.edge.size();
+        self.absent.push(index);
         self.dropped += 1;
         self.leaf(leaf_hash, encoded)
     }
@@ -227,6 +254,9 @@ impl Verifier {
             }
         }
         let Some(checkpoint) = self.verified else { return Err(Fault::Unsigned(self.key)) };
+        if let Some(index) = self.absent.first() {
+            return Err(Fault::NoBody { index });
+        }
         let uncovered = entries.saturating_sub(checkpoint.size());
         let key = self.later.pop().unwrap_or(self.key);
         Ok(Verdict { entries, dropped: self.dropped, checkpoint, uncovered, others: self.others, key })
@@ -254,6 +284,9 @@ impl Verifier {
                     Some((checkpoint, key)) => {
                         self.agrees(&checkpoint)?;
                         self.verified = Some(checkpoint);
+                        for dropped in std::mem::take(&mut self.claimed) {
+                            self.absent.take(&dropped);
+                        }
                         self.covered(&key)?;
                     }
                     None => unsigned.push(note),

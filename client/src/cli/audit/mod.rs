@@ -5,9 +5,11 @@ mod drop;
 mod export;
 mod follow;
 mod log;
+mod prove;
 mod show;
 mod times;
 mod unexplained;
+mod verify;
 mod what;
 mod who;
 
@@ -35,6 +37,9 @@ enum AuditCommand {
     Show(show::Args),
     Export(export::Args),
     Drop(drop::Args),
+    Verify(verify::Args),
+    Prove(prove::Args),
+    CheckProof(prove::CheckArgs),
     Unexplained(unexplained::Args),
 }
 
@@ -46,6 +51,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         AuditCommand::Show(args) => show::run(here, args),
         AuditCommand::Export(args) => export::run(here, args),
         AuditCommand::Drop(args) => drop::run(here, args),
+        AuditCommand::Verify(args) => verify::run(here, args),
+        AuditCommand::Prove(args) => prove::run(here, args),
+        AuditCommand::CheckProof(args) => prove::check(here, args),
         AuditCommand::Unexplained(args) => unexplained::run(here, args),
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let has_terminal = here.around.terminal.interactive();
     block_on(async {
         let held = break_glass::certificate(&session, &glass).await?;
+        here.take(&session, &held).await;
         let private = PrivateTalosconfig::create(&here.around.environment, &target.context, &held, None)?;
         run_command(&args.command, Some(&private), has_terminal).await
     })
@@ -70,7 +71,11 @@ pub(super) fn use_into(here: &mut Here, session: &Session, glass: &Glass, target
     // what cannot be written is known before a use is spent
     talosconfig::plan(target, &wish, &url, &Written::load(&environment)?, now)?;
     let waiting = here.around.terminal.waiting(format!("asking for a certificate for {}", wish.cluster));
-    let held = block_on(break_glass::certificate(session, glass));
+    let held = block_on(async {
+        let held = break_glass::certificate(session, glass).await?;
+        here.take(session, &held).await;
+        Ok(held)
+    });
     drop(waiting);
     let held = held?;
     let write = |records: &mut Written| talosconfig::write(target, &wish, &url, &held, records, now);

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::http::{Asked, Reply};
+use super::log;
 use super::{Broker, MakesKey, State};
 
 impl Broker {
@@ -36,6 +37,19 @@ impl Broker {
                     None => Reply::json(200, &self.certificate(&state, name, &request)),
                 }
             }
+            ("GET", ["break-glass", id]) => Reply::json(200, &break_glass(id.parse().unwrap())),
+            ("POST", ["break-glass", id, "certificates"]) => {
+                let taken: BreakGlassUse = serde_json::from_slice(&asked.body).unwrap();
+                let contents = break_glass_contents(id.parse().unwrap());
+                let request = CertificateRequest {
+                    csr: taken.csr,
+                    roles: contents.roles.iter().map(ToString::to_string).collect(),
+                    ttl: Some(contents.ttl),
+                    reason: None,
+                };
+                state.asked.push(request.clone());
+                Reply::json(200, &self.certificate(&state, &contents.cluster, &request))
+            }
             ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
             ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
             ("GET", ["audit", "calls"]) => Reply::json(200, &serde_json::json!({ "calls": [] })),
@@ -53,6 +67,7 @@ impl Broker {
                 let bodies = if state.approvals == 1 { 20_000 } else { 7 };
                 Reply::json(200, &DroppedAnswer { bodies, more: state.approvals == 1, receipts })
             }
+            ("GET", ["audit", path @ ..]) => log::answer(&state, path, query),
             _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
         }
     }
@@ -102,7 +117,7 @@ impl Broker {
             not_before,
             not_after: if state.lie { not_after + SignedDuration::from_secs(1) } else { not_after },
             user: "alice@example.com".into(),
-            receipt: Receipt::pending(7, &[0; 32]),
+            receipt: state.receipt.clone().unwrap_or_else(|| Receipt::pending(7, &[0; 32])),
         }
     }
 }
@@ -121,6 +136,49 @@ fn session(hostile: &str) -> SessionAnswer {
         acr: None,
         auth_time: None,
         expires_at: now + SignedDuration::from_secs(43_190),
+    }
+}
+
+fn break_glass_contents(id: Uuid) -> BreakGlassContents {
+    BreakGlassContents {
+        format: CONTENTS_FORMAT.into(),
+        id,
+        provider: "corp".into(),
+        issuer: "https://login.example".into(),
+        subject: "42".into(),
+        name: "Alice Example".into(),
+        user: "alice@example.com".into(),
+        address: "192.0.2.7".into(),
+        cluster: "prod".into(),
+        roles: vec![Role::Operator],
+        ttl: 900,
+        reason: "INC-42".into(),
+        ticket: None,
+        nodes: Vec::new(),
+        created_at: Timestamp::from_second(1_800_000_000).unwrap(),
+        waits_until: Timestamp::from_second(1_800_003_600).unwrap(),
+        approvals: 1,
+        uses: 3,
+        policies: vec!["break-glass".into()],
+        policy_digest: "00".repeat(32),
+    }
+}
+
+/// A request that was approved, and may be used.
+fn break_glass(id: Uuid) -> BreakGlassAnswer {
+    let contents = serde_json::to_string(&break_glass_contents(id)).unwrap();
+    BreakGlassAnswer {
+        id,
+        state: "approved".into(),
+        sha256: contents_sha256(&contents),
+        contents,
+        approvals: Vec::new(),
+        used: 0,
+        good_until: Some(Clock::system().now() + SignedDuration::from_secs(900)),
+        closing: None,
+        review: None,
+        grants: Vec::new(),
+        may: vec!["use".into()],
     }
 }
 

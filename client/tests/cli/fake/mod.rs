@@ -3,6 +3,7 @@
 
 mod api;
 mod http;
+pub mod log;
 mod oauth;
 mod proof;
 
@@ -53,6 +54,10 @@ pub struct State {
     pub verification_uri: Option<String>,
     /// How often a device login is answered `authorization_pending`.
     pub pending: u32,
+    /// The receipt of every certificate, instead of a pending one.
+    pub receipt: Option<ichor_wire::api::Receipt>,
+    /// Which of the published log's checkpoints is the newest, instead of the last.
+    pub head: Option<&'static str>,
     /// Nodes' own logs are taken in.
     pub node_logs: bool,
     /// How often a request to drop bodies was approved.
@@ -175,6 +180,7 @@ impl Broker {
                 state.lock().unwrap().session_ended = true;
                 Reply::json(200, &json!({}))
             }),
+            ("GET", path) if path.starts_with("/log/") => log::tiles(asked, path),
             (_, path) if path.starts_with("/v1/") => {
                 let path: Vec<&str> = path.split('/').skip(2).collect();
                 self.proved(asked, &url, Some(TOKEN)).unwrap_or_else(|| self.api(&path, asked, &query))

@@ -42,7 +42,12 @@ pub struct Tile {
 /// The hash of two neighbouring hashes: SHA-256(0x01 ‖ left ‖ right) (RFC 6962 §2.1).
 #[must_use]
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+    let mut both = [1; 1 + 2 * size_of::<Hash>()];
+    let [_, halves @ ..] = &mut both;
+    for (half, hash) in halves.as_chunks_mut().0.iter_mut().zip([left, right]) {
+        *half = *hash;
+    }
+    Sha256::digest(both).into()
 }
 
 /// The root of the tree that has no leaf: SHA-256 of nothing.

@@ -1,0 +1,223 @@
+//! Everything that was kept, against the log as it is now.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use ichor_wire::api::{ConsistencyAnswer, Receipt};
+use ichor_wire::log::proof::hashes;
+use ichor_wire::log::tree::verify_consistency;
+use ichor_wire::log::{Checkpoint, LogKey};
+use ichor_wire::problem::Code;
+use serde::Serialize;
+use serde_json::json;
+
+use super::known::{Because, Known};
+use super::receipts::{Kept, Receipts};
+use super::{evidence, unverified_key};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::session::Session;
+
+/// How long one broker of several may be behind another.
+const BEHIND: Duration = Duration::from_millis(300);
+
+/// What became of the check.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The log's name.
+    pub origin: String,
+    /// The key that signs now.
+    pub key: LogKey,
+    /// Why it is believed.
+    pub because: Because,
+    /// It was seen for the first time, just now.
+    pub first_use: bool,
+    /// How many entries the log has.
+    pub size: u64,
+    /// How many receipts hold, and are in the log as it is now.
+    pub verified: usize,
+    /// How many the log has not signed yet.
+    pub pending: usize,
+    /// How many are of another log: one that this broker wrote before a restore. They are not checked.
+    pub other_log: usize,
+    /// What does not hold, one sentence each.
+    pub faults: Vec<String>,
+}
+
+/// Completes what was pending, verifies every kept receipt, and has the broker show that each of their checkpoints, and the
+/// newest one seen, is the beginning of the log as it is now. What was shown once is not asked for again.
+///
+/// # Errors
+/// When the broker cannot be asked, or its log is not the one known: another key, or fewer entries, or others; then what was
+/// kept stays, and what the broker showed lies beside it. What does not hold of single receipts is in the report.
+pub async fn verify(environment: &Environment, session: &Session) -> Result<Report, Error> {
+    let broker = session.broker();
+    let mut known = Known::load(environment, broker)?;
+    let told = unverified_key(session).await?;
+    let first_use = known.keys().is_empty();
+    if first_use {
+        known.first_use(&told)?;
+    }
+    let keys = known.follow(&told)?;
+    let Some(newest) = keys.iter().find(|key| key.to_string() == told.key).cloned() else {
+        return Err(Error::Bug("a key that was followed is gone"));
+    };
+    let before = known.checkpoint().map(|(checkpoint, note)| (checkpoint, note.to_owned()));
+    let note = newest_note(session, before.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size())).await?;
+    let head = match Known::verify(&keys, &note) {
+        Ok(head) => head,
+        Err(error) => {
+            let seen = json!({ "why": error.to_string(), "shown": note, "key": told });
+            return Err(unfit(&error.to_string(), &evidence::keep(environment, broker, &seen)?));
+        }
+    };
+    let mut shown = Shown { session, head: &head, proofs: BTreeMap::new() };
+    if let Some((before, kept)) = &before
+        && let Err(why) = shown.continues(before).await?
+    {
+        let proof = shown.proofs.get(&before.size());
+        let seen = json!({ "why": why, "kept": kept, "shown": note, "consistency": proof, "key": told });
+        return Err(unfit(&why, &evidence::keep(environment, broker, &seen)?));
+    }
+    // Before any receipt is marked: what is marked has been shown to lead here.
+    known.save(&keys, Some(&note))?;
+    let receipts = Receipts::of(environment, broker)?;
+    let mut report = Report {
+        origin: newest.name().to_owned(),
+        key: newest,
+        because: known.because(),
+        first_use,
+        size: head.size(),
+        verified: 0,
+        pending: 0,
+        other_log: 0,
+        faults: Vec::new(),
+    };
+    for mut kept in receipts.all()? {
+        if kept.fault.is_none() && kept.origin().is_some_and(|origin| origin != head.origin()) {
+            report.other_log += 1;
+            continue;
+        }
+        let before = kept.clone();
+        match one(&mut kept, &keys, &mut shown).await? {
+            Ok(true) => report.verified += 1,
+            Ok(false) => report.pending += 1,
+            Err(why) => {
+                report.faults.push(format!("the receipt of entry {} does not hold: {why}", kept.receipt.index));
+                kept.fault = Some(why);
+            }
+        }
+        if kept != before {
+            receipts.save(&kept)?;
+        }
+    }
+    receipts.prune(broker.clock().now());
+    Ok(report)
+}
+
+/// The newest checkpoint's note. Of several brokers on one log, one may be a moment behind another: it is asked again before a
+/// log of fewer entries than `seen` is believed to be one.
+async fn newest_note(session: &Session, seen: u64) -> Result<String, Error> {
+    let mut asked = 0;
+    loop {
+        let note = session.broker().get_text(session, &["audit", "checkpoint"]).await?;
+        asked += 1;
+        let size = Checkpoint::parse_unverified(&note).map_or(u64::MAX, |checkpoint| checkpoint.size());
+        if size >= seen || asked == 3 {
+            return Ok(note);
+        }
+        tokio::time::sleep(BEHIND).await;
+    }
+}
+
+/// Whether the receipt holds (or is still pending), or why it does not.
+async fn one(kept: &mut Kept, keys: &[LogKey], shown: &mut Shown<'_>) -> Result<Result<bool, String>, Error> {
+    // What was found false once stays so, whatever the broker says later.
+    if let Some(why) = &kept.fault {
+        return Ok(Err(why.clone()));
+    }
+    if kept.receipt.is_pending() {
+        let answer = match completed(kept, shown).await? {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Ok(Ok(false)),
+            Err(why) => return Ok(Err(why)),
+        };
+        let completed = Kept { receipt: answer, ..kept.clone() };
+        if let Err(error) = completed.verify(keys) {
+            return Ok(Err(error.to_string()));
+        }
+        *kept = completed;
+    }
+    let proven = match kept.verify(keys) {
+        Ok(proven) => proven,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    // Shown before, and the newest checkpoint seen then continues in this one.
+    if kept.agrees_up_to.is_some() {
+        return Ok(Ok(true));
+    }
+    if let Err(why) = shown.continues(&proven.checkpoint).await? {
+        return Ok(Err(why));
+    }
+    kept.agrees_up_to = Some(shown.head.size());
+    Ok(Ok(true))
+}
+
+/// The receipt in place of a pending one; `None` where it is pending still, or is not ours to ask for in this session.
+async fn completed(kept: &Kept, shown: &Shown<'_>) -> Result<Result<Option<Receipt>, String>, Error> {
+    let index = kept.receipt.index;
+    let path = ["audit", "receipts", &index.to_string()];
+    let answer: Receipt = match shown.session.broker().get(shown.session, &path, &[]).await {
+        Ok(answer) => answer,
+        Err(Error::Problem(problem)) => match problem.code {
+            Code::Refused => return Ok(Ok(None)),
+            Code::NotFound if index >= shown.head.size() => return Ok(Ok(None)),
+            Code::NotFound => return Ok(Err("the log has signed more entries, and does not have this one".into())),
+            _ => return Err(Error::Problem(problem)),
+        },
+        Err(error) => return Err(error),
+    };
+    if (answer.index, &answer.leaf_hash) != (index, &kept.receipt.leaf_hash) {
+        return Ok(Err("the log has another entry in its place".into()));
+    }
+    Ok(Ok(Some(answer).filter(|answer| !answer.is_pending())))
+}
+
+/// The log as it is now, and what the broker has shown of its growth.
+struct Shown<'a> {
+    session: &'a Session,
+    head: &'a Checkpoint,
+    proofs: BTreeMap<u64, Vec<String>>,
+}
+
+impl Shown<'_> {
+    /// Whether the log as it is now continues the one of `before`; else why not.
+    async fn continues(&mut self, before: &Checkpoint) -> Result<Result<(), String>, Error> {
+        let (from, to) = (before.size(), self.head.size());
+        if from > to {
+            return Ok(Err(format!("the log had {from} entries and has {to} now: some were taken away")));
+        }
+        if from > 0 && from < to && !self.proofs.contains_key(&from) {
+            let query = [("from", from.to_string()), ("to", to.to_string())];
+            let answer: ConsistencyAnswer =
+                self.session.broker().get(self.session, &["audit", "consistency"], &query).await?;
+            self.proofs.insert(from, answer.proof);
+        }
+        let proof = self.proofs.get(&from).map(|proof| hashes(proof)).unwrap_or_else(|| Ok(Vec::new()));
+        let held =
+            proof.is_ok_and(|proof| verify_consistency(from, to, before.root(), self.head.root(), &proof).is_ok());
+        let why = || format!("the log of {to} entries does not continue the one of {from}: it was written anew");
+        Ok(held.then_some(()).ok_or_else(why))
+    }
+}
+
+fn unfit(why: &str, evidence: &Path) -> Error {
+    Error::failed(
+        format!("the broker's audit log is not the one that was seen before: {why}"),
+        format!(
+            "tell who answers for the audit; `{}` is the evidence, and what was known before is kept as it is",
+            evidence.display()
+        ),
+    )
+}
