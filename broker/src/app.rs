@@ -9,6 +9,7 @@ mod issuers;
 mod kits;
 mod listen;
 mod live;
+mod locks;
 mod log;
 mod nodelog;
 mod prober;

@@ -13,7 +13,7 @@
 //! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
 //! 7. [`mint`]: the product on one page. [`break_glass`]: access that others approve. [`readiness`]: which dependency is out. [`forward`]: the log,
 //!    sent elsewhere.
-//!    [`kit`]: break-glass kits, as the log tells of them. [`notify`]: people are told.
+//!    [`kit`]: break-glass kits, as the log tells of them. [`lock`]: what stops all of it. [`notify`]: people are told.
 //! 8. [`nodelog`]: nodes' own logs, held against grants.
 //! 9. [`http`]: router, extraction, errors, one file per resource and page.
 //! 10. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.
@@ -35,6 +35,7 @@ pub mod http;
 pub mod identity;
 pub mod issuer;
 pub mod kit;
+pub mod lock;
 pub mod login;
 pub mod mint;
 pub mod nodelog;

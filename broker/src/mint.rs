@@ -248,17 +248,36 @@ impl Press {
                     ..asked(Kind::IssueFailed)
                 };
                 Step::RecordOutcome.begins(id);
-                // what it used of a break-glass request is given back with the record of its failure
-                let change = BreakGlassChange::Return { grant: id };
-                let change = is_approved.then(|| Change::BreakGlass { change, now: self.clock.now() });
-                self.sequencer.note(content, change).await?;
+                self.failed(id, is_approved, content).await?;
                 return Err(error.into());
             }
         };
 
         Step::RecordOutcome.begins(id);
-        // ◆ the outcome; only now can the certificate's bytes be read
-        Ok(self.sequencer.record(issued).await?)
+        // ◆ the outcome; its transaction looks for locks again, and only now can the certificate's bytes be read
+        match self.sequencer.record(issued).await {
+            Err(RecordError::Refused(Condition::Locked)) => {
+                let content = Content {
+                    grant: Some(id.0.as_bytes().to_vec()),
+                    code: Some(Code::Locked.as_str().into()),
+                    message: Some(Condition::Locked.to_string()),
+                    ..asked(Kind::IssueFailed)
+                };
+                self.failed(id, is_approved, content).await?;
+                Err(RecordError::Refused(Condition::Locked).into())
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+impl Press {
+    /// Records that the grant led to no certificate; what it used of a break-glass request is given back with that.
+    async fn failed(&self, id: GrantId, is_approved: bool, content: Content) -> Result<(), RecordError> {
+        let change = BreakGlassChange::Return { grant: id };
+        let change = is_approved.then(|| Change::BreakGlass { change, now: self.clock.now(), keys: None });
+        self.sequencer.note(content, change).await?;
+        Ok(())
     }
 }
 
@@ -300,8 +319,10 @@ pub const fn code_of(condition: Condition) -> Code {
         Condition::SessionEnded => Code::SessionEnded,
         Condition::RequestMoved | Condition::OtherKey | Condition::ApprovedBefore => Code::WrongState,
         Condition::OtherContents => Code::OtherContents,
-        Condition::OwnRequest => Code::Refused,
-        Condition::TooManyOpen => Code::TooManyRequests,
+        Condition::OwnRequest | Condition::SecondPerson => Code::Refused,
+        Condition::TooManyOpen | Condition::TooManyLocks => Code::TooManyRequests,
+        Condition::Locked => Code::Locked,
+        Condition::LockGone => Code::UnknownLock,
         _ => Code::Conflict,
     }
 }

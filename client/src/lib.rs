@@ -7,7 +7,7 @@
 //! - [`browser`]: opened as the person wants it.
 //! - [`login`](login()): by loopback, pasted code or device grant, to a [`session`].
 //! - [`certificate`](certificate()): a key made here, a certificate from the broker, kept for reuse.
-//! - [`break_glass`]: access that others approve.
+//! - [`break_glass`]: access that others approve. [`locks`]: stopping all of it.
 //! - [`audit`]: what is believed of the broker's audit log, and the receipts that it owes.
 //! - [`talosconfig`]: found as talosctl finds it, written without damage.
 //! - [`kit`]: a break-glass kit, opened with no broker.
@@ -29,6 +29,7 @@ pub mod error;
 pub mod exec;
 mod forms;
 pub mod kit;
+pub mod locks;
 pub mod login;
 pub mod node;
 pub mod private_file;

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ichor_broker::app::WrapStore;
-use ichor_broker::domain::{BreakGlassId, ProviderAlias, SessionId};
+use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, Condition,
-    DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError,
-    StoredCall, StoredCheckpoint, StoredEntry,
+    DeviceLogin, DropRequest, EntryFilter, Indexed, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
+    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::log::tree::{Edge, FullTile};
@@ -355,6 +355,15 @@ impl Store for Faulty {
         limit: u32,
     ) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.faults.read(self.inner.break_glass_overdue(used, reminded, limit)).await
+    }
+    async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError> {
+        self.faults.read(self.inner.lock(id)).await
+    }
+    async fn locks(&self, with_ended: bool, limit: u32) -> Result<Vec<LockRow>, StoreError> {
+        self.faults.read(self.inner.locks(with_ended, limit)).await
+    }
+    async fn people_named(&self, name: &str, limit: u32) -> Result<Vec<KnownPerson>, StoreError> {
+        self.faults.read(self.inner.people_named(name, limit)).await
     }
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         // as above

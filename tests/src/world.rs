@@ -46,6 +46,23 @@ pub struct World {
     folder: TempDir,
 }
 
+/// A world without its broker, which whoever has this starts and stops.
+pub struct Surroundings {
+    /// The provider, alias `corp`.
+    pub provider: Provider,
+    /// The node of [`CLUSTER`].
+    pub node: Node,
+    /// The one clock.
+    pub clock: Arc<FrozenClock>,
+    /// The broker's folder.
+    pub dir: PathBuf,
+    /// The CA of the broker's TLS certificate, PEM.
+    pub tls_ca: String,
+    /// The broker as a client sees it.
+    pub broker: Broker,
+    folder: TempDir,
+}
+
 /// Changes a broker's folder.
 pub type Prepare = Box<dyn FnOnce(&Path) -> anyhow::Result<()> + Send>;
 
@@ -173,6 +190,14 @@ impl World {
         Broker::new(self.url.clone(), Trust::CaPem(self.tls_ca.clone()), clock)
     }
 
+    /// The broker, and the world around it.
+    #[must_use]
+    pub fn apart(self) -> (Running, Surroundings) {
+        let broker = self.broker();
+        let Self { provider, running, node, clock, dir, tls_ca, folder, .. } = self;
+        (running, Surroundings { provider, node, clock, dir, tls_ca, broker, folder })
+    }
+
     /// A world whose broker serves health and metrics.
     pub async fn with_health() -> anyhow::Result<Self> {
         Self::with(Options {
@@ -205,6 +230,14 @@ impl World {
     pub async fn entries(&self) -> anyhow::Result<Vec<ichor_wire::api::AuditEntry>> {
         let store = self.running.store();
         Ok(ichor_broker::audit::entries(&*store, &Default::default(), None, 500).await?.entries)
+    }
+}
+
+impl Surroundings {
+    /// A private folder of the world's own.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.folder.path()
     }
 }
 

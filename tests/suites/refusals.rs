@@ -32,6 +32,8 @@ const TESTED: &[(Code, &str)] = &[
     (Code::UnknownRequest, "tests/suites/break_glass.rs::case_17_an_outsider_starts_fills_and_cancels_nothing"),
     (Code::WrongState, "tests/suites/break_glass.rs::what_two_others_approve_is_used_once_and_reviewed"),
     (Code::OtherContents, "tests/suites/break_glass.rs::an_approval_is_of_exactly_what_was_looked_at"),
+    (Code::Locked, "tests/suites/locks.rs::everything_is_unlocked_by_two_people_and_they_can_get_in"),
+    (Code::UnknownLock, "tests/suites/locks.rs::who_may_lock_is_policy_and_a_refusal_is_recorded"),
     (Code::Conflict, "tests/suites/refusals.rs::what_changed_meanwhile_is_a_conflict_and_nothing_is_issued"),
     (Code::ClientTooOld, "tests/suites/http.rs::a_client_that_is_too_old_is_told_which_version_to_get"),
     (Code::TooManyRequests, "tests/suites/http.rs::strangers_are_limited_by_address_and_people_are_not_for_it"),

@@ -31,6 +31,7 @@ use crate::http::limits::Limits;
 use crate::http::router::Bounds;
 use crate::http::tlog::Tlog;
 use crate::http::{health, router};
+use crate::lock::{Book, Locks};
 use crate::mint::{Mint, Press};
 use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
@@ -132,10 +133,14 @@ impl Running {
             sinks: live.sinks(),
         };
         let mut couriers = telling.couriers()?;
+        let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock));
+        let locks = Locks::new(book.clone(), Arc::clone(&store), Arc::clone(&clock), live.policies(), live.clusters());
         let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),
             break_glass: Arc::clone(&break_glass),
+            locks,
+            book: book.clone(),
             limits: Arc::clone(&limits),
             store: Arc::clone(&store),
             sequencer: sequencer.clone(),
@@ -219,7 +224,7 @@ impl Running {
         };
         node_listeners.serve(&settings.nodelog, parts_of_nodelog, &stopped, &mut tasks)?;
         tasks.spawn(answer_probes(Arc::new(prober()), live.policies(), live.clusters(), probing, stopped.clone()));
-        let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes);
+        let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes, book.clone());
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
         tasks.spawn(reload_on_change(
             live,
@@ -251,6 +256,7 @@ impl Running {
             Arc::clone(&readiness),
             stopped.clone(),
         ));
+        tasks.spawn(super::locks::watch_locks(book, Arc::clone(&readiness), stopped.clone()));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
         tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
         Ok(Self {

@@ -242,7 +242,8 @@ impl Recordable for Grant {
                 self_service: quorum.told.is_some(),
             })
         });
-        self.session().map(|session| Change::GrantMade { session, now, not_after: self.not_after(), using })
+        let keys = Box::new(self.lock_keys());
+        self.session().map(|session| Change::GrantMade { session, now, not_after: self.not_after(), using, keys })
     }
 }
 

@@ -49,7 +49,8 @@ impl BreakGlass {
             message: said,
             ..about(Kind::BreakGlassApproval, identity, &contents, address)
         };
-        self.record(content, BreakGlassChange::Approve { request: id, approval: Box::new(approval) }).await
+        let approve = BreakGlassChange::Approve { request: id, approval: Box::new(approval) };
+        self.record_unlocked(identity, content, approve).await
     }
 
     /// Returns once the denial is recorded: one is enough.

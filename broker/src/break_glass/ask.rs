@@ -130,7 +130,8 @@ impl BreakGlass {
             not_after: Some(contents.said.waits_until.as_second()),
             ..about(Kind::BreakGlassRequest, identity, &contents, ask.address)
         };
-        self.record(content, BreakGlassChange::Ask { request: Box::new(row), most_open: MOST_OPEN }).await?;
+        let ask = BreakGlassChange::Ask { request: Box::new(row), most_open: MOST_OPEN };
+        self.record_unlocked(identity, content, ask).await?;
         metrics::counter!("ichor_break_glass_requests_total", "cluster" => contents.said.cluster).increment(1);
         Ok(id)
     }

@@ -33,17 +33,18 @@ pub(crate) mod tests;
 use std::sync::Arc;
 
 use ichor_wire::log::{Content, Kind};
+use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 use tokio::sync::watch;
 
-use crate::audit::Sequencer;
+use crate::audit::{RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::custody::DataKey;
 use crate::domain::{BreakGlassId, Cluster, ClusterName, Clusters};
 use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{PolicySet, Refusal};
-use crate::store::{BreakGlassChange, BreakGlassFile, Change, Store};
+use crate::store::{BreakGlassChange, BreakGlassFile, Change, Condition, LockKeys, Store};
 pub use ask::Ask;
 pub use contents::Contents;
 pub use end::Label;
@@ -101,9 +102,40 @@ impl BreakGlass {
         cluster.ok_or_else(|| BreakGlassError::UnknownCluster(name.clone()))
     }
 
-    /// Records the change with its entry.
+    /// Records the change with its entry, unless a lock stops it: for what could lead to a certificate.
+    async fn record_unlocked(
+        &self,
+        identity: &Identity,
+        content: Content,
+        change: BreakGlassChange,
+    ) -> Result<(), BreakGlassError> {
+        let keys = LockKeys {
+            issuer: identity.person().issuer.clone(),
+            subject: identity.person().subject.clone(),
+            session: identity.session(),
+            cluster: content.cluster.clone(),
+            grant: None,
+        };
+        let change = Change::BreakGlass { change, now: self.clock.now(), keys: Some(Box::new(keys)) };
+        let about = content.clone();
+        match self.sequencer.note(content, Some(change)).await {
+            Err(RecordError::Refused(Condition::Locked)) => {
+                let content = Content {
+                    code: Some(Code::Locked.as_str().into()),
+                    message: Some(Condition::Locked.to_string()),
+                    kind: Kind::Refusal,
+                    ..about
+                };
+                self.sequencer.note(content, None).await?;
+                Err(RecordError::Refused(Condition::Locked).into())
+            }
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// Records the change with its entry, locks or not: it takes something away.
     async fn record(&self, content: Content, change: BreakGlassChange) -> Result<(), BreakGlassError> {
-        let change = Change::BreakGlass { change, now: self.clock.now() };
+        let change = Change::BreakGlass { change, now: self.clock.now(), keys: None };
         self.sequencer.note(content, Some(change)).await?;
         Ok(())
     }

@@ -139,7 +139,7 @@ impl Glass {
 /// Puts an approval into the database, as whoever can write it would.
 async fn forge(glass: &Glass, id: BreakGlassId, approval: ApprovalRow) {
     let change = BreakGlassChange::Approve { request: id, approval: Box::new(approval) };
-    let change = Change::BreakGlass { change, now: noon() };
+    let change = Change::BreakGlass { change, now: noon(), keys: None };
     glass.room.sequencer.note(Content::of(Kind::BreakGlassApproval), Some(change)).await.unwrap();
 }
 
@@ -191,7 +191,7 @@ async fn a_request_that_the_broker_did_not_write_is_none() {
 
 impl Glass {
     pub(crate) async fn record_forged(&self, change: BreakGlassChange) {
-        let change = Change::BreakGlass { change, now: noon() };
+        let change = Change::BreakGlass { change, now: noon(), keys: None };
         self.room.sequencer.note(Content::of(Kind::BreakGlassRequest), Some(change)).await.unwrap();
     }
 }

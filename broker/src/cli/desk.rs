@@ -22,6 +22,7 @@ use crate::config::Loaded;
 use crate::custody::Custody;
 use crate::domain::{ClusterName, check_reason};
 use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
+use crate::lock::Book;
 use crate::mint::Press;
 use crate::readiness::Check;
 use crate::store::StoreError;
@@ -41,7 +42,7 @@ pub(super) enum Desk {
     /// A broker runs on this folder.
     Running(PathBuf),
     /// None runs; this process holds the writer lock.
-    Alone(Sequencer, tokio::task::JoinHandle<()>),
+    Alone(Sequencer, tokio::task::JoinHandle<()>, Book),
 }
 
 /// The deed with the host and the user it is done by.
@@ -81,8 +82,9 @@ impl Desk {
             Err(error) => return Err(error.into()),
         };
         let settings = app::sequencer_settings(&loaded.settings);
-        let (sequencer, task) = Sequencer::start(store, Arc::new(SystemClock), settings);
-        Ok(Self::Alone(sequencer, task))
+        let (sequencer, task) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
+        let book = Book::new(store, sequencer.clone(), Arc::new(SystemClock));
+        Ok(Self::Alone(sequencer, task, book))
     }
 
     /// Returns once the deed is durably recorded.
@@ -96,7 +98,7 @@ impl Desk {
                 let answer = call(socket, "POST", "/v1/acts", serde_json::to_vec(&act)?).await?;
                 Ok(serde_json::from_slice(&answer)?)
             }
-            Self::Alone(sequencer, _) => sequencer
+            Self::Alone(sequencer, ..) => sequencer
                 .note(act.into_content(), None)
                 .await
                 .context("the act could not be recorded, so nothing was done"),
@@ -117,7 +119,7 @@ impl Desk {
                 let answer = call(socket, "POST", "/v1/kits", body).await?;
                 Ok(serde_json::from_slice(&answer)?)
             }
-            Self::Alone(sequencer, _) => sequencer.note(content, None).await.context("this could not be recorded"),
+            Self::Alone(sequencer, ..) => sequencer.note(content, None).await.context("this could not be recorded"),
         }
     }
 
@@ -169,7 +171,7 @@ impl Desk {
                 let answer = call(socket, "POST", "/v1/probes", serde_json::to_vec(&request)?).await?;
                 Ok(serde_json::from_slice(&answer)?)
             }
-            Self::Alone(sequencer, _) => {
+            Self::Alone(sequencer, ..) => {
                 let press = Press::new(sequencer.clone(), Arc::new(SystemClock));
                 let backdate = loaded.settings.backdate;
                 let clock = Arc::new(SystemClock);
@@ -184,15 +186,15 @@ impl Desk {
 
     /// Ends what was opened, everything recorded.
     pub(super) async fn close(self) {
-        if let Self::Alone(sequencer, task) = self {
-            drop(sequencer);
+        if let Self::Alone(sequencer, task, book) = self {
+            drop((sequencer, book));
             let _ = task.await;
         }
     }
 }
 
 /// Who runs this command.
-fn os_user() -> String {
+pub(super) fn os_user() -> String {
     user_name(nix::unistd::getuid().as_raw())
 }
 

@@ -11,6 +11,7 @@ mod custody;
 mod desk;
 mod init;
 mod kit;
+mod lock;
 mod logging_patch;
 mod owner;
 mod policy;
@@ -82,6 +83,12 @@ enum Command {
     /// Make, list, drill, rotate, report and revoke break-glass kits, which open when everything else is down.
     #[command(subcommand)]
     Kit(kit::KitCommand),
+    /// Lock a user, a session, a grant, a cluster or everything: nothing is issued for it from then on.
+    Lock(lock::Lock),
+    /// Lift a lock.
+    Unlock(lock::Unlock),
+    /// List the locks that hold.
+    Locks(lock::Locks),
     /// Check the audit log, print its key, replace that, go on after a restore.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -124,6 +131,9 @@ impl Cli {
             Command::Ca(command) => command.run(out),
             Command::Custody(command) => command.run(out),
             Command::Kit(command) => command.run(out),
+            Command::Lock(command) => command.run(out),
+            Command::Unlock(command) => command.run(out),
+            Command::Locks(command) => command.run(out),
             Command::Audit(command) => command.run(out),
             Command::Store(command) => command.run(out),
             Command::Backup(command) => command.run(out),

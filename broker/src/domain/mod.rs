@@ -3,6 +3,7 @@
 mod address;
 mod break_glass;
 mod cluster;
+mod lock;
 mod person;
 mod reason;
 mod request;
@@ -12,6 +13,7 @@ pub use address::{AddressRange, network};
 pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
 pub use ichor_wire::role::Role;
+pub use lock::{LockId, LockKind, LockTarget};
 pub use person::{Group, Person, ProviderAlias};
 pub use reason::{BadReason, check_reason, visible};
 pub use request::{GrantId, Request, SessionId};

@@ -19,10 +19,12 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::admin_locks;
 use super::error::ApiError;
 use super::layers::{unknown_method, unknown_path};
 use crate::audit::Sequencer;
 use crate::domain::{ClusterName, check_reason};
+use crate::lock::Book;
 use crate::readiness::{Check, Readiness};
 
 /// An act of an administrator on this host, as it goes into the audit.
@@ -104,6 +106,7 @@ pub fn routes(
     readiness: Arc<Readiness>,
     reload: mpsc::Sender<Reload>,
     probes: mpsc::Sender<Probing>,
+    book: Book,
 ) -> Router {
     Router::new()
         .route("/v1/acts", post(act))
@@ -111,9 +114,10 @@ pub fn routes(
         .route("/v1/reload", post(reload_now))
         .route("/v1/probes", post(probe))
         .route("/v1/status", get(status))
+        .with_state(Admin { sequencer, readiness, reload, probes })
+        .merge(admin_locks::routes(book))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .with_state(Admin { sequencer, readiness, reload, probes })
 }
 
 /// Returns once the act is durably recorded.
@@ -201,7 +205,7 @@ impl Act {
 
 impl Peer {
     /// The name of the operating-system user.
-    fn user(&self) -> Result<String, ApiError> {
+    pub(super) fn user(&self) -> Result<String, ApiError> {
         let uid = self.uid.ok_or_else(|| ApiError::new(Code::BadRequest, "the socket does not tell who calls"))?;
         Ok(user_name(uid))
     }

@@ -7,6 +7,7 @@ use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
 
 use crate::audit::{ProveError, RecordError};
 use crate::break_glass::BreakGlassError;
+use crate::lock::LockError;
 use crate::login::FreshError;
 use crate::mint::{MintError, code_of};
 use crate::policy::Refusal;
@@ -28,6 +29,12 @@ impl ApiError {
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self
+    }
+
+    /// What went wrong, in one sentence.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
     }
 
     /// The problem's code.
@@ -129,6 +136,19 @@ impl From<BreakGlassError> for ApiError {
             BreakGlassError::Record(error) => error.into(),
             BreakGlassError::Store(error) => error.into(),
             BreakGlassError::Entropy(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<LockError> for ApiError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Unknown => Self::new(Code::UnknownLock, error.to_string()),
+            LockError::Bad(why) => Self::new(Code::BadRequest, why),
+            LockError::Refused(refusal) => refusal.into(),
+            LockError::Record(error) => error.into(),
+            LockError::Store(error) => error.into(),
+            LockError::Entropy(error) => Self::internal(&error),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The HTTP side: router, extraction, errors, one file per resource and page.
 
 pub mod admin;
+pub mod admin_locks;
 pub mod api;
 mod bodies;
 pub mod error;

@@ -12,6 +12,10 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
     ),
     paths(
         super::api::session::show,
+        super::api::locks::set,
+        super::api::locks::list,
+        super::api::locks::unlock,
+        super::api::locks::people,
         super::api::clusters::list,
         super::api::clusters::show,
         super::api::certificates::create,

@@ -169,8 +169,10 @@ impl Recordable for Issued {
         self.content.clone()
     }
 
-    fn change(&self, _now: Timestamp) -> Option<Change> {
-        None
+    fn change(&self, now: Timestamp) -> Option<Change> {
+        // what was locked since the grant leaves no certificate; the broker's own go on, as for a grant
+        let granted = self.grant.value();
+        granted.session().map(|_| Change::CertificateMade { keys: Box::new(granted.lock_keys()), now })
     }
 }
 

@@ -223,6 +223,9 @@ impl From<RecordError> for OauthError {
     fn from(error: RecordError) -> Self {
         match error {
             RecordError::Refused(Condition::CodeGone) => Self::invalid_grant(),
+            RecordError::Refused(Condition::Locked) => {
+                Self::new("access_denied", "you are locked; ask whoever may lift it (they see it with `ichor locks`)")
+            }
             other => Self::unavailable(&other),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use ichor_wire::log::Kind;
+use ichor_wire::log::{Content, Kind};
+use ichor_wire::problem::Code;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 use subtle::ConstantTimeEq;
@@ -14,9 +15,10 @@ use super::dpop::{Body, For, Proof};
 use super::pending::{Client, Decision, Known, Stage};
 use super::settings::{CLIENT_ID, LONGEST_UNCHECKED_SESSION};
 use super::{Login, OauthError, ProofError, Recheck, about, hash};
+use crate::audit::RecordError;
 use crate::entropy;
 use crate::identity::vouch;
-use crate::store::{Change, SessionRow};
+use crate::store::{Change, Condition, SessionRow};
 
 /// A token request as it came.
 #[derive(Debug)]
@@ -195,7 +197,21 @@ impl Login {
         content.not_after = Some(expires_at.as_second());
         content.message = describe(&row, client.address, address);
         let change = Change::SessionCreate { session: Box::new(row), code_hash, now };
-        self.sequencer.note(content, Some(change)).await?;
+        let refusal = Content {
+            kind: Kind::Refusal,
+            code: Some(Code::Locked.as_str().into()),
+            message: Some("a locked user does not log in".into()),
+            session: None,
+            not_after: None,
+            ..content.clone()
+        };
+        match self.sequencer.note(content, Some(change)).await {
+            Err(error @ RecordError::Refused(Condition::Locked)) => {
+                self.sequencer.note(refusal, None).await?;
+                return Err(error.into());
+            }
+            other => other?,
+        };
         Ok(TokenAnswer { access_token, token_type: "DPoP", expires_in: seconds(life), session_id })
     }
 }

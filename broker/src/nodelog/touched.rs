@@ -48,7 +48,7 @@ impl Touched {
     /// Returns once what is new is recorded: of all brokers that see a grant in use one records it, once.
     pub(super) async fn record(&mut self, sequencer: &Sequencer, clock: &SharedClock) -> Result<(), RecordError> {
         while let Some((grant, content)) = self.new.last().cloned() {
-            let change = Change::BreakGlass { change: BreakGlassChange::Touch { grant }, now: clock.now() };
+            let change = Change::BreakGlass { change: BreakGlassChange::Touch { grant }, now: clock.now(), keys: None };
             match sequencer.note(content, Some(change)).await {
                 Ok(_) | Err(RecordError::Refused(Condition::RequestMoved)) => {}
                 Err(error) => return Err(error),

@@ -10,7 +10,7 @@ pub enum Event {
     BreakGlass,
     /// A kit made, opened, drilled, revoked, or in use without a report.
     Kit,
-    /// A lock set, or taken away.
+    /// A lock set, or taken away, or asked to be.
     Lock,
     /// Calls in a node's log that want a look.
     NodeAlarm,
@@ -30,7 +30,7 @@ impl Event {
         match entry.kind.as_str() {
             kind if kind.starts_with("break-glass-") => Some(Self::BreakGlass),
             kind if kind.starts_with("kit-") => Some(Self::Kit),
-            "lock" | "unlock" => Some(Self::Lock),
+            "lock" | "unlock" | "unlock-asked" => Some(Self::Lock),
             "node-alarm" => Some(Self::NodeAlarm),
             "ca" => Some(Self::Ca),
             // the use of a request, and one that led to nothing

@@ -7,9 +7,10 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::domain::{Cluster, ClusterName, Group, Person, ProviderAlias, Role};
+use crate::domain::{Cluster, ClusterName, Group, LockKind, Person, ProviderAlias, Role};
 
 use super::explain::{Asks, Who};
+use super::locking::LockAct;
 use super::rule::shown;
 
 /// The issuer of people whose case file names none.
@@ -72,12 +73,19 @@ pub(super) struct AsksEntry {
     /// Whether nobody approves and someone outside was told.
     #[serde(default)]
     pub(super) self_service: bool,
+    /// Asks for no certificate but to lock this: `user`, `session`, `grant`, `cluster` or `everything`.
+    pub(super) locks: Option<String>,
+    /// The same, to lift such a lock.
+    pub(super) unlocks: Option<String>,
 }
 
-/// Either what is granted or what is refused; the rest narrows it down.
+/// Either what is granted or permitted, or what is refused; the rest narrows it down.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expects {
+    /// That a lock may be set or lifted.
+    #[serde(default)]
+    pub(super) permits: bool,
     /// The longest life that could be asked for.
     pub(super) grants: Option<String>,
     /// The deciding policies.
@@ -93,6 +101,11 @@ pub(super) struct Expects {
 impl Case {
     /// What is asked, in words.
     pub(super) fn said(&self) -> String {
+        for (does, what) in [("lock", &self.asks.locks), ("unlock", &self.asks.unlocks)] {
+            if let Some(what) = what {
+                return format!("{} wants to {does} a {} (cluster {})", self.who, shown(what), self.cluster);
+            }
+        }
         let roles = if self.asks.roles.is_empty() { "os:reader".into() } else { self.asks.roles.join(", ") };
         let reason = if self.asks.reason.is_some() { " with a reason" } else { "" };
         let ttl = self.asks.ttl.as_ref().map(|ttl| format!(" for {ttl}")).unwrap_or_default();
@@ -141,6 +154,20 @@ pub(super) fn cluster(name: &str, entry: &ClusterEntry) -> Result<Cluster, Strin
         nodes: Vec::new(),
         ca: String::new(),
     })
+}
+
+/// What they want locked or unlocked; nothing where they ask for a certificate.
+pub(super) fn locking(entry: &AsksEntry) -> Result<Option<(LockAct, LockKind)>, String> {
+    let (act, what) = match (&entry.locks, &entry.unlocks) {
+        (None, None) => return Ok(None),
+        (Some(what), None) => (LockAct::Lock, what),
+        (None, Some(what)) => (LockAct::Unlock, what),
+        (Some(_), Some(_)) => return Err("a case asks either `locks` or `unlocks`".into()),
+    };
+    let kind = LockKind::ALL.into_iter().find(|kind| kind.as_str() == what);
+    let known = || LockKind::ALL.map(LockKind::as_str).join(", ");
+    kind.map(|kind| Some((act, kind)))
+        .ok_or_else(|| format!("`{}` is not locked; locks are on {}", shown(what), known()))
 }
 
 /// What they ask for.

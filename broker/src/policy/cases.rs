@@ -29,8 +29,10 @@ use jiff::Timestamp;
 
 use crate::domain::{ClusterName, Clusters};
 
-use super::case_file::{Expects, File, asks, cluster, duration, who};
-use super::explain::{Explanation, explain};
+use super::case_file::{Expects, File, asks, cluster, duration, locking, who};
+use super::explain::{Considered, Granted, explain};
+use super::locking::would_lock;
+use super::refusal::Refusal;
 use super::rule::{shown, spoken};
 use super::set::PolicySet;
 
@@ -54,8 +56,8 @@ pub struct CaseFailure {
     pub asked: String,
     /// What differs, a sentence each.
     pub differs: Vec<String>,
-    /// What would be decided and why.
-    pub explanation: Explanation,
+    /// Every policy that was considered, and whether it is met; none for a lock.
+    pub considered: Vec<Considered>,
 }
 
 /// A file of cases cannot be run. Says where and what to correct.
@@ -107,11 +109,17 @@ pub fn run_cases(
         let cluster = declared.get(&name).or_else(|| clusters.get(&name).map(AsRef::as_ref));
         let cluster =
             cluster.ok_or_else(|| at(format!("there is no cluster `{name}`; declare it under `clusters`")))?;
-        let asks = asks(&case.asks).map_err(at)?;
-        // a case is about lives, not about times of day, so any time will do
-        let explanation = explain(policies, who, cluster, &asks, Timestamp::UNIX_EPOCH);
-        tried.extend(decisive(&explanation));
-        let differs = case.expects.compare(&explanation).map_err(at)?;
+        let (outcome, considered) = match locking(&case.asks).map_err(at)? {
+            Some((act, kind)) => (would_lock(policies, who, act, kind, cluster).map(Outcome::Permitted), Vec::new()),
+            None => {
+                let asks = asks(&case.asks).map_err(at)?;
+                // a case is about lives, not about times of day, so any time will do
+                let explanation = explain(policies, who, cluster, &asks, Timestamp::UNIX_EPOCH);
+                (explanation.outcome.map(Outcome::Granted), explanation.considered)
+            }
+        };
+        tried.extend(decisive(&outcome));
+        let differs = case.expects.compare(&outcome).map_err(at)?;
         if differs.is_empty() {
             report.passes += 1;
         } else {
@@ -119,7 +127,7 @@ pub fn run_cases(
                 place: error_at(start, String::new()).place,
                 asked: case.said(),
                 differs,
-                explanation,
+                considered,
             });
         }
     }
@@ -128,10 +136,19 @@ pub fn run_cases(
     Ok(report)
 }
 
+/// A yes.
+enum Outcome {
+    /// To a certificate.
+    Granted(Granted),
+    /// To a lock, by these policies.
+    Permitted(Vec<String>),
+}
+
 /// The policies that decided.
-fn decisive(explanation: &Explanation) -> Vec<String> {
-    match &explanation.outcome {
-        Ok(granted) => granted.deciding.iter().map(|(_, id)| id.clone()).collect(),
+fn decisive(outcome: &Result<Outcome, Refusal>) -> Vec<String> {
+    match outcome {
+        Ok(Outcome::Granted(granted)) => granted.deciding.iter().map(|(_, id)| id.clone()).collect(),
+        Ok(Outcome::Permitted(by)) => by.clone(),
         Err(refusal) => refusal.policies.clone(),
     }
 }
@@ -143,14 +160,20 @@ impl Expects {
     ///
     /// # Errors
     /// When the expectation contradicts itself, in words.
-    fn compare(&self, explanation: &Explanation) -> Result<Vec<String>, String> {
+    fn compare(&self, outcome: &Result<Outcome, Refusal>) -> Result<Vec<String>, String> {
         let mut differs = Vec::new();
-        match (&self.grants, &self.refuses) {
-            (Some(longest), None) => {
+        match (&self.grants, &self.refuses, self.permits) {
+            (None, None, true) => match outcome {
+                Ok(Outcome::Permitted(_)) => {}
+                Ok(Outcome::Granted(_)) => return Err("a case about a certificate expects `grants = \"8h\"`".into()),
+                Err(refusal) => differs.push(format!("expected a yes, but {refusal}")),
+            },
+            (Some(longest), None, false) => {
                 let longest = duration(longest)?;
-                match &explanation.outcome {
+                match outcome {
+                    Ok(Outcome::Permitted(_)) => return Err("a case about a lock expects `permits = true`".into()),
                     Err(refusal) => differs.push(format!("expected a grant, but {refusal}")),
-                    Ok(granted) if granted.longest != longest => {
+                    Ok(Outcome::Granted(granted)) if granted.longest != longest => {
                         differs.push(format!(
                             "expected at most {}, but got {}",
                             spoken(longest),
@@ -160,8 +183,9 @@ impl Expects {
                     Ok(_) => {}
                 }
             }
-            (None, Some(part)) => match &explanation.outcome {
-                Ok(granted) => {
+            (None, Some(part), false) => match outcome {
+                Ok(Outcome::Permitted(_)) => differs.push("expected a refusal, but it is permitted".into()),
+                Ok(Outcome::Granted(granted)) => {
                     differs.push(format!("expected a refusal, but it is granted for {}", spoken(granted.life)))
                 }
                 Err(refusal) if !refusal.sentence.contains(part.as_str()) => {
@@ -169,16 +193,16 @@ impl Expects {
                 }
                 Err(_) => {}
             },
-            _ => return Err("a case expects either `grants = \"8h\"` or `refuses = \"…\"`".into()),
+            _ => return Err("a case expects one of `grants = \"8h\"`, `permits = true` and `refuses = \"…\"`".into()),
         }
         if let Some(part) = &self.help {
-            let Err(refusal) = &explanation.outcome else { return Ok(differs) };
+            let Err(refusal) = outcome else { return Ok(differs) };
             if !refusal.help.iter().any(|help| help.contains(part.as_str())) {
                 differs.push(format!("expected help that says `{}`, but: {}", shown(part), refusal.help.join("; ")));
             }
         }
         if let Some(by) = &self.by {
-            let (expected, decided) = (sorted(by.clone()), sorted(decisive(explanation)));
+            let (expected, decided) = (sorted(by.clone()), sorted(decisive(outcome)));
             if expected != decided {
                 differs.push(format!("expected [{}] to decide, but [{}] did", expected.join(", "), decided.join(", ")));
             }
@@ -210,7 +234,7 @@ impl fmt::Display for CaseReport {
             for differs in &failure.differs {
                 writeln!(f, "  {differs}")?;
             }
-            for considered in &failure.explanation.considered {
+            for considered in &failure.considered {
                 writeln!(f, "    {considered}")?;
             }
         }
@@ -232,6 +256,9 @@ mod tests {
         @id("admin") @max_ttl("15m")
         permit (principal in Group::"corp/sre", action == Action::"hold:os:admin", resource) when { context has reason };
         @id("unused") permit (principal in Group::"corp/dev", action == Action::"hold:os:reader", resource);
+        @id("locks") permit (principal in Group::"corp/sre", action == Action::"lock", resource == Ichor::"broker")
+        when { context.what == "user" };
+        @id("unlocks") permit (principal in Group::"corp/sre", action == Action::"unlock", resource in Label::"env=prod");
     "#;
 
     const SETTING: &str = "[people.alice]\ngroups = [\"corp/sre\"]\nacr = \"mfa\"\nauth_age = \"5m\"\n[clusters.prod]\nlabels = { env = \"prod\" }\n";
@@ -252,6 +279,10 @@ mod tests {
             (r#"roles = ["os:admin"], reason = "x""#, r#"grants = "15m", by = ["admin"]"#),
             (r#"roles = ["os:admin"]"#, r#"refuses = "conditions", help = "--reason", by = ["admin"]"#),
             (r#"roles = ["os:operator"]"#, r#"refuses = "no policy", by = []"#),
+            (r#"locks = "user""#, r#"permits = true, by = ["locks"]"#),
+            (r#"locks = "everything""#, r#"refuses = "conditions""#),
+            (r#"unlocks = "cluster""#, r#"permits = true, by = ["unlocks"]"#),
+            (r#"unlocks = "user""#, r#"refuses = "no policy""#),
         ] {
             let report = run(&case(asks, expects)).unwrap();
             assert!(report.passed() && report.passes == 1, "{report}");
@@ -267,6 +298,8 @@ mod tests {
             (r#"roles = ["os:admin"]"#, r#"grants = "15m""#),
             (r#"roles = ["os:admin"]"#, r#"refuses = "forbidden""#),
             (r#"roles = ["os:admin"]"#, r#"refuses = "", help = "moon""#),
+            (r#"locks = "user""#, r#"refuses = """#),
+            (r#"locks = "everything""#, "permits = true"),
         ] {
             let report = run(&case(asks, expects)).unwrap();
             assert!(!report.passed() && report.passes == 0, "{asks} {expects}");
@@ -307,6 +340,10 @@ mod tests {
             ("", r#"grants = "8h", refuses = """#),
             ("", ""),
             ("", r#"grants = "long""#),
+            ("", "permits = true"),
+            (r#"locks = "user""#, r#"grants = "8h""#),
+            (r#"locks = "user", unlocks = "user""#, "permits = true"),
+            (r#"locks = "node""#, "permits = true"),
         ] {
             assert!(run(&case(asks, expects)).is_err(), "{asks} {expects}");
         }

@@ -154,8 +154,8 @@ pub fn may_drop_audit(policies: &PolicySet, identity: &Identity, now: Timestamp)
     answered(Subject::Dropping, &verdict, None)
 }
 
-/// Policy's answer about the audit, in words where it is no; `help` stands behind the hints of the policies.
-fn answered(subject: Subject<'_>, verdict: &Verdict<'_>, help: Option<&str>) -> Result<(), Refusal> {
+/// Policy's answer about the audit or a lock, in words where it is no; `help` stands behind the hints of the policies.
+pub(super) fn answered(subject: Subject<'_>, verdict: &Verdict<'_>, help: Option<&str>) -> Result<(), Refusal> {
     let rules = match verdict {
         Verdict::Permitted(_) => return Ok(()),
         Verdict::Failed(failure) => return Err(Refusal::failed(failure)),

@@ -35,6 +35,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) address: Option<IpAddr>,
     /// The roles that another asked for, where this is about approving them.
     pub(super) roles: &'a [Role],
+    /// What is locked, where this is about locks.
+    pub(super) what: Option<&'a str>,
     /// What stands behind it: others' approval, or that someone was told; mostly nothing.
     pub(super) backing: Option<Backing>,
 }
@@ -89,12 +91,13 @@ impl<'a> Circumstances<'a> {
             ttl: ttl.as_secs(),
             address,
             roles: &[],
+            what: None,
             backing: None,
         }
     }
 
     /// As a context for the action: `Asking` in the schema for `hold:` actions and for asking others, `Approving` for
-    /// approving, `Acting` for the rest.
+    /// approving, `Locking` for locks, `Acting` for the rest.
     ///
     /// # Errors
     /// When Cedar does not take a value, in words.
@@ -106,6 +109,9 @@ impl<'a> Circumstances<'a> {
         if action == Action::BreakGlassApprove {
             let roles = self.roles.iter().map(|role| text(role.as_str()));
             pairs.push(("roles".into(), RestrictedExpression::new_set(roles)));
+        }
+        if matches!(action, Action::Lock | Action::Unlock) {
+            pairs.extend(self.what.map(|what| ("what".into(), text(what))));
         }
         if action.is_hold() || action == Action::BreakGlassRequest {
             pairs.push(("ttl".into(), RestrictedExpression::new_long(self.ttl)));
@@ -351,7 +357,7 @@ mod tests {
             let row = row(&groups);
             let person = Person { subject: subject.into(), ..row.person };
             let reason = reason.then_some("INC-42");
-            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None, roles: &[], backing: None };
+            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None, roles: &[], what: None, backing: None };
             (person, row.groups.into_iter().collect(), cluster(name, &labels), action, circumstances)
         }
     }

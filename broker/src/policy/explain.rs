@@ -102,6 +102,7 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
         ttl: ttl.as_secs(),
         address: asks.address,
         roles: &[],
+        what: None,
         backing: match (asks.self_service, asks.approvals) {
             (true, _) => Some(Backing::Told),
             (false, 0) => None,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::{Cluster, ClusterName, GrantId, Person, Request, Role, SessionId};
 use crate::identity::Identity;
+use crate::store::LockKeys;
 
 use super::answer::Permission;
 use super::evaluate::given;
@@ -270,6 +271,18 @@ impl Grant {
     #[must_use]
     pub fn quorum(&self) -> Option<&Quorum> {
         self.quorum.as_ref()
+    }
+
+    /// What a lock on it would be on.
+    #[must_use]
+    pub fn lock_keys(&self) -> LockKeys {
+        LockKeys {
+            issuer: self.person.issuer.clone(),
+            subject: self.person.subject.clone(),
+            session: self.session,
+            cluster: Some(self.cluster.as_str().into()),
+            grant: Some(self.id),
+        }
     }
 
     /// Where the request came from.

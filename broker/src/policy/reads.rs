@@ -25,8 +25,9 @@ pub(super) struct Reads {
     pub(super) unknown: BTreeSet<String>,
 }
 
-/// The attributes of `Asking`, and of `Approving` beside it, in the schema; `Acting` has some of them. People and clusters have none.
-const KNOWN: [&str; 7] = ["reason", "acr", "auth_age", "groups_age", "ttl", "address", "roles"];
+/// The attributes of `Asking`, and of `Approving` and `Locking` beside it, in the schema; `Acting` has some of them. People and
+/// clusters have none.
+const KNOWN: [&str; 8] = ["reason", "acr", "auth_age", "groups_age", "ttl", "address", "roles", "what"];
 
 // === impl Reads ===
 

@@ -2,9 +2,10 @@
 
 use ichor_wire::problem::Code;
 
-use crate::domain::{ClusterName, Role};
+use crate::domain::{ClusterName, LockKind, Role};
 
 use super::evaluate::Verdict;
+use super::locking::LockAct;
 use super::rule::Rule;
 
 /// Why something is refused: which policy decided, and what would help.
@@ -32,6 +33,7 @@ pub(super) enum Subject<'a> {
     Asking(&'a ClusterName),
     Approving(&'a ClusterName),
     Dropping,
+    Locking(LockAct, LockKind),
 }
 
 // === impl Refusal ===
@@ -72,6 +74,16 @@ impl Subject<'_> {
             Self::Asking(cluster) => format!("breaking the glass on `{cluster}`"),
             Self::Approving(cluster) => format!("approving break-glass requests for these roles on `{cluster}`"),
             Self::Dropping => "dropping bodies of the audit".into(),
+            Self::Locking(act, kind) => {
+                let what = match kind {
+                    LockKind::Everything => "everything".into(),
+                    kind => format!("a {}", kind.as_str()),
+                };
+                match act {
+                    LockAct::Lock => format!("locking {what}"),
+                    LockAct::Unlock => format!("lifting the lock of {what}"),
+                }
+            }
         };
         Some(match verdict {
             Verdict::Permitted(_) => return None,

@@ -78,7 +78,7 @@ impl PolicySet {
         let permits = self.rules.iter().filter(|rule| rule.permits());
         let roles = permits.flat_map(|rule| &rule.actions).filter_map(|action| match action {
             Action::Hold(role) => Some(*role),
-            Action::AuditRead | Action::AuditDrop | Action::BreakGlassRequest | Action::BreakGlassApprove => None,
+            _ => None,
         });
         roles.collect::<BTreeSet<_>>().into_iter().collect()
     }

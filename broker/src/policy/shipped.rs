@@ -13,6 +13,7 @@ pub const COMPANY: &[(&str, &str)] = &[
     ("product-teams.cedar", include_str!("../../../policies/company/product-teams.cedar")),
     ("break-glass.cedar", include_str!("../../../policies/company/break-glass.cedar")),
     ("audit.cedar", include_str!("../../../policies/company/audit.cedar")),
+    ("locks.cedar", include_str!("../../../policies/company/locks.cedar")),
     ("cases.toml", include_str!("../../../policies/company/cases.toml")),
 ];
 

@@ -8,12 +8,14 @@ use crate::domain::{Group, Person, SessionId};
 
 use super::break_glass::{BreakGlassChange, BreakGlassUse};
 use super::calls::Call;
+use super::lock::{LockChange, LockKeys};
 use super::rows::{DropRequest, SessionRow};
 
 /// A state change and its compare-and-set condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A session begins: the pending login whose one-time code (or device code) has `code_hash` is consumed, exactly once.
+    /// A session begins: the pending login whose one-time code (or device code) has `code_hash` is consumed, exactly once. Condition
+    /// besides: no lock on the user holds; one of everything is none on a user, for whoever lifts it must log in.
     SessionCreate {
         /// The session.
         session: Box<SessionRow>,
@@ -46,7 +48,7 @@ pub enum Change {
         /// The time that liveness is held against.
         now: Timestamp,
     },
-    /// A grant is made. Condition: the session is live at `now`, and `now` is before `not_after`; where the grant uses a
+    /// A grant is made. Condition: the session is live at `now`, no lock on it holds, and `now` is before `not_after`; where the grant uses a
     /// break-glass request, that is approved by as many others as it takes, has a use left for this person and key, and is good
     /// still. The use is counted.
     GrantMade {
@@ -58,11 +60,30 @@ pub enum Change {
         not_after: Timestamp,
         /// The break-glass request that it uses.
         using: Option<Box<BreakGlassUse>>,
+        /// What a lock would be on.
+        keys: Box<LockKeys>,
     },
-    /// A break-glass request is made, approved, ended or reviewed.
+    /// A certificate of a recorded grant is finished. Condition: no lock on it holds.
+    CertificateMade {
+        /// What a lock would be on.
+        keys: Box<LockKeys>,
+        /// The time that locks are held against.
+        now: Timestamp,
+    },
+    /// A break-glass request is made, approved, ended or reviewed. Condition besides its own: no lock holds on whoever does it or on the
+    /// cluster, where that is looked at.
     BreakGlass {
         /// What becomes of it.
         change: BreakGlassChange,
+        /// The time that its own times are held against.
+        now: Timestamp,
+        /// What a lock would be on; absent for what goes on under a lock: nothing comes of it but an end.
+        keys: Option<Box<LockKeys>>,
+    },
+    /// A lock is set or lifted.
+    Lock {
+        /// What becomes of it.
+        change: LockChange,
         /// The time that its own times are held against.
         now: Timestamp,
     },
@@ -144,6 +165,18 @@ pub enum Condition {
     /// A body must stay: it is too young, of a kind that stays, or gone already.
     #[error("a body among these must stay, or is gone already")]
     BodyStays,
+    /// A lock holds on whoever asks, their session, the cluster, the grant, or everything.
+    #[error("a lock stops this")]
+    Locked,
+    /// There is no such lock, it is over, or someone else has asked for it to be lifted.
+    #[error("there is no such lock to lift, or it changed meanwhile")]
+    LockGone,
+    /// A lock of everything, and nobody else has asked for it to be lifted.
+    #[error("a lock of everything is lifted by two people: one asks, and another of the same provider confirms")]
+    SecondPerson,
+    /// Too many locks are set.
+    #[error("too many locks are set; lift some, or lock a cluster or everything instead")]
+    TooManyLocks,
     /// The entry's time lies before the newest entry's: the clock went back.
     #[error("the clock went back behind the newest entry")]
     ClockWentBack,
@@ -160,21 +193,31 @@ impl Change {
             | Self::SessionEnd { now, .. }
             | Self::SessionRefresh { now, .. }
             | Self::GrantMade { now, .. }
+            | Self::CertificateMade { now, .. }
             | Self::BreakGlass { now, .. }
+            | Self::Lock { now, .. }
             | Self::BodyDrop { now, .. } => *now = at,
             Self::DropAsk { .. } | Self::CallsKept { .. } => {}
         }
         self
     }
 
-    /// The session whose row this alters. One that begins was never read; a grant only looks.
+    /// Whether it may alter the rows of any number of sessions.
+    #[must_use]
+    pub const fn alters_many(&self) -> bool {
+        matches!(self, Self::Lock { .. })
+    }
+
+    /// The session whose row this alters, where it is one. One that begins was never read; a grant only looks.
     #[must_use]
     pub fn alters(&self) -> Option<SessionId> {
         match self {
             Self::SessionEnd { session, .. } | Self::SessionRefresh { session, .. } => Some(*session),
             Self::SessionCreate { .. }
             | Self::GrantMade { .. }
+            | Self::CertificateMade { .. }
             | Self::BreakGlass { .. }
+            | Self::Lock { .. }
             | Self::DropAsk { .. }
             | Self::BodyDrop { .. }
             | Self::CallsKept { .. } => None,

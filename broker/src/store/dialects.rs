@@ -149,6 +149,7 @@ fn released_steps_are_never_edited() {
             "e36dfc0aabea2716a1d59f9c97dd9725688cd6d62689ee2feb7513b0623251cf",
             "48c8b6de43f1f04c677b6971f6c056434954d640e0aba0d2b52687462c9345ad",
             "7ff333f91193390d8382c6a7ffb6c60da2a1ae86f7d2a5eb0a941432ca189fe3",
+            "b439e7c3a34913f0351ecef44e0bf4dff05a62076157a5318c603cbf9c468a41",
             "b91eac6e8487f148de1677e3ee7de0f5ca9a8fc5017f6ed2f3ff09ef9e1c2bf9",
         ]
     );

@@ -210,6 +210,15 @@ impl Store for FaultyStore {
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.inner.break_glass_due(now, limit).await
     }
+    async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError> {
+        self.inner.lock(id).await
+    }
+    async fn locks(&self, with_ended: bool, limit: u32) -> Result<Vec<LockRow>, StoreError> {
+        self.inner.locks(with_ended, limit).await
+    }
+    async fn people_named(&self, name: &str, limit: u32) -> Result<Vec<KnownPerson>, StoreError> {
+        self.inner.people_named(name, limit).await
+    }
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         self.write(self.inner.sweep(now)).await
     }

@@ -4,6 +4,7 @@ pub mod break_glass;
 pub mod calls;
 pub mod change;
 pub mod copy;
+pub mod lock;
 pub mod postgres;
 pub mod rows;
 pub mod sqlite;
@@ -22,13 +23,14 @@ use async_trait::async_trait;
 use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 
-use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 pub use break_glass::{
     ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
     ToldRow, UseRow,
 };
 pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
+pub use lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow};
 pub use rows::{
     DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredCheckpoint,
     StoredEntry,
@@ -253,6 +255,17 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<BreakGlassRow>, StoreError>;
 
+    /// The lock with this id, ended or not.
+    async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError>;
+
+    /// Locks that nobody has ended, or all that are kept, newest first, at most `limit`. One whose time is over is ended only once that
+    /// is recorded.
+    async fn locks(&self, with_ended: bool, limit: u32) -> Result<Vec<LockRow>, StoreError>;
+
+    /// Whoever has had a session, as far as sessions are kept, and has exactly this subject or this value behind `user:`; at most
+    /// `limit`.
+    async fn people_named(&self, name: &str, limit: u32) -> Result<Vec<KnownPerson>, StoreError>;
+
     /// The place of the entry that the forwarding of this name sends next; `None` before its first.
     async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError>;
 
@@ -273,8 +286,8 @@ pub trait Store: Send + Sync + 'static {
     /// The request to drop bodies of this id, in whatever state.
     async fn drop_request(&self, id: uuid::Uuid) -> Result<Option<DropRequest>, StoreError>;
 
-    /// Removes pending logins that expired before `now`, and sessions that ended and requests
-    /// that expired or were done more than 30 days before.
+    /// Removes pending logins that expired before `now`, and sessions and locks that ended and
+    /// requests that expired or were done more than 30 days before.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// Answers whether a small write would succeed, within the store's own deadline; for readiness.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use ichor_broker::domain::{BreakGlassId, ProviderAlias, SessionId};
+use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
     Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall,
-    StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError,
+    StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -68,6 +68,9 @@ pass_on! {
     break_glass_due(now: Timestamp, limit: u32) -> Vec<BreakGlassRow>;
     break_glass_overdue(used: Timestamp, reminded: Option<Timestamp>, limit: u32) -> Vec<BreakGlassRow>;
     session(id: SessionId) -> Option<SessionRow>;
+    lock(id: LockId) -> Option<LockRow>;
+    locks(with_ended: bool, limit: u32) -> Vec<LockRow>;
+    people_named(name: &str, limit: u32) -> Vec<KnownPerson>;
     lease_refresh(id: SessionId, now: Timestamp, until: Timestamp) -> bool;
     release_refresh(id: SessionId) -> ();
     touch_session(id: SessionId, now: Timestamp) -> ();

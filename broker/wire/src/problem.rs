@@ -119,6 +119,10 @@ codes! {
     WrongState = "wrong-state", 409, "the break-glass request is not in a state for that", "run `ichor break-glass show ID`";
     /// What was approved is not what the break-glass request says.
     OtherContents = "other-contents", 409, "the request says something else than what was approved", "look at it again with `ichor break-glass show ID`, then decide";
+    /// A lock holds on the user, the session, the cluster, the grant, or everything.
+    Locked = "locked", 403, "a lock stops this", "ask whoever may lift it; they see it with `ichor locks`";
+    /// No such lock, or none that holds.
+    UnknownLock = "unknown-lock", 404, "no such lock that holds", "run `ichor locks`";
     /// The client is too old for this broker.
     ClientTooOld = "client-too-old", 426, "the client is too old for this broker", "install the version that the message names";
     /// Too many requests of this person or address.

@@ -9,6 +9,7 @@ mod doctor;
 mod exec;
 mod kit;
 mod lifetime;
+mod lock;
 mod login;
 mod logout;
 mod printable;
@@ -103,6 +104,9 @@ enum Command {
     Agent(agent::Args),
     Doctor(doctor::Args),
     BreakGlass(break_glass::Args),
+    Lock(lock::LockArgs),
+    Unlock(lock::UnlockArgs),
+    Locks(lock::ListArgs),
     Audit(audit::Args),
     Kit(kit::Args),
     Completions(completions::Args),
@@ -184,6 +188,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
         Command::Agent(args) => agent::run(&mut here, args),
         Command::Doctor(args) => doctor::run(&mut here, args),
         Command::BreakGlass(args) => break_glass::run(&mut here, args),
+        Command::Lock(args) => lock::lock(&mut here, args),
+        Command::Unlock(args) => lock::unlock(&mut here, args),
+        Command::Locks(args) => lock::list(&mut here, args),
         Command::Audit(args) => audit::run(&mut here, args),
         Command::Kit(args) => kit::run(&mut here, args),
         Command::Completions(args) => completions::run(&mut here, args),

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::world::World;
 
 /// Command, flag, and the test that goes red when the flag does nothing.
-const TESTED: [(&str, &str, &str); 80] = [
+const TESTED: [(&str, &str, &str); 90] = [
     ("", "--broker", "usage::the_broker_is_found_and_said_where"),
     ("", "--ca", "trust::only_the_named_ca_is_believed"),
     ("", "--keyring", "login::the_keyring_is_left_alone_when_off"),
@@ -34,6 +34,16 @@ const TESTED: [(&str, &str, &str); 80] = [
     ("exec", "--reason", "exec::a_command_gets_a_talosconfig_of_its_own_that_is_gone_afterwards"),
     ("exec", "--talosconfig", "exec::what_cannot_be_meant_is_refused"),
     ("agent", "--once", "agent::what_nears_its_end_is_renewed_and_the_rest_is_left"),
+    ("lock", "--issuer", "lock::what_is_locked_is_said_and_what_the_lock_does_not_end"),
+    ("lock", "--subject", "lock::what_is_locked_is_said_and_what_the_lock_does_not_end"),
+    ("lock", "--for", "lock::what_is_locked_is_said_and_what_the_lock_does_not_end"),
+    ("lock", "--reason", "lock::what_is_locked_is_said_and_what_the_lock_does_not_end"),
+    ("lock", "--yes", "lock::everything_is_locked_only_by_whoever_is_sure"),
+    ("unlock", "--issuer", "lock::locks_are_listed_and_lifted_by_what_they_are_on_or_by_id"),
+    ("unlock", "--subject", "lock::locks_are_listed_and_lifted_by_what_they_are_on_or_by_id"),
+    ("unlock", "--reason", "lock::locks_are_listed_and_lifted_by_what_they_are_on_or_by_id"),
+    ("unlock", "--confirm", "lock::locks_are_listed_and_lifted_by_what_they_are_on_or_by_id"),
+    ("locks", "--ended", "lock::locks_are_listed_and_lifted_by_what_they_are_on_or_by_id"),
     ("audit log", "--person", "audit::filters_reach_the_broker"),
     ("audit log", "--cluster", "audit::filters_reach_the_broker"),
     ("audit log", "--kind", "audit::filters_reach_the_broker"),
@@ -90,7 +100,7 @@ const TESTED: [(&str, &str, &str); 80] = [
 ];
 
 /// Every command of the binary.
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 25] = [
     "",
     "login",
     "logout",
@@ -100,6 +110,9 @@ const COMMANDS: [&str; 22] = [
     "exec",
     "agent",
     "doctor",
+    "lock",
+    "unlock",
+    "locks",
     "audit",
     "audit log",
     "audit who",

@@ -23,9 +23,16 @@ fn what_a_broker_says_is_shown_and_not_obeyed() {
     let ran = world.log_in(&[]).ok();
     assert!(ran.out.contains("Alice Example\\u{1b}[2J"), "shown, not left out: {}", ran.transcript());
     harmless(&ran);
-    for command in
-        [&["status"][..], &["doctor"], &["doctor", "prod"], &["clusters"], &["talosconfig", "--all"], &["audit", "log"]]
-    {
+    for command in [
+        &["status"][..],
+        &["doctor"],
+        &["doctor", "prod"],
+        &["clusters"],
+        &["talosconfig", "--all"],
+        &["audit", "log"],
+        &["locks"],
+        &["lock", "user", "alice@example.com"],
+    ] {
         let ran = world.ichor(command);
         assert!(ran.out.contains("\\u{"), "{}", ran.transcript());
         harmless(&ran);

@@ -16,6 +16,7 @@ mod fake;
 mod flags;
 mod hostile;
 mod kit;
+mod lock;
 mod login;
 mod receipts;
 mod talosconfig;

@@ -8,6 +8,7 @@ pub mod clusters;
 pub mod drops;
 pub mod elevated;
 pub mod lines;
+pub mod locks;
 pub mod log;
 pub mod proofs;
 pub mod session;
@@ -30,6 +31,7 @@ use crate::break_glass::BreakGlass;
 use crate::clock::SharedClock;
 use crate::custody::KeyRotation;
 use crate::domain::Clusters;
+use crate::lock::{Book, Locks};
 use crate::login::Login;
 use crate::mint::{Issuers, Mint};
 use crate::policy::PolicySet;
@@ -47,6 +49,10 @@ pub struct ApiParts {
     pub mint: Arc<Mint>,
     /// Break-glass requests.
     pub break_glass: Arc<BreakGlass>,
+    /// Locks.
+    pub locks: Locks,
+    /// Where they are recorded.
+    pub book: Book,
     /// Rates.
     pub limits: Arc<Limits>,
     /// Reading the audit.
@@ -105,6 +111,10 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/audit/drops/{id}", Needs::Session, || get(drops::show)),
     Route::new("POST", "/v1/audit/drops/{id}/approval", Needs::Session, || post(drops::approve)),
     Route::new("GET", "/v1/audit/calls", Needs::Session, || get(calls::list)),
+    Route::new("GET", "/v1/locks", Needs::Session, || get(locks::list)),
+    Route::new("POST", "/v1/locks", Needs::Session, || post(locks::set)),
+    Route::new("POST", "/v1/locks/{id}/unlock", Needs::Session, || post(locks::unlock)),
+    Route::new("GET", "/v1/people", Needs::Session, || get(locks::people)),
     Route::new("GET", "/v1/break-glass", Needs::Session, || get(break_glass::list)),
     Route::new("POST", "/v1/break-glass", Needs::Session, || post(break_glass::ask)),
     Route::new("GET", "/v1/break-glass/{id}", Needs::Session, || get(break_glass::show)),

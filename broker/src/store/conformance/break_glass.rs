@@ -53,7 +53,7 @@ fn approval(number: u8) -> ApprovalRow {
 }
 
 fn changed(change: BreakGlassChange, now: Timestamp) -> Append {
-    with(Change::BreakGlass { change, now })
+    with(Change::BreakGlass { change, now, keys: None })
 }
 
 fn approve(request: &BreakGlassRow, approval: ApprovalRow, now: Timestamp) -> Append {
@@ -78,7 +78,9 @@ fn uses(request: &BreakGlassRow, grant: u16, jkt: &str, now: Timestamp) -> Appen
         quorum: request.quorum,
         self_service: request.self_service,
     };
-    with(Change::GrantMade { session: session(1).id, now, not_after: after(7200), using: Some(Box::new(using)) })
+    let keys = Box::new(LockKeys { grant: Some(using.grant), ..*keys() });
+    let using = Some(Box::new(using));
+    with(Change::GrantMade { session: session(1).id, now, not_after: after(7200), using, keys })
 }
 
 fn grant_of(append: &Append) -> GrantId {

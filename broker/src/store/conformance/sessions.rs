@@ -68,14 +68,17 @@ pub(crate) async fn one_refresh_lease_at_a_time(store: Arc<dyn Store>) {
 
 pub(crate) async fn a_grant_needs_a_live_session(store: Arc<dyn Store>) {
     let row = logged_in(&*store, 1).await;
-    let grant = |now| with(Change::GrantMade { session: row.id, now, not_after: after(9000), using: None });
+    let grant =
+        |now| with(Change::GrantMade { session: row.id, now, not_after: after(9000), using: None, keys: keys() });
     assert!(matches!(one(&*store, grant(noon())).await, Appended::Recorded { .. }));
-    let over = with(Change::GrantMade { session: row.id, now: after(1), not_after: after(1), using: None });
+    let over =
+        with(Change::GrantMade { session: row.id, now: after(1), not_after: after(1), using: None, keys: keys() });
     assert_eq!(one(&*store, over).await, Appended::Refused(Condition::GrantOver));
     assert_eq!(one(&*store, grant(row.expires_at)).await, Appended::Refused(Condition::SessionEnded));
     one(&*store, with(Change::SessionEnd { session: row.id, now: noon() })).await;
     assert_eq!(one(&*store, grant(noon())).await, Appended::Refused(Condition::SessionEnded));
-    let unknown = with(Change::GrantMade { session: session(9).id, now: noon(), not_after: after(1), using: None });
+    let unknown =
+        with(Change::GrantMade { session: session(9).id, now: noon(), not_after: after(1), using: None, keys: keys() });
     assert_eq!(one(&*store, unknown).await, Appended::Refused(Condition::SessionEnded));
 }
 

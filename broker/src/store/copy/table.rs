@@ -247,6 +247,28 @@ pub(crate) const TABLES: &[Table] = &[
         key: 1,
         is_numbered: false,
     },
+    Table {
+        name: "lock",
+        columns: &[
+            ("id", Bytes),
+            ("kind", Small),
+            ("one", Text),
+            ("two", Text),
+            ("set_by", Text),
+            ("reason", Text),
+            ("at", Int),
+            ("until", Int),
+            ("asked_provider", Text),
+            ("asked_issuer", Text),
+            ("asked_subject", Text),
+            ("asked_user", Text),
+            ("asked_until", Int),
+            ("ended_by", Text),
+            ("ended_at", Int),
+        ],
+        key: 1,
+        is_numbered: false,
+    },
 ];
 
 // === impl Table ===

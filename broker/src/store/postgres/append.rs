@@ -147,11 +147,17 @@ mod tests {
     use ichor_wire::log::{Entry, Kind};
 
     use super::*;
-    use crate::store::conformance::{after, noon, note, session};
+    use crate::store::conformance::{after, keys, noon, note, session};
 
     #[test]
     fn an_entry_a_little_behind_takes_the_newest_time_and_its_change_too() {
-        let grant = Change::GrantMade { session: session(1).id, now: after(-1), not_after: after(60), using: None };
+        let grant = Change::GrantMade {
+            session: session(1).id,
+            now: after(-1),
+            not_after: after(60),
+            using: None,
+            keys: keys(),
+        };
         let mut batch = vec![
             Append { change: Some(grant), ..note(Kind::Grant, after(-1)) },
             note(Kind::Start, after(3)),

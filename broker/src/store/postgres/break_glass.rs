@@ -11,8 +11,10 @@ use crate::store::break_glass::{
     ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
     ToldRow, UseRow,
 };
+use crate::store::lock::LockKeys;
 
 use super::Failure;
+use super::locks::{self, Held};
 use super::sessions::LIVE;
 use super::value::{hash, id, micros, signed, time, unsigned};
 
@@ -43,23 +45,27 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) async fn prepare(db: &Transaction<'_>) -> Result<Self, Failure> {
+        let locked =
+            locks::stops(12, "$2", "SELECT encode(u.grant_id, 'hex') FROM break_glass_use u WHERE u.request = $4");
         let take = format!(
             "WITH live AS (SELECT FROM session WHERE {LIVE}),
+                locked AS (SELECT WHERE {locked}),
                 taken AS (UPDATE break_glass SET used = used + 1, jkt = $3,
                         state = CASE WHEN used + 1 >= uses THEN 5 ELSE 1 END
                     WHERE id = $4 AND hash = $5 AND state = 1 AND used < uses AND good_until > $2
                         AND provider = $6 AND issuer = $7 AND subject = $8 AND (jkt IS NULL OR jkt = $3)
-                        AND self_service = $12::smallint
+                        AND self_service = $18::smallint
                         AND CASE self_service WHEN 0
                             THEN (SELECT count(*) FROM break_glass_approval a WHERE a.request = $4 AND a.hash = $5)
                                 >= greatest(1, quorum, $9)
                             ELSE EXISTS (SELECT FROM break_glass_told t WHERE t.request = $4 AND t.hash = $5) END
-                        AND $2 < $10 AND EXISTS (SELECT FROM live)
+                        AND $2 < $10 AND EXISTS (SELECT FROM live) AND NOT EXISTS (SELECT FROM locked)
                     RETURNING 1),
                 made AS (INSERT INTO break_glass_use (grant_id, request, at, returned)
                     SELECT $11, $4, $2, 0 FROM taken RETURNING 1)
              SELECT EXISTS (SELECT FROM live), EXISTS (SELECT FROM made),
-                EXISTS (SELECT FROM break_glass WHERE id = $4 AND state = 1 AND jkt <> $3)"
+                EXISTS (SELECT FROM break_glass WHERE id = $4 AND state = 1 AND jkt <> $3),
+                EXISTS (SELECT FROM locked)"
         );
         Ok(Self {
             ask: db
@@ -253,39 +259,40 @@ impl Statements {
         }
     }
 
-    /// Counts a use, if the session is live and the request allows it.
+    /// Counts a use, if the session is live, no lock stops it, and the request allows it.
     pub(super) async fn take(
         &self,
         db: &Transaction<'_>,
         using: &BreakGlassUse,
         session: SessionId,
         (now, not_after): (Timestamp, Timestamp),
+        keys: &LockKeys,
     ) -> Done {
         let Person { provider, issuer, subject } = &using.person;
-        let row = db
-            .query_one(
-                &self.take,
-                &[
-                    &session.0.as_bytes().as_slice(),
-                    &micros(now),
-                    &using.jkt,
-                    &using.request.0.as_bytes().as_slice(),
-                    &using.hash.as_slice(),
-                    &provider.as_str(),
-                    issuer,
-                    subject,
-                    &signed(using.quorum),
-                    &micros(not_after),
-                    &using.grant.0.as_bytes().as_slice(),
-                    &i16::from(using.self_service),
-                ],
-            )
-            .await?;
-        let [live, made, other] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
+        let held = Held::of(keys);
+        let values: [&(dyn ToSql + Sync); 11] = [
+            &session.0.as_bytes().as_slice(),
+            &micros(now),
+            &using.jkt,
+            &using.request.0.as_bytes().as_slice(),
+            &using.hash.as_slice(),
+            &provider.as_str(),
+            issuer,
+            subject,
+            &signed(using.quorum),
+            &micros(not_after),
+            &using.grant.0.as_bytes().as_slice(),
+        ];
+        let alone = i16::from(using.self_service);
+        let alone: &(dyn ToSql + Sync) = &alone;
+        let values: Vec<_> = values.into_iter().chain(held.values()).chain([alone]).collect();
+        let row = db.query_one(&self.take, &values).await?;
+        let [live, made, other, locked] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
         Ok(match (live, made) {
             (_, true) => Ok(()),
             (false, _) => Err(Condition::SessionEnded),
             _ if now >= not_after => Err(Condition::GrantOver),
+            _ if locked => Err(Condition::Locked),
             _ if other => Err(Condition::OtherKey),
             _ => Err(Condition::RequestMoved),
         })

@@ -5,13 +5,14 @@
 //! Sessions are made here alone, under the lock of the log's end: what a statement finds missing stays missing.
 
 use deadpool_postgres::Transaction;
+use tokio_postgres::types::ToSql;
 
 use crate::store::{Call, Change, Condition};
 
 use super::break_glass::Statements;
 use super::sessions::{COLUMNS, LIVE, groups_text};
 use super::value::{micros, signed};
-use super::{Failure, drops};
+use super::{Failure, drops, locks};
 
 /// The statements, prepared.
 pub(super) struct Changes {
@@ -19,6 +20,7 @@ pub(super) struct Changes {
     end: tokio_postgres::Statement,
     refresh: tokio_postgres::Statement,
     live: tokio_postgres::Statement,
+    locks: locks::Statements,
     break_glass: Statements,
 }
 
@@ -29,16 +31,20 @@ impl Changes {
     pub(super) async fn prepare(db: &Transaction<'_>) -> Result<Self, Failure> {
         let create = format!(
             "WITH twin AS (SELECT FROM session WHERE id = $1 OR token_hash = $2),
+                locked AS (SELECT WHERE {}),
                 known AS (SELECT FROM login WHERE code_hash = $20 AND expires_at > $21
                     UNION ALL SELECT FROM device WHERE device_hash = $20 AND expires_at > $21),
                 browser AS (DELETE FROM login WHERE code_hash = $20 AND expires_at > $21
-                    AND NOT EXISTS (SELECT FROM twin) RETURNING 1),
+                    AND NOT EXISTS (SELECT FROM twin) AND NOT EXISTS (SELECT FROM locked) RETURNING 1),
                 device_too AS (DELETE FROM device WHERE device_hash = $20 AND expires_at > $21
-                    AND NOT EXISTS (SELECT FROM twin) AND NOT EXISTS (SELECT FROM browser) RETURNING 1),
+                    AND NOT EXISTS (SELECT FROM twin) AND NOT EXISTS (SELECT FROM locked)
+                    AND NOT EXISTS (SELECT FROM browser) RETURNING 1),
                 made AS (INSERT INTO session ({COLUMNS})
                     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
                     WHERE EXISTS (SELECT FROM browser) OR EXISTS (SELECT FROM device_too) RETURNING 1)
-             SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM twin) AND EXISTS (SELECT FROM known)"
+             SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM twin) AND EXISTS (SELECT FROM known),
+                EXISTS (SELECT FROM locked)",
+            locks::stops_login("$5", "$6", "$21")
         );
         let refresh = format!(
             "WITH done AS (UPDATE session SET version = version + 1, groups = $4, groups_at = $5,
@@ -56,7 +62,13 @@ impl Changes {
                 )
                 .await?,
             refresh: db.prepare_cached(&refresh).await?,
-            live: db.prepare_cached(&format!("SELECT FROM session WHERE {LIVE}")).await?,
+            live: db
+                .prepare_cached(&format!(
+                    "SELECT EXISTS (SELECT FROM session WHERE {LIVE}), {}",
+                    locks::stops(3, "$2", "")
+                ))
+                .await?,
+            locks: locks::Statements::prepare(db).await?,
             break_glass: Statements::prepare(db).await?,
         })
     }
@@ -101,7 +113,11 @@ impl Changes {
                         ],
                     )
                     .await?;
-                let otherwise = if row.try_get(1)? { Condition::Stale } else { Condition::CodeGone };
+                let otherwise = match (row.try_get(2)?, row.try_get(1)?) {
+                    (true, _) => Condition::Locked,
+                    (false, true) => Condition::Stale,
+                    (false, false) => Condition::CodeGone,
+                };
                 (row.try_get(0)?, otherwise)
             }
             Change::SessionEnd { session, now } => {
@@ -126,15 +142,30 @@ impl Changes {
                 let otherwise = if row.try_get(1)? { Condition::Stale } else { Condition::SessionEnded };
                 (row.try_get(0)?, otherwise)
             }
-            Change::GrantMade { session, now, not_after, using: Some(using) } => {
-                return self.break_glass.take(db, using, *session, (*now, *not_after)).await;
+            Change::GrantMade { session, now, not_after, using: Some(using), keys } => {
+                return self.break_glass.take(db, using, *session, (*now, *not_after), keys).await;
             }
-            Change::BreakGlass { change, now } => return self.break_glass.change(db, change, *now).await,
-            Change::GrantMade { session, now, not_after, using: None } => {
-                let live = db.query_opt(&self.live, &[&session.0.as_bytes().as_slice(), &micros(*now)]).await?;
-                match live {
-                    Some(_) => (now < not_after, Condition::GrantOver),
-                    None => (false, Condition::SessionEnded),
+            Change::CertificateMade { keys, now } => (!self.locks.stops(db, keys, *now).await?, Condition::Locked),
+            Change::BreakGlass { change, now, keys } => {
+                // Asked before, which is when this part's first statement stands in the order of the batch's: a lock of an earlier part
+                // is seen, and one of a later part is later.
+                if let Some(keys) = keys
+                    && self.locks.stops(db, keys, *now).await?
+                {
+                    return Ok(Err(Condition::Locked));
+                }
+                return self.break_glass.change(db, change, *now).await;
+            }
+            Change::Lock { change, now } => return self.locks.change(db, change, *now).await,
+            Change::GrantMade { session, now, not_after, using: None, keys } => {
+                let (id, held, at) = (session.0.as_bytes().as_slice(), locks::Held::of(keys), micros(*now));
+                let values: Vec<&(dyn ToSql + Sync)> =
+                    [&id as &(dyn ToSql + Sync), &at].into_iter().chain(held.values()).collect();
+                let row = db.query_one(&self.live, &values).await?;
+                match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?) {
+                    (false, _) => (false, Condition::SessionEnded),
+                    (true, _) if now >= not_after => (false, Condition::GrantOver),
+                    (true, locked) => (!locked, Condition::Locked),
                 }
             }
             Change::DropAsk { request } => (drops::ask(db, request).await?, Condition::Stale),

@@ -14,6 +14,7 @@ mod connections;
 mod devices;
 mod drops;
 mod forwards;
+mod locks;
 mod log;
 mod logins;
 mod names;
@@ -38,13 +39,13 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, Grown, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall,
-    StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
+    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -404,6 +405,18 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError> {
+        self.connections.read(|| async { locks::by_id(&self.connections.one().await?, id).await }).await
+    }
+
+    async fn locks(&self, with_ended: bool, limit: u32) -> Result<Vec<LockRow>, StoreError> {
+        self.connections.read(|| async { locks::list(&self.connections.one().await?, with_ended, limit).await }).await
+    }
+
+    async fn people_named(&self, name: &str, limit: u32) -> Result<Vec<KnownPerson>, StoreError> {
+        self.connections.read(|| async { locks::people(&self.connections.one().await?, name, limit).await }).await
+    }
+
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         let now = micros(now);
         self.connections
@@ -413,6 +426,7 @@ impl Store for PostgresStore {
                 devices::sweep(&db, now).await?;
                 shared::sweep(&db, now).await?;
                 drops::sweep(&db, now).await?;
+                locks::sweep(&db, now).await?;
                 sessions::sweep(&db, now).await
             })
             .await

@@ -7,7 +7,7 @@ use ichor_wire::log::Kind;
 use tokio_postgres::NoTls;
 
 use super::*;
-use crate::store::conformance::{self, after, append, logged_in, noon, note, one, with};
+use crate::store::conformance::{self, after, append, keys, logged_in, noon, note, one, with};
 use crate::store::copy::{Place, copy};
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Change, Condition};
@@ -178,7 +178,8 @@ case!(changes_of_one_batch_are_made_in_their_order, |_database, address| {
     let row = logged_in(&*store, 1).await;
     // more than are polled at once, each of which only the first can make
     let ends = (0..200).map(|_| with(Change::SessionEnd { session: row.id, now: after(5) }));
-    let grant = || with(Change::GrantMade { session: row.id, now: noon(), not_after: after(60), using: None });
+    let grant =
+        || with(Change::GrantMade { session: row.id, now: noon(), not_after: after(60), using: None, keys: keys() });
     let batch: Vec<_> = std::iter::once(grant()).chain(ends).chain([grant()]).collect();
     let answers = append(&*store, batch).await;
     assert!(matches!(answers[0], Appended::Recorded { index: 1, .. }));

@@ -8,8 +8,8 @@ use rusqlite::Transaction;
 use super::names::Names;
 use super::value::micros;
 use super::{
-    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, drops, log,
-    logins, sessions, tree,
+    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, drops, locks,
+    log, logins, sessions, tree,
 };
 use crate::store::{Change, Condition};
 
@@ -103,6 +103,9 @@ fn make(
     let (done, otherwise) = match change {
         Change::SessionCreate { session, code_hash, now } => {
             let now = micros(*now);
+            if locks::stops_login(db, &session.person, now)? {
+                return Ok(Err(Condition::Locked));
+            }
             let consumed = logins::consume(db, code_hash, now)? || devices::consume(db, code_hash, now)?;
             if consumed {
                 sessions::create(db, session)?;
@@ -117,16 +120,23 @@ fn make(
             let live = done || sessions::is_live(db, *session, now)?;
             (done, if live { Condition::Stale } else { Condition::SessionEnded })
         }
-        Change::GrantMade { session, now, not_after, using } => {
+        Change::GrantMade { session, now, not_after, using, keys } => {
             if !sessions::is_live(db, *session, micros(*now))? {
                 (false, Condition::SessionEnded)
             } else if now >= not_after {
                 (false, Condition::GrantOver)
+            } else if locks::stops(db, keys, micros(*now))? {
+                (false, Condition::Locked)
             } else {
                 return using.as_ref().map_or(Ok(Ok(())), |using| break_glass::take(db, using, *now));
             }
         }
-        Change::BreakGlass { change, now } => return break_glass::change(db, change, *now),
+        Change::CertificateMade { keys, now } => (!locks::stops(db, keys, micros(*now))?, Condition::Locked),
+        Change::BreakGlass { keys: Some(keys), now, .. } if locks::stops(db, keys, micros(*now))? => {
+            (false, Condition::Locked)
+        }
+        Change::BreakGlass { change, now, .. } => return break_glass::change(db, change, *now),
+        Change::Lock { change, now } => return locks::change(db, change, *now),
         Change::DropAsk { request } => {
             drops::ask(db, request)?;
             return Ok(Ok(()));

@@ -77,6 +77,15 @@ pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp)
 
 /// Counts a use, if the request allows it.
 pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Done {
+    let locked = db
+        .prepare_cached(
+            "SELECT 1 FROM lock JOIN break_glass_use used ON lock.one = lower(hex(used.grant_id))
+             WHERE used.request = ?1 AND lock.kind = 2 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)",
+        )?
+        .exists((using.request.0.as_bytes(), micros(now)))?;
+    if locked {
+        return Ok(Err(Condition::Locked));
+    }
     let taken = db
         .prepare_cached(
             "UPDATE break_glass SET used = used + 1, jkt = :jkt, state = CASE WHEN used + 1 >= uses THEN 5 ELSE 1 END

@@ -11,6 +11,7 @@ mod certificates;
 mod devices;
 mod drops;
 mod forwards;
+mod locks;
 mod log;
 mod logins;
 mod names;
@@ -39,13 +40,13 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::{BreakGlassId, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, Grown, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall,
-    StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
+    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
@@ -347,6 +348,19 @@ impl Store for SqliteStore {
         self.readers.read(move |db| break_glass::overdue(db, used, reminded, limit)).await
     }
 
+    async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError> {
+        self.readers.read(move |db| locks::by_id(db, id)).await
+    }
+
+    async fn locks(&self, with_ended: bool, limit: u32) -> Result<Vec<LockRow>, StoreError> {
+        self.readers.read(move |db| locks::list(db, with_ended, limit)).await
+    }
+
+    async fn people_named(&self, name: &str, limit: u32) -> Result<Vec<KnownPerson>, StoreError> {
+        let name = name.to_owned();
+        self.readers.read(move |db| locks::people(db, &name, limit)).await
+    }
+
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
         let now = micros(now);
         self.writer
@@ -354,6 +368,7 @@ impl Store for SqliteStore {
                 logins::sweep(db, now)?;
                 devices::sweep(db, now)?;
                 drops::sweep(db, now)?;
+                locks::sweep(db, now)?;
                 sessions::sweep(db, now)
             })
             .await

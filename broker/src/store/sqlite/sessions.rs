@@ -78,6 +78,16 @@ pub(super) fn end(db: &Connection, id: SessionId, now: i64) -> Result<bool, Fail
     Ok(ended == 1)
 }
 
+/// Ends every session of this user, at whichever provider's alias.
+pub(super) fn end_of(db: &Connection, issuer: &str, subject: &str, now: i64) -> Result<(), Failure> {
+    db.prepare_cached(
+        "UPDATE session SET ended_at = ?3, refresh_sealed = NULL, lease_until = NULL
+         WHERE issuer = ?1 AND subject = ?2 AND ended_at IS NULL",
+    )?
+    .execute((issuer, subject, now))?;
+    Ok(())
+}
+
 /// What the provider told when asked again; whether the session was live and still at `version`.
 pub(super) fn refresh(
     db: &Connection,

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::SessionId;
+use crate::store::Change;
 
 use super::names::Names;
 use super::recent::Recent;
@@ -115,7 +116,11 @@ impl Writer {
             let mut names = std::mem::take(&mut desk.names);
             let done =
                 desk.transact(|transaction| append::batch(transaction, &mut names, &batch, checkpoint.as_ref(), known));
-            desk.recent.forget(batch.iter().filter_map(|part| part.change.as_ref()?.alters()));
+            let changes = || batch.iter().filter_map(|part| part.change.as_ref());
+            match changes().any(Change::alters_many) {
+                true => desk.recent.forget_all(),
+                false => desk.recent.forget(changes().filter_map(Change::alters)),
+            }
             // A commit whose answer was lost may stand: then the tree is read again.
             let committed = done.inspect_err(|_| desk.tree = Arc::default())?;
             // Only now are the numbers in `names` durable too; after a failure they were dropped with it.

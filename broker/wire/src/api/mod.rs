@@ -5,6 +5,7 @@
 
 mod audit;
 mod break_glass;
+mod locks;
 mod proofs;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::role::Role;
 
 pub use audit::*;
 pub use break_glass::*;
+pub use locks::*;
 pub use proofs::*;
 
 /// The header in which the client names its version, as `0.1.0`.

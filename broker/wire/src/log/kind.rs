@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -43,11 +43,14 @@ impl Kind {
         Self::BreakGlassReview,
         Self::BreakGlassTouched,
         Self::BreakGlassOverdue,
+        Self::Lock,
+        Self::Unlock,
         Self::KitMade,
         Self::KitOpened,
         Self::KitDrill,
         Self::KitRevoked,
         Self::KitInUse,
+        Self::UnlockAsked,
         Self::BreakGlassTold,
     ];
 
@@ -82,11 +85,14 @@ impl Kind {
             Self::BreakGlassReview => "break-glass-review",
             Self::BreakGlassTouched => "break-glass-touched",
             Self::BreakGlassOverdue => "break-glass-overdue",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
             Self::KitMade => "kit-made",
             Self::KitOpened => "kit-opened",
             Self::KitDrill => "kit-drill",
             Self::KitRevoked => "kit-revoked",
             Self::KitInUse => "kit-in-use",
+            Self::UnlockAsked => "unlock-asked",
             Self::BreakGlassTold => "break-glass-told",
         }
     }
@@ -122,12 +128,15 @@ impl Kind {
             Self::BreakGlassReview => 25,
             Self::BreakGlassTouched => 26,
             Self::BreakGlassOverdue => 27,
+            Self::Lock => 28,
+            Self::Unlock => 29,
             Self::KitMade => 30,
             Self::KitOpened => 31,
             Self::KitDrill => 32,
             Self::KitRevoked => 33,
             Self::KitInUse => 34,
-            Self::BreakGlassTold => 35,
+            Self::UnlockAsked => 35,
+            Self::BreakGlassTold => 36,
         }
     }
 
@@ -210,6 +219,11 @@ impl Content {
             ticket: None,
             requester: None,
             label: None,
+            lock: None,
+            locked: None,
+            locked_user: None,
+            locked_session: None,
+            locked_until: None,
             kit: None,
             witnesses: None,
             shares: None,

@@ -138,6 +138,12 @@ pub enum Kind {
     /// A use of a break-glass request still waits for its review.
     #[n(27)]
     BreakGlassOverdue,
+    /// A user, a session, a grant, a cluster or everything was locked: nothing is issued for it from this entry on.
+    #[n(28)]
+    Lock,
+    /// A lock was taken away, or its time ran out.
+    #[n(29)]
+    Unlock,
     /// A break-glass kit was made.
     #[n(30)]
     KitMade,
@@ -153,8 +159,11 @@ pub enum Kind {
     /// A node was called with a certificate of a kit whose opening nobody has reported.
     #[n(34)]
     KitInUse,
-    /// Someone outside took the notification of a break-glass request that nobody approves: it is open from now on.
+    /// Someone asked for a lock of everything to be taken away, which another person must confirm.
     #[n(35)]
+    UnlockAsked,
+    /// Someone outside took the notification of a break-glass request that nobody approves: it is open from now on.
+    #[n(36)]
     BreakGlassTold,
 }
 
@@ -297,6 +306,21 @@ pub struct Content {
     /// How a use was labelled: `emergency`, `drill` or `misuse`.
     #[n(39)]
     pub label: Option<String>,
+    /// The lock concerned (UUIDv7, 16 bytes).
+    #[cbor(n(40), with = "minicbor::bytes")]
+    pub lock: Option<Vec<u8>>,
+    /// What is locked: `user`, `session`, `grant`, `cluster` or `everything`. The grant and the cluster stand in their own fields.
+    #[n(41)]
+    pub locked: Option<String>,
+    /// The locked user's issuer and subject, byte for byte.
+    #[n(42)]
+    pub locked_user: Option<(String, String)>,
+    /// The locked session (UUIDv7, 16 bytes).
+    #[cbor(n(43), with = "minicbor::bytes")]
+    pub locked_session: Option<Vec<u8>>,
+    /// When the lock ends by itself, in seconds since the epoch.
+    #[n(44)]
+    pub locked_until: Option<i64>,
     /// The kit concerned.
     #[n(47)]
     pub kit: Option<Kit>,

@@ -65,6 +65,11 @@ fn full() -> Entry {
         ticket: None,
         requester: None,
         label: None,
+        lock: None,
+        locked: None,
+        locked_user: None,
+        locked_session: None,
+        locked_until: None,
         kit: None,
         witnesses: None,
         shares: None,
@@ -202,7 +207,35 @@ fn later() -> Vec<(String, Entry, u64)> {
         accepting: Some((2, 3)),
         ..Content::of(Kind::KitDrill)
     };
+    let locked = Content {
+        lock: Some(vec![40; 16]),
+        locked: Some("user".into()),
+        locked_user: Some(("https://id.example.com".into(), "8d3c1f0a".into())),
+        locked_until: Some(1_795_352_400),
+        reason: Some("lost laptop".into()),
+        ..Content::of(Kind::Lock)
+    };
+    let locked_session = Content {
+        lock: Some(vec![41; 16]),
+        locked: Some("session".into()),
+        locked_session: Some(vec![43; 16]),
+        os_user: Some("root".into()),
+        host: Some("broker-1".into()),
+        ..Content::of(Kind::Lock)
+    };
+    let asked_to_unlock =
+        Content { lock: Some(vec![42; 16]), locked: Some("everything".into()), ..Content::of(Kind::UnlockAsked) };
+    let unlocked = Content {
+        lock: Some(vec![42; 16]),
+        locked: Some("everything".into()),
+        requester: Some("ada".into()),
+        ..Content::of(Kind::Unlock)
+    };
     vec![
+        ("lock-of-a-user".into(), entry(locked), 44),
+        ("lock-of-a-session-on-the-host".into(), entry(locked_session), 43),
+        ("unlock-of-everything-asked".into(), entry(asked_to_unlock), 41),
+        ("unlock-of-everything".into(), entry(unlocked), 41),
         ("kit-made-with-its-facts".into(), entry(kit), 47),
         ("kit-opened-and-reported".into(), entry(opened), 53),
         ("kit-drill-proved".into(), entry(drill), 54),

@@ -67,6 +67,38 @@ impl Broker {
                 let bodies = if state.approvals == 1 { 20_000 } else { 7 };
                 Reply::json(200, &DroppedAnswer { bodies, more: state.approvals == 1, receipts })
             }
+            ("GET", ["people"]) => Reply::json(200, &PeopleAnswer { people: people(&query["name"], &state.hostile) }),
+            ("GET", ["locks"]) => {
+                let everything = lock(22, LockOn::Everything, &state.hostile);
+                let locks = vec![everything, lock(21, alice(), &state.hostile)];
+                Reply::json(200, &LockList { locks })
+            }
+            ("POST", ["locks"]) => {
+                let ask: LockAsk = serde_json::from_slice(&asked.body).unwrap();
+                let lock = LockAnswer { reason: ask.reason.clone(), ..lock(21, ask.on.clone(), &state.hostile) };
+                state.locks.push(ask);
+                let beyond = vec![format!("one certificate stays good{}", state.hostile)];
+                Reply::json(200, &LockSetAnswer { lock, outstanding: Outstanding::default(), beyond })
+            }
+            ("POST", ["locks", id, "unlock"]) => {
+                let ask: UnlockAsk = serde_json::from_slice(&asked.body).unwrap();
+                let is_all = *id == Uuid::from_u128(22).to_string();
+                let lock = match is_all {
+                    true => lock(22, LockOn::Everything, &state.hostile),
+                    false => lock(21, alice(), &state.hostile),
+                };
+                let is_asked = is_all && !ask.confirm;
+                state.unlocks.push(((*id).to_owned(), ask));
+                Reply::json(
+                    200,
+                    &LockAnswer {
+                        holds: is_asked,
+                        asked_by: is_asked.then(|| "alice@example.com".into()),
+                        asked_until: is_asked.then(|| Timestamp::from_second(1_800_003_600).unwrap()),
+                        ..lock
+                    },
+                )
+            }
             ("GET", ["audit", path @ ..]) => log::answer(&state, path, query),
             _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
         }
@@ -136,6 +168,43 @@ fn session(hostile: &str) -> SessionAnswer {
         acr: None,
         auth_time: None,
         expires_at: now + SignedDuration::from_secs(43_190),
+    }
+}
+
+fn alice() -> LockOn {
+    LockOn::User { issuer: "https://login.example".into(), subject: "42".into() }
+}
+
+/// One of a name, two twins, and nobody else.
+fn people(name: &str, hostile: &str) -> Vec<PersonAnswer> {
+    let subjects = match name {
+        "alice@example.com" => &["42"][..],
+        "twins" => &["1", "2"],
+        _ => &[],
+    };
+    let person = |subject: &&str| PersonAnswer {
+        issuer: "https://login.example".into(),
+        subject: (*subject).into(),
+        name: format!("Alice Example{hostile}"),
+        user: name.into(),
+    };
+    subjects.iter().map(person).collect()
+}
+
+fn lock(number: u128, on: LockOn, hostile: &str) -> LockAnswer {
+    let at = Timestamp::from_second(1_800_000_000).unwrap();
+    LockAnswer {
+        id: Uuid::from_u128(number),
+        on,
+        by: format!("root@example.com{hostile}"),
+        reason: format!("INC-42{hostile}"),
+        at,
+        until: Some(at + SignedDuration::from_hours(1)),
+        holds: true,
+        asked_by: None,
+        asked_until: None,
+        ended_by: None,
+        ended_at: None,
     }
 }
 

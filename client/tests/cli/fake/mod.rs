@@ -12,7 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use ichor_standins::authority::Authority;
-use ichor_wire::api::{CertificateRequest, DropAsk};
+use ichor_wire::api::{CertificateRequest, DropAsk, LockAsk, UnlockAsk};
 use ichor_wire::problem::{Code, Problem};
 use serde_json::{Value, json};
 use url::Url;
@@ -64,6 +64,10 @@ pub struct State {
     pub approvals: u32,
     /// What was asked to be dropped.
     pub drops: Vec<DropAsk>,
+    /// What was asked to be locked.
+    pub locks: Vec<LockAsk>,
+    /// Which locks were asked to be lifted.
+    pub unlocks: Vec<(String, UnlockAsk)>,
     /// Every request: method and target.
     pub seen: Vec<String>,
     /// Every certificate request.

@@ -1,0 +1,331 @@
+//! Setting and lifting, with their entries: for people and for the broker's own host.
+
+use std::sync::Arc;
+
+use ichor_wire::log::{Content, Entry, Kind};
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use super::error::LockError;
+use crate::audit::Sequencer;
+use crate::clock::SharedClock;
+use crate::domain::{ClusterName, GrantId, LockId, LockTarget, Person, SessionId, check_reason};
+use crate::entropy;
+use crate::identity::Identity;
+use crate::policy::Refusal;
+use crate::store::{Change, EntryFilter, KnownPerson, LiftAsk, LockChange, LockRow, Store};
+
+/// At most so many locks are set at once: every grant looks through them.
+pub const MOST: u64 = 1_000;
+
+/// The shortest and the longest time after which a lock ends by itself.
+pub const SHORTEST: SignedDuration = SignedDuration::from_mins(1);
+/// See [`SHORTEST`].
+pub const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+/// How long another person may confirm that a lock of everything is lifted.
+const OPEN: SignedDuration = SignedDuration::from_hours(1);
+
+/// The longest issuer or subject, in bytes.
+const LONGEST_NAME: usize = 512;
+
+/// Who sets or lifts a lock.
+#[derive(Clone, Copy, Debug)]
+pub enum Who<'a> {
+    /// A person, as policy lets them.
+    Person(&'a Identity),
+    /// An operating-system user at the broker's own host, by their name and the host's.
+    Host(&'a str, &'a str),
+}
+
+/// Where locks are recorded.
+#[derive(Clone)]
+pub struct Book {
+    store: Arc<dyn Store>,
+    sequencer: Sequencer,
+    clock: SharedClock,
+}
+
+impl Book {
+    /// A book over this log.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, sequencer: Sequencer, clock: SharedClock) -> Self {
+        Self { store, sequencer, clock }
+    }
+
+    /// Returns the lock once it is recorded. `base` says who and from where.
+    ///
+    /// # Errors
+    /// When it cannot be, or too many are set.
+    pub async fn set(
+        &self,
+        who: Who<'_>,
+        base: Content,
+        target: LockTarget,
+        seconds: Option<u64>,
+        reason: String,
+    ) -> Result<LockRow, LockError> {
+        check_reason(&reason)?;
+        check(&target)?;
+        let now = self.clock.now();
+        let life = seconds.map(|seconds| SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        if life.is_some_and(|life| life < SHORTEST || life > LONGEST) {
+            return Err(LockError::Bad("a lock that ends by itself lasts between a minute and 366 days".into()));
+        }
+        let until = life.map(|life| now.checked_add(life)).transpose();
+        let until = until.map_err(|_| LockError::Bad("the lock would last beyond all times".into()))?;
+        // as the database keeps them
+        let micros = |at: jiff::Timestamp| at.round(jiff::Unit::Microsecond).unwrap_or(at);
+        let lock = LockRow {
+            id: LockId(entropy::uuid_v7(now)?),
+            target,
+            by: who.said(),
+            reason,
+            at: micros(now),
+            until: until.map(micros),
+            asked: None,
+            ended: None,
+        };
+        let content = Content {
+            lock: Some(lock.id.0.as_bytes().to_vec()),
+            locked_until: until.map(|until| until.as_second()),
+            reason: Some(lock.reason.clone()),
+            message: Some(format!("{} is locked", lock.target)),
+            ..who.named(about(Kind::Lock, &lock.target, base))
+        };
+        let set = LockChange::Set { lock: Box::new(lock.clone()), session: who.session(), most: MOST };
+        self.sequencer.note(content, Some(Change::Lock { change: set, now })).await?;
+        metrics::counter!("ichor_locks_total", "on" => lock.target.kind().as_str()).increment(1);
+        Ok(lock)
+    }
+
+    /// Returns the lock once it is lifted, or, one of everything, once that is asked for.
+    ///
+    /// # Errors
+    /// When it does not hold, or another person is needed.
+    pub async fn lift(
+        &self,
+        who: Who<'_>,
+        base: Content,
+        lock: &LockRow,
+        reason: &str,
+        confirms: bool,
+    ) -> Result<LockRow, LockError> {
+        check_reason(reason)?;
+        let now = self.clock.now();
+        if !lock.holds(now) {
+            return Err(LockError::Bad("the lock holds no longer, so there is nothing to lift".into()));
+        }
+        let base =
+            Content { lock: Some(lock.id.0.as_bytes().to_vec()), reason: Some(reason.to_owned()), ..who.named(base) };
+        let asked = lock.asked.as_ref().filter(|ask| now < ask.until);
+        let (content, change) = match (&lock.target, who) {
+            (LockTarget::Everything, Who::Host(..)) => {
+                let refusal = Refusal::plain(
+                    "a lock of everything is lifted by two people who log in, not at the broker's host",
+                    "run `ichor unlock everything`; logging in works under this lock",
+                );
+                return Err(self.no(&lock.target, base, refusal).await?);
+            }
+            (LockTarget::Everything, Who::Person(identity)) if !confirms => {
+                if let Some(ask) = asked.filter(|ask| ask.person != *identity.person()) {
+                    return Err(LockError::Bad(format!(
+                        "{} has asked for this already; confirm it if you agree (`ichor unlock everything --confirm`)",
+                        ask.user
+                    )));
+                }
+                let Some(session) = identity.session() else { return Err(LockError::Unknown) };
+                let until = now.checked_add(OPEN).unwrap_or(now);
+                let ask = LiftAsk { person: identity.person().clone(), user: identity.user().into(), until };
+                let content = Content {
+                    message: Some(
+                        "asks for the lock of everything to be lifted; another person must confirm it".into(),
+                    ),
+                    ..about(Kind::UnlockAsked, &lock.target, base)
+                };
+                (content, LockChange::AskLift { lock: lock.id, ask: Box::new(ask), session })
+            }
+            (LockTarget::Everything, Who::Person(identity)) => {
+                if let Some(refusal) = not_the_second(identity.person(), asked) {
+                    return Err(self.no(&lock.target, base, refusal).await?);
+                }
+                let requester = asked.map(|ask| ask.user.clone());
+                let content = Content { requester, ..lifted(&lock.target, base) };
+                (content, self.lifting(who, lock))
+            }
+            (target, _) => (lifted(target, base), self.lifting(who, lock)),
+        };
+        self.sequencer.note(content, Some(Change::Lock { change, now })).await?;
+        self.store.lock(lock.id).await?.ok_or(LockError::Unknown)
+    }
+
+    /// The target that is this grant, with where its renewals would come from.
+    ///
+    /// # Errors
+    /// When the log has no such grant.
+    pub async fn grant(&self, grant: GrantId) -> Result<LockTarget, LockError> {
+        let filter = EntryFilter { grant: Some(grant), kind: Some(Kind::Grant), ..EntryFilter::default() };
+        let found = self.store.entries(&filter, None, 1).await?.into_iter().next();
+        let unknown =
+            || LockError::Bad(format!("the log has no grant {grant}; a certificate names its own as `grant:…`"));
+        let body = found.and_then(|entry| entry.body).ok_or_else(unknown)?;
+        let content = Entry::decode(&body).map_err(|_| unknown())?.content;
+        let session = content.session.as_deref().and_then(|id| Uuid::from_slice(id).ok()).map(SessionId);
+        let cluster = content.cluster.as_deref().and_then(|name| ClusterName::new(name).ok());
+        Ok(LockTarget::Grant { grant, renewals: session.zip(cluster) })
+    }
+
+    /// Locks that nobody has ended, newest first, or all that are kept.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn list(&self, with_ended: bool) -> Result<Vec<LockRow>, LockError> {
+        Ok(self.store.locks(with_ended, super::LISTED).await?)
+    }
+
+    /// Whoever has logged in with exactly this subject or value behind `user:`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn people(&self, name: &str) -> Result<Vec<KnownPerson>, LockError> {
+        Ok(self.store.people_named(name, super::NAMESAKES).await?)
+    }
+
+    /// The lock.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn find(&self, id: LockId) -> Result<LockRow, LockError> {
+        self.store.lock(id).await?.ok_or(LockError::Unknown)
+    }
+
+    /// What was issued before and is good still.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn outstanding(&self, target: &LockTarget) -> Result<super::Outstanding, LockError> {
+        Ok(super::outstanding(&*self.store, target, self.clock.now()).await?)
+    }
+
+    /// The locks that hold by the log and not by the database.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn vanished(&self, ledger: &mut super::Ledger) -> Result<Vec<LockId>, LockError> {
+        Ok(ledger.vanished(&*self.store, self.clock.now()).await?)
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) async fn note(&self, content: Content) -> Result<(), LockError> {
+        self.sequencer.note(content, None).await?;
+        Ok(())
+    }
+
+    pub(super) async fn record(&self, content: Content, change: LockChange) -> Result<(), LockError> {
+        self.sequencer.note(content, Some(Change::Lock { change, now: self.clock.now() })).await?;
+        Ok(())
+    }
+
+    async fn no(&self, target: &LockTarget, base: Content, refusal: Refusal) -> Result<LockError, LockError> {
+        let content = Content {
+            code: Some(refusal.code.as_str().into()),
+            message: Some(refusal.sentence.clone()),
+            ..about(Kind::Refusal, target, base)
+        };
+        self.note(content).await?;
+        Ok(LockError::Refused(refusal))
+    }
+
+    fn lifting(&self, who: Who<'_>, lock: &LockRow) -> LockChange {
+        let person = match who {
+            Who::Person(identity) => Some(identity.person().clone()),
+            Who::Host(..) => None,
+        };
+        LockChange::Lift { lock: lock.id, person, by: who.said(), session: who.session() }
+    }
+}
+
+impl std::fmt::Debug for Book {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Book").finish_non_exhaustive()
+    }
+}
+
+// === impl Who ===
+
+impl Who<'_> {
+    fn said(self) -> String {
+        match self {
+            Self::Person(identity) => identity.user().into(),
+            Self::Host(user, host) => format!("{user} on {host}"),
+        }
+    }
+
+    fn session(self) -> Option<SessionId> {
+        match self {
+            Self::Person(identity) => identity.session(),
+            Self::Host(..) => None,
+        }
+    }
+
+    fn named(self, content: Content) -> Content {
+        match self {
+            Self::Person(_) => content,
+            Self::Host(user, host) => Content { os_user: Some(user.into()), host: Some(host.into()), ..content },
+        }
+    }
+}
+
+/// Why this person is not the second of two; nothing where they are.
+fn not_the_second(person: &Person, asked: Option<&LiftAsk>) -> Option<Refusal> {
+    let help =
+        "let one person run `ichor unlock everything`, and another of the same provider confirm it within the hour";
+    match asked {
+        None => Some(Refusal::plain("nobody has asked for the lock of everything to be lifted", help)),
+        Some(ask) if ask.person == *person => {
+            Some(Refusal::plain("whoever asked for the lock of everything to be lifted does not confirm it", help))
+        }
+        Some(ask) if !person.is_another_human(&ask.person) => {
+            Some(Refusal::plain("an account of another provider may be the same person's", help))
+        }
+        Some(_) => None,
+    }
+}
+
+/// An entry's content about a lock of this.
+pub(super) fn about(kind: Kind, target: &LockTarget, base: Content) -> Content {
+    let base = Content { kind, locked: Some(target.kind().as_str().into()), ..base };
+    match target {
+        LockTarget::User { issuer, subject } => {
+            Content { locked_user: Some((issuer.clone(), subject.clone())), ..base }
+        }
+        LockTarget::Session(session) => Content { locked_session: Some(session.0.as_bytes().to_vec()), ..base },
+        LockTarget::Grant { grant, renewals } => Content {
+            grant: Some(grant.0.as_bytes().to_vec()),
+            locked_session: renewals.as_ref().map(|(session, _)| session.0.as_bytes().to_vec()),
+            cluster: renewals.as_ref().map(|(_, cluster)| cluster.as_str().into()),
+            ..base
+        },
+        LockTarget::Cluster(name) => Content { cluster: Some(name.as_str().into()), ..base },
+        LockTarget::Everything => base,
+    }
+}
+
+fn lifted(target: &LockTarget, base: Content) -> Content {
+    Content { message: Some(format!("the lock of {target} is lifted")), ..about(Kind::Unlock, target, base) }
+}
+
+/// A user is named as providers name them; the rest has its form by its type.
+fn check(target: &LockTarget) -> Result<(), LockError> {
+    let LockTarget::User { issuer, subject } = target else { return Ok(()) };
+    let is_fit = |text: &String| !text.is_empty() && text.len() <= LONGEST_NAME && !text.contains(char::is_control);
+    if is_fit(issuer) && is_fit(subject) {
+        return Ok(());
+    }
+    Err(LockError::Bad("an issuer and a subject have 1 to 512 bytes, without control characters".into()))
+}

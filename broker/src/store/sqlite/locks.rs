@@ -1,0 +1,213 @@
+//! Locks.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use crate::domain::{LockId, LockTarget, Person, ProviderAlias, SessionId};
+use crate::store::Condition;
+use crate::store::lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
+
+use super::Failure;
+use super::sessions;
+use super::value::{id, micros, signed, time};
+
+/// How long a lock that is ended stays for reading, in microseconds: 30 days. The log keeps it.
+const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
+
+const COLUMNS: &str =
+    "SELECT id, kind, one, two, set_by, reason, at, until, asked_provider, asked_issuer, asked_subject,
+    asked_user, asked_until, ended_by, ended_at FROM lock";
+
+/// What a change comes to: done, or the condition that failed.
+type Done = Result<Result<(), Condition>, Failure>;
+
+// === conditions ===
+
+/// Whether a lock on any of this holds at `now`.
+pub(super) fn stops(db: &Connection, keys: &LockKeys, now: i64) -> Result<bool, Failure> {
+    let [session, grant, renewal] = keys.texts();
+    let found = db
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > :now) AND (kind = 4
+                 OR (kind = 0 AND one = :issuer AND two = :subject) OR (kind = 1 AND one = :session)
+                 OR (kind = 2 AND (one = :grant OR two = :renewal)) OR (kind = 3 AND one = :cluster)))",
+        )?
+        .query_row(
+            named_params! {
+                ":now": now,
+                ":issuer": keys.issuer,
+                ":subject": keys.subject,
+                ":session": session,
+                ":grant": grant,
+                ":renewal": renewal,
+                ":cluster": keys.cluster,
+            },
+            |row| row.get(0),
+        )?;
+    Ok(found)
+}
+
+/// Whether a lock on this user holds at `now`: they do not log in. A lock of everything is no reason.
+pub(super) fn stops_login(db: &Connection, person: &Person, now: i64) -> Result<bool, Failure> {
+    Ok(db
+        .prepare_cached(
+            "SELECT 1 FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > ?3) AND kind = 0 AND one = ?1 AND two = ?2",
+        )?
+        .exists((&person.issuer, &person.subject, now))?)
+}
+
+// === changing ===
+
+pub(super) fn change(db: &Connection, change: &LockChange, now: Timestamp) -> Done {
+    let now = micros(now);
+    match change {
+        LockChange::Set { lock, session, most } => set(db, lock, *session, *most, now),
+        LockChange::AskLift { lock, ask, session } => {
+            if !sessions::is_live(db, *session, now)? {
+                return Ok(Err(Condition::SessionEnded));
+            }
+            let LiftAsk { person: Person { provider, issuer, subject }, user, until } = &**ask;
+            let asked = db
+                .prepare_cached(
+                    "UPDATE lock SET asked_provider = ?2, asked_issuer = ?3, asked_subject = ?4, asked_user = ?5,
+                         asked_until = ?6
+                     WHERE id = ?1 AND kind = 4 AND ended_at IS NULL AND (until IS NULL OR until > ?7)
+                         AND (asked_until IS NULL OR asked_until <= ?7 OR (asked_provider = ?2 AND asked_issuer = ?3
+                             AND asked_subject = ?4))",
+                )?
+                .execute((lock.0.as_bytes(), provider.as_str(), issuer, subject, user, micros(*until), now))?;
+            Ok(if asked == 1 { Ok(()) } else { Err(Condition::LockGone) })
+        }
+        LockChange::Lift { lock, person, by, session } => {
+            if let Some(session) = session
+                && !sessions::is_live(db, *session, now)?
+            {
+                return Ok(Err(Condition::SessionEnded));
+            }
+            lift(db, *lock, person.as_ref(), by, now)
+        }
+        LockChange::TimeOut { lock } => {
+            let ended = db
+                .prepare_cached(
+                    "UPDATE lock SET ended_by = 'its time was over', ended_at = ?2
+                     WHERE id = ?1 AND ended_at IS NULL AND until <= ?2",
+                )?
+                .execute((lock.0.as_bytes(), now))?;
+            Ok(if ended == 1 { Ok(()) } else { Err(Condition::LockGone) })
+        }
+    }
+}
+
+fn set(db: &Connection, lock: &LockRow, session: Option<SessionId>, most: u64, now: i64) -> Done {
+    if let Some(session) = session
+        && !sessions::is_live(db, session, now)?
+    {
+        return Ok(Err(Condition::SessionEnded));
+    }
+    let set: i64 = db
+        .prepare_cached("SELECT count(*) FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > ?1)")?
+        .query_row([now], |row| row.get(0))?;
+    if set >= signed(most) {
+        return Ok(Err(Condition::TooManyLocks));
+    }
+    let (kind, one, two) = columns(&lock.target);
+    db.prepare_cached(
+        "INSERT INTO lock (id, kind, one, two, set_by, reason, at, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute((
+        lock.id.0.as_bytes(),
+        kind,
+        &one,
+        &two,
+        &lock.by,
+        &lock.reason,
+        micros(lock.at),
+        lock.until.map(micros),
+    ))?;
+    match &lock.target {
+        LockTarget::User { issuer, subject } => sessions::end_of(db, issuer, subject, now)?,
+        LockTarget::Session(session) => drop(sessions::end(db, *session, now)?),
+        LockTarget::Grant { .. } | LockTarget::Cluster(_) | LockTarget::Everything => {}
+    }
+    Ok(Ok(()))
+}
+
+fn lift(db: &Connection, lock: LockId, person: Option<&Person>, by: &str, now: i64) -> Done {
+    let found =
+        db.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([lock.0.as_bytes()], |row| Ok(parse(row)));
+    let Some(found) = found.optional()?.transpose()? else { return Ok(Err(Condition::LockGone)) };
+    if found.ended.is_some() || found.until.is_some_and(|until| micros(until) <= now) {
+        return Ok(Err(Condition::LockGone));
+    }
+    if found.target == LockTarget::Everything {
+        let asked = found.asked.filter(|ask| micros(ask.until) > now);
+        let is_second = asked.zip(person).is_some_and(|(ask, person)| person.is_another_human(&ask.person));
+        if !is_second {
+            return Ok(Err(Condition::SecondPerson));
+        }
+    }
+    db.prepare_cached("UPDATE lock SET ended_by = ?2, ended_at = ?3 WHERE id = ?1")?.execute((
+        lock.0.as_bytes(),
+        by,
+        now,
+    ))?;
+    Ok(Ok(()))
+}
+
+pub(super) fn sweep(db: &Connection, now: i64) -> Result<(), Failure> {
+    db.prepare_cached("DELETE FROM lock WHERE ended_at < ?1")?.execute([now.saturating_sub(KEPT)])?;
+    Ok(())
+}
+
+// === reading ===
+
+pub(super) fn by_id(db: &Connection, lock: LockId) -> Result<Option<LockRow>, Failure> {
+    let found =
+        db.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([lock.0.as_bytes()], |row| Ok(parse(row)));
+    found.optional()?.transpose()
+}
+
+pub(super) fn list(db: &Connection, with_ended: bool, limit: u32) -> Result<Vec<LockRow>, Failure> {
+    let which = if with_ended { "true" } else { "ended_at IS NULL" };
+    db.prepare_cached(&format!("{COLUMNS} WHERE {which} ORDER BY id DESC LIMIT ?1"))?
+        .query_map([limit], |row| Ok(parse(row)))?
+        .collect::<Result<Result<_, _>, _>>()?
+}
+
+/// Whoever had a session and has this subject or this value behind `user:`, each once, with what was told last.
+pub(super) fn people(db: &Connection, name: &str, limit: u32) -> Result<Vec<KnownPerson>, Failure> {
+    db.prepare_cached(
+        "SELECT provider, issuer, subject, name, user, max(created_at) FROM session WHERE subject = ?1 OR user = ?1
+         GROUP BY provider, issuer, subject ORDER BY provider, issuer, subject LIMIT ?2",
+    )?
+    .query_map((name, limit), |row| {
+        Ok(person(row, 0).and_then(|person| Ok(KnownPerson { person, name: row.get(3)?, user: row.get(4)? })))
+    })?
+    .collect::<Result<Result<_, _>, _>>()?
+}
+
+fn person(row: &Row<'_>, at: usize) -> Result<Person, Failure> {
+    let provider =
+        ProviderAlias::new(&row.get::<_, String>(at)?).map_err(|error| Failure::Damaged(error.to_string()))?;
+    Ok(Person { provider, issuer: row.get(at + 1)?, subject: row.get(at + 2)? })
+}
+
+fn parse(row: &Row<'_>) -> Result<LockRow, Failure> {
+    let two: String = row.get(3)?;
+    let target = target(row.get(1)?, row.get(2)?, &two);
+    let at = |place| row.get::<_, Option<i64>>(place)?.map(time).transpose();
+    let asked = match (at(12)?, row.get(11)?) {
+        (Some(until), Some(user)) => Some(LiftAsk { person: person(row, 8)?, user, until }),
+        _ => None,
+    };
+    Ok(LockRow {
+        id: LockId(id(&row.get::<_, Vec<u8>>(0)?)?),
+        target: target.ok_or_else(|| Failure::Damaged("a lock is on nothing that this build knows".into()))?,
+        by: row.get(4)?,
+        reason: row.get(5)?,
+        at: time(row.get(6)?)?,
+        until: at(7)?,
+        asked,
+        ended: row.get::<_, Option<String>>(13)?.zip(at(14)?),
+    })
+}
