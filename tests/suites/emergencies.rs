@@ -40,8 +40,11 @@ struct Host {
 
 impl Host {
     async fn new() -> anyhow::Result<Self> {
-        let world =
-            World::with(Options { config: "[limits]\nper_address = 1000\n[audit]\nanchor_file = \"../log-anchor\"\n".into(), ..Options::default() }).await?;
+        let world = World::with(Options {
+            config: "[limits]\nper_address = 1000\n[audit]\nanchor_file = \"../log-anchor\"\n".into(),
+            ..Options::default()
+        })
+        .await?;
         let (running, world) = world.apart();
         let usb = world.scratch().join("usb");
         std::fs::create_dir(&usb)?;

@@ -83,12 +83,13 @@ fn is_on(target: &LockTarget, content: &Content) -> bool {
 pub fn beyond(target: &LockTarget, outstanding: &Outstanding) -> Vec<String> {
     let mut lines = vec![match (outstanding.certificates, outstanding.until) {
         (0, _) | (_, None) => "no certificate is outstanding that the log knows of".to_owned(),
+        (1, Some(until)) if !outstanding.more => {
+            format!("1 certificate issued before stays good until it expires, at {until}: Talos has no revocation")
+        }
         (number, Some(until)) => {
-            let (some, they, expire) =
-                if number == 1 { ("certificate", "it", "expires") } else { ("certificates", "they", "expire") };
             let more = if outstanding.more { " or more" } else { "" };
             format!(
-                "{number}{more} {some} issued before stay good until {they} {expire}, the last at {until}: Talos has no revocation"
+                "{number}{more} certificates issued before stay good until they expire, the last at {until}: Talos has no revocation"
             )
         }
     }];
