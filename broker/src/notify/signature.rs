@@ -1,5 +1,7 @@
 //! Signing webhooks as Standard Webhooks 1.0 has it, so that receivers verify with a library of theirs.
 
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
 use data_encoding::BASE64;
 use jiff::Timestamp;
@@ -13,7 +15,7 @@ const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// A key that signs webhooks (HMAC-SHA-256).
 #[derive(Clone)]
-pub struct SigningKey(hmac::Key);
+pub struct SigningKey(Arc<hmac::Key>);
 
 /// The text is no such secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +37,7 @@ impl SigningKey {
         if !BYTES.contains(&key.len()) {
             return Err(BadSecret);
         }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+        Ok(Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key))))
     }
 
     /// The headers that say when what was sent, and that it was sent by whoever has the key.
@@ -81,7 +83,7 @@ mod tests {
         ] {
             // one of them is shorter than Standard Webhooks allows by now
             let bytes = BASE64.decode(secret.trim_start_matches(PREFIX).as_bytes()).unwrap();
-            let key = SigningKey(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
+            let key = SigningKey(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes)));
             let headers = key.headers(id, Timestamp::from_second(at).unwrap(), body.as_bytes());
             assert_eq!(headers[2], ("webhook-signature", signature.to_owned()));
             assert_eq!(headers[1].1, at.to_string());
