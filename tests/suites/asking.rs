@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ichor_broker::store::CallFilter;
 use ichor_client::{Error, Session, Wish};
 use ichor_standins::authority::{Authority, Leaf};
 use ichor_tests::{CLUSTER, Options, Person, World};
-use ichor_wire::api::{AuditEntry, DropAnswer, DropAsk, DroppedAnswer, Nothing, StoryAnswer};
+use ichor_wire::api::{AuditEntry, CallAnswer, DropAnswer, DropAsk, DroppedAnswer, NodeCall, Nothing, StoryAnswer};
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -125,6 +126,61 @@ async fn lines_are_taken_away_and_followed() -> anyhow::Result<()> {
     tokio::time::timeout(Duration::from_secs(20), world.running.stop()).await?;
     following.await??;
     assert_eq!(sees.recv().await, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_at_nodes_are_told_to_whom_policy_lets_and_everyone_sees_their_own() -> anyhow::Result<()> {
+    let config = format!(
+        "[nodelog]\ntcp = \"127.0.0.1:0\"\nheartbeat = \"off\"\n\n\
+         [[nodelog_source]]\ncluster = \"{CLUSTER}\"\nfrom = [\"127.0.0.0/8\"]\n"
+    );
+    let world = world(&config).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let held = alice.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?.answer;
+    let now = ichor_broker::clock::Clock::now(&*world.clock);
+    let line = |roles: &str| {
+        let (first, second) = (now.strftime("%Y/%m/%d %H:%M:%S"), now.strftime("%Y-%m-%dT%H:%M:%SZ"));
+        let message =
+            format!("machined {first} OK [/machine.MachineService/Version] 1ms unary Success (talos-role={roles})");
+        format!("{{\"msg\":\"{message}\",\"talos-service\":\"machined\",\"talos-time\":\"{second}\"}}\n")
+    };
+    let hers = line(&format!("grant:{},os:reader,user:{}", held.grant_id, held.user));
+    let address = world.running.node_addresses().0.unwrap();
+    tokio::net::TcpStream::connect(address).await?.write_all((hers + &line("os:admin")).as_bytes()).await?;
+    let store = world.running.store();
+    while store.calls(&CallFilter::default(), None, 10).await?.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+
+    let ask = async |person: &Person, query: &[(&str, &str)]| -> Result<Vec<NodeCall>, Code> {
+        let query: Vec<_> = query.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        match person.session.broker().get::<CallAnswer>(&person.session, &["audit", "calls"], &query).await {
+            Ok(answer) => Ok(answer.calls),
+            Err(Error::Problem(problem)) => Err(problem.code),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let reads = async || world.entries().await.unwrap().into_iter().filter(|entry| entry.kind == "audit-read");
+    for me in ["me", held.user.as_str()] {
+        let own = ask(&alice, &[("user", me)]).await.unwrap();
+        assert_eq!(
+            own.iter().map(|call| (call.grant_id, call.class.as_str())).collect::<Vec<_>>(),
+            [(Some(held.grant_id), "explained")]
+        );
+    }
+    assert_eq!(ask(&alice, &[]).await, Err(Code::Refused));
+    assert_eq!(ask(&alice, &[("cluster", CLUSTER)]).await, Err(Code::Refused));
+    assert_eq!(ask(&alice, &[("user", "root@example.test")]).await, Err(Code::Refused));
+    assert_eq!(reads().await.count(), 0, "one's own is not recorded, nor what was refused");
+
+    let oscar = Person::log_in(&world, "oscar").await?;
+    assert_eq!(ask(&oscar, &[("cluster", CLUSTER)]).await.unwrap().len(), 2);
+    assert_eq!(ask(&oscar, &[]).await, Err(Code::Refused), "of one cluster is not of all");
+    let root = Person::log_in(&world, "root").await?;
+    assert_eq!(ask(&root, &[]).await.unwrap().len(), 2);
+    let said: Vec<_> = reads().await.map(|entry| entry.detail["message"].clone()).collect();
+    assert_eq!(said, ["calls at nodes: everything".to_owned(), format!("calls at nodes: cluster {CLUSTER}")]);
     Ok(())
 }
 

@@ -160,3 +160,63 @@ impl Lines {
         Ok(session.is_some_and(|session| session.ended_at.is_none() && now < session.expires_at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::clock::FrozenClock;
+    use crate::policy::{Limits, Source};
+    use crate::store::Change;
+    use crate::store::conformance::{after, logged_in, noon, one, with};
+    use crate::store::sqlite::{Options, SqliteStore};
+
+    fn no_policies() -> PolicySet {
+        PolicySet::load(&[Source { name: "none.cedar".into(), text: String::new() }], Limits::default()).unwrap()
+    }
+
+    async fn following() -> (Lines, watch::Sender<Arc<PolicySet>>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap());
+        let session = logged_in(&*store, 1).await.id;
+        let (publish, policies) = watch::channel(Arc::new(no_policies()));
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let lines = Lines {
+            store,
+            clock: FrozenClock::at(noon()),
+            session: Some(session),
+            policies,
+            filter: EntryFilter::default(),
+            next: 1,
+            end: u64::MAX,
+            follow: true,
+            began: Instant::now(),
+            beat: Instant::now(),
+            _place: place,
+        };
+        (lines, publish, folder)
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_is_cut_off_with_their_session() {
+        let (mut lines, _publish, _folder) = following().await;
+        let beat = |lines: &mut Lines| lines.beat = lines.beat.checked_sub(BEAT).unwrap();
+        beat(&mut lines);
+        assert_eq!(lines.chunk().await.unwrap(), Some(Bytes::from_static(b"\n")), "the broker is there");
+        let session = lines.session.unwrap();
+        one(&*lines.store, with(Change::SessionEnd { session, now: after(1) })).await;
+        lines.next = 2;
+        beat(&mut lines);
+        assert_eq!(lines.chunk().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_asks_again_when_the_policies_change() {
+        let (mut lines, publish, _folder) = following().await;
+        publish.send(Arc::new(no_policies())).unwrap();
+        let ended = tokio::time::timeout(BEAT / 2, lines.chunk()).await;
+        assert_eq!(ended.expect("at once").unwrap(), None);
+    }
+}

@@ -500,3 +500,13 @@ proptest! {
         prop_assert_eq!(Entry::decode(&entry.encode().unwrap()), Ok(entry));
     }
 }
+
+#[test]
+fn a_leafs_hash_is_the_same_without_its_record() {
+    for index in [0, 23, 24, 255, 65_536, u64::from(u32::MAX) + 1, u64::MAX] {
+        for time in [i64::MIN, -25, -1, 0, 1_790_000_000_000_000, i64::MAX] {
+            let record = Leaf::of(index, b"an entry", time).encode().unwrap();
+            assert_eq!(codec::leaf_hash_of(index, b"an entry", time), Ok(leaf_hash(&record)), "{index} {time}");
+        }
+    }
+}

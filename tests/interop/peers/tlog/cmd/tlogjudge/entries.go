@@ -172,7 +172,8 @@ func judgeExport(first *key, path string) error {
 	})
 	keys := []*key{first}
 	notes, changes := map[int64][]string{}, [][]byte{}
-	var n, dropped, agreed int64
+	var n, agreed int64
+	var bodies absent
 	// compare holds the tree so far against the checkpoints of its size, and takes up the keys that they cover.
 	compare := func() error {
 		for again := true; again; {
@@ -187,6 +188,7 @@ func judgeExport(first *key, path string) error {
 					return fmt.Errorf("the tree of %d entries is not the one that was signed", n)
 				}
 				agreed, again = n, true
+				bodies.covered()
 				notes[n] = slices.Delete(notes[n], at, at+1)
 				for _, entry := range changes {
 					next, err := nextKey(entry, by)
@@ -237,11 +239,14 @@ func judgeExport(first *key, path string) error {
 						changes = append(changes, record)
 					}
 				}
+				if err := bodies.hear(record, n); err != nil {
+					return err
+				}
 				if record, err = leaf(uint64(n), record); err != nil {
 					return err
 				}
 			} else {
-				dropped++
+				bodies.add(n)
 			}
 			if own := tlog.RecordHash(record); string(own[:]) != string(claimed) {
 				return fmt.Errorf("entry %d does not have the hash that stands beside it", n)
@@ -277,6 +282,9 @@ func judgeExport(first *key, path string) error {
 	if agreed != n {
 		return fmt.Errorf("the export has %d entries, of which %d are signed", n, agreed)
 	}
-	fmt.Printf("export: %d entries, %d without body, %d keys, all as signed\n", n, dropped, len(keys))
+	if err := bodies.unexplained(); err != nil {
+		return err
+	}
+	fmt.Printf("export: %d entries, %d without body, %d keys, all as signed\n", n, bodies.count, len(keys))
 	return nil
 }
