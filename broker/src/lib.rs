@@ -6,14 +6,14 @@
 //! Read the rooms in this order; each may use only those above it.
 //!
 //! 1. [`clock`], [`entropy`], [`telemetry`], [`domain`]: time, randomness, subscribers, and plain data.
-//! 2. [`custody`], [`store`]: where CA keys live, and where state and the log live.
+//! 2. [`openbao`], [`custody`], [`store`]: a vault server, where CA keys live, and where state and the log live.
 //! 3. [`identity`]: from a verified ID token, or a session that began with one, to an [`identity::Identity`].
 //! 4. [`policy`]: from an identity and a request to a [`policy::Grant`], or a refusal that says what would help.
 //! 5. [`audit`]: from a grant to an [`audit::Recorded`] grant, once its entry is durable.
 //! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
-//! 7. [`mint`]: the product on one page. [`break_glass`]: access that others approve. [`readiness`]: which dependency is out. [`forward`]: the log,
-//!    sent elsewhere.
-//!    [`kit`]: break-glass kits, as the log tells of them. [`lock`]: what stops all of it. [`notify`]: people are told.
+//! 7. [`readiness`]: which dependency is out. [`mint`]: the product on one page. [`forward`]: the log, sent elsewhere.
+//!    [`lock`]: what stops all of it. [`break_glass`]: access that others approve. [`kit`]: break-glass kits, as the log tells of
+//!    them. [`notify`]: people are told.
 //! 8. [`nodelog`]: nodes' own logs, held against grants.
 //! 9. [`http`]: router, extraction, errors, one file per resource and page.
 //! 10. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.

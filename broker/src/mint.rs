@@ -243,7 +243,7 @@ impl Press {
                 tracing::error!(grant = %id, %error, "no certificate for a recorded grant");
                 let content = Content {
                     grant: Some(id.0.as_bytes().to_vec()),
-                    code: Some(Code::CustodyUnavailable.as_str().into()),
+                    code: Some(error.code().as_str().into()),
                     message: Some(error.to_string()),
                     ..asked(Kind::IssueFailed)
                 };

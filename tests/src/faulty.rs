@@ -49,6 +49,7 @@ struct Plan {
     held: Vec<(Kind, watch::Sender<bool>, watch::Receiver<()>)>,
     is_down: bool,
     no_pin: bool,
+    other_asker: bool,
     panics: bool,
 }
 
@@ -103,6 +104,12 @@ impl Faults {
     /// Until it is reset, no provider's alias can be pinned to its issuer, nor a pin be read.
     pub fn set_no_pin(&self, no_pin: bool) {
         self.plan().no_pin = no_pin;
+    }
+
+    /// Until it is reset, requests to drop bodies read as if somebody else had asked, for everyone's: as whoever writes the
+    /// database could have it.
+    pub fn set_other_asker(&self, other_asker: bool) {
+        self.plan().other_asker = other_asker;
     }
 
     /// The next look for a session panics, in the very handler of a request.
@@ -257,7 +264,12 @@ impl Store for Faulty {
         self.faults.read(self.inner.hold_forward(name, holder, now, until, begin)).await
     }
     async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
-        self.faults.read(self.inner.drop_request(id)).await
+        let mut request = self.faults.read(self.inner.drop_request(id)).await?;
+        if let Some(request) = request.as_mut().filter(|_| self.faults.plan().other_asker) {
+            request.asked_by.subject = "nobody".into();
+            request.person = None;
+        }
+        Ok(request)
     }
     async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
         self.faults.read(self.inner.entry_range(range)).await
@@ -315,6 +327,13 @@ impl Store for Faulty {
         // asked for at the broker's own interval too: it must not take a test's fault away
         let fault = self.faults.plan().no_pin.then_some(Fault::Before);
         self.faults.meet(fault, self.inner.pin_provider(alias, issuer)).await
+    }
+    async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError> {
+        // asked for at every request, as sessions are read: a test's fault is for what is written
+        self.inner.use_once(id, until).await
+    }
+    async fn take_allowance(&self, key: &[u8; 32], per_minute: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.inner.take_allowance(key, per_minute, now).await
     }
     async fn calls(
         &self,

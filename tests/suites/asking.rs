@@ -7,7 +7,7 @@ use std::time::Duration;
 use ichor_broker::store::CallFilter;
 use ichor_client::{Error, Session, Wish};
 use ichor_standins::authority::{Authority, Leaf};
-use ichor_tests::{CLUSTER, Options, Person, World};
+use ichor_tests::{CLUSTER, Faults, Options, Person, World};
 use ichor_wire::api::{AuditEntry, CallAnswer, DropAnswer, DropAsk, DroppedAnswer, NodeCall, Nothing, StoryAnswer};
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
@@ -186,7 +186,10 @@ async fn calls_at_nodes_are_told_to_whom_policy_lets_and_everyone_sees_their_own
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
-    let world = world("[audit]\ndrop_min_age = \"24h\"\n").await?;
+    let faults = Faults::none();
+    let config = "[audit]\ndrop_min_age = \"24h\"\n".into();
+    let wrap_store = Some(faults.wrap());
+    let world = World::with(Options { config, policies: Some(POLICIES), wrap_store, ..Options::default() }).await?;
     let alice = Person::log_in(&world, "alice").await?;
     let grant = certificate(&alice).await?.to_string();
     let code = |error: Error| match error {
@@ -215,6 +218,13 @@ async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
         person.session.broker().post(&person.session, &path, &Nothing {}).await
     };
     assert_eq!(code(approve(&root).await.unwrap_err()), Code::Conflict, "who asked cannot approve");
+    // someone wrote the database: it says that another asked, for everyone's bodies
+    faults.set_other_asker(true);
+    for person in [&root, &oscar] {
+        assert_eq!(code(approve(person).await.unwrap_err()), Code::Conflict, "it is not as it was asked");
+    }
+    faults.set_other_asker(false);
+    assert!(world.entries().await?.iter().all(|entry| entry.kind != "dropped"), "nothing went");
     let dropped = approve(&oscar).await?;
     assert_eq!((dropped.bodies, dropped.more), (3, false));
     assert_eq!(code(approve(&oscar).await.unwrap_err()), Code::Conflict, "it is done");

@@ -3,9 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
-use ichor_client::Wish;
+use ichor_client::{Error, Wish};
 use ichor_standins::openbao::{Fault, OpenBao, OpenBaoOptions, Rule};
 use ichor_tests::{CLUSTER, Options, Person, World, run_command};
+use ichor_wire::problem::Code;
 use ichor_wire::role::Role;
 use serde_json::json;
 
@@ -135,9 +136,11 @@ async fn an_engine_issues_by_its_roles_and_nothing_it_makes_up_leaves() -> anyho
     // the engine answers with a certificate that it made before, for another key: nothing leaves
     let lie = json!({ "data": { "certificate": held.answer.certificate, "issuing_ca": bao.pki_ca() } });
     bao.spoil_next("pki/sign/*", Fault::Instead(lie), 1);
-    assert!(alice.certificate(&reads()).await.is_err());
+    let refused = alice.certificate(&reads()).await.unwrap_err();
+    assert!(matches!(&refused, Error::Problem(problem) if problem.code == Code::CertificateMismatch), "{refused}");
     assert_eq!(company.kinds(2).await?, ["issue-failed", "grant"]);
     let failed = world.entries().await?.remove(0);
+    assert_eq!(failed.detail["code"], "certificate-mismatch");
     assert!(failed.detail["message"].contains("differs from the grant: the public key is another"), "{failed:?}");
 
     // a role that grows is seen at the next look, and a token that grows too

@@ -40,6 +40,7 @@ const TESTED: &[(Code, &str)] = &[
     (Code::Internal, "tests/suites/refusals.rs::a_panic_is_an_answer_and_the_next_request_works"),
     (Code::ProviderUnavailable, "tests/suites/faults/provider.rs::old_groups_are_never_a_stale_yes"),
     (Code::StoreUnavailable, "tests/suites/faults/store.rs::nothing_leaves_that_could_not_be_recorded"),
+    (Code::CertificateMismatch, "tests/suites/pki.rs::an_engine_issues_by_its_roles_and_nothing_it_makes_up_leaves"),
     (Code::CustodyUnavailable, "tests/suites/faults/custody.rs::a_ca_past_its_end_leaves_a_recorded_failure"),
     (Code::AuditUnavailable, "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured"),
     (Code::Unavailable, "tests/suites/config_keys/limits.rs::one_request_too_many_is_turned_away"),

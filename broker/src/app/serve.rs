@@ -118,7 +118,7 @@ impl Running {
             Arc::clone(&store),
             sequencer.clone(),
             Arc::clone(&clock),
-            data_key,
+            Arc::clone(&data_key),
             live.policies(),
             live.clusters(),
             break_glass::Settings { review_within: settings.review_within, sinks: live.hearing() },
@@ -151,6 +151,7 @@ impl Running {
             clusters: live.clusters(),
             issuers: live.issuers(),
             readers: Arc::new(Semaphore::new(lines::READERS)),
+            data_key: Arc::clone(&data_key),
             drop_min_age: settings.drop_min_age,
         });
         let edge = Edge {

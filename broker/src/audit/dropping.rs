@@ -2,7 +2,9 @@
 
 use ichor_wire::log::{Content, Entry, Kind, Places};
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
+use crate::custody::DataKey;
 use crate::domain::Person;
 use crate::store::{Change, DropRequest, EntryFilter, Store, StoreError};
 
@@ -27,6 +29,42 @@ pub struct NextBodies {
     pub next: u64,
     /// Whether that is the last of it.
     pub done: bool,
+}
+
+/// The context of the mark that a request's id carries.
+const MARK: &[u8] = b"drop request 1\0";
+
+/// The id of this request, asked for at `now`: a UUIDv7 whose random bits are the broker's own mark on who asked, about whom, and
+/// up to when, as far as they fit (74 bits). So whoever writes the database can neither make a request nor change one: a row that
+/// says something else than was asked is another's, and its id is in the entry that says that it was asked.
+#[must_use]
+pub fn drop_id(key: &DataKey, request: &DropRequest, now: Timestamp) -> Uuid {
+    marked(key, request, u64::try_from(now.as_millisecond()).unwrap_or(0))
+}
+
+/// Whether the request is as it was asked, by the mark in its id.
+#[must_use]
+pub fn is_as_asked(key: &DataKey, request: &DropRequest) -> bool {
+    let [a, b, c, d, e, f, ..] = *request.id.as_bytes();
+    request.id == marked(key, request, u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+}
+
+fn marked(key: &DataKey, request: &DropRequest, millis: u64) -> Uuid {
+    let Person { provider, issuer, subject } = &request.asked_by;
+    let mut said = Vec::new();
+    let whose = request.person.as_deref();
+    for part in [Some(provider.as_str()), Some(issuer), Some(subject), whose] {
+        let length = part.map_or(u64::MAX, |part| u64::try_from(part.len()).unwrap_or(u64::MAX));
+        said.extend_from_slice(&length.to_be_bytes());
+        said.extend_from_slice(part.unwrap_or_default().as_bytes());
+    }
+    for at in [request.before, request.expires_at] {
+        said.extend_from_slice(&at.as_microsecond().to_be_bytes());
+    }
+    said.extend_from_slice(&millis.to_be_bytes());
+    let tag = key.tag(MARK, &said);
+    let random = tag.first_chunk::<10>().copied().unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
 /// The first thousand bodies at or behind `request.next` that the request is about and that may go at `now`: of a kind that may be
@@ -126,7 +164,7 @@ mod tests {
         room.sequencer.note(of_mode("in-a-way-to-come"), None).await.unwrap();
         let later = noon() + SignedDuration::from_hours(1);
         let request = DropRequest {
-            id: uuid::Uuid::nil(),
+            id: Uuid::nil(),
             asked_by: Person {
                 provider: ProviderAlias::new("corp").unwrap(),
                 issuer: "https://id.example.com".into(),
@@ -142,5 +180,42 @@ mod tests {
         let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
         let expected: Places = [0, 2, 4, 6, 8, 13].into_iter().collect();
         assert_eq!((found.places, found.done), (expected, true));
+    }
+
+    #[test]
+    fn a_request_that_was_changed_is_another() {
+        let key = DataKey::new(&[7; 32]).unwrap();
+        let person = |subject: &str| Person {
+            provider: ProviderAlias::new("corp").unwrap(),
+            issuer: "https://id.example.com".into(),
+            subject: subject.into(),
+        };
+        let later = noon() + SignedDuration::from_hours(1);
+        let asked = DropRequest {
+            id: Uuid::nil(),
+            asked_by: person("ada"),
+            person: Some("alice@example.com".into()),
+            before: noon(),
+            next: 0,
+            expires_at: later,
+            approved_at: None,
+            done_at: None,
+        };
+        let asked = DropRequest { id: drop_id(&key, &asked, noon()), ..asked };
+        assert_eq!(asked.id.get_version_num(), 7);
+        assert!(is_as_asked(&key, &asked));
+        assert!(is_as_asked(&key, &DropRequest { next: 9, approved_at: Some(later), ..asked.clone() }), "it goes on");
+        let others = [
+            DropRequest { asked_by: person("nobody"), ..asked.clone() },
+            DropRequest { person: None, ..asked.clone() },
+            DropRequest { person: Some("alice@example.con".into()), ..asked.clone() },
+            DropRequest { before: later, ..asked.clone() },
+            DropRequest { expires_at: noon(), ..asked.clone() },
+            DropRequest { id: drop_id(&key, &asked, later), ..asked.clone() },
+        ];
+        for (number, other) in others.iter().enumerate() {
+            assert_eq!(is_as_asked(&key, other), number == 5, "{other:?}");
+        }
+        assert!(!is_as_asked(&DataKey::new(&[8; 32]).unwrap(), &asked));
     }
 }

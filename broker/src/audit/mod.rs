@@ -14,7 +14,7 @@ mod tally;
 mod task;
 mod verify;
 
-pub use dropping::{NextBodies, drop_bodies, next_bodies};
+pub use dropping::{NextBodies, drop_bodies, drop_id, is_as_asked, next_bodies};
 pub use notary::{Grace, NotSigned, Notary, Signed};
 pub use opening::{Known, OpenError, Opened, attest, open};
 pub use prove::{ProveError, consistency, inclusion};

@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use lettre::message::Mailbox;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
@@ -235,7 +237,13 @@ fn url_text(folder: &Folder, section: &Notify) -> Result<SecretString, ConfigErr
 }
 
 fn ca(folder: &Folder, section: &Notify) -> Result<Option<Vec<u8>>, ConfigError> {
-    section.ca_file.as_ref().map(|path| read(folder, path)).transpose()
+    let Some(path) = &section.ca_file else { return Ok(None) };
+    let pem = read(folder, path)?;
+    let has_one = CertificateDer::pem_slice_iter(&pem).next().is_some_and(|certificate| certificate.is_ok());
+    if !has_one {
+        return Err(value(folder, "ca_file", "it has no certificate; name one in PEM, or leave `ca_file` out"));
+    }
+    Ok(Some(pem))
 }
 
 /// One line of a file that holds a secret.
@@ -313,6 +321,7 @@ mod tests {
             ("kind = \"webhook\"\nurl = \"https://x/\"\nsecret_file = \"two\"".into(), "more than one line"),
             ("kind = \"slack\"\nurl = \"https://x/\"\nsecret_file = \"secret\"".into(), "only `webhook`"),
             ("kind = \"slack\"\nurl = \"https://x/\"\nto = [\"b@example.com\"]".into(), "only `smtp`"),
+            ("kind = \"slack\"\nurl = \"https://x/\"\nca_file = \"two\"".into(), "it has no certificate"),
             ("kind = \"slack\"\nurl = \"https://x/\"\nevents = []".into(), "at least one of break-glass, kit"),
             ("kind = \"slack\"\nurl = \"https://x/\"\nevents = [\"brake-glass\"]".into(), "`brake-glass` is none"),
             (format!("{smtp}\"https://mx.example\""), "smtps://host"),

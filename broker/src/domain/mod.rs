@@ -5,17 +5,16 @@ mod break_glass;
 mod cluster;
 mod lock;
 mod person;
-mod reason;
 mod request;
 mod version;
 
 pub use address::{AddressRange, network};
 pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
+pub use ichor_wire::reason::{BadReason, check_reason, visible};
 pub use ichor_wire::role::Role;
 pub use lock::{LockId, LockKind, LockTarget};
 pub use person::{Group, Person, ProviderAlias};
-pub use reason::{BadReason, check_reason, visible};
 pub use request::{GrantId, Request, SessionId};
 pub use version::ClientVersion;
 

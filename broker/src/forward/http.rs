@@ -45,6 +45,9 @@ pub(crate) fn client(url: &Url, ca: Option<&[u8]>) -> Result<reqwest::Client, Fo
         let certificates = reqwest::Certificate::from_pem_bundle(pem);
         let certificates =
             certificates.map_err(|_| ForwardError("its CA file is not a list of PEM certificates".into()))?;
+        if certificates.is_empty() {
+            return Err(ForwardError("its CA file has no certificate; name one in PEM, or leave `ca_file` out".into()));
+        }
         builder = builder.tls_certs_only(certificates);
     } else if url.scheme() == "http" {
         builder = builder.tls_certs_only([]);

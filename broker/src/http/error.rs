@@ -162,8 +162,8 @@ impl From<MintError> for ApiError {
             }
             MintError::Refused(refusal) => refusal.into(),
             MintError::Record(error) => error.into(),
-            MintError::Issue(_) => {
-                Self::new(Code::CustodyUnavailable, "the cluster's CA could not issue; the grant is recorded as failed")
+            MintError::Issue(error) => {
+                Self::new(error.code(), "the cluster's CA could not issue; the grant is recorded as failed")
             }
             MintError::Entropy(error) => Self::internal(&error),
         }

@@ -94,7 +94,7 @@ impl Identity {
     /// The broker itself, for what it needs of its own: probes. It is in no group and in no session, so policy gives it
     /// nothing but what [`policy::probe`](crate::policy::probe) does.
     #[must_use]
-    pub fn system(now: Timestamp) -> Self {
+    pub(crate) fn system(now: Timestamp) -> Self {
         Self {
             person: Person::system(),
             name: "Ichor".into(),

@@ -1,6 +1,7 @@
 //! From a recorded grant to a certificate.
 
 use async_trait::async_trait;
+use ichor_wire::problem::Code;
 use jiff::Timestamp;
 
 use crate::audit::Recorded;
@@ -75,4 +76,17 @@ pub enum IssueError {
     /// The certificate could not be built.
     #[error("the certificate cannot be built: {0}")]
     Build(String),
+}
+
+// === impl IssueError ===
+
+impl IssueError {
+    /// The problem that it is, in the log and for whoever asked. A certificate that is not what was granted is no outage.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Mismatch(_) => Code::CertificateMismatch,
+            Self::Custody(_) | Self::Validity(_) | Self::Build(_) => Code::CustodyUnavailable,
+        }
+    }
 }

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     name: Arc<str>,
     settings: Settings,
     http: RwLock<reqwest::Client>,
+    places: Semaphore,
     pub(super) gate: Gate,
     pub(super) state: watch::Sender<State>,
     keeper: Mutex<Option<AbortHandle>>,
@@ -62,8 +64,8 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
         let http = RwLock::new(transport::build(&settings)?);
         let (state, _) = watch::channel(State { ok: true, detail: None });
-        let (gate, keeper) = (Gate::default(), Mutex::new(None));
-        let shared = Shared { name: settings.name.as_str().into(), settings, http, gate, state, keeper };
+        let (places, gate, keeper) = (Semaphore::new(transport::AT_ONCE), Gate::default(), Mutex::new(None));
+        let shared = Shared { name: settings.name.as_str().into(), settings, http, places, gate, state, keeper };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -99,6 +101,8 @@ impl Client {
         retry: Retry,
     ) -> Result<Answer, BaoError> {
         self.keep();
+        // the tries and what is left out of errors share it; it is wiped with the last of them
+        let body = body.map(Bytes::from_owner);
         let end = Instant::now() + self.shared.settings.deadline;
         let result = self.tries(method, path, body, retry, end).await;
         let outcome = result.as_ref().map_or_else(|error| error.kind().label(), |_| "ok");
@@ -112,7 +116,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<Zeroizing<Vec<u8>>>,
+        body: Option<Bytes>,
         retry: Retry,
         end: Instant,
     ) -> Result<Answer, BaoError> {
@@ -148,11 +152,14 @@ impl Client {
         &self,
         method: &Method,
         path: &str,
-        body: Option<Zeroizing<Vec<u8>>>,
+        body: Option<Bytes>,
         refused: Option<u64>,
         end: Instant,
     ) -> Result<Answer, Failed> {
         let unsent = |error| Failed { error, generation: None };
+        // logins and renewals need no place: they go on while calls that hang hold all of them
+        let place = tokio::time::timeout_at(end, self.shared.places.acquire()).await;
+        let Ok(Ok(_place)) = place else { return Err(unsent(self.error(Kind::Late, None))) };
         let token = self.token(refused, end).await.map_err(unsent)?;
         let result = self.once(method.clone(), path, body, Some(&token.secret), None, end).await;
         result.map_err(|error| Failed { error, generation: Some(token.generation) })
@@ -181,7 +188,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<Zeroizing<Vec<u8>>>,
+        body: Option<Bytes>,
         token: Option<&SecretString>,
         secret: Option<&SecretString>,
         end: Instant,
@@ -197,7 +204,7 @@ impl Client {
         }
         let secret = secret.or(token).map(|secret| secret.expose_secret());
         // a login's body is its secret, which is looked for by itself, and the names that its errors are about
-        let sent = sent.as_deref().filter(|_| token.is_some()).map_or(&[][..], Vec::as_slice);
+        let sent = sent.as_deref().filter(|_| token.is_some()).unwrap_or_default();
         let (kind, request) = Kind::of(status, &body, path, &Sent { secret, body: sent });
         Err(self.error(kind, request))
     }

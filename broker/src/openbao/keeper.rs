@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -78,8 +79,9 @@ async fn renew(client: &Client, token: &Arc<Token>) -> bool {
     if token.is_renewable && !token.nears_its_end() {
         let end = Instant::now() + client.settings().deadline;
         let body = json(&serde_json::Map::new());
-        let answer =
-            client.once(Method::POST, "auth/token/renew-self", Some(body), Some(&token.secret), None, end).await;
+        let answer = client
+            .once(Method::POST, "auth/token/renew-self", Some(Bytes::from_owner(body)), Some(&token.secret), None, end)
+            .await;
         match answer.and_then(|answer| answer.auth::<Renewed>()) {
             // no seconds at all: it lives as long as it may
             Ok(Renewed { lease_duration: 0, .. }) => {}

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
         Auth::Token { file } => return by_token(client, read(file)?, end).await,
     };
     let path = format!("auth/{mount}/login");
-    let answer = client.once(Method::POST, &path, Some(body), None, secret.as_ref(), end).await;
+    let answer = client.once(Method::POST, &path, Some(Bytes::from_owner(body)), None, secret.as_ref(), end).await;
     let answer = answer.map_err(|error| {
         // what a login refuses is the login: not a path, and not a token that we have
         let why = match error.kind() {

@@ -1,7 +1,7 @@
 //! One authenticated, renewing client for OpenBao and HashiCorp Vault.
 //!
 //! - [`Client`] logs in by itself, renews its token, makes calls within a deadline, and tries again where that is safe.
-//! - [`Transit`], [`Kv`] and [`Pki`] are the engines behind it, as far as custody needs them.
+//! - [`TransitEngine`], [`Kv`] and [`Pki`] are the engines behind it, as far as custody needs them.
 //! - [`BaoError`] says which server failed in which way; no token and no answer's body is in it.
 //!
 //! It is small code of ours over the HTTP client that everything else uses: what custody needs (several signatures in one

@@ -8,6 +8,7 @@ use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
 use super::index::Index;
+use super::nesting::too_deep;
 use super::problem::{LoadError, Problem};
 use super::reads::Reads;
 use super::rule::{Place, Rule, Terms, covered, shown, spoken};
@@ -66,6 +67,10 @@ impl PolicySet {
 impl Loading {
     /// Reads one source: its policies become rules, what is wrong becomes problems.
     fn read(&mut self, source: &Source) {
+        if let Some((at, why)) = too_deep(&source.text) {
+            let place = Place { source: source.name.clone(), line: line_of(&source.text, at) };
+            return self.problem(Some(place), None, why);
+        }
         let parsed: CedarSet = match source.text.parse() {
             Ok(parsed) => parsed,
             Err(errors) => return self.unparsable(source, &errors),

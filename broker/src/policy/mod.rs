@@ -22,6 +22,7 @@ mod judgement;
 mod load;
 mod locking;
 mod needs;
+mod nesting;
 mod probe;
 mod problem;
 mod quorum;

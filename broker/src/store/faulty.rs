@@ -171,6 +171,12 @@ impl Store for FaultyStore {
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
         self.write(self.inner.pin_provider(alias, issuer)).await
     }
+    async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError> {
+        self.write(self.inner.use_once(id, until)).await
+    }
+    async fn take_allowance(&self, key: &[u8; 32], per_minute: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.write(self.inner.take_allowance(key, per_minute, now)).await
+    }
     async fn calls(
         &self,
         f: &CallFilter,

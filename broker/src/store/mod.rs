@@ -204,15 +204,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Uses up what may be used once (a DPoP proof) and is refused anyhow after `until`; `Ok(false)`: it was used before, at
     /// whichever broker. A store behind one broker leaves that to the process's own memory.
-    async fn use_once(&self, _id: &[u8; 16], _until: Timestamp) -> Result<bool, StoreError> {
-        Ok(true)
-    }
+    async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError>;
 
     /// Takes one from the allowance with this key, of which `per_minute` may be taken at once and which refills evenly, counted
     /// over all brokers; `Ok(false)`: it is used up. A store behind one broker leaves that to the process too.
-    async fn take_allowance(&self, _key: &[u8; 32], _per_minute: u32, _now: Timestamp) -> Result<bool, StoreError> {
-        Ok(true)
-    }
+    async fn take_allowance(&self, key: &[u8; 32], per_minute: u32, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Calls at nodes that match, newest first by the time they began, at most `limit`, behind `before` where given. Its cost
     /// does not grow with the number of calls kept.

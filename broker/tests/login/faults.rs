@@ -89,6 +89,8 @@ pass_on! {
     see_nodes(seen: &[NodeSeen]) -> ();
     nodes_seen() -> Vec<NodeSeen>;
     sweep(now: Timestamp) -> ();
+    use_once(id: &[u8; 16], until: Timestamp) -> bool;
+    take_allowance(key: &[u8; 32], per_minute: u32, now: Timestamp) -> bool;
     probe() -> ();
 }
 

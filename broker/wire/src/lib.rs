@@ -7,6 +7,7 @@
 //! - [`dpop`]: proof-of-possession claims, key thumbprints, and the number that a terminal and a confirmation page share.
 //! - [`kit`]: the break-glass kit: its file, its shares, proofs of a drill, the record of an opening.
 //! - [`problem`]: stable error codes (RFC 9457).
+//! - [`reason`]: what passes for a reason.
 //! - [`role`]: the closed list of Talos roles.
 //! - [`profile`]: the certificate profile, to build and to judge.
 //! - [`talosconfig`]: the talosconfig file, to read and to edit without damage.
@@ -18,5 +19,6 @@ pub mod kit;
 pub mod log;
 pub mod problem;
 pub mod profile;
+pub mod reason;
 pub mod role;
 pub mod talosconfig;

@@ -137,6 +137,8 @@ codes! {
     AuditUnavailable = "audit-unavailable", 503, "the audit log is not vouched for, so nothing is issued", "try again in a moment; tell the broker's operator";
     /// The CA cannot sign.
     CustodyUnavailable = "custody-unavailable", 503, "the cluster's CA cannot sign now", "tell the broker's operator";
+    /// What the CA made is not what was granted.
+    CertificateMismatch = "certificate-mismatch", 502, "the CA made another certificate than was granted, and it was dropped", "tell the broker's operator at once: someone should look at that CA";
     /// The broker is overloaded or shutting down.
     Unavailable = "unavailable", 503, "the broker is busy or stopping", "try again in a moment";
     /// The request took too long.

@@ -3,6 +3,7 @@
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use ichor_wire::profile::{GrantName, user_fits};
+use ichor_wire::reason::check_reason;
 use ichor_wire::role::Role;
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
@@ -10,9 +11,6 @@ use zeroize::Zeroizing;
 use super::Opened;
 use crate::entropy;
 use crate::error::Error;
-
-/// The longest reason, in characters.
-const LONGEST_REASON: usize = 500;
 
 /// What an opener asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,14 +77,9 @@ impl Opened {
                 "give 1 to 51 printable ASCII characters without blanks and `,;=()`, as `ada.lovelace`",
             ));
         }
-        let is_said = asked.reason.chars().any(char::is_alphanumeric)
-            && asked.reason.chars().count() <= LONGEST_REASON
-            && !asked.reason.chars().any(char::is_control);
-        if !is_said {
-            return Err(Error::usage(
-                "a reason is one line of 1 to 500 characters",
-                "say why, as `--reason \"INC-42 etcd down\"`",
-            ));
+        // the broker's own rule: what it would not take in a report must not stand in a record
+        if let Err(error) = check_reason(&asked.reason) {
+            return Err(Error::usage(error.to_string(), "say why, as `--reason \"INC-42 etcd down\"`"));
         }
         let mut roles = match (asked.roles.as_slice(), facts.roles.as_slice()) {
             ([], [only]) => vec![*only],

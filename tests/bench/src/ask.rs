@@ -329,7 +329,8 @@ fn content(index: u64) -> Content {
     }
 }
 
-fn entry(index: u64, content: Content, at: Timestamp) -> anyhow::Result<NewEntry> {
+/// An entry as the log has it; what is random in others follows from `index`.
+pub(crate) fn entry(index: u64, content: Content, at: Timestamp) -> anyhow::Result<NewEntry> {
     let random = [scattered(index), scattered(!index)].map(u64::to_be_bytes).concat();
     let entry = Entry {
         version: VERSION,

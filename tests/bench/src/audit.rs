@@ -141,7 +141,8 @@ async fn appends(store: Arc<dyn Store>, writers: usize, time: Duration, is_signe
     Ok(Load { times, took, cpu })
 }
 
-fn like_a_grant() -> Content {
+/// What a grant's entry says.
+pub(crate) fn like_a_grant() -> Content {
     Content {
         person: Some(Person {
             provider: "corp".into(),

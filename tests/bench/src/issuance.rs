@@ -18,6 +18,7 @@ use crate::load::{self, Requests};
 use crate::meter::{Times, micros, millis};
 use crate::report::{Goal, Report};
 use crate::step_ca::StepCa;
+use crate::tree_cost;
 use crate::world::{self, World};
 
 /// Connections at full load.
@@ -41,6 +42,10 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut ours = load::full(&target, CONNECTIONS, requests, time, || world.broker_cpu()).await?;
     report.hold("certificates", ours.rate(), "1/s", Goal::AtLeast(3800.0));
     report.hold("broker CPU each", micros(ours.cpu_each()?), "µs", Goal::AtMost(220.0));
+    let tree = tree_cost::each_certificate(&settings.dir).await?;
+    report.add("tree, checkpoints and proofs of that", micros(tree), "µs");
+    let part = 100.0 * tree.as_secs_f64() / ours.cpu_each()?.as_secs_f64();
+    report.hold("so the tree takes", part, "%", Goal::AtMost(5.0));
     report.add("at full load, p50", millis(ours.times.percentile(0.5)), "ms");
     report.add("at full load, p99", millis(ours.times.percentile(0.99)), "ms");
 

@@ -5,6 +5,7 @@
 
 mod ask;
 mod audit;
+mod break_glass;
 mod caller;
 mod connection;
 mod custody;
@@ -23,6 +24,7 @@ mod policy;
 mod postgres;
 mod report;
 mod step_ca;
+mod tree_cost;
 mod verify;
 mod world;
 
@@ -95,6 +97,8 @@ enum Name {
     Notify,
     /// Questions to the audit, a start and a verification, as the log grows.
     Ask,
+    /// Break-glass while up to 10,000 requests are open.
+    BreakGlass,
     /// A whole log checked offline, by its export and the log's key.
     Verify,
     /// kill -9 of the broker, and of PostgreSQL, while certificates are issued.
@@ -148,6 +152,7 @@ fn main() -> anyhow::Result<()> {
             Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
             Name::Notify => runtime()?.block_on(notify::run(&settings))?,
             Name::Ask => runtime()?.block_on(ask::run(&settings))?,
+            Name::BreakGlass => runtime()?.block_on(break_glass::run(&settings))?,
             Name::Verify => verify::run(&settings)?,
             Name::Kills => runtime()?.block_on(kills::run(&settings))?,
         };

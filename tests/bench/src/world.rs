@@ -14,7 +14,7 @@ use ichor_client::tls::Trust;
 use ichor_client::{Broker, Clock, Session};
 use ichor_standins::browser::Browser;
 use ichor_standins::node::{Node, NodeOptions};
-use ichor_standins::provider::{Client, Provider, ProviderOptions};
+use ichor_standins::provider::{Client, Person, Provider, ProviderOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use tempfile::TempDir;
@@ -49,7 +49,7 @@ impl World {
 
     /// The same with its state in a Postgres database, which has its tables already.
     pub(crate) async fn start_on(settings: &Settings, postgres: Option<&str>) -> anyhow::Result<Self> {
-        Self::started(settings, postgres, async |_| Ok(())).await
+        Self::started(settings, ProviderOptions::default().people, postgres, async |_| Ok(())).await
     }
 
     /// The same after `prepare` was done to the broker's folder.
@@ -57,11 +57,21 @@ impl World {
         settings: &Settings,
         prepare: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        Self::started(settings, None, prepare).await
+        Self::started(settings, ProviderOptions::default().people, None, prepare).await
+    }
+
+    /// The same with these people at the provider.
+    pub(crate) async fn start_with_people(
+        settings: &Settings,
+        people: Vec<Person>,
+        prepare: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        Self::started(settings, people, None, prepare).await
     }
 
     async fn started(
         settings: &Settings,
+        people: Vec<Person>,
         postgres: Option<&str>,
         prepare: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
@@ -70,6 +80,7 @@ impl World {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let url: Url = format!("https://localhost:{port}").parse()?;
         let provider = Provider::start(ProviderOptions {
+            people,
             clients: vec![Client::public("ichor", [format!("{url}oauth/callback/corp").as_str()])],
             ..ProviderOptions::default()
         })

@@ -272,6 +272,10 @@ async fn the_brokers_own_secrets_live_in_the_same_custody() -> anyhow::Result<()
         assert!(home.contains(place), "{home}");
         assert_eq!(tag().await?, before, "it is the same key");
     }
+    // once more to where it is: no other copy is spoken of
+    let again = move_to("transit").await?;
+    assert!(again.contains("lives where it did, written anew") && !again.contains("the copy before"), "{again}");
+    assert_eq!(tag().await?, before);
 
     // a broker starts on it, and does not while the server is out
     world.running.stop().await;

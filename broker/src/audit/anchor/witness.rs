@@ -52,6 +52,7 @@ impl Witness {
         let url = url.join("add-checkpoint").map_err(|error| failed(&error))?;
         let builder = reqwest::Client::builder()
             .timeout(DEADLINE)
+            .connect_timeout(DEADLINE / 2)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use jiff::Timestamp;
 
 use super::target::At;
 use crate::cli::block_on;
 use crate::cli::desk::{Deed, Desk};
-use crate::cli::reload::print_checks;
 use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
@@ -59,14 +58,14 @@ impl Keeping<'_> {
         let before = Record::read(sealer.dir(), cluster)?;
         if let Some(before) = before.as_ref().filter(|_| !replace) {
             bail!(
-                "cluster `{cluster}` has a CA in custody ({}); `--replace` replaces it, and nodes must then be told of the \
-                 new one",
+                "cluster `{cluster}` has a CA in custody ({}); `ichor-broker ca move` takes it to another custody, `--replace` \
+                 replaces it, and nodes must then be told of the new one",
                 before.active.said()
             );
         }
         let generation = before.as_ref().map_or(1, |record| record.generation + 1);
         let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: known.clone() };
-        let (settled, checks) = block_on(async {
+        let (mut settled, checks) = block_on(async {
             let desk = Desk::open(loaded).await?;
             let places = Places { sealer: &sealer, servers: &servers };
             let settled = desk.act(deed.clone(), "the CA in force is what it was", async || {
@@ -86,11 +85,12 @@ impl Keeping<'_> {
             Ok((settled, checks?))
         })?;
         let own = format!("ca {cluster}");
-        let checks: Vec<_> = checks.into_iter().filter(|check| check.name == own).collect();
-        print_checks(&mut std::io::sink(), &checks).with_context(|| match checks.first() {
-            Some(check) => check.detail.clone().unwrap_or_default(),
-            None => String::new(),
-        })?;
+        // it is there and recorded: what a running broker makes of it changes nothing of that
+        let not_taken = checks.into_iter().find(|check| check.name == own && !check.ok);
+        settled.remarks.extend(not_taken.map(|check| {
+            let why = check.detail.unwrap_or_default();
+            format!("The running broker has not taken it up: {why}. Where that is about its token, restart the broker.")
+        }));
         Ok(settled)
     }
 }

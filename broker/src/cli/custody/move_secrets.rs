@@ -99,8 +99,14 @@ impl MoveSecrets {
             desk.close().await;
             moved
         })?;
-        writeln!(out, "the {name} now lives here: {}", home.said(secret))?;
-        writeln!(out, "the copy before is still there: {from}; remove it once a start was seen to work")?;
+        let home = home.said(secret);
+        if home == from {
+            // sealed anew: with another version of the key there, or to other recipients
+            writeln!(out, "the {name} lives where it did, written anew: {home}")?;
+        } else {
+            writeln!(out, "the {name} now lives here: {home}")?;
+            writeln!(out, "the copy before is still there: {from}; remove it once a start was seen to work")?;
+        }
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::{all, named};
 use crate::cli::ca::read;
 use crate::cli::desk::Desk;
 use crate::cli::{FolderArg, block_on};
+use crate::domain::check_reason;
 
 /// The bytes of an Ed25519 key's SubjectPublicKeyInfo before the key itself.
 const SPKI_HEAD: usize = 12;
@@ -57,7 +58,7 @@ impl Report {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         if let Some(note) = &self.note {
-            crate::domain::check_reason(note).context("`--note`")?;
+            check_reason(note).context("`--note`")?;
         }
         let text = read(&self.file)?;
         let claimed = SignedRecord::unverified_record(&text)?;
@@ -91,7 +92,7 @@ impl Report {
                 kit: Some(named(kit)),
                 grant: Some(record.grant.into_bytes().to_vec()),
                 roles: Some(record.roles.iter().map(ToString::to_string).collect()),
-                reason: Some(record.reason.clone()),
+                reason: Some(readable(&record.reason)),
                 not_after: Some(record.not_after.as_second()),
                 opened: Some(record.opened.as_second()),
                 claimed: Some(record.name.clone()),
@@ -120,5 +121,28 @@ impl Report {
             )?;
             anyhow::Ok(())
         })
+    }
+}
+
+/// The reason as the log takes it. What was signed is never refused: what cannot be seen in it is written out.
+fn readable(reason: &str) -> String {
+    if check_reason(reason).is_ok() {
+        return reason.to_owned();
+    }
+    let plain: String = reason.escape_default().take(400).collect();
+    format!("as the record has it: {plain}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_reason_was_signed_can_be_reported() {
+        assert_eq!(readable("INC-42 etcd down"), "INC-42 etcd down");
+        for signed in ["INC \u{2764}\u{fe0f}", "", "\u{202e}", &"x".repeat(2_000)] {
+            assert_eq!(check_reason(&readable(signed)), Ok(()), "{signed:?}");
+        }
+        assert_eq!(readable("INC\u{fe0f}"), "as the record has it: INC\\u{fe0f}");
     }
 }

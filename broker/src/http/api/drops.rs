@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::Api;
 use crate::audit;
 use crate::domain::check_reason;
-use crate::entropy;
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, Signed};
 use crate::identity::Identity;
@@ -51,7 +50,7 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
     let now = api.clock.now();
     let end = now.checked_add(OPEN).map_err(|error| ApiError::internal(&error))?;
     let request = DropRequest {
-        id: entropy::uuid_v7(now).map_err(|error| ApiError::internal(&error))?,
+        id: Uuid::nil(),
         asked_by: signed.identity.person().clone(),
         person: asked.person,
         before: asked.before.map_or(now, |before| before.min(now)),
@@ -60,6 +59,7 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
         approved_at: None,
         done_at: None,
     };
+    let request = DropRequest { id: audit::drop_id(&api.data_key, &request, now), ..request };
     let whose = if request.person.is_some() { "one person's entries" } else { "entries" };
     let content = Content {
         drop_request: Some(request.id.as_bytes().to_vec()),
@@ -127,7 +127,13 @@ fn may_drop(api: &Api, identity: &Identity) -> Result<(), ApiError> {
 async fn find(api: &Api, id: &str) -> Result<DropRequest, ApiError> {
     let unknown = || ApiError::new(Code::NotFound, "there is no request of this id to drop bodies");
     let id = Uuid::try_parse(id).map_err(|_| unknown())?;
-    api.store.drop_request(id).await?.ok_or_else(unknown)
+    let request = api.store.drop_request(id).await?.ok_or_else(unknown)?;
+    // whose they were is forgotten once it is done, and nothing more can be done with it
+    if request.done_at.is_none() && !audit::is_as_asked(&api.data_key, &request) {
+        tracing::error!(request = %id, "a request to drop bodies is not as it was asked: someone wrote the database");
+        return Err(ApiError::new(Code::Conflict, "this request to drop bodies is not as it was asked for"));
+    }
+    Ok(request)
 }
 
 async fn answer(api: &Api, request: &DropRequest) -> Result<DropAnswer, ApiError> {

@@ -29,7 +29,7 @@ use super::route::{Needs, Route, router};
 use crate::audit::Sequencer;
 use crate::break_glass::BreakGlass;
 use crate::clock::SharedClock;
-use crate::custody::KeyRotation;
+use crate::custody::{DataKey, KeyRotation};
 use crate::domain::Clusters;
 use crate::lock::{Book, Locks};
 use crate::login::Login;
@@ -73,6 +73,8 @@ pub struct ApiParts {
     pub issuers: watch::Receiver<Issuers>,
     /// Places of those who follow the log or take it away line by line.
     pub readers: Arc<Semaphore>,
+    /// What marks rows of the database as the broker's own.
+    pub data_key: Arc<DataKey>,
     /// How old an entry must be before its body can be dropped.
     pub drop_min_age: SignedDuration,
 }
