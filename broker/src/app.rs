@@ -15,6 +15,7 @@ mod nodelog;
 mod prober;
 mod serve;
 mod stores;
+mod telling;
 mod tls;
 mod watching;
 
@@ -29,6 +30,7 @@ use crate::custody::{Custody, CustodyError, DataKey, Vault, VaultError};
 use crate::entropy;
 use crate::forward::ForwardError;
 use crate::login::{BeginError, Login, NonceKey, ProviderError};
+use crate::notify::BadSink;
 use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
@@ -90,6 +92,9 @@ pub enum StartError {
     /// The log cannot be forwarded as configured.
     #[error("the audit log cannot be forwarded: {0}")]
     Forward(#[from] ForwardError),
+    /// People cannot be told as configured.
+    #[error("people cannot be notified: {0}")]
+    Notify(#[from] BadSink),
     /// The start could not be recorded.
     #[error("the start cannot be recorded: {0}")]
     Record(#[from] audit::RecordError),

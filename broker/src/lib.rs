@@ -12,8 +12,8 @@
 //! 5. [`audit`]: from a grant to an [`audit::Recorded`] grant, once its entry is durable.
 //! 6. [`login`], [`issuer`]: sessions; and from a recorded grant to an [`issuer::Issued`] certificate.
 //! 7. [`readiness`]: which dependency is out. [`mint`]: the product on one page. [`forward`]: the log, sent elsewhere.
-//!    [`break_glass`]: access that others approve. [`kit`]: break-glass kits, as the log tells of them.
-//!    [`lock`]: what stops all of it.
+//!    [`lock`]: what stops all of it. [`break_glass`]: access that others approve. [`kit`]: break-glass kits, as the log tells of
+//!    them. [`notify`]: people are told.
 //! 8. [`nodelog`]: nodes' own logs, held against grants.
 //! 9. [`http`]: router, extraction, errors, one file per resource and page.
 //! 10. [`config`], [`app`], [`cli`]: files to settings, the wiring, one file per command.
@@ -39,6 +39,7 @@ pub mod lock;
 pub mod login;
 pub mod mint;
 pub mod nodelog;
+pub mod notify;
 pub mod openbao;
 pub mod policy;
 pub mod readiness;

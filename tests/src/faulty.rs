@@ -252,6 +252,17 @@ impl Store for Faulty {
     async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
         self.faults.write(self.inner.advance_forward(name, next)).await
     }
+    async fn hold_forward(
+        &self,
+        name: &str,
+        holder: &[u8; 16],
+        now: Timestamp,
+        until: Timestamp,
+        begin: u64,
+    ) -> Result<bool, StoreError> {
+        // at the broker's own pace, as sweeping is
+        self.faults.read(self.inner.hold_forward(name, holder, now, until, begin)).await
+    }
     async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
         let mut request = self.faults.read(self.inner.drop_request(id)).await?;
         if let Some(request) = request.as_mut().filter(|_| self.faults.plan().other_asker) {
@@ -355,6 +366,14 @@ impl Store for Faulty {
     }
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.faults.read(self.inner.break_glass_due(now, limit)).await
+    }
+    async fn break_glass_overdue(
+        &self,
+        used: Timestamp,
+        reminded: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError> {
+        self.faults.read(self.inner.break_glass_overdue(used, reminded, limit)).await
     }
     async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError> {
         self.faults.read(self.inner.lock(id)).await

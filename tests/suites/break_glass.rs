@@ -34,6 +34,7 @@ fn admin() -> BreakGlassAsk {
         reason: "INC-42 etcd down".into(),
         nodes: vec!["node-a".into()],
         ticket: None,
+        self_service: false,
     }
 }
 

@@ -57,6 +57,8 @@ fn generated_config_reference_is_committed() {
     file.items.extend(syn::parse_file(&provider).unwrap().items);
     let nodelog = std::fs::read_to_string(root().join("broker/src/config/nodelog.rs")).unwrap();
     file.items.extend(syn::parse_file(&nodelog).unwrap().items);
+    let notify = std::fs::read_to_string(root().join("broker/src/config/notify.rs")).unwrap();
+    file.items.extend(syn::parse_file(&notify).unwrap().items);
     let mut page = String::from(
         "# Configuration\n\n`config.toml` in the broker's folder. Paths are relative to the folder; durations read as `30s`, \
          `15m`, `8h`. Unknown keys are refused. Secrets never stand here: they come from files or systemd credentials. This \

@@ -286,6 +286,7 @@ async fn break_glass_stops_under_a_lock_and_a_locked_grant_is_not_renewed() -> a
         reason: "INC-42 etcd down".into(),
         nodes: Vec::new(),
         ticket: None,
+        self_service: false,
     };
     let glass = break_glass::ask(&oscar.session, &ask).await?;
     let set = lock(&root, cluster(), None).await?.lock;

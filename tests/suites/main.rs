@@ -26,6 +26,7 @@ mod locks;
 mod main_job;
 mod metrics;
 mod named;
+mod notify;
 mod openbao;
 mod pages;
 mod pki;

@@ -1,6 +1,7 @@
 //! SHA-256 digests of everything that can be loaded anew: by them a change is seen, and the log says what took effect.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -16,6 +17,8 @@ pub(super) struct Digests {
     pub(super) clusters: Files,
     pub(super) vault: Files,
     pub(super) tls: Files,
+    /// Compared, and never written down: they are of secrets.
+    pub(super) sinks: Files,
 }
 
 /// The file whose digest is compared and never written down: nothing that is made of a private key leaves the process.
@@ -25,7 +28,7 @@ const TLS_KEY: &str = "key";
 
 impl Digests {
     /// The digests of the files as they are now.
-    pub(super) fn of(settings: &Settings) -> Self {
+    pub(super) fn of(settings: &Settings, sinks: &[PathBuf]) -> Self {
         let folder = |path: &std::path::Path, ending| config::digests(path, ending).unwrap_or_default();
         let file = |(name, path): (&str, &std::path::PathBuf)| {
             let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
@@ -41,6 +44,7 @@ impl Digests {
                 .chain(adopted(&settings.vault))
                 .collect(),
             tls: tls.filter_map(file).collect(),
+            sinks: sinks.iter().filter_map(|path| file((path.to_string_lossy().as_ref(), path))).collect(),
         }
     }
 

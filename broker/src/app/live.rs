@@ -1,8 +1,9 @@
-//! What can be loaded anew while the broker runs: policies, clusters, CA keys, TLS certificates. Each is published as a whole
-//! new value, once that is recorded. A bad one is refused, the old one stays, and readiness says so until a good one comes. A
-//! CA that is no longer in custody ends: taking it out is how an operator does that.
+//! What can be loaded anew while the broker runs: policies, clusters, CA keys, TLS certificates, notification sinks. Each is
+//! published as a whole new value, once that is recorded. A bad one is refused, the old one stays, and readiness says so until a
+//! good one comes. A CA that is no longer in custody ends: taking it out is how an operator does that.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum_server::tls_rustls::RustlsConfig;
@@ -12,21 +13,29 @@ use tokio::sync::watch;
 use super::delegating::Delegating;
 use super::digests::{Digests, Files, shown};
 use super::issuers::{self, Before, Marks};
+use super::telling::Sinks;
 use super::{StartError, tls};
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
-use crate::config::{self, Settings};
+use crate::config::{self, Folder, Loaded, Settings};
 use crate::custody::Custody;
 use crate::domain::{ClusterName, Clusters};
 use crate::mint::{Issuers, Press};
+use crate::notify;
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
 
 /// The values in force and how to renew them.
 pub struct Live {
     settings: Settings,
+    folder: Folder,
     custody: Arc<Custody>,
     clock: SharedClock,
+    sinks: watch::Sender<Sinks>,
+    /// The names of those among them that are told of break-glass requests.
+    hearing: watch::Sender<Vec<String>>,
+    /// The files that the sinks are made of.
+    sink_files: Vec<PathBuf>,
     policies: watch::Sender<Arc<PolicySet>>,
     clusters: watch::Sender<Clusters>,
     issuers: watch::Sender<Issuers>,
@@ -85,13 +94,16 @@ impl Live {
     /// # Errors
     /// When policies, clusters or the TLS certificate cannot be loaded.
     pub async fn load(
-        settings: &Settings,
+        loaded: &Loaded,
         custody: Arc<Custody>,
         clock: SharedClock,
         readiness: &Readiness,
         press: Arc<Press>,
     ) -> Result<Self, StartError> {
-        let files = Digests::of(settings);
+        let settings = &loaded.settings;
+        let sinks: Sinks = Arc::new(config::sinks(&loaded.folder, &loaded.file)?);
+        let sink_files = config::sink_files(&loaded.folder, &loaded.file);
+        let files = Digests::of(settings, &sink_files);
         let policies = check_policies(settings)?;
         let clusters = config::load_clusters(&settings.clusters)?;
         let tls = match &settings.tls {
@@ -125,6 +137,10 @@ impl Live {
             ending: BTreeMap::new(),
             // at the first look what is near its end is recorded
             looks: DAILY_LOOKS,
+            hearing: watch::Sender::new(hearing(&sinks)),
+            sinks: watch::Sender::new(sinks),
+            sink_files,
+            folder: loaded.folder.clone(),
             settings: settings.clone(),
         })
     }
@@ -147,6 +163,18 @@ impl Live {
         self.issuers.subscribe()
     }
 
+    /// The notification sinks in force.
+    #[must_use]
+    pub fn sinks(&self) -> watch::Receiver<Sinks> {
+        self.sinks.subscribe()
+    }
+
+    /// The names of the sinks in force that are told of break-glass requests.
+    #[must_use]
+    pub fn hearing(&self) -> watch::Receiver<Vec<String>> {
+        self.hearing.subscribe()
+    }
+
     /// The TLS configuration in force, which `axum-server` reads at each handshake.
     #[must_use]
     pub fn tls(&self) -> Option<RustlsConfig> {
@@ -162,7 +190,7 @@ impl Live {
     /// Looks at the files: whether they are to be loaded. So it is when they differ from those that were last tried and have
     /// stayed the same since the look before, as half-written ones do not; and when the last try could not be recorded.
     pub fn look(&mut self) -> bool {
-        let now = Digests::of(&self.settings);
+        let now = Digests::of(&self.settings, &self.sink_files);
         let is_settled = now == self.seen;
         self.seen = now;
         is_settled && (self.is_unrecorded || self.seen != self.tried)
@@ -191,11 +219,12 @@ impl Live {
     /// Loads everything anew. What is good replaces the old value once that is recorded; what is bad is recorded too, and the
     /// old value stays. What could not be recorded did not happen: a check says so, and the next look tries it again.
     pub async fn reload(&mut self, sequencer: &Sequencer, readiness: &Readiness, by: Option<&str>) -> Vec<Check> {
-        let now = Digests::of(&self.settings);
+        let now = Digests::of(&self.settings, &self.sink_files);
         let mut reload = Reload { sequencer, by, checks: Vec::new(), is_unrecorded: false };
         self.reload_policies(&mut reload, &now).await;
         self.reload_clusters(&mut reload, &now).await;
         self.reload_tls(&mut reload, &now).await;
+        let now = self.reload_sinks(&mut reload, now).await;
         let known: Vec<_> = self.issuers.borrow().keys().map(issuers::check_name).collect();
         self.reload_issuers(&mut reload, &now).await;
         self.tried = now.clone();
@@ -248,6 +277,38 @@ impl Live {
             live.reload_from_config(config);
             self.in_force.tls.clone_from(&now.tls);
         }
+    }
+
+    /// The sinks of `config.toml`, of which nothing else is loaded anew. Answers the digests of the files as they are then.
+    async fn reload_sinks(&mut self, reload: &mut Reload<'_>, now: Digests) -> Digests {
+        let read = || {
+            let file = self.folder.file().map_err(|error| error.to_string())?;
+            let sinks = config::sinks(&self.folder, &file).map_err(|error| error.to_string())?;
+            let check =
+                |sink: &notify::Settings| sink.check(Arc::clone(&self.clock)).map_err(|error| error.to_string());
+            sinks.iter().try_for_each(check)?;
+            Ok::<_, String>((config::sink_files(&self.folder, &file), sinks))
+        };
+        let (files, sinks) = match read() {
+            Ok(read) => read,
+            Err(why) => {
+                reload.refuse("notify", &why).await;
+                return now;
+            }
+        };
+        let now = Digests::of(&self.settings, &files);
+        self.sink_files = files;
+        let is_same = now.sinks == self.in_force.sinks;
+        // nothing that is made of a secret is written down, so neither are these files' digests
+        if is_same || reload.note("notify", "notification sinks loaded", &Files::new()).await {
+            reload.checks.push(good("notify"));
+            if !is_same {
+                self.hearing.send_replace(hearing(&sinks));
+                self.sinks.send_replace(Arc::new(sinks));
+                self.in_force.sinks.clone_from(&now.sinks);
+            }
+        }
+        now
     }
 
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
@@ -330,6 +391,10 @@ impl Reload<'_> {
     fn content(&self, message: String) -> Content {
         Content { message: Some(message), os_user: self.by.map(String::from), ..Content::of(Kind::Reload) }
     }
+}
+
+fn hearing(sinks: &[notify::Settings]) -> Vec<String> {
+    sinks.iter().filter(|sink| sink.hears_of_requests()).map(|sink| sink.name.clone()).collect()
 }
 
 fn policies_check(set: &PolicySet) -> Check {

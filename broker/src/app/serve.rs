@@ -16,10 +16,11 @@ use super::acceptance::Acceptance;
 use super::connections::Bounded;
 use super::endpoints::Endpoints;
 use super::listen::{Listening, bind, bind_unix};
-use super::watching::{sweep, watch_log, watch_providers, watch_server};
+use super::telling::{self, Telling};
+use super::watching::{sweep, watch_log, watch_providers, watch_requests, watch_server};
 use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
 use crate::audit::{self, Sequencer};
-use crate::break_glass::BreakGlass;
+use crate::break_glass::{self, BreakGlass};
 use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
 use crate::forward::Forwarder;
@@ -89,8 +90,7 @@ impl Running {
             super::login(loaded, Arc::clone(&data_key), Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
         let press = || Press::new(sequencer.clone(), Arc::clone(&clock));
-        let live =
-            Live::load(settings, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
+        let live = Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
 
         let forwarders = config::forwards(&loaded.folder, &loaded.file)?
             .into_iter()
@@ -121,7 +121,18 @@ impl Running {
             Arc::clone(&data_key),
             live.policies(),
             live.clusters(),
+            break_glass::Settings { review_within: settings.review_within, sinks: live.hearing() },
         ));
+        let mut telling = Telling {
+            broker: settings.public_url.to_string(),
+            store: Arc::clone(&store),
+            break_glass: Arc::clone(&break_glass),
+            clock: Arc::clone(&clock),
+            readiness: Arc::clone(&readiness),
+            standing: sequencer.standing(),
+            sinks: live.sinks(),
+        };
+        let mut couriers = telling.couriers()?;
         let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock));
         let locks = Locks::new(book.clone(), Arc::clone(&store), Arc::clone(&clock), live.policies(), live.clusters());
         let api = Api::from(ApiParts {
@@ -158,6 +169,7 @@ impl Running {
         };
         let public = router::public(api, Arc::clone(&login), tlog, edge, bounds);
 
+        telling::begin(&mut couriers).await?;
         let started = Content {
             message: Some(format!("ichor-broker {} started", env!("CARGO_PKG_VERSION"))),
             digests: Some(live.loaded()),
@@ -226,6 +238,8 @@ impl Running {
         for forwarder in forwarders {
             tasks.spawn(forwarder.run(Arc::clone(&readiness), stopped.clone()));
         }
+        tasks.spawn(telling.run(couriers, stopped.clone()));
+        tasks.spawn(watch_requests(Arc::clone(&break_glass), Arc::clone(&readiness), stopped.clone()));
         for server in servers {
             tasks.spawn(watch_server(server, Arc::clone(&readiness), stopped.clone()));
         }
@@ -245,7 +259,7 @@ impl Running {
         ));
         tasks.spawn(super::locks::watch_locks(book, Arc::clone(&readiness), stopped.clone()));
         tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
-        tasks.spawn(sweep(Arc::clone(&store), login, break_glass, limits, metrics, clock, stopped));
+        tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
         Ok(Self {
             address,
             health,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::serve::told;
 use crate::audit::{Out, Standing};
@@ -18,6 +19,9 @@ use crate::store::Store;
 
 /// How often what has expired is cleared away.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// How often it is looked at whether a break-glass request's time ran out: people are told of it.
+const ENDS: Duration = Duration::from_secs(1);
 
 /// How often it is looked at whether a grace is over.
 const LOG_PACE: Duration = Duration::from_secs(1);
@@ -106,10 +110,38 @@ pub(super) async fn watch_providers(login: Arc<Login>, readiness: Arc<Readiness>
     }
 }
 
+/// Records what time does to break-glass requests, and reports uses that nobody reviewed in time.
+pub(super) async fn watch_requests(
+    break_glass: Arc<BreakGlass>,
+    readiness: Arc<Readiness>,
+    stopped: watch::Receiver<bool>,
+) {
+    const NAME: &str = "break-glass reviews";
+    let mut stop = std::pin::pin!(told(stopped));
+    let (mut ends, mut reviews) = (tokio::time::interval(ENDS), tokio::time::interval(SWEEP));
+    ends.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let failed = tokio::select! {
+            () = &mut stop => return,
+            _ = ends.tick() => break_glass.time_out().await.err(),
+            _ = reviews.tick() => match break_glass.remind().await {
+                Ok(overdue) => {
+                    let detail = (overdue > 0).then(|| format!("{overdue} uses wait for a review, longer than configured"));
+                    readiness.report(Check { name: NAME.into(), ok: overdue == 0, required: false, detail });
+                    None
+                }
+                Err(error) => Some(error),
+            },
+        };
+        if let Some(error) = failed {
+            tracing::warn!(%error, "what time did to break-glass requests could not be recorded yet");
+        }
+    }
+}
+
 pub(super) async fn sweep(
     store: Arc<dyn Store>,
     login: Arc<Login>,
-    break_glass: Arc<BreakGlass>,
     limits: Arc<Limits>,
     metrics: PrometheusHandle,
     clock: SharedClock,
@@ -128,9 +160,6 @@ pub(super) async fn sweep(
                 // what histograms have gathered stays small, also where nobody asks for it
                 metrics.run_upkeep();
                 login.flush_tally(false).await;
-                if let Err(error) = break_glass.time_out().await {
-                    tracing::warn!(%error, "break-glass requests whose time ran out could not be recorded yet");
-                }
                 if let Err(error) = store.sweep(clock.now()).await {
                     tracing::warn!(%error, "expired rows could not be cleared away");
                 }

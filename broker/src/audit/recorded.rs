@@ -223,6 +223,8 @@ impl Recordable for Grant {
             contents: self.quorum().map(|quorum| quorum.hash.to_vec()),
             quorum: self.quorum().map(|quorum| quorum.needed),
             approvers: self.quorum().map(|quorum| quorum.approvers.clone()),
+            self_service: self.quorum().filter(|quorum| quorum.told.is_some()).map(|_| true),
+            told: self.quorum().and_then(|quorum| quorum.told.clone()),
             ..Content::of(Kind::Grant)
         }
     }
@@ -237,6 +239,7 @@ impl Recordable for Grant {
                 person: quorum.person.clone(),
                 jkt: quorum.jkt.clone(),
                 quorum: quorum.needed,
+                self_service: quorum.told.is_some(),
             })
         });
         let keys = Box::new(self.lock_keys());

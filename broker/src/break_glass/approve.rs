@@ -33,6 +33,9 @@ impl BreakGlass {
         address: IpAddr,
     ) -> Result<(), BreakGlassError> {
         let contents = self.voting(identity, id, looked_at, address).await?;
+        if contents.said.self_service {
+            return Err(BreakGlassError::State("nobody approves this request; deny it, or let it be".into()));
+        }
         let said = comment(said)?;
         let session = identity.session().ok_or(BreakGlassError::Unknown)?;
         let human = identity.human().ok_or(BreakGlassError::Unknown)?;

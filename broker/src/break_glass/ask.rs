@@ -12,7 +12,7 @@ use crate::domain::{BreakGlassId, BreakGlassState, ClusterName, Role, check_reas
 use crate::entropy;
 use crate::identity::Identity;
 use crate::mint::person;
-use crate::policy::{self, Elevation};
+use crate::policy::{self, Elevation, Refusal};
 use crate::store::{BreakGlassChange, BreakGlassRow};
 
 /// The most nodes named, and the longest name of one.
@@ -38,6 +38,8 @@ pub struct Ask {
     pub ticket: Option<String>,
     /// Where the request came from.
     pub address: IpAddr,
+    /// Whether nobody is to approve it.
+    pub self_service: bool,
 }
 
 impl BreakGlass {
@@ -56,6 +58,7 @@ impl BreakGlass {
             reason: &ask.reason,
             ticket: ask.ticket.as_deref(),
             address: ask.address,
+            self_service: ask.self_service,
         };
         let terms = match policy::elevation(&policies, identity, &cluster, &elevation, now) {
             Ok(terms) => terms,
@@ -65,6 +68,13 @@ impl BreakGlass {
             Ok(human) => human,
             Err(refusal) => return Err(self.refused(unanswered(identity, &ask), refusal).await?),
         };
+        if ask.self_service && self.settings.sinks.borrow().is_empty() {
+            let refusal = Refusal::plain(
+                "nobody lets themselves in where no notification sink would be told of it",
+                "ask others to approve; whoever runs the broker configures a sink with `[[notify]]`",
+            );
+            return Err(self.refused(unanswered(identity, &ask), refusal).await?);
+        }
         let out_of_time = |_| BreakGlassError::Bad("the request would wait beyond all times".into());
         let id = BreakGlassId(entropy::uuid_v7(now)?);
         let said = BreakGlassContents {
@@ -85,6 +95,7 @@ impl BreakGlass {
             created_at: now,
             waits_until: now.checked_add(terms.wait).map_err(out_of_time)?,
             approvals: terms.approvals,
+            self_service: ask.self_service,
             uses: terms.uses,
             policies: terms.policies,
             policy_digest: data_encoding::HEXLOWER.encode(&policies.digest()),
@@ -103,6 +114,7 @@ impl BreakGlass {
             hash: contents.hash,
             tag: contents.tag(&self.data_key),
             quorum: contents.said.approvals,
+            self_service: contents.said.self_service,
             uses: contents.said.uses,
             life: terms.life,
             waits_until: contents.said.waits_until,
@@ -117,7 +129,7 @@ impl BreakGlass {
             reason: Some(contents.said.reason.clone()),
             policies: Some(contents.said.policies.clone()),
             policy_digest: Some(policies.digest().to_vec()),
-            quorum: Some(contents.said.approvals),
+            quorum: Some(contents.said.approvals).filter(|_| !contents.said.self_service),
             nodes: (!contents.said.nodes.is_empty()).then(|| contents.said.nodes.clone()),
             ticket: contents.said.ticket.clone(),
             not_after: Some(contents.said.waits_until.as_second()),
@@ -139,6 +151,7 @@ fn unanswered(identity: &Identity, ask: &Ask) -> Content {
         roles: Some(ask.roles.iter().map(ToString::to_string).collect()),
         reason: Some(ask.reason.clone()),
         address: Some(ask.address.to_string()),
+        self_service: ask.self_service.then_some(true),
         ..Content::of(Kind::Refusal)
     }
 }
@@ -181,6 +194,7 @@ mod tests {
             nodes: nodes.iter().map(|node| (*node).into()).collect(),
             ticket: ticket.map(Into::into),
             address: "192.0.2.1".parse().unwrap(),
+            self_service: false,
         })
         .is_ok()
     }

@@ -5,9 +5,10 @@ use sha2::{Digest, Sha256};
 
 use crate::custody::DataKey;
 use crate::domain::{BreakGlassId, ClusterName, Human, Person, ProviderAlias};
-use crate::store::{ApprovalRow, BreakGlassRow};
+use crate::store::{ApprovalRow, BreakGlassRow, ToldRow};
 
 const REQUEST: &[u8] = b"ichor break-glass request 1\0";
+const TOLD: &[u8] = b"ichor break-glass notification 1\0";
 const APPROVAL: &[u8] = b"ichor break-glass approval 1\0";
 
 /// A request's contents, as the broker wrote them.
@@ -106,6 +107,26 @@ pub(super) fn is_vouched(request: BreakGlassId, row: &ApprovalRow, key: &DataKey
         metrics::counter!("ichor_forged_rows_total", "table" => "break_glass_approval").increment(1);
     }
     is_ours
+}
+
+/// The mark on the acceptance of a notification of the request.
+pub(super) fn told_tag(request: BreakGlassId, row: &ToldRow, key: &DataKey) -> [u8; 32] {
+    key.tag(TOLD, &accepted(request, row))
+}
+
+/// Whether the broker wrote that a notification of the request was accepted.
+pub(super) fn was_told(request: BreakGlassId, row: &ToldRow, key: &DataKey) -> bool {
+    let is_ours = key.has_tagged(TOLD, &accepted(request, row), &row.tag);
+    if !is_ours {
+        tracing::error!(%request, "that a notification was accepted was not written by this broker and does not count: someone else writes the database");
+        metrics::counter!("ichor_forged_rows_total", "table" => "break_glass_told").increment(1);
+    }
+    is_ours
+}
+
+/// All of it; the sink's name is what is left.
+fn accepted(request: BreakGlassId, ToldRow { hash, sink, at, tag: _ }: &ToldRow) -> Vec<u8> {
+    [request.0.as_bytes().as_slice(), hash, &at.as_microsecond().to_be_bytes(), sink.as_bytes()].concat()
 }
 
 /// All of it, in parts that tell their own lengths.

@@ -5,6 +5,9 @@
 //! ─▶ review ◆
 //! ```
 //!
+//! Where policy lets someone in alone, the approvals are replaced by one thing: a sink outside has accepted the notification of
+//! exactly this request.
+//!
 //! Each ◆ is an entry of the log that commits with the change of the request's row, and reads its conditions again. Whoever is to be
 //! told of a step reads these entries (kinds `break-glass-…`, and `grant` with a request).
 //!
@@ -18,15 +21,19 @@ mod end;
 mod error;
 mod quorum;
 mod times;
+mod told;
 mod view;
 
 #[cfg(test)]
-mod tests;
+mod alone_tests;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Code;
+use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use crate::audit::{RecordError, Sequencer};
@@ -48,6 +55,15 @@ pub use view::{ByPage, Seen};
 /// At most so many requests of one person may be pending at once: approvers are not to be flooded.
 pub const MOST_OPEN: u64 = 5;
 
+/// How break-glass is configured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// So long after its last use a request should be reviewed.
+    pub review_within: SignedDuration,
+    /// The sinks outside that are told of requests, as they are in force. Without any nobody lets themselves in.
+    pub sinks: watch::Receiver<Vec<String>>,
+}
+
 /// The requests. One for the whole broker.
 pub struct BreakGlass {
     store: Arc<dyn Store>,
@@ -56,6 +72,7 @@ pub struct BreakGlass {
     data_key: Arc<DataKey>,
     policies: watch::Receiver<Arc<PolicySet>>,
     clusters: watch::Receiver<Clusters>,
+    settings: Settings,
 }
 
 impl BreakGlass {
@@ -68,8 +85,9 @@ impl BreakGlass {
         data_key: Arc<DataKey>,
         policies: watch::Receiver<Arc<PolicySet>>,
         clusters: watch::Receiver<Clusters>,
+        settings: Settings,
     ) -> Self {
-        Self { store, sequencer, clock, data_key, policies, clusters }
+        Self { store, sequencer, clock, data_key, policies, clusters, settings }
     }
 
     /// The request and its contents, if the broker wrote them.
@@ -163,6 +181,7 @@ fn about(kind: Kind, identity: &Identity, contents: &Contents, address: std::net
         channel: identity.page().map(|_| "page".into()),
         auth_time: identity.auth_time().map(jiff::Timestamp::as_second),
         acr: identity.acr().map(Into::into),
+        self_service: contents.said.self_service.then_some(true),
         ..Content::of(kind)
     }
 }

@@ -39,17 +39,15 @@ impl BreakGlass {
         if state != BreakGlassState::Approved {
             let more = contents.said.approvals.saturating_sub(file.request.given);
             return Err(BreakGlassError::State(match state {
+                BreakGlassState::Pending if contents.said.self_service => {
+                    "the request waits until a notification sink has accepted the notification of it".into()
+                }
                 BreakGlassState::Pending => format!("the request waits for {more} more to approve"),
                 state => format!("the request is {state}, so it allows nothing"),
             }));
         }
-        let counted = counted(&file, &contents, |row| contents::is_vouched(id, row, &self.data_key));
-        let needed = usize::try_from(contents.said.approvals.max(1)).unwrap_or(usize::MAX);
-        let last = needed.checked_sub(1).and_then(|place| counted.get(place));
-        let Some(last) = last else {
-            return Err(BreakGlassError::State("the request has too few approvals that count".into()));
-        };
-        let good_until = good_until(last.at, &contents);
+        let (backing, opened) = self.backing(&file, &contents)?;
+        let good_until = good_until(opened, &contents);
         let now = self.clock.now();
         if now >= good_until {
             return Err(BreakGlassError::State("the request's time is over, so it allows nothing".into()));
@@ -69,13 +67,44 @@ impl BreakGlass {
             cluster: contents.cluster.clone(),
             roles,
             needed: contents.said.approvals,
-            approvers: counted.iter().map(|row| row.user.clone()).collect(),
+            approvers: backing.approvers,
+            told: backing.told,
             policy_digest: contents.policy_digest,
             good_until,
             jkt: jkt.into(),
         };
         Ok(Approved { quorum, contents, left: good_until.duration_since(now) })
     }
+
+    /// What stands behind the request, every mark checked, and since when: others' approvals, or, of a request that nobody
+    /// approves, that someone outside took the notification of exactly this one.
+    fn backing(&self, file: &BreakGlassFile, contents: &Contents) -> Result<(Backing, Timestamp), BreakGlassError> {
+        let id = file.request.id;
+        if contents.said.self_service {
+            let told = file.told.as_ref().filter(|row| {
+                row.hash == contents.hash
+                    && row.at < contents.said.waits_until
+                    && contents::was_told(id, row, &self.data_key)
+            });
+            let told = told.ok_or_else(|| {
+                BreakGlassError::State("no notification sink has accepted the notification of this request".into())
+            })?;
+            return Ok((Backing { approvers: Vec::new(), told: Some(told.sink.clone()) }, told.at));
+        }
+        let counted = counted(file, contents, |row| contents::is_vouched(id, row, &self.data_key));
+        let needed = usize::try_from(contents.said.approvals.max(1)).unwrap_or(usize::MAX);
+        let last = needed.checked_sub(1).and_then(|place| counted.get(place));
+        let Some(last) = last else {
+            return Err(BreakGlassError::State("the request has too few approvals that count".into()));
+        };
+        Ok((Backing { approvers: counted.iter().map(|row| row.user.clone()).collect(), told: None }, last.at))
+    }
+}
+
+/// What stands behind a request.
+struct Backing {
+    approvers: Vec<String>,
+    told: Option<String>,
 }
 
 /// When access ends that was approved at this time.

@@ -23,12 +23,12 @@ const POLICIES: &str = r#"
     @id("approve") permit (principal, action == Action::"break-glass:approve", resource);
 "#;
 
-struct Glass {
-    room: Room,
-    glass: BreakGlass,
+pub(crate) struct Glass {
+    pub(crate) room: Room,
+    pub(crate) glass: Arc<BreakGlass>,
     policies: watch::Sender<Arc<PolicySet>>,
-    ada: Identity,
-    bob: Identity,
+    pub(crate) ada: Identity,
+    pub(crate) bob: Identity,
 }
 
 fn load(text: &str) -> Arc<PolicySet> {
@@ -63,6 +63,7 @@ fn asks() -> Ask {
         nodes: Vec::new(),
         ticket: None,
         address: address(),
+        self_service: false,
     }
 }
 
@@ -71,37 +72,54 @@ fn address() -> std::net::IpAddr {
 }
 
 impl Glass {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let room = Room::new([]);
         let ada = logged_in(&*room.store, 1).await;
         let (policies, policies_in_force) = watch::channel(load(POLICIES));
         let clusters: Clusters = Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]));
-        let glass = BreakGlass::new(
+        let glass = Arc::new(BreakGlass::new(
             room.store.clone(),
             room.sequencer.clone(),
             room.clock.clone(),
             Arc::new(key()),
             policies_in_force,
             watch::channel(clusters).1,
-        );
+            Settings { review_within: SignedDuration::from_hours(24), sinks: watch::channel(vec!["pager".into()]).1 },
+        ));
         Self { room, glass, policies, ada: who(&ada), bob: someone(2, at_corp("bob")) }
     }
 
-    async fn asked(&self) -> BreakGlassId {
+    pub(crate) async fn asked(&self) -> BreakGlassId {
         self.glass.ask(&self.ada, asks()).await.unwrap()
     }
 
-    async fn approve(&self, id: BreakGlassId, by: &Identity) -> Result<(), BreakGlassError> {
+    pub(crate) async fn approve(&self, id: BreakGlassId, by: &Identity) -> Result<(), BreakGlassError> {
         let (_, contents) = self.glass.load(id).await?;
         self.glass.approve(by, id, contents.hash, None, address()).await
     }
 
-    async fn approved(&self, id: BreakGlassId) -> Result<Approved, BreakGlassError> {
+    pub(crate) async fn approved(&self, id: BreakGlassId) -> Result<Approved, BreakGlassError> {
         self.glass.approved(&self.ada, id, "key").await
     }
 
+    /// From now on policy lets everyone in alone, for ten minutes.
+    pub(crate) fn lets_in_alone(&self) {
+        let alone = r#"@id("alone") @self_service("true") @max_ttl("10m")
+            permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);"#;
+        self.policies.send_replace(load(&format!("{POLICIES}{alone}")));
+    }
+
+    pub(crate) async fn asked_alone(&self) -> Result<BreakGlassId, BreakGlassError> {
+        self.glass.ask(&self.ada, Ask { self_service: true, ..asks() }).await
+    }
+
+    /// The log as people are told of it.
+    pub(crate) async fn entries(&self) -> Vec<ichor_wire::api::AuditEntry> {
+        crate::audit::entries_from(&*self.room.store, &crate::store::EntryFilter::default(), 0, 1000).await.unwrap()
+    }
+
     /// What policy makes of an approved request.
-    fn decided(&self, approved: &Approved) -> crate::policy::Grant {
+    pub(crate) fn decided(&self, approved: &Approved) -> crate::policy::Grant {
         let request = Request {
             cluster: prod().name,
             roles: approved.quorum.roles.clone(),
@@ -172,7 +190,7 @@ async fn a_request_that_the_broker_did_not_write_is_none() {
 }
 
 impl Glass {
-    async fn record_forged(&self, change: BreakGlassChange) {
+    pub(crate) async fn record_forged(&self, change: BreakGlassChange) {
         let change = Change::BreakGlass { change, now: noon(), keys: None };
         self.room.sequencer.note(Content::of(Kind::BreakGlassRequest), Some(change)).await.unwrap();
     }
@@ -286,14 +304,15 @@ async fn another_broker_goes_on_where_one_stopped() {
     let mut glass = Glass::new().await;
     let again = |glass: &Glass| {
         let clusters: Clusters = Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]));
-        BreakGlass::new(
+        Arc::new(BreakGlass::new(
             glass.room.store.clone(),
             glass.room.sequencer.clone(),
             glass.room.clock.clone(),
             Arc::new(key()),
             watch::channel(load(POLICIES)).1,
             watch::channel(clusters).1,
-        )
+            Settings { review_within: SignedDuration::from_hours(24), sinks: watch::channel(Vec::new()).1 },
+        ))
     };
     let id = glass.asked().await;
     glass.glass = again(&glass);

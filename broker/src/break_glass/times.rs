@@ -2,13 +2,18 @@
 
 use ichor_wire::log::{Content, Kind};
 
-use super::{BreakGlass, BreakGlassError};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{BreakGlass, BreakGlassError, contents};
 use crate::audit::RecordError;
 use crate::domain::{BreakGlassState, BreakGlassStep};
 use crate::store::{BreakGlassChange, BreakGlassFilter, BreakGlassRow, Condition};
 
 /// So many are looked at in one go.
 const AT_ONCE: u32 = 500;
+
+/// An overdue review is recorded again after so long.
+const AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
 impl BreakGlass {
     /// Where a request stands now: its time may be over before that is recorded.
@@ -24,7 +29,7 @@ impl BreakGlass {
         if is_over { row.state.after(step).unwrap_or(row.state) } else { row.state }
     }
 
-    /// Records the requests whose time ran out, and shows how many uses nobody has reviewed. To be called about once a minute.
+    /// Records the requests whose time ran out. To be called about once a second.
     ///
     /// # Errors
     /// When the store cannot be read, or something cannot be recorded; the rest is recorded next time.
@@ -43,11 +48,44 @@ impl BreakGlass {
                 other => other?,
             }
         }
+        Ok(())
+    }
+
+    /// Records, once a day for each, the uses whose review is overdue, and shows how many wait for a review; answers how many are
+    /// overdue, up to a bound. To be called about once a minute.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or something cannot be recorded; the rest is recorded next time.
+    pub async fn remind(&self) -> Result<usize, BreakGlassError> {
+        let now = self.clock.now();
+        let used = now.saturating_sub(self.settings.review_within).unwrap_or(Timestamp::MIN);
+        let before = now.saturating_sub(AGAIN).unwrap_or(Timestamp::MIN);
+        for row in self.store.break_glass_overdue(used, Some(before), AT_ONCE).await? {
+            let Some(contents) = contents::read(&row, &self.data_key) else { continue };
+            let content = Content {
+                cluster: Some(row.cluster.clone()),
+                roles: Some(contents.said.roles.iter().map(ToString::to_string).collect()),
+                reason: Some(contents.said.reason.clone()),
+                break_glass: Some(row.id.0.as_bytes().to_vec()),
+                contents: Some(row.hash.to_vec()),
+                requester: Some(contents.said.user.clone()),
+                self_service: contents.said.self_service.then_some(true),
+                ..Content::of(Kind::BreakGlassOverdue)
+            };
+            match self.record(content, BreakGlassChange::Remind { request: row.id, before }).await {
+                // another broker was first, or someone reviewed it
+                Err(BreakGlassError::Record(RecordError::Refused(Condition::RequestMoved))) => {}
+                other => other?,
+            }
+        }
+        let overdue = self.store.break_glass_overdue(used, None, AT_ONCE).await?.len();
         let states = vec![BreakGlassState::Used, BreakGlassState::Revoked];
         let filter = BreakGlassFilter { states, ..BreakGlassFilter::default() };
         let used = self.store.break_glass_list(&filter, None, AT_ONCE).await?;
         let unreviewed = used.iter().filter(|row| row.used > 0).count();
-        metrics::gauge!("ichor_break_glass_unreviewed").set(f64::from(u32::try_from(unreviewed).unwrap_or(u32::MAX)));
-        Ok(())
+        let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+        metrics::gauge!("ichor_break_glass_unreviewed").set(count(unreviewed));
+        metrics::gauge!("ichor_break_glass_reviews_overdue").set(count(overdue));
+        Ok(overdue)
     }
 }

@@ -131,7 +131,7 @@ impl BreakGlass {
         let human = identity.human().map(|human| human.digest());
         let has_approved = file.approvals.iter().any(|row| Some(row.human) == human);
         let may = [
-            ("approve", state == BreakGlassState::Pending && is_voter && !has_approved),
+            ("approve", state == BreakGlassState::Pending && is_voter && !has_approved && !contents.said.self_service),
             ("deny", state == BreakGlassState::Pending && is_voter),
             ("cancel", state == BreakGlassState::Pending && is_own),
             ("use", state == BreakGlassState::Approved && is_own),

@@ -96,6 +96,10 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
         let forwards = config::forwards(&loaded.folder, &loaded.file);
         checks.push(forwards.map_or_else(|error| failed("forward", &error), |_| fine("forward", None)));
     }
+    if !loaded.file.notify.is_empty() {
+        let sinks = config::sinks(&loaded.folder, &loaded.file);
+        checks.push(sinks.map_or_else(|error| failed("notify", &error), |_| fine("notify", None)));
+    }
     match app::custody(loaded, vault) {
         Ok(custody) => {
             checks.extend(cas(&custody, &clusters).await);

@@ -67,6 +67,9 @@ pub(super) struct Explain {
     /// How many others would have approved, in break-glass.
     #[arg(long, value_name = "N", default_value_t = 0)]
     approvals: u64,
+    /// As self-service break-glass, which nobody approves, once someone outside was told
+    #[arg(long, conflicts_with = "approvals")]
+    self_service: bool,
 }
 
 /// A role as people type it to `ichor`.
@@ -138,6 +141,7 @@ impl Explain {
             reason: self.reason,
             address: self.address,
             approvals: self.approvals,
+            self_service: self.self_service,
         };
         write!(out, "{}", policy::explain(&set, &who, cluster, &asks, SystemClock.now()))?;
         Ok(())

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::nodelog::{NodeLog, NodeLogSource};
+use super::notify::{BreakGlass, Notify};
 use super::openbao::OpenBao;
 use super::provider::Provider;
 
@@ -24,6 +25,12 @@ pub struct File {
     /// Where the audit log is forwarded to, entry by entry, in order. May be repeated.
     #[serde(default)]
     pub forward: Vec<Forward>,
+    /// Whom people are told by: what the audit log records and someone should know of. May be repeated.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
+    /// How break-glass is followed up.
+    #[serde(default)]
+    pub break_glass: BreakGlass,
     /// Where CA keys live and what opens them.
     #[serde(default)]
     pub custody: Custody,

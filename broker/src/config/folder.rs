@@ -51,6 +51,14 @@ impl Folder {
         self.root.join("config.toml")
     }
 
+    /// Reads `config.toml` as written.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what its format says.
+    pub fn file(&self) -> Result<File, ConfigError> {
+        read_toml(&self.config())
+    }
+
     /// Reads and checks `config.toml` and the secrets it names.
     ///
     /// # Errors

@@ -28,8 +28,7 @@ pub fn forwards(folder: &Folder, file: &File) -> Result<Vec<Settings>, ConfigErr
                 key: format!("forward.{key}"),
                 why: why.into(),
             };
-            // a name as an alias is
-            if ProviderAlias::new(&section.name).is_err() {
+            if !is_name(&section.name) {
                 return Err(value("name", "use up to 63 lower-case letters, digits and inner hyphens"));
             }
             if !names.insert(section.name.as_str()) {
@@ -60,15 +59,7 @@ fn collector(
 ) -> Result<Collector, ConfigError> {
     let text =
         section.url.as_deref().ok_or_else(|| value("url", "name the collector, as `https://otel.example.com`"))?;
-    let url = Url::parse(text).map_err(|_| value("url", "write a URL, as `https://otel.example.com`"))?;
-    let is_fine = match url.scheme() {
-        "https" => url.host().is_some(),
-        "http" => is_loopback(&url),
-        _ => false,
-    };
-    if !is_fine || !url.username().is_empty() || url.password().is_some() {
-        return Err(value("url", "use https without a user name; plain http is for loopback only"));
-    }
+    let url = sink_url(text).map_err(|why| value("url", why))?;
     let read = |path: &std::path::PathBuf| {
         let path = folder.at(path);
         std::fs::read(&path).map_err(|error| ConfigError::Unreadable { path, why: error.to_string() })
@@ -85,4 +76,26 @@ fn collector(
         None => None,
     };
     Ok(Collector { url, ca: section.ca_file.as_ref().map(read).transpose()?, token })
+}
+
+/// Whether it is a name as an alias is.
+pub(super) fn is_name(text: &str) -> bool {
+    ProviderAlias::new(text).is_ok()
+}
+
+/// The URL of whom the broker sends to, if nobody between can read along.
+///
+/// # Errors
+/// When it is none, in words that do not repeat it.
+pub(super) fn sink_url(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "write a URL, as `https://sink.example.com`")?;
+    let is_fine = match url.scheme() {
+        "https" => url.host().is_some(),
+        "http" => is_loopback(&url),
+        _ => false,
+    };
+    if !is_fine || !url.username().is_empty() || url.password().is_some() {
+        return Err("use https without a user name; plain http is for loopback only");
+    }
+    Ok(url)
 }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub public_url: Url,
     /// How old an entry must be before its body can be dropped.
     pub drop_min_age: SignedDuration,
+    /// So long after its last use a break-glass request should be reviewed.
+    pub review_within: SignedDuration,
     /// Where to listen.
     pub listen: Listen,
     /// Certificate chain and key, PEM files; `None` for plain http.
@@ -181,6 +183,10 @@ impl Settings {
         if file.server.name.is_empty() || file.server.name.len() > 64 || !file.server.name.is_ascii() {
             return Err(value("server.name", "use 1 to 64 ASCII characters"));
         }
+        let review_within = duration("break_glass.review_within", &file.break_glass.review_within)?;
+        if review_within < SignedDuration::from_mins(1) {
+            return Err(value("break_glass.review_within", "at least 1m"));
+        }
         let audit = AuditSettings::check(folder, file, &public_url)?;
         let minimum_client = match &file.session.minimum_client {
             Some(text) => Some(
@@ -192,6 +198,7 @@ impl Settings {
         Ok(Self {
             public_url,
             drop_min_age,
+            review_within,
             listen,
             tls,
             health: file.server.health_listen,

@@ -4,6 +4,9 @@
 //! before, so an outage or a restart repeats some entries and leaves none out; who receives tells them apart by their index.
 //! Nothing waits for it: it reads the log as any reader does.
 
+mod backoff;
+mod cursor;
+pub(crate) mod http;
 mod lines;
 mod otlp;
 
@@ -20,6 +23,8 @@ use crate::audit;
 use crate::readiness::{Check, Readiness};
 use crate::store::{EntryFilter, Store, StoreError};
 
+pub(crate) use backoff::Backoff;
+pub(crate) use cursor::Cursor;
 pub use otlp::Collector;
 
 use lines::Lines;
@@ -113,13 +118,13 @@ impl Forwarder {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         let mut stop = std::pin::pin!(stop);
-        let mut wait = LOOK;
+        let mut backoff = Backoff::new(LOOK, LONGEST_WAIT);
         loop {
             let pause = tokio::select! {
                 () = &mut stop => return,
                 sent = self.step() => match sent {
                     Ok(lag) => {
-                        wait = LOOK;
+                        backoff.reset();
                         self.report(&readiness, lag, None);
                         if lag > 0 { Duration::ZERO } else { LOOK }
                     }
@@ -127,9 +132,7 @@ impl Forwarder {
                         tracing::warn!(forward = self.name, %error, "the audit log is not forwarded");
                         let lag = self.lag().await;
                         self.report(&readiness, lag, Some(error));
-                        let pause = wait;
-                        wait = wait.saturating_mul(2).min(LONGEST_WAIT);
-                        pause
+                        backoff.wait()
                     }
                 },
             };

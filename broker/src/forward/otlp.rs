@@ -1,20 +1,12 @@
 //! OpenTelemetry logs over HTTP, in the JSON encoding of OTLP 1.
 
-use std::time::Duration;
-
 use ichor_wire::api::AuditEntry;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::ForwardError;
-
-/// The longest that one request may take, from connecting to the last byte of the answer.
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// The largest answer, in bytes.
-const LARGEST: usize = 64 * 1024;
+use super::{ForwardError, http};
 
 /// A collector.
 #[derive(Clone, Debug)]
@@ -53,31 +45,8 @@ struct Partial {
 // === impl Otlp ===
 
 impl Otlp {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards collectors")]
     pub(super) fn new(collector: Collector) -> Result<Self, ForwardError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(ForwardError("no TLS provider is installed in this process".into()));
-        }
-        let mut builder = reqwest::Client::builder()
-            .timeout(DEADLINE)
-            .connect_timeout(DEADLINE / 2)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = &collector.ca {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem);
-            let certificates =
-                certificates.map_err(|_| ForwardError("its CA file is not a list of PEM certificates".into()))?;
-            if certificates.is_empty() {
-                return Err(ForwardError(
-                    "its CA file has no certificate; name one in PEM, or leave `ca_file` out".into(),
-                ));
-            }
-            builder = builder.tls_certs_only(certificates);
-        } else if collector.url.scheme() == "http" {
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder.build().map_err(|error| ForwardError(error.to_string()))?;
+        let http = http::client(&collector.url, collector.ca.as_deref())?;
         let mut url = collector.url;
         if url.path() == "/" {
             url.set_path("/v1/logs");
@@ -92,19 +61,7 @@ impl Otlp {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
-        let failed = |error: reqwest::Error| {
-            let why = if error.is_timeout() { "it did not answer in time".into() } else { innermost(&error) };
-            ForwardError(format!("the collector cannot be reached: {why}"))
-        };
-        let mut answer = request.send().await.map_err(failed)?;
-        let status = answer.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LARGEST {
-                return Err(ForwardError("the collector answers with more than 64 KiB".into()));
-            }
-        }
+        let http::Answered { status, body, .. } = http::send(request, "the collector").await?;
         if status.as_u16() != 200 {
             return Err(ForwardError(format!("the collector answers {}", status.as_u16())));
         }
@@ -160,12 +117,4 @@ fn logs(entries: &[AuditEntry]) -> Value {
         "resource": { "attributes": service },
         "scopeLogs": [{ "scope": { "name": "ichor.audit" }, "logRecords": records }],
     }] })
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

@@ -54,6 +54,8 @@ pub(super) struct Known {
     pub not_after: Timestamp,
     /// The index of its entry.
     pub entry: u64,
+    /// The break-glass request that it was made of (UUID).
+    pub break_glass: Option<[u8; 16]>,
 }
 
 /// What the log has for a call's claim.
@@ -154,6 +156,7 @@ mod tests {
             granted: noon(),
             not_after: after(600),
             entry: 7,
+            break_glass: None,
         }
     }
 

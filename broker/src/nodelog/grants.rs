@@ -95,6 +95,7 @@ fn known(stored: &StoredEntry) -> Option<Known> {
         granted: Timestamp::from_microsecond(entry.time).ok()?,
         not_after: Timestamp::from_second(content.not_after?).ok()?,
         entry: stored.index,
+        break_glass: content.break_glass.and_then(|id| id.try_into().ok()),
     })
 }
 
@@ -111,6 +112,7 @@ fn reported(stored: &StoredEntry) -> Option<(u16, Known)> {
         granted: Timestamp::from_second(content.opened?).ok()?,
         not_after: Timestamp::from_second(content.not_after?).ok()?,
         entry: stored.index,
+        break_glass: None,
     };
     Some((content.kit?.number, known))
 }

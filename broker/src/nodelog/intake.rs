@@ -19,6 +19,7 @@ use super::digest::digest;
 use super::grants::Grants;
 use super::reader::{Arrived, Load, Sink, count};
 use super::sources::Origin;
+use super::touched::Touched;
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
 use crate::domain::{ClusterName, GrantId};
@@ -73,6 +74,7 @@ pub struct Intake {
     gathered: BTreeMap<Arc<str>, Vec<Arrived>>,
     /// Grants of kits, unreported, among the calls of the batch at hand; and the kit of each.
     in_use: HashMap<GrantId, u16>,
+    touched: Touched,
 }
 
 // === impl Intake ===
@@ -91,6 +93,7 @@ impl Intake {
             peers: HashMap::new(),
             gathered: BTreeMap::new(),
             in_use: HashMap::new(),
+            touched: Touched::default(),
         };
         (intake, sink)
     }
@@ -233,6 +236,9 @@ impl Intake {
             }
         }
         let known = known.filter(|_| fits);
+        if let (Some(known), Some(Some(id))) = (&known, id) {
+            self.touched.note(id, known, &line.origin, &access.method);
+        }
         if let (Some(peer), Some(Some(id)), true) = (&access.peer, id, fits) {
             why = why.or(self.second_peer(id, peer));
         }
@@ -277,6 +283,8 @@ impl Intake {
                 findings.entry(finding).or_insert_with(|| (0, call.why.clone())).0 += 1;
             }
         }
+        // before the calls are kept: whoever is to be told of the first must be, also when the broker ends in between
+        self.touched.record(&self.parts.sequencer, &self.parts.clock).await.map_err(|error| error.to_string())?;
         let change = Change::CallsKept { calls, most: self.parts.max_calls };
         self.parts.sequencer.note(content, Some(change)).await.map_err(|error| error.to_string())?;
         self.in_use.clear();

@@ -21,6 +21,7 @@ mod listener;
 mod reader;
 mod sources;
 mod split;
+mod touched;
 mod verify;
 
 pub use access::{PROBE_KEY, code_name};

@@ -36,7 +36,11 @@ struct Bench {
 
 impl Bench {
     async fn new(faults: impl IntoIterator<Item = Fault>, connections: usize, max_calls: u64) -> Self {
-        let room = Room::new([]);
+        Self::on(Room::new([]), faults, connections, max_calls).await
+    }
+
+    /// On a log that has something already.
+    async fn on(room: Room, faults: impl IntoIterator<Item = Fault>, connections: usize, max_calls: u64) -> Self {
         let grant = Content {
             person: Some(log_person("ada", "ada@example.com")),
             cluster: Some("prod".into()),
@@ -533,4 +537,37 @@ async fn a_kit_that_nobody_reported_alarms_at_once_and_is_explained_once_it_is()
     assert_eq!(explained.owner, None, "a claimed name is nobody's");
     bench.send(&call_line("Read", &roles)).await;
     assert_eq!(bench.calls(6).await[5].class, CallClass::Escape, "flagged even when explained");
+}
+
+#[tokio::test]
+async fn the_first_call_under_break_glass_is_told_once() {
+    let glass = crate::break_glass::tests::Glass::new().await;
+    let id = glass.asked().await;
+    glass.approve(id, &glass.bob).await.unwrap();
+    let grant = glass.decided(&glass.approved(id).await.unwrap());
+    let grant_id = grant.id().0;
+    glass.room.sequencer.record(grant).await.unwrap();
+    let metadata = format!("talos-role=grant:{grant_id},os:admin,user:ada");
+    let bench = Bench::on(glass.room, [], 9, 100).await;
+    bench.send(&call_line("Version", &roles(GRANT))).await;
+    bench.calls(1).await;
+    bench.send(&[call_line("Version", &metadata), call_line("Reboot", &metadata)].concat()).await;
+    bench.calls(3).await;
+    bench.send(&call_line("Shutdown", &metadata)).await;
+    bench.calls(4).await;
+    let room = bench.stopped().await;
+    let touched: Vec<_> =
+        room.log().await.into_iter().filter(|entry| entry.content.kind == Kind::BreakGlassTouched).collect();
+    assert_eq!(touched.len(), 1);
+    let Content { grant, node, method, break_glass, requester, .. } = &touched[0].content;
+    assert_eq!(grant.as_deref(), Some(grant_id.as_bytes().as_slice()));
+    assert_eq!(break_glass.as_deref(), Some(id.0.as_bytes().as_slice()));
+    assert_eq!((node.as_deref(), requester.as_deref()), (Some("cp-1"), Some("ada")));
+    assert_eq!(method.as_deref(), Some("/machine.MachineService/Version"));
+    // another broker, which remembers nothing, tells it no more
+    let bench = Bench::on(room, [], 9, 100).await;
+    bench.send(&call_line("Version", &metadata)).await;
+    bench.calls(5).await;
+    let log = bench.stopped().await.log().await;
+    assert_eq!(log.iter().filter(|entry| entry.content.kind == Kind::BreakGlassTouched).count(), 1);
 }

@@ -1,4 +1,5 @@
-//! What a permit with `@approvals` obliges to: how many others must say yes, and how the request for it lives.
+//! What a permit with `@approvals` or `@self_service` obliges to: how many others must say yes, or that someone outside is told
+//! first, and how the request for it lives.
 
 use cedar_policy::Policy;
 use jiff::SignedDuration;
@@ -18,11 +19,16 @@ const WAIT: SignedDuration = SignedDuration::from_hours(1);
 /// No request waits longer.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
+/// Nobody lets themselves in for longer.
+pub(super) const LONGEST_ALONE: SignedDuration = SignedDuration::from_mins(15);
+
 /// The approval that a permit needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Approval {
-    /// How many others must approve, at least one.
+    /// How many others must approve, at least one; 0 where it is `self_service`.
     pub(super) others: u64,
+    /// Whether nobody approves: then someone outside must have accepted the notification of the request.
+    pub(super) self_service: bool,
     /// How long a request waits for them.
     pub(super) wait: SignedDuration,
     /// How many certificates one approved request allows.
@@ -40,22 +46,40 @@ impl Approval {
     /// Every annotation about approvals that is unparsable or out of place, in words.
     pub(super) fn read(policy: &Policy, actions: &[Action]) -> Result<Option<Self>, Vec<String>> {
         let mut problems = Vec::new();
-        let Some(text) = policy.annotation("approvals") else {
+        let (approvals, alone) = (policy.annotation("approvals"), policy.annotation("self_service"));
+        if approvals.is_none() && alone.is_none() {
             for key in ["wait", "uses", "ticket"] {
                 if policy.annotation(key).is_some() {
                     problems.push(format!("`@{key}` is about requests for approval; add `@approvals`, or remove it"));
                 }
             }
             return if problems.is_empty() { Ok(None) } else { Err(problems) };
-        };
-        if !actions.iter().any(|action| action.is_hold()) {
-            problems
-                .push("`@approvals` is about certificates, but the policy covers no `hold:` action; remove it".into());
         }
-        let others = number("approvals", text, MOST_APPROVALS).unwrap_or_else(|problem| {
-            problems.push(problem);
-            MOST_APPROVALS
-        });
+        if !actions.iter().any(|action| action.is_hold()) {
+            let key = if approvals.is_some() { "approvals" } else { "self_service" };
+            problems
+                .push(format!("`@{key}` is about certificates, but the policy covers no `hold:` action; remove it"));
+        }
+        let others = match approvals {
+            Some(text) => number("approvals", text, MOST_APPROVALS).unwrap_or_else(|problem| {
+                problems.push(problem);
+                MOST_APPROVALS
+            }),
+            None => 0,
+        };
+        match alone {
+            Some("true") | None => {}
+            Some(text) => problems.push(format!(
+                "`@self_service(\"{}\")` is not `@self_service(\"true\")`; write that, or remove it",
+                shown(text)
+            )),
+        }
+        if alone.is_some() && approvals.is_some() {
+            problems.push("`@self_service` is for where nobody approves; give it a permit without `@approvals`".into());
+        }
+        if alone.is_some() && policy.annotation("uses").is_some() {
+            problems.push("`@self_service` gives one certificate; remove `@uses`".into());
+        }
         let uses = policy.annotation("uses").map_or(Ok(1), |text| number("uses", text, MOST_USES));
         let uses = uses.unwrap_or_else(|problem| {
             problems.push(problem);
@@ -73,7 +97,8 @@ impl Approval {
             );
         }
         if problems.is_empty() {
-            Ok(Some(Self { others, wait, uses, ticket: ticket.map(Into::into) }))
+            let ticket = ticket.map(Into::into);
+            Ok(Some(Self { others, self_service: alone.is_some(), wait, uses, ticket }))
         } else {
             Err(problems)
         }
@@ -83,7 +108,7 @@ impl Approval {
 fn number(key: &str, text: &str, most: u64) -> Result<u64, String> {
     if key == "approvals" && text == "0" {
         return Err(
-            "`@approvals(\"0\")` would let someone in alone, which this build does not do; name at least one other"
+            "`@approvals(\"0\")` would let someone in alone; name at least one other, or say `@self_service(\"true\")`"
                 .into(),
         );
     }
@@ -137,7 +162,7 @@ mod tests {
 
     #[test]
     fn terms_have_defaults_and_bounds() {
-        let plain = Approval { others: 2, wait: WAIT, uses: 1, ticket: None };
+        let plain = Approval { others: 2, self_service: false, wait: WAIT, uses: 1, ticket: None };
         assert_eq!(read("@approvals(\"2\")").unwrap(), Some(plain));
         let all =
             read("@approvals(\"1\") @wait(\"30m\") @uses(\"3\") @ticket(\"https://t.example/*\")").unwrap().unwrap();
@@ -155,6 +180,20 @@ mod tests {
         }
         let policy = Policy::parse(None, "@approvals(\"1\") permit(principal, action, resource);").unwrap();
         assert!(Approval::read(&policy, &[Action::AuditRead]).is_err(), "what needs no certificate needs no quorum");
+    }
+
+    #[test]
+    fn letting_oneself_in_is_said_in_so_many_words() {
+        let alone = Approval { others: 0, self_service: true, wait: WAIT, uses: 1, ticket: None };
+        assert_eq!(read("@self_service(\"true\")").unwrap(), Some(alone));
+        for wrong in ["false", "", "yes", "True", "1", "0"] {
+            assert!(read(&format!("@self_service(\"{wrong}\")")).is_err(), "{wrong}");
+        }
+        for beside in ["@approvals(\"1\")", "@approvals(\"0\")", "@uses(\"1\")"] {
+            assert!(read(&format!("@self_service(\"true\") {beside}")).is_err(), "{beside}");
+        }
+        let policy = Policy::parse(None, "@self_service(\"true\") permit(principal, action, resource);").unwrap();
+        assert!(Approval::read(&policy, &[Action::AuditRead]).is_err());
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub(super) struct AsksEntry {
     /// How many others approved.
     #[serde(default)]
     pub(super) approvals: u64,
+    /// Whether nobody approves and someone outside was told.
+    #[serde(default)]
+    pub(super) self_service: bool,
     /// Asks for no certificate but to lock this: `user`, `session`, `grant`, `cluster` or `everything`.
     pub(super) locks: Option<String>,
     /// The same, to lift such a lock.
@@ -107,6 +110,7 @@ impl Case {
         let reason = if self.asks.reason.is_some() { " with a reason" } else { "" };
         let ttl = self.asks.ttl.as_ref().map(|ttl| format!(" for {ttl}")).unwrap_or_default();
         let approved = match self.asks.approvals {
+            _ if self.asks.self_service => " as self-service".into(),
             0 => String::new(),
             number => format!(", approved by {number} others"),
         };
@@ -169,12 +173,16 @@ pub(super) fn locking(entry: &AsksEntry) -> Result<Option<(LockAct, LockKind)>, 
 /// What they ask for.
 pub(super) fn asks(entry: &AsksEntry) -> Result<Asks, String> {
     let role = |text: &String| text.parse::<Role>().map_err(|error| error.to_string());
+    if entry.self_service && entry.approvals > 0 {
+        return Err("nobody approves self-service; leave out `approvals`".into());
+    }
     Ok(Asks {
         roles: entry.roles.iter().map(role).collect::<Result<_, _>>()?,
         ttl: entry.ttl.as_deref().map(duration).transpose()?,
         reason: entry.reason.clone(),
         address: entry.address,
         approvals: entry.approvals,
+        self_service: entry.self_service,
     })
 }
 

@@ -30,7 +30,7 @@ pub enum AuditScope<'a> {
 
 /// Returns the grant, if policy permits every role that `request` asks for on `cluster` now.
 ///
-/// `quorum` is what others approved; without it no permit counts that needs approvals. With it the grant uses one of the
+/// `quorum` is what others approved, or that someone outside was told; without it no permit counts that needs that. With it the grant uses one of the
 /// approved request's uses, and ends with it.
 ///
 /// It lasts no longer than what was asked for (or the broker's default), than each deciding policy gives, than the broker's
@@ -54,7 +54,7 @@ pub fn decide(
     if request.cluster != cluster.name {
         return Err(Refusal::failed("the request is for another cluster than the one to decide about"));
     }
-    let approvals = quorum.map_or(Ok(0), |quorum| quorum.counts_for(identity, request, policies.digest))?;
+    let backing = quorum.map(|quorum| quorum.counts_for(identity, request, policies.digest)).transpose()?;
     let ttl = request.ttl.unwrap_or(policies.limits.default_ttl);
     let circumstances = Circumstances::of(identity, request.reason.as_deref(), ttl, Some(request.address), now);
     let asked = Asked {
@@ -63,7 +63,7 @@ pub fn decide(
         cluster,
         roles: &request.roles,
         ttl,
-        circumstances: Circumstances { approvals, ..circumstances },
+        circumstances: Circumstances { backing, ..circumstances },
         now,
     };
     let approved = answer(policies, &asked)?;

@@ -13,6 +13,7 @@ use super::answer::{holding, roles};
 use super::approval::{Approval, MOST_APPROVALS, fits};
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::judgement::{Best, Judgement};
+use super::quorum::Backing;
 use super::refusal::{Refusal, Subject};
 use super::set::{HARD_MAX_TTL, PolicySet};
 use super::vocabulary::Action;
@@ -30,6 +31,8 @@ pub struct Elevation<'a> {
     pub ticket: Option<&'a str>,
     /// Where the request comes from.
     pub address: IpAddr,
+    /// Whether nobody is to approve it.
+    pub self_service: bool,
 }
 
 /// What it takes, and what it would give.
@@ -37,7 +40,7 @@ pub struct Elevation<'a> {
 pub struct ElevationTerms {
     /// The roles, sorted, each once.
     pub roles: Vec<Role>,
-    /// How many others must approve, at least one.
+    /// How many others must approve, at least one; 0 where nobody does.
     pub approvals: u64,
     /// How long the access lasts from the last approval on.
     pub life: SignedDuration,
@@ -50,6 +53,8 @@ pub struct ElevationTerms {
 }
 
 /// Returns what it takes, if policy lets this person ask and would permit every role with enough approvals.
+///
+/// Where nobody is to approve it, policy must say so of every role that needs approval.
 ///
 /// Of several numbers of approvals the smallest counts that gives the life asked for; where none does, the one that gives most.
 ///
@@ -71,13 +76,13 @@ pub fn elevation(
 
     let roles = roles(asks.roles);
     let question = holding(policies, person, groups, cluster, &Role::ALL)?;
-    let with = |approvals: u64| {
-        let circumstances = Circumstances { approvals, ..circumstances.clone() };
+    let with = |backing: Option<Backing>| {
+        let circumstances = Circumstances { backing, ..circumstances.clone() };
         let judgement = Judgement::of(&question, &roles, &circumstances);
         let best = judgement.approved(&question);
         (judgement, circumstances, best)
     };
-    if with(0).2.is_some() {
+    if with(None).2.is_some() {
         let said: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
         let said = said.join(",");
         return Err(Refusal::plain(
@@ -86,14 +91,18 @@ pub fn elevation(
         ));
     }
     let mut chosen: Option<(u64, Best<'_>)> = None;
-    for approvals in 1..=MOST_APPROVALS {
-        let Some(best) = with(approvals).2 else { continue };
+    if asks.self_service {
+        chosen = with(Some(Backing::Told)).2.map(|best| (0, best));
+    }
+    for approvals in (1..=MOST_APPROVALS).filter(|_| !asks.self_service) {
+        let Some(best) = with(Some(Backing::Approvals(approvals))).2 else { continue };
         if chosen.as_ref().is_none_or(|(_, known)| known.longest < ttl && known.longest < best.longest) {
             chosen = Some((approvals, best));
         }
     }
     let Some((approvals, best)) = chosen else {
-        let (judgement, circumstances, _) = with(MOST_APPROVALS);
+        let most = if asks.self_service { Backing::Told } else { Backing::Approvals(MOST_APPROVALS) };
+        let (judgement, circumstances, _) = with(Some(most));
         return Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help));
     };
     let needed: Vec<&Approval> = best.deciding.iter().filter_map(|(_, rule)| rule.terms.approval.as_ref()).collect();
@@ -215,4 +224,55 @@ fn permitted(
         step_up,
         internal: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{alice, load, now, prod};
+    use super::*;
+
+    const TWO: &str = r#"@id("two") @approvals("2") @max_ttl("1h")
+        permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);"#;
+    const ALONE: &str = r#"@id("alone") @self_service("true") @max_ttl("10m") @wait("5m")
+        permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);"#;
+
+    fn asked(text: &str, roles: &[Role], self_service: bool) -> Result<ElevationTerms, String> {
+        let asks = Elevation {
+            roles,
+            ttl: Some(SignedDuration::from_hours(2)),
+            reason: "INC-42",
+            ticket: None,
+            address: "192.0.2.7".parse().unwrap(),
+            self_service,
+        };
+        elevation(&load(text).unwrap(), &alice(&["sre"]), &prod(), &asks, now()).map_err(|refusal| refusal.sentence)
+    }
+
+    #[test]
+    fn who_asks_to_be_let_in_alone_gets_that_and_nobody_else_does() {
+        let both = format!("{TWO} {ALONE}");
+        let alone = asked(&both, &[Role::Admin], true).unwrap();
+        assert_eq!((alone.approvals, alone.uses, alone.policies), (0, 1, vec!["alone".to_owned()]));
+        assert_eq!((alone.life, alone.wait), (SignedDuration::from_mins(10), SignedDuration::from_mins(5)));
+        let approved = asked(&both, &[Role::Admin], false).unwrap();
+        assert_eq!((approved.approvals, approved.policies), (2, vec!["two".to_owned()]));
+        assert_eq!(approved.life, SignedDuration::from_hours(1));
+        let refused = asked(TWO, &[Role::Admin], true).unwrap_err();
+        assert!(refused.contains("only with the approval of 2 other people"), "{refused}");
+        let refused = asked(ALONE, &[Role::Admin], false).unwrap_err();
+        assert!(refused.contains("only as self-service break-glass"), "{refused}");
+    }
+
+    #[test]
+    fn every_role_must_be_one_that_nobody_approves() {
+        let reader = |annotation: &str| {
+            format!(
+                r#"{ALONE} @id("read") {annotation} permit (principal, action == Action::"hold:os:reader", resource);"#
+            )
+        };
+        let roles = [Role::Admin, Role::Reader];
+        assert!(asked(&reader("@max_ttl(\"8h\")"), &roles, true).is_ok(), "one that needs nothing");
+        let refused = asked(&reader("@approvals(\"1\")"), &roles, true).unwrap_err();
+        assert!(refused.contains("os:reader on `prod` is permitted by `read` only with the approval"), "{refused}");
+    }
 }

@@ -10,6 +10,7 @@ use crate::domain::{Cluster, Group, Person, Role};
 use crate::identity::Identity;
 
 use super::index::{Bucket, PrincipalKey, ResourceKey};
+use super::quorum::Backing;
 use super::rule::Rule;
 use super::set::PolicySet;
 use super::vocabulary::{Action, Kind};
@@ -36,8 +37,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) roles: &'a [Role],
     /// What is locked, where this is about locks.
     pub(super) what: Option<&'a str>,
-    /// How many others have approved.
-    pub(super) approvals: u64,
+    /// What stands behind it: others' approval, or that someone was told; mostly nothing.
+    pub(super) backing: Option<Backing>,
 }
 
 /// Who asks about what, made ready for Cedar; the action and the circumstances come with each [`Self::ask`].
@@ -91,7 +92,7 @@ impl<'a> Circumstances<'a> {
             address,
             roles: &[],
             what: None,
-            approvals: 0,
+            backing: None,
         }
     }
 
@@ -356,7 +357,7 @@ mod tests {
             let row = row(&groups);
             let person = Person { subject: subject.into(), ..row.person };
             let reason = reason.then_some("INC-42");
-            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None, roles: &[], what: None, approvals: 0 };
+            let circumstances = Circumstances { reason, acr, auth_age, groups_age, ttl: 3600, address: None, roles: &[], what: None, backing: None };
             (person, row.groups.into_iter().collect(), cluster(name, &labels), action, circumstances)
         }
     }

@@ -13,6 +13,7 @@ use crate::domain::{Cluster, Group, Person, Role};
 
 use super::answer::{Asked, answer, holding, roles};
 use super::evaluate::{Circumstances, given};
+use super::quorum::Backing;
 use super::refusal::Refusal;
 use super::rule::spoken;
 use super::set::PolicySet;
@@ -44,6 +45,8 @@ pub struct Asks {
     pub address: Option<IpAddr>,
     /// How many others would have approved.
     pub approvals: u64,
+    /// Whether nobody approves and someone outside would have been told; then `approvals` is of no moment.
+    pub self_service: bool,
 }
 
 /// What would be decided and why. Its text is for people.
@@ -83,6 +86,8 @@ pub struct Considered {
     pub met: Result<bool, String>,
     /// How many others must approve besides.
     pub approvals: u64,
+    /// Whether nobody approves, and someone outside must be told first.
+    pub self_service: bool,
 }
 
 /// Explains what would be decided for this person now.
@@ -98,7 +103,11 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
         address: asks.address,
         roles: &[],
         what: None,
-        approvals: asks.approvals,
+        backing: match (asks.self_service, asks.approvals) {
+            (true, _) => Some(Backing::Told),
+            (false, 0) => None,
+            (false, given) => Some(Backing::Approvals(given)),
+        },
     };
     let (person, groups) = (&who.person, &who.groups);
     let asked = Asked { person, groups, cluster, roles: &asks.roles, ttl, circumstances, now };
@@ -122,6 +131,7 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
             permits: rule.permits(),
             met: question.is_met(rule, action, &asked.circumstances),
             approvals: rule.approvals(),
+            self_service: rule.needs_backing() && rule.approvals() == 0,
         });
         considered.collect::<Vec<_>>()
     };
@@ -171,6 +181,7 @@ impl fmt::Display for Considered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let effect = if self.permits { "permit" } else { "forbid" };
         let met = match &self.met {
+            Ok(true) if self.self_service => "met, as self-service break-glass, once someone outside was told",
             Ok(true) if self.approvals > 0 => "met, once as many others approve as it says",
             Ok(true) => "met",
             Ok(false) => "conditions not met",

@@ -7,6 +7,7 @@ use crate::domain::{ClusterName, Role};
 
 use super::advice::Advise;
 use super::evaluate::{Circumstances, Question, Verdict};
+use super::quorum::Backing;
 use super::refusal::{Refusal, Subject};
 use super::rule::Rule;
 use super::vocabulary::Action;
@@ -35,7 +36,7 @@ impl<'a> Judgement<'a> {
         let context = circumstances.context(Action::Hold(*first));
         let judge = |role: &Role| match &context {
             Ok(context) => {
-                (*role, approved(question.ask_in(Action::Hold(*role), context.clone()), circumstances.approvals))
+                (*role, approved(question.ask_in(Action::Hold(*role), context.clone()), circumstances.backing))
             }
             Err(error) => (*role, Verdict::Failed(error.clone())),
         };
@@ -65,10 +66,15 @@ impl<'a> Judgement<'a> {
             return None;
         }
         let roles: Vec<_> = self.roles.iter().map(|(role, _)| role.as_str()).collect();
-        Some(format!(
-            "ask others to approve: `ichor break-glass request {cluster} --role {} --reason TEXT`",
-            roles.join(",")
-        ))
+        let request = format!("ichor break-glass request {cluster} --role {} --reason TEXT", roles.join(","));
+        let others = |verdict: &Verdict<'_>| match verdict {
+            Verdict::Unapproved(rules) => rules.iter().any(|rule| rule.approvals() > 0),
+            _ => true,
+        };
+        Some(match self.roles.iter().all(|(_, verdict)| others(verdict)) {
+            true => format!("ask others to approve: `{request}`"),
+            false => format!("in an emergency let yourself in, loudly: `{request} --self-service`"),
+        })
     }
 
     /// The refusal, where [`Self::approved`] is none: which policy decided, in words, and what would help by
@@ -112,9 +118,9 @@ impl<'a> Judgement<'a> {
     }
 }
 
-/// Leaves out the permits that more others must approve.
-fn approved(verdict: Verdict<'_>, approvals: u64) -> Verdict<'_> {
+/// Leaves out the permits that more others must approve, and those that someone must be told of.
+fn approved(verdict: Verdict<'_>, backing: Option<Backing>) -> Verdict<'_> {
     let Verdict::Permitted(permits) = verdict else { return verdict };
-    let (met, waiting): (Vec<_>, Vec<_>) = permits.into_iter().partition(|rule| rule.approvals() <= approvals);
+    let (met, waiting): (Vec<_>, Vec<_>) = permits.into_iter().partition(|rule| rule.is_backed(backing));
     if met.is_empty() { Verdict::Unapproved(waiting) } else { Verdict::Permitted(met) }
 }

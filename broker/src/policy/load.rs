@@ -304,7 +304,7 @@ when { context.reasn == "x" };
 permit (principal, action, resource);
 "#;
         insta::assert_snapshot!(refused(text), @r#"
-        test.cedar:2: policy `one`: unknown annotation `@max_tll`; known are @id, @max_ttl, @hint, @mode, @approvals, @wait, @uses and @ticket
+        test.cedar:2: policy `one`: unknown annotation `@max_tll`; known are @id, @max_ttl, @hint, @mode, @approvals, @self_service, @wait, @uses and @ticket
         test.cedar:7: policy `two`: attribute `reasn` in context for Action::"hold:os:admin" not found (did you mean `reason`?)
         test.cedar:8: policy `one`: the id is already used at test.cedar:2
         test.cedar:9: the policy has no `@id`; give it one that no other has
@@ -441,6 +441,19 @@ permit (principal, action, resource);
         assert!(with("@max_ttl(\"1h\")", "forbid").is_err());
         let audit = "@id(\"x\") @max_ttl(\"1h\") permit (principal, action == Action::\"audit:read\", resource);";
         assert!(refused(audit).contains("covers no `hold:` action"));
+    }
+
+    #[test]
+    fn letting_oneself_in_is_bounded() {
+        let alone = |annotations: &str| {
+            load(&format!("@id(\"x\") @self_service(\"true\") {annotations} permit (principal, action, resource);"))
+        };
+        assert!(alone("@max_ttl(\"15m\")").is_ok());
+        for annotations in ["", "@max_ttl(\"15m1s\")", "@max_ttl(\"1h\")", "@max_ttl(\"15m\") @approvals(\"1\")"] {
+            assert!(alone(annotations).is_err(), "{annotations}");
+        }
+        let forbid = "@id(\"x\") @self_service(\"true\") forbid (principal, action, resource);";
+        assert!(refused(forbid).contains("an obligation"));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) fn would_lock(
         address: None,
         roles: &[],
         what: None,
-        approvals: 0,
+        backing: None,
     };
     let cluster = matches!(kind, LockKind::Cluster | LockKind::Grant).then_some(cluster);
     judged(policies, (&who.person, &who.groups), act, kind, cluster, circumstances)

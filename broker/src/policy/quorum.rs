@@ -22,10 +22,12 @@ pub struct Quorum {
     pub cluster: ClusterName,
     /// For which roles, sorted.
     pub roles: Vec<Role>,
-    /// How many must have approved.
+    /// How many must have approved; 0 where nobody does.
     pub needed: u64,
     /// The `user:` values of those who did, one for each human.
     pub approvers: Vec<String>,
+    /// Where nobody approves: the sink outside that accepted the notification of exactly this request.
+    pub told: Option<String>,
     /// SHA-256 of the policy set that the request was made under.
     pub policy_digest: [u8; 32],
     /// Until when it may be used.
@@ -34,10 +36,19 @@ pub struct Quorum {
     pub jkt: String,
 }
 
+/// What stands behind a request that may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// So many others approved.
+    Approvals(u64),
+    /// Nobody did, and someone outside was told.
+    Told,
+}
+
 // === impl Quorum ===
 
 impl Quorum {
-    /// How many approvals count for this request of this person under these policies.
+    /// What counts for this request of this person under these policies.
     ///
     /// # Errors
     /// When they are for something else, or are too few; none are always too few.
@@ -46,7 +57,7 @@ impl Quorum {
         identity: &Identity,
         request: &Request,
         policy_digest: [u8; 32],
-    ) -> Result<u64, Refusal> {
+    ) -> Result<Backing, Refusal> {
         let mut roles = request.roles.clone();
         roles.sort_unstable();
         roles.dedup();
@@ -60,9 +71,10 @@ impl Quorum {
             ));
         }
         let given = u64::try_from(self.approvers.len()).unwrap_or(u64::MAX);
-        if given == 0 || given < self.needed {
-            return Err(Refusal::plain("too few others have approved", Code::Refused.next_step()));
+        match &self.told {
+            Some(_) if self.needed == 0 && given == 0 => Ok(Backing::Told),
+            None if given > 0 && given >= self.needed => Ok(Backing::Approvals(given)),
+            _ => Err(Refusal::plain("too few others have approved", Code::Refused.next_step())),
         }
-        Ok(given)
     }
 }

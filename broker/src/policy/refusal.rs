@@ -107,7 +107,13 @@ impl Subject<'_> {
             Verdict::Permitted(_) => return None,
             Verdict::Forbidden(rules) => format!("{what} is forbidden by {}", listed(rules, "and")),
             Verdict::Unapproved(rules) => {
-                let others = rules.iter().map(|rule| rule.approvals()).min().unwrap_or_default();
+                let others = rules.iter().map(|rule| rule.approvals()).filter(|others| *others > 0).min();
+                let Some(others) = others else {
+                    return Some(format!(
+                        "{what} is permitted by {} only as self-service break-glass",
+                        listed(rules, "or")
+                    ));
+                };
                 let whose = if others == 1 { "another person".into() } else { format!("{others} other people") };
                 format!("{what} is permitted by {} only with the approval of {whose}", listed(rules, "or"))
             }

@@ -5,7 +5,8 @@ use std::fmt;
 use cedar_policy::{ActionConstraint, Effect, Policy};
 use jiff::SignedDuration;
 
-use super::approval::Approval;
+use super::approval::{Approval, LONGEST_ALONE};
+use super::quorum::Backing;
 use super::reads::Reads;
 use super::set::HARD_MAX_TTL;
 use super::vocabulary::Action;
@@ -53,9 +54,24 @@ impl Rule {
         self.policy.effect() == Effect::Permit
     }
 
-    /// How many others must approve before it permits.
+    /// How many others must approve before it permits; 0 also where nobody approves and someone must be told.
     pub(super) fn approvals(&self) -> u64 {
         self.terms.approval.as_ref().map_or(0, |approval| approval.others)
+    }
+
+    /// Whether it needs others' approval, or that someone is told, before it permits.
+    pub(super) fn needs_backing(&self) -> bool {
+        self.terms.approval.is_some()
+    }
+
+    /// Whether this is what it needs. One that needs nothing is always met.
+    pub(super) fn is_backed(&self, backing: Option<Backing>) -> bool {
+        match (&self.terms.approval, backing) {
+            (None, _) => true,
+            (Some(needed), Some(Backing::Approvals(given))) => !needed.self_service && given >= needed.others.max(1),
+            (Some(needed), Some(Backing::Told)) => needed.self_service,
+            (Some(_), None) => false,
+        }
     }
 
     /// Whether it says more than whom, what and where.
@@ -87,7 +103,8 @@ impl Terms {
         let mut annotations: Vec<_> = policy.annotations().collect();
         annotations.sort_unstable();
         for (key, value) in annotations {
-            if !permits && matches!(key, "max_ttl" | "mode" | "approvals" | "wait" | "uses" | "ticket") {
+            if !permits && matches!(key, "max_ttl" | "mode" | "approvals" | "self_service" | "wait" | "uses" | "ticket")
+            {
                 problems
                     .push(format!("`@{key}` is an obligation, and a forbid cannot carry one; put it on the permits"));
                 continue;
@@ -105,16 +122,23 @@ impl Terms {
                     "`@mode(\"{}\")` is not enforced by this build, which knows only `direct`; remove the policy or update the broker",
                     shown(value)
                 )),
-                "approvals" | "wait" | "uses" | "ticket" => {}
+                "approvals" | "self_service" | "wait" | "uses" | "ticket" => {}
                 other => problems.push(format!(
-                    "unknown annotation `@{}`; known are @id, @max_ttl, @hint, @mode, @approvals, @wait, @uses and @ticket",
+                    "unknown annotation `@{}`; known are @id, @max_ttl, @hint, @mode, @approvals, @self_service, @wait, @uses and @ticket",
                     shown(other)
                 )),
             }
         }
         if permits {
             match Approval::read(policy, actions) {
-                Ok(approval) => terms.approval = approval,
+                Ok(approval) => {
+                    if approval.as_ref().is_some_and(|approval| approval.self_service)
+                        && terms.max_ttl.is_none_or(|ttl| ttl > LONGEST_ALONE)
+                    {
+                        problems.push("`@self_service` needs `@max_ttl` of at most 15m beside it".into());
+                    }
+                    terms.approval = approval;
+                }
                 Err(mut wrong) => problems.append(&mut wrong),
             }
         }

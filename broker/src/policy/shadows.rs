@@ -11,11 +11,11 @@ use super::set::PolicySet;
 /// long: its conditions are never needed. A longer life on conditions is what alternatives are for and is no warning.
 pub(super) fn warnings(set: &PolicySet) -> Vec<String> {
     let mut unconditional: HashMap<Option<EntityUid>, Vec<&Rule>> = HashMap::new();
-    for rule in set.rules.iter().filter(|rule| rule.permits() && !rule.is_conditional() && rule.approvals() == 0) {
+    for rule in set.rules.iter().filter(|rule| rule.permits() && !rule.is_conditional() && !rule.needs_backing()) {
         unconditional.entry(principal(rule)).or_default().push(rule);
     }
     let mut warnings = Vec::new();
-    for strict in set.rules.iter().filter(|rule| rule.permits() && (rule.is_conditional() || rule.approvals() > 0)) {
+    for strict in set.rules.iter().filter(|rule| rule.permits() && (rule.is_conditional() || rule.needs_backing())) {
         // one whose scope names the same principal, or none at all
         let mut candidates = vec![None];
         candidates.extend(principal(strict).map(Some));

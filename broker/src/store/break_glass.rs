@@ -23,8 +23,10 @@ pub struct BreakGlassRow {
     pub hash: [u8; 32],
     /// The broker's own mark on it.
     pub tag: [u8; 32],
-    /// How many others must approve, at least one.
+    /// How many others must approve, at least one; 0 where nobody does.
     pub quorum: u64,
+    /// Whether nobody approves it: it opens once someone outside has accepted the notification of it.
+    pub self_service: bool,
     /// How many grants it allows, at least one.
     pub uses: u64,
     /// How long the access lasts from the approval that made the quorum.
@@ -92,6 +94,19 @@ pub struct ApprovalRow {
     pub tag: [u8; 32],
 }
 
+/// Someone outside accepted the notification of a request that nobody approves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldRow {
+    /// SHA-256 of the contents that were told.
+    pub hash: [u8; 32],
+    /// The sink that took it.
+    pub sink: String,
+    /// When.
+    pub at: Timestamp,
+    /// The broker's own mark on it.
+    pub tag: [u8; 32],
+}
+
 /// A grant that was made under a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UseRow {
@@ -110,6 +125,8 @@ pub struct BreakGlassFile {
     pub request: BreakGlassRow,
     /// The approvals, oldest first.
     pub approvals: Vec<ApprovalRow>,
+    /// Who outside accepted the notification of it, where nobody approves it.
+    pub told: Option<ToldRow>,
     /// The grants made, oldest first.
     pub uses: Vec<UseRow>,
 }
@@ -140,6 +157,8 @@ pub struct BreakGlassUse {
     pub jkt: String,
     /// How many must have approved; one at least counts, whatever stands here.
     pub quorum: u64,
+    /// Whether nobody approves it: then the notification of it must have been accepted, and the request must be of that kind.
+    pub self_service: bool,
 }
 
 /// A change of a request, with its condition.
@@ -153,13 +172,21 @@ pub enum BreakGlassChange {
         most_open: u64,
     },
     /// Someone approves. Condition: it is pending and waits still, its contents have this hash, whoever approves is another
-    /// person and another human than whoever asked, and that human has not approved it before. With the approval that makes the
-    /// quorum it is approved, good for its life from the approval's time.
+    /// person and another human than whoever asked, that human has not approved it before, and it is one that others approve. With
+    /// the approval that makes the quorum it is approved, good for its life from the approval's time.
     Approve {
         /// The request.
         request: BreakGlassId,
         /// The approval.
         approval: Box<ApprovalRow>,
+    },
+    /// Someone outside accepted the notification of it. Condition: it is pending and waits still, nobody approves it, and its
+    /// contents have this hash. It is approved then, good for its life from the row's time.
+    Told {
+        /// The request.
+        request: BreakGlassId,
+        /// Who, and when.
+        told: Box<ToldRow>,
     },
     /// It ends by someone's act: [`BreakGlassState::Denied`] or [`BreakGlassState::Cancelled`] from pending,
     /// [`BreakGlassState::Revoked`] from approved. Condition: that state, and its time not over.
@@ -181,6 +208,18 @@ pub enum BreakGlassChange {
     Return {
         /// The grant.
         grant: GrantId,
+    },
+    /// A node was called under the grant. Condition: it is a grant of a request, and no call was noted before.
+    Touch {
+        /// The grant.
+        grant: GrantId,
+    },
+    /// It is said that its use waits for a review. Condition: it does, and that was not said since `before`.
+    Remind {
+        /// The request.
+        request: BreakGlassId,
+        /// When it may have been said last.
+        before: Timestamp,
     },
     /// The use is labelled. Condition: a use was made, and none is left.
     Review {

@@ -107,6 +107,16 @@ impl Store for FaultyStore {
     async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
         self.write(self.inner.advance_forward(name, next)).await
     }
+    async fn hold_forward(
+        &self,
+        name: &str,
+        holder: &[u8; 16],
+        now: Timestamp,
+        until: Timestamp,
+        begin: u64,
+    ) -> Result<bool, StoreError> {
+        self.write(self.inner.hold_forward(name, holder, now, until, begin)).await
+    }
     async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
         self.inner.drop_request(id).await
     }
@@ -194,6 +204,14 @@ impl Store for FaultyStore {
         limit: u32,
     ) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.inner.break_glass_list(f, before, limit).await
+    }
+    async fn break_glass_overdue(
+        &self,
+        used: Timestamp,
+        reminded: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError> {
+        self.inner.break_glass_overdue(used, reminded, limit).await
     }
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.inner.break_glass_due(now, limit).await

@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 pub use break_glass::{
     ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
-    UseRow,
+    ToldRow, UseRow,
 };
 pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
@@ -242,6 +242,15 @@ pub trait Store: Send + Sync + 'static {
     /// Break-glass requests whose time ran out by `now` and is not recorded yet, at most `limit`.
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError>;
 
+    /// Break-glass requests whose last use was before `used` and is not reviewed, nor was said to be overdue since `reminded` where
+    /// that is given, at most `limit`.
+    async fn break_glass_overdue(
+        &self,
+        used: Timestamp,
+        reminded: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError>;
+
     /// The lock with this id, ended or not.
     async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError>;
 
@@ -258,6 +267,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Moves that place on. It never goes back: `Ok(false)` where it is further already.
     async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError>;
+
+    /// Holds the forwarding of this name for `holder` until `until`, unless another holds it beyond `now`: then `Ok(false)`. One
+    /// that never was begins at `begin`. Behind one broker there is nobody else, and nothing is held.
+    async fn hold_forward(
+        &self,
+        name: &str,
+        holder: &[u8; 16],
+        now: Timestamp,
+        until: Timestamp,
+        begin: u64,
+    ) -> Result<bool, StoreError>;
 
     /// The request to drop bodies of this id, in whatever state.
     async fn drop_request(&self, id: uuid::Uuid) -> Result<Option<DropRequest>, StoreError>;

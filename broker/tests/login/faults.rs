@@ -55,6 +55,7 @@ pass_on! {
     issued_as(name: &[u8]) -> Vec<StoredEntry>;
     forward_cursor(name: &str) -> Option<u64>;
     advance_forward(name: &str, next: u64) -> bool;
+    hold_forward(name: &str, holder: &[u8; 16], now: Timestamp, until: Timestamp, begin: u64) -> bool;
     drop_request(id: Uuid) -> Option<DropRequest>;
     entry_range(range: Range<u64>) -> Vec<StoredEntry>;
     indexed_range(range: Range<u64>) -> Vec<Indexed>;
@@ -65,6 +66,7 @@ pass_on! {
     break_glass(id: BreakGlassId) -> Option<BreakGlassFile>;
     break_glass_list(filter: &BreakGlassFilter, before: Option<BreakGlassId>, limit: u32) -> Vec<BreakGlassRow>;
     break_glass_due(now: Timestamp, limit: u32) -> Vec<BreakGlassRow>;
+    break_glass_overdue(used: Timestamp, reminded: Option<Timestamp>, limit: u32) -> Vec<BreakGlassRow>;
     session(id: SessionId) -> Option<SessionRow>;
     lock(id: LockId) -> Option<LockRow>;
     locks(with_ended: bool, limit: u32) -> Vec<LockRow>;

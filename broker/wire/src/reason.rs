@@ -36,6 +36,17 @@ pub fn check_reason(text: &str) -> Result<(), BadReason> {
     Ok(())
 }
 
+/// The text on one line, without what is not seen or changes how the rest is seen, of at most `most` characters: for places where
+/// what was not checked is shown.
+#[must_use]
+pub fn visible(text: &str, most: usize) -> String {
+    let mut shown: String = text.chars().map(|c| if is_unseen(c) { ' ' } else { c }).take(most).collect();
+    if text.chars().count() > most {
+        shown.push('…');
+    }
+    shown.trim().to_owned()
+}
+
 /// Controls; Unicode's general category `Cf` (format, among them the bidirectional and zero-width ones); what has the property
 /// `Default_Ignorable_Code_Point` (fillers, variation selectors, tags); line and paragraph separators; the blank Braille cell.
 /// From UnicodeData.txt and DerivedCoreProperties.txt, Unicode 16.0.

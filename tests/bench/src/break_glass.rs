@@ -163,5 +163,6 @@ fn wanted() -> BreakGlassAsk {
         reason: "INC-4242: etcd lost its quorum".into(),
         nodes: Vec::new(),
         ticket: None,
+        self_service: false,
     }
 }

@@ -18,6 +18,7 @@ mod login;
 mod machine;
 mod meter;
 mod nodelog;
+mod notify;
 mod openbao;
 mod policy;
 mod postgres;
@@ -92,6 +93,8 @@ enum Name {
     Login,
     /// Lines of nodes' logs, from TCP to calls kept.
     Nodelog,
+    /// From asking for access to a sink's acceptance.
+    Notify,
     /// Questions to the audit, a start and a verification, as the log grows.
     Ask,
     /// Break-glass while up to 10,000 requests are open.
@@ -147,6 +150,7 @@ fn main() -> anyhow::Result<()> {
             Name::Idle => runtime()?.block_on(idle::run(&settings))?,
             Name::Login => runtime()?.block_on(login::run(&settings))?,
             Name::Nodelog => runtime()?.block_on(nodelog::run(&settings))?,
+            Name::Notify => runtime()?.block_on(notify::run(&settings))?,
             Name::Ask => runtime()?.block_on(ask::run(&settings))?,
             Name::BreakGlass => runtime()?.block_on(break_glass::run(&settings))?,
             Name::Verify => verify::run(&settings)?,

@@ -71,6 +71,38 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[[forward]]", "url", "tests/suites/asking.rs::the_log_is_forwarded_to_a_collector_as_configured"),
     ("[[forward]]", "ca_file", "tests/suites/asking.rs::the_log_is_forwarded_to_a_collector_as_configured"),
     ("[[forward]]", "token_file", "tests/suites/asking.rs::the_log_is_forwarded_to_a_collector_as_configured"),
+    (
+        "[[notify]]",
+        "name",
+        "tests/suites/notify.rs::who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification",
+    ),
+    (
+        "[[notify]]",
+        "kind",
+        "tests/suites/notify.rs::who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification",
+    ),
+    ("[[notify]]", "url", "tests/suites/notify.rs::mail_is_sent_as_configured"),
+    (
+        "[[notify]]",
+        "url_file",
+        "tests/suites/notify.rs::who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification",
+    ),
+    (
+        "[[notify]]",
+        "secret_file",
+        "tests/suites/notify.rs::who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification",
+    ),
+    (
+        "[[notify]]",
+        "ca_file",
+        "tests/suites/notify.rs::who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification",
+    ),
+    ("[[notify]]", "events", "broker/src/config/notify.rs::each_kind_is_made_of_what_it_takes"),
+    ("[[notify]]", "from", "tests/suites/notify.rs::mail_is_sent_as_configured"),
+    ("[[notify]]", "to", "tests/suites/notify.rs::mail_is_sent_as_configured"),
+    ("[[notify]]", "user", "tests/suites/notify.rs::mail_is_sent_as_configured"),
+    ("[[notify]]", "password_file", "tests/suites/notify.rs::mail_is_sent_as_configured"),
+    ("[break_glass]", "review_within", "tests/suites/notify.rs::a_review_is_overdue_when_it_is_configured_to_be"),
     ("[custody]", "vault", "tests/suites/config_keys/elsewhere.rs::everything_can_lie_elsewhere"),
     ("[custody]", "plugins", "broker/tests/process/custody.rs::the_plugins_that_are_configured_run_and_no_others"),
     (

@@ -22,7 +22,8 @@ use crate::store::BreakGlassFilter;
 /// The most listed at once.
 const LARGEST_PAGE: u32 = 500;
 
-/// Asks for elevated access. Answered with the request, which waits for approvals.
+/// Asks for elevated access. Answered with the request, which waits for approvals; or, as `self_service` where policy allows that,
+/// until someone outside has accepted the notification of it.
 #[utoipa::path(post, path = "/v1/break-glass", tag = "break-glass", request_body = BreakGlassAsk, responses(
     (status = 200, description = "the request, pending", body = BreakGlassAnswer),
     (status = 400, description = "what is asked cannot be read", body = Problem),
@@ -41,6 +42,7 @@ pub async fn ask(State(api): State<Api>, signed: Signed<BreakGlassAsk>) -> Resul
         nodes: asked.nodes,
         ticket: asked.ticket,
         address: signed.address,
+        self_service: asked.self_service,
     };
     let id = api.break_glass.ask(&signed.identity, ask).await?;
     seen(&api, &signed.identity, id).await
@@ -207,6 +209,7 @@ pub(super) fn answer(seen: Seen) -> BreakGlassAnswer {
             .into_iter()
             .map(|row| BreakGlassApproval { user: row.user, name: row.name, at: row.at, comment: row.comment })
             .collect(),
+        told: file.told.map(|told| told.sink),
         used: request.used,
         good_until: request.good_until,
         closing: request.closing.map(|closing| BreakGlassClosing {

@@ -25,6 +25,7 @@ pub(crate) fn request(number: u16, quorum: u64, uses: u64) -> BreakGlassRow {
         hash: HASH,
         tag: [34; 32],
         quorum,
+        self_service: false,
         uses,
         life: SignedDuration::from_mins(30),
         waits_until: after(900),
@@ -75,6 +76,7 @@ fn uses(request: &BreakGlassRow, grant: u16, jkt: &str, now: Timestamp) -> Appen
         person: request.person.clone(),
         jkt: jkt.into(),
         quorum: request.quorum,
+        self_service: request.self_service,
     };
     let keys = Box::new(LockKeys { grant: Some(using.grant), ..*keys() });
     let using = Some(Box::new(using));
@@ -107,7 +109,7 @@ pub(crate) async fn a_break_glass_request_reads_back_with_what_became_of_it(stor
     asked(&*store, &row).await;
     assert_eq!(
         file(&*store, &row).await,
-        BreakGlassFile { request: row.clone(), approvals: Vec::new(), uses: Vec::new() }
+        BreakGlassFile { request: row.clone(), approvals: Vec::new(), told: None, uses: Vec::new() }
     );
     assert_eq!(store.break_glass(request(9, 1, 1).id).await.unwrap(), None);
 
@@ -443,6 +445,68 @@ impl Model {
         self.state = after;
         true
     }
+}
+
+pub(crate) async fn nobody_is_let_in_alone_before_someone_was_told(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let alone = |number| BreakGlassRow { self_service: true, quorum: 0, ..request(number, 1, 1) };
+    let told = |hash: [u8; 32]| ToldRow { hash, sink: "pager".into(), at: after(60), tag: [36; 32] };
+    let tell = |row: &BreakGlassRow, told: ToldRow, now| {
+        changed(BreakGlassChange::Told { request: row.id, told: Box::new(told) }, now)
+    };
+    let moved = || refused(Condition::RequestMoved);
+    let (row, by_others) = (alone(1), request(2, 1, 1));
+    asked(&*store, &row).await;
+    asked(&*store, &by_others).await;
+    assert_eq!(file(&*store, &row).await.request, row);
+    assert_eq!(one(&*store, uses(&row, 1, "key", after(60))).await, moved(), "nobody was told");
+    assert_eq!(one(&*store, approve(&row, approval(2), after(60))).await, moved(), "an approval does not stand for it");
+    assert_eq!(one(&*store, tell(&row, told([8; 32]), after(60))).await, moved(), "other contents");
+    assert_eq!(one(&*store, tell(&row, told(HASH), after(900))).await, moved(), "too late");
+    assert_eq!(one(&*store, tell(&by_others, told(HASH), after(60))).await, moved(), "one that others approve");
+    assert!(matches!(one(&*store, tell(&row, told(HASH), after(60))).await, Appended::Recorded { .. }));
+    assert_eq!(one(&*store, tell(&row, told(HASH), after(61))).await, moved(), "once");
+    let open = file(&*store, &row).await;
+    assert_eq!(open.told, Some(told(HASH)));
+    assert_eq!((open.request.state, open.request.good_until), (BreakGlassState::Approved, Some(after(60 + 1800))));
+    // what is used as one kind must be of that kind
+    let others = BreakGlassRow { self_service: false, quorum: 0, ..row.clone() };
+    assert_eq!(one(&*store, uses(&others, 2, "key", after(60))).await, moved());
+    one(&*store, approve(&by_others, approval(2), after(60))).await;
+    let as_alone = BreakGlassRow { self_service: true, ..by_others.clone() };
+    assert_eq!(one(&*store, uses(&as_alone, 3, "key", after(60))).await, moved());
+    assert!(matches!(one(&*store, uses(&row, 4, "key", after(60))).await, Appended::Recorded { .. }));
+    assert_eq!(one(&*store, uses(&row, 5, "key", after(60))).await, moved(), "used up");
+}
+
+pub(crate) async fn a_first_call_and_an_overdue_review_are_noted_once(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let row = request(1, 1, 2);
+    asked(&*store, &row).await;
+    one(&*store, approve(&row, approval(2), after(60))).await;
+    let (first, second) = (uses(&row, 1, "key", after(100)), uses(&row, 2, "key", after(200)));
+    let grant = grant_of(&first);
+    let touch = |grant| changed(BreakGlassChange::Touch { grant }, after(300));
+    assert_eq!(one(&*store, touch(grant)).await, refused(Condition::RequestMoved), "no such grant");
+    for used in [first, second] {
+        assert!(matches!(one(&*store, used).await, Appended::Recorded { .. }));
+    }
+    assert!(matches!(one(&*store, touch(grant)).await, Appended::Recorded { .. }));
+    assert_eq!(one(&*store, touch(grant)).await, refused(Condition::RequestMoved));
+
+    let overdue = async |used, reminded| store.break_glass_overdue(used, reminded, 10).await.unwrap().len();
+    assert_eq!(overdue(after(199), None).await, 0, "from the last use on");
+    assert_eq!(overdue(after(200), None).await, 1);
+    let remind = |now, before| changed(BreakGlassChange::Remind { request: row.id, before }, now);
+    assert!(matches!(one(&*store, remind(after(1000), after(0))).await, Appended::Recorded { .. }));
+    assert_eq!(one(&*store, remind(after(1001), after(999))).await, refused(Condition::RequestMoved));
+    assert_eq!((overdue(after(200), Some(after(999))).await, overdue(after(200), Some(after(1000))).await), (0, 1));
+    assert_eq!(overdue(after(200), None).await, 1);
+    let review = Review { label: "drill".into(), note: "x".into(), by: "bob".into(), at: after(1100) };
+    let review = BreakGlassChange::Review { request: row.id, review: Box::new(review) };
+    assert!(matches!(one(&*store, changed(review, after(1100))).await, Appended::Recorded { .. }));
+    assert_eq!(overdue(after(200), None).await, 0);
+    assert_eq!(one(&*store, remind(after(9000), after(8000))).await, refused(Condition::RequestMoved));
 }
 
 pub(crate) async fn requests_walk_as_their_model_does(store: Arc<dyn Store>) {

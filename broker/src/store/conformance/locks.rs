@@ -314,6 +314,7 @@ pub(crate) async fn break_glass_stops_under_a_lock(store: Arc<dyn Store>) {
             person: row.person.clone(),
             jkt: "key".into(),
             quorum: 1,
+            self_service: false,
         };
         let keys = Box::new(LockKeys { grant: Some(using.grant), ..*keys() });
         let using = Some(Box::new(using));

@@ -50,6 +50,7 @@ macro_rules! cases {
             fifty_approvals_of_one_human_count_once, fifty_approvals_in_one_batch_make_one_quorum,
             a_use_that_failed_is_given_back_to_its_key_alone, a_use_needs_its_person_session_and_time,
             requests_are_bounded_listed_and_run_out, requests_walk_as_their_model_does,
+            nobody_is_let_in_alone_before_someone_was_told, a_first_call_and_an_overdue_review_are_noted_once,
             a_lock_stops_what_it_is_on_and_nothing_else, case_15_a_user_is_locked_by_issuer_and_subject_alone,
             a_locked_session_is_over_and_everything_locked_lets_people_log_in, of_fifty_grants_and_a_lock_each_has_its_place,
             a_lock_of_everything_is_lifted_by_two, a_lock_ends_by_itself_and_not_by_a_clock_that_goes_back,

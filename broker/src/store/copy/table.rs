@@ -213,6 +213,8 @@ pub(crate) const TABLES: &[Table] = &[
             ("note", Text),
             ("reviewed_by", Text),
             ("reviewed_at", Int),
+            ("self_service", Small),
+            ("reminded_at", Int),
         ],
         key: 1,
         is_numbered: false,
@@ -238,7 +240,13 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table {
         name: "break_glass_use",
-        columns: &[("grant_id", Bytes), ("request", Bytes), ("at", Int), ("returned", Small)],
+        columns: &[("grant_id", Bytes), ("request", Bytes), ("at", Int), ("returned", Small), ("touched_at", Int)],
+        key: 1,
+        is_numbered: false,
+    },
+    Table {
+        name: "break_glass_told",
+        columns: &[("request", Bytes), ("hash", Bytes), ("sink", Text), ("at", Int), ("tag", Bytes)],
         key: 1,
         is_numbered: false,
     },

@@ -9,7 +9,7 @@ use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person, ProviderAlia
 use crate::store::Condition;
 use crate::store::break_glass::{
     ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
-    UseRow,
+    ToldRow, UseRow,
 };
 use crate::store::lock::LockKeys;
 
@@ -21,7 +21,8 @@ use super::value::{hash, id, micros, signed, time, unsigned};
 const COLUMNS: &str =
     "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
     waits_until, good_until, used, jkt, closed_by, closed_at, comment, label, note, reviewed_by, reviewed_at,
-    (SELECT count(*) FROM break_glass_approval a WHERE a.request = r.id AND a.hash = r.hash) FROM break_glass r";
+    (SELECT count(*) FROM break_glass_approval a WHERE a.request = r.id AND a.hash = r.hash), self_service
+    FROM break_glass r";
 
 /// What a change comes to: done, or the condition that failed.
 type Done = Result<Result<(), Condition>, Failure>;
@@ -34,6 +35,9 @@ pub(super) struct Statements {
     time_out: Statement,
     give_back: Statement,
     review: Statement,
+    tell: Statement,
+    touch: Statement,
+    remind: Statement,
     take: Statement,
 }
 
@@ -50,8 +54,11 @@ impl Statements {
                         state = CASE WHEN used + 1 >= uses THEN 5 ELSE 1 END
                     WHERE id = $4 AND hash = $5 AND state = 1 AND used < uses AND good_until > $2
                         AND provider = $6 AND issuer = $7 AND subject = $8 AND (jkt IS NULL OR jkt = $3)
-                        AND (SELECT count(*) FROM break_glass_approval a WHERE a.request = $4 AND a.hash = $5)
-                            >= greatest(1, quorum, $9)
+                        AND self_service = $18::smallint
+                        AND CASE self_service WHEN 0
+                            THEN (SELECT count(*) FROM break_glass_approval a WHERE a.request = $4 AND a.hash = $5)
+                                >= greatest(1, quorum, $9)
+                            ELSE EXISTS (SELECT FROM break_glass_told t WHERE t.request = $4 AND t.hash = $5) END
                         AND $2 < $10 AND EXISTS (SELECT FROM live) AND NOT EXISTS (SELECT FROM locked)
                     RETURNING 1),
                 made AS (INSERT INTO break_glass_use (grant_id, request, at, returned)
@@ -66,8 +73,8 @@ impl Statements {
                     "WITH open AS (SELECT count(*) AS number FROM break_glass
                             WHERE provider = $2 AND issuer = $3 AND subject = $4 AND state = 0 AND waits_until > $14),
                         made AS (INSERT INTO break_glass (id, state, provider, issuer, subject, human, cluster, contents, hash,
-                                tag, quorum, uses, life, waits_until, used)
-                            SELECT $1, 0, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0 FROM open
+                                tag, quorum, uses, life, waits_until, used, self_service)
+                            SELECT $1, 0, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, $16::smallint FROM open
                             WHERE open.number < $15 ON CONFLICT DO NOTHING RETURNING 1)
                      SELECT EXISTS (SELECT FROM made), (SELECT number >= $15 FROM open)",
                 )
@@ -75,7 +82,7 @@ impl Statements {
             approve: db
                 .prepare_cached(
                     "WITH open AS (SELECT hash, human, provider, issuer, subject FROM break_glass
-                            WHERE id = $1 AND state = 0 AND waits_until > $13),
+                            WHERE id = $1 AND state = 0 AND waits_until > $13 AND self_service = 0),
                         other AS (SELECT FROM open WHERE hash <> $3),
                         own AS (SELECT FROM open
                             WHERE human = $2 OR (provider = $4 AND issuer = $5 AND subject = $6)),
@@ -121,6 +128,25 @@ impl Statements {
                      WHERE id = $1 AND state IN (5, 6) AND used > 0",
                 )
                 .await?,
+            tell: db
+                .prepare_cached(
+                    "WITH opened AS (UPDATE break_glass SET state = 1, good_until = $4 + life
+                            WHERE id = $1 AND state = 0 AND self_service = 1 AND hash = $2 AND waits_until > $6
+                            RETURNING 1)
+                     INSERT INTO break_glass_told (request, hash, sink, at, tag) SELECT $1, $2, $3, $4, $5 FROM opened",
+                )
+                .await?,
+            touch: db
+                .prepare_cached(
+                    "UPDATE break_glass_use SET touched_at = $2 WHERE grant_id = $1 AND touched_at IS NULL",
+                )
+                .await?,
+            remind: db
+                .prepare_cached(
+                    "UPDATE break_glass SET reminded_at = $2 WHERE id = $1 AND state IN (5, 6) AND used > 0
+                        AND (reminded_at IS NULL OR reminded_at <= $3)",
+                )
+                .await?,
             take: db.prepare_cached(&take).await?,
         })
     }
@@ -149,6 +175,7 @@ impl Statements {
                             &micros(request.waits_until),
                             &at,
                             &signed(*most_open),
+                            &i16::from(request.self_service),
                         ],
                     )
                     .await?;
@@ -205,6 +232,25 @@ impl Statements {
                 db.execute(&self.give_back, &[&grant.0.as_bytes().as_slice()]).await?;
                 Ok(Ok(()))
             }
+            BreakGlassChange::Told { request, told } => {
+                let values: [&(dyn ToSql + Sync); 6] = [
+                    &request.0.as_bytes().as_slice(),
+                    &told.hash.as_slice(),
+                    &told.sink,
+                    &micros(told.at),
+                    &told.tag.as_slice(),
+                    &at,
+                ];
+                Ok(moved(db.execute(&self.tell, &values).await? == 1))
+            }
+            BreakGlassChange::Touch { grant } => {
+                let changed = db.execute(&self.touch, &[&grant.0.as_bytes().as_slice(), &at]).await?;
+                Ok(moved(changed == 1))
+            }
+            BreakGlassChange::Remind { request, before } => {
+                let values: [&(dyn ToSql + Sync); 3] = [&request.0.as_bytes().as_slice(), &at, &micros(*before)];
+                Ok(moved(db.execute(&self.remind, &values).await? == 1))
+            }
             BreakGlassChange::Review { request, review } => {
                 let values: [&(dyn ToSql + Sync); 5] =
                     [&request.0.as_bytes().as_slice(), &review.label, &review.note, &review.by, &micros(review.at)];
@@ -237,7 +283,9 @@ impl Statements {
             &micros(not_after),
             &using.grant.0.as_bytes().as_slice(),
         ];
-        let values: Vec<_> = values.into_iter().chain(held.values()).collect();
+        let alone = i16::from(using.self_service);
+        let alone: &(dyn ToSql + Sync) = &alone;
+        let values: Vec<_> = values.into_iter().chain(held.values()).chain([alone]).collect();
         let row = db.query_one(&self.take, &values).await?;
         let [live, made, other, locked] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
         Ok(match (live, made) {
@@ -270,9 +318,11 @@ pub(super) async fn file(db: &Object, request: BreakGlassId) -> Result<Option<Br
     let uses = db
         .prepare_cached("SELECT grant_id, at, returned FROM break_glass_use WHERE request = $1 ORDER BY at, grant_id")
         .await?;
+    let told_of = db.prepare_cached("SELECT hash, sink, at, tag FROM break_glass_told WHERE request = $1").await?;
     Ok(Some(BreakGlassFile {
         request: parse(&found)?,
         approvals: db.query(&approvals, &[&key]).await?.iter().map(approval).collect::<Result<_, _>>()?,
+        told: db.query_opt(&told_of, &[&key]).await?.as_ref().map(told).transpose()?,
         uses: db.query(&uses, &[&key]).await?.iter().map(used).collect::<Result<_, _>>()?,
     }))
 }
@@ -320,6 +370,22 @@ pub(super) async fn due(db: &Object, now: i64, limit: u32) -> Result<Vec<BreakGl
     Ok(due)
 }
 
+pub(super) async fn overdue(
+    db: &Object,
+    used: i64,
+    reminded: Option<i64>,
+    limit: u32,
+) -> Result<Vec<BreakGlassRow>, Failure> {
+    let sql = format!(
+        "{COLUMNS} WHERE state IN (5, 6) AND used > 0
+            AND (SELECT max(at) FROM break_glass_use u WHERE u.request = r.id AND u.returned = 0) <= $1
+            AND ($2::bigint IS NULL OR reminded_at IS NULL OR reminded_at <= $2)
+         ORDER BY id LIMIT $3"
+    );
+    let select = db.prepare_cached(&sql).await?;
+    db.query(&select, &[&used, &reminded, &i64::from(limit)]).await?.iter().map(parse).collect()
+}
+
 fn person(row: &Row, at: usize) -> Result<Person, Failure> {
     let provider = ProviderAlias::new(row.try_get(at)?).map_err(|error| Failure::Damaged(error.to_string()))?;
     Ok(Person { provider, issuer: row.try_get(at + 1)?, subject: row.try_get(at + 2)? })
@@ -357,6 +423,7 @@ fn parse(row: &Row) -> Result<BreakGlassRow, Failure> {
         closing,
         review,
         given: unsigned(row.try_get(24)?)?,
+        self_service: row.try_get::<_, i16>(25)? != 0,
     })
 }
 
@@ -371,6 +438,15 @@ fn approval(row: &Row) -> Result<ApprovalRow, Failure> {
         comment: row.try_get(8)?,
         at: time(row.try_get(9)?)?,
         tag: hash(row.try_get(10)?)?,
+    })
+}
+
+fn told(row: &Row) -> Result<ToldRow, Failure> {
+    Ok(ToldRow {
+        hash: hash(row.try_get(0)?)?,
+        sink: row.try_get(1)?,
+        at: time(row.try_get(2)?)?,
+        tag: hash(row.try_get(3)?)?,
     })
 }
 

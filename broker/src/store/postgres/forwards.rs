@@ -19,3 +19,22 @@ pub(super) async fn advance(db: &Object, name: &str, next: u64) -> Result<bool, 
         .await?;
     Ok(db.execute(&upsert, &[&name, &signed(next)]).await? == 1)
 }
+
+/// Whether `holder` holds it now, until `until`.
+pub(super) async fn hold(
+    db: &Object,
+    (name, begin): (&str, u64),
+    holder: &[u8; 16],
+    now: i64,
+    until: i64,
+) -> Result<bool, Failure> {
+    let held = db
+        .prepare_cached(
+            "WITH begun AS (INSERT INTO forward (name, next) VALUES ($1, $2) ON CONFLICT DO NOTHING)
+             INSERT INTO forward_holder AS kept (name, holder, until) VALUES ($1, $3, $5)
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+                WHERE kept.holder = excluded.holder OR kept.until <= $4",
+        )
+        .await?;
+    Ok(db.execute(&held, &[&name, &signed(begin), &holder.as_slice(), &now, &until]).await? == 1)
+}

@@ -319,6 +319,21 @@ impl Store for PostgresStore {
         self.connections.write(async { forwards::advance(&self.connections.one().await?, name, next).await }).await
     }
 
+    async fn hold_forward(
+        &self,
+        name: &str,
+        holder: &[u8; 16],
+        now: Timestamp,
+        until: Timestamp,
+        begin: u64,
+    ) -> Result<bool, StoreError> {
+        self.connections
+            .write(async {
+                forwards::hold(&self.connections.one().await?, (name, begin), holder, micros(now), micros(until)).await
+            })
+            .await
+    }
+
     async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
         self.connections.read(|| async { drops::by_id(&self.connections.one().await?, id).await }).await
     }
@@ -376,6 +391,18 @@ impl Store for PostgresStore {
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
         let now = micros(now);
         self.connections.read(|| async { break_glass::due(&self.connections.one().await?, now, limit).await }).await
+    }
+
+    async fn break_glass_overdue(
+        &self,
+        used: Timestamp,
+        reminded: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError> {
+        let (used, reminded) = (micros(used), reminded.map(micros));
+        self.connections
+            .read(|| async { break_glass::overdue(&self.connections.one().await?, used, reminded, limit).await })
+            .await
     }
 
     async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError> {

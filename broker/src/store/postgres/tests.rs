@@ -104,6 +104,75 @@ case!(brokers_make_one_log_and_their_batches_follow_each_other, |_database, addr
     assert_eq!(a.head().await.unwrap(), b.head().await.unwrap());
 });
 
+case!(of_several_brokers_one_holds_a_forwarding, |_database, address| {
+    let (a, b) = (open(&address).await, open(&address).await);
+    let hold = async |store: &PostgresStore, holder: u8, now, until| {
+        store.hold_forward("notify/pager", &[holder; 16], now, until, 7).await.unwrap()
+    };
+    assert!(hold(&a, 1, noon(), after(30)).await);
+    assert_eq!(b.forward_cursor("notify/pager").await.unwrap(), Some(7), "one that never was begins there");
+    assert!(!hold(&b, 2, after(29), after(59)).await);
+    assert!(hold(&a, 1, after(20), after(50)).await, "its holder goes on");
+    assert!(!hold(&b, 2, after(49), after(79)).await);
+    assert!(hold(&b, 2, after(50), after(80)).await, "once it is over, another does");
+    assert!(!hold(&a, 1, after(51), after(81)).await);
+    assert!(hold(&b, 2, after(52), after(52)).await, "and lets go of it");
+    assert!(hold(&a, 1, after(52), after(82)).await);
+    a.advance_forward("notify/pager", 9).await.unwrap();
+    assert!(hold(&a, 1, after(70), after(99)).await);
+    assert_eq!(b.forward_cursor("notify/pager").await.unwrap(), Some(9), "and nothing goes back");
+});
+
+// One tells while the other waits; when it dies in the middle, the other goes on where it was.
+case!(two_brokers_tell_in_one_order, |_database, address| {
+    use crate::audit::{self, Sequencer};
+    use crate::break_glass::{BreakGlass, Settings};
+    use crate::clock::FrozenClock;
+    use crate::domain::Clusters;
+    use crate::notify::tests::{Hook, webhook};
+    use crate::notify::{Courier, Step};
+    use ichor_wire::log::Content;
+    let clock = FrozenClock::at(noon());
+    let (hook, url) = Hook::new(&[]).await;
+    let policies = || Arc::new(crate::policy::PolicySet::load(&[], crate::policy::Limits::default()).unwrap());
+    let mut brokers = Vec::new();
+    for name in ["a", "b"] {
+        let store: Arc<dyn Store> = open(&address).await;
+        let (sequencer, _) = Sequencer::start(Arc::clone(&store), clock.clone(), audit::Settings::named(name));
+        let glass = BreakGlass::new(
+            Arc::clone(&store),
+            sequencer.clone(),
+            clock.clone(),
+            Arc::new(crate::identity::fixture::key()),
+            tokio::sync::watch::channel(policies()).1,
+            tokio::sync::watch::channel(Clusters::default()).1,
+            Settings {
+                review_within: SignedDuration::from_hours(24),
+                sinks: tokio::sync::watch::channel(Vec::new()).1,
+            },
+        );
+        let courier = Courier::new(webhook(&url), "https://x", store, Arc::new(glass), clock.clone()).unwrap();
+        brokers.push((sequencer, courier));
+    }
+    let (other_log, mut other) = brokers.pop().unwrap();
+    let (log, mut first) = brokers.pop().unwrap();
+    first.begin().await.unwrap();
+    for number in 0..10 {
+        let log = if number % 2 == 0 { &log } else { &other_log };
+        log.note(Content::of(Kind::KitInUse), None).await.unwrap();
+    }
+    for _ in 0..4 {
+        assert_eq!(other.step().await, Ok(Step::Elsewhere));
+        assert_eq!(first.step().await, Ok(Step::Sent));
+    }
+    drop(first);
+    clock.advance(SignedDuration::from_secs(29));
+    assert_eq!(other.step().await, Ok(Step::Elsewhere), "it may be slow");
+    clock.advance(SignedDuration::from_secs(1));
+    while other.step().await.unwrap() == Step::Sent {}
+    assert_eq!(hook.places(), (0..10).collect::<Vec<_>>());
+});
+
 case!(changes_of_one_batch_are_made_in_their_order, |_database, address| {
     let store = open(&address).await;
     let row = logged_in(&*store, 1).await;

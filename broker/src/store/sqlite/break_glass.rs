@@ -8,7 +8,7 @@ use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person, ProviderAlia
 use crate::store::Condition;
 use crate::store::break_glass::{
     ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
-    UseRow,
+    ToldRow, UseRow,
 };
 
 use super::Failure;
@@ -17,7 +17,8 @@ use super::value::{hash, id, micros, signed, time, unsigned};
 const COLUMNS: &str =
     "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
     waits_until, good_until, used, jkt, closed_by, closed_at, comment, label, note, reviewed_by, reviewed_at,
-    (SELECT count(*) FROM break_glass_approval a WHERE a.request = r.id AND a.hash = r.hash) FROM break_glass r";
+    (SELECT count(*) FROM break_glass_approval a WHERE a.request = r.id AND a.hash = r.hash), self_service
+    FROM break_glass r";
 
 /// What a change comes to: done, or the condition that failed.
 type Done = Result<Result<(), Condition>, Failure>;
@@ -43,6 +44,24 @@ pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp)
         BreakGlassChange::Return { grant } => {
             give_back(db, *grant)?;
             Ok(Ok(()))
+        }
+        BreakGlassChange::Told { request, told } => tell(db, *request, told, at),
+        BreakGlassChange::Touch { grant } => {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE break_glass_use SET touched_at = ?2 WHERE grant_id = ?1 AND touched_at IS NULL",
+                )?
+                .execute((grant.0.as_bytes(), at))?;
+            Ok(moved(changed == 1))
+        }
+        BreakGlassChange::Remind { request, before } => {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE break_glass SET reminded_at = ?2 WHERE id = ?1 AND state IN (5, 6) AND used > 0
+                         AND (reminded_at IS NULL OR reminded_at <= ?3)",
+                )?
+                .execute((request.0.as_bytes(), at, micros(*before)))?;
+            Ok(moved(changed == 1))
         }
         BreakGlassChange::Review { request, review } => {
             let changed = db
@@ -72,8 +91,11 @@ pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Do
             "UPDATE break_glass SET used = used + 1, jkt = :jkt, state = CASE WHEN used + 1 >= uses THEN 5 ELSE 1 END
              WHERE id = :id AND hash = :hash AND state = 1 AND used < uses AND good_until > :now
                  AND provider = :provider AND issuer = :issuer AND subject = :subject AND (jkt IS NULL OR jkt = :jkt)
-                 AND (SELECT count(*) FROM break_glass_approval a WHERE a.request = :id AND a.hash = :hash)
-                     >= max(1, quorum, :quorum)",
+                 AND self_service = :alone
+                 AND CASE self_service WHEN 0
+                     THEN (SELECT count(*) FROM break_glass_approval a WHERE a.request = :id AND a.hash = :hash)
+                         >= max(1, quorum, :quorum)
+                     ELSE EXISTS (SELECT 1 FROM break_glass_told t WHERE t.request = :id AND t.hash = :hash) END",
         )?
         .execute(named_params! {
             ":id": using.request.0.as_bytes(),
@@ -84,6 +106,7 @@ pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Do
             ":issuer": using.person.issuer,
             ":subject": using.person.subject,
             ":quorum": signed(using.quorum),
+            ":alone": using.self_service,
         })?;
     if taken == 1 {
         db.prepare_cached("INSERT INTO break_glass_use (grant_id, request, at, returned) VALUES (?1, ?2, ?3, 0)")?
@@ -108,9 +131,9 @@ fn ask(db: &Connection, row: &BreakGlassRow, most_open: u64, now: i64) -> Done {
     }
     db.prepare_cached(
         "INSERT INTO break_glass (id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses,
-             life, waits_until, used)
+             life, waits_until, used, self_service)
          VALUES (:id, 0, :provider, :issuer, :subject, :human, :cluster, :contents, :hash, :tag, :quorum, :uses, :life,
-             :waits_until, 0)",
+             :waits_until, 0, :self_service)",
     )?
     .execute(named_params! {
         ":id": row.id.0.as_bytes(),
@@ -126,13 +149,14 @@ fn ask(db: &Connection, row: &BreakGlassRow, most_open: u64, now: i64) -> Done {
         ":uses": signed(row.uses),
         ":life": i64::try_from(row.life.as_micros()).unwrap_or(i64::MAX),
         ":waits_until": micros(row.waits_until),
+        ":self_service": row.self_service,
     })?;
     Ok(Ok(()))
 }
 
 fn approve(db: &Connection, request: BreakGlassId, approval: &ApprovalRow, now: i64) -> Done {
     let found = db
-        .prepare_cached("SELECT hash, human, provider, issuer, subject FROM break_glass WHERE id = ?1 AND state = 0 AND waits_until > ?2")?
+        .prepare_cached("SELECT hash, human, provider, issuer, subject FROM break_glass WHERE id = ?1 AND state = 0 AND waits_until > ?2 AND self_service = 0")?
         .query_row((request.0.as_bytes(), now), |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?, [row.get::<_, String>(2)?, row.get(3)?, row.get(4)?]))
         })
@@ -175,6 +199,20 @@ fn approve(db: &Connection, request: BreakGlassId, approval: &ApprovalRow, now: 
     )?
     .execute((request.0.as_bytes(), micros(approval.at), approval.hash))?;
     Ok(Ok(()))
+}
+
+fn tell(db: &Connection, request: BreakGlassId, told: &ToldRow, now: i64) -> Done {
+    let changed = db
+        .prepare_cached(
+            "UPDATE break_glass SET state = 1, good_until = ?2 + life
+             WHERE id = ?1 AND state = 0 AND self_service = 1 AND hash = ?3 AND waits_until > ?4",
+        )?
+        .execute((request.0.as_bytes(), micros(told.at), told.hash, now))?;
+    if changed == 1 {
+        db.prepare_cached("INSERT INTO break_glass_told (request, hash, sink, at, tag) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute((request.0.as_bytes(), told.hash, &told.sink, micros(told.at), told.tag))?;
+    }
+    Ok(moved(changed == 1))
 }
 
 fn close(db: &Connection, request: BreakGlassId, to: BreakGlassState, closing: &Closing, now: i64) -> Done {
@@ -226,7 +264,12 @@ pub(super) fn file(db: &Connection, request: BreakGlassId) -> Result<Option<Brea
         .prepare_cached("SELECT grant_id, at, returned FROM break_glass_use WHERE request = ?1 ORDER BY at, grant_id")?
         .query_map([request.0.as_bytes()], |row| Ok(used(row)))?
         .collect::<Result<Result<Vec<_>, _>, _>>()??;
-    Ok(Some(BreakGlassFile { request: found, approvals, uses }))
+    let told = db
+        .prepare_cached("SELECT hash, sink, at, tag FROM break_glass_told WHERE request = ?1")?
+        .query_row([request.0.as_bytes()], |row| Ok(told(row)))
+        .optional()?
+        .transpose()?;
+    Ok(Some(BreakGlassFile { request: found, approvals, told, uses }))
 }
 
 pub(super) fn list(
@@ -271,6 +314,23 @@ pub(super) fn due(db: &Connection, now: i64, limit: u32) -> Result<Vec<BreakGlas
     Ok(due)
 }
 
+pub(super) fn overdue(
+    db: &Connection,
+    used: i64,
+    reminded: Option<i64>,
+    limit: u32,
+) -> Result<Vec<BreakGlassRow>, Failure> {
+    let sql = format!(
+        "{COLUMNS} WHERE state IN (5, 6) AND used > 0
+             AND (SELECT max(at) FROM break_glass_use u WHERE u.request = r.id AND u.returned = 0) <= ?1
+             AND (?2 IS NULL OR reminded_at IS NULL OR reminded_at <= ?2)
+         ORDER BY id LIMIT ?3"
+    );
+    db.prepare_cached(&sql)?
+        .query_map((used, reminded, limit), |row| Ok(parse(row)))?
+        .collect::<Result<Result<_, _>, _>>()?
+}
+
 fn person(row: &Row<'_>, at: usize) -> Result<Person, Failure> {
     let provider =
         ProviderAlias::new(&row.get::<_, String>(at)?).map_err(|error| Failure::Damaged(error.to_string()))?;
@@ -309,6 +369,7 @@ fn parse(row: &Row<'_>) -> Result<BreakGlassRow, Failure> {
         closing,
         review,
         given: unsigned(row.get(24)?)?,
+        self_service: row.get::<_, i64>(25)? != 0,
     })
 }
 
@@ -323,6 +384,15 @@ fn approval(row: &Row<'_>) -> Result<ApprovalRow, Failure> {
         comment: row.get(8)?,
         at: time(row.get(9)?)?,
         tag: hash(&row.get::<_, Vec<u8>>(10)?)?,
+    })
+}
+
+fn told(row: &Row<'_>) -> Result<ToldRow, Failure> {
+    Ok(ToldRow {
+        hash: hash(&row.get::<_, Vec<u8>>(0)?)?,
+        sink: row.get(1)?,
+        at: time(row.get(2)?)?,
+        tag: hash(&row.get::<_, Vec<u8>>(3)?)?,
     })
 }
 

@@ -22,3 +22,9 @@ pub(super) fn advance(db: &Connection, name: &str, next: u64) -> Result<bool, Fa
         .execute((name, signed(next)))?;
     Ok(moved == 1)
 }
+
+pub(super) fn begin(db: &Connection, name: &str, next: u64) -> Result<(), Failure> {
+    db.prepare_cached("INSERT INTO forward (name, next) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute((name, signed(next)))?;
+    Ok(())
+}

@@ -287,6 +287,22 @@ impl Store for SqliteStore {
         self.writer.write(move |db| forwards::advance(db, &name, next)).await
     }
 
+    async fn hold_forward(
+        &self,
+        name: &str,
+        _holder: &[u8; 16],
+        _now: Timestamp,
+        _until: Timestamp,
+        begin: u64,
+    ) -> Result<bool, StoreError> {
+        // one process writes this database
+        if self.forward_cursor(name).await?.is_none() {
+            let name = name.to_owned();
+            self.writer.write(move |db| forwards::begin(db, &name, begin)).await?;
+        }
+        Ok(true)
+    }
+
     async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
         self.readers.read(move |db| drops::by_id(db, id)).await
     }
@@ -330,6 +346,16 @@ impl Store for SqliteStore {
 
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.readers.read(move |db| break_glass::due(db, micros(now), limit)).await
+    }
+
+    async fn break_glass_overdue(
+        &self,
+        used: Timestamp,
+        reminded: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<BreakGlassRow>, StoreError> {
+        let (used, reminded) = (micros(used), reminded.map(micros));
+        self.readers.read(move |db| break_glass::overdue(db, used, reminded, limit)).await
     }
 
     async fn lock(&self, id: LockId) -> Result<Option<LockRow>, StoreError> {

@@ -33,6 +33,10 @@ pub struct BreakGlassAsk {
     /// The ticket's URL, https only; some policies require one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// Whether to be let in without anyone's approval, where policy allows that: then the request waits until someone outside has
+    /// accepted the notification of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub self_service: bool,
 }
 
 /// What exactly is asked for: what an approval is over. The broker sends it as the very text whose SHA-256 is approved.
@@ -74,8 +78,11 @@ pub struct BreakGlassContents {
     /// Until when it waits for approvals.
     #[schema(value_type = String, format = DateTime)]
     pub waits_until: Timestamp,
-    /// How many others must approve.
+    /// How many others must approve; 0 where it is `self_service`.
     pub approvals: u64,
+    /// Whether nobody approves it: it opens once someone outside has accepted the notification of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub self_service: bool,
     /// How many certificates it allows.
     pub uses: u64,
     /// The policies that say so, by `@id`.
@@ -100,6 +107,9 @@ pub struct BreakGlassAnswer {
     pub sha256: String,
     /// Who approved, oldest first.
     pub approvals: Vec<BreakGlassApproval>,
+    /// The notification sink that accepted it, where nobody approves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
     /// How many certificates were made of it.
     pub used: u64,
     /// Until when it may be used, once approved.

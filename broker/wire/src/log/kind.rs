@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -41,6 +41,8 @@ impl Kind {
         Self::BreakGlassRevoked,
         Self::BreakGlassOver,
         Self::BreakGlassReview,
+        Self::BreakGlassTouched,
+        Self::BreakGlassOverdue,
         Self::Lock,
         Self::Unlock,
         Self::KitMade,
@@ -49,6 +51,7 @@ impl Kind {
         Self::KitRevoked,
         Self::KitInUse,
         Self::UnlockAsked,
+        Self::BreakGlassTold,
     ];
 
     /// The kind as queries and answers name it.
@@ -80,6 +83,8 @@ impl Kind {
             Self::BreakGlassRevoked => "break-glass-revoked",
             Self::BreakGlassOver => "break-glass-over",
             Self::BreakGlassReview => "break-glass-review",
+            Self::BreakGlassTouched => "break-glass-touched",
+            Self::BreakGlassOverdue => "break-glass-overdue",
             Self::Lock => "lock",
             Self::Unlock => "unlock",
             Self::KitMade => "kit-made",
@@ -88,6 +93,7 @@ impl Kind {
             Self::KitRevoked => "kit-revoked",
             Self::KitInUse => "kit-in-use",
             Self::UnlockAsked => "unlock-asked",
+            Self::BreakGlassTold => "break-glass-told",
         }
     }
 
@@ -120,6 +126,8 @@ impl Kind {
             Self::BreakGlassRevoked => 23,
             Self::BreakGlassOver => 24,
             Self::BreakGlassReview => 25,
+            Self::BreakGlassTouched => 26,
+            Self::BreakGlassOverdue => 27,
             Self::Lock => 28,
             Self::Unlock => 29,
             Self::KitMade => 30,
@@ -128,6 +136,7 @@ impl Kind {
             Self::KitRevoked => 33,
             Self::KitInUse => 34,
             Self::UnlockAsked => 35,
+            Self::BreakGlassTold => 36,
         }
     }
 
@@ -223,6 +232,8 @@ impl Content {
             challenge: None,
             opened: None,
             accepting: None,
+            self_service: None,
+            told: None,
             channel: None,
             auth_time: None,
             acr: None,

@@ -132,6 +132,12 @@ pub enum Kind {
     /// The use of a break-glass request was labelled afterwards.
     #[n(25)]
     BreakGlassReview,
+    /// A node was called for the first time under a grant of a break-glass request.
+    #[n(26)]
+    BreakGlassTouched,
+    /// A use of a break-glass request still waits for its review.
+    #[n(27)]
+    BreakGlassOverdue,
     /// A user, a session, a grant, a cluster or everything was locked: nothing is issued for it from this entry on.
     #[n(28)]
     Lock,
@@ -156,6 +162,9 @@ pub enum Kind {
     /// Someone asked for a lock of everything to be taken away, which another person must confirm.
     #[n(35)]
     UnlockAsked,
+    /// Someone outside took the notification of a break-glass request that nobody approves: it is open from now on.
+    #[n(36)]
+    BreakGlassTold,
 }
 
 /// The person an entry is about.
@@ -336,6 +345,12 @@ pub struct Content {
     /// How many nodes were seen to accept a kit's CA, and how many were asked.
     #[n(54)]
     pub accepting: Option<(u64, u64)>,
+    /// Whether the break-glass request is one that nobody approves; absent otherwise.
+    #[n(55)]
+    pub self_service: Option<bool>,
+    /// The notification sink that took the notification.
+    #[n(56)]
+    pub told: Option<String>,
     /// How it was done where that was not by a session's key: `page`.
     #[n(61)]
     pub channel: Option<String>,

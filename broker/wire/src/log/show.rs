@@ -117,6 +117,8 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("kit_label", content.kit_label.clone()),
         ("challenge", content.challenge.as_deref().map(hex)),
         ("opened", content.opened.map(seconds)),
+        ("self_service", content.self_service.map(|is_alone| is_alone.to_string())),
+        ("told", content.told.clone()),
         ("accepting", content.accepting.map(|(accept, asked)| format!("{accept} of {asked}"))),
         ("channel", content.channel.clone()),
         ("auth_time", content.auth_time.map(seconds)),

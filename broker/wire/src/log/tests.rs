@@ -78,6 +78,8 @@ fn full() -> Entry {
         challenge: None,
         opened: None,
         accepting: None,
+        self_service: None,
+        told: None,
         channel: None,
         auth_time: None,
         acr: None,
@@ -161,6 +163,22 @@ fn later() -> Vec<(String, Entry, u64)> {
         acr: Some("urn:example:mfa".into()),
         ..Content::of(Kind::BreakGlassApproval)
     };
+    let alone = Content {
+        cluster: Some("prod".into()),
+        break_glass: Some(vec![32; 16]),
+        contents: Some(vec![33; 32]),
+        self_service: Some(true),
+        ..Content::of(Kind::BreakGlassRequest)
+    };
+    let told = Content {
+        cluster: Some("prod".into()),
+        break_glass: Some(vec![32; 16]),
+        contents: Some(vec![33; 32]),
+        requester: Some("cleo".into()),
+        self_service: Some(true),
+        told: Some("pager".into()),
+        ..Content::of(Kind::BreakGlassTold)
+    };
     let holder = |name: &str, recipient: Option<&str>, seed| KitHolder {
         name: name.into(),
         recipient: recipient.map(Into::into),
@@ -241,6 +259,8 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("break-glass-request-of-two".into(), entry(asked), 32),
         ("grant-by-approval".into(), entry(granted), 35),
         ("break-glass-review-drill".into(), entry(reviewed), 39),
+        ("break-glass-request-alone".into(), entry(alone), 55),
+        ("break-glass-told-by-a-sink".into(), entry(told), 56),
         ("break-glass-approval-by-page".into(), entry(on_a_page), 61),
     ]
 }

@@ -14,6 +14,8 @@ const AFTER_HELP: &str = "\
 In an emergency:
   ichor break-glass request prod --role os:admin --reason \"INC-42 etcd down\" --wait
       asks, waits until enough others approve, and writes the context `prod-break-glass`
+  ichor break-glass request prod --role os:admin --reason \"INC-42\" --self-service --wait
+      where nobody can be reached and policy allows it: opens once a notification of it was accepted outside
   ichor break-glass list
       what waits for you, if you may approve
   ichor break-glass approve ID

@@ -23,6 +23,10 @@ pub(super) struct Args {
     /// The ticket, an https URL; some policies require one
     #[arg(long, value_name = "URL")]
     ticket: Option<String>,
+    /// In an emergency in which nobody can be reached: be let in without approval, where policy allows that. People are told, and
+    /// it opens once a sink outside the broker has accepted the notification
+    #[arg(long)]
+    self_service: bool,
     /// Wait until it is decided, and once it is approved write the context
     #[arg(long)]
     wait: bool,
@@ -42,6 +46,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         reason,
         nodes: args.nodes,
         ticket: args.ticket,
+        self_service: args.self_service,
     };
     let glass = step_up::with(here, async |session| break_glass::ask(session, &ask).await)?;
     let session = here.session()?;
@@ -51,18 +56,28 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     if !args.wait {
         return here.print(&glass.answer, |terminal| {
             shown::print(terminal, &glass, now)?;
-            terminal.line("  ask others to approve it, in their browser or terminal:")?;
-            terminal.line(&format!("  → {page}"))?;
-            terminal.line(&format!("  → ichor break-glass approve {id}"))?;
-            terminal.line("  then:")?;
+            if args.self_service {
+                terminal.line("  once a sink outside the broker has accepted the notification of it:")?;
+            } else {
+                terminal.line("  ask others to approve it, in their browser or terminal:")?;
+                terminal.line(&format!("  → {page}"))?;
+                terminal.line(&format!("  → ichor break-glass approve {id}"))?;
+                terminal.line("  then:")?;
+            }
             terminal.line(&format!("  → ichor break-glass use {id}"))
         });
     }
     for line in shown::lines(&glass, now) {
         here.around.terminal.note(&line);
     }
-    here.around.terminal.note(&format!("  approvers: {page} or ichor break-glass approve {id}"));
-    let waiting = here.around.terminal.waiting("waiting for approval".into());
+    let waits_for = match args.self_service {
+        true => "waiting until a sink outside the broker has accepted the notification of this request",
+        false => {
+            here.around.terminal.note(&format!("  approvers: {page} or ichor break-glass approve {id}"));
+            "waiting for approval"
+        }
+    };
+    let waiting = here.around.terminal.waiting(waits_for.into());
     let decided = block_on(break_glass::decided(&session, id));
     drop(waiting);
     take::use_into(here, &session, &decided?, &target)

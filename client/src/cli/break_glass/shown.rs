@@ -28,11 +28,16 @@ pub(super) fn lines(glass: &Glass, now: Timestamp) -> Vec<String> {
     let certificates =
         if contents.uses == 1 { "one certificate".into() } else { format!("{} certificates", contents.uses) };
     line("what", format!("{} on {}, {certificates}", roles.join(","), contents.cluster));
-    line("how long", format!("{} from the last approval on", spell(life)));
+    let from = if contents.self_service { "the accepted notification" } else { "the last approval" };
+    line("how long", format!("{} from {from} on", spell(life)));
     if !contents.nodes.is_empty() {
         line("nodes", format!("{} ({NOT_ENFORCED})", contents.nodes.join(", ")));
     }
-    line("agreed", format!("{} of {}{}", answer.approvals.len(), contents.approvals, who(glass)));
+    match (contents.self_service, &answer.told) {
+        (true, Some(sink)) => line("approval", format!("none: self-service; `{sink}` has accepted the notification")),
+        (true, None) => line("approval", "none: self-service; no sink has accepted the notification yet".into()),
+        (false, _) => line("agreed", format!("{} of {}{}", answer.approvals.len(), contents.approvals, who(glass))),
+    }
     match answer.good_until {
         Some(until) => line("good until", format!("{until:.0}")),
         None => line("waits until", format!("{:.0}{}", contents.waits_until, left(contents.waits_until, now))),
@@ -78,7 +83,10 @@ pub(super) fn row(glass: &Glass) -> Vec<String> {
         contents.user.clone(),
         contents.cluster.clone(),
         roles.join(","),
-        format!("{}/{}", answer.approvals.len(), contents.approvals),
+        match contents.self_service {
+            true => "alone".into(),
+            false => format!("{}/{}", answer.approvals.len(), contents.approvals),
+        },
         answer.may.join(","),
         contents.reason.clone(),
     ]

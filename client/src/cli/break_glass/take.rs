@@ -112,6 +112,10 @@ fn usable(glass: &Glass) -> Result<(), Error> {
     let id = glass.answer.id;
     let more = glass.contents.approvals.saturating_sub(u64::try_from(glass.answer.approvals.len()).unwrap_or(u64::MAX));
     Err(match glass.answer.state.as_str() {
+        "pending" if glass.contents.self_service => Error::failed(
+            "the request waits until a sink outside the broker has accepted the notification of it",
+            "try again in a moment; if it stays so, ask others: `ichor break-glass request` without `--self-service`",
+        ),
         "pending" => Error::failed(
             format!("the request waits for {more} more to approve"),
             format!("let them run `ichor break-glass approve {id}`"),

@@ -1,0 +1,56 @@
+//! A sink at work, and what may come of sending.
+
+use std::time::Duration;
+
+use ichor_wire::api::AuditEntry;
+
+use super::http_sink::Http;
+use super::mail::Mail;
+use super::message::Message;
+use super::{BadSink, Destination, Settings};
+use crate::clock::SharedClock;
+
+/// Why a notification was not accepted, in one sentence for the broker's log and readiness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The sink is out, or asks to be left alone for a while: trying again may help.
+    Out { why: String, after: Option<Duration> },
+    /// The sink does not want this one.
+    Refused(String),
+}
+
+/// An open sink.
+pub(super) enum Sink {
+    Http(Http),
+    Mail(Box<Mail>),
+}
+
+// === impl Sink ===
+
+impl Sink {
+    /// Nothing is opened or sent yet. `broker` is the URL that people know the broker by.
+    pub(super) fn new(settings: &Settings, broker: &str, clock: SharedClock) -> Result<Self, BadSink> {
+        let made = match &settings.to {
+            Destination::Http(to) => Http::new(to, broker, clock).map(Self::Http),
+            Destination::Mail(to) => Mail::new(to).map(|mail| Self::Mail(Box::new(mail))),
+        };
+        made.map_err(|why| BadSink { name: settings.name.clone(), why })
+    }
+
+    /// Returns once the sink has said that it has it. What was said to be failed may have arrived all the same.
+    pub(super) async fn send(&self, entry: &AuditEntry) -> Result<(), Failure> {
+        let message = Message::of(entry);
+        match self {
+            Self::Http(http) => http.send(entry, &message).await,
+            Self::Mail(mail) => mail.send(entry, &message).await,
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    pub(super) fn out(why: impl Into<String>) -> Self {
+        Self::Out { why: why.into(), after: None }
+    }
+}
