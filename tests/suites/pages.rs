@@ -30,6 +30,7 @@ fn wish(reason: &str) -> BreakGlassAsk {
         reason: reason.into(),
         nodes: vec!["node-a".into()],
         ticket: Some("https://tickets.example.com/browse/INC-42".into()),
+        self_service: false,
     }
 }
 

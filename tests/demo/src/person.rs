@@ -109,6 +109,7 @@ impl Person {
             reason: reason.into(),
             nodes: Vec::new(),
             ticket: None,
+            self_service: false,
         };
         let glass = break_glass::ask(&self.session, &ask).await.map_err(|error| explained(&error))?;
         let page = glass.page(self.session.broker());
