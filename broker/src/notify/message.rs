@@ -41,8 +41,6 @@ pub(super) struct Message {
     pub(super) ticket: Option<Url>,
     /// What to do next, in our words and the request's id.
     pub(super) next: Option<String>,
-    /// The page of the break-glass request that waits for others.
-    pub(super) page: Option<Url>,
 }
 
 // === impl Message ===
@@ -84,16 +82,7 @@ impl Message {
             lines,
             ticket: detail("ticket").and_then(link),
             next: request.and_then(|id| next(entry, id)),
-            page: None,
         }
-    }
-
-    /// The same with the address of the request's page at this broker, where there is something to decide.
-    pub(super) fn at(self, broker: &str, entry: &AuditEntry) -> Self {
-        let waits = entry.kind == "break-glass-request";
-        let id = entry.detail.get("break_glass").and_then(|id| Uuid::try_parse(id).ok()).filter(|_| waits);
-        let page = id.and_then(|id| Url::parse(broker).ok()?.join(&format!("/break-glass/{id}")).ok());
-        Self { page, ..self }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use ichor_wire::api::AuditEntry;
 use serde_json::{Value, json};
-use url::Url;
 
 use super::message::Message;
 
@@ -11,7 +10,7 @@ pub(super) fn webhook(entry: &AuditEntry, message: &Message, broker: &str) -> Va
     json!({
         "type": format!("ichor.{}", entry.kind),
         "timestamp": entry.time,
-        "data": { "broker": broker, "title": message.title, "next": message.next, "page": message.page, "entry": entry },
+        "data": { "broker": broker, "title": message.title, "next": message.next, "entry": entry },
     })
 }
 
@@ -26,9 +25,6 @@ pub(super) fn slack(message: &Message) -> Value {
         // what would end the link, or name it otherwise
         let ticket = ticket.as_str().replace('|', "%7C").replace('<', "%3C").replace('>', "%3E");
         text.push_str(&format!("\nticket: <{}>", entities(&ticket)));
-    }
-    if let Some(page) = &message.page {
-        text.push_str(&format!("\npage: <{}>", entities(page.as_str())));
     }
     if let Some(next) = &message.next {
         text.push_str(&format!("\n→ {}", code(next)));
@@ -58,9 +54,8 @@ pub(super) fn teams(message: &Message) -> Value {
         vec![json!({ "type": "TextBlock", "text": message.title, "weight": "Bolder", "size": "Medium", "wrap": true })];
     body.extend(message.lines.iter().map(|(label, value)| rich(label, value)));
     body.extend(message.next.iter().map(|next| rich("next", next)));
-    let open = |title: &str, url: &Url| json!({ "type": "Action.OpenUrl", "title": title, "url": url.as_str() });
-    let page = message.page.iter().map(|url| open("Look and decide", url));
-    let open = page.chain(message.ticket.iter().map(|url| open("Ticket", url)));
+    let open =
+        message.ticket.iter().map(|url| json!({ "type": "Action.OpenUrl", "title": "Ticket", "url": url.as_str() }));
     json!({
         "type": "message",
         "attachments": [{
@@ -80,10 +75,9 @@ pub(super) fn teams(message: &Message) -> Value {
 pub(super) fn text(message: &Message) -> String {
     let mut text = format!("{}\r\n\r\n", message.title);
     let ticket = message.ticket.iter().map(|url| ("ticket", url.as_str()));
-    let page = message.page.iter().map(|url| ("page", url.as_str()));
     let next = message.next.iter().map(|next| ("next", next.as_str()));
     let lines = message.lines.iter().map(|(label, value)| (label.as_str(), value.as_str()));
-    for (label, value) in lines.chain(ticket).chain(page).chain(next) {
+    for (label, value) in lines.chain(ticket).chain(next) {
         text.push_str(&format!("{label}: {value}\r\n"));
     }
     text

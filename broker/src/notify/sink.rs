@@ -20,13 +20,7 @@ pub(super) enum Failure {
 }
 
 /// An open sink.
-pub(super) struct Sink {
-    /// The URL that people know the broker by.
-    broker: String,
-    way: Way,
-}
-
-enum Way {
+pub(super) enum Sink {
     Http(Http),
     Mail(Box<Mail>),
 }
@@ -37,19 +31,18 @@ impl Sink {
     /// Nothing is opened or sent yet. `broker` is the URL that people know the broker by.
     pub(super) fn new(settings: &Settings, broker: &str, clock: SharedClock) -> Result<Self, BadSink> {
         let made = match &settings.to {
-            Destination::Http(to) => Http::new(to, broker, clock).map(Way::Http),
-            Destination::Mail(to) => Mail::new(to).map(|mail| Way::Mail(Box::new(mail))),
+            Destination::Http(to) => Http::new(to, broker, clock).map(Self::Http),
+            Destination::Mail(to) => Mail::new(to).map(|mail| Self::Mail(Box::new(mail))),
         };
-        let made = made.map(|way| Self { broker: broker.into(), way });
         made.map_err(|why| BadSink { name: settings.name.clone(), why })
     }
 
     /// Returns once the sink has said that it has it. What was said to be failed may have arrived all the same.
     pub(super) async fn send(&self, entry: &AuditEntry) -> Result<(), Failure> {
-        let message = Message::of(entry).at(&self.broker, entry);
-        match &self.way {
-            Way::Http(http) => http.send(entry, &message).await,
-            Way::Mail(mail) => mail.send(entry, &message).await,
+        let message = Message::of(entry);
+        match self {
+            Self::Http(http) => http.send(entry, &message).await,
+            Self::Mail(mail) => mail.send(entry, &message).await,
         }
     }
 }

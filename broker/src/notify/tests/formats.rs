@@ -126,22 +126,6 @@ fn a_line_of_plain_text_is_one_line() {
 }
 
 #[test]
-fn a_request_comes_with_the_address_of_its_page() {
-    let mut asked = entry("break-glass-request", "https://tickets.example.com/1");
-    let id = uuid::Uuid::from_u128(7);
-    asked.detail.insert("break_glass".into(), id.to_string());
-    let message = Message::of(&asked).at("https://ichor.example.com/", &asked);
-    let page = format!("https://ichor.example.com/break-glass/{id}");
-    assert!(payload::slack(&message)["text"].as_str().unwrap().contains(&format!("\npage: <{page}>\n")));
-    assert!(payload::text(&message).contains(&format!("page: {page}\r\n")));
-    let card = payload::teams(&message);
-    assert_eq!(card["attachments"][0]["content"]["actions"][0]["url"], page.as_str());
-    assert_eq!(payload::webhook(&asked, &message, "x")["data"]["page"], page.as_str());
-    asked.kind = "grant".into();
-    assert_eq!(Message::of(&asked).at("https://ichor.example.com/", &asked).page, None, "nothing to decide");
-}
-
-#[test]
 fn a_kind_that_nobody_knows_is_told_plainly() {
     let message = Message::of(&entry("break-glass-wink", ""));
     assert_eq!(message.title, "Ichor recorded: break-glass-wink");
