@@ -241,14 +241,8 @@ impl Press {
                     metrics::counter!("ichor_certificate_mismatches_total", "cluster" => cluster).increment(1);
                 }
                 tracing::error!(grant = %id, %error, "no certificate for a recorded grant");
-                let content = Content {
-                    grant: Some(id.0.as_bytes().to_vec()),
-                    code: Some(error.code().as_str().into()),
-                    message: Some(error.to_string()),
-                    ..asked(Kind::IssueFailed)
-                };
                 Step::RecordOutcome.begins(id);
-                self.failed(id, is_approved, content).await?;
+                self.failed(id, is_approved, error.code(), error.to_string(), asked(Kind::IssueFailed)).await?;
                 return Err(error.into());
             }
         };
@@ -257,23 +251,29 @@ impl Press {
         // ◆ the outcome; its transaction looks for locks again, and only now can the certificate's bytes be read
         match self.sequencer.record(issued).await {
             Err(RecordError::Refused(Condition::Locked)) => {
-                let content = Content {
-                    grant: Some(id.0.as_bytes().to_vec()),
-                    code: Some(Code::Locked.as_str().into()),
-                    message: Some(Condition::Locked.to_string()),
-                    ..asked(Kind::IssueFailed)
-                };
-                self.failed(id, is_approved, content).await?;
+                let (why, asked) = (Condition::Locked.to_string(), asked(Kind::IssueFailed));
+                self.failed(id, is_approved, Code::Locked, why, asked).await?;
                 Err(RecordError::Refused(Condition::Locked).into())
             }
             other => Ok(other?),
         }
     }
-}
 
-impl Press {
-    /// Records that the grant led to no certificate; what it used of a break-glass request is given back with that.
-    async fn failed(&self, id: GrantId, is_approved: bool, content: Content) -> Result<(), RecordError> {
+    /// Records that the grant led to no certificate, and why; what it used of a break-glass request is given back with that.
+    async fn failed(
+        &self,
+        id: GrantId,
+        is_approved: bool,
+        code: Code,
+        why: String,
+        asked: Content,
+    ) -> Result<(), RecordError> {
+        let content = Content {
+            grant: Some(id.0.as_bytes().to_vec()),
+            code: Some(code.as_str().into()),
+            message: Some(why),
+            ..asked
+        };
         let change = BreakGlassChange::Return { grant: id };
         let change = is_approved.then(|| Change::BreakGlass { change, now: self.clock.now(), keys: None });
         self.sequencer.note(content, change).await?;

@@ -219,6 +219,14 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
         "{list}"
     );
     assert!(ceremony.drill(1, &ALL).await.unwrap_err().to_string().contains("is revoked"));
+    // a node that never accepted it keeps nobody from revoking
+    std::fs::write(
+        ceremony.world.scratch().join("node.yaml"),
+        format!("machine:\n  acceptedCAs:\n{}", patch(&kit_ca)),
+    )?;
+    let said = ceremony.run(&["revoke", "2", "--reason", "ends too", "--machine-config", &config]).await?;
+    assert!(said.contains("Kit 2 is revoked in the log") && said.contains("nothing to take out"), "{said}");
+    assert!(ceremony.run(&["list"]).await?.contains("kit 2  prod  revoked"));
     run_command(&["audit", "verify", "--dir", &ceremony.dir]).await?;
     Ok(())
 }

@@ -2,6 +2,8 @@
 //! published as a whole new value, once that is recorded. A bad one is refused, the old one stays, and readiness says so until a
 //! good one comes. A CA that is no longer in custody ends: taking it out is how an operator does that.
 
+mod sinks;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,9 +23,9 @@ use crate::config::{self, Folder, Loaded, Settings};
 use crate::custody::Custody;
 use crate::domain::{ClusterName, Clusters};
 use crate::mint::{Issuers, Press};
-use crate::notify;
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
+use sinks::hearing;
 
 /// The values in force and how to renew them.
 pub struct Live {
@@ -279,38 +281,6 @@ impl Live {
         }
     }
 
-    /// The sinks of `config.toml`, of which nothing else is loaded anew. Answers the digests of the files as they are then.
-    async fn reload_sinks(&mut self, reload: &mut Reload<'_>, now: Digests) -> Digests {
-        let read = || {
-            let file = self.folder.file().map_err(|error| error.to_string())?;
-            let sinks = config::sinks(&self.folder, &file).map_err(|error| error.to_string())?;
-            let check =
-                |sink: &notify::Settings| sink.check(Arc::clone(&self.clock)).map_err(|error| error.to_string());
-            sinks.iter().try_for_each(check)?;
-            Ok::<_, String>((config::sink_files(&self.folder, &file), sinks))
-        };
-        let (files, sinks) = match read() {
-            Ok(read) => read,
-            Err(why) => {
-                reload.refuse("notify", &why).await;
-                return now;
-            }
-        };
-        let now = Digests::of(&self.settings, &files);
-        self.sink_files = files;
-        let is_same = now.sinks == self.in_force.sinks;
-        // nothing that is made of a secret is written down, so neither are these files' digests
-        if is_same || reload.note("notify", "notification sinks loaded", &Files::new()).await {
-            reload.checks.push(good("notify"));
-            if !is_same {
-                self.hearing.send_replace(hearing(&sinks));
-                self.sinks.send_replace(Arc::new(sinks));
-                self.in_force.sinks.clone_from(&now.sinks);
-            }
-        }
-        now
-    }
-
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
         let before = Before { issuers: &before, marks: &self.marks, files: &self.in_force.vault };
@@ -391,10 +361,6 @@ impl Reload<'_> {
     fn content(&self, message: String) -> Content {
         Content { message: Some(message), os_user: self.by.map(String::from), ..Content::of(Kind::Reload) }
     }
-}
-
-fn hearing(sinks: &[notify::Settings]) -> Vec<String> {
-    sinks.iter().filter(|sink| sink.hears_of_requests()).map(|sink| sink.name.clone()).collect()
 }
 
 fn policies_check(set: &PolicySet) -> Check {

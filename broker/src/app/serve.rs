@@ -134,7 +134,7 @@ impl Running {
         };
         let mut couriers = telling.couriers()?;
         let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock));
-        let locks = Locks::new(book.clone(), Arc::clone(&store), Arc::clone(&clock), live.policies(), live.clusters());
+        let locks = Locks::new(book.clone(), live.policies(), live.clusters());
         let api = Api::from(ApiParts {
             login: Arc::clone(&login),
             mint: Arc::new(mint),

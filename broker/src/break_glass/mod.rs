@@ -109,13 +109,7 @@ impl BreakGlass {
         content: Content,
         change: BreakGlassChange,
     ) -> Result<(), BreakGlassError> {
-        let keys = LockKeys {
-            issuer: identity.person().issuer.clone(),
-            subject: identity.person().subject.clone(),
-            session: identity.session(),
-            cluster: content.cluster.clone(),
-            grant: None,
-        };
+        let keys = LockKeys::of(identity.person(), identity.session(), content.cluster.clone());
         let change = Change::BreakGlass { change, now: self.clock.now(), keys: Some(Box::new(keys)) };
         let about = content.clone();
         match self.sequencer.note(content, Some(change)).await {

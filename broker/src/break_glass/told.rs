@@ -55,13 +55,7 @@ impl BreakGlass {
             ..Content::of(Kind::BreakGlassTold)
         };
         // what a lock is on is opened to nobody
-        let keys = LockKeys {
-            issuer: contents.person.issuer.clone(),
-            subject: contents.person.subject.clone(),
-            session: None,
-            cluster: content.cluster.clone(),
-            grant: None,
-        };
+        let keys = LockKeys::of(&contents.person, None, content.cluster.clone());
         let change = BreakGlassChange::Told { request: id, told: Box::new(told) };
         let change = Change::BreakGlass { change, now, keys: Some(Box::new(keys)) };
         match self.sequencer.note(content, Some(change)).await {

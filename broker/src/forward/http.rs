@@ -90,3 +90,19 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     }
     innermost.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_file_without_a_certificate_is_refused_at_once() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let url = Url::parse("https://collector.example.com").unwrap();
+        for (pem, why) in [("", "has no certificate"), ("# a comment\n", "has no certificate")] {
+            let refused = client(&url, Some(pem.as_bytes())).unwrap_err().to_string();
+            assert!(refused.contains(why), "{pem:?}: {refused}");
+        }
+        assert!(client(&url, None).is_ok());
+    }
+}

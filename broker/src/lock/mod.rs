@@ -27,12 +27,11 @@ use std::sync::Arc;
 use ichor_wire::log::{Content, Kind};
 use tokio::sync::watch;
 
-use crate::clock::SharedClock;
 use crate::domain::{Cluster, ClusterName, Clusters, LockId, LockKind, LockTarget};
 use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{self, AuditScope, LockAct, PolicySet};
-use crate::store::{KnownPerson, LockRow, Store};
+use crate::store::{KnownPerson, LockRow};
 pub use book::{Book, LONGEST, MOST, SHORTEST, Who};
 pub use error::LockError;
 pub use ledger::Ledger;
@@ -47,8 +46,6 @@ const NAMESAKES: u32 = 20;
 /// Locks as people set and lift them: what policy lets them. One for the whole broker.
 pub struct Locks {
     book: Book,
-    store: Arc<dyn Store>,
-    clock: SharedClock,
     policies: watch::Receiver<Arc<PolicySet>>,
     clusters: watch::Receiver<Clusters>,
 }
@@ -67,14 +64,8 @@ pub struct Lifting {
 impl Locks {
     /// Locks over the values that `app` publishes.
     #[must_use]
-    pub fn new(
-        book: Book,
-        store: Arc<dyn Store>,
-        clock: SharedClock,
-        policies: watch::Receiver<Arc<PolicySet>>,
-        clusters: watch::Receiver<Clusters>,
-    ) -> Self {
-        Self { book, store, clock, policies, clusters }
+    pub fn new(book: Book, policies: watch::Receiver<Arc<PolicySet>>, clusters: watch::Receiver<Clusters>) -> Self {
+        Self { book, policies, clusters }
     }
 
     /// Returns the lock once it is recorded: nothing is recorded behind it that it stops, and the sessions that it is on are over. A
@@ -111,7 +102,7 @@ impl Locks {
     /// # Errors
     /// When the store cannot be read.
     pub async fn list(&self, identity: &Identity, with_ended: bool) -> Result<Vec<LockRow>, LockError> {
-        let mut locks = self.store.locks(with_ended, LISTED).await?;
+        let mut locks = self.book.list(with_ended).await?;
         locks.retain(|lock| self.may_see(identity, &lock.target));
         Ok(locks)
     }
@@ -122,7 +113,7 @@ impl Locks {
     /// # Errors
     /// When policy does not let this person do either, or the store cannot be read.
     pub async fn people(&self, identity: &Identity, name: &str) -> Result<Vec<KnownPerson>, LockError> {
-        let (policies, now) = (self.policies(), self.clock.now());
+        let (policies, now) = (self.policies(), self.book.now());
         let may = |act| policy::may_lock(&policies, identity, act, LockKind::User, None, now);
         may(LockAct::Lock).or_else(|refusal| may(LockAct::Unlock).map_err(|_| LockError::Refused(refusal)))?;
         self.book.people(name).await
@@ -137,12 +128,12 @@ impl Locks {
     }
 
     async fn visible(&self, identity: &Identity, id: LockId) -> Result<LockRow, LockError> {
-        let lock = self.store.lock(id).await?.ok_or(LockError::Unknown)?;
+        let lock = self.book.find(id).await?;
         if self.may_see(identity, &lock.target) { Ok(lock) } else { Err(LockError::Unknown) }
     }
 
     fn may_see(&self, identity: &Identity, target: &LockTarget) -> bool {
-        let (policies, now, cluster) = (self.policies(), self.clock.now(), self.cluster_of(target));
+        let (policies, now, cluster) = (self.policies(), self.book.now(), self.cluster_of(target));
         let may = |act| policy::may_lock(&policies, identity, act, target.kind(), cluster.as_deref(), now).is_ok();
         may(LockAct::Lock)
             || may(LockAct::Unlock)
@@ -156,7 +147,7 @@ impl Locks {
         target: &LockTarget,
         base: Content,
     ) -> Result<(), LockError> {
-        let (policies, now, cluster) = (self.policies(), self.clock.now(), self.cluster_of(target));
+        let (policies, now, cluster) = (self.policies(), self.book.now(), self.cluster_of(target));
         let Err(refusal) = policy::may_lock(&policies, identity, act, target.kind(), cluster.as_deref(), now) else {
             return Ok(());
         };

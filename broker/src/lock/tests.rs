@@ -7,7 +7,7 @@ use super::ledger::Ledger;
 use super::*;
 use crate::audit::tests::Room;
 use crate::store::conformance::noon;
-use crate::store::{Change, LockChange};
+use crate::store::{Change, LockChange, Store as _};
 
 fn book(room: &Room) -> Book {
     Book::new(room.store.clone(), room.sequencer.clone(), room.clock.clone())

@@ -9,7 +9,7 @@ use crate::domain::LockKind;
 use crate::store::{Condition, LockChange, LockRow};
 
 impl Book {
-    /// Records the locks whose time is over, and answers those that hold; to be called about once a minute. A lock's end counts at
+    /// Records the locks whose time is over, and answers those that hold; to be called every few seconds. A lock's end counts at
     /// once, recorded or not.
     ///
     /// # Errors

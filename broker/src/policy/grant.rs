@@ -276,13 +276,8 @@ impl Grant {
     /// What a lock on it would be on.
     #[must_use]
     pub fn lock_keys(&self) -> LockKeys {
-        LockKeys {
-            issuer: self.person.issuer.clone(),
-            subject: self.person.subject.clone(),
-            session: self.session,
-            cluster: Some(self.cluster.as_str().into()),
-            grant: Some(self.id),
-        }
+        let keys = LockKeys::of(&self.person, self.session, Some(self.cluster.as_str().into()));
+        LockKeys { grant: Some(self.id), ..keys }
     }
 
     /// Where the request came from.

@@ -16,6 +16,9 @@ use super::set::{HARD_MAX_TTL, Limits, PolicySet, Source};
 use super::shadows;
 use super::vocabulary::{Vocabulary, misnamed};
 
+/// The stack that policies are read with, in bytes: what is not used costs nothing.
+const STACK: usize = 128 << 20;
+
 /// What loading has found so far.
 #[derive(Default)]
 struct Loading {
@@ -33,6 +36,17 @@ impl PolicySet {
     /// # Errors
     /// When anything is wrong: nothing is loaded, and all problems are named with file, line and policy.
     pub fn load(sources: &[Source], limits: Limits) -> Result<Self, LoadError> {
+        let failed = |why: &str| LoadError { problems: vec![Problem::general(why.into())] };
+        // Cedar's parser and validator call themselves as deep as a policy goes, which `too_deep` bounds
+        std::thread::scope(|scope| {
+            let room = std::thread::Builder::new().stack_size(STACK);
+            let loading = room.spawn_scoped(scope, || Self::loaded(sources, limits));
+            let loading = loading.map_err(|error| failed(&format!("no thread to read policies in: {error}")))?;
+            loading.join().unwrap_or_else(|_| Err(failed("reading the policies ended in an error of the program")))
+        })
+    }
+
+    fn loaded(sources: &[Source], limits: Limits) -> Result<Self, LoadError> {
         let bug = |message: String| LoadError { problems: vec![Problem::general(message)] };
         let vocabulary = Vocabulary::new().map_err(bug)?;
         let mut loading = Loading { problems: limit_problems(limits), ..Loading::default() };

@@ -168,6 +168,11 @@ pub(super) fn target(kind: i64, one: String, two: &str) -> Option<LockTarget> {
 // === impl LockKeys ===
 
 impl LockKeys {
+    /// Of this person's act, in this session and on this cluster, where there is one.
+    pub(crate) fn of(person: &Person, session: Option<SessionId>, cluster: Option<String>) -> Self {
+        Self { issuer: person.issuer.clone(), subject: person.subject.clone(), session, cluster, grant: None }
+    }
+
     /// As the columns of locks have them: session, grant, and the session's renewals for the cluster.
     pub(super) fn texts(&self) -> [Option<String>; 3] {
         let renewals = self.session.zip(self.cluster.as_deref()).map(|(session, cluster)| renewal(session, cluster));

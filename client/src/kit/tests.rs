@@ -85,8 +85,8 @@ fn no_more_is_given_than_the_kit_allows() {
     assert!(refused(Asked { roles: vec![Role::Operator], ..asked() }).contains("does not give os:operator"));
     assert!(refused(Asked { ttl: Some(3601), ..asked() }).contains("at most 3600"));
     assert!(refused(Asked { roles: vec![], ..asked() }).contains("which role?"), "it gives two");
-    for reason in ["", " ", "--", "a\nb", &"x".repeat(501)] {
-        assert!(refused(Asked { reason: reason.into(), ..asked() }).contains("a reason is"), "{reason:?}");
+    for reason in ["", " ", "--", "a\nb", "INC \u{2764}\u{fe0f}", &"x".repeat(501)] {
+        assert!(refused(Asked { reason: reason.into(), ..asked() }).contains("a reason "), "{reason:?}");
     }
     for name in ["", "ada lovelace", "a,os:admin", "a=b", "Ångström", "a\u{1b}", &"x".repeat(52)] {
         assert!(refused(Asked { name: name.into(), ..asked() }).contains("the name"), "{name:?}");

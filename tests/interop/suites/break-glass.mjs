@@ -63,8 +63,8 @@ export async function run(dir) {
     const line = node.machinedLog().split('\n').filter((l) => l.includes('/machine.MachineService/Reboot')).at(-1);
     const [, grant] = line.match(/talos-role=grant:([0-9a-f-]{36}),os:admin,user:alice@example\.test;/) ?? [];
     if (!grant) throw new Error(line);
-    const { stdout } = await carol.does(['audit', 'show', grant]);
-    has(stdout, 'carol@example.test');
+    const { stdout } = await carol.does(['audit', 'log', '--kind', 'grant', '-o', 'json']);
+    for (const part of [grant, 'carol@example.test', id]) has(stdout, part);
   });
 
   await check('one request is one certificate', async () => {

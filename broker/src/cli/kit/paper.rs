@@ -65,14 +65,12 @@ mod tests {
         let body = Zeroizing::new(text.as_bytes().to_vec());
         let share = MadeShare { index: 2, holder: "holder-2".into(), recipient: None, body };
         let sheet = sheet(file.unverified_facts(), &share).unwrap();
-        let rows = sheet.lines().skip_while(|line| !line.starts_with("ICHOR-KIT1")).take(7);
-        // without the numbers in front of the rows
-        let typed: String = rows
-            .map(|row| row.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).to_owned() + "\n")
-            .enumerate()
-            .map(|(at, row)| if at == 0 { "ICHOR-KIT1\n".to_owned() } else { row })
-            .collect();
-        assert_eq!(*Share::parse(&typed).unwrap().to_text(), text);
+        // the whole sheet, and its rows as they are printed, numbers and all
+        let rows: Vec<_> = sheet.lines().skip_while(|line| !line.starts_with("ICHOR-KIT1")).take(7).collect();
+        assert!(rows.last().is_some_and(|row| row.trim_start().starts_with("16 ")), "{rows:?}");
+        for typed in [sheet.to_string(), rows.join("\n")] {
+            assert_eq!(*Share::parse(&typed).unwrap().to_text(), text, "{typed}");
+        }
         assert!(sheet.contains("kit 7") || sheet.contains("KIT 7"));
         assert!(sheet.contains('█'), "a QR code");
     }

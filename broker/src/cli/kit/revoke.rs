@@ -10,7 +10,7 @@ use super::{named, one};
 use crate::cli::ca::read;
 use crate::cli::desk::Desk;
 use crate::cli::{FolderArg, block_on};
-use crate::custody::ca;
+use crate::custody::ca::{self, PatchError};
 
 /// `kit revoke`.
 #[derive(Debug, Args)]
@@ -37,7 +37,12 @@ impl Revoke {
         let kit = block_on(one(&loaded, self.number))?;
         // what cannot be read is refused before anything is recorded
         let config = self.machine_config.as_deref().map(read).transpose()?;
-        let patch = config.map(|config| ca::removal_patch(&config, &kit.ca.pem())).transpose()?;
+        let patch = config.map(|config| match ca::removal_patch(&config, &kit.ca.pem()) {
+            // the kit is to end all the same
+            Err(PatchError::NotThere) => Ok(None),
+            made => made.map(Some),
+        });
+        let patch = patch.transpose()?;
         if kit.revoked.is_none() {
             block_on(async {
                 let desk = Desk::open(&loaded).await?;
@@ -57,7 +62,8 @@ impl Revoke {
         let (number, at) = (kit.number, self.folder.said());
         writeln!(out, "Kit {number} is revoked in the log. Nodes trust it until its CA is taken out of each of them.")?;
         match patch {
-            Some(patch) => {
+            Some(None) => writeln!(out, "This node does not accept it: there is nothing to take out.")?,
+            Some(Some(patch)) => {
                 std::fs::write(self.output.join("remove-1.yaml"), &patch.first)?;
                 if let Some(second) = &patch.second {
                     std::fs::write(self.output.join("remove-2.yaml"), second)?;

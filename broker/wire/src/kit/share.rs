@@ -104,7 +104,11 @@ impl Share {
     pub fn parse(text: &str) -> Result<Self, BadShare> {
         let mut letters = Zeroizing::new(Vec::with_capacity(text.len().min(1024)));
         letters.extend(
-            text.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase()).take(1024),
+            block(text)
+                .flat_map(str::chars)
+                .filter(|c| !c.is_whitespace() && *c != '-')
+                .map(|c| c.to_ascii_uppercase())
+                .take(1024),
         );
         let mut rest = letters.as_slice();
         for expected in PREFIX.chars() {
@@ -228,4 +232,17 @@ fn symbol(letter: char) -> Option<u8> {
 /// Whether a letter of the prefix was typed, or one that it is taken for.
 fn is_same(found: char, expected: char) -> bool {
     found == expected || symbol(found).is_some() && symbol(found) == symbol(expected)
+}
+/// The rows of the share in this text: all of it, or from a sheet those from its heading to the next empty line, without the
+/// numbers that a sheet has in front of its rows. Every group has five letters, so a number of one or two digits is none.
+fn block(text: &str) -> impl Iterator<Item = &str> {
+    let heading = |line: &&str| line.trim() == "ICHOR-KIT1";
+    let is_sheet = text.lines().any(|line| heading(&line));
+    let rows = text.lines().skip_while(move |line| is_sheet && !heading(line));
+    rows.take_while(move |line| !is_sheet || !line.trim().is_empty()).map(|row| {
+        let row = row.trim_start();
+        let rest = row.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_numbered = (1..=2).contains(&(row.len() - rest.len())) && rest.starts_with(char::is_whitespace);
+        if is_numbered { rest } else { row }
+    })
 }

@@ -102,10 +102,18 @@ fn typed(here: &Here, identities: &Identities) -> Result<Share, Error> {
     loop {
         let line = Zeroizing::new(asked(here)?);
         let line = line.trim();
+        if text.is_empty() && line.is_empty() {
+            continue;
+        }
         if text.is_empty() && !line.to_ascii_uppercase().starts_with("ICHOR") {
-            return read_share(std::path::Path::new(line), identities);
+            if !is_row(line) {
+                return read_share(std::path::Path::new(line), identities);
+            }
+            // the heading says nothing that the first row does not need
+            text.push_str("ICHOR-KIT1\n");
         }
         text.push_str(line);
+        text.push('\n');
         match Share::parse(&text) {
             Ok(share) => return Ok(share),
             // the next row is still to come
@@ -115,9 +123,33 @@ fn typed(here: &Here, identities: &Identities) -> Result<Share, Error> {
     }
 }
 
+/// Whether this is a row of a sheet rather than a file's name: groups of five, perhaps behind the row's number.
+fn is_row(line: &str) -> bool {
+    let is_group = |word: &str| word.len() == 5 && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_number = |word: &str| word.len() <= 2 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let mut words = line.split(|c: char| c.is_whitespace() || c == '-').filter(|word| !word.is_empty()).peekable();
+    words.next_if(|word| is_number(word));
+    words.clone().count() > 1 && words.all(is_group)
+}
+
 /// A line that the person types.
 fn asked(here: &Here) -> Result<String, Error> {
     let eof = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
     let line = here.around.ask.as_ref().map_or_else(|| Err(eof()), |ask| ask());
     line.map_err(Error::file("read", std::path::Path::new("(the terminal)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_no_name_of_a_file() {
+        for row in ["0400C 2QTN5 FAX0G", "1  0400C  2QTN5  FAX0G", " 16 0400c 2qtn5 fax0g", "0400C-2QTN5-FAX0G"] {
+            assert!(is_row(row), "{row}");
+        }
+        for name in ["share.age", "0400C", "1", "kit-1-share-4-dan.txt", "a b", "/media/usb/share 1.age"] {
+            assert!(!is_row(name), "{name}");
+        }
+    }
 }
