@@ -199,7 +199,8 @@ pub(crate) async fn bodies_are_dropped_by_two_humans(store: Arc<dyn Store>) {
     asked(&*store).await;
     let told = DropRequest { id: Uuid::from_bytes([2; 16]), asker_told: Some([7; 32]), ..request(2) };
     let ask = Change::DropAsk { request: Box::new(told.clone()) };
-    one(&*store, with(ask)).await;
+    let ask = Append { entry: entry(Content::of(Kind::BodyDropped), after(6)), change: Some(ask) };
+    assert!(matches!(one(&*store, ask).await, Appended::Recorded { index: 6, .. }));
     assert_eq!(store.drop_request(told.id).await.unwrap().as_ref(), Some(&told));
     let by = |subject: &str, provider: &str, own: Option<[u8; 32]>, number: u8| {
         let mut part = drop_of(subject, &[], false, after(30));
