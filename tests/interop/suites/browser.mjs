@@ -46,7 +46,9 @@ async function suite({ broker, provider, alice, chromium }) {
   const asked = new Set();
   const complaints = [];
   page.on('request', (request) => asked.add(new URL(request.url()).origin));
-  page.on('console', (message) => { if (message.type() === 'error') complaints.push(message.text()); });
+  // the provider's pages are its own affair
+  const isOurs = (message) => message.location().url.startsWith(broker.url);
+  page.on('console', (message) => { if (message.type() === 'error' && isOurs(message)) complaints.push(`${message.text()} ${message.location().url}`); });
   const text = () => page.locator('body').innerText();
 
   await check('whoever is not signed in sees how to sign in, and nothing of the request', async () => {
