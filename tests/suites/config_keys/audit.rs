@@ -212,25 +212,21 @@ async fn a_client_certificate_opens_the_tiles_alone() -> anyhow::Result<()> {
         ..Options::default()
     })
     .await?;
-    let with = |identity: Option<&str>| {
-        let root = reqwest::Certificate::from_pem(world.tls_ca.as_bytes())?;
-        let mut client = reqwest::Client::builder().tls_certs_only([root]).no_proxy();
-        if let Some(pem) = identity {
-            client = client.identity(reqwest::Identity::from_pem(pem.as_bytes())?);
-        }
-        anyhow::Ok(client.build()?)
-    };
     let tool = tool_of(&ca)?;
-    let note = with(Some(&tool))?.get(world.at("/log/checkpoint")).send().await?.error_for_status()?.text().await?;
+    let note =
+        world.http_as(Some(&tool))?.get(world.at("/log/checkpoint")).send().await?.error_for_status()?.text().await?;
     let size = Checkpoint::parse_and_verify(&note, &verifier(&world).await?)?.size();
     let tile = format!("/log/tile/0/000.p/{size}");
-    assert_eq!(with(Some(&tool))?.get(world.at(&tile)).send().await?.status(), 200);
+    assert_eq!(world.http_as(Some(&tool))?.get(world.at(&tile)).send().await?.status(), 200);
 
-    assert_eq!(with(None)?.get(world.at("/log/checkpoint")).send().await?.status(), 401);
-    assert!(with(Some(&tool_of(&other)?))?.get(world.at("/log/checkpoint")).send().await.is_err(), "another CA's");
+    assert_eq!(world.http()?.get(world.at("/log/checkpoint")).send().await?.status(), 401);
+    assert!(
+        world.http_as(Some(&tool_of(&other)?))?.get(world.at("/log/checkpoint")).send().await.is_err(),
+        "another CA's"
+    );
     for closed in [format!("/log/tile/entries/000.p/{size}"), "/v1/audit/entries".to_owned(), "/v1/clusters".to_owned()]
     {
-        assert_eq!(with(Some(&tool))?.get(world.at(&closed)).send().await?.status(), 401, "{closed}");
+        assert_eq!(world.http_as(Some(&tool))?.get(world.at(&closed)).send().await?.status(), 401, "{closed}");
     }
     Person::log_in(&world, "alice").await?;
 
