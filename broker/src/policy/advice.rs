@@ -137,7 +137,7 @@ fn hints(
     }
 }
 
-/// The roles that would be granted as things are, one by one, if asked for alone.
+/// The roles that can be had as things are, one by one, if asked for alone.
 fn held(question: &Question<'_>, asked: &[Role], circumstances: &Circumstances<'_>) -> Option<String> {
     let roles: Vec<_> = Role::ALL.into_iter().filter(|role| asked.len() > 1 || !asked.contains(role)).collect();
     let grants = roles.into_iter().filter_map(|role| {
@@ -145,7 +145,7 @@ fn held(question: &Question<'_>, asked: &[Role], circumstances: &Circumstances<'
         Some(format!("{role} for up to {}", spoken(approved.longest)))
     });
     let grants: Vec<_> = grants.collect();
-    (!grants.is_empty()).then(|| format!("granted as things are: {}", grants.join(", ")))
+    (!grants.is_empty()).then(|| format!("can be had now: {}", grants.join(", ")))
 }
 
 /// What the policies in scope look at.

@@ -49,6 +49,7 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[audit]", "name", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
     ("[audit]", "anchor_file", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
     ("[audit]", "tile_token_file", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
+    ("[audit]", "tile_client_ca_file", "tests/suites/config_keys/audit.rs::a_client_certificate_opens_the_tiles_alone"),
     (
         "[audit]",
         "anchor_openbao",
