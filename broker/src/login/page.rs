@@ -100,7 +100,7 @@ impl Login {
     ) -> Result<PageOpened, LoginError> {
         let (page, target) = (pending.target.page(), pending.target.clone());
         let Target::Page { to, follows, .. } = target else { return Err(LoginError::Over) };
-        let code_hash = hash(&*entropy::secret()?);
+        let code_hash = hash(&entropy::secret()?);
         row.code_hash = Some(code_hash);
         pending.stage = Stage::Exchanging;
         self.advance(&mut row, &pending).await?;

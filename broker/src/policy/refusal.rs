@@ -23,7 +23,7 @@ pub struct Refusal {
     /// The login that would help, where one does.
     pub step_up: Option<StepUp>,
     /// What went wrong inside, for the broker's log alone.
-    pub internal: Option<String>,
+    pub internal: Option<Box<str>>,
 }
 
 /// A login that leads to a yes: a fresh one, with a context where policy wants one.

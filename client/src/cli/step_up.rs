@@ -16,7 +16,7 @@ pub(super) fn with<T>(here: &mut Here, work: impl AsyncFn(&Session) -> Result<T,
     };
     let acr = error.step_up.as_ref().and_then(|step_up| step_up.acr_values.clone());
     let (terminal, ask) = (&mut here.around.terminal, &here.around.ask);
-    terminal.note(&format!("{}", error.detail));
+    terminal.note(&error.detail.to_string());
     let how = acr.as_deref().map(|acr| format!(" with `{acr}`")).unwrap_or_default();
     terminal
         .note(&format!("A fresh login{how} is what is missing. Press Enter or y to log in, anything else to stop."));

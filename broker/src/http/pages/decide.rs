@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use ichor_wire::problem::Code;
 
-use super::{browser, deciding, named, said};
+use super::{browser, deciding, named, said, unknown};
 use crate::http::api::Api;
 use crate::http::error::ApiError;
 use crate::http::oauth::form::{Params, is_form};
@@ -22,10 +22,7 @@ pub(super) async fn decide(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let id = match named(&id) {
-        Ok(id) => id,
-        Err(page) => return page,
-    };
+    let Some(id) = named(&id) else { return unknown() };
     let browser = match browser(&api, &headers, address, Some(id)).await {
         Ok(browser) => browser,
         // the form is lost; whoever signs in again finds the request as it is

@@ -81,10 +81,14 @@ async fn browser(
     }
 }
 
-/// The request that a path names. To whoever names none there is no such request.
-fn named(text: &str) -> Result<BreakGlassId, Response> {
-    let unknown = || said(&crate::break_glass::BreakGlassError::Unknown.into());
-    Uuid::try_parse(text).map(BreakGlassId).map_err(|_| unknown())
+/// The request that a path names.
+fn named(text: &str) -> Option<BreakGlassId> {
+    Uuid::try_parse(text).ok().map(BreakGlassId)
+}
+
+/// To whoever names none there is no such request.
+fn unknown() -> Response {
+    said(&crate::break_glass::BreakGlassError::Unknown.into())
 }
 
 /// An error as a page.

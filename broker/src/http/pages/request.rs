@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::{browser, named, said, view};
+use super::{browser, named, said, unknown, view};
 use crate::http::ClientAddress;
 use crate::http::api::Api;
 
@@ -16,10 +16,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let id = match named(&id) {
-        Ok(id) => id,
-        Err(page) => return page,
-    };
+    let Some(id) = named(&id) else { return unknown() };
     let browser = match browser(&api, &headers, address, Some(id)).await {
         Ok(browser) => browser,
         Err(page) => return page,

@@ -6,7 +6,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::{SIGN_OUT, browser, named, said};
+use super::{SIGN_OUT, browser, named, said, unknown};
 use crate::break_glass::ByPage;
 use crate::domain::BreakGlassState;
 use crate::http::api::Api;
@@ -32,8 +32,8 @@ pub(super) async fn begin(
     let to = match params.text("to") {
         Some("list") => "/break-glass".to_owned(),
         Some(text) => match named(text) {
-            Ok(id) => format!("/break-glass/{id}"),
-            Err(page) => return page,
+            Some(id) => format!("/break-glass/{id}"),
+            None => return unknown(),
         },
         None => return refuse(&LoginError::Request("it does not say where it leads".into())),
     };
@@ -51,10 +51,7 @@ pub(super) async fn again(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let id = match named(&id) {
-        Ok(id) => id,
-        Err(page) => return page,
-    };
+    let Some(id) = named(&id) else { return unknown() };
     let browser = match browser(&api, &headers, address, Some(id)).await {
         Ok(browser) => browser,
         Err(page) => return page,
