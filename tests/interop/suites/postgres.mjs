@@ -207,6 +207,18 @@ async function build(dir, server) {
     const both = await Promise.all([0, 1].map(() => brokers.first.admin(['store', 'migrate'])));
     same(both.filter((r) => /^took/.test(r.stdout)).length, 1, `who took the steps (${both.map((r) => r.stdout)})`);
   });
+  await check('a server that would lose what it answered is refused, by name of the setting; one that nobody copies is warned of', async () => {
+    has((await brokers.first.admin(['check'])).stdout, /no synchronous standby/);
+    for (const setting of ['fsync', 'full_page_writes']) {
+      await setTo(server, setting, 'off');
+      for (const args of [['check'], ['serve']]) has(await brokers.first.refuses(args), `${setting}=off`);
+      await setTo(server, setting, 'on');
+    }
+    await setTo(server, 'synchronous_standby_names', "'another'");
+    const quiet = (await brokers.first.admin(['check'])).stdout;
+    same(/no synchronous standby/.test(quiet), false, 'whether it is still warned of');
+    await setTo(server, 'synchronous_standby_names', "''");
+  });
   await brokers.first.admin(['cluster', 'add', 'prod', '--from', facts, '--label', 'env=prod', '--reason', 'interop']);
   await brokers.first.admin(['ca', 'create', 'prod', '--reason', 'interop']);
   // the data key that all brokers share is made by the first start
@@ -217,6 +229,14 @@ async function build(dir, server) {
   const world = { dir, broker: brokers.first, brokers, provider, attempts: [] };
   world.alice = new Person(path.join(dir, 'alice'), world);
   return world;
+}
+
+/** Changes a setting of the server, and waits until new connections see it. */
+async function setTo(server, setting, value) {
+  await server.sql('postgres', `ALTER SYSTEM SET ${setting} = ${value}`);
+  await server.sql('postgres', 'SELECT pg_reload_conf()');
+  const wanted = value.replaceAll("'", '');
+  await eventually(async () => same(await server.sql('postgres', `SHOW ${setting}`), wanted, setting));
 }
 
 /** Stops broker 0 while it holds the lock of the log's end, goes on at broker 1, and lets it come back. */
