@@ -128,6 +128,7 @@ fn a_static_kit_hands_out_its_one_certificate_once_its_opener_is_on_record() {
     let grant = opened.grant(&Asked { roles: vec![], ..asked() }, now).unwrap();
     let recorded = LocallyRecorded::record(&opened, grant, &machine(), folder.path()).unwrap();
     let text = std::fs::read_to_string(recorded.path()).unwrap();
+    let first = recorded.path().to_owned();
     // the CA's key is nowhere: the certificate's own signs
     assert!(SignedRecord::parse(&text, &ca_key()).is_err());
     let record = SignedRecord::parse(&text, &static_key()).unwrap().record().clone();
@@ -140,6 +141,10 @@ fn a_static_kit_hands_out_its_one_certificate_once_its_opener_is_on_record() {
     assert_eq!((ours.roles, ours.not_after), (vec![Role::Admin, Role::Reader], opened.facts().until));
     let again = opened.grant(&Asked { name: "eve".into(), ..asked_all() }, now).unwrap();
     assert_eq!(again.name(), record.grant_name(), "whoever opens it, a node sees the same");
+    let later = "2027-08-01T12:00:00.000001Z".parse().unwrap();
+    let again = opened.grant(&Asked { name: "eve".into(), ..asked_all() }, later).unwrap();
+    let second = LocallyRecorded::record(&opened, again, &machine(), folder.path()).unwrap();
+    assert_eq!(records(folder.path()).unwrap(), [first, second.path().to_owned()], "and each has its record");
 }
 
 /// What a static kit can be asked for: all that it has.
