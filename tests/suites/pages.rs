@@ -2,6 +2,8 @@
 
 use anyhow::Context;
 use ichor_client::break_glass::{self, Glass, Vote};
+use ichor_client::environment::Environment;
+use ichor_client::session::{KeptIn, SessionStore};
 use ichor_standins::browser::{Browser, Form, Page};
 use ichor_tests::{CLUSTER, Options, Person, World};
 use ichor_wire::api::{AuditEntry, BreakGlassAsk};
@@ -399,6 +401,25 @@ async fn a_pages_cookie_is_no_token() -> anyhow::Result<()> {
     for scheme in ["DPoP", "Bearer"] {
         let request = world.http()?.get(world.at("/v1/session")).header("authorization", format!("{scheme} {cookie}"));
         assert_eq!(request.send().await?.status(), StatusCode::UNAUTHORIZED);
+    }
+    Ok(())
+}
+
+/// Nor is a client's token a cookie: without its key it is worth nothing here either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_token_is_no_pages_cookie() -> anyhow::Result<()> {
+    let world = world().await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let glass = ask(&oscar, "INC-1").await?;
+    let scratch = tempfile::tempdir_in(world.scratch())?;
+    let kept = SessionStore::new(&Environment::isolated(scratch.path()))?.save(&oscar.session)?;
+    let KeptIn::File(file) = kept else { anyhow::bail!("the keyring is off") };
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(file)?)?;
+    let token = kept["token"].as_str().context("no token")?;
+    for path in ["/break-glass".to_owned(), format!("/break-glass/{}", glass.answer.id)] {
+        let request = world.http()?.get(world.at(&path)).header("cookie", format!("__Host-ichor-page={token}"));
+        let seen = request.send().await?.text().await?;
+        assert!(seen.contains("Sign in through corp") && !seen.contains("INC-1"), "{seen}");
     }
     Ok(())
 }
