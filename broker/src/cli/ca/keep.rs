@@ -12,8 +12,9 @@ use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
-use crate::custody::{For, Place, Places, Record, Sealer, SettleError, Settled, Target};
+use crate::custody::{CERTIFICATE, For, Places, Record, Sealer, SettleError, Settled, Target, VaultError};
 use crate::domain::ClusterName;
+use crate::readiness::Check;
 
 /// A CA that is to be kept.
 pub(super) struct Keeping<'a> {
@@ -55,7 +56,11 @@ impl Keeping<'_> {
         let Self { loaded, cluster, target, at, message, reason, replace } = self;
         let sealer = unlock::sealer(&loaded.settings)?;
         let servers = at.clients(target, loaded)?;
-        let before = Record::read(sealer.dir(), cluster)?;
+        // a key whose record is missing is replaced like any; its file stays, and `check` says so
+        let (before, is_stray) = match Record::read(sealer.dir(), cluster) {
+            Err(VaultError::NoRecord { .. }) if replace => (None, true),
+            read => (read?, false),
+        };
         if let Some(before) = before.as_ref().filter(|_| !replace) {
             bail!(
                 "cluster `{cluster}` has a CA in custody ({}); `ichor-broker ca move` takes it to another custody, `--replace` \
@@ -63,7 +68,7 @@ impl Keeping<'_> {
                 before.active.said()
             );
         }
-        let generation = before.as_ref().map_or(1, |record| record.generation + 1);
+        let generation = before.as_ref().map_or(1 + u32::from(is_stray), |record| record.generation + 1);
         let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: known.clone() };
         let (mut settled, checks) = block_on(async {
             let desk = Desk::open(loaded).await?;
@@ -76,7 +81,7 @@ impl Keeping<'_> {
                     let message = format!("{}: {}", deed.message, settled.place.said());
                     desk.record(Deed { message, digests: facts, ..deed.clone() }).await?;
                 }
-                write(&sealer, cluster, before.as_ref(), &settled)?;
+                write(&sealer, of, before.as_ref(), &settled)?;
                 Ok(settled)
             });
             let settled = settled.await?;
@@ -84,25 +89,36 @@ impl Keeping<'_> {
             desk.close().await;
             Ok((settled, checks?))
         })?;
-        let own = format!("ca {cluster}");
         // it is there and recorded: what a running broker makes of it changes nothing of that
-        let not_taken = checks.into_iter().find(|check| check.name == own && !check.ok);
-        settled.remarks.extend(not_taken.map(|check| {
-            let why = check.detail.unwrap_or_default();
-            format!("The running broker has not taken it up: {why}. Where that is about its token, restart the broker.")
-        }));
+        settled.remarks.extend(taken_up(cluster, checks).err());
         Ok(settled)
     }
 }
 
-/// Writes the record, unless the file alone says it all.
-fn write(sealer: &Sealer, cluster: &ClusterName, before: Option<&Record>, settled: &Settled) -> anyhow::Result<()> {
-    let first = Record::first(settled.place.clone());
-    let Some(before) = before else {
-        if settled.place != (Place::Age { file: format!("{cluster}.age") }) {
-            first.write(sealer.dir(), cluster, false)?;
+/// Whether the running broker has taken up a cluster's CA; `false` where none runs.
+///
+/// # Errors
+/// In a sentence, when it has not.
+pub(super) fn taken_up(cluster: &ClusterName, checks: Vec<Check>) -> Result<bool, String> {
+    let (own, is_running) = (format!("ca {cluster}"), !checks.is_empty());
+    // where what it opened could not be recorded, there is a line for all of them
+    match checks.into_iter().find(|check| !check.ok && (check.name == own || check.name == "ca keys")) {
+        None => Ok(is_running),
+        Some(check) => {
+            let why = check.detail.unwrap_or_default();
+            Err(format!(
+                "The running broker has not taken it up: {why}. Where that is about its token, restart the broker."
+            ))
         }
-        return Ok(());
+    }
+}
+
+/// Writes the record.
+fn write(sealer: &Sealer, of: For<'_>, before: Option<&Record>, settled: &Settled) -> anyhow::Result<()> {
+    let cluster = of.cluster;
+    let Some(before) = before else {
+        let first = Record::first(settled.place.clone()).numbered(of.generation);
+        return Ok(first.write(sealer.dir(), cluster, false)?);
     };
     before.succeeded_by(settled.place.clone(), SystemClock.now(), None).replace(sealer.dir(), cluster, before)?;
     Ok(())
@@ -111,7 +127,7 @@ fn write(sealer: &Sealer, cluster: &ClusterName, before: Option<&Record>, settle
 /// The digests by which a CA is known in entries.
 pub(super) fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
     BTreeMap::from([
-        ("certificate".to_owned(), facts.fingerprint.clone()),
+        (CERTIFICATE.to_owned(), facts.fingerprint.clone()),
         ("public key".to_owned(), facts.key_fingerprint.clone()),
     ])
 }
