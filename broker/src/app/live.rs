@@ -147,7 +147,8 @@ impl Live {
             seen: files,
             is_unrecorded: false,
             is_waiting: opened.is_waiting,
-            refused: opened.refused,
+            // at the first look what was refused is recorded
+            refused: Vec::new(),
             ending: BTreeMap::new(),
             // at the first look what is near its end is recorded
             looks: DAILY_LOOKS,

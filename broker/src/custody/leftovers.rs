@@ -13,7 +13,7 @@ impl Custody {
     /// # Errors
     /// When the vault's folder cannot be read.
     pub fn leftovers(&self) -> Result<Vec<String>, CustodyError> {
-        let dir = self.vault.sealer().dir();
+        let dir = self.vault().sealer().dir();
         let mut needed = BTreeSet::new();
         for cluster in Record::all(dir)?.iter().filter_map(|name| ClusterName::new(name).ok()) {
             let Ok(Some(record)) = Record::written(dir, &cluster) else { continue };
@@ -22,9 +22,9 @@ impl Custody {
             let places = std::iter::once(record.active).chain(next).chain(former);
             needed.extend(places.filter_map(|place| if let Place::Age { file } = place { Some(file) } else { None }));
         }
-        let files = self.vault.list()?.cas.into_iter().map(|stem| format!("{stem}.age"));
+        let files = self.vault().list()?.cas.into_iter().map(|stem| format!("{stem}.age"));
         let mut left: Vec<String> = files.filter(|file| !needed.contains(file)).collect();
-        left.extend(self.vault.sealer().set_asides()?);
+        left.extend(self.vault().sealer().set_asides()?);
         Ok(left)
     }
 }
