@@ -153,6 +153,22 @@ async fn a_ca_that_lost_its_record_does_not_issue_until_someone_says_so() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ca_whose_key_never_came_to_its_record_is_made_by_the_same_command() -> anyhow::Result<()> {
+    let host = Host::new().await?;
+    let intruder = Intruder::at(&host);
+    let (own, ca) = (intruder.shown(), host.dir.join("vault/ca"));
+    // as where the command was ended between the two
+    std::fs::remove_file(ca.join("prod.age"))?;
+    intruder.run(&["ca", "create", CLUSTER, "--reason", "tests"])?;
+    assert_ne!(intruder.shown(), own);
+    let mut files: Vec<_> = std::fs::read_dir(&ca)?.map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["prod.age", "prod.toml"]);
+    assert!(intruder.refused(&["ca", "create", CLUSTER, "--reason", "tests"]).contains("has a CA in custody"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_compromised_ca_that_is_put_back_is_refused() -> anyhow::Result<()> {
     let host = Host::new().await?;
     let intruder = Intruder::at(&host);

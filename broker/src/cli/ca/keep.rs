@@ -12,7 +12,7 @@ use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
-use crate::custody::{CERTIFICATE, For, Places, Record, Sealer, SettleError, Settled, Target, VaultError};
+use crate::custody::{CERTIFICATE, For, Place, Places, Record, Sealer, SettleError, Settled, Target, VaultError};
 use crate::domain::ClusterName;
 use crate::readiness::Check;
 
@@ -61,20 +61,30 @@ impl Keeping<'_> {
             Err(VaultError::NoRecord { .. }) if replace => (None, true),
             read => (read?, false),
         };
-        if let Some(before) = before.as_ref().filter(|_| !replace) {
+        // a command was ended between the two, or someone took the key away: the record is there and its key is not
+        let is_keyless = before.as_ref().is_some_and(|record| !replace && sealer.lacks_key_of(&record.active));
+        if let Some(before) = before.as_ref().filter(|_| !replace && !is_keyless) {
             bail!(
                 "cluster `{cluster}` has a CA in custody ({}); `ichor-broker ca move` takes it to another custody, `--replace` \
                  replaces it, and nodes must then be told of the new one",
                 before.active.said()
             );
         }
-        let generation = before.as_ref().map_or(1 + u32::from(is_stray), |record| record.generation + 1);
+        let generation =
+            before.as_ref().map_or(1 + u32::from(is_stray), |record| record.generation + u32::from(!is_keyless));
         let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: known.clone() };
         let (mut settled, checks) = block_on(async {
             let desk = Desk::open(loaded).await?;
             let places = Places { sealer: &sealer, servers: &servers };
             let settled = desk.act(deed.clone(), "the CA in force is what it was", async || {
                 let of = For { cluster, generation, replace };
+                // where no CA was, the record of one in the vault comes first: a key without it is one that someone put there
+                let mut before = before;
+                if let (None, Target::Age) = (&before, target) {
+                    let first = Record::first(Place::Age { file: of.file() }).numbered(generation);
+                    first.write(sealer.dir(), cluster, false)?;
+                    before = Some(first);
+                }
                 let settled = make(&places, of, target).await?;
                 let facts = digests(&CaFacts::of(&settled.certificate));
                 if facts != known {
@@ -120,7 +130,13 @@ fn write(sealer: &Sealer, of: For<'_>, before: Option<&Record>, settled: &Settle
         let first = Record::first(settled.place.clone()).numbered(of.generation);
         return Ok(first.write(sealer.dir(), cluster, false)?);
     };
-    before.succeeded_by(settled.place.clone(), SystemClock.now(), None).replace(sealer.dir(), cluster, before)?;
+    let after = match before {
+        // no CA was there that this one follows
+        before if before.generation == of.generation && before.active == settled.place => return Ok(()),
+        before if before.generation == of.generation => before.moved(settled.place.clone()),
+        before => before.succeeded_by(settled.place.clone(), SystemClock.now(), None),
+    };
+    after.replace(sealer.dir(), cluster, before)?;
     Ok(())
 }
 

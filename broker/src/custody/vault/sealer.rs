@@ -156,6 +156,12 @@ impl Sealer {
         file::remove(&path)
     }
 
+    /// Whether the place is a file of the vault that is not there.
+    #[must_use]
+    pub fn lacks_key_of(&self, place: &Place) -> bool {
+        matches!(place, Place::Age { file } if self.ca_file(file).is_ok_and(|path| path.symlink_metadata().is_err()))
+    }
+
     /// Returns the file's new path once it lies under a name that is opened as no CA; `None` where there is no such file.
     ///
     /// # Errors
