@@ -46,7 +46,7 @@ impl Keeping<'_> {
         self.settle(BTreeMap::new(), async |places, of, target| places.take_up(of, target).await)
     }
 
-    /// Records the act, then makes the CA, then its record, then lets a running broker open it. In this order: a CA that nobody
+    /// Records the act, then makes the CA, then its record (a first one in the vault before its key), then lets a running broker open it. In this order: a CA that nobody
     /// recorded never issues.
     fn settle(
         self,
