@@ -227,7 +227,8 @@ impl Custody {
     }
 
     /// A cluster's CA, once all that can be checked was checked: the key is the certificate's and cannot leave where it must
-    /// not, and the CA is one that the log knows as this cluster's, if it knows any. Whether the CA is valid now is for the issuer to check, each time.
+    /// not, and the CA is one that the log knows as this cluster's, if it knows any. Whether the CA is valid now is for the issuer
+    /// to check, each time.
     ///
     /// # Errors
     /// When there is none, or it is not to be used, or cannot be reached.

@@ -46,8 +46,8 @@ impl Keeping<'_> {
         self.settle(BTreeMap::new(), async |places, of, target| places.take_up(of, target).await)
     }
 
-    /// Records the act, then makes the CA, then its record (a first one in the vault before its key), then lets a running broker open it. In this order: a CA that nobody
-    /// recorded never issues.
+    /// Records the act, then makes the CA, then its record (a first one in the vault before its key), then lets a running broker
+    /// open it. In this order: a CA that nobody recorded never issues.
     fn settle(
         self,
         known: BTreeMap<String, String>,

@@ -180,7 +180,8 @@ pub enum VaultError {
     Record(PathBuf),
     /// A CA's key without the record that says that it is in force.
     #[error(
-        "`{path}` holds a CA's key, but no record says that it is in force: it may be one that was moved or retired. Restore          `ca/{cluster}.toml` from a backup, or, where an earlier version made this CA, run `ichor-broker ca record {cluster} --reason …`"
+        "`{path}` holds a CA's key, but no record says that it is in force: it may be one that was moved or retired. Restore \
+         `ca/{cluster}.toml` from a backup, or, where an earlier version made this CA, run `ichor-broker ca record {cluster} --reason …`"
     )]
     NoRecord {
         /// The key's file.
