@@ -47,7 +47,6 @@ pub struct Live {
     /// What tells the CAs in force from others.
     marks: Marks,
     store: Arc<dyn Store>,
-    /// The CAs that the log names.
     known: KnownCas,
     delegating: Delegating,
     /// The files of what is in force.
@@ -116,7 +115,9 @@ impl Live {
         let clusters = config::load_clusters(&settings.clusters)?;
         let tls = match &settings.tls {
             Some((chain, key)) => {
-                Some(RustlsConfig::from_config(tls::server_config(chain, key).map_err(StartError::Tls)?))
+                let clients = settings.audit.tile_clients.as_deref();
+                let config = tls::server_config(chain, key, clients).map_err(StartError::Tls)?;
+                Some(RustlsConfig::from_config(config))
             }
             None => None,
         };
@@ -147,10 +148,9 @@ impl Live {
             seen: files,
             is_unrecorded: false,
             is_waiting: opened.is_waiting,
-            // at the first look what was refused is recorded
             refused: Vec::new(),
             ending: BTreeMap::new(),
-            // at the first look what is near its end is recorded
+            // at the first look what is near its end, or was refused, is recorded
             looks: DAILY_LOOKS,
             hearing: watch::Sender::new(hearing(&sinks)),
             sinks: watch::Sender::new(sinks),
@@ -282,7 +282,8 @@ impl Live {
 
     async fn reload_tls(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         let (Some((chain, key)), Some(live)) = (&self.settings.tls, &self.tls) else { return };
-        let config = match tls::server_config(chain, key) {
+        let clients = self.settings.audit.tile_clients.as_deref();
+        let config = match tls::server_config(chain, key, clients) {
             Ok(config) => config,
             Err(error) => return reload.refuse("tls", &error).await,
         };
