@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use data_encoding::{BASE64, HEXLOWER};
 use ichor_client::kit::{Asked, LocallyRecorded, Machine, Opened};
+use ichor_client::{Error, kit};
 use ichor_standins::node::client::NodeClient;
-use ichor_tests::{CLUSTER, World, run_command};
+use ichor_tests::{CLUSTER, Options, Person, World, run_command};
+use ichor_wire::api::{KitLabel, KitReportAnswer, KitReportAsk};
 use ichor_wire::kit::{Gathered, KitFile, Share, prove};
+use ichor_wire::problem::Code;
 use ichor_wire::talosconfig::Context as TalosContext;
 use jiff::Timestamp;
 
@@ -22,7 +25,10 @@ struct Ceremony {
 
 impl Ceremony {
     async fn begin() -> anyhow::Result<Self> {
-        let world = World::start().await?;
+        Self::within(World::start().await?)
+    }
+
+    fn within(world: World) -> anyhow::Result<Self> {
         let output = world.scratch().join("kits");
         std::fs::create_dir(&output)?;
         let dir = world.dir.display().to_string();
@@ -237,6 +243,102 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_static_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
+    let ceremony = Ceremony::begin().await?;
+    for wrong in [&["--static", "--valid-for", "366"][..], &["--static", "--days", "30"], &["--valid-for", "30"]] {
+        assert!(ceremony.create(&[&WITNESSES, wrong].concat()).await.is_err(), "{wrong:?}");
+    }
+    let said = ceremony.create(&[&WITNESSES[..], &["--static", "--valid-for", "30"]].concat()).await?;
+    let file = ceremony.kit(1);
+    let facts = file.unverified_facts();
+    let told = ["It is static", "whoever opens it holds os:admin until", "user:kit-1", "and is\nwiped"];
+    assert!(told.iter().all(|text| said.contains(text)) && !said.contains("PRIVATE"), "{said}");
+    let days = facts.until.duration_since(facts.made).as_hours() / 24;
+    assert!((29..=30).contains(&days) && facts.instructions.contains("It lasts as long as the kit"), "{facts:?}");
+    assert!(ceremony.run(&["list"]).await?.contains("kit 1  prod  undrilled  2 of 3  os:admin"));
+    let entries = ceremony.world.entries().await?;
+    let made = entries.iter().find(|entry| entry.kind == "kit-made").context("the ceremony is in the log")?;
+    assert_eq!((made.detail["kit_user"].as_str(), made.detail["kit_certificate"].len()), ("kit-1", 64));
+
+    ceremony.world.node.set_accepted_cas(&facts.kit_ca)?;
+    assert!(ceremony.drill(1, &ALL).await?.contains("is drilled and recorded"));
+    let records = ceremony.world.scratch().join("records");
+    let (record, context) = ceremony.open(1, &records);
+    ceremony.version(&context).await?;
+    let named = format!("grant:kit-1-{}", facts.id);
+    let lines = ceremony.world.node.log_lines();
+    assert!(lines.iter().any(|line| line.contains(&named) && line.contains("user:kit-1")), "{lines:?}");
+    let (_, again) = ceremony.open(1, &ceremony.world.scratch().join("others"));
+    assert_eq!(again.crt, context.crt, "whoever opens it holds the same");
+
+    let file = record.display().to_string();
+    let edited = ceremony.world.scratch().join("edited");
+    std::fs::write(&edited, std::fs::read_to_string(&record)?.replacen("grace", "oscar", 1))?;
+    let refused = ceremony.run(&["report", &edited.display().to_string(), "--label", "drill"]).await.unwrap_err();
+    assert!(refused.to_string().contains("was changed after it was made"), "{refused}");
+    let said = ceremony.run(&["report", &file, "--label", "emergency"]).await?;
+    assert!(said.contains("by grace (claimed), emergency"), "{said}");
+    let list = ceremony.run(&["list"]).await?;
+    assert!(list.contains("kit 1  prod  used") && list.contains("static  drilled"), "{list}");
+
+    let (output, sheets) = (ceremony.output.display().to_string(), ceremony.sheets.path().display().to_string());
+    let endpoint = ceremony.world.node.endpoint();
+    let rotate = ["rotate", "1", "--reason", "it was opened", "--output", &output, "--paper-dir", &sheets];
+    let rotate = [&rotate[..], &WITNESSES, &["--endpoint", &endpoint]].concat();
+    let long = ceremony.run(&[&rotate[..], &["--days", "366"]].concat()).await.unwrap_err();
+    assert!(long.to_string().contains("at most 365 days"), "{long}");
+    assert!(ceremony.run(&rotate).await?.contains("It is static"), "what takes its place is static too");
+    ceremony.world.node.set_accepted_cas(&ceremony.kit(2).unverified_facts().kit_ca)?;
+    assert!(ceremony.version(&context).await.is_err(), "the certificate is worth nothing any more");
+    let (_, context) = ceremony.open(2, &records);
+    ceremony.version(&context).await
+}
+
+const REPORTERS: &str = r#"
+@id("admins-report") permit (principal in Group::"corp/talos-admins", action == Action::"kit:report", resource in Label::"env=prod");
+@id("admins-read") permit (principal in Group::"corp/talos-admins", action == Action::"audit:read", resource);
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_is_reported_over_the_api_by_whom_policy_lets() -> anyhow::Result<()> {
+    let options = Options { policies: Some(REPORTERS), ..Options::default() };
+    let ceremony = Ceremony::within(World::with(options).await?)?;
+    ceremony.create(&WITNESSES).await?;
+    let (record, context) = ceremony.open(1, &ceremony.world.scratch().join("records"));
+    let text = std::fs::read_to_string(record)?;
+    let report = async |person: &Person, record: &str, label| -> Result<KitReportAnswer, Code> {
+        let ask = KitReportAsk { record: record.into(), label, note: Some("etcd's disk was full".into()) };
+        match kit::report(&person.session, &ask).await {
+            Ok(answer) => Ok(answer),
+            Err(Error::Problem(problem)) => Err(problem.code),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let (alice, root) =
+        (Person::log_in(&ceremony.world, "alice").await?, Person::log_in(&ceremony.world, "root").await?);
+    assert_eq!(report(&alice, &text, KitLabel::Emergency).await.unwrap_err(), Code::Refused);
+    let edited = text.replacen("grace", "oscar", 1);
+    assert_eq!(report(&root, &edited, KitLabel::Emergency).await.unwrap_err(), Code::BadRequest);
+    assert_eq!(report(&root, "hello", KitLabel::Emergency).await.unwrap_err(), Code::BadRequest);
+    let is_told = async || ceremony.world.entries().await.map(|all| all.iter().any(|entry| entry.kind == "kit-opened"));
+    assert!(!is_told().await?, "nothing that was refused is in the log");
+
+    let answer = report(&root, &text, KitLabel::Emergency).await.unwrap();
+    let grant = context.ours().context("ours")?.grant;
+    assert_eq!(
+        (answer.kit, answer.cluster.as_str(), answer.grant, answer.claimed.as_str()),
+        (1, CLUSTER, grant, "grace")
+    );
+    assert_eq!(report(&root, &text, KitLabel::Emergency).await.unwrap_err(), Code::Conflict, "once");
+    let entries = ceremony.world.entries().await?;
+    let entry = entries.iter().find(|entry| entry.kind == "kit-opened").context("it is recorded")?;
+    assert_eq!((entry.index, entry.detail["kit_label"].as_str()), (answer.receipt.index, "emergency"));
+    assert!(entry.user.as_deref().is_some_and(|user| user.contains("root")), "and who brought it: {entry:?}");
+    assert!(ceremony.run(&["list"]).await?.contains("kit 1  prod  used"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn case_17_a_ceremony_is_begun_on_the_brokers_host_by_two_and_fails_whole() -> anyhow::Result<()> {
     let ceremony = Ceremony::begin().await?;
     let refused = async |more: &[&str]| ceremony.create(more).await.unwrap_err().to_string();
@@ -255,10 +357,11 @@ async fn case_17_a_ceremony_is_begun_on_the_brokers_host_by_two_and_fails_whole(
     assert_eq!(std::fs::read_dir(&ceremony.output)?.count(), 0, "nothing is left of what was refused");
     assert_eq!(std::fs::read_dir(ceremony.sheets.path())?.count(), 0);
 
-    // and from outside there is no way at all
+    // and from outside there is no way at all: what was opened can be brought back, by those whom policy lets
     let paths = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json"))?;
     let api: serde_json::Value = serde_json::from_str(&paths)?;
-    assert!(!api["paths"].as_object().context("paths")?.keys().any(|path| path.contains("kit")));
+    let about_kits = api["paths"].as_object().context("paths")?.keys().filter(|path| path.contains("kit"));
+    assert_eq!(about_kits.collect::<Vec<_>>(), ["/v1/kits/reports"]);
     for path in ["v1/kits", "v1/kit"] {
         let url = ceremony.world.url.join(path)?;
         assert_eq!(ceremony.world.http()?.post(url).send().await?.status(), 404);

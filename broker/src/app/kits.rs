@@ -1,4 +1,5 @@
-//! Says in readiness and metrics how the break-glass kits stand: one that nobody drilled for 90 days, one that is in use.
+//! Says in readiness and metrics how the break-glass kits stand, one that nobody drilled for 90 days, one that is in use; and records once
+//! a day that a drill is overdue, which the notification sinks tell of.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::serve::told;
+use crate::audit::Sequencer;
 use crate::clock::SharedClock;
 use crate::kit::{self, Standing, State};
 use crate::readiness::{Check, Readiness};
@@ -21,6 +23,7 @@ const NAME: &str = "kits";
 /// Looks until told to stop.
 pub(super) async fn watch_kits(
     store: Arc<dyn Store>,
+    sequencer: Sequencer,
     clock: SharedClock,
     readiness: Arc<Readiness>,
     stopped: watch::Receiver<bool>,
@@ -36,6 +39,9 @@ pub(super) async fn watch_kits(
         let check = match kit::read(&*store).await {
             Ok(kits) => {
                 gauge(&kits, clock.now());
+                if let Err(error) = kit::remind(&kits, &sequencer, clock.now()).await {
+                    tracing::warn!(%error, "that a kit's drill is overdue could not be recorded yet");
+                }
                 check(&kits, clock.now())
             }
             Err(error) => {

@@ -257,6 +257,7 @@ impl Running {
         ));
         tasks.spawn(super::kits::watch_kits(
             Arc::clone(&store),
+            sequencer.clone(),
             Arc::clone(&clock),
             Arc::clone(&readiness),
             stopped.clone(),

@@ -1,8 +1,11 @@
-//! A break-glass kit is made here: its CA's key is born, sealed under a key that is split, and wiped. Nothing of it stays.
+//! A break-glass kit is made here: its CA's key is born, sealed under a key that is split, and wiped. Nothing of it stays. The CA's key of
+//! a static kit signs one certificate, whose key is sealed in its place.
 
 use ichor_wire::kit::{
-    Facts, KitError, KitFile, PAPER, RANDOM_BYTES, Secret, Share, ShareFacts, SplitError, VERSION, commitment, split,
+    Facts, FactsError, KitError, KitFile, PAPER, RANDOM_BYTES, Secret, Share, ShareFacts, SplitError, VERSION,
+    VERSION_WITH_CA_KEY, commitment, split,
 };
+use ichor_wire::profile::{BuildError, CaCertificate, Profile, assemble, kept_span, pem, tbs};
 use ichor_wire::role::Role;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
@@ -10,7 +13,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::ca::{CreateError, Draft};
-use super::{KeyLoadError, LocalSigner, Plugins, Signer, VaultError, vault};
+use super::{KeyLoadError, LocalSigner, Plugins, Signer, ToBeSigned, VaultError, vault};
 use crate::domain::ClusterName;
 use crate::entropy::{self, EntropyError};
 
@@ -23,6 +26,8 @@ pub struct KitPlan<'a> {
     pub id: Uuid,
     /// The cluster.
     pub cluster: &'a ClusterName,
+    /// Whether it is a static kit: one certificate, and its CA's key nowhere.
+    pub is_static: bool,
     /// The roles that its certificates may hold.
     pub roles: Vec<Role>,
     /// How long one of them is good at most.
@@ -100,6 +105,12 @@ pub enum MakeKitError {
     /// The kit could not be sealed, or breaks a rule of its format.
     #[error(transparent)]
     Kit(#[from] KitError),
+    /// The certificate of a static kit could not be made.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// It is not what was to be made.
+    #[error(transparent)]
+    Certificate(#[from] FactsError),
     /// No random values.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -160,8 +171,9 @@ pub fn make_kit(plan: &KitPlan<'_>, now: Timestamp, plugins: &Plugins) -> Result
         });
         shares.push(made);
     }
-    let facts = Facts {
-        version: VERSION,
+    let client = plan.is_static.then(LocalSigner::generate).transpose()?;
+    let mut facts = Facts {
+        version: if plan.is_static { VERSION } else { VERSION_WITH_CA_KEY },
         number: plan.number,
         id: plan.id,
         cluster: plan.cluster.to_string(),
@@ -175,11 +187,43 @@ pub fn make_kit(plan: &KitPlan<'_>, now: Timestamp, plugins: &Plugins) -> Result
         instructions: plan.instructions.clone(),
         cluster_ca: plan.cluster_ca.clone(),
         kit_ca: certificate.pem(),
+        certificate: None,
         shares: said,
     };
-    let secret = Secret::new(signer.to_pkcs8()?.as_slice());
+    let secret = match &client {
+        Some(client) => {
+            facts.certificate = Some(fixed_certificate(&facts, &certificate, &signer, client, now)?);
+            facts.fixed_certificate(client.public_key(), now)?;
+            Secret::new(client.to_pkcs8()?.as_slice())
+        }
+        None => Secret::new(signer.to_pkcs8()?.as_slice()),
+    };
+    // what signed a static kit's certificate signs nothing more
+    drop(signer);
     let file = KitFile::seal(facts, &secret, &key, entropy::bytes()?)?;
     Ok(MadeKit { file, shares })
+}
+
+/// The one certificate of a static kit, PEM, good until its CA's end.
+fn fixed_certificate(
+    facts: &Facts,
+    ca: &CaCertificate,
+    signer: &LocalSigner,
+    client: &LocalSigner,
+    now: Timestamp,
+) -> Result<String, MakeKitError> {
+    let tbs = tbs(&Profile {
+        ca,
+        serial: entropy::bytes()?,
+        public_key: client.public_key(),
+        roles: &facts.roles,
+        user: &facts.fixed_user(),
+        grant: facts.fixed_grant(),
+        span: kept_span(ca, now)?,
+    })?;
+    let signature = signer.sign_now(&ToBeSigned::kit_certificate(&tbs)).map_err(CreateError::from)?;
+    let der = assemble(&tbs, ca.algorithm().signature_algorithm(), &signature)?;
+    Ok(pem::encode("CERTIFICATE", &der).to_string())
 }
 
 /// The common name of a kit's CA.
@@ -217,6 +261,7 @@ mod tests {
             number: 7,
             id: ID,
             cluster,
+            is_static: false,
             roles: vec![Role::Admin],
             ttl_cap: SignedDuration::from_hours(1),
             life: SignedDuration::from_hours(24 * 365),
@@ -253,6 +298,28 @@ mod tests {
         assert_eq!(LocalSigner::from_der(secret.key()).unwrap().public_key(), ca.public_key());
         assert!(!made.file.to_text().unwrap().contains(&data_encoding::BASE64.encode(secret.key())));
         assert!(!format!("{made:?}").contains(std::str::from_utf8(&made.shares[2].body).unwrap()));
+    }
+
+    #[test]
+    fn a_static_kit_holds_one_certificate_and_the_key_of_its_ca_is_not_in_it() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        let holders = [holder("bob", None), holder("eve", None)];
+        let plan = KitPlan { is_static: true, ..plan(&cluster, &holders) };
+        let made = make_kit(&plan, now, &Plugins::default()).unwrap();
+        let facts = made.file.unverified_facts();
+        let mut gathered = Gathered::new(facts);
+        for share in &made.shares {
+            gathered.take(facts, Share::parse(std::str::from_utf8(&share.body).unwrap()).unwrap()).unwrap();
+        }
+        let (facts, secret) = made.file.open(&gathered).unwrap();
+        let key = LocalSigner::from_der(secret.key()).unwrap();
+        let ca = facts.kit_certificate().unwrap();
+        assert_ne!(key.public_key(), ca.public_key(), "the CA's key is nowhere");
+        let (_, said) = facts.fixed_certificate(key.public_key(), now).unwrap().unwrap();
+        assert_eq!((said.not_after, facts.until), (ca.not_after(), ca.not_after()));
+        let long = KitPlan { life: SignedDuration::from_hours(24 * 366), ..plan };
+        assert!(matches!(make_kit(&long, now, &Plugins::default()), Err(MakeKitError::Build(_))), "a year at most");
     }
 
     #[test]

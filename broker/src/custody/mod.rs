@@ -142,6 +142,11 @@ impl ToBeSigned {
         Self(tbs.to_vec())
     }
 
+    /// The to-be-signed part of a static kit's certificate. Only the making of a kit calls this, in whose log entry it stands.
+    fn kit_certificate(tbs: &[u8]) -> Self {
+        Self(tbs.to_vec())
+    }
+
     /// The text of a checkpoint of the log. Only the audit key calls this.
     fn log_checkpoint(text: &[u8]) -> Self {
         Self(text.to_vec())

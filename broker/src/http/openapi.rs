@@ -33,6 +33,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::drops::show,
         super::api::drops::approve,
         super::api::calls::list,
+        super::api::kits::report,
         super::api::break_glass::list,
         super::api::break_glass::ask,
         super::api::break_glass::show,

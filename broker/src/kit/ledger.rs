@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ichor_wire::log::{Content, Entry, Kind, KitHolder};
-use ichor_wire::profile::CaCertificate;
+use ichor_wire::profile::{CaCertificate, subject_key};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -12,8 +12,16 @@ use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 /// A kit is to be drilled at least this often.
 pub const DRILL_EVERY: SignedDuration = SignedDuration::from_hours(24 * 90);
 
+/// A node's clock may be behind by so much; what ends at a whole second may be over a second later.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+/// The bytes of an Ed25519 key's SubjectPublicKeyInfo before the key itself.
+const SPKI_HEAD: usize = 12;
+
 /// The kinds of entries that tell of kits.
-const KINDS: [Kind; 5] = [Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse];
+const KINDS: [Kind; 6] =
+    [Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse, Kind::KitOverdue];
 
 /// So many entries are read at once.
 const PAGE: u32 = 200;
@@ -33,6 +41,8 @@ pub struct Standing {
     pub made: Timestamp,
     /// When its CA ends.
     pub until: Timestamp,
+    /// The certificate of a static kit, DER; `None` where the kit holds its CA's key.
+    pub certificate: Option<Vec<u8>>,
     /// The roles that its certificates may hold.
     pub roles: Vec<String>,
     /// How long one of them is good at most.
@@ -45,16 +55,27 @@ pub struct Standing {
     pub witnesses: Vec<String>,
     /// When it was last drilled whole: every share proved, every node accepting.
     pub drilled: Option<Timestamp>,
+    /// When it was last said that its drill is overdue.
+    pub reminded: Option<Timestamp>,
     /// The challenge of the drill that is under way, and since when.
     pub challenge: Option<(Timestamp, [u8; 32])>,
     /// The openings that were reported.
     pub openings: Vec<Opening>,
-    /// Grants of it that nodes' logs name and nobody has reported.
-    pub unreported: BTreeSet<Uuid>,
+    /// Uses of it that nodes' logs tell of and nobody has reported.
+    pub unreported: BTreeSet<Use>,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
     /// The kit that was made in its place.
     pub replaced_by: Option<u16>,
+}
+
+/// A use that nodes' logs tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Use {
+    /// The grant that its certificate names.
+    pub grant: Uuid,
+    /// When its first call began. Of a static kit alone, whose every opening has the same grant.
+    pub at: Option<Timestamp>,
 }
 
 /// One opening, as it was reported.
@@ -68,6 +89,8 @@ pub struct Opening {
     pub reason: String,
     /// When.
     pub opened: Timestamp,
+    /// Until when the opener said to need it, which is when a certificate that was made for it ends.
+    pub until: Timestamp,
     /// What it was: `emergency`, `drill` or `misuse`.
     pub label: String,
 }
@@ -164,6 +187,7 @@ impl Standing {
             id: Uuid::from_slice(kit.id.as_deref()?).ok()?,
             cluster: content.cluster.clone()?,
             ca: CaCertificate::from_der(kit.ca.as_deref()?).ok()?,
+            certificate: kit.certificate.clone(),
             made,
             until: Timestamp::from_second(kit.until?).ok()?,
             roles: content.roles.clone()?,
@@ -172,6 +196,7 @@ impl Standing {
             holders: kit.holders.clone()?,
             witnesses: content.witnesses.clone()?,
             drilled: None,
+            reminded: None,
             challenge: None,
             openings: Vec::new(),
             unreported: BTreeSet::new(),
@@ -193,24 +218,35 @@ impl Standing {
             }
             Kind::KitOpened => {
                 let Some(grant) = grant else { return };
-                self.unreported.remove(&grant);
-                let opened = content.opened.and_then(|at| Timestamp::from_second(at).ok());
+                let time = |at: Option<i64>| at.and_then(|at| Timestamp::from_second(at).ok());
+                let opened = time(content.opened).unwrap_or(at);
                 let opening = Opening {
                     grant,
                     name: content.claimed.clone().unwrap_or_default(),
                     reason: content.reason.clone().unwrap_or_default(),
-                    opened: opened.unwrap_or(at),
+                    opened,
+                    until: time(content.not_after).unwrap_or(opened),
                     label: content.kit_label.clone().unwrap_or_default(),
                 };
+                self.unreported.retain(|used| !opening.explains(used));
                 // one that is reported again takes the earlier one's place: its label may be another
-                self.openings.retain(|other| other.grant != grant);
+                self.openings.retain(|other| (other.grant, other.opened) != (grant, opened));
                 self.openings.push(opening);
             }
             Kind::KitInUse => {
-                let is_reported = |grant: &Uuid| self.openings.iter().any(|opening| opening.grant == *grant);
-                self.unreported.extend(grant.filter(|grant| !is_reported(grant)));
+                let Some(grant) = grant else { return };
+                let began = content.opened.and_then(|at| Timestamp::from_second(at).ok());
+                // more of the same within a minute has no time of its own, and was told of
+                if self.is_static() && began.is_none() {
+                    return;
+                }
+                let used = Use { grant, at: began.filter(|_| self.is_static()) };
+                if !self.openings.iter().any(|opening| opening.explains(&used)) {
+                    self.unreported.insert(used);
+                }
             }
             Kind::KitRevoked => self.revoked = Some(at),
+            Kind::KitOverdue => self.reminded = Some(at),
             _ => {}
         }
     }
@@ -221,6 +257,30 @@ impl Standing {
         let every = (1..).zip(&self.holders).all(|(index, _)| proved.contains(&index));
         let accepting = content.accepting.is_some_and(|(accepting, asked)| asked > 0 && accepting == asked);
         every && accepting
+    }
+
+    /// Whether it holds one certificate for whoever opens it, rather than its CA's key.
+    #[must_use]
+    pub fn is_static(&self) -> bool {
+        self.certificate.is_some()
+    }
+
+    /// The value behind `user:` in the certificate of a static kit; `None` where each opener's has their own.
+    #[must_use]
+    pub fn user(&self) -> Option<String> {
+        self.is_static().then(|| format!("kit-{}", self.number))
+    }
+
+    /// The key that signs its records, as a [`SignedRecord`](ichor_wire::kit::SignedRecord) is checked with it: its CA's, of a static
+    /// kit its certificate's. `None` where that is of another kind than kits have.
+    #[must_use]
+    pub fn record_key(&self) -> Option<[u8; 32]> {
+        let spki = match &self.certificate {
+            Some(der) => subject_key(der).ok()?,
+            None => self.ca.public_key().to_vec(),
+        };
+        // RFC 8410: twelve bytes of algorithm, then the key
+        spki.get(SPKI_HEAD..)?.try_into().ok()
     }
 
     /// How it stands at `now`.
@@ -275,6 +335,21 @@ impl Standing {
     }
 }
 
+// === impl Opening ===
+
+impl Opening {
+    /// Whether this opening is what a use was.
+    fn explains(&self, used: &Use) -> bool {
+        self.grant == used.grant && used.at.is_none_or(|at| covers(self.opened, self.until, at))
+    }
+}
+
+/// Whether an opening from then until then explains a call that began `at` this time, by a node's clock.
+#[must_use]
+pub fn covers(opened: Timestamp, until: Timestamp, at: Timestamp) -> bool {
+    opened.saturating_sub(CLOCKS).unwrap_or(opened) <= at && at <= until.saturating_add(SECOND).unwrap_or(until)
+}
+
 // === impl State ===
 
 impl State {
@@ -303,6 +378,7 @@ mod tests {
 
     use super::*;
     use crate::audit::tests::Room;
+    use crate::clock::Clock;
     use crate::custody::ca;
     use crate::domain::ClusterName;
     use crate::store::conformance::noon;
@@ -394,12 +470,62 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_overdue_drill_is_told_once_a_day_until_it_is_done() {
+        let room = Room::new([]);
+        room.sequencer.note(made(), None).await.unwrap();
+        let told = async |days: i64, minutes: i64| {
+            room.clock.advance(SignedDuration::from_hours(24 * days) + SignedDuration::from_mins(minutes));
+            let kits = read(&*room.store).await.unwrap();
+            crate::kit::remind(&kits, &room.sequencer, room.clock.now()).await.unwrap();
+            room.log().await.into_iter().filter(|entry| entry.content.kind == Kind::KitOverdue).count()
+        };
+        assert_eq!(told(89, 23 * 60 + 59).await, 0);
+        assert_eq!(told(0, 1).await, 1);
+        assert_eq!(told(0, 23 * 60 + 59).await, 1, "once a day");
+        assert_eq!(told(0, 1).await, 2);
+        let entry = room.log().await.pop().unwrap().content;
+        assert!(entry.message.unwrap().contains("`ichor-broker kit drill 7`"));
+        room.sequencer.note(proved(&[1, 2], (2, 2)), None).await.unwrap();
+        assert_eq!(told(2, 0).await, 2);
+    }
+
+    #[tokio::test]
     async fn a_drill_under_way_has_the_newest_challenge() {
         let begun = |byte| Content { kit: Some(kit()), challenge: Some(vec![byte; 32]), ..Content::of(Kind::KitDrill) };
         let kits = states(vec![made(), begun(1), begun(2)]).await;
         assert_eq!(kits[0].challenge.unwrap().1, [2; 32]);
         let kits = states(vec![made(), begun(1), proved(&[1, 2], (1, 1))]).await;
         assert_eq!(kits[0].challenge, None, "a challenge serves one drill");
+    }
+
+    /// Every opening of a static kit has one grant: what tells them apart is when.
+    #[tokio::test]
+    async fn a_report_of_a_static_kit_explains_the_uses_of_its_time_alone() {
+        let at = |minutes: i64| noon() + SignedDuration::from_mins(minutes);
+        let made_static = || {
+            let kit = made();
+            let facts = Kit { certificate: Some(vec![1]), ..kit.kit.clone().unwrap() };
+            Content { kit: Some(facts), ..kit }
+        };
+        let used = |minutes| Content { opened: Some(at(minutes).as_second()), ..in_use(1, "prod") };
+        let reported = |from, until| Content {
+            opened: Some(at(from).as_second()),
+            not_after: Some(at(until).as_second()),
+            ..opened(1, "emergency")
+        };
+        let kit = async |contents| states(contents).await.remove(0);
+        let state = async |contents| kit(contents).await.state(at(0));
+        assert_eq!(state(vec![made_static(), used(5)]).await, State::Unreported);
+        assert_eq!(state(vec![made_static(), used(5), reported(0, 30)]).await, State::Used);
+        assert_eq!(state(vec![made_static(), reported(0, 30), used(5)]).await, State::Used);
+        assert_eq!(state(vec![made_static(), reported(0, 30), used(31)]).await, State::Unreported, "someone else's");
+        assert_eq!(state(vec![made_static(), used(31), reported(0, 30)]).await, State::Unreported);
+        assert_eq!(state(vec![made_static(), used(-11), reported(0, 30)]).await, State::Unreported);
+        assert_eq!(state(vec![made_static(), used(31), reported(0, 30), reported(30, 60)]).await, State::Used);
+        assert_eq!(state(vec![made_static(), in_use(1, "prod")]).await, State::Undrilled, "it was told with its time");
+        let twice = kit(vec![made_static(), reported(0, 30), reported(30, 60), reported(0, 30)]).await;
+        assert_eq!(twice.openings.len(), 2, "two openings, one of them reported again");
+        assert!(twice.is_static() && twice.record_key().is_none(), "no certificate, no key");
     }
 
     #[tokio::test]

@@ -2,8 +2,13 @@
 //!
 //! A kit opens without the broker. What the broker knows of it is what was recorded when it was made, drilled, reported and
 //! revoked, and what nodes' logs say: [`ledger`]. That nodes still accept a kit's CA they tell anyone who asks: [`probe`].
+//! What an opener brings back is held against the log: [`reported`]. An overdue drill is told of: [`remind`].
 
 pub mod ledger;
 pub mod probe;
+mod reminding;
+mod report;
 
-pub use ledger::{DRILL_EVERY, LedgerError, Opening, Standing, State, read};
+pub use ledger::{DRILL_EVERY, LedgerError, Opening, Standing, State, Use, covers, read};
+pub use reminding::remind;
+pub use report::{ReportError, Reported, reported};

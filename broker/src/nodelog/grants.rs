@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::access::Access;
 use super::classify::Known;
 use crate::domain::{ClusterName, GrantId, Person};
+use crate::kit::covers;
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 
 /// So many grants are remembered; beyond them memory is emptied and fills again.
@@ -45,13 +46,26 @@ impl Grants {
         Ok(known)
     }
 
-    /// The opening of this kit that gave this grant, as it was reported. One that is not reported yet may be at any time, so nothing
-    /// is remembered.
-    pub(super) async fn find_reported(&self, number: u16, id: GrantId) -> Result<Option<Arc<Known>>, StoreError> {
+    /// The opening of this kit that gave this grant, as it was last reported. The openings of a static kit have one grant: of those the
+    /// one in whose time the call began. One that is not reported yet may be at any time, so nothing is remembered.
+    pub(super) async fn find_reported(
+        &self,
+        number: u16,
+        id: GrantId,
+        started: Timestamp,
+    ) -> Result<Option<Arc<Known>>, StoreError> {
         let filter = EntryFilter { grant: Some(id), kind: Some(Kind::KitOpened), ..EntryFilter::default() };
-        let found = self.store.entries(&filter, None, 1).await?;
-        let reported = found.first().and_then(reported).filter(|(kit, _)| *kit == number);
-        Ok(reported.map(|(_, known)| Arc::new(known)))
+        let found = self.store.entries(&filter, None, LOOKED_THROUGH).await?;
+        let mut reported = found.iter().filter_map(reported).filter(|opening| opening.kit == number);
+        let fits =
+            |opening: &Reported| !opening.is_static || covers(opening.known.granted, opening.known.not_after, started);
+        // of what was made for its opener only the newest report counts
+        let newest = reported.next();
+        let fitting = match newest {
+            Some(newest) if newest.is_static && !fits(&newest) => reported.find(fits),
+            newest => newest,
+        };
+        Ok(fitting.map(|opening| Arc::new(opening.known)))
     }
 
     /// The newest grant of the same cluster, person and roles that was in force at `started`.
@@ -99,20 +113,31 @@ fn known(stored: &StoredEntry) -> Option<Known> {
     })
 }
 
-/// The number of the kit that was opened, and what it gave.
-fn reported(stored: &StoredEntry) -> Option<(u16, Known)> {
+/// An opening that was reported.
+struct Reported {
+    /// The kit's number.
+    kit: u16,
+    /// Whether its certificate is everyone's who opens the kit.
+    is_static: bool,
+    /// What it gave.
+    known: Known,
+}
+
+fn reported(stored: &StoredEntry) -> Option<Reported> {
     let content = Entry::decode(stored.body.as_deref()?).ok()?.content;
+    let kit = content.kit?;
+    let (is_static, claimed) = (kit.user.is_some(), content.claimed?);
     let mut roles = content.roles?;
     roles.sort_unstable();
     let known = Known {
         cluster: ClusterName::new(&content.cluster?).ok()?.as_str().into(),
         roles,
         owner: None,
-        user: format!("claimed:{}", content.claimed?),
+        user: kit.user.unwrap_or_else(|| format!("claimed:{claimed}")),
         granted: Timestamp::from_second(content.opened?).ok()?,
         not_after: Timestamp::from_second(content.not_after?).ok()?,
         entry: stored.index,
         break_glass: None,
     };
-    Some((content.kit?.number, known))
+    Some(Reported { kit: kit.number, is_static, known })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::profile::GrantName;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 
@@ -211,7 +212,7 @@ impl Intake {
         // nothing is looked up for a line that explains nothing
         let known = match id {
             Some(Some(id)) if access.sign.is_none() => match kit {
-                Some(number) => self.grants.find_reported(number, id).await?,
+                Some(number) => self.grants.find_reported(number, id, line.started).await?,
                 None => self.grants.find(id).await?,
             },
             None if access.sign.is_none() && !names_grants && !line.is_probe => {
@@ -270,7 +271,7 @@ impl Intake {
             ..Content::of(Kind::NodeLog)
         };
         let mut classes = BTreeMap::<CallClass, u64>::new();
-        let mut findings = BTreeMap::<Finding, (u64, Option<String>)>::new();
+        let mut findings = BTreeMap::<Finding, (u64, Option<String>, Timestamp)>::new();
         for call in &calls {
             *classes.entry(call.class).or_default() += 1;
             if call.class != CallClass::Explained {
@@ -280,7 +281,9 @@ impl Intake {
                     Some(kit) => Finding { code: IN_USE, method: String::new(), kit: Some(kit), ..finding(call) },
                     None => finding(call),
                 };
-                findings.entry(finding).or_insert_with(|| (0, call.why.clone())).0 += 1;
+                let (count, _, began) = findings.entry(finding).or_insert_with(|| (0, call.why.clone(), call.started));
+                *count += 1;
+                *began = call.started.min(*began);
             }
         }
         // before the calls are kept: whoever is to be told of the first must be, also when the broker ends in between
@@ -292,12 +295,15 @@ impl Intake {
             let labels = [("cluster", cluster.to_string()), ("class", class.as_str().to_owned())];
             metrics::counter!("ichor_node_calls_total", &labels).increment(count);
         }
-        for (finding, (count, why)) in findings {
+        for (finding, (count, why, began)) in findings {
             if let Some((number, _)) = finding.kit {
                 let labels = [("cluster", cluster.to_string()), ("kit", number.to_string())];
                 metrics::counter!("ichor_kit_in_use_total", &labels).increment(count);
             }
             if let Some(content) = self.alarms.note(&finding, count, why.as_deref()) {
+                // the openings of a static kit are told apart by their time
+                let opened = finding.kit.map(|_| began.as_second());
+                let content = Content { opened, ..content };
                 self.tell(content).await;
             }
         }

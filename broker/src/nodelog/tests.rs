@@ -571,3 +571,38 @@ async fn the_first_call_under_break_glass_is_told_once() {
     let log = bench.stopped().await.log().await;
     assert_eq!(log.iter().filter(|entry| entry.content.kind == Kind::BreakGlassTouched).count(), 1);
 }
+
+#[tokio::test]
+async fn a_static_kits_calls_are_explained_within_the_time_of_a_report_alone() {
+    let id = Uuid::from_u128(0x0193_533d_9c00_7000_8000_0000_0000_0003);
+    let roles = format!("talos-role=grant:kit-7-{id},os:admin,user:kit-7");
+    let bench = Bench::new([], 9, 100).await;
+    let reported = |from: i64, until: i64| Content {
+        cluster: Some("prod".into()),
+        kit: Some(ichor_wire::log::Kit { number: 7, user: Some("kit-7".into()), ..Default::default() }),
+        grant: Some(id.into_bytes().to_vec()),
+        roles: Some(vec!["os:admin".into()]),
+        claimed: Some("ada".into()),
+        opened: Some(after(from).as_second()),
+        not_after: Some(after(until).as_second()),
+        ..Content::of(Kind::KitOpened)
+    };
+    let class = async |number: usize| {
+        bench.send(&call_line("Version", &roles)).await;
+        bench.calls(number).await.remove(number - 1).class
+    };
+    assert_eq!(class(1).await, CallClass::Unexplained);
+    // an opening whose time was over before the call, and one that had not begun: each is another's
+    bench.room.sequencer.note(reported(-7200, -3600), None).await.unwrap();
+    assert_eq!(class(2).await, CallClass::Unexplained);
+    bench.room.sequencer.note(reported(3600, 7200), None).await.unwrap();
+    assert_eq!(class(3).await, CallClass::Unexplained);
+    let told = bench.room.log().await.into_iter().map(|entry| entry.content);
+    let told: Vec<_> = told.filter(|content| content.kind == Kind::KitInUse).collect();
+    assert!(!told.is_empty() && told.iter().all(|content| content.opened.is_some()), "with its time: {told:?}");
+    bench.room.sequencer.note(reported(-10, 600), None).await.unwrap();
+    assert_eq!(class(4).await, CallClass::Explained);
+    // a later report of another time takes nothing away
+    bench.room.sequencer.note(reported(-9000, -7200), None).await.unwrap();
+    assert_eq!(class(5).await, CallClass::Explained);
+}

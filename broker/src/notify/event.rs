@@ -8,7 +8,7 @@ pub enum Event {
     /// Every step of a break-glass request: asked, approved, denied, taken back, revoked, over, used, a node touched, reviewed,
     /// and a review that is overdue.
     BreakGlass,
-    /// A kit made, opened, drilled, revoked, or in use without a report.
+    /// A kit made, opened, drilled, revoked, in use without a report, or its drill overdue.
     Kit,
     /// A lock set, or taken away, or asked to be.
     Lock,

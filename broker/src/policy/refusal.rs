@@ -50,6 +50,7 @@ pub(super) enum Subject<'a> {
     Approving(&'a ClusterName),
     Dropping,
     Locking(LockAct, LockKind),
+    ReportingKits,
 }
 
 // === impl Refusal ===
@@ -91,6 +92,7 @@ impl Subject<'_> {
             Self::WholeAudit => "reading the whole audit".into(),
             Self::Asking(cluster) => format!("breaking the glass on `{cluster}`"),
             Self::Approving(cluster) => format!("approving break-glass requests for these roles on `{cluster}`"),
+            Self::ReportingKits => "reporting that a break-glass kit was opened".into(),
             Self::Dropping => "dropping bodies of the audit".into(),
             Self::Locking(act, kind) => {
                 let what = match kind {

@@ -30,6 +30,8 @@ pub(super) enum Action {
     Lock,
     /// Lift such a lock.
     Unlock,
+    /// To bring back what was recorded when a break-glass kit was opened.
+    KitReport,
 }
 
 /// The kinds of things that policies are about.
@@ -64,7 +66,7 @@ pub(super) struct BadLabel(String);
 
 impl Action {
     /// Every action.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Hold(Role::Admin),
         Self::Hold(Role::Operator),
         Self::Hold(Role::Reader),
@@ -77,6 +79,7 @@ impl Action {
         Self::AuditDrop,
         Self::Lock,
         Self::Unlock,
+        Self::KitReport,
     ];
 
     /// The group of all `hold:` actions.
@@ -92,6 +95,7 @@ impl Action {
             Self::AuditDrop => "audit:drop".into(),
             Self::Lock => "lock".into(),
             Self::Unlock => "unlock".into(),
+            Self::KitReport => "kit:report".into(),
         }
     }
 

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use super::Opened;
+use super::opened::Fixed;
 use crate::entropy;
 use crate::error::Error;
 
@@ -98,6 +99,8 @@ impl Asked {
         let has = || facts.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
         let mut roles = match (asked, facts.roles.as_slice()) {
             ([], [only]) => vec![*only],
+            // its one certificate has them all
+            ([], all) if facts.is_static() => all.to_vec(),
             ([], _) => {
                 return Err(Error::usage("which role?", format!("name one with `--role`; this kit has {}", has())));
             }
@@ -107,6 +110,10 @@ impl Asked {
         roles.dedup();
         match roles.iter().find(|role| !facts.roles.contains(role)) {
             Some(role) => Err(Error::usage(format!("this kit does not give {role}"), format!("it gives {}", has()))),
+            None if facts.is_static() && roles.len() != facts.roles.len() => Err(Error::usage(
+                format!("this is a static kit: its one certificate holds {}, and nothing less", has()),
+                "leave `--role` out",
+            )),
             None => Ok(roles),
         }
     }
@@ -128,7 +135,8 @@ impl Asked {
 }
 
 impl Opened {
-    /// What the kit gives for this, beginning at `now`, with a key made here.
+    /// What the kit gives for this, beginning at `now`, with a key made here; a static kit gives its one certificate's key, roles and
+    /// grant, and the time is only what the opener says to need.
     ///
     /// # Errors
     /// When the name cannot stand in a certificate, the reason says nothing, or more is asked for than the kit allows.
@@ -141,12 +149,17 @@ impl Opened {
         let ttl = SignedDuration::from_secs(i64::try_from(ttl).unwrap_or(i64::MAX));
         let late = |_| Error::usage("that time cannot be told", "ask for less with `--ttl`");
         let not_after = now.checked_add(ttl).map_err(late)?.min(self.ca().not_after());
+        let asked = Asked { roles, ..asked.clone() };
+        if let Some(fixed) = self.fixed() {
+            let Fixed { serial, key, spki, .. } = fixed;
+            let (name, key, spki) = (facts.fixed_grant(), key.clone(), spki.clone());
+            return Ok(Grant { name, asked, opened: now, not_after, serial: *serial, key, spki });
+        }
         let bug = |_| Error::Bug("no key could be made");
         let key = Ed25519KeyPair::generate().map_err(bug)?;
         let pkcs8 = Zeroizing::new(key.to_pkcs8v1().map_err(bug)?.as_ref().to_vec());
         let spki = key.public_key().as_der().map_err(bug)?.as_ref().to_vec();
         let name = GrantName::Kit { number: facts.number, id: entropy::uuid_v7(now)? };
-        let asked = Asked { roles, ..asked.clone() };
         Ok(Grant { name, asked, opened: now, not_after, serial: entropy::bytes()?, key: pkcs8, spki })
     }
 }

@@ -1,4 +1,4 @@
-//! A certificate from a kit's CA, for what was recorded.
+//! A certificate from a kit's CA, for what was recorded: made here, or in a static kit made at its ceremony.
 
 use ichor_wire::profile::{DEFAULT_BACKDATE, Expected, Names, Profile, assemble, judge, pem, span, tbs};
 use ichor_wire::talosconfig::{NewContext, Talosconfig};
@@ -18,15 +18,31 @@ pub struct Minted {
 }
 
 impl Opened {
-    /// A certificate for what was recorded, by the profile that the broker's have, read anew and held against the grant.
+    /// A certificate for what was recorded, by the profile that the broker's have, read anew and held against the grant. A static kit
+    /// makes none: it hands out its own.
     ///
     /// # Errors
     /// When it cannot be made, or is not what was granted.
     pub fn mint(&self, grant: LocallyRecorded<Grant>, now: Timestamp) -> Result<Minted, Error> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::failed(format!("no certificate was made: {error}"), "check this machine's clock, and try again")
+        let der = match self.fixed() {
+            Some(fixed) => fixed.certificate.clone(),
+            None => self.certify(grant.value(), now)?,
         };
-        let Grant { name, asked, not_after, serial, spki, key, .. } = grant.value();
+        let facts = self.facts();
+        let context = format!("{}-kit-{}", facts.cluster, facts.number);
+        let new = NewContext {
+            endpoints: facts.endpoints.clone(),
+            nodes: facts.nodes.clone(),
+            ca: facts.cluster_ca.clone(),
+            crt: pem::encode("CERTIFICATE", &der).to_string(),
+            key: Zeroizing::new(pem::encode("ED25519 PRIVATE KEY", &grant.value().key).to_string()),
+        };
+        let file = Talosconfig::empty().put_context(&context, &new).and_then(|file| file.set_current(&context));
+        Ok(Minted { talosconfig: file.map_err(|error| failed(&error))?, context })
+    }
+
+    fn certify(&self, grant: &Grant, now: Timestamp) -> Result<Vec<u8>, Error> {
+        let Grant { name, asked, not_after, serial, spki, .. } = grant;
         let user = user(&asked.name);
         let span = span(self.ca(), now, DEFAULT_BACKDATE, *not_after).map_err(|error| failed(&error))?;
         let profile = Profile {
@@ -45,18 +61,12 @@ impl Opened {
         let names = Names::Whole { user: &user, grant: *name };
         let expected = Expected { public_key: spki, roles: &asked.roles, names, until: *not_after, now };
         judge(&der, &expected, self.ca()).map_err(|error| failed(&error))?;
-        let facts = self.facts();
-        let context = format!("{}-kit-{}", facts.cluster, facts.number);
-        let new = NewContext {
-            endpoints: facts.endpoints.clone(),
-            nodes: facts.nodes.clone(),
-            ca: facts.cluster_ca.clone(),
-            crt: pem::encode("CERTIFICATE", &der).to_string(),
-            key: Zeroizing::new(pem::encode("ED25519 PRIVATE KEY", key).to_string()),
-        };
-        let file = Talosconfig::empty().put_context(&context, &new).and_then(|file| file.set_current(&context));
-        Ok(Minted { talosconfig: file.map_err(|error| failed(&error))?, context })
+        Ok(der)
     }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Error {
+    Error::failed(format!("no certificate was made: {error}"), "check this machine's clock, and try again")
 }
 
 impl std::fmt::Debug for Minted {

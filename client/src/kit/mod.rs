@@ -6,6 +6,8 @@
 //! Grant → LocallyRecorded<Grant>            only recording: once the record is on disk
 //! LocallyRecorded<Grant> → a certificate    Opened::mint takes nothing else
 //! ```
+//! A static kit has its certificate already; it is handed out by the same steps.
+//!
 //! It is the one way to a certificate that no broker recorded. Its opener could withhold the record; the nodes' own logs name the
 //! grant, and the broker alarms where one is not reported.
 
@@ -13,12 +15,14 @@ mod grant;
 mod mint;
 mod opened;
 mod recorded;
+mod reporting;
 mod share_file;
 
 pub use grant::{Asked, Grant};
 pub use mint::Minted;
 pub use opened::{Opened, read};
 pub use recorded::{LocallyRecorded, Machine, folder, records};
+pub use reporting::report;
 pub use share_file::{Identities, read_share};
 
 #[cfg(test)]

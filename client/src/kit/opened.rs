@@ -2,21 +2,37 @@
 
 use std::path::Path;
 
+use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use ichor_wire::kit::{Facts, Gathered, KitFile, MAX_FILE};
 use ichor_wire::profile::CaCertificate;
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::private_file;
 
-/// A kit that enough shares opened. Holds the key of its CA, which the crypto library wipes when this is dropped.
+/// A kit that enough shares opened. Holds the key of its CA, in a static kit that of its certificate, which are wiped when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Opened {
     facts: Facts,
     ca: CaCertificate,
     key: Ed25519KeyPair,
+    fixed: Option<Fixed>,
     shares: Vec<u8>,
+}
+
+/// What a static kit gives.
+pub(super) struct Fixed {
+    /// Its certificate, DER.
+    pub(super) certificate: Vec<u8>,
+    /// The certificate's serial number.
+    pub(super) serial: [u8; 16],
+    /// The private key, PKCS#8.
+    pub(super) key: Zeroizing<Vec<u8>>,
+    /// The public one, SubjectPublicKeyInfo.
+    pub(super) spki: Vec<u8>,
 }
 
 /// Reads a kit's file.
@@ -44,12 +60,19 @@ impl Opened {
         let (facts, secret) = file.open(gathered).map_err(|error| refused(&error, copy))?;
         let ca = facts.kit_certificate().map_err(|error| refused(&error, copy))?;
         let key = Ed25519KeyPair::from_pkcs8(secret.key()).map_err(|_| refused(&"its key cannot be read", copy))?;
+        ca.check_time(now).map_err(|error| refused(&error, "check this machine's clock; else use a newer kit"))?;
+        let spki = key.public_key().as_der().map_err(|_| refused(&"its key cannot be read", copy))?.as_ref().to_vec();
+        let fixed = facts.fixed_certificate(&spki, now).map_err(|error| refused(&error, copy))?;
         // RFC 8410: twelve bytes of algorithm, then the key
-        if ca.public_key().get(12..) != Some(key.public_key().as_ref()) {
+        if fixed.is_none() && ca.public_key().get(12..) != Some(key.public_key().as_ref()) {
             return Err(refused(&"its key is not its CA's", copy));
         }
-        ca.check_time(now).map_err(|error| refused(&error, "check this machine's clock; else use a newer kit"))?;
-        Ok(Self { facts, ca, key, shares: gathered.indexes() })
+        let fixed = fixed.map(|(certificate, said)| -> Result<Fixed, Error> {
+            let serial =
+                whole_serial(&said.serial).ok_or_else(|| refused(&"its certificate's number is too long", copy))?;
+            Ok(Fixed { certificate, serial, key: Zeroizing::new(secret.key().to_vec()), spki })
+        });
+        Ok(Self { facts, ca, key, fixed: fixed.transpose()?, shares: gathered.indexes() })
     }
 
     /// What it says, sealed and plain alike.
@@ -68,7 +91,25 @@ impl Opened {
         &self.ca
     }
 
+    pub(super) fn fixed(&self) -> Option<&Fixed> {
+        self.fixed.as_ref()
+    }
+
     pub(super) fn sign(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.key.try_sign(bytes).ok().map(|signature| signature.as_ref().to_vec())
     }
+}
+
+impl std::fmt::Debug for Fixed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fixed").field("serial", &self.serial).finish_non_exhaustive()
+    }
+}
+
+/// The number in sixteen bytes, with the zeros in front that its encoding leaves out.
+fn whole_serial(serial: &[u8]) -> Option<[u8; 16]> {
+    let mut whole = [0; 16];
+    let from = whole.len().checked_sub(serial.len())?;
+    whole.get_mut(from..)?.copy_from_slice(serial);
+    Some(whole)
 }

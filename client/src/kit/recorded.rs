@@ -90,7 +90,7 @@ pub fn records(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 // === impl LocallyRecorded ===
 
 impl LocallyRecorded<Grant> {
-    /// Returns once the record, signed by the kit's CA key, and its name are on disk in `folder`.
+    /// Returns once the record, signed by the kit's key, and its name are on disk in `folder`.
     ///
     /// # Errors
     /// When it cannot be written; then nothing may be minted.
@@ -116,7 +116,12 @@ impl LocallyRecorded<Grant> {
         let signed: SignedRecord = record
             .signed(|bytes| opened.sign(bytes))
             .map_err(|error| Error::failed(error.to_string(), "give a shorter reason"))?;
-        let path = folder.join(format!("{}.record", grant.name));
+        // the openings of a static kit have one grant, and a record is never written over
+        let at = if facts.is_static() { format!("-{}", grant.opened.as_microsecond()) } else { String::new() };
+        let path = folder.join(format!("{}{at}.record", grant.name));
+        if path.exists() {
+            return Err(Error::failed(format!("there is a record at `{}` already", path.display()), "run it again"));
+        }
         private_file::write(&path, signed.text().as_bytes())?;
         Ok(Self { value: grant, path })
     }

@@ -3,11 +3,12 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use ichor_wire::kit::{Gathered, KitFile, Share, SignedRecord};
+use ichor_wire::kit::{Facts, Gathered, KitFile, Secret, Share, SignedRecord, combine};
 use ichor_wire::role::Role;
 use jiff::Timestamp;
 
 use super::*;
+use crate::error::Error;
 
 /// The public key of the vectors' CA: the seed 0x07 × 32.
 fn ca_key() -> Vec<u8> {
@@ -104,6 +105,88 @@ fn a_kit_is_opened_in_its_time_alone_and_not_when_it_was_changed() {
     let changed = KitFile::parse(&KIT.replacen("192.0.2.1", "203.0.113.9", 1)).unwrap();
     let error = Opened::open(&changed, &gathered(&changed), now()).unwrap_err().to_string();
     assert!(error.contains("`endpoints` differs"), "{error}");
+}
+
+const STATIC: &str = include_str!("../../../tests/vectors/kit/v2/kit.toml");
+const STATIC_SHARES: &str = include_str!("../../../tests/vectors/kit/v2/shares.txt");
+
+fn opened_static(text: &str, at: &str) -> Result<Opened, Error> {
+    let file = KitFile::parse(text).unwrap();
+    let mut gathered = Gathered::new(file.unverified_facts());
+    for share in STATIC_SHARES.lines().take(3) {
+        gathered.take(file.unverified_facts(), Share::parse(share).unwrap()).unwrap();
+    }
+    Opened::open(&file, &gathered, at.parse().unwrap())
+}
+
+#[test]
+fn a_static_kit_hands_out_its_one_certificate_once_its_opener_is_on_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let later = "2027-08-01T12:00:00Z";
+    let opened = opened_static(STATIC, later).unwrap();
+    let now = later.parse().unwrap();
+    let grant = opened.grant(&Asked { roles: vec![], ..asked() }, now).unwrap();
+    let recorded = LocallyRecorded::record(&opened, grant, &machine(), folder.path()).unwrap();
+    let text = std::fs::read_to_string(recorded.path()).unwrap();
+    let first = recorded.path().to_owned();
+    // the CA's key is nowhere: the certificate's own signs
+    assert!(SignedRecord::parse(&text, &ca_key()).is_err());
+    let record = SignedRecord::parse(&text, &static_key()).unwrap().record().clone();
+    assert_eq!((record.name.as_str(), record.roles.clone()), ("ada.lovelace", vec![Role::Admin, Role::Reader]));
+    assert_eq!(record.not_after, "2027-08-01T12:30:00Z".parse().unwrap());
+    let minted = opened.mint(recorded, now).unwrap();
+    let context = minted.talosconfig.context("prod-kit-7").unwrap();
+    let ours = context.ours().unwrap();
+    assert_eq!((ours.grant, ours.user.as_deref()), (record.grant_name().to_string(), Some("kit-7")));
+    assert_eq!((ours.roles, ours.not_after), (vec![Role::Admin, Role::Reader], opened.facts().until));
+    let again = opened.grant(&Asked { name: "eve".into(), ..asked_all() }, now).unwrap();
+    assert_eq!(again.name(), record.grant_name(), "whoever opens it, a node sees the same");
+    let later = "2027-08-01T12:00:00.000001Z".parse().unwrap();
+    let again = opened.grant(&Asked { name: "eve".into(), ..asked_all() }, later).unwrap();
+    let second = LocallyRecorded::record(&opened, again, &machine(), folder.path()).unwrap();
+    assert_eq!(records(folder.path()).unwrap(), [first, second.path().to_owned()], "and each has its record");
+}
+
+/// What a static kit can be asked for: all that it has.
+fn asked_all() -> Asked {
+    Asked { roles: vec![Role::Reader, Role::Admin], ..asked() }
+}
+
+/// The public key of the static vectors' certificate: the seed 0x08 × 32.
+fn static_key() -> Vec<u8> {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap().public_key().as_ref().to_vec()
+}
+
+#[test]
+fn a_static_kit_gives_no_less_and_no_longer_than_it_says() {
+    let now = "2026-12-01T12:00:00Z";
+    let opened = opened_static(STATIC, now).unwrap();
+    let refused = |asked: Asked| opened.grant(&asked, now.parse().unwrap()).unwrap_err().to_string();
+    assert!(refused(asked()).contains("static kit: its one certificate holds os:admin, os:reader"), "a part of it");
+    assert!(refused(Asked { ttl: Some(3601), ..asked_all() }).contains("at most 3600"));
+    assert!(refused(Asked { reason: "--".into(), ..asked_all() }).contains("a reason "));
+    for at in ["2026-11-22T11:59:29Z", "2027-11-22T00:00:00Z"] {
+        assert!(opened_static(STATIC, at).unwrap_err().to_string().contains("the kit stays shut"), "{at}");
+    }
+    // sealed so by whoever made it: the certificate is held against the facts all the same
+    let resealed = |bend: &dyn Fn(&mut Facts), seed: u8| {
+        let shares = || STATIC_SHARES.lines().take(3).map(|share| Share::parse(share).unwrap()).collect::<Vec<_>>();
+        let mut facts = opened.facts().clone();
+        bend(&mut facts);
+        let head = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+        let secret = Secret::new(&[head.as_slice(), &[seed; 32]].concat());
+        let file = KitFile::seal(facts, &secret, &combine(&shares()).unwrap(), [1; 12]).unwrap();
+        opened_static(&file.to_text().unwrap(), now).map(drop)
+    };
+    assert!(resealed(&|_| {}, 8).is_ok());
+    let refused = |bent: Result<(), Error>| {
+        let error = bent.unwrap_err().to_string();
+        assert!(error.contains("the kit's certificate is not what its facts say"), "{error}");
+    };
+    refused(resealed(&|facts| facts.roles = vec![Role::Admin], 8));
+    refused(resealed(&|facts| facts.certificate = Some(facts.kit_ca.clone()), 8));
+    refused(resealed(&|_| {}, 7));
 }
 
 struct Holder {

@@ -40,6 +40,11 @@ fn a_kit_says_what_it_is_and_what_is_wrong() {
         "kit_show",
         world.ichor(&["kit", "show", "kit-7.toml"]).transcript().replace(" (over)", "")
     );
+    world.write("kit-7-static.toml", include_str!("../../../tests/vectors/kit/v2/kit.toml"));
+    insta::assert_snapshot!(
+        "kit_show_static",
+        world.ichor(&["kit", "show", "kit-7-static.toml"]).transcript().replace(" (over)", "")
+    );
     insta::assert_snapshot!("kit_show_of_none", world.ichor(&["kit", "show", "share-1"]).transcript());
     let opening = |more: &[&str]| {
         let usual = ["kit", "open", "kit-7.toml", "--name", "ada", "--reason", "INC-42", "--role", "admin"];

@@ -1,6 +1,6 @@
 // A break-glass kit with everything else off: no broker, no provider, no name service, no route but the loopback of a network
 // namespace in which one real apid runs. Stock talosctl works with what `ichor kit open` writes, the node's own log names the
-// opener, and after the printed patch the node takes it no more. Killed at any file call, an opening leaves a record or nothing.
+// opener, and after the printed patch the node takes it no more; a static kit's likewise. Killed at any file call, an opening leaves a record or nothing.
 import fs from 'node:fs';
 import path from 'node:path';
 import { check, has, lacks, same } from '../driver/report.mjs';
@@ -25,6 +25,9 @@ export async function run(dir) {
   const key = path.join(dir, 'bob-key');
   await done('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key, '-C', 'bob']);
   const sshRecipient = fs.readFileSync(`${key}.pub`, 'utf8').trim();
+  const secondKey = path.join(dir, 'eve-key');
+  await done('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', secondKey, '-C', 'eve']);
+  const second = fs.readFileSync(`${secondKey}.pub`, 'utf8').trim();
   const sheets = fs.mkdtempSync('/dev/shm/ichor-kit-');
   const kits = path.join(dir, 'kits');
   fs.mkdirSync(kits);
@@ -70,6 +73,9 @@ export async function run(dir) {
     console.log(`  kit open took ${Math.round(took)} ms`);
   });
 
+  const staticConfig = path.join(home, 'static.talosconfig');
+  let accepted;
+  const withStatic = () => within(tool('talosctl'), ['--talosconfig', staticConfig, '-n', address, 'version'], { seconds: 60 });
   const version = () => within(tool('talosctl'), ['--talosconfig', talosconfig, '-n', address, 'version'], { seconds: 60 });
   await check('stock talosctl works with it, and the node\'s own log names the opener and the grant', async () => {
     const result = await version();
@@ -130,6 +136,46 @@ export async function run(dir) {
     if (result.code === 0) throw new Error(result.text);
     lacks(result.stdout, 'NODE:');
     has((await broker.admin(['kit', 'list'])).stdout, 'kit 1  prod  revoked');
+  });
+  await node.stop();
+
+  await check('a static kit: the same certificate for whoever opens it, accepted by the node, which logs the kit', async () => {
+    const made = await broker.admin(['kit', 'create', '--static', '--valid-for', '30', '--cluster', 'prod', '--shares', '2-of-2',
+      '--recipient', `bob=${sshRecipient}`, '--recipient', `eve=${second}`, '--role', 'os:reader', '--witness', 'Ada', '--witness', 'Grace',
+      '--reason', 'interop', '--output', kits]);
+    has(made.stdout, 'user:kit-2');
+    const patch = (await broker.admin(['kit', 'patch', '2'])).stdout;
+    has(made.stdout, patch);
+    accepted = await cluster.patch([patch], 'accepting-static.yaml');
+    node = await Cut.start(path.join(dir, 'node-static'), accepted);
+    const opening = (name, to) => within(program('ichor'), ['kit', 'open', path.join(kits, 'kit-2.toml'), '--share', path.join(kits, 'kit-2-share-1-bob.age'),
+      '--share', path.join(kits, 'kit-2-share-2-eve.age'), '--identity', key, '--identity', secondKey, '--name', name, '--reason', 'INC-43', '--talosconfig', to]);
+    for (const [name, to] of [['grace', staticConfig], ['joan', path.join(home, 'joan.talosconfig')]]) {
+      const opened = await opening(name, to);
+      same(opened.code, 0, `exit codes (${opened.text})`);
+      has(opened.stdout, 'A static kit: everyone who opens it holds this certificate.');
+    }
+    same(fs.readFileSync(staticConfig, 'utf8'), fs.readFileSync(path.join(home, 'joan.talosconfig'), 'utf8'), 'talosconfigs');
+    const result = await withStatic();
+    same(result.code, 0, `exit codes (${result.text})`);
+    has(node.machinedLog().split('\n').filter((l) => l.includes('/machine.MachineService/Version')).at(-1), /talos-role=grant:kit-2-[0-9a-f-]{36},os:reader,user:kit-2/);
+    const records = fs.readdirSync(path.join(home, '.local/state/ichor/kit-records')).filter((name) => name.startsWith('kit-2-'));
+    same(records.length, 2, 'records: each opening has its own');
+    const listed = JSON.parse((await within(program('ichor'), ['-o', 'json', 'kit', 'report'])).stdout).records.filter((r) => r.number === 2);
+    same(listed.map((r) => r.name).sort().join(), 'grace,joan', 'who opened it');
+    has((await broker.admin(['kit', 'report', path.join(home, '.local/state/ichor/kit-records', records[0]), '--label', 'drill'])).stdout, '(claimed), drill');
+  });
+
+  await check('after the printed patch the static certificate is accepted no more', async () => {
+    await broker.admin(['kit', 'revoke', '2', '--reason', 'interop', '--machine-config', accepted, '--output', kits]);
+    const patches = ['remove-1.yaml', 'remove-2.yaml'].map((name) => path.join(kits, name)).filter((name) => fs.existsSync(name));
+    const removed = await cluster.patchFrom(accepted, patches.map((name) => `@${name}`), 'removed-static.yaml');
+    await node.stop();
+    node = await Cut.start(path.join(dir, 'node-static-after'), removed);
+    const result = await withStatic();
+    if (result.code === 0) throw new Error(result.text);
+    lacks(result.stdout, 'NODE:');
+    has(await broker.refuses(['kit', 'patch', '2']), 'is revoked');
   });
   await node.stop();
 }

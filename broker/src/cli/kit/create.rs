@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use ichor_wire::kit::{Facts, KitFile};
 use ichor_wire::log::{Content, Kind, Kit, KitHolder};
+use ichor_wire::profile::pem;
 use ichor_wire::role::Role;
 use ichor_wire::talosconfig::host_and_port;
 use jiff::SignedDuration;
@@ -43,14 +44,21 @@ pub(in crate::cli) struct Create {
     /// A holder whose share is printed, with a QR code. May be given again.
     #[arg(long = "paper", value_name = "NAME", value_parser = name, requires = "paper_dir")]
     paper: Vec<String>,
-    /// A role that the kit's certificates may hold. May be given again.
+    /// Make a static kit: it holds one client certificate and its key, and no signing key. The CA's key signs that certificate and is wiped.
+    /// What this gives away is said in docs/kit.md: roles and end are fixed, and whoever opens it looks the same in nodes' logs.
+    #[arg(long = "static")]
+    is_static: bool,
+    /// How many days the certificate of a static kit is good, at most 365.
+    #[arg(long, value_name = "DAYS", default_value_t = 90, requires = "is_static", value_parser = clap::value_parser!(i64).range(1..=365))]
+    valid_for: i64,
+    /// A role that the kit's certificates may hold; that of a static kit holds all of them. May be given again.
     #[arg(long = "role", value_name = "ROLE", required = true)]
     roles: Vec<Role>,
-    /// How long one of its certificates is good at most, 1m to 24h.
+    /// How long one of its certificates is good at most, 1m to 24h; of a static kit, how long an opening explains calls at nodes.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     ttl_cap: SignedDuration,
-    /// How many days the kit lasts, at most 1095.
-    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(i64).range(1..=1095))]
+    /// How many days the kit lasts, at most 1095; for a static one see `--valid-for`.
+    #[arg(long, value_name = "DAYS", default_value_t = 365, conflicts_with = "is_static", value_parser = clap::value_parser!(i64).range(1..=1095))]
     days: i64,
     /// An endpoint instead of the cluster's. Addresses: there is no name service in an emergency. May be given again.
     #[arg(long = "endpoint", value_name = "ADDRESS[:PORT]")]
@@ -66,9 +74,9 @@ pub(in crate::cli) struct Rotate {
     folder: FolderArg,
     /// The number of the kit whose place the new one takes.
     number: u16,
-    /// How many days the new kit lasts, at most 1095.
-    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(i64).range(1..=1095))]
-    days: i64,
+    /// How many days the new kit lasts, at most 1095 [default: 365]; a static one at most 365 [default: 90].
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=1095))]
+    days: Option<i64>,
     /// An endpoint instead of the cluster's. May be given again.
     #[arg(long = "endpoint", value_name = "ADDRESS[:PORT]")]
     endpoints: Vec<String>,
@@ -98,6 +106,7 @@ struct Wanted {
     cluster: ClusterName,
     holders: Vec<Holder>,
     threshold: u8,
+    is_static: bool,
     roles: Vec<Role>,
     ttl_cap: SignedDuration,
     days: i64,
@@ -121,9 +130,10 @@ impl Create {
             cluster: crate::cli::ca::declared(&loaded, &self.cluster)?,
             holders,
             threshold,
+            is_static: self.is_static,
             roles: self.roles,
             ttl_cap: self.ttl_cap,
-            days: self.days,
+            days: if self.is_static { self.valid_for } else { self.days },
             endpoints: self.endpoints,
             replaces: None,
         };
@@ -144,12 +154,17 @@ impl Rotate {
 }
 
 impl Wanted {
-    fn as_before(loaded: &Loaded, old: &Standing, days: i64, endpoints: Vec<String>) -> anyhow::Result<Self> {
+    fn as_before(loaded: &Loaded, old: &Standing, days: Option<i64>, endpoints: Vec<String>) -> anyhow::Result<Self> {
+        let days = days.unwrap_or(if old.is_static() { 90 } else { 365 });
+        if old.is_static() && days > 365 {
+            bail!("kit {} is static, and so is the one in its place: it lasts at most 365 days", old.number);
+        }
         let holder = |holder: &KitHolder| Holder { name: holder.name.clone(), recipient: holder.recipient.clone() };
         Ok(Self {
             cluster: crate::cli::ca::declared(loaded, &old.cluster)?,
             holders: old.holders.iter().map(holder).collect(),
             threshold: old.threshold,
+            is_static: old.is_static(),
             roles: old.roles.iter().map(|role| role.parse()).collect::<Result<_, _>>()?,
             ttl_cap: old.ttl_cap,
             days,
@@ -204,6 +219,7 @@ fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> any
         number,
         id: entropy::uuid_v7(now)?,
         cluster: &wanted.cluster,
+        is_static: wanted.is_static,
         roles: wanted.roles.clone(),
         ttl_cap: wanted.ttl_cap,
         life: SignedDuration::from_hours(24 * wanted.days),
@@ -212,7 +228,7 @@ fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> any
         endpoints: endpoints.clone(),
         nodes: cluster.nodes.clone(),
         cluster_ca: cluster.ca.clone(),
-        instructions: words::instructions(number, wanted.threshold, &wanted.cluster),
+        instructions: words::instructions(number, wanted.threshold, &wanted.cluster, wanted.is_static),
     };
     Ok(make_kit(&plan, now, plugins)?)
 }
@@ -231,6 +247,8 @@ fn content(made: &MadeKit, text: &str, wanted: &Wanted, ceremony: &Ceremony) -> 
         });
     }
     let ca = facts.kit_certificate()?;
+    let certificate = facts.certificate.as_deref().map(pem::blocks).transpose()?;
+    let certificate = certificate.and_then(|mut blocks| Some(blocks.pop()?.der.to_vec()));
     Ok(Content {
         cluster: Some(facts.cluster.clone()),
         roles: Some(facts.roles.iter().map(ToString::to_string).collect()),
@@ -249,6 +267,8 @@ fn content(made: &MadeKit, text: &str, wanted: &Wanted, ceremony: &Ceremony) -> 
             holders: Some(holders),
             file: Some(Sha256::digest(text).to_vec()),
             replaces: wanted.replaces,
+            user: certificate.is_some().then(|| facts.fixed_user()),
+            certificate,
         }),
         ..Content::of(Kind::KitMade)
     })

@@ -20,14 +20,15 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
         let drilled = kit.drilled.map_or_else(|| "never drilled".to_owned(), |at| format!("drilled {}", day(at)));
         writeln!(
             out,
-            "kit {}  {}  {}  {} of {}  {}  until {}  {drilled}",
+            "kit {}  {}  {}  {} of {}  {}  until {}  {}{drilled}",
             kit.number,
             kit.cluster,
             kit.state(now).as_str(),
             kit.threshold,
             kit.holders.len(),
             kit.roles.join(","),
-            day(kit.until)
+            day(kit.until),
+            if kit.is_static() { "static  " } else { "" }
         )?;
         let holders: Vec<&str> = kit.holders.iter().map(|holder| holder.name.as_str()).collect();
         writeln!(out, "    holders: {}", holders.join(", "))?;
@@ -35,8 +36,9 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
             let (opened, name) = (opening.opened, &opening.name);
             writeln!(out, "    opened {opened} by {name} ({}): {}", opening.label, opening.reason)?;
         }
-        for grant in &kit.unreported {
-            writeln!(out, "    in use, unreported: grant kit-{}-{grant}", kit.number)?;
+        for used in &kit.unreported {
+            let at = used.at.map(|at| format!(", from {at}")).unwrap_or_default();
+            writeln!(out, "    in use, unreported: grant kit-{}-{}{at}", kit.number, used.grant)?;
         }
         if let Some(successor) = kit.replaced_by {
             writeln!(out, "    replaced by kit {successor}")?;

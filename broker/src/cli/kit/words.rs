@@ -7,7 +7,12 @@ use ichor_wire::kit::Facts;
 use crate::domain::ClusterName;
 
 /// The instructions in the kit.
-pub(super) fn instructions(number: u16, threshold: u8, cluster: &ClusterName) -> String {
+pub(super) fn instructions(number: u16, threshold: u8, cluster: &ClusterName, is_static: bool) -> String {
+    let ends = if is_static {
+        "   It lasts as long as the kit: remove it as soon as you are done, for nothing but `kit revoke` ends it before."
+    } else {
+        "   It ends by itself."
+    };
     format!(
         "This kit gives access to the nodes of cluster `{cluster}` when Ichor itself cannot. It is loud: nodes log its use, and the\n\
          broker alarms until it is reported.\n\
@@ -16,7 +21,8 @@ pub(super) fn instructions(number: u16, threshold: u8, cluster: &ClusterName) ->
          2. Take a machine that reaches the nodes. It needs `ichor`, `talosctl` and this file, and no other network.\n\
          3. Bring {threshold} holders together, with their shares: files that they open with their own keys, or sheets of paper.\n\
          4. Run:  ichor kit open FILE --share SHARE --identity KEY …      (what is missing is asked for)\n\
-         5. Do what is needed with the talosconfig that it writes. It ends by itself.\n\
+         5. Do what is needed with the talosconfig that it writes.\n\
+         {ends}\n\
          6. Afterwards:  ichor kit report  and, at the broker,  ichor-broker kit report FILE --label emergency\n\
             then  ichor-broker kit rotate {number}  and  ichor-broker kit revoke {number}\n"
     )
@@ -26,10 +32,10 @@ pub(super) fn instructions(number: u16, threshold: u8, cluster: &ClusterName) ->
 pub(super) fn made(facts: &Facts, files: &[PathBuf], replaces: Option<u16>, at: &str) -> anyhow::Result<String> {
     let Facts { number, cluster, threshold, until, .. } = facts;
     let mut text = format!(
-        "Kit {number} of cluster `{cluster}` is made and recorded: {threshold} of {} shares open it, until {until}.\n\
-         Its key is in the kit's file, sealed, and nowhere else.\n\n",
+        "Kit {number} of cluster `{cluster}` is made and recorded: {threshold} of {} shares open it, until {until}.\n",
         facts.shares.len()
     );
+    text.push_str(&what_it_holds(facts));
     for file in files {
         text.push_str(&format!("  {}\n", file.display()));
     }
@@ -49,4 +55,20 @@ pub(super) fn made(facts: &Facts, files: &[PathBuf], replaces: Option<u16>, at: 
         ));
     }
     Ok(text)
+}
+
+/// What is sealed in it, and what a static kit gives away.
+fn what_it_holds(facts: &Facts) -> String {
+    if !facts.is_static() {
+        return "Its key is in the kit's file, sealed, and nowhere else.\n\n".to_owned();
+    }
+    let roles: Vec<&str> = facts.roles.iter().map(|role| role.as_str()).collect();
+    let (roles, until, user) = (roles.join(" and "), facts.until, facts.fixed_user());
+    format!(
+        "It is static: one client certificate and its key are in the kit's file, sealed, and nowhere else. The CA's key signed it and is\n\
+         wiped, so this CA will never sign anything more. What a static kit gives away:\n\
+         \x20 - whoever opens it holds {roles} until {until}, not for minutes, and copies of it last as long;\n\
+         \x20 - nodes log every opener as user:{user}: who it was, the record alone says, by their own word;\n\
+         \x20 - nothing but the patch of `kit revoke` ends it before, for everyone who has it.\n\n"
+    )
 }

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod clusters;
 pub mod drops;
 pub mod elevated;
+pub mod kits;
 pub mod lines;
 pub mod locks;
 pub mod log;
@@ -116,6 +117,7 @@ pub const ROUTES: &[Route<Api>] = &[
     Route::new("GET", "/v1/locks", Needs::Session, || get(locks::list)),
     Route::new("POST", "/v1/locks", Needs::Session, || post(locks::set)),
     Route::new("POST", "/v1/locks/{id}/unlock", Needs::Session, || post(locks::unlock)),
+    Route::new("POST", "/v1/kits/reports", Needs::Session, || post(kits::report)),
     Route::new("GET", "/v1/people", Needs::Session, || get(locks::people)),
     Route::new("GET", "/v1/break-glass", Needs::Session, || get(break_glass::list)),
     Route::new("POST", "/v1/break-glass", Needs::Session, || post(break_glass::ask)),

@@ -40,7 +40,8 @@ fn entry(kind: &str, ticket: &str) -> AuditEntry {
 }
 
 /// All kinds of entries that people are told of, and one that nobody knows.
-const KINDS: &[&str] = &["break-glass-request", "grant", "node-alarm", "kit-in-use", "lock", "ca", "break-glass-wink"];
+const KINDS: &[&str] =
+    &["break-glass-request", "grant", "node-alarm", "kit-in-use", "kit-overdue", "lock", "ca", "break-glass-wink"];
 
 #[test]
 fn slack_shows_what_was_typed_and_reads_no_markup_in_it() {

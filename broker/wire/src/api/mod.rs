@@ -5,6 +5,7 @@
 
 mod audit;
 mod break_glass;
+mod kits;
 mod locks;
 mod proofs;
 
@@ -22,6 +23,7 @@ use crate::role::Role;
 
 pub use audit::*;
 pub use break_glass::*;
+pub use kits::*;
 pub use locks::*;
 pub use proofs::*;
 

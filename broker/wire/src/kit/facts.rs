@@ -1,14 +1,19 @@
 //! What a kit says of itself, plain and sealed alike.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::profile::{CaCertificate, CaError, MAX_TTL};
+use crate::profile::{CaCertificate, CaError, MAX_KEPT, MAX_TTL, Mismatch};
 use crate::role::Role;
 
-/// The newest version of the kit's format that this build writes and reads.
-pub const VERSION: u8 = 1;
+/// The newest version of the kit's format that this build writes and reads: that of a static kit.
+pub const VERSION: u8 = 2;
+
+/// The version of a kit that holds its CA's key.
+pub const VERSION_WITH_CA_KEY: u8 = 1;
 
 /// The fewest shares that open a kit: one person alone never does.
 pub const MIN_SHARES: u8 = 2;
@@ -46,7 +51,7 @@ pub struct Facts {
     pub until: Timestamp,
     /// The roles that its certificates may hold.
     pub roles: Vec<Role>,
-    /// How long one of its certificates is good at most, in seconds.
+    /// How long one of its certificates is good at most, in seconds; of a static kit, how long an opening is said to last.
     pub ttl_cap: u64,
     /// How many shares open it.
     pub threshold: u8,
@@ -60,6 +65,9 @@ pub struct Facts {
     pub cluster_ca: String,
     /// The kit's own CA, PEM: what nodes list in `machine.acceptedCAs`.
     pub kit_ca: String,
+    /// The one certificate of a static kit, PEM; absent where the kit holds its CA's key. Version 2 and later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// The shares, by index from 1.
     pub shares: Vec<ShareFacts>,
 }
@@ -87,11 +95,14 @@ pub struct ShareFacts {
 #[non_exhaustive]
 pub enum FactsError {
     /// Made by a newer program.
-    #[error("the kit has version {0}; this program reads up to 1: use a newer `ichor`")]
+    #[error("the kit has version {0}; this program reads up to 2: use a newer `ichor`")]
     Version(u8),
     /// One of the CAs is none.
     #[error("`{0}` is not a CA certificate: {1}")]
     Ca(&'static str, CaError),
+    /// The certificate of a static kit is none, or not the one that its facts tell of.
+    #[error("the kit's certificate is not what its facts say: {0}")]
+    Certificate(Mismatch),
     /// Another rule of the format is broken.
     #[error("{0}")]
     Rule(&'static str),
@@ -105,7 +116,7 @@ impl Facts {
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), FactsError> {
-        if self.version != VERSION {
+        if !(VERSION_WITH_CA_KEY..=VERSION).contains(&self.version) {
             return Err(FactsError::Version(self.version));
         }
         self.kit_certificate()?;
@@ -114,6 +125,14 @@ impl Facts {
             (self.number > 0, "a kit's number is 1 or more"),
             (fits_name(&self.cluster), "the cluster's name has 1 to 63 lower-case letters, digits and hyphens"),
             (self.until > self.made && self.until.duration_since(self.made) <= MAX_LIFE, "a kit lasts at most 3 years"),
+            (
+                (self.version == VERSION) == self.is_static(),
+                "a kit of version 2 has a certificate, and one of version 1 has none",
+            ),
+            (
+                !self.is_static() || self.until.duration_since(self.made) <= MAX_KEPT,
+                "a static kit lasts at most 365 days",
+            ),
             (!self.roles.is_empty() && is_a_set(&self.roles), "a kit has at least one role, and none twice"),
             (
                 (60..=MAX_TTL.as_secs()).contains(&i64::try_from(self.ttl_cap).unwrap_or(i64::MAX)),
@@ -165,9 +184,10 @@ impl Facts {
         }
         let of = |facts: &Self| serde_json::to_value(facts).unwrap_or_default();
         let (ours, theirs) = (of(self), of(other));
-        let fields = ours.as_object().into_iter().flatten();
-        let differs =
-            fields.filter(|(name, value)| theirs.get(name.as_str()) != Some(value)).map(|(name, _)| name.clone());
+        // one that only one of them has differs too
+        let names = [&ours, &theirs].into_iter().filter_map(|facts| facts.as_object()).flat_map(|facts| facts.keys());
+        let names: BTreeSet<&str> = names.map(String::as_str).collect();
+        let differs = names.into_iter().filter(|name| ours.get(name) != theirs.get(name));
         Some(differs.collect::<Vec<_>>().join("`, `"))
     }
 }

@@ -43,7 +43,7 @@ struct Sealed {
 
 const CIPHER: &str = "AES-256-GCM";
 
-/// What a kit keeps: the private key of its CA, PKCS#8. Wiped when dropped.
+/// What a kit keeps: the private key of its CA, in a static kit that of its certificate, PKCS#8. Wiped when dropped.
 pub struct Secret {
     key: Zeroizing<Vec<u8>>,
 }
@@ -206,7 +206,7 @@ impl KitFile {
 // === impl Secret ===
 
 impl Secret {
-    /// The key of a kit's CA, PKCS#8.
+    /// The key of a kit's CA, in a static kit that of its certificate, PKCS#8.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
         Self { key: Zeroizing::new(key.to_vec()) }

@@ -1,4 +1,5 @@
-//! What an opener records before a certificate exists: one line of JSON and the signature of the kit's CA key over it.
+//! What an opener records before a certificate is handed out: one line of JSON and the signature of the kit's key over it: its CA's,
+//! in a static kit that of its certificate.
 //!
 //! Whoever changes the record later has no such key any more. That its opener can withhold it no signature prevents: the nodes'
 //! own logs name the grant.
@@ -76,7 +77,7 @@ pub enum RecordError {
     #[error("the record has version {0}; this program reads up to 1: use a newer one")]
     Version(u8),
     /// Changed after it was signed, or of another kit.
-    #[error("the record was changed after it was made, or is another kit's: its signature is not of this kit's CA")]
+    #[error("the record was changed after it was made, or is another kit's: its signature is not by this kit's key")]
     Signature,
     /// It could not be made.
     #[error("the record cannot be written down")]
@@ -92,13 +93,13 @@ impl Record {
         GrantName::Kit { number: self.number, id: self.grant }
     }
 
-    /// The value behind `user:` in its certificate.
+    /// The value behind `user:` in the certificate that was made for it; that of a static kit names the kit alone.
     #[must_use]
     pub fn user(&self) -> String {
         format!("claimed:{}", self.name)
     }
 
-    /// The record with the signature that `sign` makes with the kit's CA key.
+    /// The record with the signature that `sign` makes with the kit's key.
     ///
     /// # Errors
     /// When it is too long, or cannot be signed.
@@ -116,14 +117,14 @@ impl Record {
 // === impl SignedRecord ===
 
 impl SignedRecord {
-    /// Reads a record, and checks that the CA with this public key (32 bytes, Ed25519) signed it.
+    /// Reads a record, and checks that the kit's key signed it, of which this is the public half (32 bytes, Ed25519).
     ///
     /// # Errors
     /// When it is none, or was changed.
-    pub fn parse(text: &str, ca_key: &[u8]) -> Result<Self, RecordError> {
+    pub fn parse(text: &str, key: &[u8]) -> Result<Self, RecordError> {
         let (line, signature) = lines(text)?;
         let signature = BASE64.decode(signature.as_bytes()).map_err(|_| RecordError::NotARecord)?;
-        let verified = UnparsedPublicKey::new(&ED25519, ca_key).verify(&message(line), &signature);
+        let verified = UnparsedPublicKey::new(&ED25519, key).verify(&message(line), &signature);
         verified.map_err(|_| RecordError::Signature)?;
         Ok(Self { text: text.to_owned(), record: read(line)? })
     }

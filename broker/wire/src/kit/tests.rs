@@ -6,14 +6,20 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::profile::Mismatch;
 use crate::role::Role;
 
 const ID: Uuid = Uuid::from_u128(0x0193_5a2b_7c4d_7e8f_9011_2233_4455_6677);
 
-/// The PKCS#8 of an Ed25519 key with the seed 0x07 × 32 (RFC 8410 §7).
-fn pkcs8() -> Vec<u8> {
+/// The PKCS#8 of an Ed25519 key with this seed (RFC 8410 §7).
+fn pkcs8_of(seed: u8) -> Vec<u8> {
     let head = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-    [head.as_slice(), &[7; 32]].concat()
+    [head.as_slice(), &[seed; 32]].concat()
+}
+
+/// The key of the kit's CA: the seed 0x07 × 32.
+fn pkcs8() -> Vec<u8> {
+    pkcs8_of(7)
 }
 
 /// A CA whose every byte follows from numbers.
@@ -39,6 +45,16 @@ fn random(seed: u8) -> Zeroizing<[u8; RANDOM_BYTES]> {
 
 /// The kit of these numbers, and its shares' texts.
 fn kit(threshold: u8, limit: u8, seed: u8) -> (KitFile, Vec<Zeroizing<String>>) {
+    sealed(threshold, limit, seed, None, &pkcs8())
+}
+
+fn sealed(
+    threshold: u8,
+    limit: u8,
+    seed: u8,
+    certificate: Option<String>,
+    secret: &[u8],
+) -> (KitFile, Vec<Zeroizing<String>>) {
     let key = [seed; 32];
     let values = split(&key, threshold, limit, &random(seed)).unwrap();
     let shares: Vec<Share> =
@@ -56,7 +72,7 @@ fn kit(threshold: u8, limit: u8, seed: u8) -> (KitFile, Vec<Zeroizing<String>>) 
         }
     });
     let facts = Facts {
-        version: VERSION,
+        version: if certificate.is_some() { VERSION } else { VERSION_WITH_CA_KEY },
         number: 7,
         id: ID,
         cluster: "prod".into(),
@@ -70,9 +86,10 @@ fn kit(threshold: u8, limit: u8, seed: u8) -> (KitFile, Vec<Zeroizing<String>>) 
         instructions: "Fetch two colleagues.\nThen read \"the paper\".\n".into(),
         cluster_ca: ca(),
         kit_ca: ca(),
+        certificate,
         shares: facts.collect(),
     };
-    let file = KitFile::seal(facts, &Secret::new(&pkcs8()), &key, [seed; 12]).unwrap();
+    let file = KitFile::seal(facts, &Secret::new(secret), &key, [seed; 12]).unwrap();
     (file, shares.iter().map(Share::to_text).collect())
 }
 
@@ -268,7 +285,8 @@ fn what_is_no_kit_is_told_from_a_newer_one() {
     let (file, _) = kit(2, 3, 9);
     let text = file.to_text().unwrap();
     let refused = |text: &str| KitFile::parse(text).unwrap_err();
-    assert_eq!(refused(&text.replacen("version = 1", "version = 2", 1)), KitError::Facts(FactsError::Version(2)));
+    assert_eq!(refused(&text.replacen("version = 1", "version = 3", 1)), KitError::Facts(FactsError::Version(3)));
+    assert!(matches!(refused(&text.replacen("version = 1", "version = 2", 1)), KitError::Facts(FactsError::Rule(_))));
     let newer = "[kit]\nversion = 9\nshape = \"another\"\n";
     assert_eq!(refused(newer), KitError::Facts(FactsError::Version(9)));
     assert!(matches!(
@@ -393,6 +411,90 @@ fn what_version_1_made_opens() {
     assert_eq!(again.to_text().unwrap(), file);
     assert_eq!(texts.iter().map(|text| text.as_str()).collect::<Vec<_>>(), shares);
     assert_eq!(prove(facts, &Share::parse(shares[1]).unwrap(), &[1; 32]).unwrap(), proof);
+}
+
+/// The certificate of a static kit of these numbers: with the key of the seed 0x08 × 32, until the CA's end.
+fn fixed(roles: &[Role], user: &str, grant: Uuid) -> String {
+    use aws_lc_rs::signature::Ed25519KeyPair;
+
+    use crate::profile::{CaCertificate, GrantName, Profile, assemble, kept_span, pem, tbs};
+    let ca = CaCertificate::parse(&ca()).unwrap();
+    let key = spki(8);
+    let profile = Profile {
+        ca: &ca,
+        serial: [8; 16],
+        public_key: &key,
+        roles,
+        user,
+        grant: GrantName::Kit { number: 7, id: grant },
+        span: kept_span(&ca, "2026-11-22T12:00:00Z".parse().unwrap()).unwrap(),
+    };
+    let tbs = tbs(&profile).unwrap();
+    let signature = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap().sign(&tbs);
+    let der = assemble(&tbs, ca.algorithm().signature_algorithm(), signature.as_ref()).unwrap();
+    pem::encode("CERTIFICATE", &der).to_string()
+}
+
+/// The public key of the seed, SubjectPublicKeyInfo.
+fn spki(seed: u8) -> Vec<u8> {
+    use aws_lc_rs::encoding::AsDer;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    let key = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+    key.public_key().as_der().unwrap().as_ref().to_vec()
+}
+
+const BOTH: [Role; 2] = [Role::Admin, Role::Reader];
+
+/// A static kit and two of its shares, of version 2, as they were first made: they must open for ever.
+#[test]
+fn what_version_2_made_opens() {
+    let file = include_str!("../../../../tests/vectors/kit/v2/kit.toml");
+    let shares: Vec<&str> = include_str!("../../../../tests/vectors/kit/v2/shares.txt").lines().collect();
+    let kit_file = KitFile::parse(file).unwrap();
+    let (facts, secret) = open(&kit_file, &[shares[4], shares[0], shares[2]]).unwrap();
+    assert_eq!(secret.key(), pkcs8_of(8));
+    let now = "2027-08-01T12:00:00Z".parse().unwrap();
+    let (_, said) = facts.fixed_certificate(&spki(8), now).unwrap().unwrap();
+    assert_eq!((said.serial.as_slice(), said.not_after), (&[8; 16][..], facts.until));
+    assert_eq!((facts.is_static(), facts.fixed_user().as_str()), (true, "kit-7"));
+
+    let (again, texts) = sealed(3, 5, 10, Some(fixed(&BOTH, "kit-7", ID)), &pkcs8_of(8));
+    assert_eq!(again.to_text().unwrap(), file);
+    assert_eq!(texts.iter().map(|text| text.as_str()).collect::<Vec<_>>(), shares);
+}
+
+#[test]
+fn a_static_kits_certificate_is_the_one_that_its_facts_tell_of() {
+    let now = "2026-12-01T12:00:00Z".parse().unwrap();
+    let of = |certificate: String| {
+        let (file, shares) = sealed(2, 3, 9, Some(certificate), &pkcs8_of(8));
+        open(&file, &[shares[0].as_str(), shares[1].as_str()]).unwrap().0
+    };
+    let judged = |facts: &Facts, key: &[u8]| facts.fixed_certificate(key, now).map(|found| found.is_some());
+    let facts = of(fixed(&BOTH, "kit-7", ID));
+    assert_eq!(judged(&facts, &spki(8)), Ok(true));
+    let mismatch = |found| Err(FactsError::Certificate(found));
+    assert_eq!(judged(&facts, &spki(7)), mismatch(Mismatch::PublicKey), "another key");
+    assert_eq!(judged(&of(fixed(&[Role::Admin], "kit-7", ID)), &spki(8)), mismatch(Mismatch::Organizations));
+    assert_eq!(judged(&of(fixed(&BOTH, "kit-8", ID)), &spki(8)), mismatch(Mismatch::Organizations));
+    assert_eq!(judged(&of(fixed(&BOTH, "kit-7", Uuid::nil())), &spki(8)), mismatch(Mismatch::Organizations));
+    assert_eq!(judged(&of(ca()), &spki(7)), mismatch(Mismatch::Serial), "the CA itself");
+    assert_eq!(judged(&of("none".into()), &spki(8)), mismatch(Mismatch::Malformed));
+    let early = Facts { until: "2027-11-21T00:00:00Z".parse().unwrap(), ..facts.clone() };
+    assert_eq!(judged(&early, &spki(8)), mismatch(Mismatch::Validity), "another end");
+    assert_eq!(judged(&Facts { certificate: None, version: 1, ..facts.clone() }, &spki(8)), Ok(false));
+
+    // the certificate stands beside the seal and inside it, and a static kit is never taken for one with a CA's key
+    assert!(matches!(Facts { certificate: None, ..facts.clone() }.check(), Err(FactsError::Rule(_))));
+    assert!(matches!(Facts { version: 1, ..facts.clone() }.check(), Err(FactsError::Rule(_))));
+    let long = Facts { made: "2026-11-21T23:59:59Z".parse().unwrap(), ..facts.clone() };
+    assert_eq!(long.check(), Err(FactsError::Rule("a static kit lasts at most 365 days")));
+    let (file, shares) = sealed(2, 3, 9, Some(fixed(&BOTH, "kit-7", ID)), &pkcs8_of(8));
+    let text = file.to_text().unwrap();
+    let plain = text.split("certificate = ").next().unwrap().to_owned() + &text[text.find("[[kit.shares]]").unwrap()..];
+    let changed = KitFile::parse(&plain.replacen("version = 2", "version = 1", 1)).unwrap();
+    let opened = open(&changed, &[shares[0].as_str(), shares[1].as_str()]).unwrap_err();
+    assert_eq!(opened, KitError::Differs("certificate`, `version".into()));
 }
 
 proptest! {

@@ -15,7 +15,7 @@ pub struct UnknownKind(
 
 impl Kind {
     /// Every kind that this build knows, by number.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Login,
         Self::LoginRefused,
         Self::SessionEnd,
@@ -52,6 +52,7 @@ impl Kind {
         Self::KitInUse,
         Self::UnlockAsked,
         Self::BreakGlassTold,
+        Self::KitOverdue,
     ];
 
     /// The kind as queries and answers name it.
@@ -94,6 +95,7 @@ impl Kind {
             Self::KitInUse => "kit-in-use",
             Self::UnlockAsked => "unlock-asked",
             Self::BreakGlassTold => "break-glass-told",
+            Self::KitOverdue => "kit-overdue",
         }
     }
 
@@ -137,6 +139,7 @@ impl Kind {
             Self::KitInUse => 34,
             Self::UnlockAsked => 35,
             Self::BreakGlassTold => 36,
+            Self::KitOverdue => 37,
         }
     }
 

@@ -165,6 +165,9 @@ pub enum Kind {
     /// Someone outside took the notification of a break-glass request that nobody approves: it is open from now on.
     #[n(36)]
     BreakGlassTold,
+    /// A kit's drill is overdue.
+    #[n(37)]
+    KitOverdue,
 }
 
 /// The person an entry is about.
@@ -339,7 +342,7 @@ pub struct Content {
     /// The challenge of a drill, 32 bytes.
     #[cbor(n(52), with = "minicbor::bytes")]
     pub challenge: Option<Vec<u8>>,
-    /// When a kit was opened, in seconds since the epoch.
+    /// When a kit was opened, in seconds since the epoch; of a use that nobody reported, when the first call told of began.
     #[n(53)]
     pub opened: Option<i64>,
     /// How many nodes were seen to accept a kit's CA, and how many were asked.
@@ -393,6 +396,12 @@ pub struct Kit {
     /// The number of the kit in whose place it was made.
     #[n(8)]
     pub replaces: Option<u16>,
+    /// The certificate of a static kit, DER; absent where the kit holds its CA's key.
+    #[cbor(n(9), with = "minicbor::bytes")]
+    pub certificate: Option<Vec<u8>>,
+    /// The value behind `user:` in the certificate that was opened, where it does not name the opener.
+    #[n(10)]
+    pub user: Option<String>,
 }
 
 /// Who holds a share of a kit.

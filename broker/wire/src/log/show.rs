@@ -110,6 +110,8 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("kit_ttl_cap", kit.and_then(|kit| kit.ttl_cap).map(|cap| cap.to_string())),
         ("kit_holders", kit.and_then(|kit| kit.holders.as_deref()).map(holders)),
         ("kit_file", kit.and_then(|kit| kit.file.as_deref()).map(hex)),
+        ("kit_certificate", kit.and_then(|kit| kit.certificate.as_deref()).map(|der| hex(&Sha256::digest(der)))),
+        ("kit_user", kit.and_then(|kit| kit.user.clone())),
         ("kit_replaces", kit.and_then(|kit| kit.replaces).map(|number| number.to_string())),
         ("witnesses", content.witnesses.as_ref().map(|witnesses| witnesses.join(", "))),
         ("shares", content.shares.as_deref().map(numbers)),

@@ -199,6 +199,19 @@ fn later() -> Vec<(String, Entry, u64)> {
             holders: Some(vec![holder("ada", Some("age1qq"), 1), holder("bob", None, 3)]),
             file: Some(vec![48; 32]),
             replaces: Some(6),
+            certificate: None,
+            user: None,
+        }),
+        ..Content::of(Kind::KitMade)
+    };
+    let made_static = Content {
+        cluster: Some("prod".into()),
+        kit: Some(Kit {
+            number: 8,
+            id: Some(vec![46; 16]),
+            certificate: Some(vec![0x30, 0x03, 0x02, 0x01, 0x08]),
+            user: Some("kit-8".into()),
+            ..Kit::default()
         }),
         ..Content::of(Kind::KitMade)
     };
@@ -248,6 +261,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("unlock-of-everything-asked".into(), entry(asked_to_unlock), 41),
         ("unlock-of-everything".into(), entry(unlocked), 41),
         ("kit-made-with-its-facts".into(), entry(kit), 47),
+        ("kit-made-static".into(), entry(made_static), 47),
         ("kit-opened-and-reported".into(), entry(opened), 53),
         ("kit-drill-proved".into(), entry(drill), 54),
         ("issued-key-made-by-cluster".into(), entry(made), 21),
@@ -468,6 +482,8 @@ fn an_answer_has_every_field_of_the_entry() {
         (&*made["kit_holders"], &*made["witnesses"]),
         ("ada (age1qq), bob (paper)", "Ada Lovelace, Grace Hopper")
     );
+    let made = shown("kit-made-static");
+    assert_eq!((&*made["kit_user"], made["kit_certificate"].len()), ("kit-8", 64));
     let drill = shown("kit-drill-proved");
     assert_eq!((&*drill["shares"], &*drill["accepting"], &drill["challenge"]), ("1 2", "2 of 3", &hex(52, 32)));
     let opened = shown("kit-opened-and-reported");

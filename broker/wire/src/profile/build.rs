@@ -26,6 +26,9 @@ use crate::role::Role;
 /// Nothing is issued for longer, whatever policy and configuration say.
 pub const MAX_TTL: SignedDuration = SignedDuration::from_hours(24);
 
+/// A kit's certificate that is made once and kept ([`kept_span`]) lasts at most so long.
+pub const MAX_KEPT: SignedDuration = SignedDuration::from_hours(24 * 365);
+
 /// How far NotBefore lies in the past unless configured. A node whose clock is behind refuses a certificate that is not
 /// valid yet, without any tolerance.
 pub const DEFAULT_BACKDATE: SignedDuration = SignedDuration::from_secs(30);
@@ -77,6 +80,9 @@ pub enum BuildError {
     /// The end lies more than [`MAX_TTL`] ahead.
     #[error("what was granted lasts until {0}, more than 24 hours from now")]
     TooLong(Timestamp),
+    /// The end of a certificate that is kept lies more than [`MAX_KEPT`] ahead.
+    #[error("a certificate that is kept lasts at most 365 days; this would last until {0}")]
+    KeptTooLong(Timestamp),
     /// More than [`MAX_BACKDATE`], or negative.
     #[error("certificates can be backdated by at most ten minutes")]
     Backdate,
@@ -143,6 +149,19 @@ pub fn span(
     // A CA's start is a whole second, so rounding down cannot fall below it.
     let not_before = whole_second(start.max(ca.not_before));
     Ok(Span { not_before, not_after })
+}
+
+/// From when to when a certificate is valid that a kit keeps: from `now`, backdated, until its CA's end.
+///
+/// # Errors
+/// When the CA is not valid at `now`, or ends more than [`MAX_KEPT`] ahead.
+pub fn kept_span(ca: &CaCertificate, now: Timestamp) -> Result<Span, BuildError> {
+    ca.check_time(now)?;
+    if ca.not_after.duration_since(now) > MAX_KEPT {
+        return Err(BuildError::KeptTooLong(ca.not_after));
+    }
+    let start = now.checked_sub(DEFAULT_BACKDATE).map_err(|e| BuildError::Encoding(e.to_string()))?;
+    Ok(Span { not_before: whole_second(start.max(ca.not_before)), not_after: ca.not_after })
 }
 
 /// The bytes that the CA has to sign.

@@ -14,7 +14,7 @@ use x509_parser::oid_registry::{OID_X509_COMMON_NAME, OID_X509_ORGANIZATION_NAME
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name, X509Version};
 
-use super::build::{MAX_BACKDATE, MAX_TTL};
+use super::build::{MAX_BACKDATE, MAX_KEPT, MAX_TTL};
 use super::ca::CaCertificate;
 use super::{GrantName, organizations};
 use crate::role::Role;
@@ -39,6 +39,14 @@ pub struct Expected<'a> {
 pub enum Names<'a> {
     /// We do, by the profile: `user:` and `grant:` beside the roles, the user as CN; basic constraints that say CA:FALSE.
     Whole {
+        /// The value behind `user:`, and the CN.
+        user: &'a str,
+        /// The grant.
+        grant: GrantName,
+    },
+    /// The ceremony of a kit does, by the same profile, and once: it is good until exactly the grant's end, at most [`MAX_KEPT`] after
+    /// its start, which may lie long behind.
+    Kept {
         /// The value behind `user:`, and the CN.
         user: &'a str,
         /// The grant.
@@ -149,6 +157,15 @@ pub fn judge(der: &[u8], expected: &Expected<'_>, ca: &CaCertificate) -> Result<
     Ok(Facts { serial: serial.to_vec(), fingerprint: Sha256::digest(der).into(), not_before, not_after })
 }
 
+/// The key that a certificate is about: SubjectPublicKeyInfo, DER. Nothing else of it is looked at.
+///
+/// # Errors
+/// When it is no certificate.
+pub fn subject_key(der: &[u8]) -> Result<Vec<u8>, Mismatch> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Mismatch::Malformed)?;
+    Ok(certificate.public_key().raw.to_vec())
+}
+
 /// Whether this is the one DER encoding of what it says. Our parser lets a few others pass that Go's may refuse.
 fn is_canonical(der: &[u8]) -> bool {
     Certificate::from_der(der).and_then(|c| c.to_der()).is_ok_and(|again| again == der)
@@ -192,7 +209,7 @@ fn check_subject(subject: &X509Name<'_>, expected: &Expected<'_>) -> Result<(), 
         }
     }
     let (user, grant) = match expected.names {
-        Names::Whole { user, grant } => (Some(user), Some(grant)),
+        Names::Whole { user, grant } | Names::Kept { user, grant } => (Some(user), Some(grant)),
         Names::Engine { user, .. } => (user, None),
         Names::Talos => (None, None),
     };
@@ -203,7 +220,7 @@ fn check_subject(subject: &X509Name<'_>, expected: &Expected<'_>) -> Result<(), 
         return Err(Mismatch::Organizations);
     }
     let named = match expected.names {
-        Names::Whole { user, .. } => names == [user],
+        Names::Whole { user, .. } | Names::Kept { user, .. } => names == [user],
         Names::Engine { common_name: Some(name), .. } => names == [name],
         Names::Engine { common_name: None, .. } => names.is_empty() || names == [""],
         Names::Talos => names.is_empty(),
@@ -221,6 +238,15 @@ fn check_validity(
     let not_after = time(certificate.validity().not_after.timestamp())?;
     // A second of slack: NotBefore is rounded down to a whole second after the largest backdating.
     let oldest = MAX_BACKDATE + SignedDuration::from_secs(1);
+    if matches!(expected.names, Names::Kept { .. }) {
+        let within = not_before >= ca.not_before
+            && not_before <= expected.now
+            && not_after > expected.now
+            && not_after <= ca.not_after
+            && not_after == expected.until
+            && not_after.duration_since(not_before) <= MAX_KEPT + oldest;
+        return if within { Ok((not_before, not_after)) } else { Err(Mismatch::Validity) };
+    }
     let ahead = if expected.names == Names::Talos { CLOCK_SLACK } else { SignedDuration::ZERO };
     let within = not_before >= ca.not_before
         && not_before.duration_since(expected.now) <= ahead
@@ -238,7 +264,7 @@ fn check_extensions(certificate: &X509Certificate<'_>, names: Names<'_>, ca: &Ca
         return Err(Mismatch::Extension);
     }
     // Where nothing says CA:TRUE, X.509 version 3 says that it is none.
-    let mut constraints = !matches!(names, Names::Whole { .. });
+    let mut constraints = !matches!(names, Names::Whole { .. } | Names::Kept { .. });
     let (mut usage, mut extended) = (false, false);
     // A CA without a subject key identifier leaves nothing to copy.
     let mut authority = ca.key_id.is_none();
@@ -314,6 +340,35 @@ mod tests {
 
     fn extension(oid: &str, critical: bool, value: &[u8]) -> Extension {
         Extension { extn_id: oid.parse().unwrap(), critical, extn_value: OctetString::new(value).unwrap() }
+    }
+
+    #[test]
+    fn what_a_kit_keeps_is_good_until_exactly_its_end_and_no_other_maker_may_write_it() {
+        use super::super::{MAX_KEPT, kept_span};
+        let (ca, key) = (Ca::ed25519(), public_key());
+        let ends = ca.certificate.not_after;
+        let made = ends - MAX_KEPT;
+        let names = Names::Kept { user: "alice@example.com", grant: GRANT.into() };
+        let at = |now: Timestamp| Expected { names, until: ends, now, ..expected(&key) };
+        let span = kept_span(&ca.certificate, made).unwrap();
+        let der = ca.issue(&Profile { span, ..ca.profile(&key) });
+        let second = SignedDuration::from_secs(1);
+        assert_eq!(judge(&der, &at(made), &ca.certificate).unwrap().not_after, ends);
+        assert!(judge(&der, &at(ends - second), &ca.certificate).is_ok(), "long after it was made");
+        let refused = |expected: &Expected<'_>| judge(&der, expected, &ca.certificate).unwrap_err();
+        assert_eq!(refused(&at(ends)), Mismatch::Validity, "it is over");
+        assert_eq!(refused(&at(span.not_before - second)), Mismatch::Validity, "it has not begun");
+        assert_eq!(refused(&Expected { until: ends - second, ..at(made) }), Mismatch::Validity, "another end");
+        let whole = Names::Whole { user: "alice@example.com", grant: GRANT.into() };
+        assert_eq!(refused(&Expected { names: whole, ..at(made) }), Mismatch::Validity, "a broker's ends within a day");
+        let bob = Names::Kept { user: "bob", grant: GRANT.into() };
+        assert_eq!(refused(&Expected { names: bob, ..at(made) }), Mismatch::Organizations);
+        let early = span.not_before - SignedDuration::from_hours(24);
+        let long = ca.issue(&Profile { span: Span { not_before: early, ..span }, ..ca.profile(&key) });
+        assert_eq!(judge(&long, &at(made), &ca.certificate), Err(Mismatch::Validity), "more than a year");
+        let error = kept_span(&ca.certificate, made - second).unwrap_err();
+        assert_eq!(error, super::super::BuildError::KeptTooLong(ends));
+        assert_eq!(subject_key(&der), Ok(key));
     }
 
     #[test]

@@ -25,12 +25,14 @@ mod key;
 pub mod pem;
 mod user;
 
-pub use build::{BuildError, DEFAULT_BACKDATE, MAX_BACKDATE, MAX_TTL, Profile, Span, assemble, span, tbs};
+pub use build::{
+    BuildError, DEFAULT_BACKDATE, MAX_BACKDATE, MAX_KEPT, MAX_TTL, Profile, Span, assemble, kept_span, span, tbs,
+};
 pub use build_ca::{CaProfile, ca_tbs};
 pub use ca::{CaCertificate, CaError};
 pub use csr::{CsrError, CsrKey, MAX_CSR, read_csr};
 pub use grant::{BadGrantName, GrantName};
-pub use judge::{CLOCK_SLACK, Expected, Facts, Mismatch, Names, judge};
+pub use judge::{CLOCK_SLACK, Expected, Facts, Mismatch, Names, judge, subject_key};
 pub use key::{KeyAlgorithm, KeyError, SignatureAlgorithm};
 pub use user::{MAX_USER, user_fits, user_value};
 

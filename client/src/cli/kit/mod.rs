@@ -1,4 +1,5 @@
-//! `ichor kit`: one file per command. None of them needs a broker, a configuration file, or any network but the nodes'.
+//! `ichor kit`: one file per command. None of them needs a broker, a configuration file, or any network but the nodes', except to bring a
+//! record back.
 
 mod open;
 mod prove;

@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// A role to hold, of those that the kit gives; several by comma or repetition [default: its only one]
     #[arg(long = "role", value_name = "ROLE", value_parser = role, value_delimiter = ',')]
     roles: Vec<Role>,
-    /// How long the certificate is good, as 30m [default: as long as the kit allows]
+    /// How long the certificate is good, as 30m; of a static kit, how long you say to need it [default: as long as the kit allows]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     ttl: Option<u64>,
     /// The file to write, which must not exist [default: kit-NUMBER.talosconfig, here]
@@ -74,6 +74,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let record = recorded.path().to_owned();
     let (name, not_after) = (recorded.value().name(), recorded.value().not_after());
     let roles = recorded.value().roles().to_vec();
+    let is_static = facts.is_static();
     let minted = opened.mint(recorded, now)?;
     drop(opened);
     private_file::create_new(&path, minted.talosconfig.text().as_bytes())?;
@@ -82,13 +83,20 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         "cluster": facts.cluster,
         "grant": name.to_string(),
         "roles": roles,
-        "expires": not_after,
+        // what the node heeds; a static kit's certificate outlives what its opener said to need
+        "expires": if is_static { facts.until } else { not_after },
+        "recorded_until": not_after,
         "talosconfig": path,
         "record": record,
     });
     here.print(&value, |terminal| {
         let roles: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-        terminal.line(&format!("✓ {} until {not_after}, grant {name}", roles.join(" ")))?;
+        let until = if is_static { facts.until } else { not_after };
+        terminal.line(&format!("✓ {} until {until}, grant {name}", roles.join(" ")))?;
+        if is_static {
+            terminal.line(&format!("  A static kit: everyone who opens it holds this certificate. By its record you use it until {not_after};"))?;
+            terminal.line("  calls after that are alarmed on. Nothing but `ichor-broker kit revoke` ends it before its time.")?;
+        }
         terminal.line(&format!("  talosctl --talosconfig {} -n NODE version", path.display()))?;
         terminal.line(&format!("  recorded in {}", record.display()))?;
         terminal.line("  Afterwards remove the talosconfig, and bring the record to the broker: `ichor kit report`.")

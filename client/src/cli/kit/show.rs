@@ -24,7 +24,18 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         let over = if now >= facts.until { " (over)" } else { "" };
         terminal.line(&format!("kit {} of cluster {}", facts.number, facts.cluster))?;
         terminal.line(&format!("made {}, good until {}{over}", facts.made, facts.until))?;
-        terminal.line(&format!("gives {}, for at most {} s", roles.join(" "), facts.ttl_cap))?;
+        if facts.is_static() {
+            let gives =
+                format!("static: gives {} to whoever opens it, by one certificate until its end", roles.join(" "));
+            terminal.line(&gives)?;
+            terminal.line(&format!(
+                "nodes log every opener as user:{}; an opening is to last {} s",
+                facts.fixed_user(),
+                facts.ttl_cap
+            ))?;
+        } else {
+            terminal.line(&format!("gives {}, for at most {} s", roles.join(" "), facts.ttl_cap))?;
+        }
         terminal.line(&format!("endpoints {}", facts.endpoints.join(" ")))?;
         terminal.line(&format!("opens with {} of {} shares:", facts.threshold, facts.shares.len()))?;
         for share in &facts.shares {

@@ -1,0 +1,71 @@
+//! `/v1/kits`: what an opener of a break-glass kit brings back. Nothing else of kits is reached over the network.
+
+use axum::Json;
+use axum::extract::State;
+use ichor_wire::api::{KitReportAnswer, KitReportAsk};
+use ichor_wire::kit::SignedRecord;
+use ichor_wire::log::Content;
+use ichor_wire::problem::{Code, Problem};
+
+use super::Api;
+use crate::domain::ClusterName;
+use crate::http::error::ApiError;
+use crate::http::extract::Signed;
+use crate::kit::{self, LedgerError, ReportError};
+use crate::mint::person;
+use crate::policy;
+
+/// Records an opening of a break-glass kit by the record that its opener's machine wrote, signed by the kit's key. Needs policy
+/// (`kit:report` on the kit's cluster).
+#[utoipa::path(post, path = "/v1/kits/reports", tag = "kits", request_body = KitReportAsk, responses(
+    (status = 200, description = "the opening, as it is recorded", body = KitReportAnswer),
+    (status = 400, description = "it is no record, was changed, or is of no kit that the log tells of", body = Problem),
+    (status = 401, description = "no valid session or proof", body = Problem),
+    (status = 403, description = "policy refuses", body = Problem),
+    (status = 409, description = "it is reported already with this label", body = Problem),
+))]
+pub async fn report(State(api): State<Api>, signed: Signed<KitReportAsk>) -> Result<Json<KitReportAnswer>, ApiError> {
+    let KitReportAsk { record, label, note } = signed.body;
+    let claimed = SignedRecord::unverified_record(&record).map_err(ReportError::from)?;
+    let kits = kit::read(&*api.store).await?;
+    // whose kit it is the log says, and not whoever wrote the record
+    let known = kits.iter().find(|kit| kit.id == claimed.kit);
+    let cluster = known.and_then(|kit| ClusterName::new(&kit.cluster).ok());
+    let cluster = cluster.and_then(|name| api.clusters.borrow().get(&name).cloned());
+    let policies = api.policies.borrow().clone();
+    policy::may_report_kit(&policies, &signed.identity, cluster.as_deref(), api.clock.now())?;
+    let opening = kit::reported(&kits, &record, label, note.as_deref())?;
+    let content = Content {
+        person: Some(person(&signed.identity)),
+        session: signed.identity.session().map(|id| id.0.as_bytes().to_vec()),
+        address: Some(signed.address.to_string()),
+        ..opening.content
+    };
+    let receipt = api.sequencer.note(content, None).await?;
+    let record = opening.record;
+    Ok(Json(KitReportAnswer {
+        kit: record.number,
+        grant: record.grant_name().to_string(),
+        cluster: record.cluster,
+        claimed: record.name,
+        opened: record.opened,
+        label,
+        receipt,
+    }))
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Store(error) => error.into(),
+            LedgerError::Entry(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ReportError> for ApiError {
+    fn from(error: ReportError) -> Self {
+        let code = if matches!(error, ReportError::Already(_)) { Code::Conflict } else { Code::BadRequest };
+        Self::new(code, error.to_string())
+    }
+}

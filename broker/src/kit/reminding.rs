@@ -1,0 +1,35 @@
+//! That a kit's drill is overdue, told once a day until it is drilled.
+
+use ichor_wire::log::{Content, Kind, Kit};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Standing, State};
+use crate::audit::{RecordError, Sequencer};
+
+/// What is overdue is told again after so long.
+const AGAIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// Records, once a day for each, the kits whose drill is overdue; the notification sinks tell of the entries. Of several brokers on one
+/// database each may, where they look within the same moment.
+///
+/// # Errors
+/// When something cannot be recorded; the rest is recorded next time.
+pub async fn remind(kits: &[Standing], sequencer: &Sequencer, now: Timestamp) -> Result<(), RecordError> {
+    for content in kits.iter().filter_map(|kit| reminder(kit, now)) {
+        sequencer.note(content, None).await?;
+    }
+    Ok(())
+}
+
+fn reminder(kit: &Standing, now: Timestamp) -> Option<Content> {
+    let is_told = kit.reminded.is_some_and(|at| now.duration_since(at) < AGAIN);
+    if kit.state(now) != State::Due || is_told {
+        return None;
+    }
+    Some(Content {
+        cluster: Some(kit.cluster.clone()),
+        kit: Some(Kit { number: kit.number, id: Some(kit.id.into_bytes().to_vec()), ..Kit::default() }),
+        message: kit.complaint(now),
+        ..Content::of(Kind::KitOverdue)
+    })
+}
