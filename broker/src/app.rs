@@ -41,7 +41,7 @@ pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, next_origin, notary, open_log, pin_log};
 pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};
 pub use serve::Running;
-pub use stores::{MoveError, migrate_store, move_store, open_store, place_of, read_store, store_warning};
+pub use stores::{MoveError, known_cas, migrate_store, move_store, open_store, place_of, read_store, store_warning};
 pub use watching::NO_ANCHOR;
 
 /// What a broker is started with, beside its config folder.

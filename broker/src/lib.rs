@@ -5,7 +5,7 @@
 //!
 //! Read the rooms in this order; each may use only those above it.
 //!
-//! 1. [`clock`], [`entropy`], [`telemetry`], [`domain`]: time, randomness, subscribers, and plain data.
+//! 1. [`clock`], [`entropy`], [`regular`], [`telemetry`], [`domain`]: time, randomness, reading files, subscribers, and plain data.
 //! 2. [`openbao`], [`custody`], [`store`]: a vault server, where CA keys live, and where state and the log live.
 //! 3. [`identity`]: from a verified ID token, or a session that began with one, to an [`identity::Identity`].
 //! 4. [`policy`]: from an identity and a request to a [`policy::Grant`], or a refusal that says what would help.
@@ -43,5 +43,6 @@ pub mod notify;
 pub mod openbao;
 pub mod policy;
 pub mod readiness;
+pub mod regular;
 pub mod store;
 pub mod telemetry;

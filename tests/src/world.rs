@@ -11,7 +11,7 @@ use ichor_broker::app::{Parts, Running, WrapStore};
 use ichor_broker::cli::Cli;
 use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
 use ichor_broker::config::Folder;
-use ichor_broker::custody::{IdentitySource, Vault};
+use ichor_broker::custody::{IdentitySource, KnownCas, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_client::tls::Trust;
 use ichor_client::{Broker, Clock as ClientClock};
@@ -166,7 +166,9 @@ impl World {
 
         let loaded = Folder::new(&dir).load()?;
         let open = || Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside);
-        let ca = ichor_broker::app::custody(&loaded, open()?)?.certificate(&ClusterName::new(CLUSTER)?).await?;
+        let ca = ichor_broker::app::custody(&loaded, open()?)?
+            .certificate(&ClusterName::new(CLUSTER)?, &KnownCas::default())
+            .await?;
         node.set_accepted_cas(&ca.pem())?;
         // the commands above lived in the host's time; the world's clock must not lie behind their entries
         clock.advance(SystemClock.now().duration_since(clock.now()) + jiff::SignedDuration::from_millis(1));

@@ -10,6 +10,7 @@ use syn::visit::Visit;
 const ROOMS: &[&str] = &[
     "clock",
     "entropy",
+    "regular",
     "telemetry",
     "domain",
     "openbao",

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Settings};
+use crate::regular::{self, Links};
 
 /// The digests of one part, by file.
 pub(super) type Files = BTreeMap<String, String>;
@@ -24,6 +25,9 @@ pub(super) struct Digests {
 /// The file whose digest is compared and never written down: nothing that is made of a private key leaves the process.
 const TLS_KEY: &str = "key";
 
+/// The largest file looked at, in bytes.
+const MOST: u64 = 1 << 20;
+
 // === impl Digests ===
 
 impl Digests {
@@ -31,7 +35,7 @@ impl Digests {
     pub(super) fn of(settings: &Settings, sinks: &[PathBuf]) -> Self {
         let folder = |path: &std::path::Path, ending| config::digests(path, ending).unwrap_or_default();
         let file = |(name, path): (&str, &std::path::PathBuf)| {
-            let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
+            let bytes = zeroize::Zeroizing::new(regular::read(path, MOST, Links::Followed).ok()?);
             Some((name.to_owned(), data_encoding::HEXLOWER.encode(&Sha256::digest(bytes.as_slice()))))
         };
         let tls = settings.tls.iter().flat_map(|(chain, key)| [("certificate", chain), (TLS_KEY, key)]);

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::delegating::Delegating;
 use super::digests::Files;
 use crate::clock::SharedClock;
-use crate::custody::{Custody, CustodyError, Means, Opened as Ca, Vault, VaultError};
+use crate::custody::{Custody, CustodyError, KnownCas, Means, Opened as Ca, Vault, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
 use crate::issuer::talos_api::{Credential, TalosApiError};
 use crate::issuer::{Issuer, LocalCa, PkiCa, TalosApi};
@@ -37,6 +37,8 @@ pub(super) struct Opened {
     pub(super) is_waiting: bool,
     /// The CAs whose end is near or past, and what to say of it.
     pub(super) ending: BTreeMap<ClusterName, String>,
+    /// The CAs that the log does not name yet, by what it is to be told of them.
+    pub(super) unnamed: Vec<(ClusterName, CaCertificate, String)>,
 }
 
 /// By cluster, what tells its CA from another.
@@ -52,8 +54,9 @@ pub(super) struct Mark {
     file: Option<String>,
 }
 
-/// What was in force before.
+/// What was in force before, and which CAs the log knows by now.
 pub(super) struct Before<'a> {
+    pub(super) known: &'a KnownCas,
     pub(super) issuers: &'a Issuers,
     pub(super) marks: &'a Marks,
     pub(super) files: &'a Files,
@@ -80,11 +83,12 @@ pub(super) async fn open(
         refused: Vec::new(),
         is_waiting: false,
         ending: BTreeMap::new(),
+        unnamed: Vec::new(),
     };
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
     let all = clusters.values().map(async |cluster| match before.as_it_was(cluster, now) {
         Some(_) => (cluster, None),
-        None => (cluster, Some(custody.open(&cluster.name).await)),
+        None => (cluster, Some(custody.open(&cluster.name, before.known).await)),
     });
     for (cluster, found) in futures_util::future::join_all(all).await {
         let name = &cluster.name;
@@ -107,6 +111,9 @@ pub(super) async fn open(
                 let is_same = before.marks.get(name) == Some(&mark)
                     && files.iter().all(|file| before.files.get(file) == now.get(file));
                 opened.changed |= !is_same || old.is_none();
+                if ca.is_unnamed {
+                    opened.unnamed.push((name.clone(), ca.certificate.clone(), ca.mark.clone()));
+                }
                 let end = opened.note_end(name, &mark.certificate, time);
                 opened.marks.insert(name.clone(), mark);
                 let mut warnings: Vec<_> = end.into_iter().chain(ca.warnings.clone()).collect();
@@ -338,15 +345,16 @@ mod tests {
         let there = custody(&folder.path().join("there"), Some(&name), now);
         // whoever opens this one finds no CA
         let gone = custody(&folder.path().join("gone"), None, now);
+        let known = KnownCas::default();
         let files = |digest: &str| Files::from([("prod.age".to_owned(), digest.to_owned())]);
         let look = async |custody: &Custody, before: Before<'_>, now: &Files| {
             open(SignedDuration::ZERO, custody, &clusters, before, now, &clock, &delegating).await
         };
 
-        let none = Before { issuers: &Issuers::default(), marks: &Marks::new(), files: &Files::new() };
+        let none = Before { known: &known, issuers: &Issuers::default(), marks: &Marks::new(), files: &Files::new() };
         let first = look(&there, none, &files("one")).await;
         assert!(first.checks[0].ok && first.changed && first.in_force == files("one"), "{:?}", first.checks);
-        let before = || Before { issuers: &first.issuers, marks: &first.marks, files: &first.in_force };
+        let before = || Before { known: &known, issuers: &first.issuers, marks: &first.marks, files: &first.in_force };
         let same = look(&gone, before(), &files("one")).await;
         assert!(same.checks[0].ok && !same.changed && same.in_force == files("one"), "{:?}", same.checks);
         assert!(Arc::ptr_eq(&same.issuers[&name], &first.issuers[&name]));

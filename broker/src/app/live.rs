@@ -2,6 +2,7 @@
 //! published as a whole new value, once that is recorded. A bad one is refused, the old one stays, and readiness says so until a
 //! good one comes. A CA that is no longer in custody ends: taking it out is how an operator does that.
 
+mod naming;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -17,14 +18,15 @@ use super::digests::{Digests, Files, shown};
 use super::issuers::{self, Before, Marks};
 use super::telling::Sinks;
 use super::{StartError, tls};
-use crate::audit::Sequencer;
+use crate::audit::{self, RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::config::{self, Folder, Loaded, Settings};
-use crate::custody::Custody;
+use crate::custody::{Custody, KnownCas};
 use crate::domain::{ClusterName, Clusters};
 use crate::mint::{Issuers, Press};
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
+use crate::store::Store;
 use sinks::hearing;
 
 /// The values in force and how to renew them.
@@ -44,6 +46,8 @@ pub struct Live {
     tls: Option<RustlsConfig>,
     /// What tells the CAs in force from others.
     marks: Marks,
+    store: Arc<dyn Store>,
+    known: KnownCas,
     delegating: Delegating,
     /// The files of what is in force.
     in_force: Digests,
@@ -101,6 +105,7 @@ impl Live {
         clock: SharedClock,
         readiness: &Readiness,
         press: Arc<Press>,
+        (store, sequencer): (Arc<dyn Store>, &Sequencer),
     ) -> Result<Self, StartError> {
         let settings = &loaded.settings;
         let sinks: Sinks = Arc::new(config::sinks(&loaded.folder, &loaded.file)?);
@@ -117,15 +122,21 @@ impl Live {
             None => None,
         };
         readiness.report(policies_check(&policies));
-        let before = Before { issuers: &Issuers::default(), marks: &Marks::new(), files: &Files::new() };
+        let mut known = KnownCas::default();
+        audit::learn_cas(&*store, &mut known).await?;
+        let (issuers, marks, vault) = (Issuers::default(), Marks::new(), Files::new());
+        let before = Before { known: &known, issuers: &issuers, marks: &marks, files: &vault };
         let policies = watch::Sender::new(Arc::new(policies));
         let delegating = Delegating { press, policies: policies.subscribe() };
         let opened =
             issuers::open(settings.backdate, &custody, &clusters, before, &files.vault, &clock, &delegating).await;
+        naming::name(sequencer, &opened.unnamed).await?;
         opened.checks.into_iter().for_each(|check| readiness.report(check));
         Ok(Self {
             policies,
             delegating,
+            store,
+            known,
             clusters: watch::Sender::new(clusters),
             issuers: watch::Sender::new(opened.issuers),
             tls,
@@ -137,9 +148,9 @@ impl Live {
             seen: files,
             is_unrecorded: false,
             is_waiting: opened.is_waiting,
-            refused: opened.refused,
+            refused: Vec::new(),
             ending: BTreeMap::new(),
-            // at the first look what is near its end is recorded
+            // at the first look what is near its end, or was refused, is recorded
             looks: DAILY_LOOKS,
             hearing: watch::Sender::new(hearing(&sinks)),
             sinks: watch::Sender::new(sinks),
@@ -285,8 +296,13 @@ impl Live {
     }
 
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
+        if let Err(error) = audit::learn_cas(&*self.store, &mut self.known).await {
+            self.is_waiting = true;
+            return reload.checks.push(naming::not_compared(&error));
+        }
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
-        let before = Before { issuers: &before, marks: &self.marks, files: &self.in_force.vault };
+        let files = &self.in_force.vault;
+        let before = Before { known: &self.known, issuers: &before, marks: &self.marks, files };
         let (backdate, clock) = (self.settings.backdate, &self.clock);
         let opened =
             issuers::open(backdate, &self.custody, &clusters, before, &now.vault, clock, &self.delegating).await;
@@ -303,6 +319,9 @@ impl Live {
             }
         }
         self.ending.retain(|cluster, _| opened.ending.contains_key(cluster));
+        if let Err(error) = naming::name(reload.sequencer, &opened.unnamed).await {
+            return reload.not_recorded("ca keys", &error);
+        }
         if !opened.changed || reload.note("ca keys", "CA keys opened", &now.vault).await {
             self.issuers.send_replace(opened.issuers);
             self.marks = opened.marks;
@@ -325,14 +344,18 @@ impl Reload<'_> {
                 true
             }
             Err(error) => {
-                tracing::error!(what, %error, "a new value could not be recorded; the old one stays");
-                self.is_unrecorded = true;
-                let detail =
-                    format!("a new value could not be recorded ({error}), so the old one stays; it is tried again");
-                self.checks.push(Check { name: name.into(), ok: false, required: false, detail: Some(detail) });
+                self.not_recorded(name, &error);
                 false
             }
         }
+    }
+
+    /// Says that a new value could not be recorded.
+    fn not_recorded(&mut self, name: &str, error: &RecordError) {
+        tracing::error!(what = name, %error, "a new value could not be recorded; the old one stays");
+        self.is_unrecorded = true;
+        let detail = format!("a new value could not be recorded ({error}), so the old one stays; it is tried again");
+        self.checks.push(Check { name: name.into(), ok: false, required: false, detail: Some(detail) });
     }
 
     /// Says everywhere that a new value was refused.

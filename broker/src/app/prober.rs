@@ -10,14 +10,16 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use zeroize::Zeroizing;
 
 use super::issuers;
+use crate::audit;
 use crate::clock::SharedClock;
-use crate::custody::{Custody, CustodyError, StandingCredential, StandingError};
+use crate::custody::{Custody, CustodyError, KnownCas, StandingCredential, StandingError};
 use crate::domain::{Cluster, ClusterName, Clusters, GrantId};
 use crate::http::admin::Probe;
 use crate::issuer::talos_api::{Credential, EndpointError, TalosApiError, Version};
 use crate::issuer::{Issuer, TalosApi};
 use crate::mint::{MintError, Press};
 use crate::policy::PolicySet;
+use crate::store::{Store, StoreError};
 
 /// So many nodes are asked at once.
 const AT_ONCE: usize = 32;
@@ -31,6 +33,8 @@ pub struct Prober {
     pub press: Press,
     /// Where CAs live.
     pub custody: Arc<Custody>,
+    /// Where the log is that names them.
+    pub store: Arc<dyn Store>,
     /// Tells the time.
     pub clock: SharedClock,
     /// How far a certificate's start lies in the past.
@@ -70,6 +74,9 @@ pub enum ProbeError {
     /// The CA cannot be opened.
     #[error(transparent)]
     Custody(#[from] CustodyError),
+    /// The log that names CAs cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The request for it is none.
     #[error(transparent)]
     Csr(#[from] CsrError),
@@ -103,7 +110,9 @@ impl Prober {
             (None, true) => return Err(ProbeError::NoRotation(cluster.name.clone())),
             (_, false) => &record.active,
         };
-        let ca = self.custody.open_place(&cluster.name, place).await?;
+        let mut known = KnownCas::default();
+        audit::learn_cas(&*self.store, &mut known).await?;
+        let ca = self.custody.open_place(&cluster.name, place, &known).await?;
         let issuer = issuers::issuer(self.backdate, ca);
         let key = profile::read_csr(&probe.csr)?;
         let issued = self.press.probe(policies, cluster, key, &*issuer, Some(&probe.os_user)).await?;

@@ -90,7 +90,9 @@ impl Running {
             super::login(loaded, Arc::clone(&data_key), Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
         let press = || Press::new(sequencer.clone(), Arc::clone(&clock));
-        let live = Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press())).await?;
+        let log = (Arc::clone(&store), &sequencer);
+        let live =
+            Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press()), log).await?;
 
         let forwarders = config::forwards(&loaded.folder, &loaded.file)?
             .into_iter()
@@ -195,6 +197,7 @@ impl Running {
         let prober = || Prober {
             press: press(),
             custody: Arc::clone(&custody),
+            store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             backdate: settings.backdate,
         };

@@ -7,6 +7,7 @@ use ichor_wire::log::Content;
 use crate::audit::{self, Sequencer};
 use crate::clock::SystemClock;
 use crate::config::{Postgres, Settings};
+use crate::custody::KnownCas;
 use crate::store::copy::{self, Copied, Place};
 use crate::store::postgres::{Address, PostgresStore};
 use crate::store::sqlite::{Options, SqliteStore};
@@ -45,6 +46,18 @@ pub async fn migrate_store(settings: &Settings) -> Result<usize, StoreError> {
         Some(postgres) => PostgresStore::migrate(&address(postgres)?, &postgres.options).await,
         None => SqliteStore::open(&settings.database, Options::default()).map(|_| 0),
     }
+}
+
+/// The CAs that the log of this folder knows; none before its first entry. Works beside a running broker.
+///
+/// # Errors
+/// When the log is there and cannot be read.
+pub async fn known_cas(settings: &Settings) -> Result<KnownCas, StoreError> {
+    let mut known = KnownCas::default();
+    if settings.postgres.is_some() || settings.database.exists() {
+        audit::learn_cas(&*read_store(settings).await?, &mut known).await?;
+    }
+    Ok(known)
 }
 
 /// Copies state and log into an empty database, which is given its tables, reads it back, and records there what was done. A

@@ -9,6 +9,12 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+use crate::regular::{self, Links};
+
+/// The largest file read, in bytes.
+const MOST: u64 = 1 << 20;
 
 /// A server configuration of this chain and key: TLS 1.3 only, since both ends are ours or a browser. With `clients`, certificates
 /// of the CAs in that file are asked for, and nobody must show one.
@@ -17,7 +23,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// In one sentence, when a file cannot be read or chain and key do not belong together.
 pub(super) fn server_config(chain: &Path, key: &Path, clients: Option<&Path>) -> Result<Arc<ServerConfig>, String> {
     let certificates = certificates(chain)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unreadable(key, &error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -49,12 +55,16 @@ fn asking_for(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn Clie
 
 /// The certificates in a file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unreadable(path, &error))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let certificates = certificates.map_err(|error| unreadable(path, &error))?;
     match certificates.is_empty() {
         true => Err(format!("`{}` has no certificate", path.display())),
         false => Ok(certificates),
     }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    regular::read(path, MOST, Links::Followed).map(Zeroizing::new).map_err(|error| unreadable(path, &error))
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> String {

@@ -1,6 +1,7 @@
 //! The record. A [`Recorded`] value is the proof that its entry is durable; only this room makes one, after the commit.
 
 pub mod anchor;
+mod cas;
 mod dropping;
 mod notary;
 mod opening;
@@ -14,6 +15,7 @@ mod tally;
 mod task;
 mod verify;
 
+pub use cas::learn_cas;
 pub use dropping::{NextBodies, drop_bodies, drop_id, is_as_asked, next_bodies};
 pub use notary::{Grace, NotSigned, Notary, Signed};
 pub use opening::{Known, OpenError, Opened, attest, open};

@@ -10,7 +10,7 @@ use crate::app::{self, AdoptedError};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{self, Loaded, Provider, Recheck};
 use crate::custody;
-use crate::custody::{Custody, CustodyError, VaultError};
+use crate::custody::{Custody, CustodyError, KnownCas, VaultError};
 use crate::domain::{Cluster, Clusters, ProviderAlias};
 use crate::openbao;
 use crate::readiness::Check;
@@ -102,7 +102,19 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     }
     match app::custody(loaded, vault) {
         Ok(custody) => {
-            checks.extend(cas(&custody, &clusters).await);
+            match app::known_cas(settings).await {
+                Ok(known) => checks.extend(cas(&custody, &clusters, &known).await),
+                // a line of its own says what is wrong with it
+                Err(error) => checks.push(failed("ca keys, held against the audit log", &error)),
+            }
+            match custody.leftovers() {
+                Ok(left) if left.is_empty() => {}
+                Ok(left) => {
+                    let said: Vec<_> = left.iter().map(|file| super::ca::leftover(file)).collect();
+                    checks.push(fine("copies of CA keys", Some(said.join("; "))));
+                }
+                Err(error) => checks.push(failed("copies of CA keys", &error)),
+            }
             checks.push(match custody.audit_key().await {
                 Ok(_) => fine("audit key", None),
                 Err(error) => failed("audit key", &error),
@@ -114,10 +126,11 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
 }
 
 /// A line for each server and each cluster's CA, opened as the broker would.
-async fn cas(custody: &Custody, clusters: &Clusters) -> Vec<Check> {
+async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas) -> Vec<Check> {
     let mut checks = Vec::new();
     let opened =
-        futures_util::future::join_all(clusters.values().map(async |it| (it, custody.open(&it.name).await))).await;
+        futures_util::future::join_all(clusters.values().map(async |it| (it, custody.open(&it.name, known).await)))
+            .await;
     for (name, server) in custody.servers() {
         // unless a CA was opened there, nothing has been asked yet; this is in every token's default policy
         let asked = server.call(http::Method::GET, "auth/token/lookup-self", None, openbao::Retry::Safe).await;

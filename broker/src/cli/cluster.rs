@@ -17,6 +17,7 @@ use crate::app;
 use crate::config::{self, load_clusters, render_cluster};
 use crate::custody::ca::ClusterFacts;
 use crate::domain::{Cluster, ClusterName};
+use crate::regular::{self, Links};
 
 /// Commands on clusters.
 #[derive(Debug, Subcommand)]
@@ -208,7 +209,8 @@ impl Add {
 }
 
 fn read(file: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
-    let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
+    const MOST: u64 = 4 << 20;
+    let text = regular::read_text(file, MOST, Links::Followed).map(zeroize::Zeroizing::new);
     text.with_context(|| format!("cannot read `{}`", file.display()))
 }
 

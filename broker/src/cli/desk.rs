@@ -25,7 +25,7 @@ use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
 use crate::lock::Book;
 use crate::mint::Press;
 use crate::readiness::Check;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// What a command did, before host and user are added.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,7 @@ pub(super) enum Desk {
     /// A broker runs on this folder.
     Running(PathBuf),
     /// None runs; this process holds the writer lock.
-    Alone(Sequencer, tokio::task::JoinHandle<()>, Book),
+    Alone(Sequencer, tokio::task::JoinHandle<()>, Arc<dyn Store>, Book),
 }
 
 /// The deed with the host and the user it is done by.
@@ -83,8 +83,8 @@ impl Desk {
         };
         let settings = app::sequencer_settings(&loaded.settings);
         let (sequencer, task) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
-        let book = Book::new(store, sequencer.clone(), Arc::new(SystemClock));
-        Ok(Self::Alone(sequencer, task, book))
+        let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::new(SystemClock));
+        Ok(Self::Alone(sequencer, task, store, book))
     }
 
     /// Returns once the deed is durably recorded.
@@ -171,11 +171,12 @@ impl Desk {
                 let answer = call(socket, "POST", "/v1/probes", serde_json::to_vec(&request)?).await?;
                 Ok(serde_json::from_slice(&answer)?)
             }
-            Self::Alone(sequencer, ..) => {
+            Self::Alone(sequencer, _, store, _) => {
                 let press = Press::new(sequencer.clone(), Arc::new(SystemClock));
                 let backdate = loaded.settings.backdate;
                 let clock = Arc::new(SystemClock);
-                let prober = app::Prober { press, custody: Arc::clone(custody), clock, backdate };
+                let (custody, store) = (Arc::clone(custody), Arc::clone(store));
+                let prober = app::Prober { press, custody, store, clock, backdate };
                 let clusters = crate::config::load_clusters(&loaded.settings.clusters)?;
                 let policies = app::check_policies(&loaded.settings)?;
                 let probe = Probe { cluster: cluster.clone(), is_next, csr, os_user: os_user() };
@@ -186,8 +187,8 @@ impl Desk {
 
     /// Ends what was opened, everything recorded.
     pub(super) async fn close(self) {
-        if let Self::Alone(sequencer, task, book) = self {
-            drop((sequencer, book));
+        if let Self::Alone(sequencer, task, store, book) = self {
+            drop((sequencer, store, book));
             let _ = task.await;
         }
     }

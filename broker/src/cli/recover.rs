@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use jiff::Timestamp;
 
 use super::backup::{CONFIG, DATABASE, PIN, PIN_IN_VAULT, VAULT, digest, read};
-use super::custody::identity;
+use super::custody::{identity, tell};
 use super::{block_on, desk, owner};
 use crate::audit::{self, Sequencer};
 use crate::clock::SystemClock;
@@ -50,6 +51,8 @@ struct Restored {
     files: usize,
     settings: Settings,
     database: PathBuf,
+    /// Whose it is, a line each.
+    told: Vec<u8>,
 }
 
 impl Restore {
@@ -68,6 +71,7 @@ impl Restore {
         }
         let beside = tempfile::Builder::new().prefix(".ichor-restore-").tempdir_in(&parent)?;
         let restored = self.restore(beside.path())?;
+        out.write_all(&restored.told)?;
         let Some(to) = &self.to else {
             writeln!(
                 out,
@@ -125,6 +129,8 @@ impl Restore {
         }
         let archived = Archived::open(&folder.join(VAULT), source, &nowhere, &plugins)?;
         archived.restore(&settings.vault, &[], &plugins)?;
+        let mut told = Vec::new();
+        tell(&archived, None, &mut told)?;
         if folder.join(PIN).exists() {
             fs::rename(folder.join(PIN), settings.vault.join(PIN_IN_VAULT))?;
         }
@@ -149,16 +155,20 @@ impl Restore {
         });
         let name = settings.name.clone();
         let path = database.clone();
-        let entries = block_on(async move {
+        let (entries, head) = block_on(async move {
             let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, Options::default())?);
             let report = audit::verify_log(&*store).await?;
+            let head = store.head().await?;
             let (sequencer, task) = Sequencer::start(store, Arc::new(SystemClock), audit::Settings::named(name));
             sequencer.note(act.into_content(), None).await?;
             drop(sequencer);
             let _ = task.await;
-            Ok(report.entries)
+            Ok((report.entries, head))
         })?;
         let files = files.iter().filter(|file| file.starts_with(CONFIG)).count();
-        Ok(Restored { entries, files, settings, database })
+        if let Ok(time) = Timestamp::from_microsecond(head.time) {
+            writeln!(told, "its newest entry, of {}, is of {time}", head.size)?;
+        }
+        Ok(Restored { entries, files, settings, database, told })
     }
 }

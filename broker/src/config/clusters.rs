@@ -100,7 +100,7 @@ pub fn digests(folder: &Path, ending: &str) -> Result<BTreeMap<String, String>, 
         .into_iter()
         .map(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let digest = match std::fs::read(&path) {
+            let digest = match super::folder::read_bytes(&path) {
                 Ok(bytes) => data_encoding::HEXLOWER.encode(&Sha256::digest(bytes)),
                 // loading says why; the others are told apart still
                 Err(_) => "unreadable".to_owned(),
@@ -152,5 +152,20 @@ mod tests {
         for bad in ["", "a b", "a\nb", "a,b", "x\u{202e}"] {
             assert!(check_target(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pipe_or_a_device_among_the_clusters_is_refused_and_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&folder.path().join("prod.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("zero.toml")).unwrap();
+        let (done, answer) = std::sync::mpsc::channel();
+        let path = folder.path().to_owned();
+        std::thread::spawn(move || done.send((digests(&path, "toml"), load_clusters(&path).map(drop))).unwrap());
+        let (digests, loaded) =
+            answer.recv_timeout(std::time::Duration::from_secs(10)).expect("nobody waits for who writes to it");
+        assert_eq!(digests.unwrap().values().collect::<Vec<_>>(), ["unreadable", "unreadable"]);
+        let said = loaded.unwrap_err().to_string();
+        assert!(said.contains("prod.toml`: it is no regular file but a pipe"), "{said}");
     }
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use super::file::File;
 use super::{ConfigError, Settings};
 use crate::policy;
+use crate::regular::{self, Links};
 
 /// A config folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,15 +104,19 @@ pub(super) fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>, ConfigE
     Ok(found)
 }
 
+/// The largest file of a configuration, in bytes.
+const MOST: u64 = 1 << 20;
+
 /// A text file of at most 1 MiB.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    const MOST: u64 = 1024 * 1024;
-    let unreadable = |why: String| ConfigError::Unreadable { path: path.into(), why };
-    let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if size > MOST {
-        return Err(unreadable("it is larger than 1 MiB".into()));
-    }
-    std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
+    let read = regular::read_text(path, MOST, Links::Followed);
+    read.map_err(|why| ConfigError::Unreadable { path: path.into(), why: why.to_string() })
+}
+
+/// The bytes of such a file.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let read = regular::read(path, MOST, Links::Followed);
+    read.map_err(|why| ConfigError::Unreadable { path: path.into(), why: why.to_string() })
 }
 
 /// A TOML file, unknown keys refused with the nearest known name.

@@ -60,10 +60,7 @@ fn collector(
     let text =
         section.url.as_deref().ok_or_else(|| value("url", "name the collector, as `https://otel.example.com`"))?;
     let url = sink_url(text).map_err(|why| value("url", why))?;
-    let read = |path: &std::path::PathBuf| {
-        let path = folder.at(path);
-        std::fs::read(&path).map_err(|error| ConfigError::Unreadable { path, why: error.to_string() })
-    };
+    let read = |path: &std::path::PathBuf| super::folder::read_bytes(&folder.at(path));
     let token = match section.token_file.as_ref().map(read).transpose()? {
         Some(bytes) => {
             let text = String::from_utf8(bytes).map_err(|_| value("token_file", "it is not text"))?;

@@ -258,8 +258,7 @@ fn secret(folder: &Folder, path: &Path) -> Result<SecretString, ConfigError> {
 }
 
 fn read(folder: &Folder, path: &Path) -> Result<Vec<u8>, ConfigError> {
-    let path = folder.at(path);
-    std::fs::read(&path).map_err(|error| ConfigError::Unreadable { path, why: error.to_string() })
+    super::folder::read_bytes(&folder.at(path))
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ pub mod ca;
 mod data_key;
 mod harden;
 mod kit;
+mod known;
 mod kv;
+mod leftovers;
 mod local;
 mod locked;
 mod log_pin;
@@ -38,6 +40,7 @@ pub(crate) use audit_key::fixture as audit_key_fixture;
 pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use kit::{Holder, KitPlan, MadeKit, MadeShare, MakeKitError, make_kit};
+pub use known::{CERTIFICATE, Familiar, ForeignCa, KnownCas, RETIRED};
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
@@ -56,8 +59,8 @@ pub use standing::{ForeignKey, StandingCredential, StandingError};
 pub use target::{For, Target};
 pub use transit::{TransitKeyError, TransitSigner};
 pub use vault::{
-    AUDIT_KEY, Archived, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, PluginError, Plugins,
-    Reseal, Sealer, Vault, VaultError, open_sealed,
+    AUDIT_KEY, Archived, ArchivedCa, Aside, Backup, Created, DATA_KEY, Drilled, IdentitySource, Keep, Listing, LogName,
+    PluginError, Plugins, Reseal, Sealer, Vault, VaultError, open_sealed,
 };
 pub use wrap::WrapError;
 

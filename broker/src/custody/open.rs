@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ichor_wire::profile::{CaCertificate, CaError, KeyAlgorithm};
 
 use super::ca::{CaMaterial, DEDICATED, KeyMismatch};
+use super::known::{Familiar, ForeignCa, KnownCas, fingerprint};
 use super::kv::{self, KvError};
 use super::pki::{Pinned, PkiCustody, PkiError};
 use super::record::{Place, Record};
@@ -38,6 +39,8 @@ pub struct Opened {
     pub file: Option<String>,
     /// Whether the cluster's own API makes the people's certificates, asked with certificates of this CA.
     pub is_delegated: bool,
+    /// Whether no entry of the log names this CA yet: one has to, before it is used.
+    pub is_unnamed: bool,
 }
 
 /// What makes certificates.
@@ -91,6 +94,9 @@ pub enum CustodyError {
         "the record leads to the CA that was made for cluster `{0}`; restore the record, or make a CA with `ichor-broker ca create`"
     )]
     OthersCa(String),
+    /// It is none that the audit log knows as this cluster's.
+    #[error(transparent)]
+    Foreign(#[from] ForeignCa),
     /// The vault says no.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -178,46 +184,57 @@ impl Custody {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub async fn certificate(&self, cluster: &ClusterName) -> Result<CaCertificate, CustodyError> {
-        self.certificate_at(cluster, &self.record(cluster)?.active).await
+    pub async fn certificate(&self, cluster: &ClusterName, known: &KnownCas) -> Result<CaCertificate, CustodyError> {
+        self.certificate_at(cluster, &self.record(cluster)?.active, known).await
     }
 
     /// The same of a CA at another place.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub async fn certificate_at(&self, cluster: &ClusterName, place: &Place) -> Result<CaCertificate, CustodyError> {
+    pub async fn certificate_at(
+        &self,
+        cluster: &ClusterName,
+        place: &Place,
+        known: &KnownCas,
+    ) -> Result<CaCertificate, CustodyError> {
         match place {
             Place::Transit { certificate, .. } | Place::Pki { certificate, .. } => {
-                Ok(CaCertificate::parse(certificate)?)
+                let certificate = CaCertificate::parse(certificate)?;
+                is_unnamed(cluster, place, &certificate, known)?;
+                Ok(certificate)
             }
-            place => Ok(self.open_place(cluster, place).await?.certificate),
+            place => Ok(self.open_place(cluster, place, known).await?.certificate),
         }
     }
 
     /// Certificate and key of a cluster's CA, where the key can be had at all.
     ///
     /// # Errors
-    /// When it cannot: a key that was born in Transit stays there.
-    pub async fn material(&self, cluster: &ClusterName) -> Result<CaMaterial, CustodyError> {
-        match &self.record(cluster)?.active {
-            Place::Age { file } => Ok(self.vault.open_ca_file(cluster, file)?),
+    /// When it cannot: a key that was born in Transit stays there; or when it is none that the log knows.
+    pub async fn material(&self, cluster: &ClusterName, known: &KnownCas) -> Result<CaMaterial, CustodyError> {
+        let place = self.record(cluster)?.active;
+        let material = match &place {
+            Place::Age { file } => self.vault.open_ca_file(cluster, file)?,
             Place::Kv { server, mount, path } => {
                 let kv = Kv::new(self.server(server)?, mount)?;
-                Ok(kv::read(&kv, mount, path).await?.material)
+                kv::read(&kv, mount, path).await?.material
             }
-            place => Err(CustodyError::Stays(place.said())),
-        }
+            place => return Err(CustodyError::Stays(place.said())),
+        };
+        is_unnamed(cluster, &place, material.certificate(), known)?;
+        Ok(material)
     }
 
     /// A cluster's CA, once all that can be checked was checked: the key is the certificate's and cannot leave where it must
-    /// not. Whether the CA is valid now is for the issuer to check, each time.
+    /// not, and the CA is one that the log knows as this cluster's, if it knows any. Whether the CA is valid now is for the issuer
+    /// to check, each time.
     ///
     /// # Errors
     /// When there is none, or it is not to be used, or cannot be reached.
-    pub async fn open(&self, cluster: &ClusterName) -> Result<Opened, CustodyError> {
+    pub async fn open(&self, cluster: &ClusterName, known: &KnownCas) -> Result<Opened, CustodyError> {
         let record = self.record(cluster)?;
-        let mut opened = self.open_place(cluster, &record.active).await?;
+        let mut opened = self.open_place(cluster, &record.active, known).await?;
         if record.delegated {
             opened.mark.push_str("; through the cluster");
             opened.is_delegated = true;
@@ -233,7 +250,18 @@ impl Custody {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub async fn open_place(&self, cluster: &ClusterName, place: &Place) -> Result<Opened, CustodyError> {
+    pub async fn open_place(
+        &self,
+        cluster: &ClusterName,
+        place: &Place,
+        known: &KnownCas,
+    ) -> Result<Opened, CustodyError> {
+        let mut opened = self.found(cluster, place).await?;
+        opened.is_unnamed = is_unnamed(cluster, place, &opened.certificate, known)?;
+        Ok(opened)
+    }
+
+    async fn found(&self, cluster: &ClusterName, place: &Place) -> Result<Opened, CustodyError> {
         let said = place.said();
         match place {
             Place::Age { file } => {
@@ -283,6 +311,7 @@ impl Custody {
                     warnings: Vec::new(),
                     file: None,
                     is_delegated: false,
+                    is_unnamed: false,
                 })
             }
             Place::Retired => Err(CustodyError::Retired(cluster.clone())),
@@ -296,7 +325,15 @@ impl Custody {
 impl Opened {
     fn signing(certificate: CaCertificate, signer: Arc<dyn Signer>, said: String) -> Self {
         let mark = mark_of(&certificate, &said);
-        Self { certificate, means: Means::Signer(signer), mark, warnings: Vec::new(), file: None, is_delegated: false }
+        Self {
+            certificate,
+            means: Means::Signer(signer),
+            mark,
+            warnings: Vec::new(),
+            file: None,
+            is_delegated: false,
+            is_unnamed: false,
+        }
     }
 
     /// The kind of the CA's key.
@@ -332,6 +369,21 @@ impl CustodyError {
     }
 }
 
+/// Whether the log has yet to name the CA; an error where it may not be used. New versions of a secret in KV are published on purpose,
+/// by whoever may write there, which the folder's writers may not: such a one is used once it is named.
+fn is_unnamed(
+    cluster: &ClusterName,
+    place: &Place,
+    certificate: &CaCertificate,
+    known: &KnownCas,
+) -> Result<bool, ForeignCa> {
+    match (known.check(cluster, certificate), place) {
+        (Ok(Familiar::Named), _) => Ok(false),
+        (Ok(Familiar::First), _) | (Err(ForeignCa::Unknown { .. }), Place::Kv { .. }) => Ok(true),
+        (Err(error), _) => Err(error),
+    }
+}
+
 fn mark_of(certificate: &CaCertificate, said: &str) -> String {
-    format!("{said}; certificate {}", data_encoding::HEXLOWER.encode(&certificate.fingerprint()))
+    format!("{said}; certificate {}", fingerprint(certificate))
 }

@@ -1,7 +1,7 @@
 //! Where each cluster's CA lives: `ca/<cluster>.toml` in the vault's folder.
 //!
 //! A record holds no secret. It is written by commands, whole or not at all, so that which CA issues is switched by one
-//! rename. Where there is none, the CA is the age file `ca/<cluster>.age`.
+//! rename. An age file that no record names issues nothing: it may be one that was moved or retired.
 
 use std::path::{Path, PathBuf};
 
@@ -128,6 +128,12 @@ impl Record {
         Self { version: VERSION, generation: 1, delegated: false, active, rotation: None, former: Vec::new() }
     }
 
+    /// The same for a CA that bears another number, so that its key is written over no other's.
+    #[must_use]
+    pub fn numbered(self, generation: u32) -> Self {
+        Self { generation, ..self }
+    }
+
     /// The record once another CA issues, and this one did until `now`.
     #[must_use]
     pub fn succeeded_by(&self, active: Place, now: Timestamp, certificate: Option<String>) -> Self {
@@ -180,18 +186,34 @@ impl Record {
         Self { active, ..self.clone() }
     }
 
-    /// A cluster's record in the vault's folder `dir`: the one written, or that of the age file; `None` where neither is.
+    /// A cluster's record in the vault's folder `dir`; `None` where the cluster has no CA.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is missing where there is an age file of that name.
+    pub fn read(dir: &Path, cluster: &ClusterName) -> Result<Option<Self>, VaultError> {
+        if let Some(record) = Self::written(dir, cluster)? {
+            return Ok(Some(record));
+        }
+        let file = dir.join("ca").join(format!("{cluster}.age"));
+        match file::read(&file)? {
+            Some(_) => Err(VaultError::NoRecord { path: file, cluster: cluster.to_string() }),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, where an age file without a record counts for nothing.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn read(dir: &Path, cluster: &ClusterName) -> Result<Option<Self>, VaultError> {
+    pub fn written(dir: &Path, cluster: &ClusterName) -> Result<Option<Self>, VaultError> {
         let path = path(dir, cluster);
-        let Some(bytes) = file::read(&path)? else {
-            let name = format!("{cluster}.age");
-            let is_there = file::read(&dir.join("ca").join(&name))?.is_some();
-            return Ok(is_there.then(|| Self::first(Place::Age { file: name })));
-        };
-        let table: Option<toml::Table> = std::str::from_utf8(&bytes).ok().and_then(|text| toml::from_str(text).ok());
+        file::read(&path)?.map(|bytes| Self::parse(&path, cluster, &bytes)).transpose()
+    }
+
+    /// The record in these bytes of the file at `path`.
+    pub(super) fn parse(path: &Path, cluster: &ClusterName, bytes: &[u8]) -> Result<Self, VaultError> {
+        let path = path.to_owned();
+        let table: Option<toml::Table> = std::str::from_utf8(bytes).ok().and_then(|text| toml::from_str(text).ok());
         let mut table = table.ok_or_else(|| VaultError::Record(path.clone()))?;
         // a record that was copied does not make one cluster's CA another's
         match table.remove(OWNER) {
@@ -200,8 +222,7 @@ impl Record {
             _ => return Err(VaultError::Record(path)),
         }
         let record: Option<Self> = table.try_into().ok();
-        let record = record.filter(|record| record.version == VERSION).ok_or(VaultError::Record(path))?;
-        Ok(Some(record))
+        record.filter(|record| record.version == VERSION).ok_or(VaultError::Record(path))
     }
 
     /// Returns once the record is durable in the vault's folder `dir`.
@@ -283,14 +304,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_age_file_without_its_record_is_no_ca_of_the_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("ca")).unwrap();
+        let cluster = ClusterName::new("prod").unwrap();
+        let record = Record::first(Place::TalosApi);
+        record.write(dir.path(), &cluster, false).unwrap();
+        std::fs::write(dir.path().join("ca/prod.age"), "the key before").unwrap();
+        assert_eq!(Record::read(dir.path(), &cluster).unwrap(), Some(record));
+        std::fs::remove_file(dir.path().join("ca/prod.toml")).unwrap();
+        let said = Record::read(dir.path(), &cluster).unwrap_err().to_string();
+        assert!(said.contains("no record says that it is in force") && said.contains("ca record prod"), "{said}");
+        assert_eq!(Record::written(dir.path(), &cluster).unwrap(), None);
+    }
+
+    #[test]
     fn a_record_comes_back_as_written_and_nothing_else_is_one() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("ca")).unwrap();
         let cluster = ClusterName::new("prod").unwrap();
         assert_eq!(Record::read(dir.path(), &cluster).unwrap(), None);
-        std::fs::write(dir.path().join("ca/prod.age"), "x").unwrap();
         let age = Record::first(Place::Age { file: "prod.age".into() });
-        assert_eq!(Record::read(dir.path(), &cluster).unwrap(), Some(age.clone()));
 
         let place = Place::Transit {
             server: "main".into(),

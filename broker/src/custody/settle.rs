@@ -202,14 +202,14 @@ impl Places<'_> {
     /// force: what is written there would issue at once.
     fn check_free(&self, of: For<'_>, target: &Target, name: &str) -> Result<(), SettleError> {
         let dir = self.sealer.dir();
-        if let (Target::Kv { .. }, Some(own)) = (target, Record::read(dir, of.cluster)?)
+        if let (Target::Kv { .. }, Some(own)) = (target, Record::written(dir, of.cluster)?)
             && target.is_at(&own.active, name, |one, other| self.is_one(one, other))
         {
             return Err(SettleError::InForce(own.active.said()));
         }
         for other in Record::all(dir)?.into_iter().filter(|other| other != of.cluster.as_str()) {
             let Ok(cluster) = ClusterName::new(&other) else { continue };
-            let Some(record) = Record::read(dir, &cluster)? else { continue };
+            let Some(record) = Record::written(dir, &cluster)? else { continue };
             let next = record.rotation.as_ref().map(|rotation| &rotation.next);
             let former = record.former.iter().map(|former| &former.place);
             if let Some(place) = std::iter::once(&record.active)

@@ -65,7 +65,8 @@ impl For<'_> {
     }
 
     /// The name of the vault's file: `prod.age`, and `prod.2.age` for the second.
-    pub(super) fn file(&self) -> String {
+    #[must_use]
+    pub fn file(&self) -> String {
         let Self { cluster, generation, .. } = self;
         match generation {
             0 | 1 => format!("{cluster}.age"),

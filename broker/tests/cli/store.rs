@@ -41,6 +41,10 @@ fn a_broker_is_backed_up_tried_out_and_restored() {
     let world = broker();
     let run = |arguments: &[&str]| world.run(arguments);
     let backup = |file| ["backup", file, "--recipient", RECIPIENT.trim(), "--reason", "monthly", "--dir", "broker"];
+    // what `custody restore` has people leave behind
+    std::fs::create_dir_all(world.path("broker/vault.old/ca")).unwrap();
+    world.write("broker/vault.old/recipients.txt", "");
+    world.write("broker/vault.old/ca/prod.age", "a key");
     let wrote = run(&backup("all.age"));
     assert!(wrote.contains("\nsha256 <sha256>\n") && wrote.contains("\n  ca prod\n"), "{wrote}");
     assert!(run(&backup("all.age")).contains("overwrites nothing"));
@@ -49,6 +53,8 @@ fn a_broker_is_backed_up_tried_out_and_restored() {
 
     let drill = run(&["restore", "all.age", "--drill", "--identity", "key"]);
     assert!(drill.contains("all good: ") && drill.contains("a log of 2 entries"), "{drill}");
+    assert!(drill.contains("\nca of `prod`, certificate sha256 <sha256>\n"), "{drill}");
+    assert!(drill.contains("\nits newest entry, of 2, is of <time>\n"), "{drill}");
     world.write("other", "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX");
     assert!(run(&["restore", "all.age", "--drill", "--identity", "other"]).contains("-- exit code 1"));
 
@@ -59,6 +65,7 @@ fn a_broker_is_backed_up_tried_out_and_restored() {
     let restore = |to| run(&["restore", "all.age", "--to", to, "--identity", "key", "--reason", "the disk died"]);
     let restored = restore("broker");
     assert!(restored.contains("restored to `broker`"), "{restored}");
+    assert!(!world.path("broker/vault.old").exists(), "an old vault is no part of a backup");
     assert!(restore("broker").contains("is not empty"));
     assert_eq!((show("broker"), world.read("broker/config.toml")), (ca, config));
     assert_eq!(world.read("broker/clusters/prod.toml"), cluster);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::{
-    Custody, CustodyError, For, IdentitySource, Keep, Place, Places, Record, SettleError, Settled, Target,
+    Custody, CustodyError, For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target,
     TransitKeyError, Vault,
 };
 use ichor_broker::domain::ClusterName;
@@ -35,7 +35,7 @@ async fn create(world: &World, key: &str) -> Result<Settled, SettleError> {
 
 async fn open(world: &World, place: &Place) -> Result<(), CustodyError> {
     let custody = Custody::new(vault(world), BTreeMap::from([("main".to_owned(), world.client())]));
-    custody.open_place(&cluster(), place).await.map(drop)
+    custody.open_place(&cluster(), place, &KnownCas::default()).await.map(drop)
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::ca::{self, CaMaterial};
-use ichor_broker::custody::{Custody, For, IdentitySource, Keep, Places, Record, Target, Vault};
+use ichor_broker::custody::{Custody, For, IdentitySource, Keep, KnownCas, Places, Record, Target, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::openbao::Fault;
 use serde_json::{Value, json};
@@ -72,7 +72,10 @@ async fn ended_at_every_step(import: bool) {
                     assert_eq!(told["current_version"], json!(1), "{at}");
                 }
                 let servers = BTreeMap::from([("main".to_owned(), world.client())]);
-                let opened = Custody::new(vault, servers).open(&cluster).await.unwrap_or_else(|e| panic!("{at}: {e}"));
+                let opened = Custody::new(vault, servers)
+                    .open(&cluster, &KnownCas::default())
+                    .await
+                    .unwrap_or_else(|e| panic!("{at}: {e}"));
                 if let Some(material) = &material {
                     assert_eq!(opened.certificate.fingerprint(), material.certificate().fingerprint(), "{at}");
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ichor_broker::clock::{Clock, SystemClock};
-use ichor_broker::custody::{Custody, For, IdentitySource, Keep, Places, Record, Target, Vault};
+use ichor_broker::custody::{Custody, For, IdentitySource, Keep, KnownCas, Places, Record, Target, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::openbao::{Fault, OpenBao};
 
@@ -114,7 +114,8 @@ async fn one_login_serves_any_number_of_clusters() {
     }
     let before = world.bao.logins();
     let custody = Custody::new(vault, BTreeMap::from([("main".to_owned(), world.client())]));
-    let opened = futures_util::future::join_all(clusters.iter().map(|cluster| custody.open(cluster))).await;
+    let known = KnownCas::default();
+    let opened = futures_util::future::join_all(clusters.iter().map(|cluster| custody.open(cluster, &known))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
     assert_eq!(world.bao.logins() - before, 1);
 }

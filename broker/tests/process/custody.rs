@@ -132,9 +132,9 @@ async fn what_is_done_to_the_vault_is_recorded_by_the_running_broker_or_without_
     let said = |reason: &str, message: String, digests: &str| (reason.to_owned(), message, digests.to_owned());
     let expected = [
         said("one", "vault sealed again: 3 files, 1 recipient".into(), "recipients.txt"),
-        said("two", format!("vault backed up to `{backup}`: 4 files"), "backup"),
-        said("three", format!("backup `{backup}` tried out: 4 of 4 files good"), "backup"),
-        said("four", format!("vault restored to `{copy}` from `{backup}`: 4 files"), "backup"),
+        said("two", format!("vault backed up to `{backup}`: 5 files"), "backup"),
+        said("three", format!("backup `{backup}` tried out: 5 of 5 files good"), "backup"),
+        said("four", format!("vault restored to `{copy}` from `{backup}`: 5 files"), "backup"),
     ];
     assert_eq!(acts[..4], expected);
     assert!(acts[4].1.contains("does not open"), "{acts:?}");

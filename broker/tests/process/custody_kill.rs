@@ -119,7 +119,7 @@ impl Ground {
         let loaded = Folder::new(self.dir()).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
         let (custody, cluster) = (app::custody(&loaded, vault)?, ClusterName::new(CLUSTER)?);
-        let opened = custody.open(&cluster).await?;
+        let opened = custody.open(&cluster, &app::known_cas(&loaded.settings).await?).await?;
         Ok((custody.record(&cluster)?.active.said(), opened.certificate.fingerprint()))
     }
 

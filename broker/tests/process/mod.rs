@@ -3,6 +3,7 @@
 mod config;
 mod custody;
 mod custody_kill;
+mod foreign;
 mod full;
 mod kill;
 mod ledger;

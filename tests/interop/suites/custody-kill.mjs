@@ -60,6 +60,8 @@ async function inForce(dir, cluster = 'prod') {
     has(text, 'no such CA in custody');
     return undefined;
   }
+  // its record is there, and its key is not yet
+  if (/does not exist/.test(stdout)) return undefined;
   return [stdout.match(/lives in (.*)/)?.[1], stdout.match(/certificate sha256 (\w+)/)?.[1]].join(' ');
 }
 
@@ -146,7 +148,7 @@ export async function vaultKilled(world) {
   fs.rmSync(path.join(base, 'broker', 'vault', 'ca', 'prod.age'));
   await commandsKilled(base, [['ca create', {
     args: () => ['ca', 'create', 'prod', '--reason', 'interop'],
-    left: async (dir, at) => has(await line(dir), /ok |no CA in custody/, at),
+    left: async (dir, at) => has(await line(dir), /ok |no CA in custody|does not exist/, at),
     again: async (dir) => (await inForce(dir) ? undefined : ['ca', 'create', 'prod', '--reason', 'interop']),
     whole: async (dir, at) => has(await line(dir), 'ok ', at),
   }]]);
@@ -162,7 +164,7 @@ async function importKilled(base) {
   const command = ['ca', 'import', 'prod', '--from', 'ca.crt', '--from', 'ca.key', '--reason', 'interop'];
   await commandsKilled(base, [['ca import', {
     args: () => command,
-    left: async (dir, at) => has(await line(dir), /ok |no CA in custody/, at),
+    left: async (dir, at) => has(await line(dir), /ok |no CA in custody|does not exist/, at),
     again: async (dir) => (await inForce(dir) ? undefined : command),
     whole: async (dir, at) => has(await line(dir), 'ok ', at),
   }]]);

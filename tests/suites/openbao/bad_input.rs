@@ -86,13 +86,14 @@ async fn a_record_that_was_copied_gives_no_other_cluster_the_ca() -> anyhow::Res
     std::fs::copy(world.dir.join("vault/ca/prod.toml"), world.dir.join("vault/ca/dev.toml"))?;
     let loaded = Folder::new(&world.dir).load()?;
     let custody = app::custody(&loaded, Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?)?;
-    custody.open(&ClusterName::new("prod")?).await?;
-    let said = custody.open(&ClusterName::new("dev")?).await.unwrap_err().to_string();
+    let known = app::known_cas(&loaded.settings).await?;
+    custody.open(&ClusterName::new("prod")?, &known).await?;
+    let said = custody.open(&ClusterName::new("dev")?, &known).await.unwrap_err().to_string();
     assert!(said.contains("is the record of cluster `prod`'s CA, copied"), "{said}");
     // and by what a dedicated CA's certificate says, where the record's own word was written over
     let copied = std::fs::read_to_string(world.dir.join("vault/ca/dev.toml"))?;
     std::fs::write(world.dir.join("vault/ca/dev.toml"), copied.replace("cluster = \"prod\"", "cluster = \"dev\""))?;
-    let said = custody.open(&ClusterName::new("dev")?).await.unwrap_err().to_string();
+    let said = custody.open(&ClusterName::new("dev")?, &known).await.unwrap_err().to_string();
     assert!(said.contains("was made for cluster `prod`"), "{said}");
     Ok(())
 }

@@ -208,7 +208,10 @@ async fn next(world: &World) -> anyhow::Result<String> {
         let custody = app::custody(&loaded, Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?)?;
         let cluster = ClusterName::new(CLUSTER)?;
         let record = custody.record(&cluster)?;
-        return Ok(custody.certificate_at(&cluster, &record.rotation.unwrap().next).await?.pem());
+        return Ok(custody
+            .certificate_at(&cluster, &record.rotation.unwrap().next, &app::known_cas(&loaded.settings).await?)
+            .await?
+            .pem());
     }
     let text = std::fs::read_to_string(world.dir.join("vault/ca/prod.toml"))?;
     let (_, rest) = text.split_once("[rotation.next]").unwrap();

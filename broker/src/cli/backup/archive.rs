@@ -1,13 +1,15 @@
 //! The form of a backup, inside its seal: a first line that says what it is, then each file as a line of JSON and its bytes, then a
 //! line that says how many there were.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+
+use crate::regular::{self, Links};
 
 /// The first line.
 const FIRST: &str = "ichor backup 1\n";
@@ -42,7 +44,8 @@ enum Line {
 pub(in crate::cli) fn write(out: &mut dyn Write, files: &[(PathBuf, PathBuf)]) -> io::Result<()> {
     out.write_all(FIRST.as_bytes())?;
     for (from, path) in files {
-        let file = File::open(from)?;
+        let file = regular::open(from, Links::Refused)
+            .map_err(|why| io::Error::other(format!("`{}`: {why}", from.display())))?;
         let metadata = file.metadata()?;
         let size = metadata.len();
         line(out, &Line::File { path: path.clone(), mode: metadata.permissions().mode() & 0o777, size })?;

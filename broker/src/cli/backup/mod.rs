@@ -15,6 +15,7 @@ use super::{FolderArg, block_on, owner, unlock};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
+use crate::custody::Sealer;
 use crate::store::copy::Place;
 pub(super) use archive::read;
 
@@ -140,7 +141,10 @@ fn configuration(loaded: &Loaded) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
                 continue;
             }
             if kind.is_dir() {
-                folders.push(path);
+                // a vault that was moved away is no configuration, and its keys would not be sealed as the vault's are
+                if !Sealer::is_at(&path) {
+                    folders.push(path);
+                }
             } else if kind.is_file() {
                 if entry.metadata()?.len() > LARGEST {
                     bail!("`{}` is larger than a file of the configuration can be; move it elsewhere", path.display());

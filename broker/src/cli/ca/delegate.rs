@@ -44,7 +44,7 @@ impl Delegate {
             _ => {}
         }
         // a CA that cannot be opened makes no certificate to ask with
-        block_on(async { Ok(custody.open(&name).await?) })?;
+        block_on(async { Ok(custody.open(&name, &app::known_cas(&loaded.settings).await?).await?) })?;
         block_on(async {
             let desk = Desk::open(&loaded).await?;
             if !self.end && !self.offline {

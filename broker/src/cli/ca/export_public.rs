@@ -24,7 +24,8 @@ impl ExportPublic {
         let loaded = self.folder.folder().load()?;
         let cluster = super::declared(&loaded, &self.cluster)?;
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
-        let certificate = block_on(async { Ok(custody.certificate(&cluster).await?) })?;
+        let certificate =
+            block_on(async { Ok(custody.certificate(&cluster, &app::known_cas(&loaded.settings).await?).await?) })?;
         write!(out, "{}", certificate.pem())?;
         if self.former {
             let record = custody.record(&cluster)?;

@@ -12,8 +12,9 @@ use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
-use crate::custody::{For, Place, Places, Record, Sealer, SettleError, Settled, Target};
+use crate::custody::{CERTIFICATE, For, Place, Places, Record, Sealer, SettleError, Settled, Target, VaultError};
 use crate::domain::ClusterName;
+use crate::readiness::Check;
 
 /// A CA that is to be kept.
 pub(super) struct Keeping<'a> {
@@ -45,8 +46,8 @@ impl Keeping<'_> {
         self.settle(BTreeMap::new(), async |places, of, target| places.take_up(of, target).await)
     }
 
-    /// Records the act, then makes the CA, then its record, then lets a running broker open it. In this order: a CA that nobody
-    /// recorded never issues.
+    /// Records the act, then makes the CA, then its record (a first one in the vault before its key), then lets a running broker
+    /// open it. In this order: a CA that nobody recorded never issues.
     fn settle(
         self,
         known: BTreeMap<String, String>,
@@ -55,28 +56,42 @@ impl Keeping<'_> {
         let Self { loaded, cluster, target, at, message, reason, replace } = self;
         let sealer = unlock::sealer(&loaded.settings)?;
         let servers = at.clients(target, loaded)?;
-        let before = Record::read(sealer.dir(), cluster)?;
-        if let Some(before) = before.as_ref().filter(|_| !replace) {
+        // a key whose record is missing is replaced like any; its file stays, and `check` says so
+        let (before, is_stray) = match Record::read(sealer.dir(), cluster) {
+            Err(VaultError::NoRecord { .. }) if replace => (None, true),
+            read => (read?, false),
+        };
+        // a command was ended between the two, or someone took the key away: the record is there and its key is not
+        let is_keyless = before.as_ref().is_some_and(|record| !replace && sealer.lacks_key_of(&record.active));
+        if let Some(before) = before.as_ref().filter(|_| !replace && !is_keyless) {
             bail!(
                 "cluster `{cluster}` has a CA in custody ({}); `ichor-broker ca move` takes it to another custody, `--replace` \
                  replaces it, and nodes must then be told of the new one",
                 before.active.said()
             );
         }
-        let generation = before.as_ref().map_or(1, |record| record.generation + 1);
+        let generation =
+            before.as_ref().map_or(1 + u32::from(is_stray), |record| record.generation + u32::from(!is_keyless));
         let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: known.clone() };
         let (mut settled, checks) = block_on(async {
             let desk = Desk::open(loaded).await?;
             let places = Places { sealer: &sealer, servers: &servers };
             let settled = desk.act(deed.clone(), "the CA in force is what it was", async || {
                 let of = For { cluster, generation, replace };
+                // where no CA was, the record of one in the vault comes first: a key without it is one that someone put there
+                let mut before = before;
+                if let (None, Target::Age) = (&before, target) {
+                    let first = Record::first(Place::Age { file: of.file() }).numbered(generation);
+                    first.write(sealer.dir(), cluster, false)?;
+                    before = Some(first);
+                }
                 let settled = make(&places, of, target).await?;
                 let facts = digests(&CaFacts::of(&settled.certificate));
                 if facts != known {
                     let message = format!("{}: {}", deed.message, settled.place.said());
                     desk.record(Deed { message, digests: facts, ..deed.clone() }).await?;
                 }
-                write(&sealer, cluster, before.as_ref(), &settled)?;
+                write(&sealer, of, before.as_ref(), &settled)?;
                 Ok(settled)
             });
             let settled = settled.await?;
@@ -84,34 +99,51 @@ impl Keeping<'_> {
             desk.close().await;
             Ok((settled, checks?))
         })?;
-        let own = format!("ca {cluster}");
         // it is there and recorded: what a running broker makes of it changes nothing of that
-        let not_taken = checks.into_iter().find(|check| check.name == own && !check.ok);
-        settled.remarks.extend(not_taken.map(|check| {
-            let why = check.detail.unwrap_or_default();
-            format!("The running broker has not taken it up: {why}. Where that is about its token, restart the broker.")
-        }));
+        settled.remarks.extend(taken_up(cluster, checks).err());
         Ok(settled)
     }
 }
 
-/// Writes the record, unless the file alone says it all.
-fn write(sealer: &Sealer, cluster: &ClusterName, before: Option<&Record>, settled: &Settled) -> anyhow::Result<()> {
-    let first = Record::first(settled.place.clone());
-    let Some(before) = before else {
-        if settled.place != (Place::Age { file: format!("{cluster}.age") }) {
-            first.write(sealer.dir(), cluster, false)?;
+/// Whether the running broker has taken up a cluster's CA; `false` where none runs.
+///
+/// # Errors
+/// In a sentence, when it has not.
+pub(super) fn taken_up(cluster: &ClusterName, checks: Vec<Check>) -> Result<bool, String> {
+    let (own, is_running) = (format!("ca {cluster}"), !checks.is_empty());
+    // where what it opened could not be recorded, there is a line for all of them
+    match checks.into_iter().find(|check| !check.ok && (check.name == own || check.name == "ca keys")) {
+        None => Ok(is_running),
+        Some(check) => {
+            let why = check.detail.unwrap_or_default();
+            Err(format!(
+                "The running broker has not taken it up: {why}. Where that is about its token, restart the broker."
+            ))
         }
-        return Ok(());
+    }
+}
+
+/// Writes the record.
+fn write(sealer: &Sealer, of: For<'_>, before: Option<&Record>, settled: &Settled) -> anyhow::Result<()> {
+    let cluster = of.cluster;
+    let Some(before) = before else {
+        let first = Record::first(settled.place.clone()).numbered(of.generation);
+        return Ok(first.write(sealer.dir(), cluster, false)?);
     };
-    before.succeeded_by(settled.place.clone(), SystemClock.now(), None).replace(sealer.dir(), cluster, before)?;
+    let after = match before {
+        // no CA was there that this one follows
+        before if before.generation == of.generation && before.active == settled.place => return Ok(()),
+        before if before.generation == of.generation => before.moved(settled.place.clone()),
+        before => before.succeeded_by(settled.place.clone(), SystemClock.now(), None),
+    };
+    after.replace(sealer.dir(), cluster, before)?;
     Ok(())
 }
 
 /// The digests by which a CA is known in entries.
 pub(super) fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
     BTreeMap::from([
-        ("certificate".to_owned(), facts.fingerprint.clone()),
+        (CERTIFICATE.to_owned(), facts.fingerprint.clone()),
         ("public key".to_owned(), facts.key_fingerprint.clone()),
     ])
 }

@@ -6,6 +6,7 @@ mod export_public;
 mod import;
 mod keep;
 mod probe;
+mod record;
 mod relocate;
 mod retire;
 mod rotate;
@@ -19,6 +20,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
+pub(super) use show::leftover;
 pub(super) use target::{operator, server_name};
 
 use super::{FolderArg, block_on, unlock};
@@ -48,6 +50,9 @@ pub(super) enum CaCommand {
     Rotate(rotate::Rotate),
     /// Take former CAs out of custody, or, if it is compromised, the one in force at once.
     Retire(retire::Retire),
+    /// Say that the CA that lies in custody is the one that is meant, where it lost its record, an earlier version wrote none, or
+    /// the log, of an older backup, does not know it.
+    Record(record::RecordCa),
     /// Bring a CA's key to another custody. What nodes accept does not change.
     Move(relocate::Move),
     /// Have the cluster's own API make the certificates, asked with a certificate of os:admin of 15 minutes that this CA signs
@@ -98,6 +103,7 @@ impl CaCommand {
             Self::Import(command) => command.run(out),
             Self::Rotate(command) => command.run(out),
             Self::Retire(command) => command.run(out),
+            Self::Record(command) => command.run(out),
             Self::Move(command) => command.run(out),
             Self::Delegate(command) => command.run(out),
             Self::Probe(command) => command.run(out),
@@ -160,7 +166,11 @@ fn certificate(loaded: &Loaded, cluster: &str, which: Which) -> anyhow::Result<S
             }
         }
     };
-    Ok(block_on(async { Ok(custody.certificate_at(&cluster, place).await?) })?.pem())
+    let found = block_on(async {
+        let known = app::known_cas(&loaded.settings).await?;
+        Ok(custody.certificate_at(&cluster, place, &known).await?)
+    })?;
+    Ok(found.pem())
 }
 
 /// The value of `--wait`.

@@ -5,13 +5,13 @@ use std::io::Write;
 use anyhow::bail;
 use clap::Args;
 
-use super::keep::digests;
+use super::keep::{digests, taken_up};
 use super::target::{At, Kind};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on, unlock};
 use crate::custody::ca::CaFacts;
-use crate::custody::{For, Place, Places};
+use crate::custody::{Aside, For, Place, Places};
 
 /// `ca move`.
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ impl Move {
             bail!("the CA of cluster `{cluster}` lives there already: {}", record.active.said());
         }
         block_on(async {
-            let material = custody.material(&cluster).await?;
+            let material = custody.material(&cluster, &app::known_cas(&loaded.settings).await?).await?;
             let desk = Desk::open(&loaded).await?;
             let deed = Deed {
                 ca: true,
@@ -63,15 +63,31 @@ impl Move {
                 Ok(settled)
             });
             let settled = settled.await?;
-            desk.reload().await?;
+            // out of the way first, so that the broker opens the new one or none
+            let aside = match &record.active {
+                Place::Age { file } => sealer.set_aside(file, Aside::Moved)?,
+                _ => None,
+            };
+            let taken = taken_up(&cluster, desk.reload().await?);
             settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
             writeln!(out, "the CA's key now lives in {}", settled.place.said())?;
-            match &record.active {
-                Place::Age { file } if self.remove_old => {
-                    custody.vault().sealer().remove_ca_file(file)?;
+            let is_taken = taken.is_ok();
+            match taken {
+                Ok(true) => writeln!(out, "the running broker has taken it up")?,
+                Ok(false) => writeln!(out, "no broker runs on this folder; the next start takes it up")?,
+                Err(why) => writeln!(out, "{why}")?,
+            }
+            match (&record.active, aside) {
+                (Place::Age { file }, _) if self.remove_old && is_taken => {
+                    sealer.remove_ca_file(file)?;
                     writeln!(out, "removed {}; backups of it stay what they are", record.active.said())?;
                 }
-                old => writeln!(out, "the old copy is still there: {}", old.said())?,
+                (_, Some(aside)) => writeln!(
+                    out,
+                    "the old copy, with the key, lies set aside at `{0}`; remove it once the new one was seen to work: rm {0}",
+                    aside.display()
+                )?,
+                (old, None) => writeln!(out, "the old copy is still there; remove it at the server: {}", old.said())?,
             }
             desk.close().await;
             Ok(())

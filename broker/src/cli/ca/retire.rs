@@ -1,15 +1,19 @@
 //! `ca retire`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::bail;
 use clap::Args;
+use ichor_wire::profile::CaCertificate;
 
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on, unlock};
 use crate::clock::{Clock, SystemClock};
-use crate::custody::Place;
+use crate::custody::ca::CaFacts;
+use crate::custody::{Aside, Custody, KnownCas, Place, RETIRED, Record};
+use crate::domain::ClusterName;
 
 /// `ca retire`.
 #[derive(Debug, Args)]
@@ -36,6 +40,7 @@ impl Retire {
         let record = custody.record(&cluster)?;
         block_on(async {
             let desk = Desk::open(&loaded).await?;
+            let known = app::known_cas(&loaded.settings).await?;
             let deed = |message: String| Deed {
                 ca: true,
                 cluster: Some(cluster.to_string()),
@@ -46,12 +51,17 @@ impl Retire {
             if self.compromised {
                 let next = record.rotation.as_ref().map_or(Place::Retired, |rotation| rotation.next.clone());
                 // the certificate is wanted for the removal, and its custody may be what is lost
-                let certificate = custody.certificate(&cluster).await.ok().map(|certificate| certificate.pem());
+                let certificate = custody.certificate(&cluster, &known).await.ok().map(|certificate| certificate.pem());
                 let place = record.active.said();
                 let deed = deed(format!("CA retired as compromised: {place}; from now on: {}", next.said()));
                 let retired = record.compromised_by(next.clone(), now, certificate);
                 let done = async || Ok(retired.replace(dir, &cluster, &record)?);
-                desk.act(deed, "it is in force as before", done).await?;
+                desk.act(deed.clone(), "it is in force as before", done).await?;
+                let digests = fingerprints(&custody, &cluster, &retired, &known).await;
+                desk.record(Deed { digests, message: format!("{}: done", deed.message), ..deed }).await?;
+                if let Place::Age { file } = &record.active {
+                    custody.vault().sealer().set_aside(file, Aside::Retired)?;
+                }
                 desk.reload().await?;
                 writeln!(out, "{place} issues no more; from now on: {}", next.said())?;
                 writeln!(
@@ -70,6 +80,7 @@ impl Retire {
                 let places: Vec<_> = record.former.iter().map(|former| former.place.clone()).collect();
                 let said: Vec<_> = places.iter().map(Place::said).collect();
                 let deed = deed(format!("former CAs retired: {}", said.join(", ")));
+                let digests = fingerprints(&custody, &cluster, &record, &known).await;
                 let done = async || {
                     for place in &places {
                         if let Place::Age { file } = place {
@@ -78,7 +89,8 @@ impl Retire {
                     }
                     Ok(record.without_former().replace(dir, &cluster, &record)?)
                 };
-                desk.act(deed, "the record still names them; the same command goes on", done).await?;
+                desk.act(deed.clone(), "the record still names them; the same command goes on", done).await?;
+                desk.record(Deed { digests, message: format!("{}: done", deed.message), ..deed }).await?;
                 for place in &places {
                     match place {
                         Place::Age { .. } => writeln!(out, "removed {}", place.said())?,
@@ -95,4 +107,33 @@ impl Retire {
             Ok(())
         })
     }
+}
+
+/// By what the log knows from now on that these CAs are to issue no more: the former ones of the record, as far as their certificates
+/// are at hand. Not one that is in force as well, as after an import of the same.
+async fn fingerprints(
+    custody: &Custody,
+    cluster: &ClusterName,
+    record: &Record,
+    known: &KnownCas,
+) -> BTreeMap<String, String> {
+    let of = async |place: &Place| {
+        let certificate = custody.certificate_at(cluster, place, known).await.ok()?;
+        Some(CaFacts::of(&certificate).fingerprint)
+    };
+    let mut stays = Vec::new();
+    for place in std::iter::once(&record.active).chain(record.rotation.iter().map(|rotation| &rotation.next)) {
+        stays.extend(of(place).await);
+    }
+    let mut retired = Vec::new();
+    for former in &record.former {
+        let kept = former.certificate.as_deref().and_then(|pem| CaCertificate::parse(pem).ok());
+        let fingerprint = match kept {
+            Some(certificate) => Some(CaFacts::of(&certificate).fingerprint),
+            None => of(&former.place).await,
+        };
+        retired.extend(fingerprint.filter(|fingerprint| !stays.contains(fingerprint)));
+    }
+    let named = |(number, fingerprint): (usize, String)| (format!("{RETIRED} {}", number + 1), fingerprint);
+    retired.into_iter().enumerate().map(named).collect()
 }

@@ -165,8 +165,9 @@ impl Work<'_> {
         let (cluster, now) = (&self.cluster, SystemClock.now());
         let record = self.custody.record(cluster)?;
         let Some(rotation) = &record.rotation else { bail!("no rotation is under way") };
-        let old = self.custody.certificate(cluster).await?;
-        let new = self.custody.open_place(cluster, &rotation.next).await?;
+        let known = app::known_cas(&self.loaded.settings).await?;
+        let old = self.custody.certificate(cluster, &known).await?;
+        let new = self.custody.open_place(cluster, &rotation.next, &known).await?;
         let settled = Settled { place: rotation.next.clone(), certificate: new.certificate, remarks: Vec::new() };
         let message =
             format!("every named node accepts the new CA, which issues from now on: {}", settled.place.said());

@@ -20,11 +20,18 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
         bail!("no such CA in custody; `ichor-broker ca create` or `ca import` brings one");
     }
     let opened = block_on(async {
-        let opened = names.iter().map(async |name| (*name, custody.open(name).await));
+        let known = &app::known_cas(&loaded.settings).await?;
+        let opened = names.iter().map(async |name| (*name, custody.open(name, known).await));
         Ok(futures_util::future::join_all(opened).await)
     })?;
     for (name, opened) in opened {
-        let record = custody.record(name)?;
+        let record = match custody.record(name) {
+            Ok(record) => record,
+            Err(error) => {
+                writeln!(out, "{name}: cannot be opened: {error}")?;
+                continue;
+            }
+        };
         match (&record.active, opened) {
             (Place::TalosApi, _) => adopted(&custody, name, out)?,
             (place, Ok(opened)) => {
@@ -51,7 +58,15 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
             writeln!(out, "  issued until {}{why}: {}", former.until, former.place.said())?;
         }
     }
+    for file in custody.leftovers()? {
+        writeln!(out, "{}", leftover(&file))?;
+    }
     Ok(())
+}
+
+/// What to say of a file with a key that no record needs.
+pub(in crate::cli) fn leftover(file: &str) -> String {
+    format!("`vault/ca/{file}` still holds the key of a CA, and no record needs it; remove it once nothing does")
 }
 
 /// A cluster whose own API makes the certificates.

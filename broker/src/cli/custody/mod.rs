@@ -14,9 +14,11 @@ mod engine;
 mod move_secrets;
 mod recover;
 mod reseal;
+mod told;
 
 pub(super) use engine::EngineArgs;
 pub(super) use recover::identity;
+pub(super) use told::tell;
 
 /// Commands on the vault as a whole, and on what a PKI engine needs.
 #[derive(Debug, Subcommand)]

@@ -9,10 +9,12 @@ use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::told::{Present, tell};
 use super::{count, deed, recorded, unlock};
-use crate::cli::{FolderArg, owner};
+use crate::cli::{FolderArg, block_on, owner};
 use crate::config::Loaded;
 use crate::custody::{Archived, IdentitySource, VaultError};
+use crate::regular::{self, Links};
 
 /// `custody restore`.
 #[derive(Debug, Args)]
@@ -75,6 +77,8 @@ impl Restore {
     fn drill(&self, loaded: &Loaded, opened: anyhow::Result<Archived>, out: &mut dyn Write) -> anyhow::Result<()> {
         let file = self.file.display();
         let digest = digest(&self.file).map(|digest| ("backup", digest));
+        // as it is before this is recorded
+        let here = block_on(Present::of(loaded))?;
         let archived = match opened {
             Ok(archived) => archived,
             Err(error) => {
@@ -89,6 +93,7 @@ impl Restore {
         let message = format!("backup `{file}` tried out: {good} of {all} good");
         recorded(loaded, deed(message, &self.reason, digest), "", || Ok(()))?;
         writeln!(out, "`{file}` opens; made {}, sha256 {}", archived.made(), archived.digest())?;
+        tell(&archived, here.as_ref(), out)?;
         for one in &drilled {
             match &one.found {
                 Ok(found) => writeln!(out, "ok    {}: {found}", one.what)?,
@@ -112,11 +117,13 @@ impl Restore {
         owner::check_folder(target.parent().unwrap_or(Path::new(".")))?;
         archived.check_target(target)?;
         let held = archived.held(&self.recipients);
+        let here = block_on(Present::of(loaded))?;
         let message = format!("vault restored to `{}` from `{}`", target.display(), self.file.display());
         let message = format!("{message}: {}", count(held.len(), "file"));
         let deed = deed(message, &self.reason, [("backup", archived.digest().to_owned())]);
         recorded(loaded, deed, "nothing was restored", || archived.restore(target, &self.recipients, &plugins))?;
         writeln!(out, "restored to `{}`, as of {}:", target.display(), archived.made())?;
+        tell(archived, here.as_ref(), out)?;
         for what in &held {
             writeln!(out, "  {what}")?;
         }
@@ -140,7 +147,9 @@ pub(in crate::cli) fn identity(path: &Path) -> anyhow::Result<IdentitySource> {
     let read = if is_input {
         std::io::stdin().lock().take(most).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
+        let file = regular::open(path, Links::Followed);
+        let file = file.with_context(|| format!("cannot read the identity `{}`", path.display()))?;
+        file.take(most).read_to_end(&mut bytes)
     };
     read.with_context(|| format!("cannot read the identity `{}`", path.display()))?;
     if bytes.starts_with(SEALED.as_bytes()) && !is_input {
@@ -153,7 +162,7 @@ pub(in crate::cli) fn identity(path: &Path) -> anyhow::Result<IdentitySource> {
 /// SHA-256 of the file, lower-case hex, where it can be read.
 fn digest(path: &Path) -> Option<String> {
     let mut hasher = Sha256::new();
-    let mut file = std::fs::File::open(path).ok()?;
+    let mut file = regular::open(path, Links::Followed).ok()?;
     let mut chunk = [0; 8192];
     loop {
         match file.read(&mut chunk).ok()? {

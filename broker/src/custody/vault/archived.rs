@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ichor_wire::profile::CaCertificate;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::backup::{Archive, Kind, MAX_ARCHIVE, RECORD, VERSION};
+use super::backup::{Archive, Kind, LogName, MAX_ARCHIVE, RECORD, VERSION};
 use super::recipients::Recipients;
 use super::sealer::{check_secret, cluster_of};
 use super::{AUDIT_KEY, DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed};
-use crate::custody::{DataKey, LockedBytes};
+use crate::custody::record::Record;
+use crate::custody::{AuditKey, DataKey, LockedBytes};
 use crate::domain::ClusterName;
 
 /// An opened backup. Every name in it was checked; what it holds is looked at by [`Self::drill`].
@@ -21,7 +23,17 @@ pub struct Archived {
     made: Timestamp,
     digest: String,
     recipients: Vec<String>,
+    log: Option<LogName>,
     files: Vec<(Kind, String, LockedBytes)>,
+}
+
+/// A CA in a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedCa {
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its certificate.
+    pub certificate: CaCertificate,
 }
 
 /// What a drill says of one file of a backup.
@@ -44,7 +56,7 @@ impl Archived {
     pub fn open(path: &Path, source: IdentitySource, dir: &Path, plugins: &Plugins) -> Result<Self, VaultError> {
         let damaged = || VaultError::Damaged(path.to_owned());
         let missing = || VaultError::File { path: path.to_owned(), reason: "there is no such file".to_owned() };
-        let sealed = file::read_most(path, MAX_ARCHIVE)?.ok_or_else(missing)?;
+        let sealed = file::read_outside(path, MAX_ARCHIVE)?.ok_or_else(missing)?;
         let openers = identity::load(dir, source, plugins)?;
         let plaintext = sealed::open_bytes(path, &sealed, &openers)?;
         let archive: Archive<'_> = sealed::parse(path, &plaintext)?;
@@ -61,7 +73,14 @@ impl Archived {
             files.push((entry.kind, name, sealed::decode(path, entry.content)?));
         }
         let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(&sealed));
-        Ok(Self { path: path.to_owned(), made: archive.made, digest, recipients: archive.recipients, files })
+        Ok(Self {
+            path: path.to_owned(),
+            made: archive.made,
+            digest,
+            recipients: archive.recipients,
+            log: archive.log,
+            files,
+        })
     }
 
     /// When it was made, by the clock of the host that made it.
@@ -74,6 +93,49 @@ impl Archived {
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The log that belonged to the vault, where the backup says so.
+    #[must_use]
+    pub fn log(&self) -> Option<&LogName> {
+        self.log.as_ref()
+    }
+
+    /// The public half of the key that signs the log, where that key is in the backup.
+    #[must_use]
+    pub fn audit_key(&self) -> Option<[u8; 32]> {
+        let (_, name, content) =
+            self.files.iter().find(|(kind, name, _)| (*kind, name.as_str()) == (Kind::Secret, AUDIT_KEY))?;
+        let seed = sealed::secret_in(&self.path, content, name).ok()?;
+        Some(AuditKey::from_seed(seed.as_slice()).ok()?.public_key())
+    }
+
+    /// The CAs in it, sorted by cluster: those whose keys it has, and those elsewhere whose records name the certificate. What cannot
+    /// be read is left out: [`Self::drill`] says so.
+    #[must_use]
+    pub fn cas(&self) -> Vec<ArchivedCa> {
+        let mut found = Vec::new();
+        for (kind, name, content) in &self.files {
+            let path = self.path.join(kind.told(name));
+            let (cluster, certificate) = match kind {
+                Kind::Ca => {
+                    let cluster = cluster_of(name).unwrap_or_default();
+                    let opened = sealed::ca_in(&path, content, cluster).and_then(pair);
+                    (cluster, opened.ok().map(|ca| ca.certificate().clone()))
+                }
+                Kind::Record => {
+                    let record =
+                        ClusterName::new(name).ok().and_then(|it| Record::parse(&path, &it, content.as_slice()).ok());
+                    let pem = record.and_then(|record| record.active.certificate().map(str::to_owned));
+                    (name.as_str(), pem.and_then(|pem| CaCertificate::parse(&pem).ok()))
+                }
+                _ => continue,
+            };
+            let (Ok(cluster), Some(certificate)) = (ClusterName::new(cluster), certificate) else { continue };
+            found.push(ArchivedCa { cluster, certificate });
+        }
+        found.sort_by(|one, other| one.cluster.cmp(&other.cluster));
+        found
     }
 
     /// What a restore makes files of, a line each.

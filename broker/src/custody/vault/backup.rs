@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::sealer::cluster_of;
 use super::{AUDIT_KEY, DATA_KEY, Vault, VaultError, file, identity, pair, sealed};
+use crate::custody::LogPin;
 
 /// The form of the archive.
 pub(super) const VERSION: u8 = 1;
@@ -28,8 +29,21 @@ pub(super) struct Archive<'a> {
     pub(super) version: u8,
     pub(super) made: Timestamp,
     pub(super) recipients: Vec<String>,
+    /// Whose log it was. To be told, and not restored: the log may have got another name since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) log: Option<LogName>,
     #[serde(borrow)]
     pub(super) files: Vec<Entry<'a>>,
+}
+
+/// The log that belonged to the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogName {
+    /// Its name.
+    pub name: String,
+    /// The key that verifies it, as signed notes name it.
+    pub key: String,
 }
 
 /// One file. It has no path: where it goes is decided by what it is and by its name, which is checked.
@@ -112,7 +126,8 @@ impl Vault {
         }
         let files = contents.iter().map(|(kind, name, content)| Entry { kind: *kind, name: name.into(), content });
         let recipients = self.sealer.recipients().lines();
-        let archive = Archive { version: VERSION, made, recipients, files: files.collect() };
+        let log = LogPin::read(dir)?.map(|pin| LogName { name: pin.origin, key: pin.key });
+        let archive = Archive { version: VERSION, made, recipients, log, files: files.collect() };
         let sealed = to.seal(|writer| serde_json::to_writer(writer, &archive).map_err(Into::into))?;
         if u64::try_from(sealed.len()).is_ok_and(|len| len > MAX_ARCHIVE) {
             return Err(VaultError::TooLarge(dir.to_owned()));

@@ -8,9 +8,13 @@ use std::path::Path;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::VaultError;
+use crate::regular::{self, Links, ReadError};
 
 /// The largest file read, in bytes: a sealed CA has about two thousand.
 pub(super) const MAX_FILE: u64 = 1 << 20;
+
+/// The folders that a vault has.
+const FOLDERS: [&str; 2] = ["ca", "secrets"];
 
 /// Returns once the file is durable with mode 0600: written beside, synced, renamed, its folder synced. A crash leaves the
 /// old file or the new one. Without `replace` an existing file stays, and that is decided by the rename itself.
@@ -36,6 +40,15 @@ pub(super) fn remove(path: &Path) -> Result<(), VaultError> {
     }
 }
 
+/// Whether there was such a file, once it has the other name in the same folder; what was there is written over.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<bool, VaultError> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failure(from, &error)),
+        Ok(()) => sync_dir(folder_of(to)).map(|()| true),
+    }
+}
+
 /// The folder that a path's last name stands in.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -52,25 +65,49 @@ pub(in crate::custody) fn lock(dir: &Path) -> Result<Flock<File>, VaultError> {
     Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|_| VaultError::Busy(dir.to_owned()))
 }
 
-/// The file's bytes; `None` when there is none.
+/// The bytes of a file of the vault; `None` when there is none. No link is followed, neither the file's nor its folder's: whoever can
+/// put one there would have another's file opened as ours.
 pub(in crate::custody) fn read(path: &Path) -> Result<Option<Vec<u8>>, VaultError> {
-    read_most(path, MAX_FILE)
+    if let Some(folder) = path.parent().filter(|folder| FOLDERS.iter().any(|own| folder.ends_with(own))) {
+        check_folder(folder)?;
+    }
+    found(path, regular::read(path, MAX_FILE, Links::Refused))
 }
 
-/// The same for a file of at most so many bytes.
-pub(super) fn read_most(path: &Path, most: u64) -> Result<Option<Vec<u8>>, VaultError> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failure(path, &error)),
-        Ok(metadata) if metadata.len() > most => return Err(VaultError::Huge(path.to_owned())),
-        Ok(_) => {}
+/// Whether a folder of the vault is no link.
+fn check_folder(folder: &Path) -> Result<(), VaultError> {
+    if fs::symlink_metadata(folder).is_ok_and(|found| found.is_symlink()) {
+        return Err(unread(folder, ReadError::Link));
     }
-    fs::read(path).map(Some).map_err(|error| failure(path, &error))
+    Ok(())
+}
+
+/// The same for a file outside of the vault, of at most so many bytes, which a link may lead to.
+pub(super) fn read_outside(path: &Path, most: u64) -> Result<Option<Vec<u8>>, VaultError> {
+    found(path, regular::read(path, most, Links::Followed))
+}
+
+/// Such a file, opened; it is a regular one.
+pub(super) fn open_outside(path: &Path) -> Result<File, VaultError> {
+    regular::open(path, Links::Followed).map_err(|why| unread(path, why))
+}
+
+fn found<T>(path: &Path, read: Result<T, ReadError>) -> Result<Option<T>, VaultError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(ReadError::Missing) => Ok(None),
+        Err(why) => Err(unread(path, why)),
+    }
+}
+
+fn unread(path: &Path, why: ReadError) -> VaultError {
+    VaultError::Unread { path: path.to_owned(), why }
 }
 
 /// The names of the folder's files with that ending, without it, sorted.
 pub(in crate::custody) fn names(dir: &Path, ending: &str) -> Result<Vec<String>, VaultError> {
     let failed = |error: std::io::Error| failure(dir, &error);
+    check_folder(dir)?;
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
@@ -89,6 +126,25 @@ pub(super) fn open_to_others(dir: &Path) -> Option<String> {
     let mode = fs::metadata(dir).ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0)
         .then(|| format!("the vault's folder `{}` has mode {mode:o}; make it 700 (`chmod 700 {0}`)", dir.display()))
+}
+
+/// A sentence if others than the owner can read secret files of the vault, naming one.
+pub(super) fn files_open_to_others(dir: &Path) -> Option<String> {
+    let mut open = Vec::new();
+    for folder in [dir.to_owned(), dir.join("ca"), dir.join("secrets")] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            // what else lies there is public, or of the operator
+            let is_secret = name.ends_with(".age") || name.contains(".age.") || name.starts_with("identity.");
+            let mode = entry.metadata().map_or(0, |found| found.permissions().mode() & 0o777);
+            if is_secret && mode & 0o077 != 0 {
+                open.push((path, mode));
+            }
+        }
+    }
+    let (path, mode) = open.first()?;
+    let path = path.display();
+    Some(format!("`{path}` has mode {mode:o}, as one of {} in the vault that others may read; make it 600", open.len()))
 }
 
 pub(super) fn sync_dir(dir: &Path) -> Result<(), VaultError> {

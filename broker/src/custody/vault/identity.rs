@@ -82,7 +82,8 @@ pub(super) fn load(dir: &Path, source: IdentitySource, plugins: &Plugins) -> Res
             text(unseal(&path, &sealed, passphrase)?)
         }
         IdentitySource::File(path, passphrase) => {
-            let sealed = file::read(&path)?.ok_or_else(|| VaultError::NoIdentity(path.clone()))?;
+            let sealed =
+                file::read_outside(&path, file::MAX_FILE)?.ok_or_else(|| VaultError::NoIdentity(path.clone()))?;
             text(unseal(&path, &sealed, passphrase)?)
         }
     }

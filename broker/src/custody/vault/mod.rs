@@ -23,6 +23,7 @@ use super::ca::{CaMaterial, KeyMismatch};
 use super::{DataKey, KeyLoadError, LocalSigner, LockedBytes, SealError, StandingCredential, StandingError};
 use crate::domain::ClusterName;
 use crate::entropy::EntropyError;
+use crate::regular::ReadError;
 
 mod archived;
 mod backup;
@@ -36,12 +37,12 @@ mod sealed;
 mod sealer;
 mod stream;
 
-pub use archived::{Archived, Drilled};
-pub use backup::Backup;
+pub use archived::{Archived, ArchivedCa, Drilled};
+pub use backup::{Backup, LogName};
 pub(super) use holder::seal_to;
 pub use plugin::{PluginError, Plugins};
 pub use reseal::Reseal;
-pub use sealer::Sealer;
+pub use sealer::{Aside, Sealer};
 pub use stream::open_sealed;
 
 use identity::Openers;
@@ -177,6 +178,17 @@ pub enum VaultError {
     /// A CA's record is none.
     #[error("`{0}` is no record of a CA; restore it from a backup")]
     Record(PathBuf),
+    /// A CA's key without the record that says that it is in force.
+    #[error(
+        "`{path}` holds a CA's key, but no record says that it is in force: it may be one that was moved or retired. Restore \
+         `ca/{cluster}.toml` from a backup, or, where an earlier version made this CA, run `ichor-broker ca record {cluster} --reason …`"
+    )]
+    NoRecord {
+        /// The key's file.
+        path: PathBuf,
+        /// The cluster that it is named after.
+        cluster: String,
+    },
     /// A CA's record is another cluster's.
     #[error(
         "`{path}` is the record of cluster `{owner}`'s CA, copied; restore this cluster's own from a backup, or remove the file and \
@@ -207,9 +219,14 @@ pub enum VaultError {
     /// A folder to restore into has files.
     #[error("`{0}` is not empty, and a restore overwrites nothing; move it away, or name another folder with `--to`")]
     NotEmpty(PathBuf),
-    /// A file is too large to be one of ours; it was not read.
-    #[error("`{0}` is larger than any file that this program writes there; it was not read")]
-    Huge(PathBuf),
+    /// A file is none that can be one of ours; it was not read.
+    #[error("`{path}`: {why}")]
+    Unread {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why.
+        why: ReadError,
+    },
     /// More than a backup holds.
     #[error("the vault holds more than the 16 MiB that go into a backup; move what is not the vault's out of `{0}`")]
     TooLarge(PathBuf),
@@ -372,6 +389,7 @@ impl Vault {
             ));
         }
         warnings.extend(file::open_to_others(self.sealer.dir()));
+        warnings.extend(file::files_open_to_others(self.sealer.dir()));
         if self.sealer.dir().join(reseal::INTENT).exists() {
             warnings.push("a reseal was cut short; `ichor-broker custody reseal` finishes it".to_owned());
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::recipients::Recipients;
 use super::{Listing, Plugins, VaultError, file, sealed};
 use crate::custody::ca::CaMaterial;
+use crate::custody::record::{Place, Record};
 use crate::custody::{LocalSigner, StandingCredential};
 use crate::domain::ClusterName;
 use crate::entropy;
@@ -12,11 +13,38 @@ use crate::entropy;
 /// Who can open the vault.
 pub(super) const RECIPIENTS: &str = "recipients.txt";
 
+/// Why a CA's file was set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// The CA lives elsewhere now.
+    Moved,
+    /// It issues no more.
+    Retired,
+}
+
 /// Seals into a vault's folder.
 #[derive(Clone, Debug)]
 pub struct Sealer {
     dir: PathBuf,
     recipients: Recipients,
+}
+
+// === impl Aside ===
+
+impl Aside {
+    const ALL: [Self; 2] = [Self::Moved, Self::Retired];
+
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Retired => "retired",
+        }
+    }
+
+    /// `ca/prod.age` is `ca/prod.age.moved` then.
+    fn path(self, file: &Path) -> PathBuf {
+        file.with_extension(format!("age.{}", self.ending()))
+    }
 }
 
 // === impl Sealer ===
@@ -41,6 +69,12 @@ impl Sealer {
         Ok(Self { dir: dir.to_owned(), recipients })
     }
 
+    /// Whether a vault lies in `dir`.
+    #[must_use]
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join(RECIPIENTS).exists()
+    }
+
     /// Makes the folders and `recipients.txt`.
     pub(super) fn create(dir: &Path, recipients: Recipients) -> Result<Self, VaultError> {
         file::make_dir(dir)?;
@@ -50,12 +84,18 @@ impl Sealer {
         Ok(Self { dir: dir.to_owned(), recipients })
     }
 
-    /// Returns once the cluster's CA is durable in the vault. Key and certificate are checked once more before that.
+    /// Returns once the cluster's CA is durable in the vault, with the record that says so unless there is one. Key and certificate are
+    /// checked once more before that.
     ///
     /// # Errors
     /// When there is one already and `replace` does not say otherwise, or the file system fails.
     pub fn seal_ca(&self, cluster: &ClusterName, ca: &CaMaterial, replace: bool) -> Result<(), VaultError> {
-        self.seal_ca_file(cluster, &format!("{cluster}.age"), ca, replace)
+        let file = format!("{cluster}.age");
+        self.seal_ca_file(cluster, &file, ca, replace)?;
+        match Record::written(&self.dir, cluster)? {
+            Some(_) => Ok(()),
+            None => Record::first(Place::Age { file }).write(&self.dir, cluster, false),
+        }
     }
 
     /// The same into another file below `ca/`, as a record names it.
@@ -102,7 +142,7 @@ impl Sealer {
         self.seal_secret(&talos_credential(cluster), &credential.to_sealed(), replace)
     }
 
-    /// Returns once the file below `ca/` is gone; one that is not there is as good.
+    /// Returns once the file below `ca/` is gone, and any copy of it that was set aside; one that is not there is as good.
     ///
     /// # Errors
     /// When the file system fails.
@@ -110,7 +150,42 @@ impl Sealer {
         let path = self.ca_file(name)?;
         // a reseal under way would write it again
         let _lock = file::lock(&self.dir)?;
+        for why in Aside::ALL {
+            file::remove(&why.path(&path))?;
+        }
         file::remove(&path)
+    }
+
+    /// Whether the place is a file of the vault that is not there.
+    #[must_use]
+    pub fn lacks_key_of(&self, place: &Place) -> bool {
+        matches!(place, Place::Age { file } if self.ca_file(file).is_ok_and(|path| path.symlink_metadata().is_err()))
+    }
+
+    /// Returns the file's new path once it lies under a name that is opened as no CA; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn set_aside(&self, name: &str, why: Aside) -> Result<Option<PathBuf>, VaultError> {
+        let path = self.ca_file(name)?;
+        let _lock = file::lock(&self.dir)?;
+        let aside = why.path(&path);
+        Ok(file::rename(&path, &aside)?.then_some(aside))
+    }
+
+    /// The files below `ca/` that were set aside, sorted: each holds a key.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn set_asides(&self) -> Result<Vec<String>, VaultError> {
+        let mut found = Vec::new();
+        for why in Aside::ALL {
+            let ending = why.ending();
+            let names = file::names(&self.dir.join("ca"), ending)?;
+            found.extend(names.iter().filter(|name| name.ends_with(".age")).map(|name| format!("{name}.{ending}")));
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// As [`Self::seal_secret`] with 32 new random bytes; one that exists stays and is an error.

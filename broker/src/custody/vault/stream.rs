@@ -49,7 +49,7 @@ pub fn open_sealed(
     dir: &Path,
     plugins: &Plugins,
 ) -> Result<impl Read, VaultError> {
-    let sealed = BufReader::new(File::open(path).map_err(|error| file::failure(path, &error))?);
+    let sealed = BufReader::new(file::open_outside(path)?);
     let openers = identity::load(dir, source, plugins)?;
     sealed::open_reader(path, sealed, &openers)
 }

@@ -4,6 +4,7 @@ use data_encoding::BASE64;
 
 use super::*;
 use crate::custody::vault::backup::{Archive, Entry, Kind};
+use crate::regular::ReadError;
 
 /// A vault with a CA and a record, a key for backups, and a folder for them.
 struct Site {
@@ -52,6 +53,7 @@ impl Site {
             version: 1,
             made: Timestamp::UNIX_EPOCH,
             recipients: vec![recipient.clone()],
+            log: None,
             files: files.collect(),
         };
         let to = Recipients::parse(&recipient, &Plugins::default()).unwrap().unwrap();
@@ -75,7 +77,15 @@ fn a_backup_becomes_the_same_vault_again() {
     let backup = vault.backup(&[site.key.to_public().to_string()], Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!(
         backup.holds(),
-        ["ca prod", "ca prod.2", "secret audit-key", "secret data-key", "record of ca staging", "identity.txt"]
+        [
+            "ca prod",
+            "ca prod.2",
+            "secret audit-key",
+            "secret data-key",
+            "record of ca prod",
+            "record of ca staging",
+            "identity.txt"
+        ]
     );
     assert_eq!(backup.recipients(), "1 X25519");
     let path = site.path("backup.age");
@@ -230,7 +240,10 @@ fn a_damaged_or_foreign_file_is_no_backup() {
         assert!(matches!(site.open(&path), Err(VaultError::Damaged(_))), "{} bytes", bytes.len());
     }
     fs::File::create(&path).unwrap().set_len((16 << 20) + 1).unwrap();
-    assert_eq!(site.open(&path).unwrap_err(), VaultError::Huge(path.clone()));
+    assert_eq!(
+        site.open(&path).unwrap_err(),
+        VaultError::Unread { path: path.clone(), why: ReadError::TooLarge(16 << 20) }
+    );
     // sealed to the key, and something else
     let to = Recipients::parse(&site.key.to_public().to_string(), &Plugins::default()).unwrap().unwrap();
     for text in ["{}", "[]", r#"{"version":2,"made":"1970-01-01T00:00:00Z","recipients":[],"files":[]}"#] {

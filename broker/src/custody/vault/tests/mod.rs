@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::custody::ca;
+use crate::regular::ReadError;
 
 mod backup;
 mod reseal;
@@ -64,8 +65,8 @@ fn nothing_is_overwritten_unasked() {
     assert_eq!(open(&dir).unwrap().open_ca(&cluster("prod")).unwrap().certificate(), new.certificate());
     assert!(matches!(sealer.create_secret(DATA_KEY), Err(VaultError::Exists(_))));
     assert!(matches!(Vault::create(&dir, Keep::DangerBeside, &[]), Err(VaultError::Exists(_))));
-    // No temporary file is left behind.
-    assert_eq!(fs::read_dir(dir.join("ca")).unwrap().count(), 1);
+    // the CA and its record: no temporary file is left behind
+    assert_eq!(fs::read_dir(dir.join("ca")).unwrap().count(), 2);
 }
 
 #[test]
@@ -231,4 +232,42 @@ fn an_identity_beside_is_warned_of() {
     assert_eq!(open(&dir).unwrap().warnings().len(), 1);
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(open(&dir).unwrap().warnings().len(), 2);
+}
+
+#[test]
+fn secret_files_that_others_may_read_are_warned_of() {
+    let site = tempfile::tempdir().unwrap();
+    let dir = site.path().join("vault");
+    Vault::create(&dir, Keep::DangerBeside, &[]).unwrap();
+    let vault = open(&dir).unwrap();
+    let before = vault.warnings();
+    for file in ["secrets/data-key.age", "recipients.txt"] {
+        fs::set_permissions(dir.join(file), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let warnings = vault.warnings();
+    assert_eq!(warnings.len(), before.len() + 1, "{warnings:?}");
+    assert!(warnings.iter().any(|said| said.contains("data-key.age` has mode 644, as one of 1")), "{warnings:?}");
+}
+
+#[test]
+fn a_link_in_the_vaults_folder_is_followed_nowhere() {
+    let site = tempfile::tempdir().unwrap();
+    let (dir, other) = (site.path().join("vault"), site.path().join("other"));
+    for dir in [&dir, &other] {
+        Vault::create(dir, Keep::DangerBeside, &[]).unwrap();
+    }
+    Sealer::at(&dir).unwrap().seal_ca(&cluster("prod"), &made(), false).unwrap();
+    let vault = open(&dir).unwrap();
+    vault.open_ca(&cluster("prod")).unwrap();
+    // the same file, by a link
+    let (file, moved) = (dir.join("ca/prod.age"), site.path().join("moved.age"));
+    std::fs::rename(&file, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &file).unwrap();
+    let linked = |path: &Path| VaultError::Unread { path: path.to_owned(), why: ReadError::Link };
+    assert_eq!(vault.open_ca(&cluster("prod")).unwrap_err(), linked(&file));
+    // the folder of the secrets
+    std::fs::rename(dir.join("secrets"), site.path().join("secrets")).unwrap();
+    std::os::unix::fs::symlink(site.path().join("secrets"), dir.join("secrets")).unwrap();
+    assert_eq!(vault.data_key().map(drop).unwrap_err(), linked(&dir.join("secrets")));
+    assert_eq!(vault.list().unwrap_err(), linked(&dir.join("secrets")));
 }

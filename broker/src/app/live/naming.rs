@@ -1,0 +1,48 @@
+//! CAs that the log does not name yet: those of a log that is older than its CAs, and new versions of a secret in KV. Each gets an entry
+//! before it is used, so that from then on no other takes its place unseen.
+
+use std::collections::BTreeMap;
+
+use ichor_wire::log::{Content, Kind};
+use ichor_wire::profile::CaCertificate;
+
+use crate::audit::{RecordError, Sequencer};
+use crate::custody::CERTIFICATE;
+use crate::custody::ca::CaFacts;
+use crate::domain::ClusterName;
+use crate::readiness::Check;
+use crate::store::StoreError;
+
+/// Records each of these CAs, with where it lives.
+///
+/// # Errors
+/// When one could not be recorded: then none of them is to be used.
+pub(super) async fn name(
+    sequencer: &Sequencer,
+    unnamed: &[(ClusterName, CaCertificate, String)],
+) -> Result<(), RecordError> {
+    for (cluster, certificate, said) in unnamed {
+        let facts = CaFacts::of(certificate);
+        let digests = BTreeMap::from([
+            (CERTIFICATE.to_owned(), facts.fingerprint),
+            ("public key".to_owned(), facts.key_fingerprint),
+        ]);
+        let message =
+            format!("cluster `{cluster}`: the CA found in custody, which no entry named, is this from now on: {said}");
+        let content = Content {
+            cluster: Some(cluster.to_string()),
+            digests: Some(digests),
+            message: Some(message),
+            ..Content::of(Kind::Ca)
+        };
+        sequencer.note(content, None).await?;
+    }
+    Ok(())
+}
+
+/// What readiness says where no CA can be held against the log.
+pub(super) fn not_compared(error: &StoreError) -> Check {
+    let detail =
+        format!("CAs cannot be compared with the audit log ({error}), so those in force stay; it is tried again");
+    Check { name: "ca keys".into(), ok: false, required: false, detail: Some(detail) }
+}

@@ -1,0 +1,83 @@
+//! Whose backup it is: what it names itself by, held against the installation that is here.
+
+use std::io::Write;
+
+use data_encoding::HEXLOWER;
+use ichor_wire::log::LogKey;
+
+use crate::app;
+use crate::config::Loaded;
+use crate::custody::ca::CaFacts;
+use crate::custody::{Archived, Familiar, ForeignCa, KnownCas, LogPin};
+
+/// The installation that is here, as far as its files say without any key.
+pub(in crate::cli) struct Present {
+    log: Option<LogPin>,
+    cas: KnownCas,
+}
+
+impl Present {
+    /// The one of this folder; `None` where there is neither vault nor log.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub(super) async fn of(loaded: &Loaded) -> anyhow::Result<Option<Self>> {
+        let log = LogPin::read(&loaded.settings.vault)?;
+        let cas = app::known_cas(&loaded.settings).await?;
+        Ok((log.is_some() || cas != KnownCas::default()).then_some(Self { log, cas }))
+    }
+}
+
+/// Prints what the backup names itself by, a line each, and how that differs from what is here. Whoever holds the recipients can seal a
+/// backup of their own: what it holds does not say whose it is, these do.
+pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let pin = here.and_then(|here| here.log.as_ref());
+    let mut differs = false;
+    let mut line = |text: String, held: Option<Result<(), String>>| {
+        differs |= matches!(held, Some(Err(_)));
+        match held {
+            None => writeln!(out, "{text}"),
+            Some(Ok(())) => writeln!(out, "{text}: as here"),
+            Some(Err(here)) => writeln!(out, "{text}: DIFFERS, here {here}"),
+        }
+    };
+    match archived.log() {
+        Some(log) => {
+            let held =
+                pin.map(|pin| if pin.origin == log.name { Ok(()) } else { Err(format!("it is `{}`", pin.origin)) });
+            line(format!("log `{}`", log.name), held)?;
+        }
+        None => line("the backup does not name the log: it had not begun".into(), None)?,
+    }
+    match archived.audit_key() {
+        Some(key) => {
+            let own = pin.and_then(|pin| pin.key.parse::<LogKey>().ok());
+            let held = own.map(|own| {
+                if *own.public() == key { Ok(()) } else { Err(format!("it is {}", HEXLOWER.encode(own.public()))) }
+            });
+            line(format!("audit key, Ed25519 {}", HEXLOWER.encode(&key)), held)?;
+        }
+        None => line("the audit key is not in it: it lives elsewhere".into(), None)?,
+    }
+    for ca in archived.cas() {
+        let held = here.map(|here| match here.cas.check(&ca.cluster, &ca.certificate) {
+            Ok(Familiar::Named) => Ok(()),
+            Ok(Familiar::First) => Err("the log names no CA of this cluster".to_owned()),
+            Err(ForeignCa::Retired { .. }) => Err("the log says that it was retired".to_owned()),
+            Err(ForeignCa::Unknown { known, .. }) => Err(format!("the log names {known}")),
+        });
+        line(format!("ca of `{}`, certificate sha256 {}", ca.cluster, CaFacts::of(&ca.certificate).fingerprint), held)?;
+    }
+    match (here, differs) {
+        (None, _) => writeln!(
+            out,
+            "there is no installation here to hold it against: compare these with what you keep elsewhere"
+        )?,
+        (Some(_), true) => writeln!(
+            out,
+            "what differs is another installation's, or of another time than what is here: be sure whose backup it is before you use it"
+        )?,
+        (Some(_), false) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! Keys of CAs that lie in the vault's folder and that nothing needs.
+
+use std::collections::BTreeSet;
+
+use super::record::{Place, Record};
+use super::{Custody, CustodyError};
+use crate::domain::ClusterName;
+
+impl Custody {
+    /// The files below the vault's `ca/` that hold a CA's key and that no record needs, by name: set aside when a CA was moved or
+    /// retired, or left by something else.
+    ///
+    /// # Errors
+    /// When the vault's folder cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<String>, CustodyError> {
+        let dir = self.vault().sealer().dir();
+        let mut needed = BTreeSet::new();
+        for cluster in Record::all(dir)?.iter().filter_map(|name| ClusterName::new(name).ok()) {
+            let Ok(Some(record)) = Record::written(dir, &cluster) else { continue };
+            let next = record.rotation.map(|rotation| rotation.next);
+            let former = record.former.into_iter().map(|former| former.place);
+            let places = std::iter::once(record.active).chain(next).chain(former);
+            needed.extend(places.filter_map(|place| if let Place::Age { file } = place { Some(file) } else { None }));
+        }
+        let files = self.vault().list()?.cas.into_iter().map(|stem| format!("{stem}.age"));
+        let mut left: Vec<String> = files.filter(|file| !needed.contains(file)).collect();
+        left.extend(self.vault().sealer().set_asides()?);
+        Ok(left)
+    }
+}
