@@ -2,6 +2,7 @@
 
 pub mod anchor;
 mod dropping;
+mod ledger;
 mod notary;
 mod opening;
 mod prove;
@@ -15,6 +16,7 @@ mod task;
 mod verify;
 
 pub use dropping::{NextBodies, drop_bodies, drop_id, is_as_asked, next_bodies};
+pub use ledger::{Ledger, LedgerError, Said};
 pub use notary::{Grace, NotSigned, Notary, Signed};
 pub use opening::{Known, OpenError, Opened, attest, open};
 pub use prove::{ProveError, consistency, inclusion};

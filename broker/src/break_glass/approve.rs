@@ -93,6 +93,7 @@ impl BreakGlass {
         if contents.hash != looked_at {
             return Err(BreakGlassError::OtherContents);
         }
+        self.believed(identity, &file, &contents).await?;
         match self.may_vote(identity, &contents) {
             Ok(()) => Ok(contents),
             Err(refusal) => {

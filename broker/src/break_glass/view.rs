@@ -16,6 +16,8 @@ pub struct Seen {
     pub contents: Contents,
     /// Where it stands now.
     pub state: BreakGlassState,
+    /// Why it is not believed: the database says something else than the broker's marks and the log.
+    pub suspect: Option<String>,
     /// What the reader may do with it as things are.
     pub may: Vec<&'static str>,
 }
@@ -29,8 +31,12 @@ impl BreakGlass {
         let (file, contents) = self.load(id).await?;
         self.may_see(identity, &contents)?;
         let state = self.state_now(&file.request);
-        let may = self.may_do(identity, &file, &contents, state);
-        Ok(Seen { file, contents, state, may })
+        let suspect = self.suspicion(&file, &contents).await?;
+        let mut may = self.may_do(identity, &file, &contents, state);
+        if suspect.is_some() {
+            may.retain(|what| !["approve", "use"].contains(what));
+        }
+        Ok(Seen { file, contents, state, suspect, may })
     }
 
     /// The newest requests that match, behind `before`, as far as this person may see them; and the last one looked at, where there
@@ -49,13 +55,15 @@ impl BreakGlass {
         let is_full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
         let next = rows.last().map(|row| row.id).filter(|_| is_full);
         let mut seen = Vec::new();
-        for BreakGlassRow { id, .. } in rows {
+        // the oldest first: the log is read from there on
+        for BreakGlassRow { id, .. } in rows.into_iter().rev() {
             match self.show(identity, id).await {
                 Ok(one) => seen.push(one),
                 Err(BreakGlassError::Unknown) => {}
                 Err(error) => return Err(error),
             }
         }
+        seen.reverse();
         Ok((seen, next))
     }
 
