@@ -132,7 +132,10 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
         (made.detail["witnesses"].as_str(), made.detail["kit_holders"].as_str()),
         ("Ada, Grace", "ada (paper), bob (paper), eve (paper)")
     );
-    assert!(ceremony.run(&["list"]).await?.contains("kit 1  prod  fresh  2 of 3  os:admin"));
+    assert!(ceremony.run(&["list"]).await?.contains("kit 1  prod  undrilled  2 of 3  os:admin"));
+    let patch = ceremony.run(&["patch", "1"]).await?;
+    assert!(patch.starts_with("machine:\n") && said.contains(&patch), "{patch}");
+    assert!(ceremony.run(&["patch", "2"]).await.is_err(), "there is no other");
 
     // no node accepts it yet: neither the drill nor the kit itself does
     let refused = ceremony.drill(1, &ALL).await.unwrap_err().to_string();
@@ -148,7 +151,8 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     assert!(ceremony.run(&["list"]).await?.contains("never drilled"));
     let said = ceremony.drill(1, &ALL).await?;
     assert!(said.contains("accepts the kit's CA") && said.contains("is drilled and recorded"), "{said}");
-    assert!(ceremony.run(&["list"]).await?.contains("  drilled "));
+    let list = ceremony.run(&["list"]).await?;
+    assert!(list.contains("kit 1  prod  fresh") && list.contains("  drilled "), "{list}");
 
     let (record, context) = ceremony.open(1, &records);
     ceremony.version(&context).await?;
@@ -214,11 +218,12 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     let list = ceremony.run(&["list"]).await?;
     assert!(
         list.contains("kit 1  prod  revoked")
-            && list.contains("kit 2  prod  fresh")
+            && list.contains("kit 2  prod  undrilled")
             && list.contains("replaced by kit 2"),
         "{list}"
     );
     assert!(ceremony.drill(1, &ALL).await.unwrap_err().to_string().contains("is revoked"));
+    assert!(ceremony.run(&["patch", "1"]).await.unwrap_err().to_string().contains("is revoked"));
     // a node that never accepted it keeps nobody from revoking
     std::fs::write(
         ceremony.world.scratch().join("node.yaml"),

@@ -83,9 +83,11 @@ pub enum State {
     Used,
     /// Its CA has ended.
     Expired,
-    /// Its last drill is too long ago.
+    /// Its last drill is too long ago, or the first one is too late.
     Due,
-    /// It can be relied on.
+    /// It was made lately, and no drill has shown yet that its shares are there and nodes accept it.
+    Undrilled,
+    /// It can be relied on: a drill showed it.
     Fresh,
 }
 
@@ -234,6 +236,8 @@ impl Standing {
             State::Expired
         } else if now >= self.next_drill() {
             State::Due
+        } else if self.drilled.is_none() {
+            State::Undrilled
         } else {
             State::Fresh
         }
@@ -246,12 +250,12 @@ impl Standing {
         since.checked_add(DRILL_EVERY).unwrap_or(Timestamp::MAX)
     }
 
-    /// What is to be done about it, one sentence; nothing for a fresh kit and a revoked one.
+    /// What is to be done about it, one sentence; nothing for a fresh kit, a revoked one, and one whose first drill has time.
     #[must_use]
     pub fn complaint(&self, now: Timestamp) -> Option<String> {
         let Self { number, cluster, .. } = self;
         match self.state(now) {
-            State::Fresh | State::Revoked => None,
+            State::Fresh | State::Undrilled | State::Revoked => None,
             State::Due => Some(format!(
                 "kit {number} of cluster `{cluster}` was to be drilled by {}; run `ichor-broker kit drill {number}`",
                 self.next_drill()
@@ -283,12 +287,14 @@ impl State {
             Self::Used => "used",
             Self::Expired => "expired",
             Self::Due => "due",
+            Self::Undrilled => "undrilled",
             Self::Fresh => "fresh",
         }
     }
 
     /// Every state.
-    pub const ALL: [Self; 6] = [Self::Revoked, Self::Unreported, Self::Used, Self::Expired, Self::Due, Self::Fresh];
+    pub const ALL: [Self; 7] =
+        [Self::Revoked, Self::Unreported, Self::Used, Self::Expired, Self::Due, Self::Undrilled, Self::Fresh];
 }
 
 #[cfg(test)]
@@ -371,10 +377,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kit_goes_from_fresh_to_due_and_back_by_a_whole_drill_alone() {
+    async fn a_kit_is_fresh_by_a_whole_drill_alone_and_due_ninety_days_later() {
         let in_days = |days: i64| noon() + SignedDuration::from_hours(24 * days);
         let [kit] = &states(vec![made()]).await[..] else { panic!() };
-        assert_eq!([0, 89, 90].map(|days| kit.state(in_days(days))), [State::Fresh, State::Fresh, State::Due]);
+        assert_eq!([0, 89, 90].map(|days| kit.state(in_days(days))), [State::Undrilled, State::Undrilled, State::Due]);
         assert_eq!(kit.state(in_days(365)), State::Expired);
         assert!(kit.complaint(in_days(90)).unwrap().contains("kit drill 7"));
         assert_eq!(kit.complaint(in_days(89)), None);
@@ -382,7 +388,9 @@ mod tests {
             let kits = states(vec![made(), proved(shares, accepting)]).await;
             assert_eq!(kits[0].drilled, None, "{shares:?} {accepting:?} is no whole drill");
         }
-        assert!(states(vec![made(), proved(&[2, 1], (2, 2))]).await[0].drilled.is_some());
+        let [kit] = &states(vec![made(), proved(&[2, 1], (2, 2))]).await[..] else { panic!() };
+        assert!(kit.drilled.is_some());
+        assert_eq!([0, 89, 90].map(|days| kit.state(in_days(days))), [State::Fresh, State::Fresh, State::Due]);
     }
 
     #[tokio::test]
@@ -398,7 +406,11 @@ mod tests {
     async fn what_a_node_saw_stays_until_it_is_reported() {
         let state = async |contents| states(contents).await[0].state(noon());
         assert_eq!(state(vec![made(), in_use(1, "prod")]).await, State::Unreported);
-        assert_eq!(state(vec![made(), in_use(1, "lab")]).await, State::Fresh, "another cluster's kit of that number");
+        assert_eq!(
+            state(vec![made(), in_use(1, "lab")]).await,
+            State::Undrilled,
+            "another cluster's kit of that number"
+        );
         assert_eq!(state(vec![made(), in_use(1, "prod"), opened(1, "emergency")]).await, State::Used);
         assert_eq!(state(vec![made(), in_use(1, "prod"), opened(2, "emergency")]).await, State::Unreported);
         assert_eq!(state(vec![made(), opened(1, "emergency"), in_use(1, "prod")]).await, State::Used);

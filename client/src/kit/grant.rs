@@ -2,6 +2,7 @@
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use ichor_wire::kit::Facts;
 use ichor_wire::profile::{GrantName, user_fits};
 use ichor_wire::reason::check_reason;
 use ichor_wire::role::Role;
@@ -64,6 +65,68 @@ pub struct Grant {
     pub(super) spki: Vec<u8>,
 }
 
+impl Asked {
+    /// Whether the name can stand in a certificate and in a record.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check_name(name: &str) -> Result<(), Error> {
+        if user_fits(&user(name)) && !name.is_empty() {
+            return Ok(());
+        }
+        Err(Error::usage(
+            "the name cannot stand in a certificate",
+            "give 1 to 51 printable ASCII characters without blanks and `,;=()`, as `ada.lovelace`",
+        ))
+    }
+
+    /// Whether the reason says something: by the broker's own rule, since what it would not take in a report must not stand in a
+    /// record.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_reason(reason: &str) -> Result<(), Error> {
+        check_reason(reason)
+            .map_err(|error| Error::usage(error.to_string(), "say why, as `--reason \"INC-42 etcd down\"`"))
+    }
+
+    /// The roles to hold, in order, of those that the kit gives.
+    ///
+    /// # Errors
+    /// When it does not give one of them, or none is named and it gives several.
+    pub fn choose_roles(asked: &[Role], facts: &Facts) -> Result<Vec<Role>, Error> {
+        let has = || facts.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
+        let mut roles = match (asked, facts.roles.as_slice()) {
+            ([], [only]) => vec![*only],
+            ([], _) => {
+                return Err(Error::usage("which role?", format!("name one with `--role`; this kit has {}", has())));
+            }
+            (asked, _) => asked.to_vec(),
+        };
+        roles.sort_unstable();
+        roles.dedup();
+        match roles.iter().find(|role| !facts.roles.contains(role)) {
+            Some(role) => Err(Error::usage(format!("this kit does not give {role}"), format!("it gives {}", has()))),
+            None => Ok(roles),
+        }
+    }
+
+    /// How long, in seconds, within what the kit allows.
+    ///
+    /// # Errors
+    /// When it is longer.
+    pub fn choose_ttl(asked: Option<u64>, facts: &Facts) -> Result<u64, Error> {
+        let ttl = asked.unwrap_or(facts.ttl_cap);
+        if ttl > facts.ttl_cap {
+            return Err(Error::usage(
+                format!("this kit gives at most {} seconds", facts.ttl_cap),
+                "ask for less with `--ttl`; a kit can be opened again",
+            ));
+        }
+        Ok(ttl)
+    }
+}
+
 impl Opened {
     /// What the kit gives for this, beginning at `now`, with a key made here.
     ///
@@ -71,40 +134,10 @@ impl Opened {
     /// When the name cannot stand in a certificate, the reason says nothing, or more is asked for than the kit allows.
     pub fn grant(&self, asked: &Asked, now: Timestamp) -> Result<Grant, Error> {
         let facts = self.facts();
-        if !user_fits(&user(&asked.name)) || asked.name.is_empty() {
-            return Err(Error::usage(
-                "the name cannot stand in a certificate",
-                "give 1 to 51 printable ASCII characters without blanks and `,;=()`, as `ada.lovelace`",
-            ));
-        }
-        // the broker's own rule: what it would not take in a report must not stand in a record
-        if let Err(error) = check_reason(&asked.reason) {
-            return Err(Error::usage(error.to_string(), "say why, as `--reason \"INC-42 etcd down\"`"));
-        }
-        let mut roles = match (asked.roles.as_slice(), facts.roles.as_slice()) {
-            ([], [only]) => vec![*only],
-            ([], many) => {
-                let many: Vec<_> = many.iter().map(|role| role.as_str()).collect();
-                return Err(Error::usage(
-                    "which role?",
-                    format!("name one with `--role`; this kit has {}", many.join(", ")),
-                ));
-            }
-            (asked, _) => asked.to_vec(),
-        };
-        roles.sort_unstable();
-        roles.dedup();
-        if let Some(role) = roles.iter().find(|role| !facts.roles.contains(role)) {
-            let has: Vec<_> = facts.roles.iter().map(|role| role.as_str()).collect();
-            return Err(Error::usage(format!("this kit does not give {role}"), format!("it gives {}", has.join(", "))));
-        }
-        let ttl = asked.ttl.unwrap_or(facts.ttl_cap);
-        if ttl > facts.ttl_cap {
-            return Err(Error::usage(
-                format!("this kit gives at most {} seconds", facts.ttl_cap),
-                "ask for less with `--ttl`; a kit can be opened again",
-            ));
-        }
+        Asked::check_name(&asked.name)?;
+        Asked::check_reason(&asked.reason)?;
+        let roles = Asked::choose_roles(&asked.roles, facts)?;
+        let ttl = Asked::choose_ttl(asked.ttl, facts)?;
         let ttl = SignedDuration::from_secs(i64::try_from(ttl).unwrap_or(i64::MAX));
         let late = |_| Error::usage("that time cannot be told", "ask for less with `--ttl`");
         let not_after = now.checked_add(ttl).map_err(late)?.min(self.ca().not_after());

@@ -101,6 +101,10 @@ fn unseal(sealed: &[u8], path: &Path, identities: &Identities) -> Result<Zeroizi
     let decryptor = Decryptor::new_buffered(sealed).map_err(|_| damaged())?;
     let reader = decryptor.decrypt(identities.0.iter().map(AsRef::as_ref));
     let mut reader = reader.map_err(|error| match error {
+        age::DecryptError::NoMatchingKeys if identities.0.is_empty() => Error::failed(
+            format!("`{shown}` is sealed to its holder's key, and no key was named"),
+            "name the key with `--identity FILE`: an age identity or an OpenSSH private key",
+        ),
         age::DecryptError::NoMatchingKeys => Error::failed(
             format!("none of the keys given opens `{shown}`"),
             "name its holder's key with `--identity`, or open it with `age -d` and give the text with `--share -`",

@@ -1,5 +1,14 @@
 //! `ichor kit` on a machine that has the files and nothing else: no broker, no configuration.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use ichor_client::cli::terminal::Terminal;
+use ichor_client::cli::{Surroundings, run};
+use ichor_client::{Clock, Environment};
+
 use crate::world::World;
 
 /// A home with the committed kit, its shares as files, and no broker.
@@ -55,4 +64,108 @@ fn a_holder_proves_their_share() {
     let proof = world.ichor(&prove).ok().out;
     assert_eq!(proof, include_str!("../../../tests/vectors/kit/v1/proof.txt"));
     insta::assert_snapshot!("kit_report_of_none", world.ichor(&["kit", "report"]).transcript());
+}
+
+/// What `ichor` prints where someone sits at a terminal and types these lines; the exit code is last.
+fn at_a_terminal(world: &World, arguments: &[&str], lines: &[&str]) -> (String, u8) {
+    let lines = Mutex::new(lines.iter().map(|line| (*line).to_owned()).collect::<VecDeque<_>>());
+    let ask = move || lines.lock().unwrap().pop_front().ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
+    let printed = Printed::default();
+    let terminal = Terminal::new(Box::new(printed.clone()), Box::new(printed.clone()), false, false);
+    let around = Surroundings {
+        environment: Environment::isolated(&world.path("")),
+        clock: Clock::showing(|| "2026-11-28T12:00:00Z".parse().unwrap()),
+        terminal,
+        open: Arc::new(|_| {}),
+        ask: Some(Box::new(ask)),
+        host: "laptop".into(),
+    };
+    let code = run(["ichor"].iter().chain(arguments).map(OsString::from), around);
+    let printed = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
+    (printed, code)
+}
+
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_asked_for_again_before_anyone_brings_a_share() {
+    let world = world();
+    let path = |name: &str| world.path(name).display().to_string();
+    let (file, out) = (path("kit-7.toml"), path("kit.talosconfig"));
+    let shares = ["share-1", "share-5", "share-2"].map(path);
+    // too long, no role, no name of a certificate, no reason; then what fits, and two of the shares wrong at first
+    let typed = ["2h", "30m", "root", "operator", "admin", "ada lovelace", "ada", "--", "INC-42 etcd down", "nowhere"];
+    let lines: Vec<&str> = typed.into_iter().chain(shares.iter().map(String::as_str)).collect();
+    let (said, code) = at_a_terminal(&world, &["kit", "open", &file, "--ttl", "90m", "--talosconfig", &out], &lines);
+    assert_eq!(code, 0, "{said}");
+    let order = [
+        "this kit gives at most 3600 seconds",
+        "which role?",
+        "this kit does not give os:operator",
+        "Your name, as nodes are to log it:",
+        "the name cannot stand in a certificate",
+        "Why is it opened?",
+        "3 more needed",
+        "1 more needed",
+        "✓ os:admin until 2026-11-28T12:30:00Z",
+    ];
+    let found = order.map(|text| said.find(text).unwrap_or_else(|| panic!("no `{text}` in:\n{said}")));
+    assert!(found.is_sorted(), "{said}");
+    assert_eq!(said.matches("Why is it opened?").count(), 2, "{said}");
+
+    // where nobody can be asked, the same ends the command, and no share was looked at
+    let usual = ["kit", "open", "kit-7.toml", "--share", "share-9", "--reason", "INC-42"];
+    for (more, said) in [
+        (&["--name", "ada", "--role", "admin", "--ttl", "2h"][..], "at most 3600 seconds"),
+        (&["--name", "ada", "--role", "operator"], "does not give os:operator"),
+        (&["--name", "ada lovelace", "--role", "admin"], "the name cannot stand"),
+        (&["--role", "admin"], "`--name` is missing"),
+    ] {
+        let ran = world.ichor(&[&usual, more].concat());
+        assert!(ran.code == 2 && ran.err.contains(said) && !ran.err.contains("share-9"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_share_is_said_once() {
+    let world = world();
+    let opening = ["kit", "open", "kit-7.toml", "--name", "ada", "--reason", "INC-42", "--role", "admin"];
+    world.write("worn", &world.text("share-2").replacen("-0", "-1", 1));
+    let ran = world.ichor(&[&opening[..], &["--share", "share-1", "--share", "share-1", "--share", "worn"]].concat());
+    assert_eq!((ran.code, ran.err.matches("worn`").count(), ran.err.matches("is here already").count()), (1, 1, 1));
+
+    // a sealed share, and no key
+    let recipient = age::x25519::Identity::generate().to_public();
+    let sealed = age::encrypt(&recipient, world.text("share-2").as_bytes()).unwrap();
+    std::fs::write(world.path("share.age"), sealed).unwrap();
+    let prove = ["kit", "prove", "kit-7.toml", "--share", "share.age", "--challenge", CHALLENGE];
+    let ran = world.ichor(&prove);
+    assert!(
+        ran.code == 1 && ran.err.contains("no key was named") && ran.err.contains("--identity FILE"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn a_record_is_named_by_its_file_too() {
+    let world = world();
+    let record = include_str!("../../../tests/vectors/kit/v1/record.txt");
+    world.write("opening.record", record);
+    let file = world.path("opening.record").display().to_string();
+    assert_eq!(at_a_terminal(&world, &["kit", "report", &file], &[]), (record.to_owned(), 0));
+    let other = world.ichor(&["kit", "report", "share-1"]);
+    assert!(other.code == 1 && other.err.contains("is not the record of an opened kit"), "{}", other.err);
 }

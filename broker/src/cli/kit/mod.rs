@@ -4,6 +4,7 @@ mod create;
 mod drill;
 mod list;
 mod paper;
+mod patch;
 mod report;
 mod revoke;
 mod words;
@@ -28,10 +29,17 @@ pub(super) enum KitCommand {
     ///
     /// A ceremony: the holders and two witnesses are there, and the key that is made is kept nowhere else.
     Create(create::Create),
-    /// List the kits: fresh, due (for a drill), used, unreported, expired or revoked.
+    /// List the kits: undrilled, fresh, due (for a drill), used, unreported, expired or revoked.
     List {
         #[command(flatten)]
         folder: FolderArg,
+    },
+    /// Print the patch by which nodes accept a kit's CA once more, as its ceremony did.
+    Patch {
+        #[command(flatten)]
+        folder: FolderArg,
+        /// The kit's number.
+        number: u16,
     },
     /// Drill a kit, without opening it: the first run prints a challenge, the second takes the holders' proofs and asks the nodes
     /// whether they still accept the kit's CA. Overdue after 90 days.
@@ -50,6 +58,7 @@ impl KitCommand {
         match self {
             Self::Create(command) => command.run(out),
             Self::List { folder } => list::run(&folder.folder().load()?, out),
+            Self::Patch { folder, number } => patch::run(&folder.folder().load()?, number, out),
             Self::Drill(command) => command.run(out),
             Self::Rotate(command) => command.run(out),
             Self::Revoke(command) => command.run(out),

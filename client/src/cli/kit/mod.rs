@@ -4,8 +4,9 @@ mod open;
 mod prove;
 mod report;
 mod show;
+mod wanted;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use ichor_wire::kit::{BadShare, Facts, Gathered, Share};
@@ -55,14 +56,14 @@ struct ShareArgs {
 fn gather(here: &mut Here, facts: &Facts, args: &ShareArgs) -> Result<Gathered, Error> {
     let identities = Identities::read(&args.identities)?;
     let mut gathered = Gathered::new(facts);
-    let mut last = None;
+    let mut faults = Vec::new();
     for path in &args.shares {
-        let taken = read_share(path, &identities).and_then(|share| take(&mut gathered, facts, share));
-        if let Err(error) = taken {
-            here.around.terminal.note(&format!("{}: {error}", path.display()));
-            last = Some(error);
-        }
+        let taken = read_share(path, &identities).and_then(|share| take(&mut gathered, facts, share, Some(path)));
+        faults.extend(taken.err());
     }
+    // each is told once: the last ends the command where nothing more can come
+    let last = if gathered.missing() > 0 && here.around.ask.is_none() { faults.pop() } else { None };
+    faults.iter().for_each(|fault| tell(here, fault));
     while gathered.missing() > 0 {
         let missing = gathered.missing();
         if here.around.ask.is_none() {
@@ -74,7 +75,7 @@ fn gather(here: &mut Here, facts: &Facts, args: &ShareArgs) -> Result<Gathered, 
         here.around
             .terminal
             .note(&format!("{missing} more needed. A share's file, or the text of its sheet, row by row:"));
-        let taken = typed(here, &identities).and_then(|share| take(&mut gathered, facts, share));
+        let taken = typed(here, &identities).and_then(|share| take(&mut gathered, facts, share, None));
         match taken {
             Ok(()) => {}
             Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -83,17 +84,26 @@ fn gather(here: &mut Here, facts: &Facts, args: &ShareArgs) -> Result<Gathered, 
                     "run it again with the holders present",
                 ));
             }
-            Err(error) => here.around.terminal.note(&error.to_string()),
+            Err(error) => tell(here, &error),
         }
     }
     Ok(gathered)
 }
 
-fn take(gathered: &mut Gathered, facts: &Facts, share: Share) -> Result<(), Error> {
-    let taken = gathered.take(facts, share);
-    taken
-        .map(drop)
-        .map_err(|fault| Error::failed(fault.to_string(), "the other shares still count; bring the right one"))
+/// Takes a share, of a file where there is one.
+fn take(gathered: &mut Gathered, facts: &Facts, share: Share, from: Option<&Path>) -> Result<(), Error> {
+    gathered.take(facts, share).map(drop).map_err(|fault| {
+        let fault = from.map_or_else(|| fault.to_string(), |path| format!("`{}`: {fault}", path.display()));
+        Error::failed(fault, "the other shares still count; bring the right one")
+    })
+}
+
+/// Tells of what went wrong and is not the end, with what to do.
+fn tell(here: &mut Here, error: &Error) {
+    here.around.terminal.note(&error.to_string());
+    for step in error.next_steps() {
+        here.around.terminal.note(&format!("  → {step}"));
+    }
 }
 
 /// A share that is typed: a file's name, or the rows of a sheet.
@@ -107,7 +117,7 @@ fn typed(here: &Here, identities: &Identities) -> Result<Share, Error> {
         }
         if text.is_empty() && !line.to_ascii_uppercase().starts_with("ICHOR") {
             if !is_row(line) {
-                return read_share(std::path::Path::new(line), identities);
+                return read_share(Path::new(line), identities);
             }
             // the heading says nothing that the first row does not need
             text.push_str("ICHOR-KIT1\n");
@@ -136,7 +146,7 @@ fn is_row(line: &str) -> bool {
 fn asked(here: &Here) -> Result<String, Error> {
     let eof = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
     let line = here.around.ask.as_ref().map_or_else(|| Err(eof()), |ask| ask());
-    line.map_err(Error::file("read", std::path::Path::new("(the terminal)")))
+    line.map_err(Error::file("read", Path::new("(the terminal)")))
 }
 
 #[cfg(test)]

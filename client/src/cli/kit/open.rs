@@ -6,10 +6,11 @@ use ichor_wire::kit::{Facts, Gathered};
 use ichor_wire::role::Role;
 use serde_json::json;
 
-use super::{ShareArgs, asked, gather};
+use super::wanted::{Given, wanted};
+use super::{ShareArgs, gather};
 use crate::cli::{Here, role, seconds};
 use crate::error::Error;
-use crate::kit::{Asked, LocallyRecorded, Machine, Opened, folder, read};
+use crate::kit::{LocallyRecorded, Machine, Opened, folder, read};
 use crate::private_file;
 
 /// Open a kit with the shares of its holders, and write a talosconfig with a short-lived certificate
@@ -61,13 +62,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     };
     let until = facts.until;
     here.around.terminal.note(&format!("kit {} of cluster {}, good until {until}", facts.number, facts.cluster));
+    // what cannot be given is known before anyone brings a share
+    let asked = wanted(here, &facts, Given { name: args.name, reason: args.reason, roles: args.roles, ttl: args.ttl })?;
     let gathered: Gathered = gather(here, &facts, &args.shares)?;
-    let asked = Asked {
-        name: said(here, args.name.clone(), "--name", "Your name, as nodes are to log it:")?,
-        reason: said(here, args.reason.clone(), "--reason", "Why is it opened?")?,
-        roles: args.roles.clone(),
-        ttl: args.ttl,
-    };
     let now = here.around.clock.now();
     let opened = Opened::open(&file, &gathered, now)?;
     drop(gathered);
@@ -96,17 +93,6 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         terminal.line(&format!("  recorded in {}", record.display()))?;
         terminal.line("  Afterwards remove the talosconfig, and bring the record to the broker: `ichor kit report`.")
     })
-}
-
-fn said(here: &mut Here, given: Option<String>, flag: &str, question: &str) -> Result<String, Error> {
-    if let Some(given) = given {
-        return Ok(given.trim().to_owned());
-    }
-    if here.around.ask.is_none() {
-        return Err(Error::usage(format!("`{flag}` is missing"), format!("give it as `{flag} …`")));
-    }
-    here.around.terminal.note(question);
-    Ok(asked(here)?.trim().to_owned())
 }
 
 fn os_user() -> String {
