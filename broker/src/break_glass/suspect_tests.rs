@@ -270,11 +270,12 @@ pub(crate) async fn who_writes_the_database_undoes_nothing<E: Future<Output = ()
 
     // the columns that the log is looked up by decide nothing
     signed.glass.revoke(&signed.bob, id, None, address()).await.unwrap();
-    edit("UPDATE break_glass SET state = 1").await;
+    edit("UPDATE break_glass SET state = 1, waits_until = waits_until + 3600000000, uses = 7, quorum = 0").await;
     edit("UPDATE leaf SET kind = 11, person = NULL, cluster = NULL WHERE kind = 23").await;
     assert!(signed.suspect(id).await.contains("was revoked"));
     let (file, contents) = signed.glass.load(id).await.unwrap();
     assert_eq!(file.request.waits_until, contents.said.waits_until);
+    assert_eq!((file.request.uses, file.request.quorum), (1, 1), "what is approved says so, not a column");
     // and a body that is gone is seen
     edit("DELETE FROM body WHERE idx = (SELECT max(idx) FROM leaf WHERE kind = 11)").await;
     let why = broker(&signed.store, &signed.sequencer, &signed.clock, &signed.policies);
@@ -309,6 +310,9 @@ async fn who_writes_the_database_undoes_nothing_on_sqlite() {
     .await;
 }
 
+/// What someone does to the entry at a place.
+type Edit = dyn Fn(&rusqlite::Connection, i64);
+
 /// An entry that was replaced by another that fits its leaf, one taken out, one cut off: the signed tree does not have them.
 #[tokio::test]
 async fn a_log_that_was_written_anew_lets_nobody_in() {
@@ -325,7 +329,7 @@ async fn a_log_that_was_written_anew_lets_nobody_in() {
     let another_body = |db: &rusqlite::Connection, place: i64| {
         db.execute("UPDATE body SET body = (SELECT body FROM body WHERE idx = 0) WHERE idx = ?1", [place]).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&rusqlite::Connection, i64), bool); 4] = [
+    let cases: [(&str, &Edit, bool); 4] = [
         ("are not those that were signed", &replace, true),
         ("is missing", &take_out, true),
         ("has another body", &another_body, true),
