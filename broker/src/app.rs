@@ -120,12 +120,16 @@ pub fn sequencer_settings(settings: &Settings) -> audit::Settings {
     audit::Settings::named(settings.name.clone())
 }
 
-/// Whether the TLS certificate and its key can be served.
+/// Whether the TLS certificate and its key can be served, and the CA of clients, if any, can be asked for.
 ///
 /// # Errors
 /// In one sentence, when they cannot.
-pub fn check_tls(chain: &std::path::Path, key: &std::path::Path) -> Result<(), String> {
-    tls::server_config(chain, key).map(drop)
+pub fn check_tls(
+    chain: &std::path::Path,
+    key: &std::path::Path,
+    clients: Option<&std::path::Path>,
+) -> Result<(), String> {
+    tls::server_config(chain, key, clients).map(drop)
 }
 
 /// The login room over a store and a sequencer.

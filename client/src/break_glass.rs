@@ -8,6 +8,7 @@ use ichor_wire::api::{
 };
 use uuid::Uuid;
 
+use crate::broker::Broker;
 use crate::certificate::{Held, Wish, issued};
 use crate::error::Error;
 use crate::session::Session;
@@ -149,6 +150,12 @@ impl Glass {
             Some(contents) => Ok(Self { answer, contents }),
             None => Err(session.broker().not_a_broker("a break-glass request that it shows is not what its hash says")),
         }
+    }
+
+    /// The address of its page at this broker, for approvers' browsers.
+    #[must_use]
+    pub fn page(&self, broker: &Broker) -> String {
+        format!("{}/break-glass/{}", broker.url().trim_end_matches('/'), self.answer.id)
     }
 
     /// What a certificate of it is for.

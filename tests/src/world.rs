@@ -214,10 +214,19 @@ impl World {
     }
 
     /// A plain HTTP client that trusts the broker's TLS.
-    #[expect(clippy::disallowed_methods, reason = "the one place where the suites build a plain client")]
     pub fn http(&self) -> anyhow::Result<reqwest::Client> {
+        self.http_as(None)
+    }
+
+    /// The same with a client certificate and its key, PEM, to show.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the suites build a plain client")]
+    pub fn http_as(&self, identity: Option<&str>) -> anyhow::Result<reqwest::Client> {
         let ca = reqwest::Certificate::from_pem(self.tls_ca.as_bytes())?;
-        Ok(reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build()?)
+        let mut client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy();
+        if let Some(pem) = identity {
+            client = client.identity(reqwest::Identity::from_pem(pem.as_bytes())?);
+        }
+        Ok(client.build()?)
     }
 
     /// A private folder of the world's own.

@@ -281,6 +281,20 @@ async fn promise_6_a_log_with_dropped_bodies_verifies_by_export_and_by_tiles() -
     }
     let whole = Tiles::Folder(folder.path().into()).verify(&key, &[]).await?;
     assert_eq!((whole.verdict.entries, whole.hashes_only), (size, 0));
+
+    // what nobody signed does not travel behind what was
+    for name in &names {
+        let file = folder.path().join(name);
+        let right = std::fs::read(&file)?;
+        let one_more = if name.contains("entries") { &b"\x00\x04more"[..] } else { &[7; 32] };
+        for behind in [&b"x"[..], one_more] {
+            std::fs::write(&file, [&right, behind].concat())?;
+            let refused = Tiles::Folder(folder.path().into()).verify(&key, &[]).await.unwrap_err().to_string();
+            assert!(refused.contains(&**name) && refused.contains("right length"), "{refused}");
+        }
+        std::fs::write(&file, right)?;
+    }
+    Tiles::Folder(folder.path().into()).verify(&key, &[]).await?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ichor_broker::http::route::Needs;
-use ichor_broker::http::{api, oauth, tlog};
+use ichor_broker::http::{api, oauth, pages, tlog};
 use ichor_tests::{CLUSTER, Person, World};
 use ichor_wire::problem::{Code, Problem};
 use reqwest::{Method, StatusCode};
@@ -14,7 +14,11 @@ use crate::named;
 fn served() -> Vec<(&'static str, &'static str, Needs)> {
     let api = api::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
     let oauth = oauth::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
-    api.chain(oauth).chain(tlog::ROUTES.iter().map(|route| (route.method, route.path, route.needs))).collect()
+    let pages = pages::ROUTES.iter().map(|route| (route.method, route.path, route.needs));
+    api.chain(oauth)
+        .chain(pages)
+        .chain(tlog::ROUTES.iter().map(|route| (route.method, route.path, route.needs)))
+        .collect()
 }
 
 fn url(world: &World, path: &str) -> String {
@@ -43,6 +47,7 @@ async fn every_route_refuses_whoever_may_not_use_it() -> anyhow::Result<()> {
             Needs::Token => without_the_token(&world, method.parse()?, &at).await?,
             Needs::Proof => without_a_proof(&world, &at).await?,
             Needs::Cookie => without_a_cookie(&world, method.parse()?, &at).await?,
+            Needs::Page => without_a_browser_session(&world, method.parse()?, &at).await?,
             Needs::Nothing => nothing_is_given_away(&world, method.parse()?, &at).await?,
         }
     }
@@ -123,6 +128,28 @@ async fn without_a_cookie(world: &World, method: Method, url: &str) -> anyhow::R
     Ok(())
 }
 
+/// Without the cookie of a browser that is signed in, and with one that nobody has: how to sign in, and nothing else.
+async fn without_a_browser_session(world: &World, method: Method, url: &str) -> anyhow::Result<()> {
+    for cookie in [None, Some("__Host-ichor-page=nobody"), Some("ichor-page=nobody")] {
+        let mut request = world.http()?.request(method.clone(), url);
+        if method == Method::POST {
+            request =
+                request.header("content-type", "application/x-www-form-urlencoded").body("csrf=00&decision=approve");
+        }
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        let answer = request.send().await?;
+        let expected = if method == Method::GET { StatusCode::OK } else { StatusCode::FORBIDDEN };
+        assert_eq!(answer.status(), expected, "{method} {url}");
+        assert!(!answer.headers().contains_key("location") && !answer.headers().contains_key("set-cookie"), "{url}");
+        let text = answer.text().await?;
+        assert!(text.contains("Sign in through corp") || text.contains("You are signed out"), "{method} {url}: {text}");
+        assert!(!text.contains("csrf"), "{method} {url}: {text}");
+    }
+    Ok(())
+}
+
 /// What everyone may call sets no cookie and gives no token for nothing.
 async fn nothing_is_given_away(world: &World, method: Method, url: &str) -> anyhow::Result<()> {
     let answer = world.http()?.request(method.clone(), url).send().await?;
@@ -161,7 +188,7 @@ async fn nothing_is_served_that_is_in_no_table() -> anyhow::Result<()> {
     }
     // health and the admin socket have listeners of their own
     let folder = named::root().join("broker/src/http");
-    for place in ["router.rs", "api/mod.rs", "oauth/mod.rs", "tlog.rs"] {
+    for place in ["router.rs", "api/mod.rs", "oauth/mod.rs", "pages/mod.rs", "tlog.rs"] {
         let text = std::fs::read_to_string(folder.join(place))?;
         // its own tests may make routes for themselves
         let text = text.split_once("\n#[cfg(test)]\nmod tests").map_or(text.as_str(), |(before, _)| before);

@@ -28,6 +28,7 @@ mod metrics;
 mod named;
 mod notify;
 mod openbao;
+mod pages;
 mod pki;
 mod receipts;
 mod refusals;

@@ -35,6 +35,7 @@ impl Digests {
             Some((name.to_owned(), data_encoding::HEXLOWER.encode(&Sha256::digest(bytes.as_slice()))))
         };
         let tls = settings.tls.iter().flat_map(|(chain, key)| [("certificate", chain), (TLS_KEY, key)]);
+        let tls = tls.chain(settings.audit.tile_clients.as_ref().map(|path| ("client CA", path)));
         Self {
             policies: folder(&settings.policies, "cedar"),
             clusters: folder(&settings.clusters, "toml"),

@@ -110,7 +110,9 @@ impl Live {
         let clusters = config::load_clusters(&settings.clusters)?;
         let tls = match &settings.tls {
             Some((chain, key)) => {
-                Some(RustlsConfig::from_config(tls::server_config(chain, key).map_err(StartError::Tls)?))
+                let clients = settings.audit.tile_clients.as_deref();
+                let config = tls::server_config(chain, key, clients).map_err(StartError::Tls)?;
+                Some(RustlsConfig::from_config(config))
             }
             None => None,
         };
@@ -269,7 +271,8 @@ impl Live {
 
     async fn reload_tls(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         let (Some((chain, key)), Some(live)) = (&self.settings.tls, &self.tls) else { return };
-        let config = match tls::server_config(chain, key) {
+        let clients = self.settings.audit.tile_clients.as_deref();
+        let config = match tls::server_config(chain, key, clients) {
             Ok(config) => config,
             Err(error) => return reload.refuse("tls", &error).await,
         };

@@ -172,6 +172,7 @@ impl Running {
             store: Arc::clone(&store),
             standing: sequencer.standing(),
             token: settings.audit.tile_token.as_deref().map(super::log::tile_token).transpose()?,
+            by_certificate: settings.audit.tile_clients.is_some(),
             limits: Arc::clone(&limits),
         };
         let public = router::public(api, Arc::clone(&login), tlog, edge, bounds);

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::custody::DataKey;
-use crate::domain::Person;
+use crate::domain::{Human, Person};
 use crate::store::{Change, DropRequest, EntryFilter, Store, StoreError};
 
 /// So many bodies go with one entry: a transaction that holds up nobody for long, and places that surely fit.
@@ -61,6 +61,7 @@ fn marked(key: &DataKey, request: &DropRequest, millis: u64) -> Uuid {
     for at in [request.before, request.expires_at] {
         said.extend_from_slice(&at.as_microsecond().to_be_bytes());
     }
+    request.asker_told.iter().for_each(|told| said.extend_from_slice(told));
     said.extend_from_slice(&millis.to_be_bytes());
     let tag = key.tag(MARK, &said);
     let random = tag.first_chunk::<10>().copied().unwrap_or_default();
@@ -121,7 +122,7 @@ fn may_go(content: &Content) -> bool {
 pub fn drop_bodies(
     base: Content,
     request: &DropRequest,
-    approver: &Person,
+    approver: &Human,
     bodies: &NextBodies,
     min_age: SignedDuration,
     now: Timestamp,
@@ -176,6 +177,7 @@ mod tests {
             expires_at: later,
             approved_at: None,
             done_at: None,
+            asker_told: None,
         };
         let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
         let expected: Places = [0, 2, 4, 6, 8, 13].into_iter().collect();
@@ -200,6 +202,7 @@ mod tests {
             expires_at: later,
             approved_at: None,
             done_at: None,
+            asker_told: None,
         };
         let asked = DropRequest { id: drop_id(&key, &asked, noon()), ..asked };
         assert_eq!(asked.id.get_version_num(), 7);
@@ -211,10 +214,11 @@ mod tests {
             DropRequest { person: Some("alice@example.con".into()), ..asked.clone() },
             DropRequest { before: later, ..asked.clone() },
             DropRequest { expires_at: noon(), ..asked.clone() },
+            DropRequest { asker_told: Some([1; 32]), ..asked.clone() },
             DropRequest { id: drop_id(&key, &asked, later), ..asked.clone() },
         ];
         for (number, other) in others.iter().enumerate() {
-            assert_eq!(is_as_asked(&key, other), number == 5, "{other:?}");
+            assert_eq!(is_as_asked(&key, other), number == 6, "{other:?}");
         }
         assert!(!is_as_asked(&DataKey::new(&[8; 32]).unwrap(), &asked));
     }

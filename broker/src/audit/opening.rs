@@ -52,6 +52,14 @@ pub enum OpenError {
     /// The checkpoint is not ours.
     #[error("its checkpoint is not one that our key signed: {0}; {RESTORE}")]
     Checkpoint(#[from] CheckpointError),
+    /// The checkpoint's row was edited: with a larger number in it, later checkpoints would not be kept.
+    #[error("its checkpoint's row says {said} entries, and what was signed there says {signed}; {RESTORE}")]
+    Row {
+        /// What the row says.
+        said: u64,
+        /// What the note says.
+        signed: u64,
+    },
     /// Fewer entries than were signed or anchored.
     #[error("it has {found} entries where {who} says {said}: it was cut or rolled back; {RESTORE}")]
     Shorter {
@@ -134,6 +142,9 @@ async fn signed_before(store: &dyn Store, notary: &Notary, known: &Known, size: 
         return if known.is_signed { Err(OpenError::NoCheckpoint) } else { Ok(0) };
     };
     let checkpoint = ours(store, notary.log(), &kept.note, kept.size).await?;
+    if checkpoint.size() != kept.size {
+        return Err(OpenError::Row { said: kept.size, signed: checkpoint.size() });
+    }
     agrees(store, "its checkpoint", &checkpoint, size).await?;
     Ok(checkpoint.size())
 }

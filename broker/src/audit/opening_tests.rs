@@ -127,6 +127,10 @@ async fn case_21_whatever_is_done_to_the_end_of_the_log_is_found_and_named() {
         ),
         ("DELETE FROM tile WHERE idx = 0".into(), "tile 0 of level 0 of the log's tree is missing"),
         ("DELETE FROM checkpoint".into(), "its checkpoint is missing"),
+        (
+            "UPDATE checkpoint SET size = 9000".into(),
+            "its checkpoint's row says 9000 entries, and what was signed there says 600",
+        ),
         ("UPDATE checkpoint SET note = 'garbage'".into(), "its checkpoint is not one that our key signed"),
         (format!("UPDATE checkpoint SET note = '{forged}'"), "its checkpoint is not one that our key signed"),
         (

@@ -3,13 +3,20 @@
 use std::net::IpAddr;
 
 use ichor_wire::log::{Content, Kind};
+use jiff::SignedDuration;
 
 use super::end::comment;
 use super::{BreakGlass, BreakGlassError, Contents, about, contents, human};
-use crate::domain::{BreakGlassId, BreakGlassState};
+use crate::domain::{BreakGlassId, BreakGlassState, Cluster, PageUse};
 use crate::identity::Identity;
 use crate::policy::{self, Refusal};
 use crate::store::{ApprovalRow, BreakGlassChange};
+
+/// How long after a fresh login a browser may decide on what it was made for.
+pub const FRESH: SignedDuration = SignedDuration::from_mins(5);
+
+/// How far the provider's clock may be ahead of ours.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 impl BreakGlass {
     /// Returns once the approval of exactly these contents is recorded and counted.
@@ -31,8 +38,9 @@ impl BreakGlass {
         }
         let said = comment(said)?;
         let session = identity.session().ok_or(BreakGlassError::Unknown)?;
+        let human = identity.human().ok_or(BreakGlassError::Unknown)?;
         let mut approval = ApprovalRow {
-            human: human::human(identity.person()),
+            human: human.digest(),
             hash: contents.hash,
             person: identity.person().clone(),
             name: identity.name().into(),
@@ -94,6 +102,7 @@ impl BreakGlass {
             return Err(BreakGlassError::OtherContents);
         }
         self.believed(identity, &file, &contents).await?;
+        self.is_fresh(identity, id, looked_at)?;
         match self.may_vote(identity, &contents) {
             Ok(()) => Ok(contents),
             Err(refusal) => {
@@ -103,16 +112,55 @@ impl BreakGlass {
         }
     }
 
+    /// Whether the decision of a browser comes right behind a login that was made for it: for exactly these contents, and not
+    /// longer ago than [`FRESH`]. Any other decision is signed by its session's key.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(super) fn is_fresh(
+        &self,
+        identity: &Identity,
+        id: BreakGlassId,
+        hash: [u8; 32],
+    ) -> Result<(), BreakGlassError> {
+        match identity.page() {
+            None => return Ok(()),
+            Some(PageUse::Decide { request, hash: meant }) if request == id && meant == hash => {}
+            Some(_) => return Err(BreakGlassError::NotFresh),
+        }
+        let age = identity.auth_time().map(|at| self.clock.now().duration_since(at));
+        match age.is_some_and(|age| age <= FRESH && age >= -SKEW) {
+            true => Ok(()),
+            false => Err(BreakGlassError::NotFresh),
+        }
+    }
+
     /// Whether this person may say yes or no: not to their own request, not where the two accounts could be one human's, and only
     /// as policy lets them. Under other policies than it was made with nobody may.
     pub(super) fn may_vote(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
-        if *identity.person() == contents.person || human::human(identity.person()) == contents.human {
+        let cluster = self.could_vote(identity, contents)?;
+        let policies = std::sync::Arc::clone(&self.policies.borrow());
+        policy::may_approve(&policies, identity, &cluster, &contents.said.roles, self.clock.now())
+    }
+
+    /// The same but for what policy wants of the person now.
+    pub(super) fn could_vote(
+        &self,
+        identity: &Identity,
+        contents: &Contents,
+    ) -> Result<std::sync::Arc<Cluster>, Refusal> {
+        if *identity.person() == contents.person {
             return Err(Refusal::plain("nobody approves their own request", "ask a colleague"));
         }
-        if !identity.person().is_another_human(&contents.person) {
+        let human = human(identity)?;
+        if human.digest() == contents.human {
+            return Err(Refusal::plain("nobody approves their own request", "ask a colleague"));
+        }
+        if !human.is_surely_another(&contents.requester()) {
             return Err(Refusal::plain(
-                "an account of another provider may be the same person's",
-                "approve with an account of the requester's provider",
+                "this account and the requester's may be the same person's",
+                "approve with an account of the requester's provider, or ask whoever runs the broker for a claim that tells \
+                 people apart at both (`human_claim`)",
             ));
         }
         let policies = std::sync::Arc::clone(&self.policies.borrow());
@@ -123,9 +171,8 @@ impl BreakGlass {
             ));
         }
         let cluster = self.clusters.borrow().get(&contents.cluster).cloned();
-        let cluster = cluster.ok_or_else(|| {
+        cluster.ok_or_else(|| {
             Refusal::plain("the request's cluster is no longer declared", "tell whoever runs the broker")
-        })?;
-        policy::may_approve(&policies, identity, &cluster, &contents.said.roles, self.clock.now())
+        })
     }
 }

@@ -64,6 +64,10 @@ impl BreakGlass {
             Ok(terms) => terms,
             Err(refusal) => return Err(self.refused(unanswered(identity, &ask), refusal).await?),
         };
+        let human = match human(identity) {
+            Ok(human) => human,
+            Err(refusal) => return Err(self.refused(unanswered(identity, &ask), refusal).await?),
+        };
         if ask.self_service && self.settings.sinks.borrow().is_empty() {
             let refusal = Refusal::plain(
                 "nobody lets themselves in where no notification sink would be told of it",
@@ -95,8 +99,9 @@ impl BreakGlass {
             uses: terms.uses,
             policies: terms.policies,
             policy_digest: data_encoding::HEXLOWER.encode(&policies.digest()),
+            human_told: human.told.is_some(),
         };
-        let human = human::human(identity.person());
+        let human = human.digest();
         let contents = contents::write(said, identity.person().clone(), human, policies.digest());
         let contents = contents.ok_or_else(|| BreakGlassError::Bad("the request cannot be written down".into()))?;
         let row = BreakGlassRow {

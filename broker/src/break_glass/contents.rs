@@ -4,7 +4,7 @@ use ichor_wire::api::{BreakGlassContents, CONTENTS_FORMAT};
 use sha2::{Digest, Sha256};
 
 use crate::custody::DataKey;
-use crate::domain::{BreakGlassId, ClusterName, Person, ProviderAlias};
+use crate::domain::{BreakGlassId, ClusterName, Human, Person, ProviderAlias};
 use crate::store::{ApprovalRow, BreakGlassRow, ToldRow};
 
 const REQUEST: &[u8] = b"ichor break-glass request 1\0";
@@ -33,6 +33,11 @@ pub struct Contents {
 // === impl Contents ===
 
 impl Contents {
+    /// The human who asked.
+    pub(super) fn requester(&self) -> Human {
+        Human { person: self.person.clone(), told: self.said.human_told.then_some(self.human) }
+    }
+
     /// The mark on these contents.
     pub(super) fn tag(&self, key: &DataKey) -> [u8; 32] {
         key.tag(REQUEST, &marked(&self.human, &self.text))

@@ -31,6 +31,9 @@ pub enum BreakGlassError {
     /// What was looked at is not what the request says.
     #[error("the request says something else than what was looked at")]
     OtherContents,
+    /// A browser decides without a login made for just that.
+    #[error("a decision on a page needs a fresh sign-in for exactly this request, at most five minutes before")]
+    NotFresh,
     /// Nothing could be recorded, so nothing was done.
     #[error(transparent)]
     Record(#[from] RecordError),

@@ -19,7 +19,6 @@ mod ask;
 mod contents;
 mod end;
 mod error;
-mod human;
 mod quorum;
 mod suspect;
 mod times;
@@ -45,17 +44,18 @@ use tokio::sync::watch;
 use crate::audit::{Ledger, RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::custody::DataKey;
-use crate::domain::{BreakGlassId, Cluster, ClusterName, Clusters};
+use crate::domain::{BreakGlassId, Cluster, ClusterName, Clusters, Human};
 use crate::identity::Identity;
 use crate::mint::person;
-use crate::policy::{PolicySet, Refusal};
+use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, PolicySet, Refusal};
 use crate::store::{BreakGlassChange, BreakGlassFile, BreakGlassRow, Change, Condition, LockKeys, Store};
+pub use approve::FRESH;
 pub use ask::Ask;
 pub use contents::Contents;
 pub use end::Label;
 pub use error::BreakGlassError;
 pub use quorum::Approved;
-pub use view::Seen;
+pub use view::{ByPage, Seen};
 
 /// At most so many requests of one person may be pending at once: approvers are not to be flooded.
 pub const MOST_OPEN: u64 = 5;
@@ -186,6 +186,11 @@ impl std::fmt::Debug for BreakGlass {
     }
 }
 
+/// The human behind this account, who must be told from others.
+fn human(identity: &Identity) -> Result<Human, Refusal> {
+    identity.human().ok_or_else(|| Refusal::plain(NO_HUMAN, NO_HUMAN_HELP))
+}
+
 /// An entry's content about someone's act on a request.
 fn about(kind: Kind, identity: &Identity, contents: &Contents, address: std::net::IpAddr) -> Content {
     let requester = contents.said.user.clone();
@@ -198,6 +203,9 @@ fn about(kind: Kind, identity: &Identity, contents: &Contents, address: std::net
         break_glass: Some(contents.said.id.into_bytes().to_vec()),
         contents: Some(contents.hash.to_vec()),
         requester: (*identity.person() != contents.person).then_some(requester),
+        channel: identity.page().map(|_| "page".into()),
+        auth_time: identity.auth_time().map(jiff::Timestamp::as_second),
+        acr: identity.acr().map(Into::into),
         self_service: contents.said.self_service.then_some(true),
         ..Content::of(kind)
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::audit::RecordError;
 use crate::audit::tests::Room;
-use crate::domain::{BreakGlassState, Cluster, GrantId, Person, Request, Role};
+use crate::domain::{BreakGlassState, Cluster, GrantId, HumanClaim, PageUse, Person, Request, Role};
 use crate::identity::fixture::{key, who};
 use crate::policy::{Limits, Quorum, Source, decide};
 use crate::store::conformance::{logged_in, noon, session};
@@ -342,4 +342,71 @@ async fn case_25_a_clock_that_jumps_gives_nobody_more() {
     assert_eq!(refused, RecordError::Refused(Condition::ClockWentBack));
     glass.room.clock.advance(SignedDuration::from_hours(3));
     assert!(matches!(glass.approved(id).await, Err(BreakGlassError::State(_))));
+}
+
+/// Bob in a browser, who signed in so many seconds ago for this.
+fn in_browser(page: PageUse, seconds: Option<i64>) -> Identity {
+    let auth_time = seconds.map(|seconds| noon() - SignedDuration::from_secs(seconds));
+    who(&SessionRow { user: "bob".into(), person: at_corp("bob"), page: Some(page), auth_time, ..session(2) })
+}
+
+#[tokio::test]
+async fn a_browser_decides_on_what_its_fresh_login_was_for() {
+    let glass = Glass::new().await;
+    let (id, other) = (glass.asked().await, glass.asked().await);
+    let hash = glass.glass.load(id).await.unwrap().1.hash;
+    let of_other = glass.glass.load(other).await.unwrap().1.hash;
+    let right = PageUse::Decide { request: id, hash };
+    for (what, page, seconds) in [
+        ("it only looks", PageUse::Look, Some(0)),
+        ("for another request", PageUse::Decide { request: other, hash }, Some(0)),
+        ("for other contents", PageUse::Decide { request: id, hash: of_other }, Some(0)),
+        ("too long ago", right, Some(301)),
+        ("in a time to come", right, Some(-61)),
+        ("at a time that nobody told", right, None),
+    ] {
+        let bob = in_browser(page, seconds);
+        for approves in [true, false] {
+            let done = match approves {
+                true => glass.glass.approve(&bob, id, hash, None, address()).await,
+                false => glass.glass.deny(&bob, id, hash, None, address()).await,
+            };
+            assert!(matches!(done, Err(BreakGlassError::NotFresh)), "{what}: {done:?}");
+        }
+    }
+    glass.glass.approve(&in_browser(right, Some(300)), id, hash, None, address()).await.unwrap();
+    assert!(glass.approved(id).await.is_ok());
+}
+
+#[tokio::test]
+async fn accounts_are_told_apart_by_the_claim_or_not_at_all() {
+    let glass = Glass::new().await;
+    let plain = glass.asked().await;
+    let of = |number: u8, subject: &str, provider: &str, human: HumanClaim| {
+        let provider = crate::domain::ProviderAlias::new(provider).unwrap();
+        let person = Person { provider, ..at_corp(subject) };
+        who(&SessionRow { user: subject.into(), person, human, ..session(number) })
+    };
+    let (seven, eight) = (HumanClaim::of("7"), HumanClaim::of("8"));
+    let refused = |done: Result<(), BreakGlassError>| matches!(done, Err(BreakGlassError::Refused(_)));
+    for bob in [
+        of(2, "bob", "other", HumanClaim::NotAsked),
+        of(2, "bob", "corp", seven),
+        of(2, "bob", "corp", HumanClaim::Untold),
+    ] {
+        assert!(refused(glass.approve(plain, &bob).await), "{bob:?}");
+    }
+    let asker = of(3, "ada-admin", "corp", seven);
+    let told = glass.glass.ask(&asker, asks()).await.unwrap();
+    for bob in [
+        of(2, "bob", "corp", HumanClaim::NotAsked),
+        of(2, "bob", "corp", HumanClaim::Untold),
+        of(2, "bob", "corp", seven),
+        of(2, "bob", "other", seven),
+    ] {
+        assert!(refused(glass.approve(told, &bob).await), "{bob:?}");
+    }
+    glass.approve(told, &of(2, "bob", "other", eight)).await.unwrap();
+    let nobody = of(4, "eve", "corp", HumanClaim::Untold);
+    assert!(matches!(glass.glass.ask(&nobody, asks()).await, Err(BreakGlassError::Refused(_))));
 }

@@ -1,11 +1,13 @@
 //! Who may see a request, and what they may do with it.
 
+use ichor_wire::problem::Code;
+
 use crate::domain::{BreakGlassId, BreakGlassState};
 use crate::identity::Identity;
 use crate::policy::{self, AuditScope, Refusal};
 use crate::store::{BreakGlassFile, BreakGlassFilter, BreakGlassRow};
 
-use super::{BreakGlass, BreakGlassError, Contents, human};
+use super::{BreakGlass, BreakGlassError, Contents};
 
 /// A request as someone may see it.
 #[derive(Clone, Debug)]
@@ -22,7 +24,47 @@ pub struct Seen {
     pub may: Vec<&'static str>,
 }
 
+/// What someone can do about a request in their browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ByPage {
+    /// Decide now: the session comes of a fresh login for just these contents.
+    Decide,
+    /// Sign in for it, with this authentication context where policy wants one.
+    SignIn {
+        /// What to ask the provider for.
+        acr: Option<String>,
+    },
+    /// Nothing.
+    Nothing(Refusal),
+}
+
 impl BreakGlass {
+    /// What this person can do about the pending request by a page.
+    #[must_use]
+    pub fn by_page(&self, identity: &Identity, seen: &Seen) -> ByPage {
+        let (contents, id) = (&seen.contents, seen.file.request.id);
+        if seen.suspect.is_some() {
+            return ByPage::Nothing(Refusal::plain("the request is not what was recorded", Code::Suspect.next_step()));
+        }
+        let cluster = match self.could_vote(identity, contents) {
+            Ok(cluster) => cluster,
+            Err(refusal) => return ByPage::Nothing(refusal),
+        };
+        let human = identity.human().map(|human| human.digest());
+        if seen.file.approvals.iter().any(|row| Some(row.human) == human) {
+            return ByPage::Nothing(Refusal::plain("you have approved it", "wait for the others"));
+        }
+        let is_allowed = self.may_vote(identity, contents).is_ok();
+        if is_allowed && self.is_fresh(identity, id, contents.hash).is_ok() {
+            return ByPage::Decide;
+        }
+        let policies = std::sync::Arc::clone(&self.policies.borrow());
+        match policy::login_to_approve(&policies, identity, &cluster, &contents.said.roles, self.clock.now()) {
+            Ok(acr) => ByPage::SignIn { acr },
+            Err(refusal) => ByPage::Nothing(refusal),
+        }
+    }
+
     /// The request, if this person may see it: their own, one that they may approve, one of a cluster whose audit they may read.
     ///
     /// # Errors
@@ -99,8 +141,8 @@ impl BreakGlass {
     ) -> Vec<&'static str> {
         let is_own = *identity.person() == contents.person;
         let is_voter = self.may_vote(identity, contents).is_ok();
-        let human = human::human(identity.person());
-        let has_approved = file.approvals.iter().any(|row| row.human == human);
+        let human = identity.human().map(|human| human.digest());
+        let has_approved = file.approvals.iter().any(|row| Some(row.human) == human);
         let may = [
             ("approve", state == BreakGlassState::Pending && is_voter && !has_approved && !contents.said.self_service),
             ("deny", state == BreakGlassState::Pending && is_voter),

@@ -169,7 +169,7 @@ async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, missing: &CustodyErr
 fn tls(loaded: &Loaded) -> Check {
     match &loaded.settings.tls {
         None => fine("tls", Some("plain http, on loopback or behind a proxy".into())),
-        Some((chain, key)) => match app::check_tls(chain, key) {
+        Some((chain, key)) => match app::check_tls(chain, key, loaded.settings.audit.tile_clients.as_deref()) {
             Ok(()) => fine("tls", None),
             Err(error) => failed("tls", &error),
         },

@@ -30,6 +30,8 @@ pub struct AuditSettings {
     pub key_grace: SignedDuration,
     /// The file with the token for the log's tiles.
     pub tile_token: Option<PathBuf>,
+    /// The file with the CA whose certificates open the log's tiles.
+    pub tile_clients: Option<PathBuf>,
 }
 
 /// Where in KV the newest checkpoint lies.
@@ -90,6 +92,11 @@ impl AuditSettings {
             }
             _ => return Err(value("witness", "name both `witness` and `witness_key`, or neither")),
         };
+        if section.tile_client_ca_file.is_some() && file.server.tls_certificate.is_none() {
+            let why =
+                "whoever ends TLS sees the certificates: leave it out behind a proxy, or give `server.tls_certificate`";
+            return Err(value("tile_client_ca_file", why));
+        }
         Ok(Self {
             name,
             file: section.anchor_file.as_deref().map(|path| folder.at(path)),
@@ -98,6 +105,7 @@ impl AuditSettings {
             anchor_grace: duration("anchor_grace", &section.anchor_grace)?,
             key_grace: duration("key_grace", &section.key_grace)?,
             tile_token: section.tile_token_file.as_deref().map(|path| folder.at(path)),
+            tile_clients: section.tile_client_ca_file.as_deref().map(|path| folder.at(path)),
         })
     }
 

@@ -163,6 +163,10 @@ pub struct Audit {
     /// A file with the token by which tools read the log's checkpoint and hash tiles under `/log`. Absent: not served.
     #[serde(default)]
     pub tile_token_file: Option<PathBuf>,
+    /// A file with the CA certificates (PEM) of tools that may read the same without a token, by a client certificate. The broker asks
+    /// every client for one, and wants none. Needs the broker's own TLS.
+    #[serde(default)]
+    pub tile_client_ca_file: Option<PathBuf>,
     /// How old an entry must be before its body can be dropped, whoever asks for it and approves. At least a day.
     #[serde(default = "default_drop_min_age")]
     pub drop_min_age: String,

@@ -66,6 +66,7 @@ fn provider(folder: &Folder, section: &written::Provider) -> Result<ProviderSett
             },
             user_claims: section.user_claims.clone(),
             local_groups,
+            human_claim: section.human_claim.clone(),
         },
         issuer: section.issuer.clone(),
         client_id: section.client_id.clone(),

@@ -33,6 +33,10 @@ pub struct Provider {
     /// Claims that may become `user:` in certificates, in order; name only claims that people cannot edit themselves.
     #[serde(default = "default_user_claims")]
     pub user_claims: Vec<String>,
+    /// The claim that tells which human is behind an account, as an employee's number, where people have several accounts; name
+    /// one that people cannot edit themselves and that all providers tell alike. Whoever has none can neither ask nor approve.
+    #[serde(default)]
+    pub human_claim: Option<String>,
     /// How groups are asked again during a session: `refresh` (by refresh token), `userinfo` (by access token), or
     /// `login-only` (never; then keep sessions short).
     #[serde(default)]

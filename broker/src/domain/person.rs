@@ -57,13 +57,6 @@ impl ProviderAlias {
 }
 
 impl Person {
-    /// Whether this is surely another human than `other`: another account of the same provider, where each human has one. An
-    /// account of another provider may be the same human's.
-    #[must_use]
-    pub fn is_another_human(&self, other: &Self) -> bool {
-        self.provider == other.provider && self.issuer == other.issuer && self.subject != other.subject
-    }
-
     /// The broker itself, for what it needs of its own: no provider can have this alias, so no one can be it.
     #[must_use]
     pub fn system() -> Self {

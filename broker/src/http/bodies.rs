@@ -84,7 +84,9 @@ pub(super) async fn forms<F: Future<Output = Response>>(
     next: impl FnOnce(Request) -> F,
 ) -> Response {
     let path = request.uri().path();
-    if request.method() != Method::POST || !(path.starts_with("/oauth/") || path == "/device") {
+    if request.method() != Method::POST
+        || !(path.starts_with("/oauth/") || path.starts_with("/break-glass/") || path == "/device")
+    {
         return next(request).await;
     }
     let Some(&ClientAddress(address)) = request.extensions().get() else {

@@ -3,7 +3,7 @@
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use ichor_wire::problem::{Code, MEDIA_TYPE, Problem};
+use ichor_wire::problem::{Code, MEDIA_TYPE, Problem, StepUp};
 
 use crate::audit::{ProveError, RecordError};
 use crate::break_glass::BreakGlassError;
@@ -41,6 +41,12 @@ impl ApiError {
     #[must_use]
     pub fn code(&self) -> Code {
         self.0.code
+    }
+
+    /// What the client gets.
+    #[must_use]
+    pub fn problem(&self) -> &Problem {
+        &self.0
     }
 
     /// After how many seconds to try again, at least one.
@@ -118,6 +124,7 @@ impl From<Refusal> for ApiError {
         let mut problem = Problem::new(refusal.code, refusal.sentence);
         problem.help = refusal.help;
         problem.policies = refusal.policies;
+        problem.step_up = refusal.step_up.map(|step_up| StepUp { acr_values: step_up.acr, max_age: 0 });
         problem.into()
     }
 }
@@ -133,6 +140,7 @@ impl From<BreakGlassError> for ApiError {
             BreakGlassError::Refused(refusal) => refusal.into(),
             BreakGlassError::State(why) => Self::new(Code::WrongState, why),
             BreakGlassError::Suspect(_) => Self::new(Code::Suspect, error.to_string()),
+            BreakGlassError::NotFresh => Self::new(Code::Refused, error.to_string()),
             BreakGlassError::OtherContents => Self::new(Code::OtherContents, error.to_string()),
             BreakGlassError::Record(error) => error.into(),
             BreakGlassError::Store(error) => error.into(),

@@ -11,6 +11,7 @@ pub mod layers;
 pub mod limits;
 pub mod oauth;
 pub mod openapi;
+pub mod pages;
 pub mod route;
 pub mod router;
 pub mod tlog;

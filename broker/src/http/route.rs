@@ -14,6 +14,8 @@ pub enum Needs {
     Token,
     /// The cookie of the browser in which a login is under way.
     Cookie,
+    /// The cookie of a browser that is signed in at the pages.
+    Page,
     /// Nothing: it begins a login, or shows what everyone may see.
     Nothing,
 }

@@ -18,6 +18,7 @@ use super::bodies::{Forms, forms};
 use super::error::ApiError;
 use super::layers::{Edge, edge, unknown_method, unknown_path};
 use super::oauth;
+use super::pages;
 use super::tlog::{self, Tlog};
 use crate::login::Login;
 
@@ -48,6 +49,7 @@ struct Front {
 pub fn public(api: Api, login: Arc<Login>, tlog: Tlog, edge: Edge, bounds: Bounds) -> Router {
     let limits = Arc::clone(&api.limits);
     let routes = Router::new()
+        .merge(pages::routes(api.clone(), Arc::clone(&limits)))
         .merge(api::routes(api))
         .merge(oauth::routes(login, limits))
         .merge(tlog::routes(tlog))

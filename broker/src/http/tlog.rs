@@ -1,4 +1,4 @@
-//! The log as any C2SP tlog-tiles tool reads it: checkpoint and hash tiles under `/log`, by a static token.
+//! The log as any C2SP tlog-tiles tool reads it: checkpoint and hash tiles under `/log`, by a static token or a client certificate.
 //!
 //! Hashes tell nothing of what was recorded. The leaf records are another matter: they are the API's
 //! ([`super::api::log::entries_tile`]).
@@ -12,6 +12,7 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENT
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum_server::tls::TlsInfo;
 use ichor_wire::log::tiles::TilePath;
 use ichor_wire::log::tree::{Hash, TILE_HEIGHT, TILE_WIDTH, Tile};
 use ichor_wire::problem::Code;
@@ -37,13 +38,15 @@ pub struct Tlog {
     pub store: Arc<dyn Store>,
     /// The newest checkpoint.
     pub standing: watch::Receiver<Standing>,
-    /// Who may read; nobody where there is none.
+    /// By which token one may read.
     pub token: Option<TileToken>,
+    /// Whether a certificate of the CA for tools lets one read.
+    pub by_certificate: bool,
     /// Rates of strangers.
     pub limits: Arc<Limits>,
 }
 
-/// Every route below `/log` that a token opens.
+/// Every route below `/log` that a token or a certificate opens.
 pub const ROUTES: &[Route<Tlog>] = &[
     Route::new("GET", "/log/checkpoint", Needs::Token, || get(checkpoint)),
     Route::new("GET", "/log/tile/{*path}", Needs::Token, || get(tile)),
@@ -54,14 +57,19 @@ pub fn routes(tlog: Tlog) -> Router {
     router(ROUTES).route_layer(from_fn_with_state(tlog.clone(), admit)).with_state(tlog)
 }
 
-/// Lets in whoever has the token; others are counted by address.
+/// Lets in whoever has the token or a certificate; others are counted by address.
 async fn admit(State(tlog): State<Tlog>, request: Request, next: Next) -> Response {
-    let Some(token) = &tlog.token else {
-        return ApiError::new(Code::NotFound, "the log's tiles are not served here; set `audit.tile_token_file`")
-            .into_response();
-    };
+    if tlog.token.is_none() && !tlog.by_certificate {
+        let text = "the log's tiles are not served here; set `audit.tile_token_file` or `audit.tile_client_ca_file`";
+        return ApiError::new(Code::NotFound, text).into_response();
+    }
     let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if shown.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|shown| token.is(shown)) {
+    let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
+    let has_token = tlog.token.as_ref().zip(shown).is_some_and(|(token, shown)| token.is(shown));
+    // one that was shown has been verified: else there is no connection
+    let tls = request.extensions().get::<Arc<TlsInfo>>();
+    let has_certificate = tls.is_some_and(|tls| !tls.peer_certificates.is_empty());
+    if has_token || tlog.by_certificate && has_certificate {
         return next.run(request).await;
     }
     let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
@@ -70,7 +78,8 @@ async fn admit(State(tlog): State<Tlog>, request: Request, next: Next) -> Respon
     {
         return too_many.into_response();
     }
-    let mut refused = ApiError::new(Code::NotLoggedIn, "the log's tiles need their token").into_response();
+    let mut refused =
+        ApiError::new(Code::NotLoggedIn, "the log's tiles need their token or a client certificate").into_response();
     refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refused
 }

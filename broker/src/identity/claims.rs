@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Identity, Verified};
-use crate::domain::{Group, Person, ProviderAlias};
+use crate::domain::{Group, HumanClaim, Person, ProviderAlias};
 
 /// The most groups a person may have. Beyond it a provider is misconfigured: no policy needs them all.
 const MOST_GROUPS: usize = 2_000;
@@ -45,6 +45,8 @@ pub struct Mapping {
     pub user_claims: Vec<String>,
     /// Groups from a local file, in addition.
     pub local_groups: LocalGroups,
+    /// The claim that tells which human is behind the account; none where each human has one account.
+    pub human_claim: Option<String>,
 }
 
 /// Groups by subject, from a local file, for a provider that tells none. Keyed by subject, never by a name or address.
@@ -100,6 +102,15 @@ impl Claims {
 
     fn text(&self, path: &str) -> Option<&str> {
         self.at(path).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// A text, or a whole number as text: employees are often numbered.
+    fn scalar(&self, path: &str) -> Option<String> {
+        match self.at(path)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) if number.is_u64() => Some(number.to_string()),
+            _ => None,
+        }
     }
 
     /// The group names at `path`. `None`: the claim is absent, which is not the same as an empty list.
@@ -161,6 +172,10 @@ impl Mapping {
             .collect();
         let (user, _) = user_value(&verified.issuer, &verified.subject, &candidates);
         let name = sources.into_iter().flatten().find_map(Claims::name);
+        let human = self.human_claim.as_deref().map_or(HumanClaim::NotAsked, |claim| {
+            let told = sources.into_iter().flatten().find_map(|source| source.scalar(claim));
+            told.map_or(HumanClaim::Untold, |told| HumanClaim::of(&told))
+        });
         Ok(Identity {
             groups: self.groups(&verified.subject, told),
             name: name.unwrap_or_else(|| verified.subject.clone()),
@@ -170,6 +185,8 @@ impl Mapping {
             acr: verified.acr,
             auth_time: verified.auth_time,
             session: None,
+            human,
+            page: None,
         })
     }
 

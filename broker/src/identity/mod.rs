@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::custody::DataKey;
-use crate::domain::{Group, Person, SessionId};
+use crate::domain::{Group, Human, HumanClaim, PageUse, Person, SessionId};
 use crate::store::SessionRow;
 pub use claims::{Claims, ClaimsError, GroupsFrom, LocalGroups, Mapping};
 pub use id_token::{Expected, IdTokenError, KeySet, Verified, verify};
@@ -64,6 +64,8 @@ pub struct Identity {
     acr: Option<String>,
     auth_time: Option<Timestamp>,
     session: Option<SessionId>,
+    human: HumanClaim,
+    page: Option<PageUse>,
 }
 
 /// The value behind `user:` of the broker itself. No person has it: theirs have no `~`, or 27 characters.
@@ -88,6 +90,8 @@ impl Identity {
             acr: row.acr.clone(),
             auth_time: row.auth_time,
             session: Some(row.id),
+            human: row.human,
+            page: row.page,
         })
     }
 
@@ -104,6 +108,8 @@ impl Identity {
             acr: None,
             auth_time: None,
             session: None,
+            human: HumanClaim::NotAsked,
+            page: None,
         }
     }
 
@@ -147,6 +153,29 @@ impl Identity {
     #[must_use]
     pub fn auth_time(&self) -> Option<Timestamp> {
         self.auth_time
+    }
+
+    /// The human behind the account; `None` where a claim is configured to tell, and did not.
+    #[must_use]
+    pub fn human(&self) -> Option<Human> {
+        let told = match self.human {
+            HumanClaim::NotAsked => None,
+            HumanClaim::Untold => return None,
+            HumanClaim::Told(digest) => Some(digest),
+        };
+        Some(Human { person: self.person.clone(), told })
+    }
+
+    /// What the provider tells of the human, as a session keeps it.
+    #[must_use]
+    pub fn human_claim(&self) -> HumanClaim {
+        self.human
+    }
+
+    /// What the session may do at the pages, where it is a browser's.
+    #[must_use]
+    pub fn page(&self) -> Option<PageUse> {
+        self.page
     }
 
     /// The same person before there is a session.

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use crate::custody::DataKey;
+use crate::domain::PageUse;
 use crate::store::SessionRow;
 
 /// What the tag is made for.
@@ -30,7 +31,8 @@ pub fn is_vouched(row: &SessionRow, key: &DataKey) -> bool {
 /// Everything of the row that decides, each part with its length before it, so that no two rows are told alike. Left out is
 /// what changes with use: version, use, end and the provider's token, which is bound to its row by its own seal.
 fn told(row: &SessionRow) -> Vec<u8> {
-    let SessionRow { id, token_hash, jkt, person, name, user, groups, groups_at, acr, auth_time, .. } = row;
+    let SessionRow { id, token_hash, jkt, person, name, user, groups, groups_at, acr, auth_time, human, page, .. } =
+        row;
     let mut out = Vec::with_capacity(512);
     part(&mut out, id.0.as_bytes());
     part(&mut out, token_hash);
@@ -49,6 +51,13 @@ fn told(row: &SessionRow) -> Vec<u8> {
     time(&mut out, auth_time.unwrap_or(Timestamp::UNIX_EPOCH));
     time(&mut out, row.created_at);
     time(&mut out, row.expires_at);
+    // only where there is something to tell: sessions of before they were told stay as they are
+    if human.to_bytes().is_some() || page.is_some() {
+        for told in [human.to_bytes(), page.map(PageUse::to_bytes)] {
+            count(&mut out, usize::from(told.is_some()));
+            part(&mut out, &told.unwrap_or_default());
+        }
+    }
     out
 }
 
@@ -72,7 +81,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Group, ProviderAlias, SessionId};
+    use crate::domain::{BreakGlassId, Group, HumanClaim, ProviderAlias, SessionId};
     use crate::identity::Identity;
     use crate::identity::fixture::key;
     use crate::store::conformance;
@@ -91,7 +100,7 @@ mod tests {
         let later = SignedDuration::from_secs(1);
         let provider = ProviderAlias::new("other").unwrap();
         type Edit<'a> = &'a dyn Fn(&mut SessionRow);
-        let edits: [(&str, Edit<'_>); 19] = [
+        let edits: [(&str, Edit<'_>); 23] = [
             ("id", &|row| row.id = SessionId(Uuid::from_u128(9))),
             ("token", &|row| row.token_hash[31] ^= 1),
             ("key", &|row| row.jkt.push('x')),
@@ -111,6 +120,12 @@ mod tests {
             ("no time of authentication", &|row| row.auth_time = None),
             ("beginning", &|row| row.created_at += later),
             ("end", &|row| row.expires_at += later),
+            ("human", &|row| row.human = HumanClaim::of("another")),
+            ("a human untold", &|row| row.human = HumanClaim::Untold),
+            ("page", &|row| row.page = Some(PageUse::Look)),
+            ("what a page is for", &|row| {
+                row.page = Some(PageUse::Decide { request: BreakGlassId(Uuid::from_u128(3)), hash: [4; 32] });
+            }),
         ];
         for (what, edit) in edits {
             let mut changed = row.clone();

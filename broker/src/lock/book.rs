@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::error::LockError;
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
-use crate::domain::{ClusterName, GrantId, LockId, LockTarget, Person, SessionId, check_reason};
+use crate::domain::{ClusterName, GrantId, LockId, LockTarget, SessionId, check_reason};
 use crate::entropy;
 use crate::identity::Identity;
-use crate::policy::Refusal;
+use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, Refusal};
 use crate::store::{Change, EntryFilter, KnownPerson, LiftAsk, LockChange, LockRow, Store};
 
 /// At most so many locks are set at once: every grant looks through them.
@@ -136,7 +136,10 @@ impl Book {
                 }
                 let Some(session) = identity.session() else { return Err(LockError::Unknown) };
                 let until = now.checked_add(OPEN).unwrap_or(now);
-                let ask = LiftAsk { person: identity.person().clone(), user: identity.user().into(), until };
+                let Some(human) = identity.human() else {
+                    return Err(self.no(&lock.target, base, Refusal::plain(NO_HUMAN, NO_HUMAN_HELP)).await?);
+                };
+                let ask = LiftAsk { person: human.person, user: identity.user().into(), until, told: human.told };
                 let content = Content {
                     message: Some(
                         "asks for the lock of everything to be lifted; another person must confirm it".into(),
@@ -146,7 +149,7 @@ impl Book {
                 (content, LockChange::AskLift { lock: lock.id, ask: Box::new(ask), session })
             }
             (LockTarget::Everything, Who::Person(identity)) => {
-                if let Some(refusal) = not_the_second(identity.person(), asked) {
+                if let Some(refusal) = not_the_second(identity, asked) {
                     return Err(self.no(&lock.target, base, refusal).await?);
                 }
                 let requester = asked.map(|ask| ask.user.clone());
@@ -243,7 +246,7 @@ impl Book {
 
     fn lifting(&self, who: Who<'_>, lock: &LockRow) -> LockChange {
         let person = match who {
-            Who::Person(identity) => Some(identity.person().clone()),
+            Who::Person(identity) => identity.human(),
             Who::Host(..) => None,
         };
         LockChange::Lift { lock: lock.id, person, by: who.said(), session: who.session() }
@@ -282,16 +285,17 @@ impl Who<'_> {
 }
 
 /// Why this person is not the second of two; nothing where they are.
-fn not_the_second(person: &Person, asked: Option<&LiftAsk>) -> Option<Refusal> {
+fn not_the_second(identity: &Identity, asked: Option<&LiftAsk>) -> Option<Refusal> {
     let help =
         "let one person run `ichor unlock everything`, and another of the same provider confirm it within the hour";
+    let Some(human) = identity.human() else { return Some(Refusal::plain(NO_HUMAN, NO_HUMAN_HELP)) };
     match asked {
         None => Some(Refusal::plain("nobody has asked for the lock of everything to be lifted", help)),
-        Some(ask) if ask.person == *person => {
+        Some(ask) if ask.person == human.person => {
             Some(Refusal::plain("whoever asked for the lock of everything to be lifted does not confirm it", help))
         }
-        Some(ask) if !person.is_another_human(&ask.person) => {
-            Some(Refusal::plain("an account of another provider may be the same person's", help))
+        Some(ask) if !human.is_surely_another(&ask.human()) => {
+            Some(Refusal::plain("the two accounts may be the same person's", help))
         }
         Some(_) => None,
     }

@@ -43,6 +43,8 @@ pub struct Ask {
 pub(super) struct Stronger {
     pub(super) acr_values: Option<String>,
     pub(super) max_age: Option<SignedDuration>,
+    /// Whether the provider must ask the person, even if it knows them (`prompt=login`).
+    pub(super) prompt: bool,
 }
 
 pub(super) fn request(text: &str) -> LoginError {
@@ -80,7 +82,7 @@ pub(super) fn check(ask: &Ask) -> Result<Checked<impl FnOnce(IpAddr) -> Client +
             Err(_) => return Err(request("its `max_age` is not a number of seconds")),
         },
     };
-    Ok((move |address| Client { jkt, host, address }, challenge, Stronger { acr_values, max_age }))
+    Ok((move |address| Client { jkt, host, address }, challenge, Stronger { acr_values, max_age, prompt: false }))
 }
 
 /// The thumbprint and host name, if they have the form of such. The host name is a stranger's text that will stand on a

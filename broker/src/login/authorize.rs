@@ -121,6 +121,7 @@ impl Login {
             code_challenge: &s256(&verifier),
             acr_values: acr_values.as_deref(),
             max_age,
+            prompt: stronger.prompt,
         };
         let address = client.address;
         let url = provider.authorization_url(&authorization).await?;
@@ -161,7 +162,7 @@ impl Login {
     pub(super) fn back_to(&self, target: &Target, error: LoginError) -> LoginError {
         match target {
             Target::Loopback { redirect_uri, state, .. } => self.back(redirect_uri, Some(state), error),
-            Target::Paste { .. } | Target::Device { .. } => error,
+            Target::Paste { .. } | Target::Device { .. } | Target::Page { .. } => error,
         }
     }
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
 use super::ask::request;
-use super::pending::{Known, Pending, Stage};
+use super::page::PageOpened;
+use super::pending::{Known, Pending, Stage, Target};
 use super::provider::{Provider, ProviderError, printable};
 use super::token_endpoint::Tokens;
 use super::{Login, LoginError, Recheck, hash, seal_context};
@@ -29,8 +30,18 @@ pub struct Answer {
     pub error_description: Option<String>,
 }
 
+/// Where the browser is now.
+#[derive(Debug)]
+pub enum Arrived {
+    /// Before the confirmation page.
+    ToConfirm,
+    /// Signed in at the pages.
+    AtPages(PageOpened),
+}
+
 impl Login {
-    /// Takes the provider's answer. Returns once the person is known and the confirmation page can be shown.
+    /// Takes the provider's answer. Returns once the person is known and the confirmation page can be shown, or the browser that
+    /// signs in at the pages has a session.
     ///
     /// # Errors
     /// When the answer does not belong to this browser's login, or the provider gives nobody. The login is over then.
@@ -40,15 +51,21 @@ impl Login {
         cookie: Option<&str>,
         answer: &Answer,
         address: IpAddr,
-    ) -> Result<(), LoginError> {
-        let result = self.try_callback(alias, cookie, answer).await;
+    ) -> Result<Arrived, LoginError> {
+        let result = self.try_callback(alias, cookie, answer, address).await;
         result.inspect_err(|error| {
             tracing::info!(provider = alias, cause = error.cause(), "login failed at the provider");
             self.refused(address, error.problem());
         })
     }
 
-    async fn try_callback(&self, alias: &str, cookie: Option<&str>, answer: &Answer) -> Result<(), LoginError> {
+    async fn try_callback(
+        &self,
+        alias: &str,
+        cookie: Option<&str>,
+        answer: &Answer,
+        address: IpAddr,
+    ) -> Result<Arrived, LoginError> {
         let (mut row, mut pending) = self.pending(cookie).await?;
         let provider = self.provider(&pending.provider).ok_or(LoginError::Over)?;
         if pending.provider != alias {
@@ -72,9 +89,14 @@ impl Login {
             self.identify(provider, &tokens, verified.map_err(ProviderError::from)?).await
         };
         match checked.await {
+            Ok(person) if matches!(pending.target, Target::Page { .. }) => {
+                let opened = self.open_page(row, pending, person, address).await?;
+                Ok(Arrived::AtPages(opened))
+            }
             Ok(person) => {
                 pending.stage = Stage::Confirming { person: Box::new(person), csrf: entropy::secret()?.to_string() };
-                self.advance(&mut row, &pending).await
+                self.advance(&mut row, &pending).await?;
+                Ok(Arrived::ToConfirm)
             }
             Err(error) => {
                 self.store.drop_login(row.id).await?;

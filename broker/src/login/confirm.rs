@@ -66,7 +66,7 @@ impl Login {
         let Stage::Confirming { person, csrf } = pending.stage else { return Err(LoginError::Over) };
         let redirect = match &pending.target {
             Target::Loopback { redirect_uri, .. } => Url::parse(redirect_uri).ok(),
-            Target::Paste { .. } | Target::Device { .. } => None,
+            Target::Paste { .. } | Target::Device { .. } | Target::Page { .. } => None,
         };
         Ok(Confirmation {
             name: person.name,
@@ -129,6 +129,8 @@ impl Login {
                 Ok(Confirmed::Redirect(to))
             }
             Target::Paste { .. } | Target::Device { .. } => Ok(Confirmed::Code(code)),
+            // never here: the browser that begins such a login is the one that gets it
+            Target::Page { .. } => Err(LoginError::Over),
         }
     }
 
@@ -142,7 +144,7 @@ impl Login {
                 self.finish(&mut to, Some(state));
                 Ok(Confirmed::Redirect(to))
             }
-            Target::Paste { .. } => Ok(Confirmed::Cancelled),
+            Target::Paste { .. } | Target::Page { .. } => Ok(Confirmed::Cancelled),
             Target::Device { user_code } => {
                 self.decide(user_code, Decision::Denied).await?;
                 Ok(Confirmed::Cancelled)

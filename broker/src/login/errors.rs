@@ -32,6 +32,9 @@ pub enum LoginError {
         "this way of logging in is switched off at this broker; use `ichor login` with a browser on the same machine"
     )]
     SwitchedOff,
+    /// The person is known, and may not log in.
+    #[error("{0}")]
+    Denied(String),
     /// The provider gave nobody.
     #[error("{}", explain(.0))]
     Provider(ProviderError),
@@ -69,9 +72,9 @@ impl LoginError {
         match self {
             Self::Request(_) | Self::Over | Self::UserCode => StatusCode::BAD_REQUEST,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            Self::SwitchedOff | Self::Provider(ProviderError::Refused(_) | ProviderError::IdToken(_)) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::SwitchedOff
+            | Self::Denied(_)
+            | Self::Provider(ProviderError::Refused(_) | ProviderError::IdToken(_)) => StatusCode::FORBIDDEN,
             Self::Provider(ProviderError::Claims(_)) => StatusCode::FORBIDDEN,
             Self::Provider(_) | Self::Broken(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Back { .. } => StatusCode::SEE_OTHER,
@@ -83,7 +86,7 @@ impl LoginError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Request(_) => "invalid_request",
-            Self::Over | Self::UserCode | Self::SwitchedOff => "access_denied",
+            Self::Over | Self::UserCode | Self::SwitchedOff | Self::Denied(_) => "access_denied",
             Self::TooMany => "temporarily_unavailable",
             Self::Provider(ProviderError::Unavailable(_) | ProviderError::Store(_)) => "temporarily_unavailable",
             Self::Provider(ProviderError::Misconfigured(_)) | Self::Broken(_) => "server_error",
@@ -98,7 +101,7 @@ impl LoginError {
             Self::Request(_) => Code::BadRequest,
             Self::Over | Self::UserCode => Code::NotLoggedIn,
             Self::TooMany => Code::TooManyRequests,
-            Self::SwitchedOff => Code::Refused,
+            Self::SwitchedOff | Self::Denied(_) => Code::Refused,
             Self::Provider(ProviderError::Unavailable(_) | ProviderError::Misconfigured(_)) => {
                 Code::ProviderUnavailable
             }

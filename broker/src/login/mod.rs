@@ -17,6 +17,7 @@ mod errors;
 mod http_client;
 mod known_keys;
 mod metadata;
+mod page;
 mod pending;
 mod provider;
 mod recheck;
@@ -41,18 +42,20 @@ use crate::domain::SessionId;
 use crate::store::{SessionRow, Store};
 pub use ask::Ask;
 pub use authorize::{Begun, Start};
-pub use callback::Answer;
+pub use callback::{Answer, Arrived};
 pub use confirm::{Confirmation, Confirmed};
 pub use device::DeviceStart;
 pub use dpop::ProofError;
 pub use errors::{LoginError, OauthError};
 pub use http_client::ClientError;
 pub use metadata::Metadata;
+pub use page::{Deciding, PageError, PageOpened};
 pub use provider::ProviderError;
 pub use recheck::FreshError;
 pub use session::{Presented, Proven, SessionError};
 pub use settings::{
-    CLIENT_ID, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, ProviderSettings, Recheck, Settings, SettingsError,
+    CLIENT_ID, LONGEST_PAGE_SESSION, LONGEST_SESSION, LONGEST_UNCHECKED_SESSION, NonceKey, PAGE_IDLE, ProviderSettings,
+    Recheck, Settings, SettingsError,
 };
 pub use token::{TokenAnswer, TokenGrant, TokenRequest};
 

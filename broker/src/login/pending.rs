@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::custody::TAG;
-use crate::domain::{Group, Person, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, Group, HumanClaim, PageUse, Person, ProviderAlias, SessionId};
 use crate::identity::Identity;
 use crate::store::SessionRow;
 
@@ -34,6 +34,9 @@ pub(super) enum Target {
     Paste { redirect_uri: String, challenge: String },
     /// A device login is approved.
     Device { user_code: String },
+    /// A session of this very browser at the pages, which goes on to `to`, a path of ours. Where it is to `decide`, that is the
+    /// request and the SHA-256 of its contents. The session that it follows ends with it.
+    Page { to: String, decide: Option<(Uuid, [u8; 32])>, follows: Option<Uuid> },
 }
 
 /// The client as it introduced itself: nothing of it is verified but the thumbprint, at the token endpoint.
@@ -74,6 +77,9 @@ pub(super) struct Known {
     acr: Option<String>,
     auth_time: Option<Timestamp>,
     sealed: Option<Vec<u8>>,
+    /// As [`HumanClaim::to_bytes`] has it.
+    #[serde(default)]
+    human: Option<Vec<u8>>,
 }
 
 /// A device login's state (RFC 8628), as it lies in its row.
@@ -124,7 +130,18 @@ impl Target {
             Self::Loopback { redirect_uri, challenge, .. } | Self::Paste { redirect_uri, challenge } => {
                 Some((redirect_uri, challenge))
             }
-            Self::Device { .. } => None,
+            Self::Device { .. } | Self::Page { .. } => None,
+        }
+    }
+
+    /// What the session may do at the pages, where it will be a browser's.
+    pub(super) fn page(&self) -> Option<PageUse> {
+        match self {
+            Self::Page { decide: None, .. } => Some(PageUse::Look),
+            Self::Page { decide: Some((request, hash)), .. } => {
+                Some(PageUse::Decide { request: BreakGlassId(*request), hash: *hash })
+            }
+            _ => None,
         }
     }
 }
@@ -144,6 +161,7 @@ impl Known {
             acr: identity.acr().map(String::from),
             auth_time: identity.auth_time(),
             sealed,
+            human: identity.human_claim().to_bytes(),
         }
     }
 
@@ -153,8 +171,8 @@ impl Known {
         provider: &ProviderAlias,
         jkt: String,
         token_hash: [u8; 32],
-        now: Timestamp,
-        expires_at: Timestamp,
+        page: Option<PageUse>,
+        (now, expires_at): (Timestamp, Timestamp),
     ) -> SessionRow {
         let group = |name| Group { provider: provider.clone(), name };
         SessionRow {
@@ -175,6 +193,9 @@ impl Known {
             used_at: now,
             ended_at: None,
             tag: [0; TAG],
+            // what cannot be read tells nothing
+            human: HumanClaim::from_bytes(self.human.as_deref()).unwrap_or(HumanClaim::Untold),
+            page,
         }
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Authorization<'a> {
     pub(super) code_challenge: &'a str,
     pub(super) acr_values: Option<&'a str>,
     pub(super) max_age: Option<SignedDuration>,
+    /// Whether the person must be asked anew (`prompt=login`), whatever else is configured to be prompted.
+    pub(super) prompt: bool,
 }
 
 // === impl Provider ===
@@ -118,8 +120,16 @@ impl Provider {
             if let Some(max_age) = ask.max_age {
                 query.append_pair("max_age", &max_age.as_secs().to_string());
             }
-            for (name, value) in &self.settings.authorize_params {
+            let configured = &self.settings.authorize_params;
+            for (name, value) in configured.iter().filter(|(name, _)| !(ask.prompt && name == "prompt")) {
                 query.append_pair(name, value);
+            }
+            if ask.prompt {
+                // what is prompted otherwise stays: consent may be what gives a refresh token
+                let prompts =
+                    configured.iter().filter(|(name, _)| name == "prompt").flat_map(|(_, value)| value.split(' '));
+                let others = prompts.filter(|prompt| !["none", "login", ""].contains(prompt));
+                query.append_pair("prompt", &std::iter::once("login").chain(others).collect::<Vec<_>>().join(" "));
             }
         }
         Ok(url)

@@ -7,7 +7,7 @@ use ichor_wire::problem::Code;
 use jiff::{SignedDuration, Timestamp};
 
 use super::dpop::{Body, For, Proof};
-use super::settings::CLIENT_ID;
+use super::settings::{CLIENT_ID, PAGE_IDLE};
 use super::{Login, OauthError, ProofError, about, hash};
 use crate::audit::RecordError;
 use crate::domain::{Person, SessionId};
@@ -107,6 +107,9 @@ impl Login {
         let now = self.clock.now();
         let row = self.store.session_by_token(&hash(token)).await?.ok_or(SessionError::NotLoggedIn)?;
         let row = self.vouched(row).map_err(|_| SessionError::NotLoggedIn)?;
+        if row.page.is_some() {
+            return Err(SessionError::NotLoggedIn);
+        }
         let [proof] = proofs else { return Err(ProofError::Missing.into()) };
         let what = For { method, url: &self.at(path), token: Some(token) };
         let proof = self.dpop.verify(proof, &what, now)?;
@@ -148,7 +151,8 @@ impl Login {
 
     /// Why the session is over, if it is.
     pub(super) fn over(&self, row: &SessionRow, now: Timestamp) -> Option<&'static str> {
-        let idle = self.settings.idle.is_some_and(|idle| now.duration_since(row.used_at) > idle);
+        let idle = self.settings.idle.into_iter().chain(row.page.map(|_| PAGE_IDLE)).min();
+        let idle = idle.is_some_and(|idle| now.duration_since(row.used_at) > idle);
         let provider = self.provider(row.person.provider.as_str());
         if row.ended_at.is_some() {
             Some("it was ended")
@@ -196,7 +200,7 @@ impl Login {
         });
     }
 
-    async fn touch(&self, row: &SessionRow) {
+    pub(super) async fn touch(&self, row: &SessionRow) {
         let now = self.clock.now();
         if now.duration_since(row.used_at) < TOUCH {
             return;

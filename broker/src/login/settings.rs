@@ -16,6 +16,12 @@ pub const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
 /// No session lives longer whose groups are never asked again.
 pub const LONGEST_UNCHECKED_SESSION: SignedDuration = SignedDuration::from_hours(1);
 
+/// No browser's session lives longer: its cookie is bound to no key.
+pub const LONGEST_PAGE_SESSION: SignedDuration = SignedDuration::from_hours(1);
+
+/// A browser's session that is unused for so long ends.
+pub const PAGE_IDLE: SignedDuration = SignedDuration::from_mins(15);
+
 /// The authorization server towards our clients.
 #[derive(Clone)]
 pub struct Settings {

@@ -13,9 +13,10 @@ use zeroize::Zeroizing;
 use super::ask::s256;
 use super::dpop::{Body, For, Proof};
 use super::pending::{Client, Decision, Known, Stage};
-use super::settings::{CLIENT_ID, LONGEST_UNCHECKED_SESSION};
+use super::settings::{CLIENT_ID, LONGEST_PAGE_SESSION, LONGEST_UNCHECKED_SESSION};
 use super::{Login, OauthError, ProofError, Recheck, about, hash};
 use crate::audit::RecordError;
+use crate::domain::PageUse;
 use crate::entropy;
 use crate::identity::vouch;
 use crate::store::{Change, Condition, SessionRow};
@@ -69,10 +70,12 @@ pub struct TokenAnswer {
 }
 
 /// A login that may become a session.
-struct Ready {
-    provider: String,
-    person: Known,
-    client: Client,
+pub(super) struct Ready {
+    pub(super) provider: String,
+    pub(super) person: Known,
+    pub(super) client: Client,
+    /// What the session may do at the pages, where it will be a browser's.
+    pub(super) page: Option<PageUse>,
 }
 
 // === impl Login ===
@@ -147,7 +150,7 @@ impl Login {
         if !fits {
             return Err(OauthError::new("invalid_grant", "`code_verifier` or `redirect_uri` do not fit the code"));
         }
-        Ok(Ready { provider: pending.provider, person: *person, client: pending.client })
+        Ok(Ready { provider: pending.provider, person: *person, client: pending.client, page: None })
     }
 
     /// The approved device login with this code.
@@ -168,11 +171,14 @@ impl Login {
         match device.decision {
             Decision::Waiting => Err(OauthError::new("authorization_pending", "nobody has confirmed the login yet")),
             Decision::Denied => Err(OauthError::new("access_denied", "the login was cancelled in the browser")),
-            Decision::Approved { provider, person } => Ok(Ready { provider, person: *person, client: device.client }),
+            Decision::Approved { provider, person } => {
+                Ok(Ready { provider, person: *person, client: device.client, page: None })
+            }
         }
     }
 
-    async fn open_session(
+    /// The session begins, with its entry, and the pending login with this code is over.
+    pub(super) async fn open_session(
         &self,
         ready: Ready,
         code_hash: [u8; 32],
@@ -184,16 +190,19 @@ impl Login {
             Recheck::LoginOnly => self.settings.session_life.min(LONGEST_UNCHECKED_SESSION),
             Recheck::Refresh | Recheck::Userinfo => self.settings.session_life,
         };
+        let life = if ready.page.is_some() { life.min(LONGEST_PAGE_SESSION) } else { life };
         let access_token = entropy::secret()?;
         let expires_at = now.saturating_add(life).unwrap_or(now);
         let client = ready.client;
-        let mut row =
-            ready.person.into_session(provider.settings.alias(), client.jkt, hash(&access_token), now, expires_at);
+        let (token_hash, times) = (hash(&access_token), (now, expires_at));
+        let alias = provider.settings.alias();
+        let mut row = ready.person.into_session(alias, client.jkt, token_hash, ready.page, times);
         vouch(&mut row, &self.data_key);
         let session_id = row.id.0;
         let mut content = about(Kind::Login, &row);
         content.address = Some(address.to_string());
-        content.host = Some(client.host);
+        content.host = (!client.host.is_empty()).then_some(client.host);
+        content.channel = row.page.map(|_| "page".into());
         content.not_after = Some(expires_at.as_second());
         content.message = describe(&row, client.address, address);
         let change = Change::SessionCreate { session: Box::new(row), code_hash, now };

@@ -9,6 +9,7 @@ use crate::domain::Role;
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::judgement::Judgement;
 use super::reads::Reads;
+use super::refusal::StepUp;
 use super::rule::{Rule, shown, spoken};
 use super::vocabulary::Action;
 
@@ -16,7 +17,16 @@ use super::vocabulary::Action;
 const TRIES: usize = 8;
 
 /// What tells what would help: [`help`] or [`changes_that_help`].
-pub(super) type Advise<'a> = fn(&Question<'a>, &Judgement<'a>, &Circumstances<'_>) -> Vec<String>;
+pub(super) type Advise<'a> = fn(&Question<'a>, &Judgement<'a>, &Circumstances<'_>) -> Advice;
+
+/// What would help.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Advice {
+    /// A sentence each, the best first.
+    pub(super) said: Vec<String>,
+    /// The login that alone would.
+    pub(super) step_up: Option<StepUp>,
+}
 
 /// What someone could do differently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,17 +43,33 @@ struct Change {
 
 /// What would help, a sentence each, never none: [`changes_that_help`], what can be held as things are, or whom to ask.
 /// The question must be about all roles.
-pub(super) fn help(question: &Question<'_>, refused: &Judgement<'_>, circumstances: &Circumstances<'_>) -> Vec<String> {
+pub(super) fn help(question: &Question<'_>, refused: &Judgement<'_>, circumstances: &Circumstances<'_>) -> Advice {
     let roles: Vec<_> = refused.roles.iter().map(|(role, _)| *role).collect();
     let mut help = changes_that_help(question, refused, circumstances);
-    help.extend(held(question, &roles, circumstances));
+    help.said.extend(held(question, &roles, circumstances));
     if refused.roles.iter().any(|(_, verdict)| matches!(verdict, Verdict::Unapproved(_))) {
         return help; // whoever gives it says how to ask
     }
-    if help.is_empty() {
-        help.push("ask whoever keeps the broker's policies".into());
+    if help.said.is_empty() {
+        help.said.push("ask whoever keeps the broker's policies".into());
     }
     help
+}
+
+/// The login that would lead to a yes about this action: a fresh one, with the first context that policies name where that is not
+/// enough.
+pub(super) fn login_that_helps(
+    question: &Question<'_>,
+    action: Action,
+    circumstances: &Circumstances<'_>,
+) -> Option<StepUp> {
+    let mut reads = Reads::default();
+    question.scoped_rules(action).into_iter().for_each(|rule| reads.extend(&rule.reads));
+    let contexts = reads.acr.iter().take(TRIES).map(|acr| Some(acr.clone()));
+    std::iter::once(None).chain(contexts).map(|acr| StepUp { acr }).find(|step_up| {
+        let change = Change { login: true, acr: step_up.acr.clone(), ..Change::default() };
+        matches!(question.ask(action, &change.applied_to(circumstances)), Verdict::Permitted(_))
+    })
 }
 
 /// The smallest change that leads to a yes with the hints of the policies that then decide; where none is known, the hints of
@@ -52,9 +78,9 @@ pub(super) fn changes_that_help(
     question: &Question<'_>,
     refused: &Judgement<'_>,
     circumstances: &Circumstances<'_>,
-) -> Vec<String> {
+) -> Advice {
     let roles: Vec<_> = refused.roles.iter().map(|(role, _)| *role).collect();
-    let mut help = Vec::new();
+    let (mut help, mut step_up) = (Vec::new(), None);
     let change = changes(question, &roles, circumstances).into_iter().find_map(|change| {
         let judged = Judgement::of(question, &roles, &change.applied_to(circumstances));
         judged.approved(question).map(|approved| (change, approved))
@@ -62,6 +88,8 @@ pub(super) fn changes_that_help(
     match change {
         Some((change, approved)) => {
             help.push(change.said());
+            step_up =
+                (change.login && !change.reason && change.ttl.is_none()).then(|| StepUp { acr: change.acr.clone() });
             if change.login {
                 help.extend(login_now(&reads(question, &roles), circumstances));
             }
@@ -79,7 +107,7 @@ pub(super) fn changes_that_help(
         said.push(sentence.clone());
         first
     });
-    help
+    Advice { said: help, step_up }
 }
 
 /// What the policies that refused a role say would help; `None` where nothing they say leads to a yes. A forbid's hint helps
@@ -109,7 +137,7 @@ fn hints(
     }
 }
 
-/// The roles that would be granted as things are, one by one, if asked for alone.
+/// The roles that can be had as things are, one by one, if asked for alone.
 fn held(question: &Question<'_>, asked: &[Role], circumstances: &Circumstances<'_>) -> Option<String> {
     let roles: Vec<_> = Role::ALL.into_iter().filter(|role| asked.len() > 1 || !asked.contains(role)).collect();
     let grants = roles.into_iter().filter_map(|role| {
@@ -117,7 +145,7 @@ fn held(question: &Question<'_>, asked: &[Role], circumstances: &Circumstances<'
         Some(format!("{role} for up to {}", spoken(approved.longest)))
     });
     let grants: Vec<_> = grants.collect();
-    (!grants.is_empty()).then(|| format!("granted as things are: {}", grants.join(", ")))
+    (!grants.is_empty()).then(|| format!("can be had now: {}", grants.join(", ")))
 }
 
 /// What the policies in scope look at.

@@ -171,6 +171,7 @@ pub(super) fn answered(subject: Subject<'_>, verdict: &Verdict<'_>, help: Option
         sentence: subject.refused(verdict).unwrap_or_default(),
         help,
         policies: rules.iter().map(|rule| rule.id.clone()).collect(),
+        step_up: None,
         internal: None,
     })
 }
@@ -290,7 +291,7 @@ mod tests {
         assert_eq!(grant.not_after(), now() + HOURS(2));
         let refusal = decided(&set, &alice(&["sre"]), &asks(&[Role::Reader, Role::Admin])).unwrap_err();
         assert_eq!(refusal.sentence, "no policy permits os:admin on `prod`");
-        assert_eq!(refusal.help, ["granted as things are: os:operator for up to 2h, os:reader for up to 8h"]);
+        assert_eq!(refusal.help, ["can be had now: os:operator for up to 2h, os:reader for up to 8h"]);
     }
 
     #[test]
@@ -306,7 +307,7 @@ mod tests {
                 "give a reason with `--reason`, and sign in again with `ichor login --fresh --acr mfa`",
                 "your login had the acr `pwd` and was 10m ago",
                 "use the second factor",
-                "granted as things are: os:reader for up to 8h",
+                "can be had now: os:reader for up to 8h",
             ]
         );
         let request = Request { reason: Some("INC-42".into()), ..asks(&[Role::Admin]) };

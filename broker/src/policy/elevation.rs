@@ -70,9 +70,9 @@ pub fn elevation(
     let (person, groups) = (identity.person(), identity.groups());
     let ttl = asks.ttl.unwrap_or(policies.limits.default_ttl);
     let circumstances = Circumstances::of(identity, Some(asks.reason), ttl, Some(asks.address), now);
-    let may_ask = Question::about_cluster(policies, person, groups, cluster, &[Action::BreakGlassRequest]);
-    let may_ask = may_ask.map_err(|error| Refusal::failed(&error))?.ask(Action::BreakGlassRequest, &circumstances);
-    permitted(&may_ask, Subject::Asking(&cluster.name))?;
+    let asking = Question::about_cluster(policies, person, groups, cluster, &[Action::BreakGlassRequest]);
+    let asking = asking.map_err(|error| Refusal::failed(&error))?;
+    permitted(&asking, Action::BreakGlassRequest, &circumstances, Subject::Asking(&cluster.name))?;
 
     let roles = roles(asks.roles);
     let question = holding(policies, person, groups, cluster, &Role::ALL)?;
@@ -134,8 +134,34 @@ pub fn may_approve(
     roles: &[Role],
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let verdict = approving(policies, identity, cluster, roles, now).map_err(|error| Refusal::failed(&error))?;
-    permitted(&verdict, Subject::Approving(&cluster.name))
+    let (question, circumstances) =
+        approving(policies, identity, cluster, roles, now).map_err(|error| Refusal::failed(&error))?;
+    permitted(&question, Action::BreakGlassApprove, &circumstances, Subject::Approving(&cluster.name))
+}
+
+/// Returns the authentication context to ask the provider for, so that after a fresh login this person may approve such a request;
+/// `None` where any will do.
+///
+/// # Errors
+/// When no login changes policy's answer.
+pub fn login_to_approve(
+    policies: &PolicySet,
+    identity: &Identity,
+    cluster: &Cluster,
+    roles: &[Role],
+    now: Timestamp,
+) -> Result<Option<String>, Refusal> {
+    let (question, circumstances) =
+        approving(policies, identity, cluster, roles, now).map_err(|error| Refusal::failed(&error))?;
+    let action = Action::BreakGlassApprove;
+    match advice::login_that_helps(&question, action, &circumstances) {
+        // one that was vouched for is asked for again: a login without it may come without
+        Some(step_up) => Ok(step_up.acr.or_else(|| identity.acr().map(Into::into))),
+        None => {
+            permitted(&question, action, &circumstances, Subject::Approving(&cluster.name))?;
+            Ok(None)
+        }
+    }
 }
 
 /// Whether a permit of approving such requests is about this person at all, its conditions met or not, and no policy forbids
@@ -148,7 +174,8 @@ pub fn could_approve(
     roles: &[Role],
     now: Timestamp,
 ) -> bool {
-    match approving(policies, identity, cluster, roles, now) {
+    let asked = approving(policies, identity, cluster, roles, now);
+    match asked.map(|(question, circumstances)| question.ask(Action::BreakGlassApprove, &circumstances)) {
         Ok(Verdict::Permitted(_)) => true,
         Ok(Verdict::Unmet(rules)) => !rules.is_empty(),
         _ => false,
@@ -157,35 +184,44 @@ pub fn could_approve(
 
 fn approving<'a>(
     policies: &'a PolicySet,
-    identity: &Identity,
+    identity: &'a Identity,
     cluster: &Cluster,
-    roles: &[Role],
+    roles: &'a [Role],
     now: Timestamp,
-) -> Result<Verdict<'a>, String> {
+) -> Result<(Question<'a>, Circumstances<'a>), String> {
     let action = Action::BreakGlassApprove;
     let question = Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &[action])?;
     let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
-    Ok(question.ask(action, &Circumstances { roles, ..circumstances }))
+    Ok((question, Circumstances { roles, ..circumstances }))
 }
 
-fn permitted(verdict: &Verdict<'_>, subject: Subject<'_>) -> Result<(), Refusal> {
-    let rules = match verdict {
+fn permitted(
+    question: &Question<'_>,
+    action: Action,
+    circumstances: &Circumstances<'_>,
+    subject: Subject<'_>,
+) -> Result<(), Refusal> {
+    let verdict = question.ask(action, circumstances);
+    let rules = match &verdict {
         Verdict::Permitted(_) => return Ok(()),
         Verdict::Failed(failure) => return Err(Refusal::failed(failure)),
         Verdict::Forbidden(rules) | Verdict::Unmet(rules) | Verdict::Unapproved(rules) => rules,
     };
     let mut help: Vec<_> = rules.iter().filter_map(|rule| rule.terms.hint.clone()).collect();
-    if matches!(verdict, Verdict::Unmet(_)) && rules.iter().any(|rule| rule.reads.auth_age || rule.reads.has_acr) {
-        help.push("sign in again with `ichor login --fresh`".into());
-    }
+    let step_up = advice::login_that_helps(question, action, circumstances);
+    help.extend(step_up.as_ref().map(|step_up| match &step_up.acr {
+        Some(acr) => format!("sign in again with `ichor login --fresh --acr {acr}`"),
+        None => "sign in again with `ichor login --fresh`".into(),
+    }));
     if help.is_empty() {
         help.push("ask whoever keeps the broker's policies".into());
     }
     Err(Refusal {
         code: Code::Refused,
-        sentence: subject.refused(verdict).unwrap_or_default(),
+        sentence: subject.refused(&verdict).unwrap_or_default(),
         help,
         policies: rules.iter().map(|rule| rule.id.clone()).collect(),
+        step_up,
         internal: None,
     })
 }

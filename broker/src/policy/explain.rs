@@ -243,7 +243,7 @@ mod tests {
         refused: os:admin on `prod` is permitted by `admin` only on conditions that are not met
         what would help:
           give a reason with `--reason`
-          granted as things are: os:reader for up to 8h
+          can be had now: os:reader for up to 8h
         policies about this person, role and cluster:
           os:admin: permit `admin` (test.cedar:4): conditions not met
           os:admin: forbid `freeze` (test.cedar:6): conditions not met
@@ -256,7 +256,7 @@ mod tests {
         insta::assert_snapshot!(said(&asks), @r"
         refused: os:admin on `prod` is forbidden by `freeze`
         what would help:
-          granted as things are: os:reader for up to 8h
+          can be had now: os:reader for up to 8h
         policies about this person, role and cluster:
           os:admin: permit `admin` (test.cedar:4): met
           os:admin: forbid `freeze` (test.cedar:6): met

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::domain::{Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId};
+use crate::domain::{
+    Cluster, ClusterName, GrantId, Group, HumanClaim, Person, ProviderAlias, Request, Role, SessionId,
+};
 use crate::identity::Identity;
 pub(super) use crate::identity::fixture::who;
 use crate::store::SessionRow;
@@ -50,6 +52,8 @@ pub(super) fn row(groups: &[&str]) -> SessionRow {
         used_at: now(),
         ended_at: None,
         tag: [0; 32],
+        human: HumanClaim::NotAsked,
+        page: None,
     }
 }
 

@@ -111,9 +111,10 @@ impl<'a> Judgement<'a> {
         policies.dedup();
         let mut help = advise(question, self, circumstances);
         if let Some(how) = self.to_be_approved(cluster) {
-            help.insert(0, how);
+            help.said.insert(0, how);
         }
-        Refusal { code: Code::Refused, sentence: sentences.join("; "), help, policies, internal: None }
+        let (help, step_up) = (help.said, help.step_up);
+        Refusal { code: Code::Refused, sentence: sentences.join("; "), help, policies, step_up, internal: None }
     }
 }
 

@@ -36,14 +36,14 @@ mod vocabulary;
 
 pub use cases::{CaseError, CaseFailure, CaseReport, run_cases};
 pub use decide::{AuditScope, decide, listing, may_drop_audit, may_read_audit};
-pub use elevation::{Elevation, ElevationTerms, could_approve, elevation, may_approve};
+pub use elevation::{Elevation, ElevationTerms, could_approve, elevation, login_to_approve, may_approve};
 pub use explain::{Asks, Considered, Explanation, Granted, Who, explain};
 pub use grant::{Grant, Mode};
 pub use locking::{LockAct, may_lock};
 pub use probe::{DELEGATION_LIFE, PROBE_LIFE, delegation, probe};
 pub use problem::{LoadError, Problem};
 pub use quorum::Quorum;
-pub use refusal::Refusal;
+pub use refusal::{NO_HUMAN, NO_HUMAN_HELP, Refusal, StepUp};
 pub use set::{HARD_MAX_TTL, Limits, PolicySet, Source};
 pub use shipped::{COMPANY, SMALL_TEAM};
 pub use vocabulary::SCHEMA;

@@ -20,9 +20,25 @@ pub struct Refusal {
     pub help: Vec<String>,
     /// The policies that decided, by `@id`, sorted: forbids that are met, or permits that are not.
     pub policies: Vec<String>,
+    /// The login that would help, where one does.
+    pub step_up: Option<StepUp>,
     /// What went wrong inside, for the broker's log alone.
-    pub internal: Option<String>,
+    pub internal: Option<Box<str>>,
 }
+
+/// A login that leads to a yes: a fresh one, with a context where policy wants one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepUp {
+    /// The authentication context to ask the provider for.
+    pub acr: Option<String>,
+}
+
+/// Why someone whose human is not told can neither ask nor approve.
+pub const NO_HUMAN: &str = "your provider does not tell which human is behind this account";
+
+/// What helps against that.
+pub const NO_HUMAN_HELP: &str =
+    "use an account of which the provider tells the broker's `human_claim`, or ask whoever runs them";
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +62,7 @@ impl Refusal {
             sentence: sentence.into(),
             help: vec![help.into()],
             policies: Vec::new(),
+            step_up: None,
             internal: None,
         }
     }
@@ -57,6 +74,7 @@ impl Refusal {
             sentence: "a policy could not be evaluated, so the request is refused".into(),
             help: vec![Code::PolicyError.next_step().into()],
             policies: Vec::new(),
+            step_up: None,
             internal: Some(internal.into()),
         }
     }

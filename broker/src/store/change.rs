@@ -4,7 +4,7 @@ use ichor_wire::log::Places;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::domain::{Group, Person, SessionId};
+use crate::domain::{Group, Human, SessionId};
 
 use super::break_glass::{BreakGlassChange, BreakGlassUse};
 use super::calls::Call;
@@ -93,13 +93,13 @@ pub enum Change {
         request: Box<DropRequest>,
     },
     /// Bodies are dropped, and with them what the columns say of anyone; the leaves stay. Conditions: the request is open at
-    /// `now` or was approved before, `approver` is someone else than who asked, and each of `places` has a body of a kind that
+    /// `now` or was approved before, `approver` is surely another human than who asked, and each of `places` has a body of a kind that
     /// may be dropped, from before the request's time and at least `min_age` old.
     BodyDrop {
         /// The request.
         request: Uuid,
         /// Who approves.
-        approver: Person,
+        approver: Human,
         /// The entries.
         places: Places,
         /// How old an entry must be at least.
@@ -160,7 +160,9 @@ pub enum Condition {
     #[error("there is no open request of this id; ask again with `ichor audit drop`")]
     RequestGone,
     /// Who asked cannot approve, nor who may be the same human by another provider's account.
-    #[error("whoever asked cannot approve; another person must, with an account of the same provider")]
+    #[error(
+        "whoever asked cannot approve; another person must, with an account of the same provider or a claim that tells them apart"
+    )]
     SamePerson,
     /// A body must stay: it is too young, of a kind that stays, or gone already.
     #[error("a body among these must stay, or is gone already")]

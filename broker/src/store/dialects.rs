@@ -151,6 +151,7 @@ fn released_steps_are_never_edited() {
             "7ff333f91193390d8382c6a7ffb6c60da2a1ae86f7d2a5eb0a941432ca189fe3",
             "b439e7c3a34913f0351ecef44e0bf4dff05a62076157a5318c603cbf9c468a41",
             "b91eac6e8487f148de1677e3ee7de0f5ca9a8fc5017f6ed2f3ff09ef9e1c2bf9",
+            "5ecc40ddd4d57b201cd72b8948dc4ac4ac454f4474d8584e5f661eb61df7b91c",
         ]
     );
 }

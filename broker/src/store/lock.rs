@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::{ClusterName, GrantId, LockId, LockKind, LockTarget, Person, SessionId};
+use crate::domain::{ClusterName, GrantId, Human, LockId, LockKind, LockTarget, Person, SessionId};
 
 /// A lock. It holds from its entry on until it is lifted or its time is over, whatever the clock said when it was set: a clock that
 /// goes back ends no lock.
@@ -36,6 +36,8 @@ pub struct LiftAsk {
     pub user: String,
     /// Until when another may confirm it.
     pub until: Timestamp,
+    /// What the provider tells of the human; `None` where no claim is configured.
+    pub told: Option<[u8; 32]>,
 }
 
 /// What a lock is looked for by: whose act it is, in which session, on which cluster, under which grant. What is absent matches no
@@ -83,7 +85,7 @@ pub enum LockChange {
         /// The lock.
         lock: LockId,
         /// Who lifts it; nobody at the broker's own host.
-        person: Option<Person>,
+        person: Option<Human>,
         /// As [`LockRow::by`].
         by: String,
         /// In which session.
@@ -105,6 +107,16 @@ pub struct KnownPerson {
     pub name: String,
     /// Their `user:` value.
     pub user: String,
+}
+
+// === impl LiftAsk ===
+
+impl LiftAsk {
+    /// The human who asked.
+    #[must_use]
+    pub fn human(&self) -> Human {
+        Human { person: self.person.clone(), told: self.told }
+    }
 }
 
 // === impl LockRow ===

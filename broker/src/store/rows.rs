@@ -4,7 +4,7 @@ use ichor_wire::log::{Content, Entry, Kind};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::{GrantId, Group, Person, SessionId};
+use crate::domain::{GrantId, Group, Human, HumanClaim, PageUse, Person, SessionId};
 
 /// A logged-in client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct SessionRow {
     pub id: SessionId,
     /// SHA-256 of the token; the token itself is kept nowhere.
     pub token_hash: [u8; 32],
-    /// Thumbprint of the DPoP key that the token is bound to.
+    /// Thumbprint of the DPoP key that the token is bound to; empty where the token is a browser's cookie.
     pub jkt: String,
     /// Whose session.
     pub person: Person,
@@ -44,6 +44,10 @@ pub struct SessionRow {
     /// The broker's own mark on what decides who this is and for how long (see [`crate::identity::vouch`]): whoever writes
     /// the database cannot make it.
     pub tag: [u8; 32],
+    /// What the provider tells of the human behind the account.
+    pub human: HumanClaim,
+    /// What a browser may do with it at the pages; `None` for a client's session, which no cookie opens.
+    pub page: Option<PageUse>,
 }
 
 /// A login on its way. Made by strangers, so bounded in number and life (10 minutes).
@@ -150,7 +154,7 @@ pub struct StoredCheckpoint {
 pub struct DropRequest {
     /// Its id (UUIDv7).
     pub id: Uuid,
-    /// Who asks. Someone else must approve: another issuer or another subject.
+    /// Who asks. Someone who is surely another human must approve.
     pub asked_by: Person,
     /// Whose entries, by `user:` value or subject; absent: everyone's. Forgotten when it is done.
     pub person: Option<String>,
@@ -164,6 +168,8 @@ pub struct DropRequest {
     pub approved_at: Option<Timestamp>,
     /// When the last of its bodies was dropped.
     pub done_at: Option<Timestamp>,
+    /// What the provider tells of the human who asks; `None` where no claim is configured.
+    pub asker_told: Option<[u8; 32]>,
 }
 
 /// What to look for; every given part must match. A person matches by `user:` value or by subject.
@@ -183,6 +189,16 @@ pub struct EntryFilter {
     pub since: Option<Timestamp>,
     /// Before.
     pub until: Option<Timestamp>,
+}
+
+// === impl DropRequest ===
+
+impl DropRequest {
+    /// The human who asks.
+    #[must_use]
+    pub fn asker(&self) -> Human {
+        Human { person: self.asked_by.clone(), told: self.asker_told }
+    }
 }
 
 // === impl Columns ===

@@ -39,7 +39,7 @@ async fn a_written_session_is_no_session() {
     // a copy of a session, for the writer's own token and key, with the group of their choice
     db.execute(
         "INSERT INTO session SELECT randomblob(16), ?1, ?2, provider, issuer, subject, name, user, '[[\"corp\",\"admins\"]]',
-            groups_at, 'phr', auth_time, refresh_sealed, version, created_at, expires_at, used_at, ended_at, NULL, tag
+            groups_at, 'phr', auth_time, refresh_sealed, version, created_at, expires_at, used_at, ended_at, NULL, tag, human, page
          FROM session",
         params![sha256(&own.token), own.client.thumbprint()],
     )

@@ -232,6 +232,7 @@ pub(super) fn provider_settings(alias: &str, issuer: &str) -> ProviderSettings {
             groups_from: GroupsFrom::IdToken,
             user_claims: vec!["email".into()],
             local_groups: LocalGroups::default(),
+            human_claim: None,
         },
         issuer: issuer.into(),
         client_id: "ichor-broker".into(),

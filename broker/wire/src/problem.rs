@@ -33,6 +33,19 @@ pub struct Problem {
     /// Seconds after which trying again makes sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// The login that would help, where one does (as RFC 9470 §3 names its parts).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<StepUp>,
+}
+
+/// A login that would help.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepUp {
+    /// Authentication contexts to ask the provider for, separated by blanks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr_values: Option<String>,
+    /// How old the authentication may be, in seconds.
+    pub max_age: u64,
 }
 
 macro_rules! codes {
@@ -161,6 +174,7 @@ impl Problem {
             policies: Vec::new(),
             request_id: None,
             retry_after: None,
+            step_up: None,
         }
     }
 }

@@ -70,19 +70,22 @@ impl Tiles {
             let Found::Bytes(hashes) = self.tile(TilePath::Hashes(tile)).await? else {
                 return Err(self.missing(&TilePath::Hashes(tile).to_string()));
             };
-            let hashes = hashes.as_chunks::<{ size_of::<Hash>() }>().0;
+            let (hashes, behind) = hashes.as_chunks::<{ size_of::<Hash>() }>();
             let width = usize::from(tile.width);
-            let short = || self.missing(&TilePath::Hashes(tile).to_string());
-            let hashes = hashes.get(..width).ok_or_else(short)?;
+            // nothing unsigned may travel behind what is: of a tile that has grown since, the whole is there
+            let is_whole = |there: usize| there == width || there == TILE_WIDTH;
+            let odd = || self.missing(&TilePath::Hashes(tile).to_string());
+            let hashes = hashes.get(..width).filter(|_| behind.is_empty() && is_whole(hashes.len())).ok_or_else(odd)?;
             let leaves = match shows_leaves {
                 true => self.tile(TilePath::Entries(tile)).await?,
                 false => Found::Refused,
             };
             match leaves {
                 Found::Bytes(bundle) => {
-                    let short = || self.missing(&TilePath::Entries(tile).to_string());
-                    let leaves = unbundle(&bundle).map_err(|_| short())?;
-                    for (hash, leaf) in hashes.iter().zip(leaves.get(..width).ok_or_else(short)?) {
+                    let odd = || self.missing(&TilePath::Entries(tile).to_string());
+                    let leaves = unbundle(&bundle).map_err(|_| odd())?;
+                    let leaves = leaves.get(..width).filter(|_| is_whole(leaves.len())).ok_or_else(odd)?;
+                    for (hash, leaf) in hashes.iter().zip(leaves) {
                         verifier.leaf(hash, leaf).map_err(fault)?;
                     }
                 }
@@ -120,6 +123,7 @@ impl Tiles {
                 let failed = Error::file("read", &path);
                 match std::fs::metadata(&path) {
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+                    Ok(found) if !found.is_file() => return Err(failed(std::io::ErrorKind::InvalidInput.into())),
                     Ok(found) if found.len() > LARGEST => {
                         return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
                     }
@@ -154,7 +158,7 @@ impl Tiles {
             Self::Server { root, .. } => root.to_string(),
         };
         Error::failed(
-            format!("the log at `{root}` lacks `{path}`, or it is cut short"),
+            format!("the log at `{root}` lacks `{path}`, or that is not of its right length"),
             "name the folder or URL that has `checkpoint` and `tile/` in it",
         )
     }

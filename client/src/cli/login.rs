@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ichor_wire::api::SessionAnswer;
 use serde_json::json;
 
 use super::terminal::{Terminal, Tone};
@@ -35,40 +36,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
-    let broker = here.broker()?;
-    let store = here.sessions()?;
-    agree_to_project(here, &broker.url(), &store)?;
     let way = match (args.no_browser, args.device) {
         (true, _) => Way::Paste(Arc::new(|| Box::pin(read_line()))),
         (_, true) => Way::Device,
         _ => Way::Browser,
     };
-    let pasted = args.no_browser;
-    // What happens is told at once, from within the login; the terminal is back afterwards.
-    let silent = Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false, false);
-    let terminal = Arc::new(Mutex::new(std::mem::replace(&mut here.around.terminal, silent)));
-    let options = LoginOptions {
-        way,
-        provider: args.provider,
-        fresh: args.fresh,
-        acr: args.acr,
-        host: here.around.host.clone(),
-        open: if pasted { Arc::new(|_| ()) } else { here.around.open.clone() },
-        on: Arc::new({
-            let terminal = terminal.clone();
-            move |event| tell(&mut terminal.lock().unwrap_or_else(PoisonError::into_inner), event, pasted)
-        }),
-    };
-    let done = block_on(async {
-        let session = login(&broker, &options).await?;
-        let kept = store.save(&session)?;
-        Ok((session.describe().await?, kept))
-    });
-    drop(options);
-    if let Some(terminal) = Arc::into_inner(terminal) {
-        here.around.terminal = terminal.into_inner().unwrap_or_else(PoisonError::into_inner);
-    }
-    let (session, kept) = done?;
+    let (session, kept) = log_in(here, How { way, provider: args.provider, fresh: args.fresh, acr: args.acr })?;
     let value = json!({ "session": session, "kept_in": kept });
     here.print(&value, |terminal| {
         terminal.toned_line(&[
@@ -91,6 +64,47 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         }
         Ok(())
     })
+}
+
+/// How someone logs in.
+pub(super) struct How {
+    pub(super) way: Way,
+    pub(super) provider: Option<String>,
+    pub(super) fresh: bool,
+    pub(super) acr: Option<String>,
+}
+
+/// Logs in, and keeps the session.
+pub(super) fn log_in(here: &mut Here, how: How) -> Result<(SessionAnswer, KeptIn), Error> {
+    let broker = here.broker()?;
+    let store = here.sessions()?;
+    agree_to_project(here, &broker.url(), &store)?;
+    let pasted = matches!(how.way, Way::Paste(_));
+    // What happens is told at once, from within the login; the terminal is back afterwards.
+    let silent = Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false, false);
+    let terminal = Arc::new(Mutex::new(std::mem::replace(&mut here.around.terminal, silent)));
+    let options = LoginOptions {
+        way: how.way,
+        provider: how.provider,
+        fresh: how.fresh,
+        acr: how.acr,
+        host: here.around.host.clone(),
+        open: if pasted { Arc::new(|_| ()) } else { here.around.open.clone() },
+        on: Arc::new({
+            let terminal = terminal.clone();
+            move |event| tell(&mut terminal.lock().unwrap_or_else(PoisonError::into_inner), event, pasted)
+        }),
+    };
+    let done = block_on(async {
+        let session = login(&broker, &options).await?;
+        let kept = store.save(&session)?;
+        Ok((session.describe().await?, kept))
+    });
+    drop(options);
+    if let Some(terminal) = Arc::into_inner(terminal) {
+        here.around.terminal = terminal.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+    done
 }
 
 /// Asks, before anything is sent or opened, whether a broker is meant that only a project's file names and where this user

@@ -14,6 +14,7 @@ mod login;
 mod logout;
 mod printable;
 mod status;
+mod step_up;
 mod talosconfig;
 pub mod terminal;
 mod version;

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use ichor_broker::custody::DataKey;
-use ichor_broker::domain::{Cluster, ClusterName, GrantId, Group, Person, ProviderAlias, Request, Role, SessionId};
+use ichor_broker::domain::{
+    Cluster, ClusterName, GrantId, Group, HumanClaim, Person, ProviderAlias, Request, Role, SessionId,
+};
 use ichor_broker::identity::{Identity, vouch};
 use ichor_broker::policy::{Limits, PolicySet, Source, decide};
 use ichor_broker::store::SessionRow;
@@ -134,6 +136,8 @@ fn alice() -> anyhow::Result<Identity> {
         used_at: now,
         ended_at: None,
         tag: [0; 32],
+        human: HumanClaim::NotAsked,
+        page: None,
     };
     let key = DataKey::new(&[1; 32])?;
     vouch(&mut row, &key);

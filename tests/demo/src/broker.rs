@@ -19,6 +19,16 @@ use url::Url;
 
 use crate::world::{CLIENT, CLUSTER, PROVIDER, World};
 
+/// What the demo has beyond the shipped policies for a small team: operators may be os:admin if one admin approves.
+const BREAK_GLASS: &str = r#"
+@id("operators-break-the-glass") @approvals("1") @max_ttl("30m") @wait("30m")
+permit (principal in Group::"corp/talos-operators", action in [Action::"break-glass:request", Action::"hold:os:admin"], resource)
+when { context has reason };
+
+@id("admins-approve")
+permit (principal in Group::"corp/talos-admins", action == Action::"break-glass:approve", resource);
+"#;
+
 /// A running broker.
 pub(crate) struct Broker {
     /// Its public URL.
@@ -56,6 +66,7 @@ impl Broker {
         ])
         .await?;
         name_provider(&folder, world.provider.issuer())?;
+        std::fs::write(folder.join("policies/break-glass.cedar"), BREAK_GLASS)?;
         let facts = world.folder().join("cluster.yaml");
         std::fs::write(&facts, cluster_facts(world))?;
         let facts = facts.to_string_lossy();
@@ -101,7 +112,7 @@ fn cluster_facts(world: &World) -> String {
 }
 
 /// Runs a command of `ichor-broker` in this process.
-async fn command(arguments: &[&str]) -> anyhow::Result<()> {
+pub(crate) async fn command(arguments: &[&str]) -> anyhow::Result<()> {
     let cli = Cli::try_parse_from(std::iter::once("ichor-broker").chain(arguments.iter().copied()))?;
     // A command has a runtime of its own, so it cannot run on this one's threads.
     let done = tokio::task::spawn_blocking(move || cli.execute(&mut Vec::new())).await?;

@@ -7,12 +7,13 @@
 //! - [`world`]: provider, nodes, and the folder they live in; [`cast`]: the people.
 //! - [`broker`]: the broker.
 //! - [`person`]: someone at their terminal and in their browser; [`call`]: calls to the nodes.
-//! - [`story`]: what happens, in order; [`transcript`]: how it is told; [`by_hand`]: what to try afterwards.
+//! - [`story`]: what happens, in order; [`emergency`]: its second act; [`transcript`]: how it is told; [`by_hand`]: what to try afterwards.
 
 mod broker;
 mod by_hand;
 mod call;
 mod cast;
+mod emergency;
 mod person;
 mod story;
 mod transcript;
@@ -67,9 +68,14 @@ async fn run(arguments: &Arguments, transcript: &mut Transcript) -> anyhow::Resu
         by_hand::explain(&world, &broker, &caller, transcript)?;
         ctrl_c().await?;
         transcript.says("stopping; the temporary folder goes with it");
+        broker.stop().await;
+        return Ok(());
     }
     broker.stop().await;
-    told
+    match told? {
+        Some(kit) => emergency::open_kit(&world, &kit, &caller, transcript).await,
+        None => Ok(()),
+    }
 }
 
 async fn start() -> anyhow::Result<(World, Broker)> {

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail, ensure};
-use ichor_client::certificate::CertificateStore;
+use ichor_client::break_glass::{self, Glass};
+use ichor_client::certificate::{CertificateStore, Held};
 use ichor_client::talosconfig::{self, Target, Written};
 use ichor_client::{Clock, Environment, Event, LoginOptions, Session, SessionStore, Way, Wish, certificate, login};
 use ichor_standins::browser::Browser;
-use ichor_wire::api::{AuditAnswer, AuditEntry, SessionAnswer};
+use ichor_wire::api::{AuditAnswer, AuditEntry, BreakGlassAsk, BreakGlassLabel, SessionAnswer};
 use ichor_wire::role::Role;
 use tokio::sync::mpsc;
 use url::Url;
@@ -82,16 +83,50 @@ impl Person {
         reason: Option<&str>,
     ) -> Result<Wrote, ichor_client::Error> {
         let wish = Wish { cluster: CLUSTER.into(), roles: vec![role], ttl: None, reason: reason.map(str::to_owned) };
-        let target =
-            Target { path: self.talosconfig.clone(), context: CLUSTER.into(), set_current: false, replace: false };
         let held = certificate(&self.session, &wish).await?;
+        let wrote = self.written(&wish, CLUSTER.into(), &held)?;
+        CertificateStore::new(&self.environment)?.save(self.session.broker(), &held)?;
+        Ok(wrote)
+    }
+
+    /// Writes what is held as a context.
+    fn written(&self, wish: &Wish, context: String, held: &Held) -> Result<Wrote, ichor_client::Error> {
+        let target = Target { path: self.talosconfig.clone(), context, set_current: false, replace: false };
         let now = self.session.broker().clock().now();
         let url = self.session.broker().url();
-        Written::update(&self.environment, |records| talosconfig::write(&target, &wish, &url, &held, records, now))?;
-        CertificateStore::new(&self.environment)?.save(self.session.broker(), &held)?;
-        let answer = held.answer;
+        Written::update(&self.environment, |records| talosconfig::write(&target, wish, &url, held, records, now))?;
+        let answer = &held.answer;
         let minutes = (answer.not_after.as_second() - now.as_second() + 30) / 60;
-        Ok(Wrote { roles: answer.roles, minutes, grant: answer.grant_id.to_string() })
+        Ok(Wrote { roles: answer.roles.clone(), minutes, grant: answer.grant_id.to_string() })
+    }
+
+    /// `ichor break-glass request demo --role os:admin --reason …`: the request, and its page's address.
+    pub(crate) async fn ask_for_admin(&self, reason: &str) -> anyhow::Result<(Glass, String)> {
+        let ask = BreakGlassAsk {
+            cluster: CLUSTER.into(),
+            roles: vec![Role::Admin.to_string()],
+            ttl: None,
+            reason: reason.into(),
+            nodes: Vec::new(),
+            ticket: None,
+            self_service: false,
+        };
+        let glass = break_glass::ask(&self.session, &ask).await.map_err(|error| explained(&error))?;
+        let page = glass.page(self.session.broker());
+        Ok((glass, page))
+    }
+
+    /// `ichor break-glass use ID`: the context's name, and what was written.
+    pub(crate) async fn take(&self, glass: &Glass) -> anyhow::Result<(String, Wrote)> {
+        let held = break_glass::certificate(&self.session, glass).await.map_err(|error| explained(&error))?;
+        let context = format!("{CLUSTER}-break-glass");
+        Ok((context.clone(), self.written(&glass.wish(), context, &held)?))
+    }
+
+    /// `ichor break-glass review ID --as LABEL --note NOTE`.
+    pub(crate) async fn review(&self, glass: &Glass, label: &str, note: &str) -> anyhow::Result<Glass> {
+        let label = BreakGlassLabel { label: label.into(), note: note.into() };
+        break_glass::review(&self.session, glass.answer.id, &label).await.map_err(|error| explained(&error))
     }
 
     /// `ichor audit log`: what was recorded, oldest first.

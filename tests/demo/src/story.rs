@@ -7,6 +7,7 @@ use ichor_wire::role::Role;
 use crate::broker::Broker;
 use crate::call::{Caller, Outcome, Verb};
 use crate::cast::{ADA, Actor, OTTO, UMA};
+use crate::emergency::{self, Kit};
 use crate::person::{Person, explained};
 use crate::transcript::Transcript;
 use crate::world::{CLUSTER, World};
@@ -17,7 +18,7 @@ const MAINTENANCE: &str = "CHG-7 new kernel";
 /// Why the admin needs the cluster.
 const INCIDENT: &str = "INC-42 etcd lost a member";
 
-/// Tells the whole story.
+/// Tells the whole story, but for its end: a kit, which opens once the broker has stopped.
 ///
 /// # Errors
 /// At the first thing that goes otherwise than told.
@@ -26,7 +27,7 @@ pub(crate) async fn tell(
     broker: &Broker,
     caller: &Caller,
     transcript: &mut Transcript,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Kit>> {
     let mut stage = Stage { world, broker, caller, transcript };
     stage.scene();
     let (uma, uma_grant) = stage.reader().await?;
@@ -34,7 +35,8 @@ pub(crate) async fn tell(
     let ada = stage.admin().await?;
     stage.who_did_what(&ada, &[&uma_grant, &otto_grant]).await?;
     drop(uma);
-    Ok(())
+    emergency::break_the_glass(world, broker, caller, transcript).await?;
+    emergency::make_kit(world, broker, transcript).await
 }
 
 struct Stage<'a> {

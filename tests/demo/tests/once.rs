@@ -20,6 +20,10 @@ fn the_whole_story_goes_as_it_is_told() {
         "os:operator for 60 min",
         "os:admin for 15 min",
         "the grant is in the audit",
+        "approved, over the hash of exactly what the page said",
+        "os:admin for 30 min",
+        "used once, reviewed",
+        "its log names who opened the kit",
     ] {
         assert!(told.contains(line), "`{line}` is not in\n{told}");
     }

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { check, skip, summary, title } from './report.mjs';
 import { endAll } from './processes.mjs';
 
-const suites = ['talos', 'talosapi', 'oidc', 'parity', 'durability', 'keyring', 'openbao', 'custody', 'audit', 'nodelog', 'break-glass', 'kit', 'postgres'];
+const suites = ['talos', 'talosapi', 'oidc', 'parity', 'durability', 'keyring', 'openbao', 'custody', 'audit', 'nodelog', 'break-glass', 'kit', 'browser', 'postgres'];
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !suites.includes(name));
 if (unknown.length > 0) {

@@ -199,3 +199,63 @@ async fn a_witness_cosigns_as_configured() -> anyhow::Result<()> {
     serving.abort();
     Ok(())
 }
+
+/// A tool's certificate opens checkpoint and hash tiles, of the CA that is configured, and nothing else; whoever shows none is
+/// asked for the token, and goes on as before elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_opens_the_tiles_alone() -> anyhow::Result<()> {
+    let (ca, other) = (tools_ca()?, tools_ca()?);
+    let pem = ca.pem();
+    let world = World::with(Options {
+        config: "[audit]\ntile_client_ca_file = \"tools.crt\"\n".into(),
+        prepare: Some(Box::new(move |dir| Ok(std::fs::write(dir.join("tools.crt"), pem)?))),
+        ..Options::default()
+    })
+    .await?;
+    let tool = tool_of(&ca)?;
+    let note =
+        world.http_as(Some(&tool))?.get(world.at("/log/checkpoint")).send().await?.error_for_status()?.text().await?;
+    let size = Checkpoint::parse_and_verify(&note, &verifier(&world).await?)?.size();
+    let tile = format!("/log/tile/0/000.p/{size}");
+    assert_eq!(world.http_as(Some(&tool))?.get(world.at(&tile)).send().await?.status(), 200);
+
+    assert_eq!(world.http()?.get(world.at("/log/checkpoint")).send().await?.status(), 401);
+    assert!(
+        world.http_as(Some(&tool_of(&other)?))?.get(world.at("/log/checkpoint")).send().await.is_err(),
+        "another CA's"
+    );
+    for closed in [format!("/log/tile/entries/000.p/{size}"), "/v1/audit/entries".to_owned(), "/v1/clusters".to_owned()]
+    {
+        assert_eq!(world.http_as(Some(&tool))?.get(world.at(&closed)).send().await?.status(), 401, "{closed}");
+    }
+    Person::log_in(&world, "alice").await?;
+
+    let refused = behind_a_proxy(&world)?.load().unwrap_err().to_string();
+    assert!(refused.contains("tile_client_ca_file") && refused.contains("behind a proxy"), "{refused}");
+    Ok(())
+}
+
+/// The configuration of a broker whose TLS a proxy ends.
+fn behind_a_proxy(world: &World) -> anyhow::Result<Folder> {
+    let dir = world.scratch().join("proxied");
+    std::fs::create_dir_all(&dir)?;
+    let text = "[server]\npublic_url = \"https://b.example\"\nlisten = \"unix:/run/b.sock\"\n\
+                [audit]\ntile_client_ca_file = \"tools.crt\"\n";
+    std::fs::write(dir.join("config.toml"), text)?;
+    Ok(Folder::new(dir))
+}
+
+fn tools_ca() -> anyhow::Result<rcgen::CertifiedIssuer<'static, rcgen::KeyPair>> {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    Ok(rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate()?)?)
+}
+
+/// A tool's certificate and key, PEM.
+fn tool_of(ca: &rcgen::CertifiedIssuer<'static, rcgen::KeyPair>) -> anyhow::Result<String> {
+    let key = rcgen::KeyPair::generate()?;
+    let mut params = rcgen::CertificateParams::default();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, ca)?;
+    Ok(certificate.pem() + &key.serialize_pem())
+}

@@ -49,6 +49,7 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[audit]", "name", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
     ("[audit]", "anchor_file", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
     ("[audit]", "tile_token_file", "tests/suites/config_keys/audit.rs::the_log_is_named_and_anchored_as_configured"),
+    ("[audit]", "tile_client_ca_file", "tests/suites/config_keys/audit.rs::a_client_certificate_opens_the_tiles_alone"),
     (
         "[audit]",
         "anchor_openbao",
@@ -183,6 +184,7 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[[provider]]", "groups_claim", "tests/suites/config_keys/provider.rs::groups_are_found_where_configured"),
     ("[[provider]]", "groups_from", "tests/suites/config_keys/provider.rs::groups_are_found_where_configured"),
     ("[[provider]]", "user_claims", "tests/suites/config_keys/provider.rs::the_user_is_named_by_the_configured_claim"),
+    ("[[provider]]", "human_claim", "tests/suites/pages.rs::case_15_two_accounts_of_one_human_are_one_approver"),
     ("[[provider]]", "recheck", "tests/suites/config_keys/provider.rs::groups_are_asked_again_as_configured"),
     ("[[provider]]", "acr_values", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),
     ("[[provider]]", "max_age", "tests/suites/config_keys/plain.rs::the_browser_is_sent_as_configured"),

@@ -63,9 +63,20 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
     match (kept, key) {
         (None, None) => lines.push("no checkpoint yet: made at the broker's next start".into()),
         (None, Some(_)) => bail!("the log's checkpoint is missing, though it has been signed before"),
-        (Some(_), None) => lines.push("a checkpoint, by an unknown key: the vault has not seen this log yet".into()),
+        // whole in itself it may be, and anyone's
+        (Some(kept), None) => bail!(
+            "the log is whole in itself, and signed as `{}` by a key that this vault does not know: it is not this broker's; \
+             name the vault that it belongs to, or verify an export of it with `ichor audit verify --pubkey KEY`",
+            Checkpoint::parse_unverified(&kept.note).map_or_else(|_| "?".to_owned(), |it| it.origin().to_string()),
+        ),
         (Some(kept), Some(key)) => {
             let said = fits(store, &report, &kept.note, &key, "the kept checkpoint").await?;
+            if Checkpoint::parse_unverified(&kept.note)?.size() != kept.size {
+                bail!(
+                    "the kept checkpoint's row says {} entries, and its note does not; keep this database as evidence",
+                    kept.size
+                );
+            }
             lines.push(format!("signed by {key}: {said}"));
             for (anchor, note, can_be_read) in held {
                 match note {

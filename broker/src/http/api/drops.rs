@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use super::Api;
 use crate::audit;
-use crate::domain::check_reason;
+use crate::domain::{Human, check_reason};
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, Signed};
 use crate::identity::Identity;
 use crate::mint::person;
-use crate::policy;
+use crate::policy::{self, NO_HUMAN, NO_HUMAN_HELP, Refusal};
 use crate::store::{Change, DropRequest};
 
 /// How long a request can be approved.
@@ -49,15 +49,17 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
     }
     let now = api.clock.now();
     let end = now.checked_add(OPEN).map_err(|error| ApiError::internal(&error))?;
+    let asker = human(&signed.identity)?;
     let request = DropRequest {
         id: Uuid::nil(),
-        asked_by: signed.identity.person().clone(),
+        asked_by: asker.person,
         person: asked.person,
         before: asked.before.map_or(now, |before| before.min(now)),
         next: 0,
         expires_at: end,
         approved_at: None,
         done_at: None,
+        asker_told: asker.told,
     };
     let request = DropRequest { id: audit::drop_id(&api.data_key, &request, now), ..request };
     let whose = if request.person.is_some() { "one person's entries" } else { "entries" };
@@ -104,14 +106,14 @@ pub async fn approve(
     signed: Signed<Nothing>,
 ) -> Result<Json<DroppedAnswer>, ApiError> {
     may_drop(&api, &signed.identity)?;
+    let approver = human(&signed.identity)?;
     let mut dropped = DroppedAnswer { bodies: 0, more: true, receipts: Vec::new() };
     while dropped.more && dropped.receipts.len() < AT_ONCE {
         let request = find(&api, &id).await?;
         let now = api.clock.now();
         let bodies = audit::next_bodies(&*api.store, &request, api.drop_min_age, now).await?;
         let base = by(&signed.identity, signed.address);
-        let approver = signed.identity.person();
-        let (content, change) = audit::drop_bodies(base, &request, approver, &bodies, api.drop_min_age, now);
+        let (content, change) = audit::drop_bodies(base, &request, &approver, &bodies, api.drop_min_age, now);
         dropped.receipts.push(api.sequencer.note(content, Some(change)).await?);
         dropped.bodies = dropped.bodies.saturating_add(bodies.places.count());
         dropped.more = !bodies.done;
@@ -122,6 +124,12 @@ pub async fn approve(
 fn may_drop(api: &Api, identity: &Identity) -> Result<(), ApiError> {
     let policies = api.policies.borrow().clone();
     Ok(policy::may_drop_audit(&policies, identity, api.clock.now())?)
+}
+
+/// The human, who must be told from others: bodies are dropped by two.
+fn human(identity: &Identity) -> Result<Human, ApiError> {
+    let refused = || Refusal::plain(NO_HUMAN, NO_HUMAN_HELP);
+    identity.human().ok_or_else(|| refused().into())
 }
 
 async fn find(api: &Api, id: &str) -> Result<DropRequest, ApiError> {

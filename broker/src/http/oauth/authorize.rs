@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::form::Params;
 use super::{cookie, refuse};
 use crate::http::{ClientAddress, web};
-use crate::login::{Answer, Ask, Login, LoginError, Start};
+use crate::login::{Answer, Arrived, Ask, Login, LoginError, Start};
 
 /// Begins a login.
 pub(super) async fn begin(
@@ -42,11 +42,11 @@ pub(super) async fn begin(
 }
 
 /// To the provider, with the cookie; or the choice of providers, with `link` for each.
-pub(super) fn started(login: &Login, start: Start, link: impl Fn(&str) -> String) -> Response {
+pub(in crate::http) fn started(login: &Login, start: Start, link: impl Fn(&str) -> String) -> Response {
     match start {
         Start::Go(begun) => {
             let mut response = Redirect::to(begun.url.as_str()).into_response();
-            cookie::set(&mut response, &begun.cookie, login.settings().is_https());
+            cookie::LOGIN.set(&mut response, &begun.cookie, login.settings().is_https());
             response
         }
         Start::Choose(aliases) => {
@@ -74,9 +74,16 @@ pub(super) async fn callback(
         error: params.owned("error"),
         error_description: params.owned("error_description"),
     };
-    let cookie = cookie::read(&headers, login.settings().is_https());
+    let https = login.settings().is_https();
+    let cookie = cookie::LOGIN.read(&headers, https);
     match login.callback(&alias, cookie.as_deref(), &answer, address).await {
-        Ok(()) => Redirect::to("/oauth/confirm").into_response(),
+        Ok(Arrived::ToConfirm) => Redirect::to("/oauth/confirm").into_response(),
+        Ok(Arrived::AtPages(opened)) => {
+            let mut response = Redirect::to(&opened.to).into_response();
+            cookie::LOGIN.clear(&mut response, https);
+            cookie::PAGE.set(&mut response, &opened.cookie, https);
+            response
+        }
         Err(error) => refuse(&error),
     }
 }

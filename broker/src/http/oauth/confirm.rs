@@ -15,7 +15,7 @@ use crate::login::{Confirmed, Login, LoginError};
 
 /// The page.
 pub(super) async fn show(State(login): State<Arc<Login>>, headers: HeaderMap) -> Response {
-    let cookie = cookie::read(&headers, login.settings().is_https());
+    let cookie = cookie::LOGIN.read(&headers, login.settings().is_https());
     match login.confirmation(cookie.as_deref()).await {
         Ok(confirmation) => web::confirm(&confirmation),
         Err(error) => refuse(&error),
@@ -38,7 +38,7 @@ pub(super) async fn decide(
         Some("cancel") => false,
         _ => return refuse(&LoginError::Request("it has no decision".into())),
     };
-    let cookie = cookie::read(&headers, https);
+    let cookie = cookie::LOGIN.read(&headers, https);
     let confirmed = match login.confirm(cookie.as_deref(), params.text("csrf"), go_on, address).await {
         Ok(confirmed) => confirmed,
         Err(error) => return refuse(&error),
@@ -55,6 +55,6 @@ pub(super) async fn decide(
             web::message(StatusCode::OK, "Cancelled", "Nobody was logged in. You can close this page.")
         }
     };
-    cookie::clear(&mut response, https);
+    cookie::LOGIN.clear(&mut response, https);
     response
 }

@@ -1,11 +1,11 @@
 //! The authorization server's endpoints: metadata, the way of a login, tokens.
 
-mod authorize;
+pub(super) mod authorize;
 mod confirm;
-mod cookie;
+pub(super) mod cookie;
 mod device;
-mod form;
-mod strangers;
+pub(super) mod form;
+pub(super) mod strangers;
 mod token;
 
 use std::sync::Arc;
@@ -52,7 +52,7 @@ async fn paste() -> Response {
 }
 
 /// A page that says no; or, where the client listens on loopback, the way back to it.
-fn refuse(error: &LoginError) -> Response {
+pub(super) fn refuse(error: &LoginError) -> Response {
     tracing::debug!(cause = error.cause(), "login refused");
     match error {
         LoginError::Back { to, .. } => Redirect::to(to.as_str()).into_response(),
@@ -61,7 +61,7 @@ fn refuse(error: &LoginError) -> Response {
 }
 
 /// An error's text as a sentence for a page.
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())

@@ -22,7 +22,7 @@ use crate::http::{ClientAddress, web};
 pub(super) struct PartOfProtocol;
 
 /// Counts what strangers do, and turns them away once the minute's worth of their address is used up.
-pub(super) async fn count(
+pub(in crate::http) async fn count(
     State(limits): State<Arc<Limits>>,
     Extension(ClientAddress(address)): Extension<ClientAddress>,
     request: Request,
@@ -30,7 +30,8 @@ pub(super) async fn count(
 ) -> Response {
     let begins = matches!(
         (request.method(), request.uri().path()),
-        (&Method::GET | &Method::HEAD, "/oauth/authorize") | (&Method::POST, "/oauth/device" | "/device")
+        (&Method::GET | &Method::HEAD, "/oauth/authorize" | "/break-glass/sign-in")
+            | (&Method::POST, "/oauth/device" | "/device")
     );
     let for_people = !matches!(request.uri().path(), "/oauth/token" | "/oauth/revoke" | "/oauth/device");
     if begins {

@@ -82,7 +82,7 @@ pub async fn stylesheet() -> Response {
 }
 
 /// The page with its headers. `redirect` is where its form's answer may lead: `form-action` holds for redirects, too.
-fn page(status: StatusCode, template: &impl Template, redirect: Option<&Url>) -> Response {
+pub(super) fn page(status: StatusCode, template: &impl Template, redirect: Option<&Url>) -> Response {
     let Ok(html) = template.render() else {
         tracing::error!("a page could not be rendered");
         return (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made").into_response();

@@ -1,6 +1,7 @@
 //! What asking needs: the log read forwards, certificates by name, cursors of forwarding, and bodies that are dropped.
 
 use super::*;
+use crate::domain::Human;
 
 fn issued(serial: &[u8], fingerprint: u8) -> Content {
     Content {
@@ -89,13 +90,14 @@ fn request(number: u8) -> DropRequest {
         expires_at: after(1000),
         approved_at: None,
         done_at: None,
+        asker_told: None,
     }
 }
 
 fn drop_of(approver: &str, places: &[u64], done: bool, now: Timestamp) -> Append {
     let change = Change::BodyDrop {
         request: request(1).id,
-        approver: person(approver),
+        approver: Human { person: person(approver), told: None },
         places: places.iter().copied().collect(),
         min_age: SignedDuration::from_secs(10),
         next: places.last().map_or(0, |last| last + 1),
@@ -170,13 +172,13 @@ pub(crate) async fn a_body_stays_unless_every_condition_holds(store: Arc<dyn Sto
     assert_eq!(refused(drop_of("ada", &[0], true, after(30))).await, Condition::SamePerson);
     let mut alias = drop_of("ada", &[0], true, after(30));
     if let Some(Change::BodyDrop { approver, .. }) = &mut alias.change {
-        approver.provider = ProviderAlias::new("other").unwrap();
+        approver.person.provider = ProviderAlias::new("other").unwrap();
     }
     assert_eq!(refused(alias).await, Condition::SamePerson, "one person by two providers' names");
     let mut elsewhere = drop_of("eve", &[0], true, after(30));
     if let Some(Change::BodyDrop { approver, .. }) = &mut elsewhere.change {
-        approver.provider = ProviderAlias::new("other").unwrap();
-        approver.issuer = "https://other.example.com".into();
+        approver.person.provider = ProviderAlias::new("other").unwrap();
+        approver.person.issuer = "https://other.example.com".into();
     }
     assert_eq!(refused(elsewhere).await, Condition::SamePerson, "it may be the same human's account");
     assert_eq!(refused(drop_of("eve", &[0, 1], true, after(30))).await, Condition::BodyStays, "a kind that stays");
@@ -190,4 +192,35 @@ pub(crate) async fn a_body_stays_unless_every_condition_holds(store: Arc<dyn Sto
 
     assert!(matches!(one(&*store, drop_of("eve", &[0], true, after(30))).await, Appended::Recorded { .. }));
     assert_eq!(refused(drop_of("eve", &[2], true, after(31))).await, Condition::RequestGone, "it is done");
+}
+
+/// By a claim that both providers tell, wherever the accounts are; and by nothing where only one tells it.
+pub(crate) async fn bodies_are_dropped_by_two_humans(store: Arc<dyn Store>) {
+    asked(&*store).await;
+    let told = DropRequest { id: Uuid::from_bytes([2; 16]), asker_told: Some([7; 32]), ..request(2) };
+    let ask = Change::DropAsk { request: Box::new(told.clone()) };
+    let ask = Append { entry: entry(Content::of(Kind::BodyDropped), after(6)), change: Some(ask) };
+    assert!(matches!(one(&*store, ask).await, Appended::Recorded { index: 6, .. }));
+    assert_eq!(store.drop_request(told.id).await.unwrap().as_ref(), Some(&told));
+    let by = |subject: &str, provider: &str, own: Option<[u8; 32]>, number: u8| {
+        let mut part = drop_of(subject, &[], false, after(30));
+        if let Some(Change::BodyDrop { request, approver, .. }) = &mut part.change {
+            *request = Uuid::from_bytes([number; 16]);
+            approver.person.provider = ProviderAlias::new(provider).unwrap();
+            approver.told = own;
+        }
+        part
+    };
+    for (what, part) in [
+        ("the same human elsewhere", by("eve", "other", Some([7; 32]), 2)),
+        ("the same human beside", by("eve", "corp", Some([7; 32]), 2)),
+        ("of whom nothing is told", by("eve", "corp", None, 2)),
+        ("the same account", by("ada", "corp", Some([8; 32]), 2)),
+        ("told, for one who is not", by("eve", "corp", Some([8; 32]), 1)),
+    ] {
+        assert_eq!(one(&*store, part).await, Appended::Refused(Condition::SamePerson), "{what}");
+    }
+    for part in [by("eve", "other", Some([8; 32]), 2), by("eve", "corp", None, 1)] {
+        assert!(matches!(one(&*store, part).await, Appended::Recorded { .. }));
+    }
 }

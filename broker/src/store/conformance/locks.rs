@@ -1,7 +1,7 @@
 //! Locks: what they stop, in the very transaction that would record it; what they end; who lifts them.
 
 use super::*;
-use crate::domain::{ClusterName, LockTarget};
+use crate::domain::{ClusterName, Human, LockTarget};
 
 fn lock(number: u8, target: LockTarget) -> LockRow {
     LockRow {
@@ -24,13 +24,17 @@ fn set(row: &LockRow, now: Timestamp) -> Append {
     changed(LockChange::Set { lock: Box::new(row.clone()), session: None, most: 1000 }, now)
 }
 
+fn human(subject: &str) -> Human {
+    Human { person: person(subject), told: None }
+}
+
 fn lift(row: &LockRow, who: Option<&str>, now: Timestamp) -> Append {
-    changed(LockChange::Lift { lock: row.id, person: who.map(person), by: "eve".into(), session: None }, now)
+    changed(LockChange::Lift { lock: row.id, person: who.map(human), by: "eve".into(), session: None }, now)
 }
 
 fn ask(row: &LockRow, who: &str, session: u8, now: Timestamp) -> Append {
     let until = now + SignedDuration::from_secs(600);
-    let ask = Box::new(LiftAsk { person: person(who), user: who.into(), until });
+    let ask = Box::new(LiftAsk { person: person(who), user: who.into(), until, told: None });
     let session = SessionId(Uuid::from_bytes([session; 16]));
     changed(LockChange::AskLift { lock: row.id, ask, session }, now)
 }
@@ -201,8 +205,8 @@ pub(crate) async fn a_lock_of_everything_is_lifted_by_two(store: Arc<dyn Store>)
     let elsewhere = |provider: &str, issuer: &str| {
         let mut part = lift(&row, Some("bob"), after(2));
         if let Some(Change::Lock { change: LockChange::Lift { person: Some(person), .. }, .. }) = &mut part.change {
-            person.provider = ProviderAlias::new(provider).unwrap();
-            person.issuer = issuer.into();
+            person.person.provider = ProviderAlias::new(provider).unwrap();
+            person.person.issuer = issuer.into();
         }
         part
     };
@@ -341,4 +345,34 @@ pub(crate) async fn break_glass_stops_under_a_lock(store: Arc<dyn Store>) {
     let closing = Closing { by: "bob".into(), at: noon(), comment: None };
     let close = BreakGlassChange::Close { request: row.id, to: crate::domain::BreakGlassState::Revoked, closing };
     assert!(done(&*store, with(Change::BreakGlass { change: close, now: noon(), keys: None })).await);
+}
+
+/// By a claim that both providers tell, wherever the accounts are; and by nothing where only one tells it.
+pub(crate) async fn a_lock_of_everything_is_lifted_by_two_humans(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let row = lock(9, LockTarget::Everything);
+    one(&*store, set(&row, noon())).await;
+    let mut asked = ask(&row, "ada", 1, after(1));
+    if let Some(Change::Lock { change: LockChange::AskLift { ask, .. }, .. }) = &mut asked.change {
+        ask.told = Some([7; 32]);
+    }
+    assert!(matches!(one(&*store, asked).await, Appended::Recorded { .. }));
+    assert_eq!(store.lock(row.id).await.unwrap().unwrap().asked.unwrap().told, Some([7; 32]));
+    let by = |subject: &str, provider: &str, own: Option<[u8; 32]>| {
+        let mut part = lift(&row, Some(subject), after(2));
+        if let Some(Change::Lock { change: LockChange::Lift { person: Some(person), .. }, .. }) = &mut part.change {
+            person.person.provider = ProviderAlias::new(provider).unwrap();
+            person.told = own;
+        }
+        part
+    };
+    for (what, part) in [
+        ("the same human elsewhere", by("eve", "other", Some([7; 32]))),
+        ("the same human beside", by("eve", "corp", Some([7; 32]))),
+        ("of whom nothing is told", by("eve", "corp", None)),
+        ("the same account", by("ada", "corp", Some([8; 32]))),
+    ] {
+        assert_eq!(one(&*store, part).await, Appended::Refused(Condition::SecondPerson), "{what}");
+    }
+    assert!(matches!(one(&*store, by("eve", "other", Some([8; 32]))).await, Appended::Recorded { .. }));
 }

@@ -1,6 +1,7 @@
 //! Sessions, from their beginning until they are swept away.
 
 use super::*;
+use crate::domain::{BreakGlassId, PageUse};
 
 pub(crate) async fn a_session_that_exists_is_not_made_again(store: Arc<dyn Store>) {
     let row = logged_in(&*store, 1).await;
@@ -24,6 +25,21 @@ pub(crate) async fn sessions_read_back_and_end_once(store: Arc<dyn Store>) {
     let ended = store.session_by_token(&row.token_hash).await.unwrap().unwrap();
     assert_eq!(ended.ended_at, Some(after(5)));
     assert_eq!(ended.refresh_sealed, None, "an ended session's refresh token is forgotten");
+}
+
+pub(crate) async fn a_browsers_session_reads_back(store: Arc<dyn Store>) {
+    let decides = PageUse::Decide { request: BreakGlassId(Uuid::from_u128(5)), hash: [6; 32] };
+    let kinds = [
+        (HumanClaim::Untold, Some(PageUse::Look)),
+        (HumanClaim::Told([5; 32]), Some(decides)),
+        (HumanClaim::Told([6; 32]), None),
+    ];
+    for (number, (human, page)) in (1..).zip(kinds) {
+        let row = SessionRow { human, page, ..session(number) };
+        assert!(store.begin_login(login(number, after(600)), 10, noon()).await.unwrap());
+        assert!(matches!(one(&*store, create(row.clone(), number + 100)).await, Appended::Recorded { .. }));
+        assert_eq!(store.session(row.id).await.unwrap(), Some(row));
+    }
 }
 
 pub(crate) async fn a_refresh_needs_its_version(store: Arc<dyn Store>) {

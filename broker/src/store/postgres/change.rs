@@ -7,6 +7,7 @@
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
+use crate::domain::PageUse;
 use crate::store::{Call, Change, Condition};
 
 use super::break_glass::Statements;
@@ -40,7 +41,7 @@ impl Changes {
                     AND NOT EXISTS (SELECT FROM twin) AND NOT EXISTS (SELECT FROM locked)
                     AND NOT EXISTS (SELECT FROM browser) RETURNING 1),
                 made AS (INSERT INTO session ({COLUMNS})
-                    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
+                    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $22, $23
                     WHERE EXISTS (SELECT FROM browser) OR EXISTS (SELECT FROM device_too) RETURNING 1)
              SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM twin) AND EXISTS (SELECT FROM known),
                 EXISTS (SELECT FROM locked)",
@@ -110,6 +111,8 @@ impl Changes {
                             &session.tag.as_slice(),
                             &code_hash.as_slice(),
                             &micros(*now),
+                            &session.human.to_bytes(),
+                            &session.page.map(PageUse::to_bytes),
                         ],
                     )
                     .await?;

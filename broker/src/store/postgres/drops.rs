@@ -8,7 +8,7 @@ use crate::domain::{Person, ProviderAlias};
 use crate::store::rows::DropRequest;
 use crate::store::{Append, Change, Condition};
 
-use super::value::{id, micros, signed, time, unsigned};
+use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, certificates};
 
 /// How long a request that is over stays for reading, in microseconds: 30 days.
@@ -18,8 +18,8 @@ pub(super) async fn ask(db: &Transaction<'_>, request: &DropRequest) -> Result<b
     let insert = db
         .prepare_cached(
             "INSERT INTO drop_request
-                 (id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+                 (id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
         )
         .await?;
     let made = db
@@ -36,6 +36,7 @@ pub(super) async fn ask(db: &Transaction<'_>, request: &DropRequest) -> Result<b
                 &micros(request.expires_at),
                 &request.approved_at.map(micros),
                 &request.done_at.map(micros),
+                &request.asker_told.as_ref().map(<[u8; 32]>::as_slice),
             ],
         )
         .await?;
@@ -45,7 +46,7 @@ pub(super) async fn ask(db: &Transaction<'_>, request: &DropRequest) -> Result<b
 pub(super) async fn by_id(db: &Object, id: uuid::Uuid) -> Result<Option<DropRequest>, Failure> {
     let select = db
         .prepare_cached(
-            "SELECT id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at
+            "SELECT id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human
              FROM drop_request WHERE id = $1",
         )
         .await?;
@@ -72,7 +73,9 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
         .prepare_cached(
             "WITH asked AS (SELECT * FROM drop_request WHERE id = $1),
                 opened AS (SELECT FROM asked WHERE done_at IS NULL AND (approved_at IS NOT NULL OR $2 < expires_at)),
-                other AS (SELECT FROM asked WHERE provider = $12 AND issuer = $3 AND subject <> $4),
+                other AS (SELECT FROM asked WHERE CASE
+                    WHEN human IS NULL AND $13::bytea IS NULL THEN provider = $12 AND issuer = $3 AND subject <> $4
+                    ELSE human <> $13::bytea AND NOT (provider = $12 AND issuer = $3 AND subject = $4) END),
                 fit AS (SELECT count(*) AS number FROM leaf JOIN body ON body.idx = leaf.idx, asked
                     WHERE leaf.idx = ANY ($5::bigint[]) AND kind = ANY ($6::smallint[])
                     AND time <= $7 AND time < before),
@@ -94,8 +97,8 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
             &[
                 &request.as_bytes().as_slice(),
                 &micros(*now),
-                &approver.issuer,
-                &approver.subject,
+                &approver.person.issuer,
+                &approver.person.subject,
                 &places,
                 &kinds,
                 &micros(oldest),
@@ -103,7 +106,8 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
                 of,
                 done,
                 &signed(*next),
-                &approver.provider.as_str(),
+                &approver.person.provider.as_str(),
+                &approver.told.as_ref().map(<[u8; 32]>::as_slice),
             ],
         )
         .await?;
@@ -172,5 +176,6 @@ fn parse(row: &Row) -> Result<DropRequest, Failure> {
         expires_at: time(row.try_get(7)?)?,
         approved_at: row.try_get::<_, Option<i64>>(8)?.map(time).transpose()?,
         done_at: row.try_get::<_, Option<i64>>(9)?.map(time).transpose()?,
+        asker_told: row.try_get::<_, Option<&[u8]>>(10)?.map(hash).transpose()?,
     })
 }

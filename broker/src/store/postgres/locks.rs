@@ -11,14 +11,14 @@ use crate::store::Condition;
 use crate::store::lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
 
 use super::Failure;
-use super::value::{id, micros, signed, time};
+use super::value::{hash, id, micros, signed, time};
 
 /// How long a lock that is ended stays for reading, in microseconds: 30 days. The log keeps it.
 const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 const COLUMNS: &str =
     "SELECT id, kind, one, two, set_by, reason, at, until, asked_provider, asked_issuer, asked_subject,
-    asked_user, asked_until, ended_by, ended_at FROM lock";
+    asked_user, asked_until, ended_by, ended_at, asked_human FROM lock";
 
 /// What a change comes to: done, or the condition that failed.
 type Done = Result<Result<(), Condition>, Failure>;
@@ -97,7 +97,7 @@ impl Statements {
                 .prepare_cached(
                     "WITH live AS (SELECT FROM session WHERE id = $7 AND ended_at IS NULL AND expires_at > $8),
                         asked AS (UPDATE lock SET asked_provider = $2, asked_issuer = $3, asked_subject = $4, asked_user = $5,
-                                asked_until = $6
+                                asked_until = $6, asked_human = $9
                             WHERE id = $1 AND kind = 4 AND ended_at IS NULL AND (until IS NULL OR until > $8)
                                 AND (asked_until IS NULL OR asked_until <= $8 OR (asked_provider = $2 AND asked_issuer = $3
                                     AND asked_subject = $4))
@@ -110,8 +110,11 @@ impl Statements {
                     "WITH live AS (SELECT WHERE $6::bytea IS NULL OR EXISTS (SELECT FROM session
                             WHERE id = $6 AND ended_at IS NULL AND expires_at > $7)),
                         held AS (SELECT * FROM lock WHERE id = $1 AND ended_at IS NULL AND (until IS NULL OR until > $7)),
-                        may AS (SELECT FROM held WHERE kind <> 4 OR (asked_until > $7 AND asked_provider = $3::text
-                            AND asked_issuer = $4::text AND asked_subject <> $5::text)),
+                        may AS (SELECT FROM held WHERE kind <> 4 OR (asked_until > $7 AND CASE
+                            WHEN asked_human IS NULL AND $8::bytea IS NULL THEN asked_provider = $3::text
+                                AND asked_issuer = $4::text AND asked_subject <> $5::text
+                            ELSE asked_human <> $8::bytea AND NOT (asked_provider = $3::text AND asked_issuer = $4::text
+                                AND asked_subject = $5::text) END)),
                         lifted AS (UPDATE lock SET ended_by = $2, ended_at = $7
                             WHERE id = $1 AND EXISTS (SELECT FROM live) AND EXISTS (SELECT FROM may) RETURNING 1)
                      SELECT EXISTS (SELECT FROM lifted), EXISTS (SELECT FROM live), EXISTS (SELECT FROM held)",
@@ -166,7 +169,7 @@ impl Statements {
                 })
             }
             LockChange::AskLift { lock, ask, session } => {
-                let LiftAsk { person: Person { provider, issuer, subject }, user, until } = &**ask;
+                let LiftAsk { person: Person { provider, issuer, subject }, user, until, told } = &**ask;
                 let row = db
                     .query_one(
                         &self.ask_lift,
@@ -179,6 +182,7 @@ impl Statements {
                             &micros(*until),
                             &session.0.as_bytes().as_slice(),
                             &now,
+                            &told.as_ref().map(<[u8; 32]>::as_slice),
                         ],
                     )
                     .await?;
@@ -189,17 +193,19 @@ impl Statements {
                 })
             }
             LockChange::Lift { lock, person, by, session } => {
+                let account = person.as_ref().map(|human| &human.person);
                 let row = db
                     .query_one(
                         &self.lift,
                         &[
                             &lock.0.as_bytes().as_slice(),
                             by,
-                            &person.as_ref().map(|person| person.provider.as_str()),
-                            &person.as_ref().map(|person| person.issuer.as_str()),
-                            &person.as_ref().map(|person| person.subject.as_str()),
+                            &account.map(|person| person.provider.as_str()),
+                            &account.map(|person| person.issuer.as_str()),
+                            &account.map(|person| person.subject.as_str()),
                             &session.map(|session| session.0.as_bytes().to_vec()),
                             &now,
+                            &person.as_ref().and_then(|human| human.told.as_ref()).map(<[u8; 32]>::as_slice),
                         ],
                     )
                     .await?;
@@ -261,7 +267,10 @@ fn parse(row: &Row) -> Result<LockRow, Failure> {
     let target = target(row.try_get::<_, i16>(1)?.into(), row.try_get(2)?, row.try_get(3)?);
     let at = |place| row.try_get::<_, Option<i64>>(place)?.map(time).transpose();
     let asked = match (at(12)?, row.try_get(11)?) {
-        (Some(until), Some(user)) => Some(LiftAsk { person: person(row, 8)?, user, until }),
+        (Some(until), Some(user)) => {
+            let told = row.try_get::<_, Option<&[u8]>>(15)?.map(hash).transpose()?;
+            Some(LiftAsk { person: person(row, 8)?, user, until, told })
+        }
         _ => None,
     };
     Ok(LockRow {

@@ -4,7 +4,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::domain::{Group, Person, ProviderAlias, SessionId};
+use crate::domain::{Group, HumanClaim, PageUse, Person, ProviderAlias, SessionId};
 
 use super::value::{hash, id, time, unsigned};
 use super::{Failure, SessionRow};
@@ -17,7 +17,7 @@ const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 /// A session's columns, in the order of [`parse`].
 pub(super) const COLUMNS: &str = r#"id, token_hash, jkt, provider, issuer, subject, name, "user", groups, groups_at, acr,
-    auth_time, refresh_sealed, version, created_at, expires_at, used_at, ended_at, tag"#;
+    auth_time, refresh_sealed, version, created_at, expires_at, used_at, ended_at, tag, human, page"#;
 
 /// The condition of a live session: `$1` is its id, `$2` the time.
 pub(super) const LIVE: &str = "id = $1 AND ended_at IS NULL AND expires_at > $2";
@@ -78,6 +78,14 @@ fn alias(text: &str) -> Result<ProviderAlias, Failure> {
     ProviderAlias::new(text).map_err(|error| Failure::Damaged(error.to_string()))
 }
 
+fn human(kept: Option<&[u8]>) -> Result<HumanClaim, Failure> {
+    HumanClaim::from_bytes(kept).ok_or_else(|| Failure::Damaged("a session's human cannot be read".into()))
+}
+
+fn page(kept: &[u8]) -> Result<PageUse, Failure> {
+    PageUse::from_bytes(kept).ok_or_else(|| Failure::Damaged("a session's page cannot be read".into()))
+}
+
 fn parse(row: Row) -> Result<SessionRow, Failure> {
     Ok(SessionRow {
         id: SessionId(id(row.try_get(0)?)?),
@@ -97,5 +105,7 @@ fn parse(row: Row) -> Result<SessionRow, Failure> {
         used_at: time(row.try_get(16)?)?,
         ended_at: row.try_get::<_, Option<i64>>(17)?.map(time).transpose()?,
         tag: hash(row.try_get(18)?)?,
+        human: human(row.try_get(19)?)?,
+        page: row.try_get::<_, Option<&[u8]>>(20)?.map(page).transpose()?,
     })
 }

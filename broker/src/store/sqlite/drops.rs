@@ -7,12 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use uuid::Uuid;
 
-use crate::domain::{Person, ProviderAlias};
+use crate::domain::{Human, Person, ProviderAlias};
 use crate::store::Condition;
 use crate::store::rows::DropRequest;
 
 use super::names::Names;
-use super::value::{id, micros, signed, time, unsigned};
+use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, certificates, log};
 
 /// How long a request that is over stays for reading, in microseconds: 30 days.
@@ -21,7 +21,7 @@ const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 /// A drop, as [`crate::store::Change::BodyDrop`] has it.
 pub(super) struct Drop<'a> {
     pub(super) request: Uuid,
-    pub(super) approver: &'a Person,
+    pub(super) approver: &'a Human,
     pub(super) places: &'a Places,
     pub(super) min_age: SignedDuration,
     pub(super) next: u64,
@@ -31,8 +31,9 @@ pub(super) struct Drop<'a> {
 
 pub(super) fn ask(db: &Connection, request: &DropRequest) -> Result<(), Failure> {
     db.prepare_cached(
-        "INSERT INTO drop_request (id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at)
-         VALUES (:id, :provider, :issuer, :subject, :person, :before, :next, :expires_at, :approved_at, :done_at)",
+        "INSERT INTO drop_request (id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at,
+             human)
+         VALUES (:id, :provider, :issuer, :subject, :person, :before, :next, :expires_at, :approved_at, :done_at, :human)",
     )?
     .execute(named_params! {
         ":id": request.id.as_bytes(),
@@ -45,13 +46,14 @@ pub(super) fn ask(db: &Connection, request: &DropRequest) -> Result<(), Failure>
         ":expires_at": micros(request.expires_at),
         ":approved_at": request.approved_at.map(micros),
         ":done_at": request.done_at.map(micros),
+        ":human": request.asker_told,
     })?;
     Ok(())
 }
 
 pub(super) fn by_id(db: &Connection, id: Uuid) -> Result<Option<DropRequest>, Failure> {
     db.prepare_cached(
-        "SELECT id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at
+        "SELECT id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human
          FROM drop_request WHERE id = ?1",
     )?
     .query_row([id.as_bytes()], |row| Ok(parse(row)))
@@ -66,7 +68,7 @@ pub(super) fn run(db: &Connection, names: &mut Names, drop: &Drop<'_>) -> Result
     if !is_open {
         return Ok(Err(Condition::RequestGone));
     }
-    if !drop.approver.is_another_human(&request.asked_by) {
+    if !drop.approver.is_surely_another(&request.asker()) {
         return Ok(Err(Condition::SamePerson));
     }
     let Ok(oldest) = drop.now.checked_sub(drop.min_age) else { return Ok(Err(Condition::BodyStays)) };
@@ -132,5 +134,6 @@ fn parse(row: &Row<'_>) -> Result<DropRequest, Failure> {
         expires_at: time(row.get(7)?)?,
         approved_at: row.get::<_, Option<i64>>(8)?.map(time).transpose()?,
         done_at: row.get::<_, Option<i64>>(9)?.map(time).transpose()?,
+        asker_told: row.get::<_, Option<Vec<u8>>>(10)?.as_deref().map(hash).transpose()?,
     })
 }

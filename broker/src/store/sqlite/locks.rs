@@ -3,20 +3,20 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use crate::domain::{LockId, LockTarget, Person, ProviderAlias, SessionId};
+use crate::domain::{Human, LockId, LockTarget, Person, ProviderAlias, SessionId};
 use crate::store::Condition;
 use crate::store::lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
 
 use super::Failure;
 use super::sessions;
-use super::value::{id, micros, signed, time};
+use super::value::{hash, id, micros, signed, time};
 
 /// How long a lock that is ended stays for reading, in microseconds: 30 days. The log keeps it.
 const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 const COLUMNS: &str =
     "SELECT id, kind, one, two, set_by, reason, at, until, asked_provider, asked_issuer, asked_subject,
-    asked_user, asked_until, ended_by, ended_at FROM lock";
+    asked_user, asked_until, ended_by, ended_at, asked_human FROM lock";
 
 /// What a change comes to: done, or the condition that failed.
 type Done = Result<Result<(), Condition>, Failure>;
@@ -66,16 +66,16 @@ pub(super) fn change(db: &Connection, change: &LockChange, now: Timestamp) -> Do
             if !sessions::is_live(db, *session, now)? {
                 return Ok(Err(Condition::SessionEnded));
             }
-            let LiftAsk { person: Person { provider, issuer, subject }, user, until } = &**ask;
+            let LiftAsk { person: Person { provider, issuer, subject }, user, until, told } = &**ask;
             let asked = db
                 .prepare_cached(
                     "UPDATE lock SET asked_provider = ?2, asked_issuer = ?3, asked_subject = ?4, asked_user = ?5,
-                         asked_until = ?6
+                         asked_until = ?6, asked_human = ?8
                      WHERE id = ?1 AND kind = 4 AND ended_at IS NULL AND (until IS NULL OR until > ?7)
                          AND (asked_until IS NULL OR asked_until <= ?7 OR (asked_provider = ?2 AND asked_issuer = ?3
                              AND asked_subject = ?4))",
                 )?
-                .execute((lock.0.as_bytes(), provider.as_str(), issuer, subject, user, micros(*until), now))?;
+                .execute((lock.0.as_bytes(), provider.as_str(), issuer, subject, user, micros(*until), now, told))?;
             Ok(if asked == 1 { Ok(()) } else { Err(Condition::LockGone) })
         }
         LockChange::Lift { lock, person, by, session } => {
@@ -132,7 +132,7 @@ fn set(db: &Connection, lock: &LockRow, session: Option<SessionId>, most: u64, n
     Ok(Ok(()))
 }
 
-fn lift(db: &Connection, lock: LockId, person: Option<&Person>, by: &str, now: i64) -> Done {
+fn lift(db: &Connection, lock: LockId, person: Option<&Human>, by: &str, now: i64) -> Done {
     let found =
         db.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([lock.0.as_bytes()], |row| Ok(parse(row)));
     let Some(found) = found.optional()?.transpose()? else { return Ok(Err(Condition::LockGone)) };
@@ -141,7 +141,7 @@ fn lift(db: &Connection, lock: LockId, person: Option<&Person>, by: &str, now: i
     }
     if found.target == LockTarget::Everything {
         let asked = found.asked.filter(|ask| micros(ask.until) > now);
-        let is_second = asked.zip(person).is_some_and(|(ask, person)| person.is_another_human(&ask.person));
+        let is_second = asked.zip(person).is_some_and(|(ask, person)| person.is_surely_another(&ask.human()));
         if !is_second {
             return Ok(Err(Condition::SecondPerson));
         }
@@ -197,7 +197,10 @@ fn parse(row: &Row<'_>) -> Result<LockRow, Failure> {
     let target = target(row.get(1)?, row.get(2)?, &two);
     let at = |place| row.get::<_, Option<i64>>(place)?.map(time).transpose();
     let asked = match (at(12)?, row.get(11)?) {
-        (Some(until), Some(user)) => Some(LiftAsk { person: person(row, 8)?, user, until }),
+        (Some(until), Some(user)) => {
+            let told = row.get::<_, Option<Vec<u8>>>(15)?.as_deref().map(hash).transpose()?;
+            Some(LiftAsk { person: person(row, 8)?, user, until, told })
+        }
         _ => None,
     };
     Ok(LockRow {

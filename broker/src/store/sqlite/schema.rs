@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 7] = [
+pub(in crate::store) const STEPS: [&str; 8] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
@@ -16,6 +16,7 @@ pub(in crate::store) const STEPS: [&str; 7] = [
     include_str!("../../../../migrations/sqlite/0005_break_glass.sql"),
     include_str!("../../../../migrations/sqlite/0006_lock.sql"),
     include_str!("../../../../migrations/sqlite/0007_told.sql"),
+    include_str!("../../../../migrations/sqlite/0008_page.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.
@@ -120,6 +121,7 @@ mod tests {
                 "b4509421295806e45dd347a4ffc52a3d2b09981535665b643488eeb78644da6c",
                 "28b6cc2e25288aae23d1d557876782633400e0c6a3547443aee0c3f9e9641883",
                 "1584ce57b00b4e2f06f1d68c129fbc28af56a7a6d28a0b8f1a6833adea7780b9",
+                "1a6dce50227a3ef8770743b007dd0fbb930e339ae2008a84517a648a30e74c14",
             ]
         );
     }

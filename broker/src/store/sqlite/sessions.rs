@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use crate::domain::{Group, Person, ProviderAlias, SessionId};
+use crate::domain::{Group, HumanClaim, PageUse, Person, ProviderAlias, SessionId};
 
 use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, SessionRow};
@@ -16,7 +16,7 @@ const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 const COLUMNS: &str =
     "SELECT id, token_hash, jkt, provider, issuer, subject, name, user, groups, groups_at, acr, auth_time,
-    refresh_sealed, version, created_at, expires_at, used_at, ended_at, tag FROM session";
+    refresh_sealed, version, created_at, expires_at, used_at, ended_at, tag, human, page FROM session";
 
 /// The condition of a live session: `?1` is its id, `?2` the time.
 const LIVE: &str = "id = ?1 AND ended_at IS NULL AND expires_at > ?2";
@@ -39,9 +39,9 @@ pub(super) fn is_live(db: &Connection, id: SessionId, now: i64) -> Result<bool, 
 pub(super) fn create(db: &Connection, session: &SessionRow) -> Result<(), Failure> {
     db.prepare_cached(
         "INSERT INTO session (id, token_hash, jkt, provider, issuer, subject, name, user, groups, groups_at, acr,
-            auth_time, refresh_sealed, version, created_at, expires_at, used_at, ended_at, tag)
+            auth_time, refresh_sealed, version, created_at, expires_at, used_at, ended_at, tag, human, page)
          VALUES (:id, :token_hash, :jkt, :provider, :issuer, :subject, :name, :user, :groups, :groups_at, :acr,
-            :auth_time, :refresh_sealed, :version, :created_at, :expires_at, :used_at, :ended_at, :tag)",
+            :auth_time, :refresh_sealed, :version, :created_at, :expires_at, :used_at, :ended_at, :tag, :human, :page)",
     )?
     .execute(named_params! {
         ":id": session.id.0.as_bytes(),
@@ -63,6 +63,8 @@ pub(super) fn create(db: &Connection, session: &SessionRow) -> Result<(), Failur
         ":used_at": micros(session.used_at),
         ":ended_at": session.ended_at.map(micros),
         ":tag": session.tag,
+        ":human": session.human.to_bytes(),
+        ":page": session.page.map(PageUse::to_bytes),
     })?;
     Ok(())
 }
@@ -159,6 +161,14 @@ fn alias(text: &str) -> Result<ProviderAlias, Failure> {
     ProviderAlias::new(text).map_err(|error| Failure::Damaged(error.to_string()))
 }
 
+fn human(kept: Option<&[u8]>) -> Result<HumanClaim, Failure> {
+    HumanClaim::from_bytes(kept).ok_or_else(|| Failure::Damaged("a session's human cannot be read".into()))
+}
+
+fn page(kept: &[u8]) -> Result<PageUse, Failure> {
+    PageUse::from_bytes(kept).ok_or_else(|| Failure::Damaged("a session's page cannot be read".into()))
+}
+
 fn parse(row: &Row<'_>) -> Result<SessionRow, Failure> {
     Ok(SessionRow {
         id: SessionId(id(&row.get::<_, Vec<u8>>(0)?)?),
@@ -178,5 +188,7 @@ fn parse(row: &Row<'_>) -> Result<SessionRow, Failure> {
         used_at: time(row.get(16)?)?,
         ended_at: row.get::<_, Option<i64>>(17)?.map(time).transpose()?,
         tag: hash(&row.get::<_, Vec<u8>>(18)?)?,
+        human: human(row.get::<_, Option<Vec<u8>>>(19)?.as_deref())?,
+        page: row.get::<_, Option<Vec<u8>>>(20)?.as_deref().map(page).transpose()?,
     })
 }

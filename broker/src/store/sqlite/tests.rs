@@ -147,7 +147,8 @@ async fn a_log_without_a_tree_gets_one_when_it_is_opened() {
                                 DROP TABLE call_method; DROP TABLE call_user; DROP TABLE node_seen; \
                                 DROP TABLE certificate; DROP TABLE forward; DROP TABLE drop_request; \
                                 DROP TABLE break_glass; DROP TABLE break_glass_approval; DROP TABLE break_glass_use; DROP TABLE lock; DROP TABLE break_glass_told; \
-                                DROP INDEX session_by_subject; DROP INDEX session_by_user; PRAGMA user_version = 1";
+                                DROP INDEX session_by_subject; DROP INDEX session_by_user; \
+                                ALTER TABLE session DROP COLUMN human; ALTER TABLE session DROP COLUMN page; PRAGMA user_version = 1";
     for sql in [FIRST_SCHEMA, "DELETE FROM tile WHERE idx > 0"] {
         rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let store = open(&path);

@@ -89,6 +89,9 @@ pub struct BreakGlassContents {
     pub policies: Vec<String>,
     /// SHA-256 of the policy set, lower-case hex: under another one the approvals do not count.
     pub policy_digest: String,
+    /// Whether the requester's provider tells, by the claim configured for that, which human is behind the account.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub human_told: bool,
 }
 
 /// A break-glass request as its reader may see it.

@@ -234,6 +234,9 @@ impl Content {
             accepting: None,
             self_service: None,
             told: None,
+            channel: None,
+            auth_time: None,
+            acr: None,
         }
     }
 }

@@ -351,6 +351,15 @@ pub struct Content {
     /// The notification sink that took the notification.
     #[n(56)]
     pub told: Option<String>,
+    /// How it was done where that was not by a session's key: `page`.
+    #[n(61)]
+    pub channel: Option<String>,
+    /// When the person had authenticated, in seconds since the epoch, as the provider told.
+    #[n(62)]
+    pub auth_time: Option<i64>,
+    /// The authentication context that the provider vouched for.
+    #[n(63)]
+    pub acr: Option<String>,
 }
 
 /// A break-glass kit: which one, and where it is made its public facts.

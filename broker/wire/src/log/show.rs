@@ -120,6 +120,9 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("self_service", content.self_service.map(|is_alone| is_alone.to_string())),
         ("told", content.told.clone()),
         ("accepting", content.accepting.map(|(accept, asked)| format!("{accept} of {asked}"))),
+        ("channel", content.channel.clone()),
+        ("auth_time", content.auth_time.map(seconds)),
+        ("acr", content.acr.clone()),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));

@@ -80,6 +80,9 @@ fn full() -> Entry {
         accepting: None,
         self_service: None,
         told: None,
+        channel: None,
+        auth_time: None,
+        acr: None,
     })
 }
 
@@ -151,6 +154,14 @@ fn later() -> Vec<(String, Entry, u64)> {
         requester: Some("cleo".into()),
         label: Some("drill".into()),
         ..Content::of(Kind::BreakGlassReview)
+    };
+    let on_a_page = Content {
+        break_glass: Some(vec![32; 16]),
+        contents: Some(vec![33; 32]),
+        channel: Some("page".into()),
+        auth_time: Some(1_795_348_790),
+        acr: Some("urn:example:mfa".into()),
+        ..Content::of(Kind::BreakGlassApproval)
     };
     let alone = Content {
         cluster: Some("prod".into()),
@@ -250,6 +261,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("break-glass-review-drill".into(), entry(reviewed), 39),
         ("break-glass-request-alone".into(), entry(alone), 55),
         ("break-glass-told-by-a-sink".into(), entry(told), 56),
+        ("break-glass-approval-by-page".into(), entry(on_a_page), 61),
     ]
 }
 

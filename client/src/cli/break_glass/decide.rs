@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::shown;
 use crate::break_glass::{self, End, Glass, Vote};
-use crate::cli::{Here, block_on};
+use crate::cli::{Here, block_on, step_up};
 use crate::error::Error;
 
 /// Approve someone else's request, exactly as it is shown
@@ -56,14 +56,14 @@ pub(super) fn approve(here: &mut Here, args: ApproveArgs) -> Result<u8, Error> {
     if !args.yes && glass.answer.state == "pending" {
         look(here, &glass)?;
     }
-    let approved = block_on(break_glass::vote(&session, &glass, Vote::Approve, args.comment))?;
+    let approved = voted(here, &glass, Vote::Approve, args.comment)?;
     done(here, &approved)
 }
 
 pub(super) fn deny(here: &mut Here, args: DenyArgs) -> Result<u8, Error> {
     let session = here.session()?;
     let glass = block_on(break_glass::show(&session, args.id))?;
-    let denied = block_on(break_glass::vote(&session, &glass, Vote::Deny, args.comment))?;
+    let denied = voted(here, &glass, Vote::Deny, args.comment)?;
     done(here, &denied)
 }
 
@@ -77,6 +77,11 @@ pub(super) fn revoke(here: &mut Here, args: RevokeArgs) -> Result<u8, Error> {
     let session = here.session()?;
     let revoked = block_on(break_glass::end(&session, args.id, End::Revoke, args.comment))?;
     done(here, &revoked)
+}
+
+/// Says yes or no to what was looked at, after a fresh login where policy wants one.
+fn voted(here: &mut Here, glass: &Glass, vote: Vote, comment: Option<String>) -> Result<Glass, Error> {
+    step_up::with(here, async |session| break_glass::vote(session, glass, vote, comment.clone()).await)
 }
 
 /// Shows exactly what will be possible, and waits for a yes.

@@ -4,12 +4,12 @@ use ichor_wire::api::BreakGlassAsk;
 
 use super::{shown, take};
 use crate::break_glass;
-use crate::cli::{Here, WishArgs, block_on};
+use crate::cli::{Here, WishArgs, block_on, step_up};
 use crate::error::Error;
 
 /// Ask for access that others must approve
 ///
-/// Prints the request's id for approvers. With `--wait` it waits for them and then writes the talosconfig context.
+/// Prints the request's id, and the address of its page for approvers. With `--wait` it waits for them and then writes the talosconfig context.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The cluster
@@ -48,17 +48,22 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         ticket: args.ticket,
         self_service: args.self_service,
     };
+    let glass = step_up::with(here, async |session| break_glass::ask(session, &ask).await)?;
     let session = here.session()?;
-    let glass = block_on(break_glass::ask(&session, &ask))?;
     let now = here.around.clock.now();
     let id = glass.answer.id;
+    let page = glass.page(session.broker());
     if !args.wait {
         return here.print(&glass.answer, |terminal| {
             shown::print(terminal, &glass, now)?;
-            terminal.line(match args.self_service {
-                true => "  once a sink outside the broker has accepted the notification of it:",
-                false => "  ask others to approve it; then:",
-            })?;
+            if args.self_service {
+                terminal.line("  once a sink outside the broker has accepted the notification of it:")?;
+            } else {
+                terminal.line("  ask others to approve it, in their browser or terminal:")?;
+                terminal.line(&format!("  → {page}"))?;
+                terminal.line(&format!("  → ichor break-glass approve {id}"))?;
+                terminal.line("  then:")?;
+            }
             terminal.line(&format!("  → ichor break-glass use {id}"))
         });
     }
@@ -68,7 +73,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let waits_for = match args.self_service {
         true => "waiting until a sink outside the broker has accepted the notification of this request",
         false => {
-            here.around.terminal.note(&format!("  approvers: ichor break-glass approve {id}"));
+            here.around.terminal.note(&format!("  approvers: {page} or ichor break-glass approve {id}"));
             "waiting for approval"
         }
     };

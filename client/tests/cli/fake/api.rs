@@ -232,6 +232,7 @@ fn break_glass_contents(id: Uuid) -> BreakGlassContents {
         uses: 3,
         policies: vec!["break-glass".into()],
         policy_digest: "00".repeat(32),
+        human_told: false,
     }
 }
 

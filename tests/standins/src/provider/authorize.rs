@@ -74,9 +74,8 @@ pub(super) async fn authorize(
     let too_old = |at: jiff::Timestamp| parameters.max_age.is_some_and(|age| now.as_second() - at.as_second() > age);
     let fresh = signed_in.filter(|signed_in| {
         state.active(&signed_in.login).is_some()
-            && !too_old(signed_in.at)
-            && !prompts.contains(&"login")
-            && !prompts.contains(&"select_account")
+            && (!state.behaviour.asks_anew
+                || (!too_old(signed_in.at) && !prompts.contains(&"login") && !prompts.contains(&"select_account")))
     });
     match fresh {
         Some(signed_in) => back_with_code(&provider, &mut state, &asked, &signed_in),

@@ -115,6 +115,7 @@ impl Provider {
                 id_token_on_refresh: true,
                 id_token_life: SignedDuration::from_secs(300),
                 revocation: true,
+                asks_anew: true,
             },
             pending: BTreeMap::new(),
             browsers: BTreeMap::new(),
@@ -243,6 +244,12 @@ impl Provider {
     #[must_use]
     pub fn refreshes(&self) -> u64 {
         lock(&self.inner.state).refreshes
+    }
+
+    /// Whether a person who is signed in is asked anew where `max_age` or `prompt` want it. A provider that does not still tells
+    /// the right `auth_time`.
+    pub fn set_asks_anew(&self, asks: bool) {
+        lock(&self.inner.state).behaviour.asks_anew = asks;
     }
 
     /// Whether discovery advertises the revocation endpoint.

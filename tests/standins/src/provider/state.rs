@@ -102,6 +102,7 @@ pub(super) struct Behaviour {
     pub(super) id_token_on_refresh: bool,
     pub(super) id_token_life: SignedDuration,
     pub(super) revocation: bool,
+    pub(super) asks_anew: bool,
 }
 
 /// An authorization request that was found right.
