@@ -14,7 +14,7 @@ use ichor_wire::problem::Code;
 use ichor_wire::profile::CsrKey;
 use tokio::sync::watch;
 
-use crate::audit::{RecordError, Recorded, Sequencer};
+use crate::audit::{Ledger, LedgerError, RecordError, Recorded, Sequencer};
 use crate::clock::SharedClock;
 use crate::domain::{Cluster, ClusterName, Clusters, GrantId, Request};
 use crate::entropy::{self, EntropyError};
@@ -38,6 +38,8 @@ pub struct Mint {
 pub struct Press {
     sequencer: Sequencer,
     clock: SharedClock,
+    /// Held against grants that use a break-glass request; without it there is none.
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// A certificate and what goes with it.
@@ -83,6 +85,10 @@ pub enum MintError {
     /// The grant is recorded, but led to no certificate; that is recorded too.
     #[error(transparent)]
     Issue(#[from] IssueError),
+    /// The grant is recorded, but the log says that its break-glass request was over or used up, or could not be read; that is
+    /// recorded too.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -97,8 +103,10 @@ impl Mint {
         issuers: watch::Receiver<Issuers>,
         sequencer: Sequencer,
         clock: SharedClock,
+        ledger: Arc<Ledger>,
     ) -> Self {
-        Self { policies, clusters, issuers, press: Press::new(sequencer, clock) }
+        let press = Press { ledger: Some(ledger), ..Press::new(sequencer, clock) };
+        Self { policies, clusters, issuers, press }
     }
 
     /// Returns a certificate once its grant and the certificate itself are durably recorded. With `quorum` it uses what others
@@ -158,7 +166,7 @@ impl Press {
     /// A press that records here.
     #[must_use]
     pub fn new(sequencer: Sequencer, clock: SharedClock) -> Self {
-        Self { sequencer, clock }
+        Self { sequencer, clock, ledger: None }
     }
 
     /// A certificate of the broker's own, to see whether nodes accept the CA behind `issuer`; `os_user` is who had a command
@@ -231,6 +239,13 @@ impl Press {
             Err(error) => return Err(error.into()),
         };
 
+        if let Err(error) = self.permitted(grant.value()).await {
+            let (code, asked) = (error.code(), asked(Kind::IssueFailed));
+            tracing::error!(grant = %id, %error, "no certificate for a recorded grant that uses a break-glass request");
+            self.failed(id, is_approved, code, error.to_string(), asked).await?;
+            return Err(error.into());
+        }
+
         Step::Issue.begins(id);
         let issued = match issuer.issue(grant, self.clock.now()).await {
             Ok(issued) => issued,
@@ -257,6 +272,15 @@ impl Press {
             }
             other => Ok(other?),
         }
+    }
+
+    /// Returns if the log, up to the grant's own entry, lets it use the break-glass request, where it does: whoever writes the
+    /// database may have undone what ended that.
+    async fn permitted(&self, grant: &Grant) -> Result<(), LedgerError> {
+        let Some(quorum) = grant.quorum() else { return Ok(()) };
+        let ledger = self.ledger.as_ref().ok_or_else(|| LedgerError::Denied("nobody reads it here".into()))?;
+        let made = (quorum.asked_at, &quorum.hash);
+        ledger.permits(quorum.request, made, quorum.uses, grant.id()).await
     }
 
     /// Records that the grant led to no certificate, and why; what it used of a break-glass request is given back with that.

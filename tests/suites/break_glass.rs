@@ -240,6 +240,28 @@ async fn what_was_approved_can_be_taken_away_and_ends_by_itself() -> anyhow::Res
     Ok(())
 }
 
+/// Whoever writes the database has no key: the log that they cannot sign says what was ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_revoked_stays_so_whoever_writes_the_database() -> anyhow::Result<()> {
+    let world = world(TWO).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let (alice, root) = (Person::log_in(&world, "alice").await?, Person::log_in(&world, "root").await?);
+    let glass = ask(&oscar).await?;
+    approve(&alice, &glass).await?;
+    let id = approve(&root, &glass).await?.answer.id;
+    assert_eq!(break_glass::show(&oscar.session, id).await?.answer.suspect, None);
+    break_glass::end(&root.session, id, End::Revoke, None).await?;
+    let db = rusqlite::Connection::open(world.dir.join("data/ichor.db"))?;
+    db.busy_timeout(std::time::Duration::from_secs(60))?;
+    assert_eq!(db.execute("UPDATE break_glass SET state = 1, uses = 9", [])?, 1);
+    assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::Suspect);
+    let shown = break_glass::show(&alice.session, id).await?.answer;
+    assert!(shown.suspect.is_some_and(|why| why.contains("was revoked")));
+    let refusal = world.entries().await?.into_iter().find(|entry| entry.kind == "refusal").unwrap();
+    assert_eq!((&refusal.detail["code"], &refusal.detail["break_glass"]), (&"suspect".into(), &id.to_string()));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_nobody_or_is_forbidden_is_not_asked() -> anyhow::Result<()> {
     let world = world(TWO).await?;

@@ -32,6 +32,7 @@ const TESTED: &[(Code, &str)] = &[
     (Code::UnknownRequest, "tests/suites/break_glass.rs::case_17_an_outsider_starts_fills_and_cancels_nothing"),
     (Code::WrongState, "tests/suites/break_glass.rs::what_two_others_approve_is_used_once_and_reviewed"),
     (Code::OtherContents, "tests/suites/break_glass.rs::an_approval_is_of_exactly_what_was_looked_at"),
+    (Code::Suspect, "tests/suites/break_glass.rs::what_was_revoked_stays_so_whoever_writes_the_database"),
     (Code::Locked, "tests/suites/locks.rs::everything_is_unlocked_by_two_people_and_they_can_get_in"),
     (Code::UnknownLock, "tests/suites/locks.rs::who_may_lock_is_policy_and_a_refusal_is_recorded"),
     (Code::Conflict, "tests/suites/refusals.rs::what_changed_meanwhile_is_a_conflict_and_nothing_is_issued"),

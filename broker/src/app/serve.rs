@@ -109,7 +109,6 @@ impl Running {
         let admin_listener = bind_unix(&settings.admin_socket, 0o600)?;
         let (address, health) = (listener.address(), health_listener.as_ref().and_then(|l| l.local_addr().ok()));
 
-        let mint = Mint::new(live.policies(), live.clusters(), live.issuers(), sequencer.clone(), Arc::clone(&clock));
         let limits = Arc::new(Limits::per_minute(
             settings.per_person,
             settings.per_address,
@@ -125,6 +124,14 @@ impl Running {
             live.clusters(),
             break_glass::Settings { review_within: settings.review_within, sinks: live.hearing() },
         ));
+        let mint = Mint::new(
+            live.policies(),
+            live.clusters(),
+            live.issuers(),
+            sequencer.clone(),
+            Arc::clone(&clock),
+            break_glass.ledger(),
+        );
         let mut telling = Telling {
             broker: settings.public_url.to_string(),
             store: Arc::clone(&store),

@@ -3,6 +3,7 @@
 pub mod anchor;
 mod cas;
 mod dropping;
+mod ledger;
 mod notary;
 mod opening;
 mod prove;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use cas::learn_cas;
 pub use dropping::{NextBodies, drop_bodies, drop_id, is_as_asked, next_bodies};
+pub use ledger::{Ledger, LedgerError, Said};
 pub use notary::{Grace, NotSigned, Notary, Signed};
 pub use opening::{Known, OpenError, Opened, attest, open};
 pub use prove::{ProveError, consistency, inclusion};

@@ -240,6 +240,7 @@ impl Recordable for Grant {
                 jkt: quorum.jkt.clone(),
                 quorum: quorum.needed,
                 self_service: quorum.told.is_some(),
+                uses: quorum.uses,
             })
         });
         let keys = Box::new(self.lock_keys());

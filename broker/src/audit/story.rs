@@ -1,4 +1,4 @@
-//! A whole story by any of its names: login → grant → certificate → end.
+//! A whole story by any of its names: login → break-glass request → approvals → grant → certificate → review → end.
 //!
 //! Nothing is indexed for it but the names of certificates. A session's and an entry's id are UUIDv7, so they tell when they were
 //! made, and times never decrease along the log: the entry lies in a short stretch that is found by bisecting. From there
@@ -29,6 +29,18 @@ const STRETCH: u32 = 5_000;
 /// At most so many grants of one session are told.
 const GRANTS: u32 = 200;
 
+/// What the log has of a break-glass request besides its grants.
+const OF_REQUESTS: [Kind; 8] = [
+    Kind::BreakGlassRequest,
+    Kind::BreakGlassApproval,
+    Kind::BreakGlassTold,
+    Kind::BreakGlassTouched,
+    Kind::BreakGlassRevoked,
+    Kind::BreakGlassOver,
+    Kind::BreakGlassOverdue,
+    Kind::BreakGlassReview,
+];
+
 /// What names a story: the place or id of an entry, the id of a grant or session, a certificate's serial number or fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoryId {
@@ -43,7 +55,7 @@ pub enum StoryId {
 /// The text names no story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "give the id of a grant, a session or an entry, an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex"
+    "give the id of a grant, a session or an entry whole, all 36 characters, or an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex; `ichor audit log -o json` shows ids"
 )]
 pub struct NotAnId;
 
@@ -184,7 +196,36 @@ impl Told<'_> {
                 story.outcome.push(entry);
             }
         }
+        self.request(&mut story).await?;
         self.answer.grants.push(story);
+        Ok(())
+    }
+
+    /// Adds the break-glass request that the grant used: what led to the grant, and what became of it then.
+    async fn request(&mut self, story: &mut GrantStory) -> Result<(), StoreError> {
+        let Some(grant) = &story.grant else { return Ok(()) };
+        let Some(request) = grant.detail.get("break_glass").and_then(|id| Uuid::try_parse(id).ok()) else {
+            return Ok(());
+        };
+        // the id is as old as the request, but for what the log's times leave out
+        let since = made_at(request).and_then(|made| made.checked_sub(SignedDuration::from_secs(1)).ok());
+        let (cluster, at) = (grant.cluster.clone(), grant.index);
+        let is_of_it = |entry: &AuditEntry| {
+            entry.detail.get("break_glass").and_then(|id| Uuid::try_parse(id).ok()) == Some(request)
+                && entry.grant_id.is_none_or(|grant| grant == story.grant_id)
+        };
+        let mut found = Vec::new();
+        for kind in OF_REQUESTS {
+            let filter = EntryFilter { cluster: cluster.clone(), kind: Some(kind), since, ..EntryFilter::default() };
+            let stretch = self.store.entries_from(&filter, 0, STRETCH).await?;
+            self.answer.truncated |= stretch.len() == usize::try_from(STRETCH).unwrap_or(usize::MAX);
+            for stored in &stretch {
+                found.push(show(stored)?);
+            }
+        }
+        found.retain(|entry| is_of_it(entry) && story.outcome.iter().all(|known| known.index != entry.index));
+        found.sort_unstable_by_key(|entry| entry.index);
+        (story.request, story.afterwards) = found.into_iter().partition(|entry| entry.index < at);
         Ok(())
     }
 
@@ -358,6 +399,45 @@ mod tests {
         let other = told(&room, &StoryId::Id(sessions[1])).await;
         assert_eq!(places(other.entries()), [1, 4, 5]);
         assert_eq!(other.end, None);
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_others_approved_is_told_with_its_request() {
+        let room = Room::new([]);
+        let now = || crate::clock::Clock::now(&*room.clock);
+        let (request, other) = (entropy::uuid_v7(now()).unwrap(), entropy::uuid_v7(now()).unwrap());
+        let (grant, second) = (entropy::uuid_v7(now()).unwrap(), entropy::uuid_v7(now()).unwrap());
+        let say = async |kind, request: Uuid, grant: Option<Uuid>, cluster: &str| {
+            let content = Content {
+                person: Some(log_person("ada", "ada")),
+                cluster: Some(cluster.into()),
+                break_glass: Some(request.as_bytes().to_vec()),
+                grant: grant.map(|id| id.as_bytes().to_vec()),
+                ..Content::of(kind)
+            };
+            room.sequencer.note(content, None).await.unwrap();
+            room.clock.advance(SignedDuration::from_secs(60));
+        };
+        for (kind, of, by) in [
+            (Kind::BreakGlassRequest, request, None),
+            (Kind::BreakGlassRequest, other, None),
+            (Kind::BreakGlassApproval, other, None),
+            (Kind::BreakGlassApproval, request, None),
+            (Kind::Grant, request, Some(grant)),
+            (Kind::Issued, request, Some(grant)),
+            (Kind::BreakGlassTouched, request, Some(grant)),
+            (Kind::Grant, request, Some(second)),
+            (Kind::BreakGlassTouched, request, Some(second)),
+            (Kind::BreakGlassReview, other, None),
+            (Kind::BreakGlassReview, request, None),
+        ] {
+            say(kind, of, by, "prod").await;
+        }
+        let story = told(&room, &StoryId::Id(grant)).await;
+        let told = &story.grants[0];
+        assert_eq!((places(&told.request), places(&told.grant)), (vec![0, 3], vec![4]));
+        assert_eq!((places(&told.outcome), places(&told.afterwards)), (vec![5, 6], vec![10]));
+        assert_eq!(places(story.entries()), [0, 3, 4, 5, 6, 10]);
     }
 
     #[tokio::test]

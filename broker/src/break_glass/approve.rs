@@ -101,6 +101,7 @@ impl BreakGlass {
         if contents.hash != looked_at {
             return Err(BreakGlassError::OtherContents);
         }
+        self.believed(identity, &file, &contents).await?;
         self.is_fresh(identity, id, looked_at)?;
         match self.may_vote(identity, &contents) {
             Ok(()) => Ok(contents),

@@ -25,6 +25,9 @@ pub enum BreakGlassError {
     /// The request is not where it would have to be.
     #[error("{0}")]
     State(String),
+    /// The database says something else of the request than the broker's marks and the log: nothing is made of it.
+    #[error("the request is suspect: {0}")]
+    Suspect(String),
     /// What was looked at is not what the request says.
     #[error("the request says something else than what was looked at")]
     OtherContents,

@@ -20,12 +20,17 @@ mod contents;
 mod end;
 mod error;
 mod quorum;
+mod suspect;
 mod times;
 mod told;
 mod view;
 
 #[cfg(test)]
 mod alone_tests;
+#[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
+pub(crate) mod suspect_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -36,14 +41,14 @@ use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 use tokio::sync::watch;
 
-use crate::audit::{RecordError, Sequencer};
+use crate::audit::{Ledger, RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::custody::DataKey;
 use crate::domain::{BreakGlassId, Cluster, ClusterName, Clusters, Human};
 use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, PolicySet, Refusal};
-use crate::store::{BreakGlassChange, BreakGlassFile, Change, Condition, LockKeys, Store};
+use crate::store::{BreakGlassChange, BreakGlassFile, BreakGlassRow, Change, Condition, LockKeys, Store};
 pub use approve::FRESH;
 pub use ask::Ask;
 pub use contents::Contents;
@@ -68,6 +73,7 @@ pub struct Settings {
 pub struct BreakGlass {
     store: Arc<dyn Store>,
     sequencer: Sequencer,
+    ledger: Arc<Ledger>,
     clock: SharedClock,
     data_key: Arc<DataKey>,
     policies: watch::Receiver<Arc<PolicySet>>,
@@ -87,13 +93,38 @@ impl BreakGlass {
         clusters: watch::Receiver<Clusters>,
         settings: Settings,
     ) -> Self {
-        Self { store, sequencer, clock, data_key, policies, clusters, settings }
+        let ledger = Arc::new(Ledger::new(Arc::clone(&store), sequencer.standing()));
+        Self { store, sequencer, ledger, clock, data_key, policies, clusters, settings }
     }
 
-    /// The request and its contents, if the broker wrote them.
+    /// What the log says of the requests.
+    #[must_use]
+    pub fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
+    }
+
+    /// The request and its contents, if the broker wrote them. What the contents say is taken from there, whatever the row says;
+    /// approvals that the broker did not write are left out, and so is an acceptance.
     async fn load(&self, id: BreakGlassId) -> Result<(BreakGlassFile, Contents), BreakGlassError> {
-        let file = self.store.break_glass(id).await?.ok_or(BreakGlassError::Unknown)?;
+        let mut file = self.store.break_glass(id).await?.ok_or(BreakGlassError::Unknown)?;
         let contents = contents::read(&file.request, &self.data_key).ok_or(BreakGlassError::Unknown)?;
+        file.approvals.retain(|row| contents::is_vouched(id, row, &self.data_key));
+        file.told = file.told.filter(|row| contents::was_told(id, row, &self.data_key));
+        let said = &contents.said;
+        let given = quorum::counted(&file, &contents).len();
+        file.request = BreakGlassRow {
+            cluster: said.cluster.clone(),
+            quorum: said.approvals,
+            self_service: said.self_service,
+            uses: said.uses,
+            life: SignedDuration::from_secs(i64::try_from(said.ttl).unwrap_or(i64::MAX)),
+            waits_until: said.waits_until,
+            given: u64::try_from(given).unwrap_or(u64::MAX),
+            ..file.request
+        };
+        if let Ok((_, opened)) = quorum::backing(&file, &contents) {
+            file.request.good_until = Some(quorum::good_until(opened, &contents));
+        }
         Ok((file, contents))
     }
 

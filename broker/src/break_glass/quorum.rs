@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{BreakGlass, BreakGlassError, Contents, contents};
+use super::{BreakGlass, BreakGlassError, Contents};
 use crate::domain::{BreakGlassId, BreakGlassState};
 use crate::identity::Identity;
 use crate::policy::Quorum;
@@ -46,7 +46,8 @@ impl BreakGlass {
                 state => format!("the request is {state}, so it allows nothing"),
             }));
         }
-        let (backing, opened) = self.backing(&file, &contents)?;
+        self.believed(identity, &file, &contents).await?;
+        let (backing, opened) = backing(&file, &contents)?;
         let good_until = good_until(opened, &contents);
         let now = self.clock.now();
         if now >= good_until {
@@ -70,41 +71,38 @@ impl BreakGlass {
             approvers: backing.approvers,
             told: backing.told,
             policy_digest: contents.policy_digest,
+            asked_at: contents.said.created_at,
+            uses: contents.said.uses,
             good_until,
             jkt: jkt.into(),
         };
         Ok(Approved { quorum, contents, left: good_until.duration_since(now) })
     }
-
-    /// What stands behind the request, every mark checked, and since when: others' approvals, or, of a request that nobody
-    /// approves, that someone outside took the notification of exactly this one.
-    fn backing(&self, file: &BreakGlassFile, contents: &Contents) -> Result<(Backing, Timestamp), BreakGlassError> {
-        let id = file.request.id;
-        if contents.said.self_service {
-            let told = file.told.as_ref().filter(|row| {
-                row.hash == contents.hash
-                    && row.at < contents.said.waits_until
-                    && contents::was_told(id, row, &self.data_key)
-            });
-            let told = told.ok_or_else(|| {
-                BreakGlassError::State("no notification sink has accepted the notification of this request".into())
-            })?;
-            return Ok((Backing { approvers: Vec::new(), told: Some(told.sink.clone()) }, told.at));
-        }
-        let counted = counted(file, contents, |row| contents::is_vouched(id, row, &self.data_key));
-        let needed = usize::try_from(contents.said.approvals.max(1)).unwrap_or(usize::MAX);
-        let last = needed.checked_sub(1).and_then(|place| counted.get(place));
-        let Some(last) = last else {
-            return Err(BreakGlassError::State("the request has too few approvals that count".into()));
-        };
-        Ok((Backing { approvers: counted.iter().map(|row| row.user.clone()).collect(), told: None }, last.at))
-    }
 }
 
 /// What stands behind a request.
-struct Backing {
+pub(super) struct Backing {
     approvers: Vec<String>,
     told: Option<String>,
+}
+
+/// What stands behind a loaded request, and since when: others' approvals, or, of a request that nobody approves, that someone
+/// outside took the notification of exactly this one.
+pub(super) fn backing(file: &BreakGlassFile, contents: &Contents) -> Result<(Backing, Timestamp), BreakGlassError> {
+    if contents.said.self_service {
+        let told = file.told.as_ref().filter(|row| row.hash == contents.hash && row.at < contents.said.waits_until);
+        let told = told.ok_or_else(|| {
+            BreakGlassError::State("no notification sink has accepted the notification of this request".into())
+        })?;
+        return Ok((Backing { approvers: Vec::new(), told: Some(told.sink.clone()) }, told.at));
+    }
+    let counted = counted(file, contents);
+    let needed = usize::try_from(contents.said.approvals.max(1)).unwrap_or(usize::MAX);
+    let last = needed.checked_sub(1).and_then(|place| counted.get(place));
+    let Some(last) = last else {
+        return Err(BreakGlassError::State("the request has too few approvals that count".into()));
+    };
+    Ok((Backing { approvers: counted.iter().map(|row| row.user.clone()).collect(), told: None }, last.at))
 }
 
 /// When access ends that was approved at this time.
@@ -113,12 +111,9 @@ pub(super) fn good_until(approved_at: Timestamp, contents: &Contents) -> Timesta
     approved_at.checked_add(life).unwrap_or(Timestamp::MAX)
 }
 
-/// The approvals that count, oldest first: of exactly these contents, before the request's wait was over, each by another human.
-fn counted<'a>(
-    file: &'a BreakGlassFile,
-    contents: &Contents,
-    is_ours: impl Fn(&ApprovalRow) -> bool,
-) -> Vec<&'a ApprovalRow> {
+/// The approvals of a loaded request that count, oldest first: of exactly these contents, before the request's wait was over, each by
+/// another human.
+pub(super) fn counted<'a>(file: &'a BreakGlassFile, contents: &Contents) -> Vec<&'a ApprovalRow> {
     let mut counted: Vec<&ApprovalRow> = Vec::new();
     let mut rows: Vec<_> = file.approvals.iter().collect();
     rows.sort_by_key(|row| row.at);
@@ -126,7 +121,7 @@ fn counted<'a>(
         let is_other = row.human != contents.human
             && row.person != contents.person
             && counted.iter().all(|known| known.human != row.human && known.person != row.person);
-        if row.hash == contents.hash && row.at < contents.said.waits_until && is_other && is_ours(row) {
+        if row.hash == contents.hash && row.at < contents.said.waits_until && is_other {
             counted.push(row);
         }
     }

@@ -17,7 +17,7 @@ use crate::policy::{Limits, Quorum, Source, decide};
 use crate::store::conformance::{logged_in, noon, session};
 use crate::store::{ApprovalRow, Condition, SessionRow};
 
-const POLICIES: &str = r#"
+pub(super) const POLICIES: &str = r#"
     @id("break") @approvals("1") @max_ttl("30m") @wait("15m")
     permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);
     @id("approve") permit (principal, action == Action::"break-glass:approve", resource);
@@ -31,12 +31,12 @@ pub(crate) struct Glass {
     pub(crate) bob: Identity,
 }
 
-fn load(text: &str) -> Arc<PolicySet> {
+pub(super) fn load(text: &str) -> Arc<PolicySet> {
     let source = Source { name: "test.cedar".into(), text: text.into() };
     Arc::new(PolicySet::load(&[source], Limits::default()).unwrap())
 }
 
-fn prod() -> Cluster {
+pub(super) fn prod() -> Cluster {
     Cluster {
         name: ClusterName::new("prod").unwrap(),
         labels: BTreeMap::new(),
@@ -46,11 +46,11 @@ fn prod() -> Cluster {
     }
 }
 
-fn someone(number: u8, person: Person) -> Identity {
+pub(super) fn someone(number: u8, person: Person) -> Identity {
     who(&SessionRow { user: person.subject.clone(), person, ..session(number) })
 }
 
-fn at_corp(subject: &str) -> Person {
+pub(super) fn at_corp(subject: &str) -> Person {
     Person { subject: subject.into(), ..session(1).person }
 }
 
@@ -155,7 +155,11 @@ async fn an_approval_that_the_broker_did_not_write_does_not_count() {
     let row = glass.glass.load(id).await.unwrap().0.request;
     assert_eq!(row.state, BreakGlassState::Approved, "the database says so");
     let refused = glass.approved(id).await.unwrap_err();
+    assert!(matches!(refused, BreakGlassError::Suspect(_)), "{refused}");
     assert!(refused.to_string().contains("too few approvals that count"), "{refused}");
+    let seen = glass.glass.show(&glass.bob, id).await.unwrap();
+    assert_eq!((seen.file.approvals.len(), seen.file.request.given), (0, 0), "nor is it shown");
+    assert!(seen.suspect.unwrap().contains("too few approvals"));
 }
 
 #[tokio::test]

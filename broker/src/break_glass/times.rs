@@ -10,7 +10,7 @@ use crate::domain::{BreakGlassState, BreakGlassStep};
 use crate::store::{BreakGlassChange, BreakGlassFilter, BreakGlassRow, Condition};
 
 /// So many are looked at in one go.
-const AT_ONCE: u32 = 500;
+pub(super) const AT_ONCE: u32 = 500;
 
 /// An overdue review is recorded again after so long.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
@@ -48,7 +48,7 @@ impl BreakGlass {
                 other => other?,
             }
         }
-        Ok(())
+        self.read_on().await
     }
 
     /// Records, once a day for each, the uses whose review is overdue, and shows how many wait for a review; answers how many are

@@ -1,5 +1,7 @@
 //! Who may see a request, and what they may do with it.
 
+use ichor_wire::problem::Code;
+
 use crate::domain::{BreakGlassId, BreakGlassState};
 use crate::identity::Identity;
 use crate::policy::{self, AuditScope, Refusal};
@@ -16,6 +18,8 @@ pub struct Seen {
     pub contents: Contents,
     /// Where it stands now.
     pub state: BreakGlassState,
+    /// Why it is not believed: the database says something else than the broker's marks and the log.
+    pub suspect: Option<String>,
     /// What the reader may do with it as things are.
     pub may: Vec<&'static str>,
 }
@@ -39,6 +43,9 @@ impl BreakGlass {
     #[must_use]
     pub fn by_page(&self, identity: &Identity, seen: &Seen) -> ByPage {
         let (contents, id) = (&seen.contents, seen.file.request.id);
+        if seen.suspect.is_some() {
+            return ByPage::Nothing(Refusal::plain("the request is not what was recorded", Code::Suspect.next_step()));
+        }
         let cluster = match self.could_vote(identity, contents) {
             Ok(cluster) => cluster,
             Err(refusal) => return ByPage::Nothing(refusal),
@@ -66,8 +73,12 @@ impl BreakGlass {
         let (file, contents) = self.load(id).await?;
         self.may_see(identity, &contents)?;
         let state = self.state_now(&file.request);
-        let may = self.may_do(identity, &file, &contents, state);
-        Ok(Seen { file, contents, state, may })
+        let suspect = self.suspicion(&file, &contents).await?;
+        let mut may = self.may_do(identity, &file, &contents, state);
+        if suspect.is_some() {
+            may.retain(|what| !["approve", "use"].contains(what));
+        }
+        Ok(Seen { file, contents, state, suspect, may })
     }
 
     /// The newest requests that match, behind `before`, as far as this person may see them; and the last one looked at, where there
@@ -86,13 +97,15 @@ impl BreakGlass {
         let is_full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
         let next = rows.last().map(|row| row.id).filter(|_| is_full);
         let mut seen = Vec::new();
-        for BreakGlassRow { id, .. } in rows {
+        // the oldest first: the log is read from there on
+        for BreakGlassRow { id, .. } in rows.into_iter().rev() {
             match self.show(identity, id).await {
                 Ok(one) => seen.push(one),
                 Err(BreakGlassError::Unknown) => {}
                 Err(error) => return Err(error),
             }
         }
+        seen.reverse();
         Ok((seen, next))
     }
 

@@ -139,6 +139,7 @@ impl From<BreakGlassError> for ApiError {
             BreakGlassError::Bad(why) => Self::new(Code::BadRequest, why),
             BreakGlassError::Refused(refusal) => refusal.into(),
             BreakGlassError::State(why) => Self::new(Code::WrongState, why),
+            BreakGlassError::Suspect(_) => Self::new(Code::Suspect, error.to_string()),
             BreakGlassError::NotFresh => Self::new(Code::Refused, error.to_string()),
             BreakGlassError::OtherContents => Self::new(Code::OtherContents, error.to_string()),
             BreakGlassError::Record(error) => error.into(),
@@ -172,6 +173,9 @@ impl From<MintError> for ApiError {
             MintError::Record(error) => error.into(),
             MintError::Issue(error) => {
                 Self::new(error.code(), "the cluster's CA could not issue; the grant is recorded as failed")
+            }
+            MintError::Ledger(error) => {
+                Self::new(error.code(), format!("no certificate: {error}; the grant is recorded as failed"))
             }
             MintError::Entropy(error) => Self::internal(&error),
         }

@@ -1,6 +1,7 @@
 //! Which entries are told.
 
 use ichor_wire::api::AuditEntry;
+use ichor_wire::problem::Code;
 
 /// What a sink can be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +36,10 @@ impl Event {
             "ca" => Some(Self::Ca),
             // the use of a request, and one that led to nothing
             "grant" | "issue-failed" if entry.detail.contains_key("break_glass") => Some(Self::BreakGlass),
+            // someone else writes the database
+            "refusal" if entry.detail.get("code").is_some_and(|code| code == Code::Suspect.as_str()) => {
+                Some(Self::BreakGlass)
+            }
             _ => None,
         }
     }

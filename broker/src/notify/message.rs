@@ -103,6 +103,7 @@ fn title(entry: &AuditEntry) -> Option<&'static str> {
         "break-glass-told" => "Break-glass without approval: access is open, since a notification was accepted",
         "grant" if is_alone => "BREAK-GLASS WITHOUT APPROVAL: in use",
         "grant" => "Break-glass: in use",
+        "refusal" => "BREAK-GLASS: SOMEONE ELSE MAY WRITE THE DATABASE; a request is not what was recorded",
         "issue-failed" => "Break-glass: the use led to no certificate and was given back",
         "kit-made" => "Break-glass kit: made",
         "kit-opened" => "Break-glass kit: an opening was reported",

@@ -30,6 +30,10 @@ pub struct Quorum {
     pub told: Option<String>,
     /// SHA-256 of the policy set that the request was made under.
     pub policy_digest: [u8; 32],
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// How many grants it allows.
+    pub uses: u64,
     /// Until when it may be used.
     pub good_until: Timestamp,
     /// The key of the session that uses it.

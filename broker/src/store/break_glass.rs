@@ -159,6 +159,8 @@ pub struct BreakGlassUse {
     pub quorum: u64,
     /// Whether nobody approves it: then the notification of it must have been accepted, and the request must be of that kind.
     pub self_service: bool,
+    /// How many grants its contents allow, whatever the row says.
+    pub uses: u64,
 }
 
 /// A change of a request, with its condition.

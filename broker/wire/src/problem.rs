@@ -132,6 +132,8 @@ codes! {
     WrongState = "wrong-state", 409, "the break-glass request is not in a state for that", "run `ichor break-glass show ID`";
     /// What was approved is not what the break-glass request says.
     OtherContents = "other-contents", 409, "the request says something else than what was approved", "look at it again with `ichor break-glass show ID`, then decide";
+    /// The database says something else of the break-glass request than the broker's marks and the audit log.
+    Suspect = "suspect", 409, "the request is not what was recorded", "tell the broker's operator at once: someone else may write the database; ask again with `ichor break-glass request`";
     /// A lock holds on the user, the session, the cluster, the grant, or everything.
     Locked = "locked", 403, "a lock stops this", "ask whoever may lift it; they see it with `ichor locks`";
     /// No such lock, or none that holds.

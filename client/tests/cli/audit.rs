@@ -63,6 +63,13 @@ fn a_story_is_told_as_a_tree() {
         6
     );
     assert_eq!(world.ichor(&["audit", "show", "8"]).code, 1);
+    insta::assert_snapshot!("audit_show_emergency", world.ichor(&["audit", "show", "17", "--utc"]).transcript());
+    let json = world.ichor(&["audit", "show", "17", "-o", "json"]).ok().json();
+    let grant = &json["story"]["grants"][0];
+    assert_eq!(
+        (grant["request"].as_array().unwrap().len(), &grant["afterwards"][0]["kind"]),
+        (2, &"break-glass-review".into())
+    );
     world.fake.assert_kept();
 }
 

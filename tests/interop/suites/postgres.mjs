@@ -17,6 +17,10 @@ const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..', '..',
 const policies = `
 @id("read") permit (principal in Group::"${ALIAS}/sre", action == Action::"hold:os:reader", resource);
 @id("audit") permit (principal in Group::"${ALIAS}/sre", action == Action::"audit:read", resource);
+@id("break-the-glass") @approvals("1") @max_ttl("30m") @wait("30m")
+permit (principal in Group::"${ALIAS}/sre", action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);
+@id("leads-approve") permit (principal in Group::"${ALIAS}/leads", action == Action::"break-glass:approve", resource);
+@id("leads-lock") permit (principal in Group::"${ALIAS}/leads", action in [Action::"lock", Action::"unlock"], resource);
 `;
 
 export async function run(dir) {
@@ -104,6 +108,67 @@ async function suite(dir, server) {
     const refused = statuses.filter((status) => status === 429).length;
     if (refused < 20) throw new Error(`only ${refused} of 100 were turned away`);
     console.log(`        ${refused} of 100 turned away, 50 at each broker, at a limit of 60 a minute`);
+  });
+
+  await check('asked for at one broker and approved at the other, 50 uses at both at once make one certificate', async () => {
+    await world.provider.control(alice.browser, 'people/carol', { groups: ['leads'] });
+    world.carol = new Person(path.join(dir, 'carol'), world);
+    balancer.to(1);
+    await world.carol.loggedIn({ login: 'carol' });
+    balancer.to(0);
+    const { id } = await alice.json(['break-glass', 'request', 'prod', '--role', 'os:admin', '--reason', 'INC-42 etcd down']);
+    balancer.to(1);
+    has((await world.carol.does(['break-glass', 'list'])).stdout, id);
+    await world.carol.does(['break-glass', 'approve', id, '--yes']);
+    balancer.to(undefined);
+    const uses = await Promise.all(Array.from({ length: 50 }, (_, at) => (
+      alice.ichor(['break-glass', 'use', id, '--talosconfig', path.join(dir, `glass-${at}`)]))));
+    const won = uses.filter((use) => use.code === 0);
+    same(won.length, 1, `certificates (${uses.map((use) => use.code)})`);
+    for (const use of uses.filter((u) => u.code !== 0)) has(use.text, /is used|in a state/);
+    same(fs.readdirSync(dir).filter((name) => /^glass-\d+$/.test(name)).length, 1, 'talosconfigs written');
+    for (const number of [0, 1]) {
+      balancer.to(number);
+      const shown = await alice.json(['break-glass', 'show', id]);
+      same([shown.state, shown.used, shown.grants.length, shown.suspect], ['used', 1, 1, undefined], `the request at broker ${number}`);
+    }
+    const grants = await alice.json(['audit', 'log', '--kind', 'grant', '--limit', '500']);
+    same((grants.entries ?? grants).filter((entry) => entry.detail.break_glass === id).length, 1, 'grants in the log');
+  });
+
+  await check('whoever writes the database gets nothing out of a request that was revoked, at either broker', async () => {
+    balancer.to(0);
+    const { id } = await alice.json(['break-glass', 'request', 'prod', '--role', 'os:admin', '--reason', 'INC-43']);
+    await world.carol.does(['break-glass', 'approve', id, '--yes']);
+    await world.carol.does(['break-glass', 'revoke', id]);
+    await server.sql('ichor', `UPDATE break_glass SET state = 1, uses = 9 WHERE id = '\\x${id.replaceAll('-', '')}'::bytea RETURNING 1`);
+    for (const number of [0, 1]) {
+      balancer.to(number);
+      has(await alice.fails(['break-glass', 'use', id]), 'was revoked');
+      has((await alice.json(['break-glass', 'show', id])).suspect, 'was revoked');
+    }
+    const refusals = await alice.json(['audit', 'log', '--kind', 'refusal', '--limit', '100']);
+    const suspect = (refusals.entries ?? refusals).filter((entry) => entry.detail.break_glass === id && entry.detail.code === 'suspect');
+    if (suspect.length < 1) throw new Error('no refusal says that it is suspect');
+  });
+
+  await check('a lock that is set at one broker stops the other at once, until it is lifted there', async () => {
+    balancer.to(0);
+    await world.carol.does(['lock', 'cluster', 'prod', '--reason', 'interop']);
+    for (const number of [1, 0]) {
+      balancer.to(number);
+      const stopped = await ask(world);
+      if (stopped.result.code === 0) throw new Error(`broker ${number} issued under a lock`);
+      has(stopped.result.text, 'lock');
+    }
+    await alice.fails(['break-glass', 'request', 'prod', '--role', 'os:admin', '--reason', 'INC-44']);
+    balancer.to(1);
+    await world.carol.does(['unlock', 'cluster', 'prod', '--reason', 'interop']);
+    for (const number of [0, 1]) {
+      balancer.to(number);
+      same((await ask(world)).result.code, 0, `exit codes at broker ${number}`);
+    }
+    balancer.to(undefined);
   });
 
   await check('kill -9 of a broker under load costs only its own requests', async () => {
@@ -197,7 +262,7 @@ async function build(dir, server) {
   const url = await server.database('ichor');
   await brokers.init(provider, policies, url, { sections: '' });
   const config = path.join(brokers.first.dir, 'config.toml');
-  fs.writeFileSync(config, fs.readFileSync(config, 'utf8').replace('[limits]\n', '[limits]\nper_address = 60\n'));
+  fs.writeFileSync(config, fs.readFileSync(config, 'utf8').replace('[limits]\n', '[limits]\nper_address = 60\nper_person = 600\n'));
   const { ca } = await tlsFor(dir, 'node');
   const facts = path.join(dir, 'talosconfig');
   fs.writeFileSync(facts, `context: prod\ncontexts:\n  prod:\n    endpoints: [127.0.0.9]\n    ca: ${fs.readFileSync(ca).toString('base64')}\n`);

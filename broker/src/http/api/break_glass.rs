@@ -197,11 +197,12 @@ pub(super) fn named(text: &str) -> Result<BreakGlassId, ApiError> {
 }
 
 pub(super) fn answer(seen: Seen) -> BreakGlassAnswer {
-    let Seen { file, contents, state, may } = seen;
+    let Seen { file, contents, state, suspect, may } = seen;
     let request = file.request;
     BreakGlassAnswer {
         id: request.id.0,
         state: state.as_str().into(),
+        suspect,
         sha256: data_encoding::HEXLOWER.encode(&contents.hash),
         contents: contents.text,
         approvals: file

@@ -12,6 +12,10 @@ use crate::http::error::ApiError;
 use crate::http::extract::Fresh;
 use crate::identity::Identity;
 
+/// What to do about an id that nothing has.
+const WHOLE: &str = "give it whole: an id has 36 characters, a serial number or fingerprint all its digits; `ichor audit log -o json` and \
+                     `ichor audit what --user NAME -o json` show them";
+
 /// A whole story by the id of a grant, a session or an entry, by an entry's index, or by a certificate's serial number or
 /// SHA-256 fingerprint. Everyone may read their own. Of others' those entries are told that policy (`audit:read`) lets the asker
 /// read, by their cluster or as part of everything; how many were left out is told too. Reading others' is recorded.
@@ -34,7 +38,9 @@ pub async fn show(
     let Some(story) = audit::story(&*api.store, &id).await? else {
         // who may not read everything is not told whether there is something
         may_read(&api, identity, None)?;
-        return Err(ApiError::new(Code::NotFound, format!("the audit has nothing with the {id}")));
+        let mut problem = Problem::new(Code::NotFound, format!("the audit has nothing with the {id}"));
+        problem.help = vec![WHOLE.into()];
+        return Err(problem.into());
     };
     let entry = &story.entry;
     if !is_own(entry, identity) {
@@ -79,8 +85,12 @@ fn hide(answer: &mut StoryAnswer, may_see: impl Fn(&AuditEntry) -> bool) -> u64 
     answer.others.retain(&mut sees);
     for grant in &mut answer.grants {
         grant.grant = grant.grant.take().filter(&mut sees);
-        grant.outcome.retain(&mut sees);
+        for entries in [&mut grant.outcome, &mut grant.request, &mut grant.afterwards] {
+            entries.retain(&mut sees);
+        }
     }
-    answer.grants.retain(|grant| grant.grant.is_some() || !grant.outcome.is_empty());
+    answer.grants.retain(|grant| {
+        grant.grant.is_some() || [&grant.outcome, &grant.request, &grant.afterwards].iter().any(|it| !it.is_empty())
+    });
     hidden
 }

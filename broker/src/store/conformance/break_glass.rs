@@ -77,6 +77,7 @@ fn uses(request: &BreakGlassRow, grant: u16, jkt: &str, now: Timestamp) -> Appen
         jkt: jkt.into(),
         quorum: request.quorum,
         self_service: request.self_service,
+        uses: request.uses,
     };
     let keys = Box::new(LockKeys { grant: Some(using.grant), ..*keys() });
     let using = Some(Box::new(using));
@@ -283,7 +284,8 @@ pub(crate) async fn a_use_needs_its_person_session_and_time(store: Arc<dyn Store
         }
         used
     };
-    let strangers: [&dyn Fn(&mut BreakGlassUse); 4] = [
+    let strangers: [&dyn Fn(&mut BreakGlassUse); 5] = [
+        &|using| using.uses = 0,
         &|using| using.person.subject = "Subject".into(),
         &|using| using.person.issuer = "https://ID.example.com".into(),
         &|using| using.hash = [9; 32],

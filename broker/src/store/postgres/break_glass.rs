@@ -45,8 +45,8 @@ impl Statements {
             "WITH live AS (SELECT FROM session WHERE {LIVE}),
                 locked AS (SELECT WHERE {locked}),
                 taken AS (UPDATE break_glass SET used = used + 1, jkt = $3,
-                        state = CASE WHEN used + 1 >= uses THEN 5 ELSE 1 END
-                    WHERE id = $4 AND hash = $5 AND state = 1 AND used < uses AND good_until > $2
+                        state = CASE WHEN used + 1 >= $19 THEN 5 ELSE 1 END
+                    WHERE id = $4 AND hash = $5 AND state = 1 AND used < $19 AND good_until > $2
                         AND provider = $6 AND issuer = $7 AND subject = $8 AND (jkt IS NULL OR jkt = $3)
                         AND self_service = $18::smallint
                         AND CASE self_service WHEN 0
@@ -278,8 +278,9 @@ impl Statements {
             &using.grant.0.as_bytes().as_slice(),
         ];
         let alone = i16::from(using.self_service);
-        let alone: &(dyn ToSql + Sync) = &alone;
-        let values: Vec<_> = values.into_iter().chain(held.values()).chain([alone]).collect();
+        let uses = signed(using.uses);
+        let last: [&(dyn ToSql + Sync); 2] = [&alone, &uses];
+        let values: Vec<_> = values.into_iter().chain(held.values()).chain(last).collect();
         let row = db.query_one(&self.take, &values).await?;
         let [live, made, other, locked] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
         Ok(match (live, made) {

@@ -173,6 +173,11 @@ case!(two_brokers_tell_in_one_order, |_database, address| {
     assert_eq!(hook.places(), (0..10).collect::<Vec<_>>());
 });
 
+case!(who_writes_the_database_undoes_nothing, |database, address| {
+    let store = open(&address).await;
+    crate::break_glass::suspect_tests::who_writes_the_database_undoes_nothing(store, |sql| run(&database, sql)).await;
+});
+
 case!(changes_of_one_batch_are_made_in_their_order, |_database, address| {
     let store = open(&address).await;
     let row = logged_in(&*store, 1).await;

@@ -81,8 +81,8 @@ pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Do
     }
     let taken = db
         .prepare_cached(
-            "UPDATE break_glass SET used = used + 1, jkt = :jkt, state = CASE WHEN used + 1 >= uses THEN 5 ELSE 1 END
-             WHERE id = :id AND hash = :hash AND state = 1 AND used < uses AND good_until > :now
+            "UPDATE break_glass SET used = used + 1, jkt = :jkt, state = CASE WHEN used + 1 >= :uses THEN 5 ELSE 1 END
+             WHERE id = :id AND hash = :hash AND state = 1 AND used < :uses AND good_until > :now
                  AND provider = :provider AND issuer = :issuer AND subject = :subject AND (jkt IS NULL OR jkt = :jkt)
                  AND self_service = :alone
                  AND CASE self_service WHEN 0
@@ -100,6 +100,7 @@ pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Do
             ":subject": using.person.subject,
             ":quorum": signed(using.quorum),
             ":alone": using.self_service,
+            ":uses": signed(using.uses),
         })?;
     if taken == 1 {
         db.prepare_cached("INSERT INTO break_glass_use (grant_id, request, at, returned) VALUES (?1, ?2, ?3, 0)")?

@@ -218,7 +218,7 @@ pub struct AuditEntry {
     pub leaf_hash: String,
 }
 
-/// A whole story, login → grant → certificate → calls → end, by any of its names: `GET /v1/audit/stories/{id}`.
+/// A whole story, login → request → approvals → grant → certificate → calls → review → end, by any of its names: `GET /v1/audit/stories/{id}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StoryAnswer {
     /// What the id names: `grant`, `session`, `certificate` or `entry`.
@@ -260,6 +260,14 @@ pub struct GrantStory {
     /// What came of it: the certificate, or why there is none.
     #[serde(default)]
     pub outcome: Vec<AuditEntry>,
+    /// What led to it, where it used a break-glass request: that it was asked for, and who approved it, or which sink was told;
+    /// oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request: Vec<AuditEntry>,
+    /// What became of the request after that, oldest first: the first node called, revoked or over, a review that is overdue, the
+    /// review.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub afterwards: Vec<AuditEntry>,
 }
 
 /// The body of `POST /v1/audit/drops`.
@@ -326,7 +334,10 @@ impl LinesQuery {
 impl StoryAnswer {
     /// Every entry of the story.
     pub fn entries(&self) -> impl Iterator<Item = &AuditEntry> {
-        let grants = self.grants.iter().flat_map(|story| story.grant.iter().chain(&story.outcome));
+        let grants = self
+            .grants
+            .iter()
+            .flat_map(|story| story.request.iter().chain(&story.grant).chain(&story.outcome).chain(&story.afterwards));
         self.login.iter().chain(grants).chain(&self.others).chain(&self.end).chain(&self.entry)
     }
 }

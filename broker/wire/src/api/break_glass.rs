@@ -101,6 +101,10 @@ pub struct BreakGlassAnswer {
     pub id: Uuid,
     /// `pending`, `approved`, `denied`, `expired`, `cancelled`, `used`, `revoked`, `lapsed` or `reviewed`.
     pub state: String,
+    /// Why it is not believed, where the database says something else of it than the broker's marks and the audit log: nothing
+    /// is made of it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<String>,
     /// The exact text of [`BreakGlassContents`], JSON, that approvals are over.
     pub contents: String,
     /// SHA-256 of `contents`, lower-case hex.

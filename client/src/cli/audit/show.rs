@@ -20,8 +20,8 @@ const GRANTS: usize = 20;
 /// So many calls of each.
 const CALLS: u64 = 100;
 
-/// Tell the whole story of a grant, a session, a certificate or an entry: login, grant, certificate,
-/// calls, end
+/// Tell the whole story of a grant, a session, a certificate or an entry: login, break-glass request and
+/// approvals, grant, certificate, calls, review, end
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A grant's, session's or entry's id, an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex
@@ -107,8 +107,13 @@ fn tree(story: &StoryAnswer, calls: &Calls, zone: &Zone) -> Branch {
         let mut below: Vec<_> = grant.outcome.iter().map(|entry| leaf(entry, &outcome)).collect();
         let calls = calls.get(&grant.grant_id).into_iter().flatten();
         below.extend(calls.map(|call| Branch { line: call_line(call, zone), twigs: Vec::new() }));
+        let request = ["requester", "roles", "reason", "ticket", "quorum", "nodes", "self_service", "told"];
+        twigs.extend(grant.request.iter().map(|entry| (entry.index, acted(entry, &request, zone))));
+        below.extend(grant.afterwards.iter().map(|entry| acted(entry, &["label", "message"], zone)));
         let line = match &grant.grant {
-            Some(entry) => said(entry, &["roles", "not_after", "reason", "policies", "address"], zone),
+            Some(entry) => {
+                said(entry, &["roles", "not_after", "reason", "policies", "approvers", "told", "address"], zone)
+            }
             None => format!("grant {}, whose entry is not shown", grant.grant_id),
         };
         let first = grant.grant.iter().chain(&grant.outcome).map(|entry| entry.index).min().unwrap_or(u64::MAX);
@@ -119,6 +124,15 @@ fn tree(story: &StoryAnswer, calls: &Calls, zone: &Zone) -> Branch {
     twigs.extend(story.end.iter().map(|entry| (entry.index, leaf(entry, &["message", "address"]))));
     twigs.sort_by_key(|(index, _)| *index);
     Branch { line, twigs: twigs.into_iter().map(|(_, branch)| branch).collect() }
+}
+
+/// A step of a break-glass request, by whoever took it.
+fn acted(entry: &AuditEntry, shown: &[&str], zone: &Zone) -> Branch {
+    let by =
+        if entry.user.is_some() || entry.subject.is_some() { format!(", by {}", who(entry)) } else { String::new() };
+    let comment = entry.detail.get("message").filter(|_| !shown.contains(&"message"));
+    let comment = comment.map(|said| format!(", said {said}")).unwrap_or_default();
+    Branch { line: format!("{}{by}{comment}", said(entry, shown, zone)), twigs: Vec::new() }
 }
 
 /// An entry in a line: what happened, when, and these of its fields.

@@ -18,6 +18,9 @@ pub(super) fn lines(glass: &Glass, now: Timestamp) -> Vec<String> {
     let mut line = |name: &str, text: String| lines.push(format!("  {name:<12}{text}"));
     line("request", answer.id.to_string());
     line("state", answer.state.clone());
+    if let Some(why) = &answer.suspect {
+        line("NOT BELIEVED", format!(" {why}; nothing is made of it: tell the broker's operator"));
+    }
     line("who", format!("{} ({} at {}, from {})", contents.name, contents.user, contents.provider, contents.address));
     line("why", contents.reason.clone());
     if let Some(ticket) = &contents.ticket {
@@ -79,7 +82,7 @@ pub(super) fn row(glass: &Glass) -> Vec<String> {
     let roles: Vec<_> = contents.roles.iter().map(|role| role.as_str()).collect();
     vec![
         answer.id.to_string(),
-        answer.state.clone(),
+        if answer.suspect.is_some() { format!("{}, suspect", answer.state) } else { answer.state.clone() },
         contents.user.clone(),
         contents.cluster.clone(),
         roles.join(","),

@@ -106,7 +106,8 @@ pub(super) fn use_into(here: &mut Here, session: &Session, glass: &Glass, target
 
 /// Says what is in the way where it cannot be used.
 fn usable(glass: &Glass) -> Result<(), Error> {
-    if glass.may("use") {
+    // what is suspect the broker refuses, and records that someone asked
+    if glass.may("use") || glass.answer.suspect.is_some() {
         return Ok(());
     }
     let id = glass.answer.id;

@@ -54,6 +54,7 @@ impl Broker {
             ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
             ("GET", ["audit", "calls"]) => Reply::json(200, &serde_json::json!({ "calls": [] })),
             ("GET", ["audit", "lines"]) => lines(query, &state.hostile),
+            ("GET", ["audit", "stories", "17"]) => Reply::json(200, &story_of_an_emergency(&state.hostile)),
             ("GET", ["audit", "stories", "7"]) => Reply::json(200, &story(&state.hostile)),
             ("POST", ["audit", "drops"]) => {
                 let ask: DropAsk = serde_json::from_slice(&asked.body).unwrap();
@@ -241,6 +242,7 @@ fn break_glass(id: Uuid) -> BreakGlassAnswer {
     BreakGlassAnswer {
         id,
         state: "approved".into(),
+        suspect: None,
         sha256: contents_sha256(&contents),
         contents,
         approvals: Vec::new(),
@@ -357,11 +359,40 @@ fn story(hostile: &str) -> StoryAnswer {
         what: "grant".into(),
         session_id: Some(Uuid::from_u128(9)),
         login: Some(login(hostile)),
-        grants: vec![GrantStory { grant_id: Uuid::from_u128(7), grant: Some(grant), outcome: vec![issued] }],
+        grants: vec![GrantStory {
+            grant_id: Uuid::from_u128(7),
+            grant: Some(grant),
+            outcome: vec![issued],
+            ..GrantStory::default()
+        }],
         end: Some(entry(8, "session-end", &[("message", "logout")], hostile)),
         hidden: 1,
         ..StoryAnswer::default()
     }
+}
+
+/// A grant that another approved, used and reviewed.
+fn story_of_an_emergency(hostile: &str) -> StoryAnswer {
+    let by = |user: &str, entry: AuditEntry| AuditEntry {
+        user: Some(format!("{user}@example.com{hostile}")),
+        cluster: Some("prod".into()),
+        session_id: None,
+        ..entry
+    };
+    let step = |user, index, kind, detail: &[(&str, &str)]| by(user, entry(index, kind, detail, hostile));
+    let asked = [("roles", "os:admin"), ("reason", "INC-42 etcd down"), ("quorum", "1")];
+    let approved = [("roles", "os:admin"), ("requester", "alice@example.com"), ("message", "go ahead")];
+    let reviewed = [("label", "emergency"), ("message", "etcd restored")];
+    let mut story = story(hostile);
+    for told in &mut story.grants {
+        told.request =
+            vec![step("alice", 3, "break-glass-request", &asked), step("bob", 4, "break-glass-approval", &approved)];
+        told.afterwards = vec![step("bob", 9, "break-glass-review", &reviewed)];
+    }
+    story.grants[0].grant.as_mut().unwrap().detail.insert("approvers".into(), "bob@example.com".into());
+    story.login = None;
+    story.hidden = 0;
+    story
 }
 
 fn drop_request(person: Option<String>, before: Option<Timestamp>) -> DropAnswer {
