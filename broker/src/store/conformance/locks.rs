@@ -315,7 +315,7 @@ pub(crate) async fn break_glass_stops_under_a_lock(store: Arc<dyn Store>) {
             jkt: "key".into(),
             quorum: 1,
             self_service: false,
-            uses: 1,
+            uses: row.uses,
         };
         let keys = Box::new(LockKeys { grant: Some(using.grant), ..*keys() });
         let using = Some(Box::new(using));
