@@ -200,8 +200,11 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
             Err::<_, StoreError>(error) => return vec![failed("database", &error)],
         };
     let log = match super::audit::check(loaded, &*store).await {
-        Ok(lines) if loaded.settings.audit.is_anchored() => fine(format!("audit log, {}", lines.join("; ")), None),
-        Ok(lines) => fine("audit log", Some(lines.join("; "))),
+        Ok(super::audit::Checked { unknown: Some(unknown), .. }) => fine("audit log", Some(unknown)),
+        Ok(checked) if loaded.settings.audit.is_anchored() => {
+            fine(format!("audit log, {}", checked.lines.join("; ")), None)
+        }
+        Ok(checked) => fine("audit log", Some(checked.lines.join("; "))),
         Err(error) => failed("audit log", &format!("{error:#}")),
     };
     vec![fine("database", warning), log]

@@ -15,7 +15,7 @@ use super::{block_on, owner};
 use crate::app;
 use crate::config::Loaded;
 use crate::store::{Store, StoreError};
-pub(super) use verify::check;
+pub(super) use verify::{Checked, check};
 
 /// Commands on the log as it lies on this host.
 #[derive(Debug, Subcommand)]

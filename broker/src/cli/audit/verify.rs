@@ -25,22 +25,33 @@ pub(in crate::cli) struct Verify {
 impl Verify {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
-        let lines = block_on(async {
+        let checked = block_on(async {
             let store = app::read_store(&loaded.settings).await?;
             check(&loaded, &*store).await
         })?;
-        for line in lines {
+        for line in checked.lines {
             writeln!(out, "{line}")?;
         }
-        Ok(())
+        match checked.unknown {
+            Some(unknown) => bail!("{unknown}"),
+            None => Ok(()),
+        }
     }
 }
 
-/// The whole log, held against what was signed and anchored: a line for each thing that fits.
+/// A log without damage.
+pub(in crate::cli) struct Checked {
+    /// A line for each thing that fits.
+    pub(in crate::cli) lines: Vec<String>,
+    /// Why nobody can tell here whose log it is: whole in itself it may be, and anyone's.
+    pub(in crate::cli) unknown: Option<String>,
+}
+
+/// The whole log, held against what was signed and anchored.
 ///
 /// # Errors
-/// With the first that does not.
-pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow::Result<Vec<String>> {
+/// With the first thing that does not fit.
+pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow::Result<Checked> {
     // taken before the log is read, which may grow meanwhile: what they say is then part of it
     let kept = store.checkpoint().await?;
     let pin = LogPin::read(&loaded.settings.vault)?;
@@ -50,7 +61,7 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
         held.push((anchor.said(), anchor.held().await?, anchor.can_be_read()));
     }
     let report = audit::verify_log(store).await?;
-    let mut lines = vec![format!("no damage: {report}")];
+    let (mut lines, mut unknown) = (vec![format!("no damage: {report}")], None);
     let calls = nodelog::verify_calls(store).await?;
     if let Some((entry, why)) = calls.faults.first() {
         bail!("calls at nodes, kept under entry {entry}: {why}");
@@ -63,12 +74,13 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
     match (kept, key) {
         (None, None) => lines.push("no checkpoint yet: made at the broker's next start".into()),
         (None, Some(_)) => bail!("the log's checkpoint is missing, though it has been signed before"),
-        // whole in itself it may be, and anyone's
-        (Some(kept), None) => bail!(
-            "the log is whole in itself, and signed as `{}` by a key that this vault does not know: it is not this broker's; \
-             name the vault that it belongs to, or verify an export of it with `ichor audit verify --pubkey KEY`",
-            Checkpoint::parse_unverified(&kept.note).map_or_else(|_| "?".to_owned(), |it| it.origin().to_string()),
-        ),
+        (Some(kept), None) => {
+            let origin = Checkpoint::parse_unverified(&kept.note)?.origin().to_string();
+            unknown = Some(format!(
+                "the log is whole in itself and signed as `{origin}`, and this vault has seen no log yet, so whose it is shows at the \
+                 broker's next start; an export of it is verified by `ichor audit verify --pubkey KEY`"
+            ));
+        }
         (Some(kept), Some(key)) => {
             let said = fits(store, &report, &kept.note, &key, "the kept checkpoint").await?;
             if Checkpoint::parse_unverified(&kept.note)?.size() != kept.size {
@@ -93,7 +105,7 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
     if !loaded.settings.audit.is_anchored() {
         lines.push(NO_ANCHOR.into());
     }
-    Ok(lines)
+    Ok(Checked { lines, unknown })
 }
 
 async fn fits(store: &dyn Store, report: &VerifyReport, note: &str, key: &LogKey, who: &str) -> anyhow::Result<String> {
