@@ -160,7 +160,7 @@ impl Error {
         match self {
             Self::Usage { next, .. } | Self::Failed { next, .. } | Self::Unreachable { next, .. } => vec![next.clone()],
             Self::NotLoggedIn { .. } | Self::SessionEnded { .. } => vec!["run `ichor login`".into()],
-            Self::Login(_) => vec!["run `ichor login` again".into()],
+            Self::Login(_) => vec!["run `ichor login` again once that is mended".into()],
             Self::Problem(problem) => problem_steps(problem),
             Self::File { .. } => vec!["check the path and its permissions".into()],
             Self::Talosconfig { .. } => vec!["correct the file, or name another one with `--talosconfig`".into()],

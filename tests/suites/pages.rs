@@ -247,6 +247,59 @@ async fn a_decision_comes_right_behind_its_login() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whoever signed in for it without what policy wants is told that, and not just sent round again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_lacks_what_policy_wants_is_said_to() -> anyhow::Result<()> {
+    let world = world().await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let glass = ask(&oscar, "INC-1").await?;
+    let phone = phone(&world)?;
+    let page = look(&world, &phone, &glass, "alice").await?;
+    assert!(!page.body.contains("lacks it"));
+    world.provider.change_person("alice", |alice| alice.acr = None);
+    let page = again(&phone, &page, "alice").await?;
+    assert!(form(&page).is_none() && page.body.contains("lacks it"), "{}", page.body);
+    link(&page, "Sign in again to decide")?;
+    Ok(())
+}
+
+/// A login that failed at the provider is over, and counts against its address no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_sign_ins_shut_nobody_out() -> anyhow::Result<()> {
+    let config = "[limits]\nper_address = 1000\npending_per_address = 2\n".into();
+    let world = World::with(Options { policies: Some(TWO), config, ..Options::default() }).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let glass = ask(&oscar, "INC-1").await?;
+    for _ in 0..4 {
+        let phone = phone(&world)?;
+        let page = phone.open(&link(&open(&world, &phone, &glass).await?, "Sign in through corp")?).await?;
+        let state = page.url.query_pairs().find(|(name, _)| name == "state").context("no state")?.1.into_owned();
+        let refused = format!("/oauth/callback/corp?error=access_denied&state={state}");
+        assert_eq!(phone.open(&world.at(&refused)).await?.status, StatusCode::FORBIDDEN);
+    }
+    look(&world, &phone(&world)?, &glass, "alice").await?;
+    Ok(())
+}
+
+/// Case 13: an approval is worth nothing while whoever gave it is locked, as a laptop that was stolen behind an open page.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_by_someone_who_was_locked_since_lets_nobody_in() -> anyhow::Result<()> {
+    let world = world().await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let glass = ask(&oscar, "INC-1").await?;
+    for name in ["alice", "root"] {
+        let phone = phone(&world)?;
+        let page = again(&phone, &look(&world, &phone, &glass, name).await?, name).await?;
+        assert_eq!(decide(&phone, &page, "approve").await?.status, StatusCode::OK);
+    }
+    let dir = world.dir.display().to_string();
+    let lock = ["lock", "user", "alice@example.test", "--reason", "stolen laptop", "--dir", &dir];
+    ichor_tests::run_command(&lock).await?;
+    let refused = break_glass::certificate(&oscar.session, &glass).await.unwrap_err();
+    assert!(refused.to_string().contains("lock"), "{refused}");
+    Ok(())
+}
+
 /// A provider that lets a person through without asking tells when it last did, and that is not believed for fresh.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_does_not_ask_anew_lets_nobody_decide() -> anyhow::Result<()> {
@@ -370,6 +423,23 @@ async fn signing_out_ends_the_session_at_the_broker() -> anyhow::Result<()> {
     assert!(request.send().await?.text().await?.contains("Sign in through corp"), "the kept cookie opens nothing");
     let ended = world.entries().await?.into_iter().any(|entry| entry.kind == "session-end");
     assert!(ended);
+    Ok(())
+}
+
+/// Signing in once more ends the session before, so that a copy of its cookie is worth nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_in_once_more_replaces_the_session() -> anyhow::Result<()> {
+    let world = world().await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let glass = ask(&oscar, "INC-1").await?;
+    let phone = phone(&world)?;
+    look(&world, &phone, &glass, "alice").await?;
+    let before = phone.cookie(&world.url, "__Host-ichor-page").context("no cookie")?;
+    // the provider knows her still, and asks nothing
+    phone.open(&world.at(&format!("/break-glass/sign-in?to={}&provider=corp", glass.answer.id))).await?;
+    assert_ne!(phone.cookie(&world.url, "__Host-ichor-page").as_ref(), Some(&before));
+    let request = world.http()?.get(world.at("/break-glass")).header("cookie", format!("__Host-ichor-page={before}"));
+    assert!(request.send().await?.text().await?.contains("Sign in through corp"));
     Ok(())
 }
 

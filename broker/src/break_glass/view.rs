@@ -33,6 +33,8 @@ pub enum ByPage {
     SignIn {
         /// What to ask the provider for.
         acr: Option<String>,
+        /// What the login that was just made for it lacks, where one was.
+        lacks: Option<Refusal>,
     },
     /// Nothing.
     Nothing(Refusal),
@@ -54,13 +56,16 @@ impl BreakGlass {
         if seen.file.approvals.iter().any(|row| Some(row.human) == human) {
             return ByPage::Nothing(Refusal::plain("you have approved it", "wait for the others"));
         }
-        let is_allowed = self.may_vote(identity, contents).is_ok();
-        if is_allowed && self.is_fresh(identity, id, contents.hash).is_ok() {
-            return ByPage::Decide;
-        }
+        let is_fresh = self.is_fresh(identity, id, contents.hash).is_ok();
+        let lacks = match self.may_vote(identity, contents) {
+            Ok(()) if is_fresh => return ByPage::Decide,
+            // to be told to sign in again, and again, helps nobody
+            Err(refusal) if is_fresh => Some(refusal),
+            _ => None,
+        };
         let policies = std::sync::Arc::clone(&self.policies.borrow());
         match policy::login_to_approve(&policies, identity, &cluster, &contents.said.roles, self.clock.now()) {
-            Ok(acr) => ByPage::SignIn { acr },
+            Ok(acr) => ByPage::SignIn { acr, lacks },
             Err(refusal) => ByPage::Nothing(refusal),
         }
     }

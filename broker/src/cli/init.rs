@@ -187,12 +187,16 @@ impl Init {
         writeln!(out, "  1. name your OpenID provider in `{dir}/config.toml`, under [[provider]]")?;
         writeln!(
             out,
-            "  2. ichor-broker cluster add prod --from ~/.talos/config --label env=prod --reason \"first cluster\" --dir {dir}"
+            "  2. put your provider's groups into `{dir}/policies/` (the first lines there say where), then: ichor-broker policy test --dir {dir}"
+        )?;
+        writeln!(
+            out,
+            "  3. ichor-broker cluster add prod --from ~/.talos/config --label env=prod --reason \"first cluster\" --dir {dir}"
         )?;
         writeln!(out, "     (policies go by labels: without `env=prod` the ones about production do not hold for it)")?;
-        writeln!(out, "  3. ichor-broker ca create prod --reason \"dedicated client CA\" --dir {dir}")?;
-        writeln!(out, "  4. ichor-broker check --dir {dir}")?;
-        writeln!(out, "  5. ichor-broker serve --dir {dir}")
+        writeln!(out, "  4. ichor-broker ca create prod --reason \"dedicated client CA\" --dir {dir}")?;
+        writeln!(out, "  5. ichor-broker check --dir {dir}")?;
+        writeln!(out, "  6. ichor-broker serve --dir {dir}")
     }
 }
 

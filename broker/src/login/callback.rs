@@ -100,6 +100,8 @@ impl Login {
             }
             Err(error) => {
                 self.store.drop_login(row.id).await?;
+                // it is over: someone who mistyped or was refused does not count against their address any longer
+                self.logins.end(pending.client.address);
                 Err(self.back_to(&pending.target, error))
             }
         }

@@ -106,8 +106,9 @@ impl Login {
         self.advance(&mut row, &pending).await?;
         let began = pending.client.address;
         let ready = Ready { provider: pending.provider, person, client: pending.client, page };
-        let opened = self.open_session(ready, code_hash, address, self.clock.now()).await.map_err(broken)?;
+        let opened = self.open_session(ready, code_hash, address, self.clock.now()).await;
         self.logins.end(began);
+        let opened = opened.map_err(broken)?;
         metrics::counter!("ichor_logins_total").increment(1);
         if let Some(old) = follows {
             self.end_followed(SessionId(old), address).await;

@@ -226,6 +226,6 @@ fn row(lock: &LockAnswer) -> Vec<String> {
         (None, None) if lock.holds => "holds".into(),
         (None, None) => "over".into(),
     };
-    let until = lock.until.map_or_else(|| "lifted".into(), |until| format!("{until:.0}"));
+    let until = lock.until.map_or_else(|| "until lifted".into(), |until| format!("{until:.0}"));
     vec![lock.id.to_string(), locks::on(&lock.on), until, lock.by.clone(), lock.reason.clone(), state]
 }

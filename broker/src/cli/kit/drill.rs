@@ -105,7 +105,7 @@ impl Drill {
         }
         let (accepting, asked) = self.ask(loaded, kit, out).await?;
         let is_whole = proved.len() == kit.holders.len() && asked > 0 && accepting == asked;
-        let message = if is_whole { "drilled" } else { "drilled in part: it stays due" };
+        let message = if is_whole { "drilled" } else { "drilled in part: it needs a whole drill still" };
         desk.note_kit(Content {
             challenge: Some(challenge.to_vec()),
             shares: Some(proved.into_iter().collect()),
@@ -116,7 +116,7 @@ impl Drill {
         .await?;
         if !is_whole {
             bail!(
-                "the drill is recorded, but kit {number} stays due: mend what the lines above name, and give all proofs again"
+                "the drill is recorded, but kit {number} needs a whole drill still: mend what the lines above name, and give all proofs again"
             );
         }
         writeln!(out, "Kit {number} is drilled and recorded; the next drill is due within 90 days.")?;

@@ -45,6 +45,7 @@ pub(super) fn made(facts: &Facts, files: &[PathBuf], replaces: Option<u16>, at: 
     );
     text.push_str(&format!(
         "\nNo node trusts it yet. The patch, for every node, control plane and workers (applied twice, the CA is listed twice):\n\n{}\n\
+         \x20 ichor-broker kit patch {number}{at} > accepted-kit.yaml\n\
          \x20 talosctl -n NODE patch machineconfig --patch @accepted-kit.yaml\n\
          \nThen see that nodes accept it, and that every holder can use their share: `ichor-broker kit drill {number}{at}`.\n",
         facts.kit_certificate()?.accepting_patch()

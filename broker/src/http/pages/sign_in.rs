@@ -23,6 +23,7 @@ use ichor_wire::problem::Code;
 pub(super) async fn begin(
     State(api): State<Api>,
     Extension(ClientAddress(address)): Extension<ClientAddress>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
     let Ok(params) = Params::parse(query.unwrap_or_default().as_bytes()) else {
@@ -38,7 +39,13 @@ pub(super) async fn begin(
         None => return refuse(&LoginError::Request("it does not say where it leads".into())),
     };
     let place = params.text("to").unwrap_or_default().to_owned();
-    match api.login.sign_in(to, None, None, params.text("provider"), address).await {
+    // signing in anew ends the session that this browser has
+    let cookie = cookie::PAGE.read(&headers, api.login.settings().is_https());
+    let before = match &cookie {
+        Some(cookie) => api.login.at_page(Some(cookie), address).await.ok(),
+        None => None,
+    };
+    match api.login.sign_in(to, None, before.as_ref(), params.text("provider"), address).await {
         Ok(start) => started(&api.login, start, |alias| format!("/break-glass/sign-in?to={place}&provider={alias}")),
         Err(error) => refuse(&error),
     }
@@ -65,7 +72,7 @@ pub(super) async fn again(
         return said(&ApiError::new(Code::WrongState, text));
     }
     let acr = match api.break_glass.by_page(&browser.identity, &seen) {
-        ByPage::SignIn { acr } => acr,
+        ByPage::SignIn { acr, .. } => acr,
         ByPage::Decide => browser.identity.acr().map(Into::into),
         ByPage::Nothing(refusal) => return said(&refusal.into()),
     };

@@ -107,7 +107,15 @@ pub(super) fn request(api: &Api, browser: &Browser, seen: &Seen) -> Response {
     if seen.state == BreakGlassState::Pending {
         match api.break_glass.by_page(&browser.identity, seen) {
             ByPage::Decide => form = Some(api.login.form_mark(&browser.session, &deciding(row.id, &sha256))),
-            ByPage::SignIn { .. } => sign_in = Some(format!("/break-glass/{}/sign-in", row.id)),
+            ByPage::SignIn { lacks, .. } => {
+                sign_in = Some(format!("/break-glass/{}/sign-in", row.id));
+                nothing = lacks.map(|lacks| {
+                    let said = sentence(&lacks.sentence);
+                    format!(
+                        "{said} The sign-in that you just made lacks it; your provider may need a second factor of you."
+                    )
+                });
+            }
             ByPage::Nothing(refusal) => {
                 let help = refusal.help.first().map(|help| sentence(help)).unwrap_or_default();
                 nothing = Some(format!("{} {help}", sentence(&refusal.sentence)));

@@ -331,6 +331,17 @@ pub(crate) async fn break_glass_stops_under_a_lock(store: Arc<dyn Store>) {
     assert!(!done(&*store, approve()).await, "a locked person approves nothing");
     one(&*store, lift(&approver, None, noon())).await;
     assert!(done(&*store, approve()).await);
+    // nor is an approval worth anything while whoever gave it is locked
+    let targets = [
+        LockTarget::User { issuer: "https://id.example.com".into(), subject: "approver".into() },
+        LockTarget::Session(approval.session),
+    ];
+    for (number, target) in (20..).zip(targets) {
+        let again = lock(number, target.clone());
+        one(&*store, set(&again, noon())).await;
+        assert!(!done(&*store, used(1)).await, "{target}");
+        one(&*store, lift(&again, None, noon())).await;
+    }
     let everything = lock(7, LockTarget::Everything);
     one(&*store, set(&everything, noon())).await;
     assert!(!done(&*store, used(1)).await);

@@ -43,7 +43,11 @@ impl Statements {
             locks::stops(12, "$2", "SELECT encode(u.grant_id, 'hex') FROM break_glass_use u WHERE u.request = $4");
         let take = format!(
             "WITH live AS (SELECT FROM session WHERE {LIVE}),
-                locked AS (SELECT WHERE {locked}),
+                locked AS (SELECT 1 WHERE {locked} UNION ALL
+                    SELECT 1 FROM break_glass_approval a JOIN lock l
+                        ON (l.kind = 0 AND l.one = a.issuer AND l.two = a.subject)
+                        OR (l.kind = 1 AND l.one = encode(a.session, 'hex'))
+                    WHERE a.request = $4 AND l.ended_at IS NULL AND (l.until IS NULL OR l.until > $2)),
                 taken AS (UPDATE break_glass SET used = used + 1, jkt = $3,
                         state = CASE WHEN used + 1 >= $19 THEN 5 ELSE 1 END
                     WHERE id = $4 AND hash = $5 AND state = 1 AND used < $19 AND good_until > $2

@@ -52,7 +52,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let zone = args.zone.zone();
     here.print(&json!({ "user": args.user, "entries": found, "calls": calls }), |terminal| {
         if found.is_empty() && calls.is_empty() {
-            return terminal.line("nothing of this person in that time");
+            return terminal.line("nothing of this person in that time; a person is named in full: the `user:` value, as alice@example.com, or the subject");
         }
         let mut rows = vec![["TIME", "WHAT", "CLUSTER", "ROLES", "GRANT", "MORE"].map(str::to_owned).to_vec()];
         let mut timed: Vec<_> = found.iter().map(|entry| (entry.time, row(entry, &zone))).collect();

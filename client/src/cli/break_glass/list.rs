@@ -45,7 +45,7 @@ pub(super) fn list(here: &mut Here, args: ListArgs) -> Result<u8, Error> {
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(glasses.iter().map(shown::row));
     here.print(&json!({ "requests": answers, "next": next }), |terminal| match glasses.len() {
-        0 => terminal.line("there is no such request"),
+        0 => terminal.line("no request, as far as you may see"),
         _ => terminal.table(&rows),
     })
 }
