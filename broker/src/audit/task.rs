@@ -175,10 +175,12 @@ impl Task {
             self.tree = if self.committed.is_empty() { tree } else { Arc::new(self.tree.followed_by(&tree)) };
         }
         // A store that answers fewer parts than it was given drops the last writers' answers: they are refused.
-        for (part, writer) in parts.into_iter().zip(writers) {
+        for (part, mut writer) in parts.into_iter().zip(writers) {
             match part {
                 Appended::Refused(condition) => writer.answer.give(Err(condition.into())),
-                Appended::Recorded { index, leaf_hash } => {
+                Appended::Recorded { index, leaf_hash, retimed } => {
+                    // what is proved is what was recorded
+                    writer.encoded = writer.encoded.map(|given| retimed.unwrap_or(given));
                     let place = Place { index, leaf_hash, proof: None };
                     match writer.care {
                         Care::Step => writer.answer.give(Ok(place)),

@@ -69,6 +69,9 @@ pub enum Appended {
         index: u64,
         /// The RFC 6962 hash of its leaf record.
         leaf_hash: [u8; 32],
+        /// The entry's bytes, where it lay a little behind another broker's and took the newest one's time: what was recorded, and
+        /// proved, is that. Else they are those that the store was given.
+        retimed: Option<Vec<u8>>,
     },
     /// The change's condition failed: neither entry nor change of this writer exist; others of the batch are untouched.
     Refused(Condition),

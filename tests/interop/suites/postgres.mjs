@@ -58,7 +58,8 @@ async function suite(dir, server) {
     }
     balancer.to(undefined);
     const answers = await Promise.all(Array.from({ length: 8 }, () => ask(world)));
-    same(answers.map((a) => a.result.code), Array(8).fill(0), 'exit codes with every connection at another broker');
+    const failed = answers.filter((a) => a.result.code !== 0).map((a) => a.result.text);
+    same(failed, [], 'what failed with every connection at another broker');
   });
 
   await check('a session that is ended at one broker is over at the other', async () => {
@@ -98,16 +99,6 @@ async function suite(dir, server) {
     const of = (status) => answers.filter((a) => a.status === status).length;
     same(of(200), 1, `sessions made (${JSON.stringify(answers.map((a) => a.status))})`);
     for (const answer of answers.filter((a) => a.status !== 200)) has(answer.body, /invalid_grant|temporarily_unavailable/);
-  });
-
-  await check("strangers' requests are counted over both brokers", async () => {
-    const wrong = (number) => send({ port: brokers.all[number].port, ca: brokers.first.ca(), url: `${brokers.first.url}/v1/session`, headers: { authorization: 'DPoP nobody', dpop: 'x' } });
-    const statuses = [];
-    for (let round = 0; round < 100; round += 1) statuses.push((await wrong(round % 2)).status);
-    // each broker alone would have let its fifty through: the limit is 60
-    const refused = statuses.filter((status) => status === 429).length;
-    if (refused < 20) throw new Error(`only ${refused} of 100 were turned away`);
-    console.log(`        ${refused} of 100 turned away, 50 at each broker, at a limit of 60 a minute`);
   });
 
   await check('asked for at one broker and approved at the other, 50 uses at both at once make one certificate', async () => {
@@ -169,6 +160,16 @@ async function suite(dir, server) {
       same((await ask(world)).result.code, 0, `exit codes at broker ${number}`);
     }
     balancer.to(undefined);
+  });
+
+  await check("strangers' requests are counted over both brokers", async () => {
+    const wrong = (number) => send({ port: brokers.all[number].port, ca: brokers.first.ca(), url: `${brokers.first.url}/v1/session`, headers: { authorization: 'DPoP nobody', dpop: 'x' } });
+    const statuses = [];
+    for (let round = 0; round < 100; round += 1) statuses.push((await wrong(round % 2)).status);
+    // each broker alone would have let its fifty through: the limit is 60
+    const refused = statuses.filter((status) => status === 429).length;
+    if (refused < 20) throw new Error(`only ${refused} of 100 were turned away`);
+    console.log(`        ${refused} of 100 turned away, 50 at each broker, at a limit of 60 a minute`);
   });
 
   await check('kill -9 of a broker under load costs only its own requests', async () => {
@@ -262,7 +263,7 @@ async function build(dir, server) {
   const url = await server.database('ichor');
   await brokers.init(provider, policies, url, { sections: '' });
   const config = path.join(brokers.first.dir, 'config.toml');
-  fs.writeFileSync(config, fs.readFileSync(config, 'utf8').replace('[limits]\n', '[limits]\nper_address = 60\nper_person = 600\n'));
+  fs.writeFileSync(config, fs.readFileSync(config, 'utf8').replace('[limits]\n', '[limits]\nper_address = 60\n'));
   const { ca } = await tlsFor(dir, 'node');
   const facts = path.join(dir, 'talosconfig');
   fs.writeFileSync(facts, `context: prod\ncontexts:\n  prod:\n    endpoints: [127.0.0.9]\n    ca: ${fs.readFileSync(ca).toString('base64')}\n`);

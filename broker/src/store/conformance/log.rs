@@ -27,7 +27,7 @@ pub(crate) async fn indexes_are_contiguous_and_leaves_fit(store: Arc<dyn Store>)
         assert_eq!(stored.index, index);
         assert_eq!(stored.body.as_ref(), Some(body));
         assert_eq!(stored.leaf, Leaf::of(index, body, noon().as_microsecond()).encode().unwrap());
-        assert_eq!(answer, Appended::Recorded { index, leaf_hash: leaf_hash(&stored.leaf) });
+        assert_eq!(answer, Appended::Recorded { index, leaf_hash: leaf_hash(&stored.leaf), retimed: None });
     }
     assert_eq!(stored.len(), bodies.len());
     assert_eq!(store.head().await.unwrap(), LogHead { size: count + 1, time: after(1).as_microsecond() });

@@ -57,7 +57,7 @@ pub(crate) async fn a_batch_proves_its_entries(store: Arc<dyn Store>) {
     let Committed { parts, tree } = notes(&*store, 400).await;
     let mut prover = tree.edge.prover(&tree.tiles);
     for part in parts {
-        let Appended::Recorded { index, leaf_hash } = part else { panic!("{part:?}") };
+        let Appended::Recorded { index, leaf_hash, .. } = part else { panic!("{part:?}") };
         let proof = prover.inclusion(index).unwrap();
         verify_inclusion(index, 600, &leaf_hash, &proof, &tree.edge.root()).unwrap();
     }

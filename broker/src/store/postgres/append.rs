@@ -31,6 +31,17 @@ pub(super) struct Known {
     pub(super) skew: SignedDuration,
 }
 
+/// How an entry's time fits behind the log's newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// It is as new, or newer.
+    Ahead,
+    /// It was a little behind, and has the newest one's time now.
+    Retimed,
+    /// It lies too far behind.
+    Late,
+}
+
 /// Beyond so many entries of others since the last batch their tiles are not gathered: nobody waits for a proof over them.
 const GATHERED: u64 = 1 << 16;
 
@@ -67,9 +78,9 @@ pub(super) async fn batch(
             head.size
         )));
     }
-    let late = in_order(&mut batch, head.time, skew)?;
+    let fits = in_order(&mut batch, head.time, skew)?;
     let concerned = drops::concerned(&transaction, &batch).await?;
-    let refused = refusals(&transaction, &changes, &batch, &late).await?;
+    let refused = refusals(&transaction, &changes, &batch, &fits).await?;
     if drops::forget(&transaction, &concerned).await? {
         forgotten = forgotten.saturating_add(1);
     }
@@ -77,7 +88,7 @@ pub(super) async fn batch(
     names.learn(&transaction, batch.iter().map(|part| &part.entry.entry.content)).await?;
 
     let (mut parts, mut rows, mut completed) = (Vec::with_capacity(batch.len()), Rows::default(), Vec::new());
-    for (part, refused) in batch.into_iter().zip(refused) {
+    for ((part, refused), fit) in batch.into_iter().zip(refused).zip(fits) {
         parts.push(match refused {
             Some(condition) => Appended::Refused(condition),
             None => {
@@ -87,9 +98,10 @@ pub(super) async fn batch(
                 }
                 head.size += 1;
                 head.time = part.entry.entry.time;
+                let retimed = (fit == Fit::Retimed).then(|| part.entry.encoded.clone());
                 let leaf_hash = rows.add(&names, index, part.entry)?;
                 completed.extend(edge.push(leaf_hash));
-                Appended::Recorded { index, leaf_hash }
+                Appended::Recorded { index, leaf_hash, retimed }
             }
         });
     }
@@ -104,24 +116,27 @@ pub(super) async fn batch(
 }
 
 /// Gives an entry that lies at most `skew` before the newest one the newest one's time: the clocks of several brokers never agree
-/// to the microsecond, and the log's times never decrease. Answers which parts lie further behind.
-fn in_order(batch: &mut [Append], newest: i64, skew: SignedDuration) -> Result<Vec<bool>, Failure> {
+/// to the microsecond, and the log's times never decrease. Answers how each part fits.
+fn in_order(batch: &mut [Append], newest: i64, skew: SignedDuration) -> Result<Vec<Fit>, Failure> {
     let skew = i64::try_from(skew.as_micros()).unwrap_or(i64::MAX);
     let mut newest = newest;
-    let mut late = Vec::with_capacity(batch.len());
+    let mut fits = Vec::with_capacity(batch.len());
     for part in batch {
         let entry = &mut part.entry.entry;
-        late.push(entry.time < newest.saturating_sub(skew));
         if entry.time >= newest {
             newest = entry.time;
-        } else if late.last() == Some(&false) {
+            fits.push(Fit::Ahead);
+        } else if entry.time < newest.saturating_sub(skew) {
+            fits.push(Fit::Late);
+        } else {
+            fits.push(Fit::Retimed);
             entry.time = newest;
             part.entry.encoded = entry.encode().map_err(|error| Failure::Server(error.to_string()))?;
             let at = Timestamp::from_microsecond(newest).map_err(|error| Failure::Damaged(error.to_string()))?;
             part.change = part.change.take().map(|change| change.at(at));
         }
     }
-    Ok(late)
+    Ok(fits)
 }
 
 /// Makes the parts' changes, in order, and answers the condition of each part that failed.
@@ -129,14 +144,14 @@ async fn refusals(
     db: &Transaction<'_>,
     changes: &Changes,
     batch: &[Append],
-    late: &[bool],
+    fits: &[Fit],
 ) -> Result<Vec<Option<Condition>>, Failure> {
     // Polled in their order, so sent in their order, and the server takes them one after the other.
-    try_join_all(batch.iter().zip(late).map(|(part, late)| async move {
-        match (&part.change, late) {
-            (_, true) => Ok(Some(Condition::ClockWentBack)),
-            (None, false) => Ok(None),
-            (Some(change), false) => Ok(changes.make(db, change).await?.err()),
+    try_join_all(batch.iter().zip(fits).map(|(part, fit)| async move {
+        match (&part.change, fit) {
+            (_, Fit::Late) => Ok(Some(Condition::ClockWentBack)),
+            (None, _) => Ok(None),
+            (Some(change), _) => Ok(changes.make(db, change).await?.err()),
         }
     }))
     .await
@@ -164,8 +179,8 @@ mod tests {
             note(Kind::Start, after(1)),
             note(Kind::Start, after(-8)),
         ];
-        let late = in_order(&mut batch, noon().as_microsecond(), SignedDuration::from_secs(10)).unwrap();
-        assert_eq!(late, [false, false, false, true]);
+        let fits = in_order(&mut batch, noon().as_microsecond(), SignedDuration::from_secs(10)).unwrap();
+        assert_eq!(fits, [Fit::Retimed, Fit::Ahead, Fit::Retimed, Fit::Late]);
         let times: Vec<_> = batch.iter().map(|part| part.entry.entry.time).collect();
         assert_eq!(times, [noon(), after(3), after(3), after(-8)].map(Timestamp::as_microsecond));
         for part in &batch {
@@ -178,7 +193,7 @@ mod tests {
     #[test]
     fn without_skew_no_entry_lies_behind() {
         let mut batch = vec![note(Kind::Start, noon()), note(Kind::Start, after(-1))];
-        let late = in_order(&mut batch, noon().as_microsecond(), SignedDuration::ZERO).unwrap();
-        assert_eq!(late, [false, true]);
+        let fits = in_order(&mut batch, noon().as_microsecond(), SignedDuration::ZERO).unwrap();
+        assert_eq!(fits, [Fit::Ahead, Fit::Late]);
     }
 }

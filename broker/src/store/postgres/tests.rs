@@ -207,6 +207,22 @@ case!(a_broker_that_stops_in_a_batch_loses_the_lock_and_its_batch, |_database, a
     assert_eq!(store.head().await.unwrap().size, 1);
 });
 
+// Else the receipt would have bytes that are not what the leaf stands for, and every client would call it false.
+case!(an_entry_behind_another_brokers_is_answered_as_it_was_recorded, |_database, address| {
+    let skewed = || Options { skew: SignedDuration::from_secs(10), deadline: PATIENT, ..Options::default() };
+    let a = PostgresStore::open(&address, &skewed()).await.unwrap();
+    let b = PostgresStore::open(&address, &skewed()).await.unwrap();
+    append(&a, vec![note(Kind::Start, after(3))]).await;
+    let behind = note(Kind::Reload, after(1));
+    let given = behind.entry.encoded.clone();
+    let answers = append(&b, vec![behind, note(Kind::Reload, after(5))]).await;
+    let stored = b.entry_range(1..3).await.unwrap();
+    let Appended::Recorded { retimed: Some(retimed), .. } = &answers[0] else { panic!("{answers:?}") };
+    assert_eq!(stored[0].body.as_ref(), Some(retimed));
+    assert_ne!(*retimed, given);
+    assert!(matches!(answers[1], Appended::Recorded { retimed: None, .. }), "{answers:?}");
+});
+
 case!(a_broker_does_not_go_on_with_a_tree_that_it_does_not_know, |database, address| {
     let (a, b) = (open(&address).await, open(&address).await);
     append(&*a, (0..300).map(|_| note(Kind::Start, noon())).collect()).await;
@@ -226,7 +242,7 @@ case!(a_tile_that_another_broker_completed_proves_what_came_before, |_database, 
     append(&*b, (0..300).map(|_| note(Kind::Reload, noon())).collect()).await;
     let later = a.append(vec![note(Kind::Start, noon())], None).await.unwrap();
     let tree = first.tree.followed_by(&later.tree);
-    let Appended::Recorded { index, leaf_hash } = first.parts[0].clone() else { panic!("{first:?}") };
+    let Appended::Recorded { index, leaf_hash, .. } = first.parts[0].clone() else { panic!("{first:?}") };
     let proof = tree.edge.prover(&tree.tiles).inclusion(index).unwrap();
     ichor_wire::log::tree::verify_inclusion(index, 302, &leaf_hash, &proof, &tree.edge.root()).unwrap();
 });

@@ -53,7 +53,7 @@ pub(super) fn batch(
                     tree::insert(db, &tile)?;
                     tiles.push(tile);
                 }
-                Appended::Recorded { index, leaf_hash }
+                Appended::Recorded { index, leaf_hash, retimed: None }
             }
         });
     }

@@ -161,7 +161,7 @@ async fn a_log_without_a_tree_gets_one_when_it_is_opened() {
     let mut expected = before;
     let committed = store.append(vec![note(Kind::Start, noon())], None).await.unwrap();
     expected.push(match committed.parts[..] {
-        [crate::store::Appended::Recorded { index: 1000, leaf_hash }] => leaf_hash,
+        [crate::store::Appended::Recorded { index: 1000, leaf_hash, .. }] => leaf_hash,
         ref other => panic!("{other:?}"),
     });
     assert_eq!(committed.tree.edge, expected, "the tree goes on where it was");
