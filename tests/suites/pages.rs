@@ -471,7 +471,11 @@ async fn a_pages_cookie_is_no_token() -> anyhow::Result<()> {
     let cookie = phone.cookie(&world.url, "__Host-ichor-page").context("no cookie")?;
     for scheme in ["DPoP", "Bearer"] {
         let request = world.http()?.get(world.at("/v1/session")).header("authorization", format!("{scheme} {cookie}"));
-        assert_eq!(request.send().await?.status(), StatusCode::UNAUTHORIZED);
+        let refused = request.send().await?;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        // it is no session there, and not merely one without its proof
+        let said = refused.text().await?;
+        assert!(!said.contains("header"), "{said}");
     }
     Ok(())
 }
