@@ -241,7 +241,8 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     let revoke = ["revoke", "1", "--reason", "kit 2 is there", "--machine-config", &config, "--output", &output];
     let said = ceremony.run(&revoke).await?;
     assert!(said.contains("1 other CAs stay") && said.contains("--patch @remove-2.yaml"), "{said}");
-    let patches = ["remove-1.yaml", "remove-2.yaml"].map(|name| std::fs::read_to_string(ceremony.output.join(name)).unwrap());
+    let patches =
+        ["remove-1.yaml", "remove-2.yaml"].map(|name| std::fs::read_to_string(ceremony.output.join(name)).unwrap());
     assert!(patches.iter().all(|text| said.contains(text)), "both are printed too: {said}");
     let [_, stays] = patches;
     assert!(stays.contains(patch(second_ca).trim()) && !stays.contains(patch(&kit_ca).trim()));
@@ -425,7 +426,10 @@ async fn ceremonies_at_once_have_numbers_of_their_own_and_end_by_one_patch() -> 
     assert!(ceremony.run(&[&["revoke", "1", "4"], &usual[..]].concat()).await.is_err());
     assert!(!ceremony.run(&["list"]).await?.contains("revoked"), "one that is not there keeps all as they are");
     let said = ceremony.run(&[&["revoke", "1", &id, "2"], &usual[..]].concat()).await?;
-    assert!(said.contains("Kit 1 is revoked") && said.contains("Kit 2 is revoked") && said.contains("1 other CAs stay"), "{said}");
+    assert!(
+        said.contains("Kit 1 is revoked") && said.contains("Kit 2 is revoked") && said.contains("1 other CAs stay"),
+        "{said}"
+    );
     let stays = std::fs::read_to_string(ceremony.output.join("remove-2.yaml"))?;
     assert_eq!(stays, format!("machine:\n  acceptedCAs:\n{}", crt(&third)));
     let list = ceremony.run(&["list"]).await?;

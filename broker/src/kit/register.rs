@@ -27,7 +27,9 @@ pub enum RegisterError {
     #[error("an entry of kind `{0}` is none about a kit, or has none")]
     NotAboutAKit(Kind),
     /// Another ceremony was first.
-    #[error("another ceremony made kit {0} meanwhile, and nothing of this one is kept; run it again, and it takes the next number")]
+    #[error(
+        "another ceremony made kit {0} meanwhile, and nothing of this one is kept; run it again, and it takes the next number"
+    )]
     Taken(u16),
     /// The log could not be read.
     #[error(transparent)]

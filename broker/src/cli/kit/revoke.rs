@@ -58,7 +58,11 @@ impl Revoke {
         let removal = config.map(|config| Removal::of(&config, &kits)).transpose()?;
         block_on(self.record(&loaded, &kits))?;
         for kit in &kits {
-            writeln!(out, "Kit {} is revoked in the log. Nodes trust it until its CA is taken out of each of them.", kit.number)?;
+            writeln!(
+                out,
+                "Kit {} is revoked in the log. Nodes trust it until its CA is taken out of each of them.",
+                kit.number
+            )?;
         }
         match removal {
             Some(removal) => removal.write(&self.output, out)?,
@@ -67,7 +71,11 @@ impl Revoke {
                 let kits: Vec<String> = self.kits.iter().map(ToString::to_string).collect();
                 writeln!(out, "For every node, which prints the command that does it:\n")?;
                 writeln!(out, "  talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml")?;
-                writeln!(out, "  ichor-broker kit revoke {} --reason … --machine-config node.yaml{at}\n", kits.join(" "))?;
+                writeln!(
+                    out,
+                    "  ichor-broker kit revoke {} --reason … --machine-config node.yaml{at}\n",
+                    kits.join(" ")
+                )?;
             }
         }
         writeln!(

@@ -94,7 +94,9 @@ pub enum MakeKitError {
     #[error(transparent)]
     Certificate(#[from] FactsError),
     /// What was made does not serve.
-    #[error("the kit that was made is not read back and opened as it is to be, so none was made; report this as a fault of ichor's")]
+    #[error(
+        "the kit that was made is not read back and opened as it is to be, so none was made; report this as a fault of ichor's"
+    )]
     ReadBack,
     /// No random values.
     #[error(transparent)]
