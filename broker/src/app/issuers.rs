@@ -33,6 +33,8 @@ pub(super) struct Opened {
     pub(super) changed: bool,
     /// What is wrong with the CAs that are there and cannot be opened.
     pub(super) refused: Vec<String>,
+    /// The same of those for which what was opened before is not used any longer either.
+    pub(super) ended: Vec<String>,
     /// Whether a server was out, so that another look is worth its while.
     pub(super) is_waiting: bool,
     /// The CAs whose end is near or past, and what to say of it.
@@ -63,7 +65,7 @@ pub(super) struct Before<'a> {
 }
 
 /// Opens the CA of each cluster. What is as it was stays; one that is there and cannot be opened leaves the issuer as it was,
-/// one that is gone ends it.
+/// one that is gone, or whose key or roles are no longer guarded, ends it.
 pub(super) async fn open(
     backdate: SignedDuration,
     custody: &Custody,
@@ -81,6 +83,7 @@ pub(super) async fn open(
         in_force: Files::new(),
         changed: before.issuers.keys().any(|name| !clusters.contains_key(name)),
         refused: Vec::new(),
+        ended: Vec::new(),
         is_waiting: false,
         ending: BTreeMap::new(),
         unnamed: Vec::new(),
@@ -156,6 +159,11 @@ pub(super) async fn open(
                 opened.changed |= old.is_some();
                 (false, Some(error.to_string()))
             }
+            // what it takes from a key that may have left, or from roles that bound nothing, is taken by others too
+            Err(error) if error.ends_use() => {
+                opened.changed |= old.is_some();
+                (false, Some(opened.end(name, &error)))
+            }
             Err(error) => {
                 if let Some(old) = old {
                     issuers.insert(name.clone(), Arc::clone(old));
@@ -226,14 +234,23 @@ impl Opened {
         self.refuse(name, error, stays)
     }
 
+    /// What to say of a CA that is used no more.
+    fn end(&mut self, name: &ClusterName, error: &CustodyError) -> String {
+        self.ended.push(without_id(name, error));
+        format!("{error}; nothing is issued until that is so")
+    }
+
     fn refuse(&mut self, name: &ClusterName, error: &dyn std::fmt::Display, stays: bool) -> String {
-        // without the server's request id, which differs each time: one refusal is recorded once
-        let text = error.to_string();
-        let text = text.split(" (request ").next().unwrap_or_default();
-        self.refused.push(format!("cluster `{name}`: {text}"));
+        self.refused.push(without_id(name, error));
         let stays = if stays { "; the CA opened before stays in force" } else { "" };
         format!("{error}{stays}")
     }
+}
+
+/// Without the server's request id, which differs each time: one refusal is recorded once.
+fn without_id(name: &ClusterName, error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    format!("cluster `{name}`: {}", text.split(" (request ").next().unwrap_or_default())
 }
 
 pub(super) fn issuer(backdate: SignedDuration, ca: Ca) -> Arc<dyn Issuer> {
