@@ -237,7 +237,7 @@ impl Opened {
     /// What to say of a CA that is used no more.
     fn end(&mut self, name: &ClusterName, error: &CustodyError) -> String {
         self.ended.push(without_id(name, error));
-        format!("{error}; nothing is issued until that is so")
+        format!("{error}; the CA opened before is not used any longer")
     }
 
     fn refuse(&mut self, name: &ClusterName, error: &dyn std::fmt::Display, stays: bool) -> String {

@@ -157,7 +157,7 @@ async fn a_key_that_may_leave_while_the_broker_runs_signs_no_more() -> anyhow::R
     make_key(bao(&world), "ichor-prod/config", json!({"exportable": true})).await?;
     let said = line(&world, "ca prod").await;
     let detail = said.detail.unwrap();
-    assert!(!said.ok && detail.contains("has `exportable` set") && detail.contains("nothing is issued"), "{detail}");
+    assert!(!said.ok && detail.contains("has `exportable` set") && detail.contains("not used any longer"), "{detail}");
     match asks(&alice).await {
         Err(Error::Problem(problem)) => assert_eq!(problem.code, Code::CustodyUnavailable),
         other => panic!("issued: {other:?}"),
