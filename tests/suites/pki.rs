@@ -166,7 +166,8 @@ async fn an_engine_issues_by_its_roles_and_nothing_it_makes_up_leaves() -> anyho
     assert!(check.contains("in the PKI role `pki/ichor-prod-reader` `organization` is [\"os:admin\"]"), "{check}");
     company.apply(&[]).await?;
     // and what was opened before is not used either, until the token is narrow again
-    let reads_too = [Rule::new("pki/sign/ichor-prod-*", ["update"]), Rule::new("pki/roles/ichor-prod-*", ["read", "update"])];
+    let reads_too =
+        [Rule::new("pki/sign/ichor-prod-*", ["update"]), Rule::new("pki/roles/ichor-prod-*", ["read", "update"])];
     let too_much: [(&str, Option<[Rule; 2]>); 2] =
         [("our token may use `pki/sign-verbatim`", None), ("our token may write `pki/roles/", Some(reads_too))];
     for (expected, rules) in too_much {

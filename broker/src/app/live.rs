@@ -314,7 +314,9 @@ impl Live {
         self.looks = 0;
         let refused = [opened.refused.as_slice(), &opened.ended].concat();
         if refused != self.refused || now.vault != self.in_force.vault {
-            for (whats, so) in [(&opened.refused, STAYS), (&opened.ended, "the CA opened before is not used any longer")] {
+            for (whats, so) in
+                [(&opened.refused, STAYS), (&opened.ended, "the CA opened before is not used any longer")]
+            {
                 if !whats.is_empty() {
                     reload.note_refusal("ca keys", so, &whats.join("; ")).await;
                 }

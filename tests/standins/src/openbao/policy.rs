@@ -121,7 +121,8 @@ impl Policy {
     pub(super) fn resultant(&self) -> Value {
         let all = [Rule { pattern: "*".into(), capabilities: ALL.to_vec() }];
         let denied = self.denied.iter().map(|pattern| (pattern.as_str(), json!(["deny"])));
-        let named = |rule: &Rule| json!(rule.capabilities.iter().map(|capability| capability.name()).collect::<Vec<_>>());
+        let named =
+            |rule: &Rule| json!(rule.capabilities.iter().map(|capability| capability.name()).collect::<Vec<_>>());
         let allowed = self.rules.as_deref().unwrap_or(&all).iter().map(|rule| (rule.pattern.as_str(), named(rule)));
         let (mut exact, mut glob) = (serde_json::Map::new(), serde_json::Map::new());
         for (pattern, capabilities) in allowed.chain(denied).filter(|(pattern, _)| !pattern.contains('+')) {
