@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::delegating::Delegating;
 use super::digests::Files;
 use crate::clock::SharedClock;
-use crate::custody::{Custody, CustodyError, KnownCas, Means, Opened as Ca, Vault, VaultError};
+use crate::custody::{Custody, CustodyError, Familiar, KnownCas, Means, Opened as Ca, Vault, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
 use crate::issuer::talos_api::{Credential, TalosApiError};
 use crate::issuer::{Issuer, LocalCa, PkiCa, TalosApi};
@@ -133,7 +133,7 @@ pub(super) async fn open(
                 opened.take_files(now, files);
                 (is_usable, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error) if error.may_be_adopted() => match adopted(custody.vault(), cluster, clock) {
+            Err(error) if error.may_be_adopted() => match adopted(custody.vault(), cluster, before.known, clock) {
                 Ok((issuer, warning)) => {
                     let file = adopted_file(name);
                     let same = before.files.get(&file).is_some_and(|digest| now.get(&file) == Some(digest));
@@ -266,6 +266,19 @@ pub enum AdoptedError {
     /// The credential is not in the vault, or does not open.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// No entry of the log names it.
+    #[error(
+        "the standing credential of cluster `{cluster}` that lies in the vault has the certificate sha256 {found}, which no entry of the \
+         audit log names: someone else may have put it there. Look at who can write the vault's folder and adopt the right one with \
+         `ichor-broker cluster add {cluster} --adopt FILE --replace --reason …`, or, where this one is meant, say so with `ichor-broker \
+         ca record {cluster} --certificate {found} --reason …`"
+    )]
+    Unnamed {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The fingerprint of what was opened.
+        found: String,
+    },
     /// It is expired, or cannot be used with this cluster.
     #[error(transparent)]
     Issuer(#[from] TalosApiError),
@@ -275,13 +288,18 @@ pub enum AdoptedError {
 /// is called.
 ///
 /// # Errors
-/// When there is no credential for it, or it cannot be used.
+/// When there is no credential for it, the log does not name it (who adopts one has it recorded first), or it cannot be used.
 pub fn adopted(
     vault: &Vault,
     cluster: &Arc<Cluster>,
+    known: &KnownCas,
     clock: &SharedClock,
 ) -> Result<(TalosApi, Option<String>), AdoptedError> {
     let credential = vault.open_talos_credential(&cluster.name)?;
+    let found = credential.fingerprint();
+    if known.check_fingerprint(&cluster.name, found.clone()) != Ok(Familiar::Named) {
+        return Err(AdoptedError::Unnamed { cluster: cluster.name.clone(), found });
+    }
     credential.check_time(clock.now()).map_err(TalosApiError::from)?;
     let end = credential.not_after();
     let near = end.duration_since(clock.now()) < NEAR_END;
