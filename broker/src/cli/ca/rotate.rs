@@ -142,7 +142,7 @@ impl Work<'_> {
         let mut deed = self.deed(format!("rotation dropped: {} is not used", next.said()), None);
         match self.custody.certificate_at(&self.cluster, next, &known).await {
             // a record that was tampered with does not retire the CA in force
-            Ok(dropped) if in_force.is_some_and(|it| it.fingerprint() == dropped.fingerprint()) => {}
+            Ok(dropped) if in_force.as_ref().is_some_and(|it| it.fingerprint() == dropped.fingerprint()) => {}
             Ok(dropped) => drop(deed.digests.insert(format!("{RETIRED} 1"), CaFacts::of(&dropped).fingerprint)),
             Err(error) => {
                 deed.message = format!("{}; its certificate cannot be read, so no digest of it is here", deed.message);
