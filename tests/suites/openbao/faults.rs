@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use ichor_broker::audit::verify_log;
-use ichor_broker::store::Store;
 use ichor_client::Error;
 use ichor_standins::openbao::Fault;
 use ichor_tests::{Lives, Options, Person, World};
