@@ -21,3 +21,8 @@ path "auth/token/revoke-self" {
 path "sys/capabilities-self" {
   capabilities = ["update"]
 }
+
+# With a CA in PKI: which names its own policies have, so that `check` asks about those too.
+path "sys/internal/ui/resultant-acl" {
+  capabilities = ["read"]
+}

@@ -6,13 +6,13 @@ use ichor_wire::role::Role;
 
 use crate::named;
 
-async fn scrape(world: &World) -> anyhow::Result<String> {
+pub(crate) async fn scrape(world: &World) -> anyhow::Result<String> {
     let url = format!("http://{}/metrics", world.running.health_address().unwrap());
     Ok(world.http()?.get(url).send().await?.text().await?)
 }
 
 /// The value of a series, 0 where there is none yet.
-fn value(page: &str, series: &str) -> f64 {
+pub(crate) fn value(page: &str, series: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map_or(0.0, |value| value.parse().unwrap())
 }

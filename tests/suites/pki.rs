@@ -10,6 +10,9 @@ use ichor_wire::problem::Code;
 use ichor_wire::role::Role;
 use serde_json::json;
 
+use crate::metrics;
+use crate::openbao::faults::MISMATCHES;
+
 /// A world beside an engine.
 struct Company {
     world: World,
@@ -35,7 +38,8 @@ impl Company {
             std::fs::write(dir.join("operator-token"), OpenBao::ROOT_TOKEN)?;
             Ok(())
         };
-        let options = Options { config, prepare: Some(Box::new(prepare)), ..Options::default() };
+        let edits = vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
+        let options = Options { config, edits, prepare: Some(Box::new(prepare)), ..Options::default() };
         let world = World::with(options).await?;
         let _ = clock.set(Arc::clone(&world.clock));
         Ok(Self { world, bao })
@@ -67,6 +71,13 @@ impl Company {
 
     fn record(&self) -> Option<String> {
         std::fs::read_to_string(self.world.dir.join(format!("vault/ca/{CLUSTER}.toml"))).ok()
+    }
+
+    /// What the broker says of the CA after a look at everything.
+    async fn said(&self) -> String {
+        let checks = self.world.running.reload().await;
+        let check = checks.into_iter().find(|check| check.name == format!("ca {CLUSTER}"));
+        check.and_then(|check| check.detail).unwrap_or_default()
     }
 
     /// The kinds of the newest entries, newest first.
@@ -136,7 +147,9 @@ async fn an_engine_issues_by_its_roles_and_nothing_it_makes_up_leaves() -> anyho
     // the engine answers with a certificate that it made before, for another key: nothing leaves
     let lie = json!({ "data": { "certificate": held.answer.certificate, "issuing_ca": bao.pki_ca() } });
     bao.spoil_next("pki/sign/*", Fault::Instead(lie), 1);
+    let before = metrics::value(&metrics::scrape(world).await?, MISMATCHES);
     let refused = alice.certificate(&reads()).await.unwrap_err();
+    assert!(metrics::value(&metrics::scrape(world).await?, MISMATCHES) > before);
     assert!(matches!(&refused, Error::Problem(problem) if problem.code == Code::CertificateMismatch), "{refused}");
     assert_eq!(company.kinds(2).await?, ["issue-failed", "grant"]);
     let failed = world.entries().await?.remove(0);
@@ -152,12 +165,25 @@ async fn an_engine_issues_by_its_roles_and_nothing_it_makes_up_leaves() -> anyho
     };
     assert!(check.contains("in the PKI role `pki/ichor-prod-reader` `organization` is [\"os:admin\"]"), "{check}");
     company.apply(&[]).await?;
-    bao.allow_all();
-    let check = world.running.reload().await.into_iter().find(|check| check.name == format!("ca {CLUSTER}")).unwrap();
-    assert!(check.detail.unwrap().contains("our token may use `pki/sign-verbatim`"));
-    company.narrow();
-    world.running.reload().await;
-    alice.certificate(&reads()).await?;
+    // and what was opened before is not used either, until the token is narrow again
+    let reads_too =
+        [Rule::new("pki/sign/ichor-prod-*", ["update"]), Rule::new("pki/roles/ichor-prod-*", ["read", "update"])];
+    let too_much: [(&str, Option<[Rule; 2]>); 2] =
+        [("our token may use `pki/sign-verbatim`", None), ("our token may write `pki/roles/", Some(reads_too))];
+    for (expected, rules) in too_much {
+        match rules {
+            None => bao.allow_all(),
+            Some(rules) => bao.allow_only(rules),
+        }
+        let said = company.said().await;
+        assert!(said.contains(expected), "{said}");
+        let refused = alice.certificate(&reads()).await.unwrap_err();
+        let is_out = matches!(&refused, Error::Problem(problem) if problem.code == Code::CustodyUnavailable);
+        assert!(is_out, "{expected}: {refused}");
+        company.narrow();
+        world.running.reload().await;
+        alice.certificate(&reads()).await?;
+    }
     Ok(())
 }
 
@@ -166,9 +192,7 @@ async fn bao_role(company: &Company, role: serde_json::Value) -> anyhow::Result<
     let request = company.world.http()?.post(format!("{}/v1/pki/roles/ichor-prod-reader", company.bao.url()));
     let answer = request.header("x-vault-token", OpenBao::ROOT_TOKEN).body(role.to_string()).send().await?;
     anyhow::ensure!(answer.status().is_success(), "{}", answer.status());
-    let checks = company.world.running.reload().await;
-    let check = checks.into_iter().find(|check| check.name == format!("ca {CLUSTER}"));
-    Ok(check.and_then(|check| check.detail).unwrap_or_default())
+    Ok(company.said().await)
 }
 
 #[tokio::test(flavor = "multi_thread")]

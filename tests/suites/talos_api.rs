@@ -4,6 +4,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use ichor_broker::app;
+use ichor_broker::config::Folder;
+use ichor_broker::custody::{IdentitySource, StandingCredential, Vault};
+use ichor_broker::domain::ClusterName;
 use ichor_client::{Held, Wish};
 use ichor_standins::authority::Leaf;
 use ichor_standins::node::client::NodeClient;
@@ -319,5 +323,61 @@ async fn without_a_minted_certificate_nothing_is_made_and_both_are_recorded() ->
     assert!(world.node.log_lines().iter().all(|line| !line.contains("/machine.MachineService/Generate")));
     world.bao.as_ref().context("a server")?.unseal();
     alice.certificate(&wish).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_no_entry_names_is_not_used_though_the_cluster_would_take_it() -> anyhow::Result<()> {
+    let adopting = Adopting::start().await?;
+    adopting.adopt_usual().await?;
+    let world = &adopting.world;
+    let alice = Person::log_in(world, "alice").await?;
+    adopting.held(&alice, &[]).await?;
+    // whoever writes the folder seals one of their own: sealing needs no secret
+    let now = ichor_broker::clock::Clock::now(&*world.clock);
+    let made = adopting.node.authority().issue(&Leaf::client(["os:admin"], now))?;
+    let other = StandingCredential::from_pem(&made.certificate, &made.key)?;
+    let cluster = ClusterName::new(CLUSTER)?;
+    let vault = Vault::open(&world.dir.join("vault"), IdentitySource::DangerBeside)?;
+    vault.sealer().seal_talos_credential(&cluster, &other, true)?;
+
+    let line = async || {
+        let checks = world.running.reload().await;
+        checks.into_iter().find(|check| check.name == format!("ca {CLUSTER}")).context("a line")
+    };
+    let said = line().await?;
+    let detail = said.detail.context("a reason")?;
+    assert!(!said.ok && detail.contains("which no entry of the audit log names"), "{detail}");
+    // what was opened before serves on; a broker that starts now opens nothing
+    adopting.held(&alice, &[]).await?;
+    let loaded = Folder::new(&world.dir).load()?;
+    let clusters = ichor_broker::config::load_clusters(&loaded.settings.clusters)?;
+    let open = async || {
+        let known = app::known_cas(&loaded.settings).await?;
+        let clock = std::sync::Arc::clone(&world.clock) as std::sync::Arc<dyn ichor_broker::clock::Clock>;
+        anyhow::Ok(
+            app::adopted(&vault, &clusters[&cluster], &known, &clock).map(|_| ()).map_err(|error| error.to_string()),
+        )
+    };
+    let refused = open().await?.unwrap_err();
+    assert!(refused.contains(&other.fingerprint()), "{refused}");
+    let dir = world.dir.display().to_string();
+    let check = run_command(&["check", "--dir", &dir]).await.unwrap_err().to_string();
+    assert!(
+        check.contains("FAIL  ca adopted: the standing credential") && check.contains(&other.fingerprint()),
+        "{check}"
+    );
+
+    // where it is meant after all, an operator says so by its fingerprint
+    let record = ["ca", "record", CLUSTER, "--reason", "tests", "--dir", &dir];
+    let said = run_command(&record).await.unwrap_err().to_string();
+    assert!(said.contains("is the standing credential with the certificate sha256"), "{said}");
+    let print = other.fingerprint();
+    let said = run_command(&[&record[..], &["--certificate", &print]].concat()).await?;
+    assert!(said.contains("recorded: a credential of os:admin"), "{said}");
+    open().await?.unwrap();
+    assert!(line().await?.ok);
+    adopting.held(&alice, &[]).await?;
+    adopting.world.running.stop().await;
     Ok(())
 }

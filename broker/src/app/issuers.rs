@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::delegating::Delegating;
 use super::digests::Files;
 use crate::clock::SharedClock;
-use crate::custody::{Custody, CustodyError, KnownCas, Means, Opened as Ca, Vault, VaultError};
+use crate::custody::{Custody, CustodyError, Familiar, KnownCas, Means, Opened as Ca, Vault, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
 use crate::issuer::talos_api::{Credential, TalosApiError};
 use crate::issuer::{Issuer, LocalCa, PkiCa, TalosApi};
@@ -33,6 +33,8 @@ pub(super) struct Opened {
     pub(super) changed: bool,
     /// What is wrong with the CAs that are there and cannot be opened.
     pub(super) refused: Vec<String>,
+    /// The same of those for which what was opened before is not used any longer either.
+    pub(super) ended: Vec<String>,
     /// Whether a server was out, so that another look is worth its while.
     pub(super) is_waiting: bool,
     /// The CAs whose end is near or past, and what to say of it.
@@ -63,7 +65,7 @@ pub(super) struct Before<'a> {
 }
 
 /// Opens the CA of each cluster. What is as it was stays; one that is there and cannot be opened leaves the issuer as it was,
-/// one that is gone ends it.
+/// one that is gone, or whose key or roles are no longer guarded, ends it.
 pub(super) async fn open(
     backdate: SignedDuration,
     custody: &Custody,
@@ -81,6 +83,7 @@ pub(super) async fn open(
         in_force: Files::new(),
         changed: before.issuers.keys().any(|name| !clusters.contains_key(name)),
         refused: Vec::new(),
+        ended: Vec::new(),
         is_waiting: false,
         ending: BTreeMap::new(),
         unnamed: Vec::new(),
@@ -130,7 +133,7 @@ pub(super) async fn open(
                 opened.take_files(now, files);
                 (is_usable, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error) if error.may_be_adopted() => match adopted(custody.vault(), cluster, clock) {
+            Err(error) if error.may_be_adopted() => match adopted(custody.vault(), cluster, before.known, clock) {
                 Ok((issuer, warning)) => {
                     let file = adopted_file(name);
                     let same = before.files.get(&file).is_some_and(|digest| now.get(&file) == Some(digest));
@@ -155,6 +158,11 @@ pub(super) async fn open(
             Err(error) if error.is_none() => {
                 opened.changed |= old.is_some();
                 (false, Some(error.to_string()))
+            }
+            // what it takes from a key that may have left, or from roles that bound nothing, is taken by others too
+            Err(error) if error.ends_use() => {
+                opened.changed |= old.is_some();
+                (false, Some(opened.end(name, &error)))
             }
             Err(error) => {
                 if let Some(old) = old {
@@ -226,14 +234,23 @@ impl Opened {
         self.refuse(name, error, stays)
     }
 
+    /// What to say of a CA that is used no more.
+    fn end(&mut self, name: &ClusterName, error: &CustodyError) -> String {
+        self.ended.push(without_id(name, error));
+        format!("{error}; the CA opened before is not used any longer")
+    }
+
     fn refuse(&mut self, name: &ClusterName, error: &dyn std::fmt::Display, stays: bool) -> String {
-        // without the server's request id, which differs each time: one refusal is recorded once
-        let text = error.to_string();
-        let text = text.split(" (request ").next().unwrap_or_default();
-        self.refused.push(format!("cluster `{name}`: {text}"));
+        self.refused.push(without_id(name, error));
         let stays = if stays { "; the CA opened before stays in force" } else { "" };
         format!("{error}{stays}")
     }
+}
+
+/// Without the server's request id, which differs each time: one refusal is recorded once.
+fn without_id(name: &ClusterName, error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    format!("cluster `{name}`: {}", text.split(" (request ").next().unwrap_or_default())
 }
 
 pub(super) fn issuer(backdate: SignedDuration, ca: Ca) -> Arc<dyn Issuer> {
@@ -249,6 +266,19 @@ pub enum AdoptedError {
     /// The credential is not in the vault, or does not open.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// No entry of the log names it.
+    #[error(
+        "the standing credential of cluster `{cluster}` that lies in the vault has the certificate sha256 {found}, which no entry of the \
+         audit log names: someone else may have put it there. Look at who can write the vault's folder and adopt the right one with \
+         `ichor-broker cluster add {cluster} --adopt FILE --replace --reason …`, or, where this one is meant, say so with `ichor-broker \
+         ca record {cluster} --certificate {found} --reason …`"
+    )]
+    Unnamed {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The fingerprint of what was opened.
+        found: String,
+    },
     /// It is expired, or cannot be used with this cluster.
     #[error(transparent)]
     Issuer(#[from] TalosApiError),
@@ -258,13 +288,18 @@ pub enum AdoptedError {
 /// is called.
 ///
 /// # Errors
-/// When there is no credential for it, or it cannot be used.
+/// When there is no credential for it, the log does not name it (who adopts one has it recorded first), or it cannot be used.
 pub fn adopted(
     vault: &Vault,
     cluster: &Arc<Cluster>,
+    known: &KnownCas,
     clock: &SharedClock,
 ) -> Result<(TalosApi, Option<String>), AdoptedError> {
     let credential = vault.open_talos_credential(&cluster.name)?;
+    let found = credential.fingerprint();
+    if known.check_fingerprint(&cluster.name, found.clone()) != Ok(Familiar::Named) {
+        return Err(AdoptedError::Unnamed { cluster: cluster.name.clone(), found });
+    }
     credential.check_time(clock.now()).map_err(TalosApiError::from)?;
     let end = credential.not_after();
     let near = end.duration_since(clock.now()) < NEAR_END;

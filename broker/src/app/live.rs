@@ -1,6 +1,7 @@
 //! What can be loaded anew while the broker runs: policies, clusters, CA keys, TLS certificates, notification sinks. Each is
 //! published as a whole new value, once that is recorded. A bad one is refused, the old one stays, and readiness says so until a
-//! good one comes. A CA that is no longer in custody ends: taking it out is how an operator does that.
+//! good one comes. A CA that is no longer in custody ends: taking it out is how an operator does that; so does one whose key may
+//! have left its server, or whose engine's roles bound nothing any more.
 
 mod naming;
 mod sinks;
@@ -72,6 +73,9 @@ const CUSTODY_LOOKS: u32 = 15;
 
 /// Where no server holds CAs, custody is asked after so many looks, which is once a day, whether a CA's end has come near.
 const DAILY_LOOKS: u32 = 43_200;
+
+/// What is so of most values when a new one is refused.
+const STAYS: &str = "the old value stays";
 
 /// One reload under way.
 struct Reload<'a> {
@@ -308,11 +312,17 @@ impl Live {
             issuers::open(backdate, &self.custody, &clusters, before, &now.vault, clock, &self.delegating).await;
         self.is_waiting = opened.is_waiting;
         self.looks = 0;
-        let is_news = opened.refused != self.refused || now.vault != self.in_force.vault;
-        if !opened.refused.is_empty() && is_news {
-            reload.note_refusal("ca keys", &opened.refused.join("; ")).await;
+        let refused = [opened.refused.as_slice(), &opened.ended].concat();
+        if refused != self.refused || now.vault != self.in_force.vault {
+            for (whats, so) in
+                [(&opened.refused, STAYS), (&opened.ended, "the CA opened before is not used any longer")]
+            {
+                if !whats.is_empty() {
+                    reload.note_refusal("ca keys", so, &whats.join("; ")).await;
+                }
+            }
         }
-        self.refused = opened.refused;
+        self.refused = refused;
         for (cluster, warning) in &opened.ending {
             if !self.ending.contains_key(cluster) && reload.note_end(cluster, warning).await {
                 self.ending.insert(cluster.clone(), warning.clone());
@@ -360,16 +370,17 @@ impl Reload<'_> {
 
     /// Says everywhere that a new value was refused.
     async fn refuse(&mut self, name: &str, why: &str) {
-        self.note_refusal(name, why).await;
+        self.note_refusal(name, STAYS, why).await;
         // the old value still serves: the broker is ready, and the check says what is wrong
         let detail = Some(format!("{why}; the old value stays"));
         self.checks.push(Check { name: name.into(), ok: false, required: false, detail });
     }
 
-    async fn note_refusal(&mut self, name: &str, why: &str) {
-        tracing::error!(name, why, "a new value is refused; the old one stays");
+    /// Records that a new value was refused, and what is `so` then.
+    async fn note_refusal(&mut self, name: &str, so: &str, why: &str) {
+        tracing::error!(name, why, "a new value is refused; {so}");
         metrics::counter!("ichor_reload_refused_total", "what" => name.to_owned()).increment(1);
-        let message = format!("{name} refused, the old value stays: {why}").chars().take(2_000).collect();
+        let message = format!("{name} refused, {so}: {why}").chars().take(2_000).collect();
         if let Err(error) = self.sequencer.note(self.content(message), None).await {
             tracing::error!(%error, "the refusal of a new value could not be recorded");
             self.is_unrecorded = true;

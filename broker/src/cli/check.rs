@@ -145,7 +145,7 @@ async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas) -> Vec<Ch
                 let warnings: Vec<_> = end.into_iter().chain(opened.warnings).collect();
                 fine(line, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error) if error.may_be_adopted() => adopted(custody, cluster, &error).await,
+            Err(error) if error.may_be_adopted() => adopted(custody, cluster, known, &error).await,
             Err(error) => failed(line, &error),
         });
     }
@@ -161,10 +161,10 @@ async fn endpoints(clusters: &Clusters) -> Vec<Check> {
 }
 
 /// The line of a cluster whose CA is not in custody: its own API may make the certificates.
-async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, missing: &CustodyError) -> Check {
+async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, known: &KnownCas, missing: &CustodyError) -> Check {
     let name = format!("ca {}", cluster.name);
     let clock: SharedClock = Arc::new(SystemClock);
-    let (issuer, warning) = match app::adopted(custody.vault(), cluster, &clock) {
+    let (issuer, warning) = match app::adopted(custody.vault(), cluster, known, &clock) {
         Ok(adopted) => adopted,
         Err(AdoptedError::Vault(VaultError::Missing(_))) => return failed(name, missing),
         Err(error) => return failed(name, &error),

@@ -93,7 +93,15 @@ impl KnownCas {
     /// # Errors
     /// When it names others and not this one, or says that it was retired.
     pub fn check(&self, cluster: &ClusterName, certificate: &CaCertificate) -> Result<Familiar, ForeignCa> {
-        let found = fingerprint(certificate);
+        self.check_fingerprint(cluster, fingerprint(certificate))
+    }
+
+    /// The same of a certificate by its fingerprint: a standing credential's stands among the CAs' in the log, and is told from
+    /// them by what it is.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_fingerprint(&self, cluster: &ClusterName, found: String) -> Result<Familiar, ForeignCa> {
         let Some(known) = self.clusters.get(cluster.as_str()) else { return Ok(Familiar::First) };
         if known.retired.contains(&found) {
             return Err(ForeignCa::Retired { cluster: cluster.clone(), found });

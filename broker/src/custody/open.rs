@@ -362,6 +362,16 @@ impl CustodyError {
         matches!(self, Self::None(_) | Self::TalosApi(_))
     }
 
+    /// Whether what was opened before is not to be used any longer either: its key may have left, or what bounds it bounds nothing
+    /// now. Any other error says nothing of that.
+    #[must_use]
+    pub fn ends_use(&self) -> bool {
+        matches!(
+            self,
+            Self::Transit(TransitKeyError::Leaks { .. }) | Self::Pki(PkiError::TooMuch(_) | PkiError::WritesRoles(_))
+        )
+    }
+
     /// Whether there is no CA, rather than one that cannot be opened.
     #[must_use]
     pub fn is_none(&self) -> bool {

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{IssueError, Issued, Issuer};
 use crate::audit::Recorded;
-use crate::custody::Signer;
+use crate::custody::{SignError, Signer};
 use crate::entropy;
 use crate::policy::Grant;
 
@@ -60,8 +60,7 @@ impl Issuer for LocalCa {
             grant: granted.id().0.into(),
             span,
         })?;
-        let signature = self.signer.sign(grant.to_be_signed(&tbs)).await;
-        let signature = signature.map_err(|error| IssueError::Custody(error.to_string()))?;
+        let signature = self.signer.sign(grant.to_be_signed(&tbs)).await?;
         let der = assemble(&tbs, self.algorithm, &signature)?;
         // Read anew with another parser and held against the grant, not against what was built.
         let expected = Expected {
@@ -89,6 +88,16 @@ impl From<BuildError> for IssueError {
         match error {
             BuildError::Ca(_) | BuildError::Over(_) | BuildError::TooLong(_) => Self::Validity(error.to_string()),
             other => Self::Build(other.to_string()),
+        }
+    }
+}
+
+impl From<SignError> for IssueError {
+    /// A signature by another key is no outage: somebody answers in the CA's place.
+    fn from(error: SignError) -> Self {
+        match error {
+            SignError::Wrong => Self::Mismatch(error.to_string()),
+            error => Self::Custody(error.to_string()),
         }
     }
 }

@@ -147,7 +147,7 @@ impl Courier {
             let batch = audit::entries_from(&*self.store, &EntryFilter::default(), next, BATCH).await?;
             let is_last = batch.len() < usize::try_from(BATCH).unwrap_or(usize::MAX);
             for entry in batch {
-                let event = Event::of(&entry).filter(|event| self.events.contains(event));
+                let event = Event::among(&entry, &self.events);
                 let behind = entry.index.saturating_add(1);
                 if let Some(event) = event
                     && self.deliver(&entry, event).await?

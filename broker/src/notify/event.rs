@@ -1,5 +1,7 @@
 //! Which entries are told.
 
+use std::collections::BTreeSet;
+
 use ichor_wire::api::AuditEntry;
 use ichor_wire::problem::Code;
 
@@ -15,7 +17,7 @@ pub enum Event {
     Lock,
     /// Calls in a node's log that want a look.
     NodeAlarm,
-    /// A CA made, replaced, or near its end.
+    /// A CA made, replaced, or near its end; and a certificate that came back from custody and was not what was granted.
     Ca,
 }
 
@@ -34,14 +36,23 @@ impl Event {
             "lock" | "unlock" | "unlock-asked" => Some(Self::Lock),
             "node-alarm" => Some(Self::NodeAlarm),
             "ca" => Some(Self::Ca),
+            // somebody holds a CA, or answers in its place: whatever the certificate was to be for
+            "issue-failed" if is_mismatch(entry) => Some(Self::Ca),
             // the use of a request, and one that led to nothing
             "grant" | "issue-failed" if entry.detail.contains_key("break_glass") => Some(Self::BreakGlass),
             // someone else writes the database
-            "refusal" if entry.detail.get("code").is_some_and(|code| code == Code::Suspect.as_str()) => {
-                Some(Self::BreakGlass)
-            }
+            "refusal" if is(entry, Code::Suspect) => Some(Self::BreakGlass),
             _ => None,
         }
+    }
+
+    /// The same for whoever wants to be told of these alone. A certificate that nobody granted, asked for by the use of a
+    /// break-glass request, is told to those who want either.
+    #[must_use]
+    pub fn among(entry: &AuditEntry, wanted: &BTreeSet<Self>) -> Option<Self> {
+        let is_use = entry.kind == "issue-failed" && entry.detail.contains_key("break_glass");
+        let own = [Self::of(entry), is_use.then_some(Self::BreakGlass)];
+        own.into_iter().flatten().find(|event| wanted.contains(event))
     }
 
     /// The event as the configuration names it.
@@ -55,4 +66,13 @@ impl Event {
             Self::Ca => "ca",
         }
     }
+}
+
+/// Whether what custody made was not what was granted.
+pub(super) fn is_mismatch(entry: &AuditEntry) -> bool {
+    is(entry, Code::CertificateMismatch)
+}
+
+fn is(entry: &AuditEntry, code: Code) -> bool {
+    entry.detail.get("code").is_some_and(|found| found == code.as_str())
 }

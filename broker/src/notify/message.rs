@@ -4,6 +4,7 @@ use ichor_wire::api::AuditEntry;
 use url::Url;
 use uuid::Uuid;
 
+use super::event::is_mismatch;
 use crate::domain::visible;
 
 /// The longest value, in characters: a message is to be read at a glance.
@@ -104,6 +105,9 @@ fn title(entry: &AuditEntry) -> Option<&'static str> {
         "grant" if is_alone => "BREAK-GLASS WITHOUT APPROVAL: in use",
         "grant" => "Break-glass: in use",
         "refusal" => "BREAK-GLASS: SOMEONE ELSE MAY WRITE THE DATABASE; a request is not what was recorded",
+        "issue-failed" if is_mismatch(entry) => {
+            "CUSTODY MADE WHAT NOBODY GRANTED: it was thrown away, look at who holds the CA"
+        }
         "issue-failed" => "Break-glass: the use led to no certificate and was given back",
         "kit-made" => "Break-glass kit: made",
         "kit-opened" => "Break-glass kit: an opening was reported",

@@ -38,6 +38,15 @@ struct Ca {
     certificate: String,
 }
 
+/// By what the engine knows the issuer that signs by default.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct IssuerRef {
+    #[serde(rename = "issuer_id", default)]
+    id: String,
+    #[serde(rename = "issuer_name", default)]
+    name: String,
+}
+
 #[derive(Deserialize)]
 struct Names {
     keys: Vec<String>,
@@ -85,6 +94,15 @@ impl Pki {
     pub async fn ca(&self) -> Result<String, BaoError> {
         let answer = self.client.call(Method::GET, &format!("{}/cert/ca", self.mount), None, Retry::Safe).await?;
         Ok(answer.data::<Ca>()?.certificate)
+    }
+
+    /// What the issuer that signs by default is called.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn issuer(&self) -> Result<IssuerRef, BaoError> {
+        let path = format!("{}/issuer/default/json", self.mount);
+        self.client.call(Method::GET, &path, None, Retry::Safe).await?.data()
     }
 
     /// A role; `None` when there is none of that name.
@@ -139,5 +157,14 @@ impl Pki {
     fn path(&self, what: &str, name: &str) -> Result<String, BaoError> {
         check_name(name).map_err(|error| self.client.error(Kind::Refused(error.to_string()), None))?;
         Ok(format!("{}/{what}/{name}", self.mount))
+    }
+}
+
+// === impl IssuerRef ===
+
+impl IssuerRef {
+    /// Its id, and the name that someone gave it.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        [self.id.as_str(), self.name.as_str()].into_iter().filter(|reference| !reference.is_empty())
     }
 }

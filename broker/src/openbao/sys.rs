@@ -1,8 +1,9 @@
-//! What our token may do.
+//! What our token may do, and where its policies say anything.
 
 use std::collections::BTreeMap;
 
 use http::Method;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::login::json;
@@ -11,6 +12,22 @@ use super::{BaoError, Client, Retry};
 /// What our token may do at some paths, in the server's words: `read`, `update`, `deny`, …
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(BTreeMap<String, Vec<String>>);
+
+/// The paths of all rules of our token's policies: those of one path, and those of all that begin alike, without their `*`.
+/// Rules with a `+` in them are in neither: the server does not tell them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules(Vec<String>);
+
+/// Where the server tells them.
+const RULES: &str = "sys/internal/ui/resultant-acl";
+
+#[derive(Deserialize)]
+struct Acl {
+    #[serde(default)]
+    exact_paths: BTreeMap<String, IgnoredAny>,
+    #[serde(default)]
+    glob_paths: BTreeMap<String, IgnoredAny>,
+}
 
 #[derive(Serialize)]
 struct Ask<'a> {
@@ -37,6 +54,30 @@ impl Client {
             list.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect()
         };
         Ok(Capabilities(told.paths.iter().map(|(path, value)| (path.clone(), words(value))).collect()))
+    }
+}
+
+impl Client {
+    /// The paths of our token's rules; none of them for a root token, which needs none.
+    ///
+    /// # Errors
+    /// When they cannot be asked: reading them is in the server's default policy.
+    pub async fn rules(&self) -> Result<Rules, BaoError> {
+        let acl: Acl = self.call(Method::GET, RULES, None, Retry::Safe).await?.data()?;
+        Ok(Rules(acl.exact_paths.into_keys().chain(acl.glob_paths.into_keys()).collect()))
+    }
+}
+
+// === impl Rules ===
+
+impl Rules {
+    /// What they name below a mount: the rest of each path. In a namespace the paths begin with it.
+    pub fn below<'a>(&'a self, mount: &str) -> impl Iterator<Item = &'a str> {
+        let (at_the_root, in_a_namespace) = (format!("{mount}/"), format!("/{mount}/"));
+        self.0.iter().filter_map(move |path| match path.strip_prefix(&at_the_root) {
+            Some(rest) => Some(rest),
+            None => path.split_once(&in_a_namespace).map(|(_, rest)| rest),
+        })
     }
 }
 

@@ -6,27 +6,38 @@ use std::time::Duration;
 use ichor_broker::audit::verify_log;
 use ichor_client::Error;
 use ichor_standins::openbao::Fault;
-use ichor_tests::{Lives, Person, World};
+use ichor_tests::{Lives, Options, Person, World};
 use ichor_wire::problem::Code;
+use serde_json::json;
 
+use super::bad_input::make_key;
 use super::{asks, bao, line, world};
+use crate::metrics;
+
+/// What rises when custody made what nobody granted.
+pub(crate) const MISMATCHES: &str = "ichor_certificate_mismatches_total{cluster=\"prod\"}";
 
 const SIGN: &str = "transit/sign/*";
 
-/// The sentence of the entry that says why nothing was issued.
+/// The sentence of the entry that says why nothing was issued: an outage.
 async fn failure(world: &World, person: &Person) -> anyhow::Result<String> {
+    refusal(world, person, Code::CustodyUnavailable).await
+}
+
+async fn refusal(world: &World, person: &Person, code: Code) -> anyhow::Result<String> {
     match asks(person).await {
-        Err(Error::Problem(problem)) => assert_eq!(problem.code, Code::CustodyUnavailable),
+        Err(Error::Problem(problem)) => assert_eq!(problem.code, code),
         other => panic!("not refused: {other:?}"),
     }
     let newest = world.entries().await?.into_iter().next().unwrap();
-    assert_eq!(newest.kind, "issue-failed");
+    assert_eq!((newest.kind.as_str(), newest.detail["code"].as_str()), ("issue-failed", code.as_str()));
     Ok(newest.detail["message"].clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_lie_and_outage_is_told_apart_and_ends_with_its_cause() -> anyhow::Result<()> {
-    let world = world(Lives::Transit).await?;
+    let edits = vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
+    let world = World::with(Options { custody: Lives::Transit, edits, ..Options::default() }).await?;
     let alice = Person::log_in(&world, "alice").await?;
     let bao = bao(&world);
     asks(&alice).await?;
@@ -46,9 +57,12 @@ async fn each_lie_and_outage_is_told_apart_and_ends_with_its_cause() -> anyhow::
         bao.set_fault(SIGN, None);
         asks(&alice).await?;
     }
+    // a signature by another key is no outage: it is told, and counted, as what nobody granted
     bao.set_wrong_key("ichor-prod", true);
-    let said = failure(&world, &alice).await?;
+    let before = metrics::value(&metrics::scrape(&world).await?, MISMATCHES);
+    let said = refusal(&world, &alice, Code::CertificateMismatch).await?;
     assert!(said.contains("no signature by the CA's key"), "{said}");
+    assert!(metrics::value(&metrics::scrape(&world).await?, MISMATCHES) > before);
     bao.set_wrong_key("ichor-prod", false);
     asks(&alice).await?;
     verify_log(&*world.running.store()).await?;
@@ -118,12 +132,9 @@ async fn a_destroyed_key_version_is_said_plainly() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_starts_without_the_server_and_takes_the_ca_up_when_it_is_there() -> anyhow::Result<()> {
-    let world = World::with(ichor_tests::Options {
-        custody: Lives::Transit,
-        look: Some(Duration::from_millis(20)),
-        ..Default::default()
-    })
-    .await?;
+    let world =
+        World::with(Options { custody: Lives::Transit, look: Some(Duration::from_millis(20)), ..Default::default() })
+            .await?;
     let alice = Person::log_in(&world, "alice").await?;
     bao(&world).seal();
     assert!(!line(&world, "ca prod").await.ok);
@@ -131,5 +142,26 @@ async fn a_broker_starts_without_the_server_and_takes_the_ca_up_when_it_is_there
     while asks(&alice).await.is_err() {
         tokio::task::yield_now().await;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_may_leave_while_the_broker_runs_signs_no_more() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    asks(&alice).await?;
+    // as whoever administers the engine can at any time, and nobody can take back
+    make_key(bao(&world), "ichor-prod/config", json!({"exportable": true})).await?;
+    let said = line(&world, "ca prod").await;
+    let detail = said.detail.unwrap();
+    assert!(!said.ok && detail.contains("has `exportable` set") && detail.contains("not used any longer"), "{detail}");
+    match asks(&alice).await {
+        Err(Error::Problem(problem)) => assert_eq!(problem.code, Code::CustodyUnavailable),
+        other => panic!("issued: {other:?}"),
+    }
+    let entries = world.entries().await?;
+    let told = entries.iter().find(|entry| entry.kind == "reload" && entry.detail["message"].contains("exportable"));
+    let message = &told.unwrap().detail["message"];
+    assert!(message.starts_with("ca keys refused, the CA opened before is not used any longer: "), "{message}");
     Ok(())
 }

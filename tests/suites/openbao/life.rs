@@ -5,10 +5,12 @@ use ichor_broker::clock::Clock;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
+use ichor_standins::authority::Authority;
 use ichor_standins::node::{Node, NodeOptions};
 use ichor_standins::openbao::{Fault, OpenBao, Rule};
 use ichor_tests::{CLUSTER, Faults, Lives, Options, Person, World, run_command};
 use ichor_wire::log::Kind;
+use ichor_wire::profile::CaCertificate;
 
 use super::{asks, bao, line, world};
 
@@ -198,6 +200,69 @@ async fn a_ca_moves_from_age_to_kv_to_transit_and_no_further() -> anyhow::Result
     assert!(!world.dir.join("vault/ca/prod.age").exists());
     let stays = recorded(&world, &["move", CLUSTER, "--to", "age"]).await.unwrap_err().to_string();
     assert!(stays.contains("cannot be taken from Transit key"), "{stays}");
+    Ok(())
+}
+
+/// Each act on a CA, in the order of one's life, and what its entries must have a digest of.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_act_says_who_where_why_and_of_which_ca() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let authority = Authority::new("the cluster's own")?;
+    let file = world.scratch().join("ca.pem");
+    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    let (from, node) = (file.display().to_string(), node(&world));
+    let (named, retired) = ("digest of certificate", "digest of retired certificate 1");
+    let rotate: &[&str] = &["rotate", CLUSTER, "--wait", "0s", "--node", &node];
+    let acts: [(&[&str], &str); 10] = [
+        (&["create", CLUSTER, "--custody", "age", "--replace"], named),
+        (&["import", CLUSTER, "--from", &from, "--custody", "age", "--replace"], named),
+        (&["move", CLUSTER, "--to", "transit"], named),
+        (rotate, named),
+        (&["rotate", CLUSTER, "--abandon"], retired),
+        (rotate, named),
+        (&["rotate", CLUSTER, "--continue", "--wait", "0s"], named),
+        (&["delegate", CLUSTER, "--offline"], named),
+        (&["delegate", CLUSTER, "--end"], named),
+        (&["retire", CLUSTER, "--compromised"], retired),
+    ];
+    let deeds = async || {
+        let mut entries = world.entries().await?;
+        entries.retain(|entry| entry.kind == "ca");
+        entries.reverse();
+        anyhow::Ok(entries)
+    };
+    let mut dropped = None;
+    for (act, digest) in acts {
+        let before = deeds().await?.len();
+        if act.contains(&"--continue") {
+            world.node.set_accepted_cas(&next(&world).await?)?;
+        }
+        if act.contains(&"--abandon") {
+            dropped = Some(CaCertificate::parse(&next(&world).await?)?);
+        }
+        // a rotation whose node was not patched yet has begun, and says that it waits
+        let said = recorded(&world, act).await;
+        assert_eq!(said.is_ok(), act != rotate, "{act:?}: {said:?}");
+        let new = deeds().await?.split_off(before);
+        assert!(!new.is_empty(), "{act:?}");
+        for entry in &new {
+            for (name, value) in [("os_user", None), ("host", None), ("reason", Some("tests"))] {
+                let found = entry.detail.get(name).filter(|found| !found.is_empty());
+                assert!(
+                    found.is_some_and(|found| value.is_none_or(|value| value == found)),
+                    "{act:?}: {name}: {entry:?}"
+                );
+            }
+            assert_eq!(entry.cluster.as_deref(), Some(CLUSTER), "{act:?}");
+        }
+        let digests: Vec<_> = new.iter().filter_map(|entry| entry.detail.get(digest)).collect();
+        assert!(digests.iter().any(|digest| digest.len() == 64), "{act:?}: {new:?}");
+    }
+    // what was dropped is none of the cluster's CAs any more
+    let dropped = dropped.unwrap();
+    let known = app::known_cas(&Folder::new(&world.dir).load()?.settings).await?;
+    let said = known.check(&ClusterName::new(CLUSTER)?, &dropped).unwrap_err().to_string();
+    assert!(said.contains("was retired by an entry"), "{said}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The CA lives in OpenBao: the main job with each custody there, what is refused, and everything that a server can do wrong.
 
 mod bad_input;
-mod faults;
+pub(crate) mod faults;
 mod kinds;
 mod life;
 mod main_job;

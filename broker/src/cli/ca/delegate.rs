@@ -6,11 +6,13 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::keep::digests;
 use super::probe::Probing;
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on, unlock};
 use crate::config::load_clusters;
+use crate::custody::ca::CaFacts;
 
 /// `ca delegate`.
 #[derive(Debug, Args)]
@@ -44,7 +46,8 @@ impl Delegate {
             _ => {}
         }
         // a CA that cannot be opened makes no certificate to ask with
-        block_on(async { Ok(custody.open(&name, &app::known_cas(&loaded.settings).await?).await?) })?;
+        let opened = block_on(async { Ok(custody.open(&name, &app::known_cas(&loaded.settings).await?).await?) })?;
+        let digests = digests(&CaFacts::of(&opened.certificate));
         block_on(async {
             let desk = Desk::open(&loaded).await?;
             if !self.end && !self.offline {
@@ -68,7 +71,7 @@ impl Delegate {
                 ),
             };
             let reason = self.reason.clone();
-            let deed = Deed { ca: true, cluster: Some(name.to_string()), message, reason, ..Deed::default() };
+            let deed = Deed { ca: true, cluster: Some(name.to_string()), message, reason, digests };
             let changed = record.delegating(!self.end);
             let dir = custody.vault().sealer().dir();
             let done = desk.act(deed, "the certificates are made as before", async || {

@@ -1,5 +1,6 @@
 //! `ca record`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::bail;
@@ -10,7 +11,8 @@ use crate::app;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on, unlock};
 use crate::custody::ca::CaFacts;
-use crate::custody::{KnownCas, Place, Record};
+use crate::custody::{CERTIFICATE, Custody, KnownCas, Place, Record};
+use crate::domain::ClusterName;
 
 /// `ca record`.
 #[derive(Debug, Args)]
@@ -28,6 +30,15 @@ pub(in crate::cli) struct RecordCa {
     reason: String,
 }
 
+/// What lies in custody.
+struct Found {
+    fingerprint: String,
+    digests: BTreeMap<String, String>,
+    /// What it is, in words.
+    what: &'static str,
+    said: String,
+}
+
 impl RecordCa {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
@@ -35,30 +46,33 @@ impl RecordCa {
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let dir = custody.vault().sealer().dir();
         let written = Record::written(dir, &cluster)?;
-        let record = written.clone().unwrap_or_else(|| Record::first(Place::Age { file: format!("{cluster}.age") }));
+        let record = match &written {
+            Some(record) => record.clone(),
+            None => Record::first(place(&custody, &cluster)?),
+        };
         block_on(async {
             let known = app::known_cas(&loaded.settings).await?;
-            // opened whatever the log says: the operator says what it is to be
-            let opened = custody.open_place(&cluster, &record.active, &KnownCas::default()).await?;
-            let facts = CaFacts::of(&opened.certificate);
+            let found = Found::at(&custody, &cluster, &record.active).await?;
+            let familiar = known.check_fingerprint(&cluster, found.fingerprint.clone());
             let newest = known.newest(&cluster);
             let is_meant = match &self.certificate {
-                Some(said) => said.trim().eq_ignore_ascii_case(&facts.fingerprint),
+                Some(said) => said.trim().eq_ignore_ascii_case(&found.fingerprint),
                 None => {
-                    let is_newest = newest.is_none_or(|newest| newest == facts.fingerprint);
-                    is_newest && known.check(&cluster, &opened.certificate).is_ok()
+                    let is_newest = newest.is_none_or(|newest| newest == found.fingerprint);
+                    is_newest && familiar.is_ok()
                 }
             };
             if !is_meant {
                 let named = newest.unwrap_or("none");
                 bail!(
-                    "what lies in custody for cluster `{cluster}` is the CA with the certificate sha256 {}; the newest entry of the log \
-                     names {named}{}. Compare it with what nodes accept, and where it is the one, name it with `--certificate {0}`",
-                    facts.fingerprint,
+                    "what lies in custody for cluster `{cluster}` is {} with the certificate sha256 {}; the newest entry of the log \
+                     names {named}{}. Compare it with what nodes accept, and where it is the one, name it with `--certificate {1}`",
+                    found.what,
+                    found.fingerprint,
                     if self.certificate.is_some() { ", and you another" } else { "" }
                 );
             }
-            if written.is_some() && known.check(&cluster, &opened.certificate).is_ok() && newest.is_some() {
+            if written.is_some() && familiar.is_ok() && newest.is_some() {
                 bail!("the CA of cluster `{cluster}` has its record, and the log knows it: there is nothing to do");
             }
             let desk = Desk::open(&loaded).await?;
@@ -66,11 +80,12 @@ impl RecordCa {
                 ca: true,
                 cluster: Some(cluster.to_string()),
                 message: format!(
-                    "cluster `{cluster}`: the CA that lies in custody is the one that is meant: {}",
+                    "cluster `{cluster}`: {} that lies in custody is the one that is meant: {}",
+                    found.what,
                     record.active.said()
                 ),
                 reason: self.reason.clone(),
-                digests: digests(&facts),
+                digests: found.digests,
             };
             let done = async || match written {
                 Some(_) => Ok(()),
@@ -79,11 +94,37 @@ impl RecordCa {
             desk.act(deed, "nothing was changed", done).await?;
             let taken = taken_up(&cluster, desk.reload().await?);
             desk.close().await;
-            writeln!(out, "recorded: {} ({}), valid until {}", facts.subject, facts.algorithm, facts.not_after)?;
-            writeln!(out, "certificate sha256 {}", facts.fingerprint)?;
+            writeln!(out, "recorded: {}", found.said)?;
+            writeln!(out, "certificate sha256 {}", found.fingerprint)?;
             writeln!(out, "lives in {}", record.active.said())?;
             taken.err().map_or(Ok(()), |why| writeln!(out, "{why}"))?;
             Ok(())
         })
     }
+}
+
+impl Found {
+    /// What a cluster's certificates are made with: opened whatever the log says, for the operator says what it is to be.
+    async fn at(custody: &Custody, cluster: &ClusterName, place: &Place) -> anyhow::Result<Self> {
+        if matches!(place, Place::TalosApi) {
+            let credential = custody.vault().open_talos_credential(cluster)?;
+            let fingerprint = credential.fingerprint();
+            let said =
+                format!("a credential of {}, valid until {}", credential.roles().join(", "), credential.not_after());
+            let digests = BTreeMap::from([(CERTIFICATE.to_owned(), fingerprint.clone())]);
+            return Ok(Self { fingerprint, digests, what: "the standing credential", said });
+        }
+        let opened = custody.open_place(cluster, place, &KnownCas::default()).await?;
+        let facts = CaFacts::of(&opened.certificate);
+        let said = format!("{} ({}), valid until {}", facts.subject, facts.algorithm, facts.not_after);
+        Ok(Self { digests: digests(&facts), fingerprint: facts.fingerprint, what: "the CA", said })
+    }
+}
+
+/// Where it lies when no record says so: in the vault, as a CA, or else as a credential that was adopted.
+fn place(custody: &Custody, cluster: &ClusterName) -> anyhow::Result<Place> {
+    let list = custody.vault().sealer().list()?;
+    let is_adopted = list.secrets.iter().any(|secret| *secret == format!("talos-{cluster}"));
+    let has_ca = list.cas.iter().any(|ca| ca == cluster.as_str());
+    Ok(if is_adopted && !has_ca { Place::TalosApi } else { Place::Age { file: format!("{cluster}.age") } })
 }

@@ -16,7 +16,7 @@ use crate::cli::{FolderArg, block_on, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{self, CaFacts};
-use crate::custody::{Custody, For, Places, Record, Settled};
+use crate::custody::{Custody, For, Place, Places, RETIRED, Record, Settled};
 use crate::domain::ClusterName;
 
 /// How often nodes that do not accept the new CA yet are asked again.
@@ -89,7 +89,7 @@ impl Rotate {
                 rotation.begun
             ),
             (Some(rotation), _, true) => {
-                work.record(format!("rotation dropped: {} is not used", rotation.next.said()), None).await?;
+                work.drop_next(&rotation.next, out).await?;
                 record.abandoned().replace(work.dir(), cluster, &record)?;
                 writeln!(out, "dropped; the CA in force is still {}", record.active.said())?;
                 return Ok(());
@@ -132,6 +132,24 @@ impl Work<'_> {
 
     async fn record(&self, message: String, settled: Option<&Settled>) -> anyhow::Result<()> {
         self.desk.record(self.deed(message, settled)).await.map(drop)
+    }
+
+    /// Records that the new CA is not used, and, by its digest, that it is to issue no more: else the log would go on to name it as
+    /// one of this cluster's. Where it cannot be read any more, that is said.
+    async fn drop_next(&self, next: &Place, out: &mut dyn Write) -> anyhow::Result<()> {
+        let known = app::known_cas(&self.loaded.settings).await?;
+        let in_force = self.custody.certificate(&self.cluster, &known).await.ok();
+        let mut deed = self.deed(format!("rotation dropped: {} is not used", next.said()), None);
+        match self.custody.certificate_at(&self.cluster, next, &known).await {
+            // a record that was tampered with does not retire the CA in force
+            Ok(dropped) if in_force.as_ref().is_some_and(|it| it.fingerprint() == dropped.fingerprint()) => {}
+            Ok(dropped) => drop(deed.digests.insert(format!("{RETIRED} 1"), CaFacts::of(&dropped).fingerprint)),
+            Err(error) => {
+                deed.message = format!("{}; its certificate cannot be read, so no digest of it is here", deed.message);
+                writeln!(out, "the log goes on to name the CA that is dropped, for it cannot be read: {error}")?;
+            }
+        }
+        self.desk.record(deed).await.map(drop)
     }
 
     /// Whether every node accepts the new CA, asked until they do or the time is over.

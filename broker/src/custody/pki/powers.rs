@@ -1,19 +1,19 @@
 //! What our token may do at the engine beside signing by our roles: nothing that makes the roles no bound at all.
+//!
+//! The server tells of one path at a time what a token may. So it is asked about every way around the roles that there is by the
+//! names that the engine answers to (`default`, the issuer's id and its name; each of our roles, and one that is none), and about
+//! those by the names that stand in the token's own policies.
+
+use std::collections::BTreeSet;
 
 use super::PkiError;
 use crate::openbao::{Capabilities, Pki};
 
-/// Where the engine signs what is asked, makes keys, or changes its CA.
+/// Where the engine signs what is asked, makes keys, or changes its CA, by its default issuer.
 pub(super) const NEVER: &[&str] = &[
     "sign-verbatim",
     "sign-verbatim/{role}",
     "issue/{role}",
-    "issuer/default/sign-verbatim",
-    "issuer/default/sign-verbatim/{role}",
-    "issuer/default/issue/{role}",
-    "issuer/default/sign-intermediate",
-    "issuer/default/sign-self-issued",
-    "issuer/default",
     "root",
     "root/generate/internal",
     "root/generate/exported",
@@ -28,6 +28,22 @@ pub(super) const NEVER: &[&str] = &[
     "keys/import",
 ];
 
+/// The same by an issuer that is named.
+pub(super) const NEVER_BY: &[&str] = &[
+    "issuer/{issuer}/sign-verbatim",
+    "issuer/{issuer}/sign-verbatim/{role}",
+    "issuer/{issuer}/issue/{role}",
+    "issuer/{issuer}/sign-intermediate",
+    "issuer/{issuer}/sign-self-issued",
+    "issuer/{issuer}",
+];
+
+/// What the engine calls the issuer that signs where none is named.
+const DEFAULT: &str = "default";
+
+/// A name of a role that is there or not: where the engine signs what is asked, it wants none.
+const ANY: &str = "ichor";
+
 /// What changes something, or has it signed.
 const ACTS: [&str; 5] = ["create", "update", "patch", "delete", "sudo"];
 
@@ -37,8 +53,7 @@ const ACTS: [&str; 5] = ["create", "update", "patch", "delete", "sudo"];
 /// With the path, and what the policy should say.
 pub(super) async fn check(pki: &Pki, roles: &[String], may_write_roles: bool) -> Result<(), PkiError> {
     let mount = pki.mount();
-    let role = roles.first().map_or("ichor", String::as_str);
-    let never: Vec<String> = NEVER.iter().map(|path| format!("{mount}/{}", path.replace("{role}", role))).collect();
+    let never = never(pki, roles).await?;
     let sign = roles.iter().map(|role| pki.sign_path(role)).collect::<Result<Vec<_>, _>>()?;
     let kept: Vec<String> = roles.iter().map(|role| format!("{mount}/roles/{role}")).collect();
     let asked: Vec<&str> = never.iter().chain(&sign).chain(&kept).map(String::as_str).collect();
@@ -56,6 +71,54 @@ pub(super) async fn check(pki: &Pki, roles: &[String], may_write_roles: bool) ->
     match sign.iter().find(|path| !may.may(path, "update")) {
         Some(path) => Err(PkiError::MayNot { path: path.clone(), what: "update" }),
         None => Ok(()),
+    }
+}
+
+/// The paths that are to be closed to our token.
+async fn never(pki: &Pki, roles: &[String]) -> Result<Vec<String>, PkiError> {
+    let issuer = pki.issuer().await?;
+    let rules = pki.client().rules().await?;
+    let mut named = Named::default();
+    rules.below(pki.mount()).for_each(|rest| named.take(rest));
+    let issuers: Vec<&str> = std::iter::once(DEFAULT).chain(issuer.all()).collect();
+    let roles: Vec<&str> = roles.iter().map(String::as_str).chain([ANY]).collect();
+    let mut paths: Vec<String> = Vec::new();
+    for role in roles.iter().copied().chain(named.roles.iter().map(String::as_str)) {
+        paths.extend(NEVER.iter().map(|path| path.replace("{role}", role)));
+    }
+    let ours = issuers.iter().flat_map(|issuer| roles.iter().map(move |role| (*issuer, *role)));
+    let theirs = named.issuers.iter().map(|(issuer, role)| (issuer.as_str(), role.as_str()));
+    for (issuer, role) in ours.chain(theirs) {
+        paths.extend(NEVER_BY.iter().map(|path| path.replace("{issuer}", issuer).replace("{role}", role)));
+    }
+    let mut once = BTreeSet::new();
+    paths.retain(|path| once.insert(path.clone()));
+    Ok(paths.into_iter().map(|path| format!("{}/{path}", pki.mount())).collect())
+}
+
+/// What rules name. Of one that ends in a `*` only the beginning of the last name is left, which is a name that it takes in.
+#[derive(Default)]
+struct Named {
+    roles: BTreeSet<String>,
+    /// With the role that is named behind the issuer.
+    issuers: BTreeSet<(String, String)>,
+}
+
+// === impl Named ===
+
+impl Named {
+    /// What the rest of a rule's path behind the mount names.
+    fn take(&mut self, rest: &str) {
+        let or_any = |name: Option<&str>| name.filter(|name| !name.is_empty()).unwrap_or(ANY).to_owned();
+        let mut parts = rest.split('/');
+        match parts.next() {
+            Some("sign-verbatim" | "issue") => drop(self.roles.insert(or_any(parts.next()))),
+            Some("issuer") => {
+                let issuer = or_any(parts.next());
+                self.issuers.insert((issuer, or_any(parts.nth(1))));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use ichor_standins::authority::{Authority, Usage};
-use ichor_standins::openbao::{OpenBao, OpenBaoOptions, Rule};
+use ichor_standins::openbao::{ISSUER_ID, OpenBao, OpenBaoOptions, Rule};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -110,7 +110,10 @@ async fn an_engine_as_it_has_to_be_is_opened() {
 #[tokio::test]
 async fn a_token_that_goes_around_the_roles_is_refused() {
     let world = World::usual().await;
-    for path in powers::NEVER {
+    world.bao.name_issuer("first");
+    let by = ["default", ISSUER_ID, "first"];
+    let by = powers::NEVER_BY.iter().flat_map(|path| by.map(|issuer| path.replace("{issuer}", issuer)));
+    for path in powers::NEVER.iter().map(ToString::to_string).chain(by) {
         let path = format!("pki/{}", path.replace("{role}", "ichor-prod-reader"));
         for act in ["create", "update"] {
             world.bao.allow_only(usual().into_iter().chain([Rule::new(&path, [act])]));
@@ -127,6 +130,40 @@ async fn a_token_that_goes_around_the_roles_is_refused() {
     }
     world.bao.allow_all();
     assert!(world.said(false).await.starts_with("our token may use"));
+}
+
+/// Names that nobody would think of asking about: they stand in the token's own policies.
+#[tokio::test]
+async fn a_way_around_by_a_name_that_only_a_policy_has_is_refused() {
+    let world = World::usual().await;
+    for (pattern, path) in [
+        ("pki/sign-verbatim/other", "sign-verbatim/other"),
+        ("pki/sign-verbatim/oth*", "sign-verbatim/oth"),
+        ("pki/issue/web", "issue/web"),
+        ("pki/issuer/old-root/sign-verbatim", "issuer/old-root/sign-verbatim"),
+        ("pki/issuer/old-root/sign-verbatim/x*", "issuer/old-root/sign-verbatim/x"),
+        ("pki/issuer/old-root/issue/web", "issuer/old-root/issue/web"),
+        ("pki/issuer/old*", "issuer/old/sign-verbatim"),
+        ("pki/issuer/+/sign-verbatim", "issuer/default/sign-verbatim"),
+        ("pki/sign-verbatim/+", "sign-verbatim/ichor-prod-reader"),
+    ] {
+        world.bao.allow_only(usual().into_iter().chain([Rule::new(pattern, ["update"])]));
+        let said = world.said(false).await;
+        assert!(said.starts_with(&format!("our token may use `pki/{path}`")), "{pattern}: {said}");
+    }
+    // what only reads, is another mount's, or is named to be denied, goes around nothing
+    for more in [
+        vec![Rule::new("pki/issuer/old-root", ["read"])],
+        vec![Rule::new("other-pki/sign-verbatim/other", ["update"])],
+        vec![Rule::new("pki/sign-verbatim/other", [])],
+    ] {
+        world.bao.allow_only(usual().into_iter().chain(more));
+        world.open(false).await.unwrap();
+    }
+    world.bao.allow_only(usual());
+    world.bao.deny("sys/internal/ui/resultant-acl");
+    let said = world.said(false).await;
+    assert!(said.contains("does not allow `sys/internal/ui/resultant-acl` to our token"), "{said}");
 }
 
 #[tokio::test]

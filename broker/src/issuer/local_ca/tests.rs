@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ichor_wire::log::{Entry, Kind};
+use ichor_wire::problem::Code;
 use ichor_wire::profile::{Names, pem};
 use uuid::Uuid;
 
@@ -153,6 +154,9 @@ async fn what_custody_signed_wrongly_is_not_issued() {
     };
     let error = bent(Ok(signer)).issue(room.grant().await, noon()).await.unwrap_err();
     assert_eq!(error, IssueError::Mismatch("the CA did not sign it".into()));
+    let error = bent(Err(SignError::Wrong)).issue(room.grant().await, noon()).await.unwrap_err();
+    assert!(matches!(&error, IssueError::Mismatch(why) if why.contains("no signature by the CA's key")), "{error}");
+    assert_eq!(error.code(), Code::CertificateMismatch);
     let gone = SignError::Unavailable("gone".into());
     let error = bent(Err(gone)).issue(room.grant().await, noon()).await.unwrap_err();
     assert_eq!(error, IssueError::Custody("the CA key cannot sign: gone".into()));

@@ -142,3 +142,22 @@ fn a_long_text_is_cut() {
     let (_, reason) = message.lines.iter().find(|(label, _)| label == "reason").unwrap();
     assert_eq!(reason.chars().count(), 601);
 }
+
+#[test]
+fn what_custody_made_and_nobody_granted_is_told_as_the_cas_and_as_the_uses() {
+    let mut failed = entry("issue-failed", "");
+    failed.detail.insert("code".into(), "certificate-mismatch".into());
+    let only = |event| std::collections::BTreeSet::from([event]);
+    assert_eq!(Event::of(&failed), Some(Event::Ca));
+    assert_eq!(Event::among(&failed, &only(Event::Ca)), Some(Event::Ca));
+    assert_eq!(Event::among(&failed, &only(Event::BreakGlass)), Some(Event::BreakGlass));
+    assert_eq!(Event::among(&failed, &only(Event::Lock)), None);
+    assert!(Message::of(&failed).title.starts_with("CUSTODY MADE WHAT NOBODY GRANTED"));
+    // whoever it was for
+    failed.detail.remove("break_glass");
+    assert_eq!(Event::of(&failed), Some(Event::Ca));
+    assert_eq!(Event::among(&failed, &only(Event::BreakGlass)), None);
+    // an outage is none of these
+    failed.detail.insert("code".into(), "custody-unavailable".into());
+    assert_eq!(Event::of(&failed), None);
+}

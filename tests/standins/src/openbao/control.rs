@@ -166,6 +166,15 @@ impl OpenBao {
         destroyed.into_iter().find_map(Result::ok).with_context(|| format!("no transit engine has the key `{name}`"))
     }
 
+    /// Names the issuer of every PKI engine, beside its id.
+    pub fn name_issuer(&self, name: &str) {
+        for mounted in lock(&self.shared.state).mounts.values_mut() {
+            if let Mounted::Pki(pki) = mounted {
+                pki.name_issuer(name);
+            }
+        }
+    }
+
     /// Makes another wrapping key, as a mount made anew has.
     pub fn change_wrapping_key(&self) {
         self.transits(transit::Transit::change_wrapping_key);

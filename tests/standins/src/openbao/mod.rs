@@ -32,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 pub use gate::{Fault, Hold, Request};
+pub use pki::ISSUER_ID;
 pub use policy::Rule;
 
 use crate::authority::{Authority, Certified, Leaf};

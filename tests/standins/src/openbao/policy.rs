@@ -31,8 +31,13 @@ const ALL: [Capability; 6] =
     [Capability::Create, Capability::Delete, Capability::List, Capability::Patch, Capability::Read, Capability::Update];
 
 /// What every token may do to itself.
-const OWN: [&str; 4] =
-    ["auth/token/lookup-self", "auth/token/renew-self", "auth/token/revoke-self", "sys/capabilities-self"];
+const OWN: [&str; 5] = [
+    "auth/token/lookup-self",
+    "auth/token/renew-self",
+    "auth/token/revoke-self",
+    "sys/capabilities-self",
+    "sys/internal/ui/resultant-acl",
+];
 
 /// What a PKI engine tells everybody.
 const OPEN: [&str; 3] = ["+/cert/ca", "+/ca/pem", "+/issuer/default/json"];
@@ -97,7 +102,8 @@ impl Policy {
 
     /// Whether it is allowed on `path`.
     pub(super) fn allows(&self, path: &str, needed: Capability) -> bool {
-        let is_open = OWN.contains(&path) || OPEN.iter().any(|pattern| matches(pattern, path));
+        let is_denied = self.denied.iter().any(|pattern| pattern == path);
+        let is_open = (OWN.contains(&path) && !is_denied) || OPEN.iter().any(|pattern| matches(pattern, path));
         is_open || self.on(path).contains(&needed)
     }
 
@@ -108,6 +114,25 @@ impl Policy {
             return json!(["deny"]);
         }
         json!(allowed.into_iter().map(Capability::name).collect::<Vec<_>>())
+    }
+
+    /// What `sys/internal/ui/resultant-acl` says: the rules by their paths, those that end in `*` without it. As with the real
+    /// server, those with a `+` are not among them.
+    pub(super) fn resultant(&self) -> Value {
+        let all = [Rule { pattern: "*".into(), capabilities: ALL.to_vec() }];
+        let denied = self.denied.iter().map(|pattern| (pattern.as_str(), json!(["deny"])));
+        let named =
+            |rule: &Rule| json!(rule.capabilities.iter().map(|capability| capability.name()).collect::<Vec<_>>());
+        let allowed = self.rules.as_deref().unwrap_or(&all).iter().map(|rule| (rule.pattern.as_str(), named(rule)));
+        let (mut exact, mut glob) = (serde_json::Map::new(), serde_json::Map::new());
+        for (pattern, capabilities) in allowed.chain(denied).filter(|(pattern, _)| !pattern.contains('+')) {
+            let told = json!({ "capabilities": capabilities });
+            match pattern.strip_suffix('*') {
+                Some(prefix) => glob.insert(prefix.to_owned(), told),
+                None => exact.insert(pattern.to_owned(), told),
+            };
+        }
+        json!({ "exact_paths": exact, "glob_paths": glob, "root": false })
     }
 
     fn on(&self, path: &str) -> Vec<Capability> {

@@ -23,6 +23,8 @@ pub(super) fn open(state: &State, call: &Call, now: Timestamp) -> Option<Answer>
 pub(super) fn answer(state: &State, call: &Call, root: bool) -> Answer {
     match (call.path.as_str(), call.verb) {
         ("sys/capabilities-self", Verb::Write) => capabilities(state, call, root),
+        ("sys/internal/ui/resultant-acl", Verb::Read) if root => Answer::data(json!({ "root": true })),
+        ("sys/internal/ui/resultant-acl", Verb::Read) => Answer::data(state.policy.resultant()),
         (path, Verb::Read) => {
             let mount = path.strip_prefix("sys/internal/ui/mounts/").or_else(|| path.strip_prefix("sys/mounts/"));
             mount.map_or_else(no_path, |mount| mounted(state, mount))

@@ -44,6 +44,8 @@ const PARAMETERS: [&str; 16] = [
 pub(super) struct Pki {
     authority: Arc<Authority>,
     roles: BTreeMap<String, Role>,
+    /// What someone called the one issuer.
+    issuer_name: String,
 }
 
 /// What is to be signed.
@@ -56,11 +58,18 @@ struct Wanted {
     not_a_ca: bool,
 }
 
+/// The one issuer's id.
+pub const ISSUER_ID: &str = "7cc80ed1-3b5c-9ffc-850e-0d2ae05da60e";
+
 // === impl Pki ===
 
 impl Pki {
     pub(super) fn new(authority: Arc<Authority>) -> Self {
-        Self { authority, roles: BTreeMap::new() }
+        Self { authority, roles: BTreeMap::new(), issuer_name: String::new() }
+    }
+
+    pub(super) fn name_issuer(&mut self, name: &str) {
+        name.clone_into(&mut self.issuer_name);
     }
 
     pub(super) fn ca(&self) -> String {
@@ -77,7 +86,7 @@ impl Pki {
             }
             ("issuer/default/json" | "issuer/default", Verb::Read) => Answer::data(json!({
                 "ca_chain": [self.ca()], "certificate": self.ca(),
-                "issuer_id": "7cc80ed1-3b5c-9ffc-850e-0d2ae05da60e", "issuer_name": "",
+                "issuer_id": ISSUER_ID, "issuer_name": self.issuer_name,
             })),
             ("roles", Verb::List) if self.roles.is_empty() => Answer::missing(),
             ("roles", Verb::List) => Answer::data(json!({ "keys": self.roles.keys().collect::<Vec<_>>() })),
