@@ -42,11 +42,35 @@ export async function page(world) {
       await world.node.apply(await world.cluster.patchFrom(world.cluster.config, [patch], `page-${custody}.yaml`));
       await host.serves();
     });
-    if (custody === 'Transit') await secrets(host);
+    if (custody === 'Transit') {
+      await delegated(host);
+      await secrets(host);
+    }
     await host.end();
   }
+  await adopted(world);
   await vault(world);
-  await world.node.apply(world.cluster.trusting);
+}
+
+/** The cluster makes the certificates, asked with what the CA in Transit signs. */
+async function delegated(host) {
+  await check('docs/custody.md: the Talos API without a standing credential, by the page\'s command, serves stock talosctl', async () => {
+    await host.runs('### The Talos API without a standing credential');
+    await host.works();
+    has(host.world.node.machinedLog(), /OK \[\/machine.MachineService\/GenerateClientConfiguration\].*user:~system/);
+    await host.broker.admin(['ca', 'delegate', 'prod', '--end', '--reason', 'interop']);
+  });
+}
+
+/** The way in for those who hold nothing but a talosconfig. */
+async function adopted(world) {
+  const host = await Host.start(world, 'adopted', { declared: false });
+  await check('docs/custody.md: the Talos API, set up by the page\'s commands, serves stock talosctl', async () => {
+    fs.copyFileSync(world.cluster.talosconfig, path.join(host.dir, 'talosconfig.yaml'));
+    await host.runs('## The Talos API');
+    await host.serves();
+  });
+  await host.end();
 }
 
 /** The broker's own secrets, in the same server. */
@@ -81,7 +105,7 @@ async function vault(world) {
 
 /** A folder, a broker in it, and a vault server, with a room where the page's commands are called. */
 class Host {
-  static async start(world, name) {
+  static async start(world, name, { declared = true } = {}) {
     const host = new Host();
     const dir = path.join(world.dir, `page-${name}`);
     fs.mkdirSync(path.join(dir, 'bin'), { recursive: true });
@@ -91,7 +115,8 @@ class Host {
     host.broker.port = world.broker.port;
     host.broker.url = world.broker.url;
     await host.broker.init(world.provider, world.policies);
-    await host.broker.admin(['cluster', 'add', 'prod', '--from', world.cluster.talosconfig, '--label', 'env=prod', '--reason', 'interop']);
+    const declare = ['cluster', 'add', 'prod', '--from', world.cluster.talosconfig, '--label', 'env=prod', '--reason', 'interop'];
+    if (declared) await host.broker.admin(declare);
     fs.symlinkSync(path.join(root, 'deploy'), path.join(dir, 'deploy'));
     host.shim('bao', `exec ${cli} "$@"`);
     host.shim('ichor-broker', `exec ${program('ichor-broker')} "$@" --dir ${host.broker.dir}`);
@@ -121,7 +146,7 @@ class Host {
       PATH: `${path.join(this.dir, 'bin')}:${process.env.PATH}`, HOME: this.dir, LANG: 'C.UTF-8',
       BAO_ADDR: this.bao.url, BAO_CACERT: this.bao.ca, BAO_TOKEN: this.bao.root,
     };
-    return done('bash', ['-euo', 'pipefail', '-c', script], { cwd: this.dir, env, seconds: 120 });
+    return done('bash', ['--norc', '-euo', 'pipefail', '-c', script], { cwd: this.dir, env, seconds: 120 });
   }
 
   /** The page's `[[openbao]]`, with what it leaves open. */
@@ -137,9 +162,14 @@ class Host {
   async serves() {
     await this.broker.start({ log: path.join(this.dir, 'broker.log') });
     this.people = (this.people ?? 0) + 1;
-    const alice = new Person(path.join(this.dir, `alice-${this.people}`), { broker: this.broker, provider: this.world.provider });
-    await alice.loggedIn({ login: 'alice' });
-    const result = await alice.does(['exec', 'prod', '--ttl', '30m', '--', 'talosctl', '-n', this.world.node.address, 'version']);
+    this.alice = new Person(path.join(this.dir, `alice-${this.people}`), { broker: this.broker, provider: this.world.provider });
+    await this.alice.loggedIn({ login: 'alice' });
+    await this.works();
+  }
+
+  /** A new certificate of the person's works at the node. */
+  async works() {
+    const result = await this.alice.does(['exec', 'prod', '--ttl', '30m', '--', 'talosctl', '-n', this.world.node.address, 'version']);
     has(result.stdout, /SHA: +stub/);
   }
 
