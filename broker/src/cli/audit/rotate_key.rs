@@ -65,7 +65,9 @@ impl RotateKey {
         let maker = match (&self.token_file, to.server()) {
             (None, _) => None,
             (Some(token), Some(server)) => Some(operator(&loaded, server, token)?),
-            (Some(_), None) => bail!("`--token-file` is for `--to kv` and `--to transit`; a file of the vault needs no token"),
+            (Some(_), None) => {
+                bail!("`--token-file` is for `--to kv` and `--to transit`; a file of the vault needs no token")
+            }
         };
         let (home, notary) = block_on(async {
             let store = alone(&loaded).await?;
