@@ -188,8 +188,8 @@ impl Custody {
     ///
     /// # Errors
     /// When it was not made, is there already, or our own client may not use it.
-    pub async fn make_audit_key(&self, to: Home, maker: Option<Client>) -> Result<(Home, AuditKey), CustodyError> {
-        let at = |name: &str| maker.clone().map_or_else(|| self.server(name), Ok);
+    pub async fn make_audit_key(&self, to: Home, maker: Option<&Client>) -> Result<(Home, AuditKey), CustodyError> {
+        let at = |name: &str| maker.map_or_else(|| self.server(name), |maker| Ok(maker.clone()));
         let seed = Zeroizing::new(entropy::bytes::<32>().map_err(VaultError::from)?);
         let mark = |key: &AuditKey| HEXLOWER.encode(key.public_key().first_chunk::<4>().unwrap_or(&[0; 4]));
         let home = match to {

@@ -71,7 +71,7 @@ impl RotateKey {
         };
         let (home, notary) = block_on(async {
             let store = alone(&loaded).await?;
-            rotate(&loaded, &custody, store, to, maker, &self.reason).await
+            rotate(&loaded, &custody, store, to, maker.as_ref(), &self.reason).await
         })?;
         writeln!(out, "the log is signed from now on by {}", notary.log())?;
         writeln!(out, "the key lives here: {}", home.said(Secret::Audit))?;
@@ -108,7 +108,7 @@ async fn rotate(
     custody: &Custody,
     store: Arc<dyn Store>,
     to: Home,
-    maker: Option<Client>,
+    maker: Option<&Client>,
     reason: &str,
 ) -> anyhow::Result<(Home, Notary)> {
     let (settings, now) = (&loaded.settings, SystemClock.now());

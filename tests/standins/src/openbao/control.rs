@@ -45,7 +45,7 @@ impl OpenBao {
     /// How many tokens were given, or made for a file, and not revoked since.
     #[must_use]
     pub fn live_tokens(&self) -> usize {
-        self.state(|state| state.tokens.live.len())
+        self.state(|state| state.tokens.count())
     }
 
     /// How long tokens given from now on live, and how long in all.
