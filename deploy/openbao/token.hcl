@@ -12,7 +12,7 @@ path "auth/token/renew-self" {
   capabilities = ["update"]
 }
 
-# A broker that ends leaves no token behind.
+# For whoever ends a token by hand before its lease does; a broker that stops leaves its own to that.
 path "auth/token/revoke-self" {
   capabilities = ["update"]
 }

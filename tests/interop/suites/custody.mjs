@@ -9,6 +9,7 @@ import { OpenBao } from '../driver/openbao.mjs';
 import { Node, Provider, TalosCluster, tool } from '../driver/peers.mjs';
 import { faults } from './custody-faults.mjs';
 import { serverKilled } from './custody-kill.mjs';
+import { page } from './custody-page.mjs';
 
 export const needs = ['openbao', 'talos', 'oidc'];
 
@@ -97,10 +98,13 @@ export async function run(dir) {
   });
 
   await people(world);
+  await replaced(world);
   await rotation(world);
   await serverKilled(world);
   await faults(world);
   await whole(world);
+  await world.broker.process.end();
+  await page(world);
 }
 
 /** A certificate of this CA works with stock talosctl by its roles, and the node's log says whose call it was. */
@@ -136,6 +140,20 @@ async function people(world) {
     has(result.stdout, /SHA: +stub/);
     const line = node.machinedLog().split('\n').filter((l) => l.includes('/machine.MachineService/Version')).at(-1);
     has(line, 'talos-role=os:reader,user:alice@example.test;', 'the line');
+  });
+}
+
+/** The node has another cluster's secrets from now on, as after `talosctl rotate-ca` took the old CA out of the accepted ones. */
+async function replaced(world) {
+  const { broker, cluster, dir, node } = world;
+  await check('an imported CA that the node\'s config has no more is not accepted, and ca probe says what brings the new one', async () => {
+    const next = await TalosCluster.make(path.join(dir, 'rotated'), 'prod');
+    await node.apply(next.config);
+    const said = await broker.refuses(['ca', 'probe', 'own']);
+    has(said, `${node.address}: does not accept it`);
+    has(said, 'if it was imported and the cluster\'s CA was rotated since, import the new one');
+    await node.apply(cluster.trusting);
+    has((await broker.admin(['ca', 'probe', 'own'])).stdout, `${node.address}: accepts it`);
   });
 }
 
@@ -180,8 +198,8 @@ async function rotation(world) {
 async function whole(world) {
   const { alice, broker } = world;
   await check('every signature that OpenBao made is of a recorded grant, and the log is whole', async () => {
-    const made = world.calls('transit/sign/ichor-via-transit') + world.calls('transit/sign/ichor-via-transit.2')
-      + world.calls('transit/sign/ichor-own');
+    const keys = ['via-transit', 'via-transit.2', 'via-transit.3', 'own'];
+    const made = keys.map((key) => world.calls(`transit/sign/ichor-${key}`)).reduce((sum, calls) => sum + calls, 0);
     const count = { grant: 0, issued: 0, 'issue-failed': 0 };
     for (const kind of Object.keys(count)) {
       for (const name of ['via-transit', 'own']) {
@@ -190,7 +208,7 @@ async function whole(world) {
       }
     }
     same(count.grant, count.issued + count['issue-failed'], 'how many grants have an outcome');
-    const certificates = made - world.selfSigned - 1; // the CA of the rotation signed itself, too
+    const certificates = made - world.selfSigned - 2; // the CAs of the two rotations signed themselves, too
     if (certificates < count.issued || certificates > count.grant) {
       throw new Error(`OpenBao made ${certificates} signatures for ${JSON.stringify(count)}`);
     }
@@ -216,7 +234,7 @@ async function build(dir) {
   await done(tool('talosctl'), ['--talosconfig', cluster.talosconfig, 'config', 'endpoint', node.address]);
   await done(tool('talosctl'), ['--talosconfig', cluster.talosconfig, 'config', 'node', node.address]);
 
-  const world = new World({ dir, broker, provider, cluster, bao, node });
+  const world = new World({ dir, broker, provider, cluster, bao, node, policies });
   const sections = await world.furnish();
   await broker.init(provider, policies, { sections, health: world.health });
   for (const [name, secret] of world.written) fs.writeFileSync(path.join(broker.dir, name), secret, { mode: 0o600 });
