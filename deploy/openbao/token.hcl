@@ -12,7 +12,7 @@ path "auth/token/renew-self" {
   capabilities = ["update"]
 }
 
-# A broker that ends leaves no token behind.
+# A broker that is stopped ends its token. One that is killed leaves it to its lease.
 path "auth/token/revoke-self" {
   capabilities = ["update"]
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ichor_wire::log::{Checkpoint, LogKeyError};
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::audit::anchor::{Anchor, AnchorError, FileAnchor, KvAnchor, Witness, WitnessKey, WitnessKeyError};
 use crate::audit::{self, Grace, Known, Notary, OpenError, Opened};
@@ -13,6 +14,7 @@ use crate::config::AuditSettings;
 use crate::custody::{AuditKey, Custody, CustodyError, LogPin, UnknownServer};
 use crate::http::tlog::TileToken;
 use crate::openbao::{Client, Kv};
+use crate::regular::{self, Links};
 use crate::store::{Store, StoreError};
 
 /// Between a log's name and its number, where it was opened again.
@@ -158,13 +160,17 @@ async fn origin(pin: Option<&LogPin>, settings: &AuditSettings, store: &dyn Stor
     }
 }
 
+/// The largest file with a token, in bytes.
+const LARGEST_TOKEN: u64 = 64 << 10;
+
 /// The token in this file.
 ///
 /// # Errors
 /// When there is none that will do.
 pub(super) fn tile_token(path: &Path) -> Result<TileToken, LogError> {
     let bad = |why: String| LogError::Token { path: path.to_owned(), why };
-    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let text = regular::read_text(path, LARGEST_TOKEN, Links::Followed).map(Zeroizing::new);
+    let text = text.map_err(|error| bad(error.to_string()))?;
     let short = || bad("it needs one token of at least 16 characters, as `openssl rand -hex 32` makes it".into());
     TileToken::of(&text).ok_or_else(short)
 }

@@ -33,10 +33,14 @@ use crate::http::tlog::Tlog;
 use crate::http::{health, router};
 use crate::lock::{Book, Locks};
 use crate::mint::{Mint, Press};
+use crate::openbao::Client;
 use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
 use crate::telemetry;
+
+/// How long ending our token may take at each OpenBao, once all else has ended.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// How long requests under way may take to end once the broker is told to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -52,6 +56,7 @@ pub struct Running {
     tasks: JoinSet<()>,
     sequencing: JoinHandle<()>,
     store: Arc<dyn Store>,
+    servers: Vec<Client>,
     socket: PathBuf,
 }
 
@@ -89,6 +94,7 @@ impl Running {
         let login =
             super::login(loaded, Arc::clone(&data_key), Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
+        let parting = servers.clone();
         let press = || Press::new(sequencer.clone(), Arc::clone(&clock));
         let log = (Arc::clone(&store), &sequencer);
         let live =
@@ -284,6 +290,7 @@ impl Running {
             tasks,
             sequencing,
             store,
+            servers: parting,
             socket: settings.admin_socket.clone(),
         })
     }
@@ -321,14 +328,16 @@ impl Running {
         answer.await.unwrap_or_default()
     }
 
-    /// Returns once nothing new is accepted, requests under way have ended (or 30 s have passed), and everything that was
-    /// accepted for the record is recorded.
+    /// Returns once nothing new is accepted, requests under way have ended (or 30 s have passed), everything that was accepted
+    /// for the record is recorded, and the tokens that were had at OpenBao are ended, where it answers within two seconds.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         self.handle.graceful_shutdown(Some(GRACE));
         while self.tasks.join_next().await.is_some() {}
         // every handle to the sequencer is gone with the tasks: it commits what it accepted and ends
         let _ = self.sequencing.await;
+        // nothing of ours asks them any more
+        futures_util::future::join_all(self.servers.iter().map(|server| server.end(PARTING))).await;
         let _ = std::fs::remove_file(&self.socket);
     }
 }

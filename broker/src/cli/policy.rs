@@ -12,7 +12,11 @@ use super::FolderArg;
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::domain::{ClusterName, Group, Person, ProviderAlias, Role};
+use crate::regular::{self, Links};
 use crate::{app, policy};
+
+/// The largest file of cases, in bytes.
+const LARGEST_CASES: u64 = 4 << 20;
 
 /// Commands on policies.
 #[derive(Debug, Subcommand)]
@@ -99,7 +103,7 @@ impl Test {
         }
         let clusters = config::load_clusters(&loaded.settings.clusters)?;
         let path = loaded.settings.policies.join("cases.toml");
-        let cases = std::fs::read_to_string(&path)
+        let cases = regular::read_text(&path, LARGEST_CASES, Links::Followed)
             .with_context(|| format!("cannot read `{}`: write cases beside the policies", path.display()))?;
         let report = policy::run_cases(&set, &clusters, &cases, "cases.toml")?;
         write!(out, "{report}")?;

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Identity, Settings};
 use crate::custody::{IdentitySource, Plugins, Sealer, Vault};
+use crate::regular::{self, Links, ReadError};
 
 /// The vault, opened as the configuration says.
 pub(super) fn vault(settings: &Settings) -> anyhow::Result<Vault> {
@@ -86,12 +87,13 @@ fn sealing(name: &str) -> String {
 fn credential(name: &str) -> anyhow::Result<Option<SecretString>> {
     let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
     let path = PathBuf::from(folder).join(name);
-    match std::fs::read_to_string(&path) {
+    // systemd lets a credential have 1 MiB at most
+    match regular::read_text(&path, 1 << 20, Links::Followed) {
         Ok(text) => {
             let text = Zeroizing::new(text);
             Ok(Some(SecretString::from(text.trim_end_matches(['\r', '\n']))))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(ReadError::Missing) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read the credential `{}`", path.display())),
     }
 }

@@ -15,7 +15,7 @@ use super::transit::check as check_key;
 use super::vault::{AUDIT_KEY, VaultError, file};
 use super::{AuditKey, Custody, CustodyError, DATA_KEY, DataKey, LockedBytes, TransitKeyError, TransitSigner};
 use crate::entropy;
-use crate::openbao::{KeyKind, Kv, TransitEngine};
+use crate::openbao::{Client, KeyKind, Kv, TransitEngine};
 
 /// A secret of the broker's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,11 +183,13 @@ impl Custody {
     }
 
     /// A new audit key beside the one in use, which stays: in the vault, in KV below the path that is named, or born in Transit
-    /// under the name that is given. Nobody uses it before [`Self::use_audit_key`].
+    /// under the name that is given. At a server `maker`, an operator's client, makes it where there is one; it is then read
+    /// with our own, as at each start. Nobody uses it before [`Self::use_audit_key`].
     ///
     /// # Errors
-    /// When it was not made, or is there already.
-    pub async fn make_audit_key(&self, to: Home) -> Result<(Home, AuditKey), CustodyError> {
+    /// When it was not made, is there already, or our own client may not use it.
+    pub async fn make_audit_key(&self, to: Home, maker: Option<&Client>) -> Result<(Home, AuditKey), CustodyError> {
+        let at = |name: &str| maker.map_or_else(|| self.server(name), |maker| Ok(maker.clone()));
         let seed = Zeroizing::new(entropy::bytes::<32>().map_err(VaultError::from)?);
         let mark = |key: &AuditKey| HEXLOWER.encode(key.public_key().first_chunk::<4>().unwrap_or(&[0; 4]));
         let home = match to {
@@ -198,13 +200,13 @@ impl Custody {
             }
             Home::Kv { server, mount, path } => {
                 let path = format!("{path}-{}", mark(&AuditKey::from_seed(&*seed).map_err(VaultError::from)?));
-                let kv = Kv::new(self.server(&server)?, &mount)?;
+                let kv = Kv::new(at(&server)?, &mount)?;
                 let value = Zeroizing::new(BASE64.encode(&*seed));
                 kv.write(&path, &Value { value: &value }, 0).await?;
                 Home::Kv { server, mount, path }
             }
             Home::Transit { server, mount, key, .. } | Home::TransitKey { server, mount, key, .. } => {
-                let transit = TransitEngine::new(self.server(&server)?, &mount)?;
+                let transit = TransitEngine::new(at(&server)?, &mount)?;
                 if transit.key(&key).await?.is_some() {
                     return Err(CustodyError::KeyExists(format!("{mount}/{key}")));
                 }

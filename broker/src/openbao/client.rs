@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::error::Sent;
 use super::gate::{Gate, NoToken, Token};
-use super::settings::{Settings, SettingsError};
+use super::settings::{Auth, Settings, SettingsError};
 use super::state::State;
 use super::transport::{self, Request};
 use super::{Answer, BaoError, Kind, keeper, login};
@@ -110,6 +110,25 @@ impl Client {
             .increment(1);
         self.note_outcome(result.as_ref().map(|_| ()));
         result
+    }
+
+    /// Returns once our token is no longer good for anything, as far as the server could be told within `within`. A token that
+    /// something else writes stays: it is not ours to end. A later call logs in anew.
+    pub async fn end(&self, within: Duration) {
+        // or it would renew the token, or log in anew
+        if let Some(keeper) = self.shared.keeper.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            keeper.abort();
+        }
+        let Some(token) = self.shared.gate.leave() else { return };
+        if matches!(self.settings().auth, Auth::Token { .. }) {
+            return;
+        }
+        let end = Instant::now() + within.min(self.settings().deadline);
+        let revoked = self.once(Method::POST, "auth/token/revoke-self", None, Some(&token.secret), None, end).await;
+        match revoked {
+            Ok(_) => tracing::info!(server = self.name(), "our token at OpenBao is ended"),
+            Err(error) => tracing::warn!(server = self.name(), %error, "our token was not ended; it lasts its lease"),
+        }
     }
 
     async fn tries(

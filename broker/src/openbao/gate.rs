@@ -112,6 +112,11 @@ impl Gate {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The token in force, which is none from now on.
+    pub(super) fn leave(&self) -> Option<Arc<Token>> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The same token with a new lease, unless another has taken its place.
     pub(super) fn renewed(&self, of: &Token, lease: Option<Duration>, is_renewable: bool) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);

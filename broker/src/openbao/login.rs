@@ -14,6 +14,7 @@ use super::client::Client;
 use super::gate::Login;
 use super::settings::Auth;
 use super::{BaoError, Kind};
+use crate::regular::{self, Links};
 
 /// The largest file with a token or secret id, in bytes.
 const LARGEST: u64 = 64 << 10;
@@ -143,11 +144,8 @@ pub(super) fn json(body: &impl Serialize) -> Zeroizing<Vec<u8>> {
 /// A secret from a file, without the newline that editors add.
 fn read(path: &Path) -> Result<SecretString, String> {
     let failed = |why: String| format!("`{}` cannot be read: {why}", path.display());
-    let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-    if size > LARGEST {
-        return Err(failed("it is larger than 64 KiB".into()));
-    }
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?);
+    let read = regular::read_text(path, LARGEST, Links::Followed);
+    let text = Zeroizing::new(read.map_err(|error| failed(error.to_string()))?);
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(failed("it is empty".into())),
         secret => Ok(SecretString::from(secret)),

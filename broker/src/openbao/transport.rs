@@ -9,9 +9,13 @@ use zeroize::Zeroizing;
 
 use super::Kind;
 use super::settings::{Auth, Settings, SettingsError};
+use crate::regular::{self, Links};
 
 /// The largest answer, in bytes. Keys with many versions are the largest that we ask for.
 const LARGEST: usize = 1 << 20;
+
+/// The largest file with a client certificate and its chain, or its key, in bytes.
+const LARGEST_PEM: u64 = 256 << 10;
 
 /// The room made for an answer that does not tell its length, in bytes: one that carries a key grows into no second buffer.
 const ROOM: usize = 16 << 10;
@@ -61,8 +65,9 @@ pub(super) fn build(settings: &Settings) -> Result<reqwest::Client, SettingsErro
         let failed = |why: String| SettingsError::Certificate(why);
         let mut pem = Zeroizing::new(Vec::new());
         for path in [certificate, key] {
-            let part = std::fs::read(path).map_err(|error| failed(format!("`{}`: {error}", path.display())))?;
-            pem.extend_from_slice(&Zeroizing::new(part));
+            let part = regular::read(path, LARGEST_PEM, Links::Followed);
+            let part = Zeroizing::new(part.map_err(|error| failed(format!("`{}`: {error}", path.display())))?);
+            pem.extend_from_slice(&part);
             pem.push(b'\n');
         }
         let identity = reqwest::Identity::from_pem(&pem).map_err(|_| failed("they are not PEM, or differ".into()))?;

@@ -3,9 +3,11 @@
 use http::Method;
 use ichor_broker::openbao::{Auth, Client, Kind, Retry, Settings};
 use ichor_standins::authority::Authority;
-use ichor_standins::openbao::{Login, OpenBaoOptions};
+use ichor_standins::openbao::{Fault, Login, OpenBaoOptions};
 
-use super::{World, ask};
+use super::{LONG, World, ask};
+
+const REVOKE: &str = "auth/token/revoke-self";
 
 /// A server that knows every way, and each of them.
 async fn every() -> (World, Vec<(&'static str, Auth)>) {
@@ -94,11 +96,11 @@ async fn what_is_wrong_with_a_login_is_said_with_the_next_step() {
     assert!(error.contains("it has no login at `auth/nowhere/login`; look at `auth_mount`"), "{error}");
     std::fs::remove_file(world.path("secret")).unwrap();
     let error = ask(&world.client()).await.unwrap_err().to_string();
-    assert!(error.contains("secret` cannot be read: No such file"), "{error}");
+    assert!(error.contains("secret` cannot be read: there is no such file"), "{error}");
     world.write("secret", "\n");
     assert!(ask(&world.client()).await.unwrap_err().to_string().contains("it is empty"));
     world.write("secret", &"x".repeat(70_000));
-    assert!(ask(&world.client()).await.unwrap_err().to_string().contains("larger than 64 KiB"));
+    assert!(ask(&world.client()).await.unwrap_err().to_string().contains("it has more than 65536 bytes"));
 }
 
 #[tokio::test]
@@ -161,4 +163,39 @@ async fn a_server_of_another_ca_is_not_spoken_to() {
         let settings = Settings { ca: Some(ca.into()), ..world.settings() };
         assert!(Client::new(settings).unwrap_err().to_string().contains("CA file"));
     }
+}
+
+#[tokio::test]
+async fn a_pipe_is_no_secret_and_nobody_waits_for_it() {
+    let world = World::new().await;
+    std::fs::remove_file(world.path("secret")).unwrap();
+    nix::unistd::mkfifo(&world.path("secret"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let asked = tokio::spawn({
+        let client = world.client();
+        async move { ask(&client).await }
+    });
+    // nobody ever writes to it: whoever opened it would hold the thread for ever, and this test with it
+    let error = tokio::time::timeout(LONG, asked).await.unwrap().unwrap().unwrap_err().to_string();
+    assert!(error.contains("it is no regular file but a pipe"), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_that_ends_leaves_no_token_but_one_that_is_not_its_own() {
+    let (world, ways) = every().await;
+    for (name, auth) in ways {
+        let client = world.with_auth(auth);
+        ask(&client).await.unwrap();
+        let (live, revoked) = (world.bao.live_tokens(), world.bao.count(REVOKE));
+        client.end(LONG).await;
+        let ended = usize::from(name != "token");
+        assert_eq!((live - world.bao.live_tokens(), world.bao.count(REVOKE) - revoked), (ended, ended), "{name}");
+        // who has none ends none
+        client.end(LONG).await;
+        assert_eq!(world.bao.count(REVOKE) - revoked, ended, "{name}");
+    }
+    // a server that says nothing holds nobody up
+    let client = world.client();
+    ask(&client).await.unwrap();
+    world.bao.set_fault(REVOKE, Some(Fault::Stall));
+    tokio::time::timeout(LONG, client.end(std::time::Duration::from_millis(50))).await.unwrap();
 }

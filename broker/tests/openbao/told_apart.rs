@@ -77,6 +77,20 @@ async fn a_denial_is_one_path_and_no_outage() {
 }
 
 #[tokio::test]
+async fn a_request_is_named_where_the_answer_names_it() {
+    let world = World::new().await;
+    let client = world.client();
+    world.operate("POST", "secret/data/gone", serde_json::json!({ "data": { "a": "b" } })).await;
+    world.operate("DELETE", "secret/data/gone", serde_json::Value::Null).await;
+    // the only error that comes as a whole answer; every other has words alone
+    let error = client.call(Method::GET, "secret/data/gone", None, Retry::Safe).await.unwrap_err();
+    let id = error.request().expect("it has one").to_owned();
+    assert_eq!(error.to_string(), format!("OpenBao `main` has no `secret/data/gone` (request {id})"));
+    let error = client.call(Method::GET, "secret/data/never", None, Retry::Safe).await.unwrap_err();
+    assert_eq!((error.request(), error.to_string().as_str()), (None, "OpenBao `main` has no `secret/data/never`"));
+}
+
+#[tokio::test]
 async fn no_login_is_an_outage_that_ends_when_the_secret_is_right() {
     let world = World::new().await;
     world.write("secret", "another");

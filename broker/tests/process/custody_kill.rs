@@ -13,7 +13,7 @@ use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::authority::Authority;
 use ichor_standins::node::{Node, NodeOptions};
-use ichor_standins::openbao::{Fault, OpenBao, OpenBaoOptions};
+use ichor_standins::openbao::{Fault, OpenBao, OpenBaoOptions, Rule};
 
 use super::{CLUSTER, run};
 
@@ -59,6 +59,14 @@ impl Ground {
             format!("{}\n{}", authority.certificate(), authority.key()?),
         )?;
         Ok(ground)
+    }
+
+    /// The broker may do at the PKI engine what `deploy/openbao/pki.hcl` says, and an operator has a token.
+    fn has_an_engine(&self) -> anyhow::Result<()> {
+        std::fs::write(self.folder.path().join("operator-token"), OpenBao::ROOT_TOKEN)?;
+        let rules = [("pki/sign/ichor-prod-*", "update"), ("pki/roles/ichor-prod-*", "read")];
+        self.bao.allow_only(rules.map(|(path, act)| Rule::new(path, [act])));
+        Ok(())
     }
 
     fn dir(&self) -> PathBuf {
@@ -249,7 +257,9 @@ async fn ca_create_killed_at_each_request() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn ca_import_killed_at_each_request() -> anyhow::Result<()> {
     let command = &["ca", "import", CLUSTER, "--from", "ca.pem", "--custody", "transit"];
-    is_killed_everywhere(&Case { before: &[], command, ends_at: TRANSIT, least: 5 }).await
+    is_killed_everywhere(&Case { before: &[], command, ends_at: TRANSIT, least: 5 }).await?;
+    let command = &["ca", "import", CLUSTER, "--from", "ca.pem", "--custody", "kv"];
+    is_killed_everywhere(&Case { before: &[], command, ends_at: "KV secret secret/ichor/prod at main", least: 3 }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,4 +306,51 @@ async fn custody_move_secrets_killed_at_each_request() -> anyhow::Result<()> {
         assert!(after >= 3, "it made only {after} requests");
     }
     Ok(())
+}
+
+/// Writes the roles of a PKI engine.
+const APPLY: &[&str] = &["custody", "apply", CLUSTER, "--roles", "reader", "--token-file", "operator-token"];
+/// Takes up its CA.
+const TAKE: &[&str] = &["ca", "import", CLUSTER, "--custody", "pki", "--roles", "reader"];
+
+async fn engine_is_killed_everywhere(command: &[&str], least: usize) -> anyhow::Result<()> {
+    ichor_standins::install_tls_provider();
+    let room = tempfile::tempdir()?;
+    let template = template(room.path())?;
+    for fault in [Fault::Stall, Fault::Silent] {
+        let mut after = 0;
+        loop {
+            let at = format!("`{}` killed at request {after}, {fault:?}", command.join(" "));
+            let ground = Ground::new(&template).await?;
+            ground.has_an_engine()?;
+            if command == TAKE {
+                let output = ground.runs(APPLY)?;
+                assert!(output.status.success(), "{at}: {}", said(&output));
+            }
+            if !ground.kills(command, after, fault.clone()).await? {
+                break;
+            }
+            assert!(ground.issues().await.is_err(), "nothing issues that was not taken up whole: {at}");
+            for again in [APPLY, TAKE] {
+                let output = ground.runs(again)?;
+                assert!(output.status.success(), "{at}: {}", said(&output));
+            }
+            assert_eq!(ground.issues().await?.0, "PKI engine pki at main", "{at}");
+            let (_, log) = ground.here(&["audit", "verify"]).await?;
+            assert!(log.starts_with("no damage: "), "{at}: {log}");
+            after += 1;
+        }
+        assert!(after >= least, "`{}` made only {after} requests", command.join(" "));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn custody_apply_killed_at_each_request() -> anyhow::Result<()> {
+    engine_is_killed_everywhere(APPLY, 4).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ca_import_of_an_engine_killed_at_each_request() -> anyhow::Result<()> {
+    engine_is_killed_everywhere(TAKE, 4).await
 }

@@ -12,6 +12,9 @@ const peer = path.join(here, '..', 'peers', 'openbao');
 const installed = path.join(bin, '..', 'openbao');
 const policies = path.join(here, '..', '..', '..', 'deploy', 'openbao');
 
+/** OpenBao's own program, which is server and command line. */
+export const cli = path.join(installed, 'bao');
+
 export class OpenBao {
   /**
    * A server in `dir`, unsealed, with nothing mounted. `storage` is `inmem` (everything is gone when it ends) or `raft`
@@ -53,7 +56,7 @@ export class OpenBao {
   async launch() {
     const home = path.join(this.dir, 'home');
     fs.mkdirSync(home, { recursive: true });
-    this.process = new Background('openbao', path.join(installed, 'bao'), ['server', `-config=${this.config}`], {
+    this.process = new Background('openbao', cli, ['server', `-config=${this.config}`], {
       env: { PATH: process.env.PATH, HOME: home }, log: path.join(this.dir, 'openbao.log'),
     });
     await eventually(async () => {

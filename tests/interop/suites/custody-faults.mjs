@@ -5,7 +5,8 @@ import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { check, has, same } from '../driver/report.mjs';
-import { eventually } from '../driver/processes.mjs';
+import { OpenBao } from '../driver/openbao.mjs';
+import { done, eventually } from '../driver/processes.mjs';
 
 /** Seconds that a person waits at most: the deadline of a call, and what the client takes. */
 const PATIENCE = 8;
@@ -88,7 +89,80 @@ export async function faults(world) {
     await recovers(world);
   });
 
+  await versions(world);
   await login(world);
+  await otherLogins(world);
+}
+
+/** The version that a CA's key is pinned to may be used no more. There is one way on: a new CA. */
+async function versions(world) {
+  const { bao, broker, cluster, node } = world;
+  const key = 'transit/keys/ichor-via-transit.2';
+  await check('a key\'s version that was taken out of use: told, and its cluster alone is out', async () => {
+    await bao.does('POST', `${key}/rotate`);
+    await bao.does('POST', `${key}/config`, { min_decryption_version: 2, min_encryption_version: 2 });
+    await bao.does('POST', `${key}/trim`, { min_available_version: 2 });
+    await fails(world, 'via-transit', 'less than the minimum encryption key version');
+    await names(world, ['ca via-transit'], 'has no version 1', LOOK);
+    await world.works('own');
+  });
+  await check('ca rotate makes the next CA beside it, and with the node\'s patch all is well again', async () => {
+    const token = await world.operator('transit-admin.hcl', 'via-transit.3');
+    await world.may('transit', [...world.rules.transit, ['transit.hcl', 'via-transit.3']]);
+    const rotate = (...more) => ['ca', 'rotate', 'via-transit', '--reason', 'interop', '--wait', '0s', ...more];
+    const said = await broker.refuses(rotate('--token-file', token));
+    has(said, 'not every node accepts the new CA yet');
+    const patch = (await broker.admin(['ca', 'patch', 'via-transit', '--next'])).stdout;
+    cluster.trusting = await cluster.patchFrom(cluster.trusting, [patch], 'third.yaml');
+    await node.apply(cluster.trusting);
+    has((await broker.admin(rotate('--continue'))).stdout, 'The new CA issues from now on');
+    await recovers(world);
+  });
+}
+
+/** The other ways to log in, as `ichor-broker check` tells them: a client certificate, and a namespace. */
+async function otherLogins({ broker, bao }) {
+  const at = (file) => path.join(broker.dir, file);
+  const config = (name, lines) => fs.appendFileSync(at('config.toml'),
+    `\n[[openbao]]\nname = "${name}"\naddress = "${bao.url}"\nca_file = "${bao.ca}"\n${lines}\n`);
+  const role = { token_policies: [await bao.policy('token.hcl', 'any')], token_no_default_policy: true };
+  await check('a client certificate is taken as a login, and one of another name is not', async () => {
+    await bao.does('POST', 'sys/auth/cert', { type: 'cert' });
+    await bao.does('POST', 'auth/cert/certs/ichor', { ...role, certificate: fs.readFileSync(bao.ca, 'utf8'), allowed_common_names: ['ichor-broker'] });
+    const issue = async (name) => {
+      fs.writeFileSync(at('client.ext'), 'extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n');
+      await done('openssl', ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', `/CN=${name}`,
+        '-keyout', at('client.key'), '-out', at('client.csr')]);
+      await done('openssl', ['x509', '-req', '-in', at('client.csr'), '-CA', bao.ca, '-CAkey', path.join(bao.dir, 'openbao-ca.key'),
+        '-CAcreateserial', '-days', '2', '-extfile', at('client.ext'), '-out', at('client.pem')]);
+    };
+    config('by-cert', 'auth = "cert"\nrole = "ichor"\ncertificate = "client.pem"\nkey = "client.key"');
+    await issue('someone-else');
+    has(await broker.refuses(['check']), /FAIL {2}openbao by-cert: .*did not log us in/);
+    await issue('ichor-broker');
+    has((await broker.admin(['check'])).stdout, /ok {4}openbao by-cert/);
+  });
+  await check('a login in a namespace is good there, and the same ids are none outside of it', async () => {
+    const inside = async (method, call, body) => {
+      const answer = await bao.call(method, call, body, { token: bao.root, namespace: 'teams' });
+      if (answer.status >= 300) throw new Error(`${method} ${call}: ${answer.status} ${answer.text}`);
+      return answer.json;
+    };
+    await bao.does('POST', 'sys/namespaces/teams', {});
+    await inside('PUT', 'sys/policies/acl/own', { policy: OpenBao.rules('token.hcl', '') });
+    await inside('POST', 'sys/auth/approle', { type: 'approle' });
+    await inside('POST', 'auth/approle/role/ichor', { token_policies: ['own'], token_no_default_policy: true });
+    const { data: { role_id: id } } = await inside('GET', 'auth/approle/role/ichor/role-id');
+    const { data: { secret_id: secret } } = await inside('POST', 'auth/approle/role/ichor/secret-id', {});
+    fs.writeFileSync(at('teams-secret-id'), secret, { mode: 0o600 });
+    const section = (more) => `auth = "approle"\nrole = "${id}"\nsecret_file = "teams-secret-id"\n${more}`;
+    config('in-teams', section('namespace = "teams"'));
+    has((await broker.admin(['check'])).stdout, /ok {4}openbao in-teams/);
+    const before = fs.readFileSync(at('config.toml'));
+    config('outside', section(''));
+    has(await broker.refuses(['check']), /FAIL {2}openbao outside: .*did not log us in/);
+    fs.writeFileSync(at('config.toml'), before);
+  });
 }
 
 /** The person gets no certificate, within bounds; the log has why. */

@@ -9,6 +9,7 @@ import { OpenBao } from '../driver/openbao.mjs';
 import { Node, Provider, TalosCluster, tool } from '../driver/peers.mjs';
 import { faults } from './custody-faults.mjs';
 import { serverKilled } from './custody-kill.mjs';
+import { page } from './custody-page.mjs';
 
 export const needs = ['openbao', 'talos', 'oidc'];
 
@@ -97,10 +98,13 @@ export async function run(dir) {
   });
 
   await people(world);
+  await replaced(world);
   await rotation(world);
   await serverKilled(world);
   await faults(world);
   await whole(world);
+  await parted(world);
+  await page(world);
 }
 
 /** A certificate of this CA works with stock talosctl by its roles, and the node's log says whose call it was. */
@@ -139,15 +143,31 @@ async function people(world) {
   });
 }
 
+/** The node has another cluster's secrets from now on, as after `talosctl rotate-ca` took the old CA out of the accepted ones. */
+async function replaced(world) {
+  const { broker, cluster, dir, node } = world;
+  await check('an imported CA that the node\'s config has no more is not accepted, and ca probe says what brings the new one', async () => {
+    const next = await TalosCluster.make(path.join(dir, 'rotated'), 'prod');
+    await node.apply(next.config);
+    const said = await broker.refuses(['ca', 'probe', 'own']);
+    has(said, `${node.address}: does not accept it`);
+    has(said, 'if it was imported and the cluster\'s CA was rotated since, import the new one');
+    await node.apply(cluster.trusting);
+    has((await broker.admin(['ca', 'probe', 'own'])).stdout, `${node.address}: accepts it`);
+  });
+}
+
 /** From one Transit key to the next, with the node in between. */
 async function rotation(world) {
   const { alice, broker, bao, cluster, node } = world;
   const rotate = (...more) => ['ca', 'rotate', 'via-transit', '--reason', 'interop', ...more];
   const token = await world.operator('transit-admin.hcl', 'via-transit.2');
   await world.may('transit', [...SERVERS.transit, ['transit.hcl', 'via-transit.2']]);
-  await check('ca rotate makes a second key, and waits for the node', async () => {
+  let printed;
+  await check('ca rotate makes a second key, prints the patch, and waits for the node', async () => {
     const said = await broker.refuses(rotate('--token-file', token, '--wait', '0s'));
     has(said, 'does not accept it');
+    [, printed] = said.match(/and reads:\n\n([^]*?\n)\n/);
     has(said, 'not every node accepts the new CA yet');
     has((await broker.admin(['ca', 'show', 'via-transit'])).stdout, 'a rotation is under way');
     same((await bao.does('GET', 'transit/keys/ichor-via-transit.2')).data.exportable, false, 'exportable');
@@ -156,8 +176,8 @@ async function rotation(world) {
     same(await world.signing(() => world.works('via-transit')), [1, 0], 'signatures by the old key and the new one');
   });
   await check('once the node has the patch, ca rotate --continue puts the new CA in force', async () => {
-    const patch = (await broker.admin(['ca', 'patch', 'via-transit', '--next'])).stdout;
-    cluster.trusting = await cluster.patchFrom(cluster.trusting, [patch], 'next.yaml');
+    same(printed, (await broker.admin(['ca', 'patch', 'via-transit', '--next'])).stdout, 'the patch that ca rotate printed');
+    cluster.trusting = await cluster.patchFrom(cluster.trusting, [printed], 'next.yaml');
     has(await node.apply(cluster.trusting), '5 accepted');
     const said = (await broker.admin(rotate('--continue'))).stdout;
     has(said, `${node.address}: accepts it`);
@@ -180,8 +200,8 @@ async function rotation(world) {
 async function whole(world) {
   const { alice, broker } = world;
   await check('every signature that OpenBao made is of a recorded grant, and the log is whole', async () => {
-    const made = world.calls('transit/sign/ichor-via-transit') + world.calls('transit/sign/ichor-via-transit.2')
-      + world.calls('transit/sign/ichor-own');
+    const keys = ['via-transit', 'via-transit.2', 'via-transit.3', 'own'];
+    const made = keys.map((key) => world.calls(`transit/sign/ichor-${key}`)).reduce((sum, calls) => sum + calls, 0);
     const count = { grant: 0, issued: 0, 'issue-failed': 0 };
     for (const kind of Object.keys(count)) {
       for (const name of ['via-transit', 'own']) {
@@ -190,7 +210,7 @@ async function whole(world) {
       }
     }
     same(count.grant, count.issued + count['issue-failed'], 'how many grants have an outcome');
-    const certificates = made - world.selfSigned - 1; // the CA of the rotation signed itself, too
+    const certificates = made - world.selfSigned - 2; // the CAs of the two rotations signed themselves, too
     if (certificates < count.issued || certificates > count.grant) {
       throw new Error(`OpenBao made ${certificates} signatures for ${JSON.stringify(count)}`);
     }
@@ -201,6 +221,18 @@ async function whole(world) {
     for (const secret of world.secrets) lacks(log, secret, 'the log');
     lacks(log, /\b[hs]v?[bsr]\.[A-Za-z0-9]{20,}/, 'the log');
     lacks(log, 'panicked', 'the log');
+  });
+}
+
+/** The broker is told to stop. */
+async function parted(world) {
+  await check('a broker that is stopped leaves no token behind', async () => {
+    const tokens = async () => (await Promise.all(Object.keys(SERVERS).map((server) => world.tokens(server)))).flat();
+    const before = await tokens();
+    await world.broker.process.end();
+    const after = await tokens();
+    // each server's token in force is gone; one that a command had, or a fault replaced, lasts its lease
+    same(before.length - after.length, Object.keys(SERVERS).length, 'tokens that ended with the broker');
   });
 }
 
@@ -216,7 +248,7 @@ async function build(dir) {
   await done(tool('talosctl'), ['--talosconfig', cluster.talosconfig, 'config', 'endpoint', node.address]);
   await done(tool('talosctl'), ['--talosconfig', cluster.talosconfig, 'config', 'node', node.address]);
 
-  const world = new World({ dir, broker, provider, cluster, bao, node });
+  const world = new World({ dir, broker, provider, cluster, bao, node, policies });
   const sections = await world.furnish();
   await broker.init(provider, policies, { sections, health: world.health });
   for (const [name, secret] of world.written) fs.writeFileSync(path.join(broker.dir, name), secret, { mode: 0o600 });

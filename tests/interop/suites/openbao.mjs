@@ -190,6 +190,49 @@ async function policies(bao, csr) {
     ],
   });
 
+  await bao.does('POST', 'transit/keys/ichor.audit', { type: 'ed25519' });
+  for (const key of ['audit-key', 'audit-key-0a1b2c3d']) {
+    await bao.does('POST', `secret/data/ichor-broker/${key}`, { data: { value: 'AA==' } });
+  }
+  const checkpoint = (cas) => ({ data: { checkpoint: 'a note' }, options: { cas } });
+  await proven(bao, 'audit.hcl', {
+    allows: [
+      ['GET', 'transit/keys/ichor.audit'],
+      ['POST', 'transit/sign/ichor.audit', { key_version: 1, batch_input: [{ input }] }],
+      ['GET', 'secret/data/ichor-broker/audit-key'],
+      ['GET', 'secret/data/ichor-broker/audit-key-0a1b2c3d'],
+      // nothing is anchored yet
+      ['GET', 'secret/data/ichor-broker/checkpoint', undefined, 404],
+      ['GET', 'secret/metadata/ichor-broker/checkpoint', undefined, 404],
+      ['POST', 'secret/data/ichor-broker/checkpoint', checkpoint(0)],
+      ['POST', 'secret/data/ichor-broker/checkpoint', checkpoint(1)],
+      ['GET', 'secret/data/ichor-broker/checkpoint'],
+      // a version that was not seen is not written over: the engine says so
+      ['POST', 'secret/data/ichor-broker/checkpoint', checkpoint(1), 400],
+    ],
+    denies: [
+      ['POST', 'transit/keys/ichor.audit', { type: 'ed25519' }],
+      ['POST', 'transit/keys/ichor.audit/rotate'],
+      ['POST', 'transit/keys/ichor.audit/config', { exportable: true }],
+      ['DELETE', 'transit/keys/ichor.audit'],
+      ['GET', 'transit/export/signing-key/ichor.audit'],
+      ['GET', 'transit/backup/ichor.audit'],
+      ['POST', 'transit/sign/ichor.audit', { input, prehashed: true }],
+      ['POST', 'transit/sign/ichor-prod', { batch_input: [{ input }] }],
+      ['POST', 'transit/decrypt/ichor.broker', { ciphertext, associated_data: 'YQ==' }],
+      ['POST', 'secret/data/ichor-broker/audit-key', { data: { value: 'AAA=' } }],
+      ['POST', 'secret/data/ichor-broker/audit-key-new', { data: { value: 'AAA=' } }],
+      ['LIST', 'secret/metadata/ichor-broker'],
+      ['GET', 'secret/data/ichor-broker/data-key'],
+      ['PATCH', 'secret/data/ichor-broker/checkpoint', { data: { checkpoint: 'mine' } }],
+      ['DELETE', 'secret/data/ichor-broker/checkpoint'],
+      ['POST', 'secret/delete/ichor-broker/checkpoint', { versions: [1] }],
+      ['POST', 'secret/destroy/ichor-broker/checkpoint', { versions: [1] }],
+      ['POST', 'secret/metadata/ichor-broker/checkpoint', { max_versions: 1 }],
+      ['DELETE', 'secret/metadata/ichor-broker/checkpoint'],
+    ],
+  });
+
   await bao.does('POST', 'transit/keys/ichor-prod/config', { deletion_allowed: true });
   await bao.does('DELETE', 'transit/keys/ichor-prod');
   await proven(bao, 'transit-admin.hcl', {

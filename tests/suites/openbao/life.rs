@@ -363,3 +363,59 @@ async fn the_brokers_own_secrets_live_in_the_same_custody() -> anyhow::Result<()
     start().await??.stop().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_stopped_ends_its_token_and_waits_for_no_server_that_is_silent() -> anyhow::Result<()> {
+    const REVOKE: &str = "auth/token/revoke-self";
+    for fault in [None, Some(Fault::Stall)] {
+        let world = world(Lives::Transit).await?;
+        asks(&Person::log_in(&world, "alice").await?).await?;
+        let bao = world.bao.as_ref().unwrap();
+        let (live, is_silent) = (bao.live_tokens(), fault.is_some());
+        bao.set_fault(REVOKE, fault);
+        tokio::time::timeout(std::time::Duration::from_secs(30), world.running.stop()).await?;
+        assert_eq!(bao.count(REVOKE), 1);
+        assert_eq!(live - bao.live_tokens(), usize::from(!is_silent));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_token_makes_the_audit_key_and_the_brokers_own_signs_with_it() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    world.running.stop().await;
+    let dir = world.dir.display().to_string();
+    let rotate = async |to: &[&str]| {
+        let command = [&["audit", "rotate-key", "--reason", "tests", "--dir", dir.as_str()], to].concat();
+        run_command(&command).await.map_err(|error| format!("{error:#}"))
+    };
+    let token = world.dir.join("operator-token");
+    std::fs::write(&token, OpenBao::ROOT_TOKEN)?;
+    let token = token.display().to_string();
+    let bao = world.bao.as_ref().unwrap();
+    // deploy/openbao/audit.hcl
+    bao.allow_only([
+        Rule::new("transit/sign/ichor.audit", ["update"]),
+        Rule::new("transit/keys/ichor.audit", ["read"]),
+        Rule::new("secret/data/ichor-broker/audit-key-*", ["read"]),
+    ]);
+    let mut said = String::new();
+    for to in ["transit", "kv"] {
+        let refused = rotate(&["--to", to]).await.unwrap_err();
+        assert!(refused.contains("to our token; give its policy what deploy/openbao has"), "{refused}");
+        said = rotate(&["--to", to, "--token-file", &token]).await.unwrap();
+        assert!(said.contains(&format!(" at main{}", if to == "kv" { "\n" } else { ", which never" })), "{said}");
+    }
+    // what the broker itself may not read does not become its key
+    let (_, in_use) = said.split_once("KV secret secret/").unwrap();
+    let in_use = format!("secret/data/{}", in_use.split_once(' ').unwrap().0);
+    bao.allow_only([Rule::new(&in_use, ["read"])]);
+    let refused = rotate(&["--to", "kv", "--token-file", &token]).await.unwrap_err();
+    assert!(refused.contains("does not allow `secret/data/ichor-broker/audit-key-"), "{refused}");
+    assert!(!refused.contains(&in_use), "{refused}");
+    let record = std::fs::read_to_string(world.dir.join("vault/secrets/audit-key.toml"))?;
+    assert!(record.contains(in_use.trim_start_matches("secret/data/")), "{record}");
+    let refused = rotate(&["--token-file", &token]).await.unwrap_err();
+    assert!(refused.contains("a file of the vault needs no token"), "{refused}");
+    Ok(())
+}

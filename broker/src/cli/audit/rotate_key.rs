@@ -1,20 +1,23 @@
 //! `audit rotate-key`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use ichor_wire::log::{Content, KeyChange, Kind};
 
 use super::{alone, block_on};
 use crate::app;
 use crate::audit::{self, Notary, Sequencer};
-use crate::cli::ca::server_name;
+use crate::cli::ca::{operator, server_name};
 use crate::cli::{FolderArg, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::{Custody, CustodyError, Home, KeyRotation, LogPin, Secret};
 use crate::http::admin::user_name;
+use crate::openbao::Client;
 use crate::store::{Grown, Store};
 
 /// Where an audit key can live.
@@ -46,6 +49,9 @@ pub(in crate::cli) struct RotateKey {
     /// told otherwise.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
+    /// A file with an operator's token, which makes the key and no more: the broker's own need not write.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Why; it goes into the audit.
     #[arg(long, value_parser = crate::cli::desk::reason)]
     reason: String,
@@ -56,9 +62,16 @@ impl RotateKey {
         let loaded = self.folder.folder().load()?;
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let to = self.home(&loaded)?;
+        let maker = match (&self.token_file, to.server()) {
+            (None, _) => None,
+            (Some(token), Some(server)) => Some(operator(&loaded, server, token)?),
+            (Some(_), None) => {
+                bail!("`--token-file` is for `--to kv` and `--to transit`; a file of the vault needs no token")
+            }
+        };
         let (home, notary) = block_on(async {
             let store = alone(&loaded).await?;
-            rotate(&loaded, &custody, store, to, &self.reason).await
+            rotate(&loaded, &custody, store, to, maker.as_ref(), &self.reason).await
         })?;
         writeln!(out, "the log is signed from now on by {}", notary.log())?;
         writeln!(out, "the key lives here: {}", home.said(Secret::Audit))?;
@@ -95,6 +108,7 @@ async fn rotate(
     custody: &Custody,
     store: Arc<dyn Store>,
     to: Home,
+    maker: Option<&Client>,
     reason: &str,
 ) -> anyhow::Result<(Home, Notary)> {
     let (settings, now) = (&loaded.settings, SystemClock.now());
@@ -105,7 +119,7 @@ async fn rotate(
         Err(error) => return Err(error.into()),
     };
     let origin = old.as_ref().map_or(settings.audit.name.as_str(), |(notary, _)| notary.log().name()).to_owned();
-    let (home, key) = custody.make_audit_key(to).await?;
+    let (home, key) = custody.make_audit_key(to, maker).await?;
     let new = app::notary(custody, &settings.audit, key, &origin)?;
     let content = Content {
         reason: Some(reason.to_owned()),

@@ -16,7 +16,7 @@ mod target;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
@@ -28,6 +28,7 @@ use crate::app;
 use crate::config::Loaded;
 use crate::custody::ca;
 use crate::domain::ClusterName;
+use crate::regular::{self, Links, ReadError};
 
 /// Commands on the CAs that sign client certificates.
 #[derive(Debug, Subcommand)]
@@ -190,15 +191,20 @@ pub(super) fn declared(loaded: &Loaded, name: &str) -> anyhow::Result<ClusterNam
     Ok(name)
 }
 
-/// The text of a file, or of standard input.
+/// The text of a regular file, or, for `-`, of standard input; at most 4 MiB of either.
 pub(super) fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     const MOST: u64 = 4 * 1024 * 1024;
+    if path != Path::new("-") {
+        return regular::read_text(path, MOST, Links::Followed).map(Zeroizing::new).map_err(|error| {
+            let pipe = "; a pipe is read from standard input, as `-`";
+            let next = if matches!(error, ReadError::Irregular(_)) { pipe } else { "" };
+            anyhow!("cannot read `{}`: {error}{next}", path.display())
+        });
+    }
     let mut text = Zeroizing::new(String::new());
-    let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(MOST).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text))
-    };
-    read.with_context(|| format!("cannot read `{}`", path.display()))?;
+    std::io::stdin().lock().take(MOST + 1).read_to_string(&mut text).context("cannot read standard input")?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MOST {
+        bail!("standard input has more than {MOST} bytes, the most that is read of it");
+    }
     Ok(text)
 }

@@ -9,8 +9,12 @@ use clap::Args;
 use crate::app;
 use crate::cli::block_on;
 use crate::cli::desk;
+use crate::regular::{self, Links};
 use crate::store::copy::Place;
 use crate::store::postgres::{Address, TlsFiles};
+
+/// The largest file with a URL, in bytes.
+const LARGEST_URL: u64 = 64 << 10;
 
 /// `store copy`.
 #[derive(Debug, Args)]
@@ -53,7 +57,8 @@ impl Copy {
 
     fn place(&self, text: &str) -> anyhow::Result<Place> {
         let url = match text.strip_prefix('@') {
-            Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read `{file}`"))?,
+            Some(file) => regular::read_text(file.as_ref(), LARGEST_URL, Links::Followed)
+                .with_context(|| format!("cannot read `{file}`"))?,
             None => text.to_owned(),
         };
         let url = url.trim();

@@ -159,9 +159,12 @@ pub fn rotating_text(cluster: &ClusterName, ca_pem: &str, place: &str, at: &str)
          \x20 ichor-broker ca patch {cluster} --next{at} > accepted-ca.yaml\n\
          \x20 talosctl -n NODE patch machineconfig --patch @accepted-ca.yaml\n\
          \n\
-         Applied twice, the CA is listed twice; `ca patch --next --machine-config FILE` looks first.\n",
+         Applied twice, the CA is listed twice; `ca patch --next --machine-config FILE` looks first. It is public, and reads:\n\
+         \n\
+         {}\n",
         ca.subject(),
-        ca.not_after()
+        ca.not_after(),
+        apply_patch(ca_pem)?
     ))
 }
 
@@ -276,5 +279,13 @@ mod tests {
         {
             assert!(text.contains(needed), "{needed}");
         }
+    }
+
+    #[test]
+    fn a_rotation_prints_its_patch() {
+        let ours = ca();
+        let said = rotating_text(&ClusterName::new("prod").unwrap(), &ours, "age file", "").unwrap();
+        let patch = apply_patch(&ours).unwrap();
+        assert!(said.ends_with(&format!("and reads:\n\n{patch}\n")), "{said}");
     }
 }

@@ -48,6 +48,10 @@ impl Tokens {
         self.live.clear();
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.live.len()
+    }
+
     pub(super) fn create(&mut self, now: Timestamp) -> anyhow::Result<String> {
         self.create_as("token", now)
     }

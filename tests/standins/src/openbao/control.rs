@@ -42,6 +42,12 @@ impl OpenBao {
         self.state(|state| state.tokens.revoke_all());
     }
 
+    /// How many tokens were given, or made for a file, and not revoked since.
+    #[must_use]
+    pub fn live_tokens(&self) -> usize {
+        self.state(|state| state.tokens.count())
+    }
+
     /// How long tokens given from now on live, and how long in all.
     pub fn set_token_life(&self, ttl: SignedDuration, max_ttl: SignedDuration) {
         self.state(|state| state.tokens.set_life(ttl, max_ttl));
