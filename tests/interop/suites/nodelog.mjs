@@ -52,6 +52,18 @@ export async function run(dir) {
     same(await suspects(), 0, 'suspect calls');
   });
 
+  await check('who called a node is told by its name and by its address alike', async () => {
+    const told = async (...args) => {
+      const answer = await alice.json(['audit', 'who', '--node', ...args]);
+      return answer.calls.filter((c) => c.user !== '~system').map((c) => [c.node, c.user, c.grant_id]);
+    };
+    const byName = await told('node-b');
+    same(byName.length > 0 && byName.every(([at, user]) => at === 'node-b' && user === 'alice@example.test'), true, `calls (${JSON.stringify(byName)})`);
+    same(await told(other.address), byName, 'calls by address');
+    same(await told(other.address, '--cluster', 'prod'), byName, 'calls by address and cluster');
+    same(await told('127.0.0.9'), [], 'calls at an address that no node has');
+  });
+
   await check('a call with a shared old talosconfig comes out unexplained', async () => {
     const result = await alice.talosctl(['--talosconfig', cluster.talosconfig, '-e', node.address, '-n', node.address, 'version']);
     same(result.code, 0, `exit codes (${result.text})`);
