@@ -404,7 +404,7 @@ async fn a_nodes_line_that_no_grant_explains_is_told() -> anyhow::Result<()> {
     let address = world.running.node_addresses().0.unwrap();
     let mut node = tokio::net::TcpStream::connect(address).await?;
     node.write_all((explained + &line("Reboot", "os:admin")).as_bytes()).await?;
-    let (_, told) = sink.came(1).await.remove(0);
+    let (_, told) = tokio::time::timeout(std::time::Duration::from_secs(30), sink.came(1)).await?.remove(0);
     let event = &told["data"]["entry"];
     assert_eq!((told["type"].as_str(), event["cluster"].as_str()), (Some("ichor.node-alarm"), Some(CLUSTER)), "{told:#}");
     let detail = &event["detail"];

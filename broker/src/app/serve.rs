@@ -425,7 +425,7 @@ mod tests {
             std::future::pending::<()>().await;
             let _ = kept.send("never");
         });
-        end(&mut tasks, GRACE + BEYOND).await;
+        tokio::time::timeout(GRACE * 10, end(&mut tasks, GRACE + BEYOND)).await.expect("an end");
         assert_eq!(began.elapsed(), GRACE + BEYOND);
         assert_eq!((lost.recv().await, lost.recv().await), (Some("in time"), None), "what it held is gone with it");
 

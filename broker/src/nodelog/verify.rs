@@ -219,6 +219,8 @@ mod tests {
             ("DELETE FROM call", &[3]),
             ("DELETE FROM call WHERE id IN (2, 4)", &[1, 2]),
             ("DELETE FROM call WHERE id = 6", &[3]),
+            // new calls in an emptied table begin anew
+            ("DELETE FROM call WHERE id < 5; UPDATE call SET id = id - 5", &[0, 1, 2]),
             ("UPDATE call SET duration = 7 WHERE id = 2", &[1]),
         ] {
             assert_eq!(faults(100, edit).await, expected, "{edit}");
