@@ -141,12 +141,7 @@ async fn telling_of(event: &str, config: &str, answers: &[u16]) -> anyhow::Resul
         std::fs::write(dir.join("pager-secret"), format!("{SECRET}\n"))?;
         Ok(())
     };
-    let options = Options {
-        config,
-        policies: Some(ALONE),
-        prepare: Some(Box::new(prepare)),
-        ..Options::default()
-    };
+    let options = Options { config, policies: Some(ALONE), prepare: Some(Box::new(prepare)), ..Options::default() };
     Ok((World::with(options).await?, sink))
 }
 
@@ -397,7 +392,8 @@ async fn a_nodes_line_that_no_grant_explains_is_told() -> anyhow::Result<()> {
     let now = world.clock.now();
     let line = |method: &str, roles: &str| {
         let (first, second) = (now.strftime("%Y/%m/%d %H:%M:%S"), now.strftime("%Y-%m-%dT%H:%M:%SZ"));
-        let message = format!("machined {first} OK [/machine.MachineService/{method}] 1ms unary Success (talos-role={roles})");
+        let message =
+            format!("machined {first} OK [/machine.MachineService/{method}] 1ms unary Success (talos-role={roles})");
         format!("{{\"msg\":\"{message}\",\"talos-service\":\"machined\",\"talos-time\":\"{second}\"}}\n")
     };
     let explained = line("Version", &format!("grant:{},os:reader,user:{}", held.grant_id, held.user));
@@ -406,7 +402,11 @@ async fn a_nodes_line_that_no_grant_explains_is_told() -> anyhow::Result<()> {
     node.write_all((explained + &line("Reboot", "os:admin")).as_bytes()).await?;
     let (_, told) = tokio::time::timeout(std::time::Duration::from_secs(30), sink.came(1)).await?.remove(0);
     let event = &told["data"]["entry"];
-    assert_eq!((told["type"].as_str(), event["cluster"].as_str()), (Some("ichor.node-alarm"), Some(CLUSTER)), "{told:#}");
+    assert_eq!(
+        (told["type"].as_str(), event["cluster"].as_str()),
+        (Some("ichor.node-alarm"), Some(CLUSTER)),
+        "{told:#}"
+    );
     let detail = &event["detail"];
     assert_eq!((detail["code"].as_str(), detail["node"].as_str()), (Some("unexplained"), Some("cp-1")), "{told:#}");
     assert_eq!(detail["method"].as_str(), Some("/machine.MachineService/Reboot"), "{told:#}");

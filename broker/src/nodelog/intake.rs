@@ -186,7 +186,10 @@ impl Intake {
             None => {
                 let calls = self.class(cluster, lines).await.map_err(|error| error.to_string())?;
                 // before the calls are kept: whoever is to be told of the first must be, also when the broker ends in between
-                self.touched.record(&self.parts.sequencer, &self.parts.clock).await.map_err(|error| error.to_string())?;
+                self.touched
+                    .record(&self.parts.sequencer, &self.parts.clock)
+                    .await
+                    .map_err(|error| error.to_string())?;
                 let (content, findings) = (content(cluster, lines, &calls), Findings::of(&calls, &self.in_use));
                 tries.begin(self.parts.clock.now(), &content, findings.clone());
                 let change = Change::CallsKept { calls, most: self.parts.max_calls };

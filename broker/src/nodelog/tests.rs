@@ -541,7 +541,10 @@ async fn where_certificates_name_no_grant_a_call_is_weak_at_best() {
     // a grant that is named is held against the log as anywhere
     bench.send(&[call_line("Version", &roles(GRANT)), call_line("Version", &roles(Uuid::from_u128(1)))].concat()).await;
     let calls = bench.calls(lines.len() + 3).await;
-    assert_eq!(calls[lines.len() + 1..].iter().map(|call| call.class).collect::<Vec<_>>(), [CallClass::Explained, Unexplained]);
+    assert_eq!(
+        calls[lines.len() + 1..].iter().map(|call| call.class).collect::<Vec<_>>(),
+        [CallClass::Explained, Unexplained]
+    );
 }
 
 #[tokio::test]

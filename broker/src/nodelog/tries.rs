@@ -46,7 +46,8 @@ impl Tries {
             from = last.index.saturating_add(1);
             for stored in &page {
                 let entry = stored.body.as_deref().and_then(|body| Entry::decode(body).ok());
-                let same = |(tried, _): &&(Content, Findings)| entry.as_ref().is_some_and(|entry| entry.content == *tried);
+                let same =
+                    |(tried, _): &&(Content, Findings)| entry.as_ref().is_some_and(|entry| entry.content == *tried);
                 if let Some((_, findings)) = self.tried.iter().find(same) {
                     return Ok(Some(findings.clone()));
                 }
