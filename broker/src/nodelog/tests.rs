@@ -441,7 +441,7 @@ async fn a_store_that_fails_is_tried_again_and_nothing_is_kept_twice() {
 
 #[tokio::test]
 async fn a_batch_whose_answer_was_lost_is_kept_once_and_told_of() {
-    let bench = Bench::new([Fault::Before, Fault::After, Fault::Before], 9, 100).await;
+    let bench = Bench::new([Fault::Before, Fault::After], 9, 100).await;
     bench.send(&[call_line("Version", &roles(GRANT)), call_line("Reboot", "talos-role=os:admin")].concat()).await;
     bench.calls(2).await;
     // the same lines once more are other calls

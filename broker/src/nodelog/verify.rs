@@ -50,7 +50,7 @@ pub async fn verify_calls(store: &dyn Store) -> Result<CallsReport, StoreError> 
         for call in page {
             judge.report.calls += 1;
             if batch.last().is_some_and(|before| before.batch != call.batch) {
-                judge.batch(&std::mem::take(&mut batch), Some(call.id)).await?;
+                judge.batch(&std::mem::take(&mut batch), Some(&call)).await?;
             }
             batch.push(call);
         }
@@ -77,7 +77,7 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     /// Judges the calls that are kept under one entry, before the call `next`, and the entries before that one which have none.
-    async fn batch(&mut self, batch: &[StoredCall], next: Option<u64>) -> Result<(), StoreError> {
+    async fn batch(&mut self, batch: &[StoredCall], next: Option<&StoredCall>) -> Result<(), StoreError> {
         let Some(index) = batch.first().map(|call| call.batch) else { return Ok(()) };
         let content = loop {
             match self.entry().await? {
@@ -102,8 +102,10 @@ impl Judge<'_> {
             self.fault(index, format!("{} calls are kept that are not the {count} that were recorded", batch.len()));
         } else {
             match self.oldest(index).await? {
-                // what is left of it still has no gap
+                // what is left of it still has no gap, nor is there one before the next entry's calls, where those are here
                 Some(oldest) => {
+                    let behind = self.entry().await?.map(|(at, _)| at);
+                    let next = next.filter(|next| Some(next.batch) == behind).map(|next| next.id);
                     let left = batch.iter().map(|call| call.id).filter(|id| *id >= oldest).chain(next);
                     let left: Vec<u64> = left.collect();
                     if left.iter().zip(left.iter().skip(1)).any(|(one, next)| one.saturating_add(1) != *next) {
