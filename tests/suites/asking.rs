@@ -133,7 +133,8 @@ async fn lines_are_taken_away_and_followed() -> anyhow::Result<()> {
 async fn calls_at_nodes_are_told_to_whom_policy_lets_and_everyone_sees_their_own() -> anyhow::Result<()> {
     let config = format!(
         "[nodelog]\ntcp = \"127.0.0.1:0\"\nheartbeat = \"off\"\n\n\
-         [[nodelog_source]]\ncluster = \"{CLUSTER}\"\nfrom = [\"127.0.0.0/8\"]\n"
+         [[nodelog_source]]\ncluster = \"{CLUSTER}\"\nfrom = [\"127.0.0.0/8\"]\n\
+         nodes = {{ \"127.0.0.1\" = \"cp-1\" }}\n"
     );
     let world = world(&config).await?;
     let alice = Person::log_in(&world, "alice").await?;
@@ -181,6 +182,14 @@ async fn calls_at_nodes_are_told_to_whom_policy_lets_and_everyone_sees_their_own
     assert_eq!(ask(&root, &[]).await.unwrap().len(), 2);
     let said: Vec<_> = reads().await.map(|entry| entry.detail["message"].clone()).collect();
     assert_eq!(said, ["calls at nodes: everything".to_owned(), format!("calls at nodes: cluster {CLUSTER}")]);
+
+    // by the node's name, or the address that the sources have for it
+    for (node, count) in [("cp-1", 2), ("127.0.0.1", 2), ("::ffff:127.0.0.1", 2), ("127.0.0.2", 0), ("cp-2", 0)] {
+        assert_eq!(ask(&root, &[("node", node)]).await.unwrap().len(), count, "{node}");
+        assert_eq!(ask(&root, &[("node", node), ("cluster", CLUSTER)]).await.unwrap().len(), count, "{node}");
+    }
+    let told = ask(&root, &[("node", "127.0.0.1")]).await.unwrap();
+    assert!(told.iter().all(|call| call.node == "cp-1"), "{told:?}");
     Ok(())
 }
 

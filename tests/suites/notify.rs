@@ -122,11 +122,18 @@ fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> Code {
 
 /// A world that tells a webhook of break-glass alone.
 async fn telling(answers: &[u16]) -> anyhow::Result<(World, Arc<Sink>)> {
+    telling_of("break-glass", "", answers).await
+}
+
+/// A world, with this in its configuration besides, that tells a webhook of this kind of event alone.
+async fn telling_of(event: &str, config: &str, answers: &[u16]) -> anyhow::Result<(World, Arc<Sink>)> {
     ichor_standins::install_tls_provider();
     let ca = Authority::new("sinks")?;
     let (sink, port) = Sink::new(&ca, answers).await?;
-    let config = "[[notify]]\nname = \"pager\"\nkind = \"webhook\"\nurl_file = \"pager-url\"\nsecret_file = \"pager-secret\"\n\
-        ca_file = \"pager-ca.pem\"\nevents = [\"break-glass\"]\n";
+    let config = format!(
+        "{config}[[notify]]\nname = \"pager\"\nkind = \"webhook\"\nurl_file = \"pager-url\"\nsecret_file = \"pager-secret\"\n\
+         ca_file = \"pager-ca.pem\"\nevents = [\"{event}\"]\n"
+    );
     let pem = ca.certificate();
     let prepare = move |dir: &Path| {
         std::fs::write(dir.join("pager-ca.pem"), pem)?;
@@ -134,12 +141,7 @@ async fn telling(answers: &[u16]) -> anyhow::Result<(World, Arc<Sink>)> {
         std::fs::write(dir.join("pager-secret"), format!("{SECRET}\n"))?;
         Ok(())
     };
-    let options = Options {
-        config: config.into(),
-        policies: Some(ALONE),
-        prepare: Some(Box::new(prepare)),
-        ..Options::default()
-    };
+    let options = Options { config, policies: Some(ALONE), prepare: Some(Box::new(prepare)), ..Options::default() };
     Ok((World::with(options).await?, sink))
 }
 
@@ -375,5 +377,41 @@ async fn a_sink_that_cannot_be_is_refused_at_the_start() -> anyhow::Result<()> {
         let Err(error) = World::with(Options { config, ..Options::default() }).await else { panic!("{section}") };
         assert!(format!("{error:#}").contains(why), "{section}: {error:#}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_line_that_no_grant_explains_is_told() -> anyhow::Result<()> {
+    let nodelog = format!(
+        "[nodelog]\ntcp = \"127.0.0.1:0\"\nheartbeat = \"off\"\n\n\
+         [[nodelog_source]]\ncluster = \"{CLUSTER}\"\nnodes = {{ \"127.0.0.1\" = \"cp-1\" }}\n\n"
+    );
+    let (world, sink) = telling_of("node-alarm", &nodelog, &[]).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let held = oscar.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?.answer;
+    let now = world.clock.now();
+    let line = |method: &str, roles: &str| {
+        let (first, second) = (now.strftime("%Y/%m/%d %H:%M:%S"), now.strftime("%Y-%m-%dT%H:%M:%SZ"));
+        let message =
+            format!("machined {first} OK [/machine.MachineService/{method}] 1ms unary Success (talos-role={roles})");
+        format!("{{\"msg\":\"{message}\",\"talos-service\":\"machined\",\"talos-time\":\"{second}\"}}\n")
+    };
+    let explained = line("Version", &format!("grant:{},os:reader,user:{}", held.grant_id, held.user));
+    let address = world.running.node_addresses().0.unwrap();
+    let mut node = tokio::net::TcpStream::connect(address).await?;
+    node.write_all((explained + &line("Reboot", "os:admin")).as_bytes()).await?;
+    let (_, told) = tokio::time::timeout(std::time::Duration::from_secs(30), sink.came(1)).await?.remove(0);
+    let event = &told["data"]["entry"];
+    assert_eq!(
+        (told["type"].as_str(), event["cluster"].as_str()),
+        (Some("ichor.node-alarm"), Some(CLUSTER)),
+        "{told:#}"
+    );
+    let detail = &event["detail"];
+    assert_eq!((detail["code"].as_str(), detail["node"].as_str()), (Some("unexplained"), Some("cp-1")), "{told:#}");
+    assert_eq!(detail["method"].as_str(), Some("/machine.MachineService/Reboot"), "{told:#}");
+    let alarms = world.entries().await?.into_iter().filter(|entry| entry.kind == "node-alarm").count();
+    assert_eq!(alarms, 1, "the call that a grant explains is told to nobody");
+    world.running.stop().await;
     Ok(())
 }

@@ -164,12 +164,87 @@ impl Calls {
         let cluster = clusters.get(name).ok_or_else(|| format!("there is no cluster `{name}`"))?;
         let issuer = self.issuers.borrow().get(name).cloned();
         let issuer = issuer.ok_or_else(|| format!("the CA of cluster `{name}` is not in custody"))?;
-        let own = self.prober.own(&policies, cluster, &*issuer).await.map_err(|error| error.to_string())?;
-        let credential = own.credential;
+        // a task of its own: whoever stops waiting must not take a recorded grant's outcome along
+        let (prober, of) = (Arc::clone(&self.prober), Arc::clone(cluster));
+        let made_now = tokio::spawn(async move { prober.own(&policies, &of, &*issuer).await });
+        let own = made_now.await.map_err(|_| "the task that makes the broker's own certificate ended".to_owned())?;
+        let credential = own.map_err(|error| error.to_string())?.credential;
         let api = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), Arc::clone(&self.clock));
         let api = Arc::new(api.map_err(|error| error.to_string())?);
         let until = now.saturating_add(USED.min(PROBE_LIFE)).unwrap_or(now);
         made.insert(name.clone(), (Arc::clone(&api), until));
         Ok(api)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ichor_wire::log::Kind;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::app::issuers;
+    use crate::audit::tests::Room;
+    use crate::custody::{Custody, IdentitySource, Keep, KnownCas, Vault, ca};
+    use crate::domain::Cluster;
+    use crate::mint::Press;
+    use crate::policy::{Limits, Source};
+    use crate::store::conformance::noon;
+    use crate::store::faulty::Fault;
+
+    #[tokio::test]
+    async fn a_grant_whose_certificate_nobody_waits_for_any_more_gets_its_outcome() {
+        let (gate, folder) = (Arc::new(Semaphore::new(0)), tempfile::tempdir().unwrap());
+        let room = Room::new([Fault::Hold(Arc::clone(&gate))]);
+        let name = ClusterName::new("prod").unwrap();
+        Vault::create(folder.path(), Keep::DangerBeside, &[]).unwrap();
+        let vault = Vault::open(folder.path(), IdentitySource::DangerBeside).unwrap();
+        vault.sealer().seal_ca(&name, &ca::create(&name, noon(), 5).unwrap(), false).unwrap();
+        let custody = Arc::new(Custody::new(vault, BTreeMap::new()));
+        let record = custody.record(&name).unwrap();
+        let ca = custody.open_place(&name, &record.active, &KnownCas::default()).await.unwrap();
+        let issuers: Issuers = Arc::new([(name.clone(), issuers::issuer(SignedDuration::ZERO, ca))].into());
+        let cluster = Cluster {
+            name: name.clone(),
+            labels: [].into(),
+            endpoints: Vec::new(),
+            nodes: Vec::new(),
+            ca: String::new(),
+        };
+        let clusters: Clusters = Arc::new([(name.clone(), Arc::new(cluster))].into());
+        let permit = r#"@id("read") permit (principal, action == Action::"hold:os:reader", resource);"#;
+        let source = Source { name: "test.cedar".into(), text: permit.into() };
+        let policies = Arc::new(PolicySet::load(&[source], Limits::default()).unwrap());
+        let clock: SharedClock = room.clock.clone();
+        let prober = Prober {
+            press: Press::new(room.sequencer.clone(), Arc::clone(&clock)),
+            custody,
+            store: room.store.clone(),
+            clock: Arc::clone(&clock),
+            backdate: SignedDuration::ZERO,
+        };
+        let calls = Calls {
+            prober: Arc::new(prober),
+            policies: watch::Sender::new(policies).subscribe(),
+            clusters: watch::Sender::new(clusters).subscribe(),
+            issuers: watch::Sender::new(issuers).subscribe(),
+            clock,
+            made: Mutex::default(),
+        };
+        tokio::select! {
+            answer = calls.call(&name, IpAddr::from([127, 0, 0, 1]), "mark") => panic!("{answer:?}"),
+            // the grant is on its way into the log, and the broker is told to stop
+            () = room.store.held(1) => {}
+        }
+        drop(calls);
+        gate.add_permits(1);
+        let kinds = async || room.log().await.into_iter().map(|entry| entry.content.kind).collect::<Vec<_>>();
+        let recorded = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+            while kinds().await.len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        });
+        recorded.await.expect("the grant's outcome");
+        assert_eq!(kinds().await, [Kind::Grant, Kind::Issued]);
     }
 }

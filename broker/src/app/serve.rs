@@ -45,6 +45,10 @@ const PARTING: Duration = Duration::from_secs(2);
 /// How long requests under way may take to end once the broker is told to stop.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How long everything else may take beyond that, and what was accepted to be recorded after it: a store that does not answer keeps
+/// no broker from its end. Together less than the service manager waits.
+const BEYOND: Duration = Duration::from_secs(5);
+
 /// A broker that serves. Dropping it ends its tasks at once; [`Running::stop`] ends them in order.
 pub struct Running {
     address: Option<SocketAddr>,
@@ -165,6 +169,7 @@ impl Running {
             policies: live.policies(),
             clusters: live.clusters(),
             issuers: live.issuers(),
+            sources: settings.nodelog.sources.clone(),
             readers: Arc::new(Semaphore::new(lines::READERS)),
             data_key: Arc::clone(&data_key),
             drop_min_age: settings.drop_min_age,
@@ -329,16 +334,27 @@ impl Running {
     }
 
     /// Returns once nothing new is accepted, requests under way have ended (or 30 s have passed), everything that was accepted
-    /// for the record is recorded, and the tokens that were had at OpenBao are ended, where it answers within two seconds.
+    /// for the record is recorded, and the tokens that were had at OpenBao are ended, where it answers within two seconds. What
+    /// a store that does not answer keeps from ending is ended within 10 s more.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         self.handle.graceful_shutdown(Some(GRACE));
-        while self.tasks.join_next().await.is_some() {}
+        end(&mut self.tasks, GRACE + BEYOND).await;
         // every handle to the sequencer is gone with the tasks: it commits what it accepted and ends
-        let _ = self.sequencing.await;
+        if tokio::time::timeout(BEYOND, &mut self.sequencing).await.is_err() {
+            tracing::error!("what was accepted last could not be recorded: the store does not answer");
+        }
         // nothing of ours asks them any more
         futures_util::future::join_all(self.servers.iter().map(|server| server.end(PARTING))).await;
         let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// Returns once every task has ended; those that have not within this time are dropped.
+async fn end(tasks: &mut JoinSet<()>, within: Duration) {
+    if tokio::time::timeout(within, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        tracing::error!(tasks = tasks.len(), "what does not end by itself is ended with the broker");
+        tasks.shutdown().await;
     }
 }
 
@@ -401,5 +417,33 @@ async fn reload_on_change(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_end_is_waited_for_and_no_longer() {
+        let (began, mut tasks) = (tokio::time::Instant::now(), JoinSet::new());
+        let (kept, mut lost) = tokio::sync::mpsc::unbounded_channel();
+        let late = kept.clone();
+        tasks.spawn(async move {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let _ = late.send("in time");
+        });
+        tasks.spawn(async move {
+            std::future::pending::<()>().await;
+            let _ = kept.send("never");
+        });
+        tokio::time::timeout(GRACE * 10, end(&mut tasks, GRACE + BEYOND)).await.expect("an end");
+        assert_eq!(began.elapsed(), GRACE + BEYOND);
+        assert_eq!((lost.recv().await, lost.recv().await), (Some("in time"), None), "what it held is gone with it");
+
+        let began = tokio::time::Instant::now();
+        tasks.spawn(async {});
+        end(&mut tasks, GRACE).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

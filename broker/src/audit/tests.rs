@@ -21,7 +21,7 @@ pub(crate) struct Room {
     pub(crate) clock: Arc<FrozenClock>,
     pub(crate) sequencer: Sequencer,
     ended: JoinHandle<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// A value that may be recorded, beginning a session.
@@ -53,7 +53,13 @@ impl Room {
         let store = FaultyStore::new(Arc::new(sqlite), faults);
         let clock = FrozenClock::at(noon());
         let (sequencer, ended) = Sequencer::start(store.clone(), clock.clone(), settings);
-        Self { store, clock, sequencer, ended, _folder: folder }
+        Self { store, clock, sequencer, ended, folder }
+    }
+
+    /// Does to the database what someone who writes there could.
+    pub(crate) fn edit(&self, sql: &str) {
+        let path = self.folder.path().join("ichor.db");
+        rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
     }
 
     async fn note(&self, kind: Kind) -> Result<u64, RecordError> {
@@ -210,7 +216,7 @@ async fn an_entry_that_cannot_be_encoded_hurts_nobody_else() {
 #[tokio::test]
 async fn what_was_accepted_is_committed_before_the_end() {
     let gate = Arc::new(Semaphore::new(0));
-    let Room { store, sequencer, ended, _folder, .. } =
+    let Room { store, sequencer, ended, folder: _folder, .. } =
         Room::with([Fault::Hold(gate.clone())], Settings { max_batch: 2, ..Settings::default() });
     let mut writers = Vec::new();
     for _ in 0..7 {

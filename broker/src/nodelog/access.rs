@@ -275,7 +275,8 @@ fn go_duration(text: &str) -> Option<SignedDuration> {
 fn tail(access: &mut Access, text: &str) {
     access.sign = sign(text);
     let once = |key: &str| value(text, key);
-    access.peer = once("peer=").filter(|peer| is_plain(peer, LONGEST_PEER)).map(Into::into);
+    // behind apid machined of 1.14 prints `peer=@`, the unnamed end of a Unix socket: nobody's address
+    access.peer = once("peer=").filter(|peer| is_plain(peer, LONGEST_PEER) && peer.contains(':')).map(Into::into);
     access.is_local = once("content-type=") == Some("application/grpc");
     access.probe = once("ichor-probe=").filter(|probe| is_plain(probe, 64)).map(Into::into);
     let Some(roles) = once("talos-role=") else { return };

@@ -8,19 +8,20 @@ use std::time::Duration;
 
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::profile::GrantName;
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 
 use super::access::{Access, Sign};
-use super::alarm::{Alarms, Finding};
+use super::alarm::Alarms;
 use super::board::Board;
 use super::classify::{Classed, Found, Known, classify};
 use super::digest::digest;
+use super::findings::Findings;
 use super::grants::Grants;
 use super::reader::{Arrived, Load, Sink, count};
 use super::sources::Origin;
 use super::touched::Touched;
+use super::tries::Tries;
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
 use crate::domain::{ClusterName, GrantId};
@@ -40,9 +41,6 @@ const DOUBT: Duration = Duration::from_secs(30);
 
 /// How long is waited before the store is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// The code of the finding that a kit is in use.
-const IN_USE: &str = "kit-in-use";
 
 /// So many nodes' doubts and grants' peers are remembered; beyond, memory is emptied and fills again.
 const REMEMBERED: usize = 20_000;
@@ -78,6 +76,13 @@ pub struct Intake {
     touched: Touched,
 }
 
+/// Whether the broker stops.
+struct Stop<S> {
+    /// Ends when it does; not to be waited for again.
+    told: S,
+    is_told: bool,
+}
+
 // === impl Intake ===
 
 impl Intake {
@@ -101,14 +106,13 @@ impl Intake {
 
     /// Takes lines in until `stop` ends or every sink is gone; what was taken is kept then, where the store takes it.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let mut stop = std::pin::pin!(stop);
-        let mut is_stopping = false;
-        while !is_stopping {
+        let mut stop = Stop { told: std::pin::pin!(stop), is_told: false };
+        while !stop.is_told {
             let mut room = Vec::new();
             let mut due = std::pin::pin!(tokio::time::sleep(GATHER));
             loop {
                 tokio::select! {
-                    () = &mut stop => is_stopping = true,
+                    () = &mut stop.told => stop.is_told = true,
                     load = self.from.recv() => match load {
                         Some(load) => {
                             // the room is given back once its lines are kept
@@ -117,7 +121,7 @@ impl Intake {
                                 continue;
                             }
                         }
-                        None => is_stopping = true,
+                        None => stop.is_told = true,
                     },
                     () = &mut due => {}
                 }
@@ -127,7 +131,7 @@ impl Intake {
                 let mut rest = lines.into_iter().peekable();
                 while rest.peek().is_some() {
                     let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
-                    self.keep(&cluster, batch, is_stopping).await;
+                    self.keep(&cluster, batch, &mut stop).await;
                 }
             }
             for content in self.alarms.over() {
@@ -145,29 +149,57 @@ impl Intake {
     }
 
     /// Classes and keeps one batch; returns once it is durable, or given up because the broker stops.
-    async fn keep(&mut self, cluster: &Arc<str>, mut lines: Vec<Arrived>, is_stopping: bool) {
+    async fn keep<S>(&mut self, cluster: &Arc<str>, mut lines: Vec<Arrived>, stop: &mut Stop<S>)
+    where
+        S: Future<Output = ()> + Unpin,
+    {
         self.doubt(&mut lines);
         lines.retain(is_evidence);
         if lines.is_empty() {
             return;
         }
+        let mut tries = Tries::default();
         loop {
-            let kept = match self.class(cluster, &lines).await {
-                Ok(calls) => self.record(cluster, &lines, calls).await,
-                Err(error) => Err(error.to_string()),
-            };
-            match kept {
+            match self.attempt(cluster, &lines, &mut tries).await {
                 Ok(()) => return,
-                Err(error) if is_stopping => {
+                Err(error) if stop.is_told => {
                     tracing::error!(calls = lines.len(), error, "calls that nodes told of are lost with this stop");
                     return count("lost", lines.len() as u64);
                 }
                 Err(error) => {
                     tracing::warn!(calls = lines.len(), error, "calls that nodes told of cannot be kept; tried again");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::select! {
+                        // they get one more try
+                        () = &mut stop.told => stop.is_told = true,
+                        () = tokio::time::sleep(AGAIN) => {}
+                    }
                 }
             }
         }
+    }
+
+    /// Commits the batch with its digest, unless an earlier try did, whose answer was lost; then tells of what wants a look.
+    async fn attempt(&mut self, cluster: &Arc<str>, lines: &[Arrived], tries: &mut Tries) -> Result<(), String> {
+        let kept = tries.kept(&*self.parts.store, cluster).await.map_err(|error| error.to_string())?;
+        let findings = match kept {
+            Some(findings) => findings,
+            None => {
+                let calls = self.class(cluster, lines).await.map_err(|error| error.to_string())?;
+                // before the calls are kept: whoever is to be told of the first must be, also when the broker ends in between
+                self.touched
+                    .record(&self.parts.sequencer, &self.parts.clock)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let (content, findings) = (content(cluster, lines, &calls), Findings::of(&calls, &self.in_use));
+                tries.begin(self.parts.clock.now(), &content, findings.clone());
+                let change = Change::CallsKept { calls, most: self.parts.max_calls };
+                self.parts.sequencer.note(content, Some(change)).await.map_err(|error| error.to_string())?;
+                findings
+            }
+        };
+        self.in_use.clear();
+        self.tell_of(cluster, findings).await;
+        Ok(())
     }
 
     /// Marks what came close behind a line that was cut, and what came in packets beside it.
@@ -256,46 +288,12 @@ impl Intake {
         (*first != host(peer)).then(|| format!("its grant is used from a second address; the first was {first}"))
     }
 
-    /// Commits the calls with their digest, then tells of those that want a look.
-    async fn record(&mut self, cluster: &Arc<str>, lines: &[Arrived], calls: Vec<Call>) -> Result<(), String> {
-        let mut raw = Sha256::new();
-        for line in lines {
-            raw.update(&line.raw);
-            raw.update(b"\n");
-        }
-        let content = Content {
-            cluster: Some(cluster.to_string()),
-            count: Some(calls.len() as u64),
-            calls: Some(digest(&calls).to_vec()),
-            lines: Some(raw.finalize().to_vec()),
-            ..Content::of(Kind::NodeLog)
-        };
-        let mut classes = BTreeMap::<CallClass, u64>::new();
-        let mut findings = BTreeMap::<Finding, (u64, Option<String>, Timestamp)>::new();
-        for call in &calls {
-            *classes.entry(call.class).or_default() += 1;
-            if call.class != CallClass::Explained {
-                let kit = call.grant.and_then(|id| Some((*self.in_use.get(&id)?, id.0)));
-                let finding = match kit {
-                    // once a grant and node, whatever was called: what matters is that a kit is in use
-                    Some(kit) => Finding { code: IN_USE, method: String::new(), kit: Some(kit), ..finding(call) },
-                    None => finding(call),
-                };
-                let (count, _, began) = findings.entry(finding).or_insert_with(|| (0, call.why.clone(), call.started));
-                *count += 1;
-                *began = call.started.min(*began);
-            }
-        }
-        // before the calls are kept: whoever is to be told of the first must be, also when the broker ends in between
-        self.touched.record(&self.parts.sequencer, &self.parts.clock).await.map_err(|error| error.to_string())?;
-        let change = Change::CallsKept { calls, most: self.parts.max_calls };
-        self.parts.sequencer.note(content, Some(change)).await.map_err(|error| error.to_string())?;
-        self.in_use.clear();
-        for (class, count) in classes {
+    async fn tell_of(&mut self, cluster: &Arc<str>, findings: Findings) {
+        for (class, count) in findings.classes {
             let labels = [("cluster", cluster.to_string()), ("class", class.as_str().to_owned())];
             metrics::counter!("ichor_node_calls_total", &labels).increment(count);
         }
-        for (finding, (count, why, began)) in findings {
+        for (finding, (count, why, began)) in findings.wanting {
             if let Some((number, _)) = finding.kit {
                 let labels = [("cluster", cluster.to_string()), ("kit", number.to_string())];
                 metrics::counter!("ichor_kit_in_use_total", &labels).increment(count);
@@ -307,7 +305,6 @@ impl Intake {
                 self.tell(content).await;
             }
         }
-        Ok(())
     }
 
     /// A finding that cannot be recorded is not lost: the calls are kept, and the metric counts them.
@@ -333,13 +330,19 @@ impl std::fmt::Debug for Intake {
     }
 }
 
-fn finding(call: &Call) -> Finding {
-    Finding {
-        cluster: call.cluster.clone(),
-        code: call.class.as_str(),
-        node: call.node.clone(),
-        method: call.method.clone(),
-        kit: None,
+/// The entry of a batch.
+fn content(cluster: &Arc<str>, lines: &[Arrived], calls: &[Call]) -> Content {
+    let mut raw = Sha256::new();
+    for line in lines {
+        raw.update(&line.raw);
+        raw.update(b"\n");
+    }
+    Content {
+        cluster: Some(cluster.to_string()),
+        count: Some(calls.len() as u64),
+        calls: Some(digest(calls).to_vec()),
+        lines: Some(raw.finalize().to_vec()),
+        ..Content::of(Kind::NodeLog)
     }
 }
 

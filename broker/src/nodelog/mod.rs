@@ -13,6 +13,7 @@ mod alarm;
 mod board;
 mod classify;
 mod digest;
+mod findings;
 mod grants;
 pub mod heartbeat;
 mod intake;
@@ -22,6 +23,7 @@ mod reader;
 mod sources;
 mod split;
 mod touched;
+mod tries;
 mod verify;
 
 pub use access::{PROBE_KEY, code_name};

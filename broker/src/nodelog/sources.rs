@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::domain::{AddressRange, ClusterName};
+use crate::store::NodeName;
 
 /// The addresses of one cluster's nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,25 @@ impl Sources {
         let address = address.to_canonical();
         let source = self.0.iter().find(|source| source.has(address))?;
         Some(source.origin(address))
+    }
+
+    /// The nodes that are meant by a name or an address, as calls may be kept of them: a call of a node without a name is kept under its
+    /// address, and goes on to be once it is given one. A name that no source has stands for itself, in any cluster.
+    #[must_use]
+    pub fn meant(&self, text: &str) -> Vec<NodeName> {
+        let mut meant = vec![NodeName { cluster: None, node: text.to_owned() }];
+        let named = |cluster: &ClusterName, node: String| NodeName { cluster: Some(cluster.to_string()), node };
+        if let Ok(address) = text.parse::<IpAddr>().map(|address| address.to_canonical()) {
+            meant.extend(self.0.iter().find(|source| source.has(address)).map(|source| {
+                let origin = source.origin(address);
+                named(&source.cluster, origin.node.to_string())
+            }));
+        }
+        for source in &self.0 {
+            let known_as = source.nodes.iter().filter(|(_, name)| *name == text);
+            meant.extend(known_as.map(|(address, _)| named(&source.cluster, address.to_string())));
+        }
+        meant
     }
 
     /// Every declared node, with its address.
@@ -86,5 +106,16 @@ mod tests {
         assert_eq!(of("10.0.1.6"), Some(("lab".into(), "10.0.1.6".into())));
         assert_eq!(of("192.0.2.1"), None);
         assert_eq!(sources.nodes().count(), 2);
+
+        let meant = |text: &str| {
+            let meant = sources.meant(text).into_iter();
+            meant.map(|name| format!("{} {}", name.cluster.unwrap_or_default(), name.node)).collect::<Vec<_>>()
+        };
+        assert_eq!(meant("10.0.0.5"), [" 10.0.0.5", "prod cp-1"]);
+        assert_eq!(meant("::ffff:10.0.0.5"), [" ::ffff:10.0.0.5", "prod cp-1"]);
+        assert_eq!(meant("2001:DB8::5"), [" 2001:DB8::5", "prod cp-2"]);
+        assert_eq!(meant("10.0.1.6"), [" 10.0.1.6", "lab 10.0.1.6"]);
+        assert_eq!(meant("cp-1"), [" cp-1", "prod 10.0.0.5"]);
+        assert_eq!(meant("cp-9"), [" cp-9"]);
     }
 }

@@ -13,9 +13,12 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::*;
+use crate::audit::Recorded;
 use crate::audit::tests::Room;
 use crate::domain::{AddressRange, ClusterName};
+use crate::issuer::{IssueError, Issued, Issuer};
 use crate::mint::Issuers;
+use crate::policy::Grant;
 use crate::store::conformance::{after, log_person, noon, person};
 use crate::store::faulty::Fault;
 use crate::store::{Call, CallClass, CallFilter, NodeService, Store};
@@ -31,7 +34,7 @@ struct Bench {
     board: Arc<Board>,
     stop: watch::Sender<bool>,
     intake: JoinHandle<()>,
-    _issuers: watch::Sender<Issuers>,
+    issuers: watch::Sender<Issuers>,
 }
 
 impl Bench {
@@ -77,7 +80,7 @@ impl Bench {
         tokio::spawn(listen_tcp(listener, Arc::clone(&sources), sink.clone(), connections, told(stopped.clone())));
         tokio::spawn(listen_udp(socket, sources, sink, told(stopped.clone())));
         let intake = tokio::spawn(intake.run(told(stopped)));
-        Self { room, tcp, udp, board, stop, intake, _issuers: issuers }
+        Self { room, tcp, udp, board, stop, intake, issuers }
     }
 
     /// Sends this over one connection and closes it.
@@ -434,6 +437,114 @@ async fn a_store_that_fails_is_tried_again_and_nothing_is_kept_twice() {
     let room = bench.stopped().await;
     let kept = room.log().await.iter().filter(|entry| entry.content.kind == Kind::NodeLog).count();
     assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn a_batch_whose_answer_was_lost_is_kept_once_and_told_of() {
+    let bench = Bench::new([Fault::Before, Fault::After], 9, 100).await;
+    bench.send(&[call_line("Version", &roles(GRANT)), call_line("Reboot", "talos-role=os:admin")].concat()).await;
+    bench.calls(2).await;
+    // the same lines once more are other calls
+    bench.send(&[call_line("Version", &roles(GRANT)), call_line("Reboot", "talos-role=os:admin")].concat()).await;
+    bench.calls(4).await;
+    let room = bench.stopped().await;
+    let count = async |kind: Kind| room.log().await.iter().filter(|entry| entry.content.kind == kind).count();
+    assert_eq!((count(Kind::NodeLog).await, count(Kind::NodeAlarm).await), (2, 1));
+    let report = verify_calls(&*room.store).await.unwrap();
+    assert_eq!((report.calls, report.batches, report.faults.len()), (4, 2, 0));
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_store_that_is_out() {
+    let bench = Bench::new(std::iter::repeat_n(Fault::Before, 100_000), 9, 100).await;
+    let before = bench.room.store.batches.lock().unwrap().len();
+    bench.send(&call_line("Version", &roles(GRANT))).await;
+    while bench.room.store.batches.lock().unwrap().len() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let room = tokio::time::timeout(Duration::from_secs(20), bench.stopped()).await.expect("the intake ends");
+    assert_eq!(room.store.call_range(0, 9).await.unwrap(), []);
+
+    // what the store takes at the last try is kept
+    let bench = Bench::new([Fault::Before], 9, 100).await;
+    let before = bench.room.store.batches.lock().unwrap().len();
+    bench.send(&call_line("Version", &roles(GRANT))).await;
+    while bench.room.store.batches.lock().unwrap().len() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let room = bench.stopped().await;
+    assert_eq!(room.store.call_range(0, 9).await.unwrap().len(), 1);
+}
+
+/// An issuer whose certificates do not name their grants, as PKI custody's and the cluster's own.
+#[derive(Debug)]
+struct Nameless;
+
+#[async_trait::async_trait]
+impl Issuer for Nameless {
+    async fn issue(&self, _grant: Recorded<Grant>, _now: Timestamp) -> Result<Issued, IssueError> {
+        Err(IssueError::Custody("it makes none here".into()))
+    }
+
+    fn names_grants(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn where_certificates_name_no_grant_a_call_is_weak_at_best() {
+    let bench = Bench::new([], 9, 100).await;
+    let nameless: Arc<dyn Issuer> = Arc::new(Nameless);
+    bench.issuers.send_replace(Arc::new([(ClusterName::new("prod").unwrap(), nameless)].into()));
+    let other = Content {
+        person: Some(log_person("eve", "eve@example.com")),
+        cluster: Some("lab".into()),
+        grant: Some(Uuid::from_u128(9).into_bytes().to_vec()),
+        roles: Some(vec!["os:reader".into()]),
+        not_after: Some(after(36_000).as_second()),
+        ..Content::of(Kind::Grant)
+    };
+    bench.room.sequencer.note(other, None).await.unwrap();
+    bench.room.clock.advance(jiff::SignedDuration::from_hours(2));
+    let late = json(
+        "machined",
+        &message("Version", "talos-role=os:reader,user:ada@example.com").replace("12:00:00", "13:00:03"),
+        after(3603),
+    );
+    let lines = [
+        call_line("Version", "talos-role=os:reader,user:ada@example.com"),
+        // as the cluster's own API makes them
+        call_line("Version", "talos-role=os:reader"),
+        call_line("Read", "talos-role=os:reader,user:ada@example.com"),
+        call_line("Version", "talos-role=os:admin,user:ada@example.com"),
+        call_line("Version", "talos-role=os:operator,os:reader,user:ada@example.com"),
+        call_line("Version", "talos-role=os:reader,user:bob@example.com"),
+        // hers is for another cluster
+        call_line("Version", "talos-role=os:reader,user:eve@example.com"),
+        late,
+    ];
+    bench.send(&lines.concat()).await;
+    bench.calls(lines.len()).await;
+    // before there was any
+    let early = message("Version", "talos-role=os:reader").replace("12:00:00", "11:00:00");
+    bench.send(&json("machined", &early, after(-3600))).await;
+    let calls = bench.calls(lines.len() + 1).await;
+    use CallClass::{Escape, Unexplained, Weak};
+    let classes: Vec<_> = calls.iter().map(|call| call.class).collect();
+    assert_eq!((&classes[..3], &classes[3..]), (&[Weak, Weak, Escape][..], &[Unexplained; 6][..]), "{calls:#?}");
+    for call in &calls[..2] {
+        assert_eq!(call.entry, Some(0), "the entry of the grant that fits");
+        assert_eq!((call.owner.clone(), call.user.as_deref()), (Some(person("ada")), Some("ada@example.com")));
+        assert!(call.why.as_ref().unwrap().contains("grant entry 0 fits"), "{call:?}");
+    }
+    assert!(calls[3..].iter().all(|call| call.entry.is_none() && call.owner.is_none()), "{calls:#?}");
+    // a grant that is named is held against the log as anywhere
+    bench.send(&[call_line("Version", &roles(GRANT)), call_line("Version", &roles(Uuid::from_u128(1)))].concat()).await;
+    let calls = bench.calls(lines.len() + 3).await;
+    assert_eq!(
+        calls[lines.len() + 1..].iter().map(|call| call.class).collect::<Vec<_>>(),
+        [CallClass::Explained, Unexplained]
+    );
 }
 
 #[tokio::test]

@@ -85,13 +85,22 @@ pub struct CallPlace {
     pub id: u64,
 }
 
+/// A node by the name that its calls are kept under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeName {
+    /// The cluster's name; `None`: any cluster's node of that name.
+    pub cluster: Option<String>,
+    /// The node's name.
+    pub node: String,
+}
+
 /// Which calls to look for; every given part must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallFilter {
     /// The cluster's name.
     pub cluster: Option<String>,
-    /// The node's name.
-    pub node: Option<String>,
+    /// One of these nodes; empty: any.
+    pub nodes: Vec<NodeName>,
     /// The `user:` value, or the subject of the grant's person.
     pub user: Option<String>,
     /// The key of the grant's person, exactly: what "everyone may see their own" uses.

@@ -28,7 +28,7 @@ pub use break_glass::{
     ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
     ToldRow, UseRow,
 };
-pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
+pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeName, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
 pub use lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow};
 pub use rows::{

@@ -16,7 +16,7 @@ use ichor_broker::domain::{GrantId, Person, ProviderAlias};
 use ichor_broker::store::postgres::PostgresStore;
 use ichor_broker::store::rows::NewEntry;
 use ichor_broker::store::sqlite::{Options, SqliteStore};
-use ichor_broker::store::{Append, Call, CallClass, CallFilter, Change, EntryFilter, NodeService, Store};
+use ichor_broker::store::{Append, Call, CallClass, CallFilter, Change, EntryFilter, NodeName, NodeService, Store};
 use ichor_wire::log::{Content, Entry, Kind, Person as LogPerson, VERSION};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -244,8 +244,8 @@ impl History {
             let (of, person) = (spread % CLUSTERS, user(spread % PERSONS));
             let calls = CallFilter { since: Some(since), ..CallFilter::default() };
             let entries = EntryFilter { since: Some(since), ..EntryFilter::default() };
-            let at_node =
-                CallFilter { cluster: Some(cluster(of)), node: Some(node(of, spread / 50 % NODES)), ..calls.clone() };
+            let named = NodeName { cluster: None, node: node(of, spread / 50 % NODES) };
+            let at_node = CallFilter { cluster: Some(cluster(of)), nodes: vec![named], ..calls.clone() };
             let began = Instant::now();
             found += match kind {
                 Question::Who => store.calls(&at_node, None, ANSWERS).await?.len(),

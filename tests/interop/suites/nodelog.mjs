@@ -52,6 +52,18 @@ export async function run(dir) {
     same(await suspects(), 0, 'suspect calls');
   });
 
+  await check('who called a node is told by its name and by its address alike', async () => {
+    const told = async (...args) => {
+      const answer = await alice.json(['audit', 'who', '--node', ...args]);
+      return answer.calls.filter((c) => c.user !== '~system').map((c) => [c.node, c.user, c.grant_id]);
+    };
+    const byName = await told('node-b');
+    same(byName.length > 0 && byName.every(([at, user]) => at === 'node-b' && user === 'alice@example.test'), true, `calls (${JSON.stringify(byName)})`);
+    same(await told(other.address), byName, 'calls by address');
+    same(await told(other.address, '--cluster', 'prod'), byName, 'calls by address and cluster');
+    same(await told('127.0.0.9'), [], 'calls at an address that no node has');
+  });
+
   await check('a call with a shared old talosconfig comes out unexplained', async () => {
     const result = await alice.talosctl(['--talosconfig', cluster.talosconfig, '-e', node.address, '-n', node.address, 'version']);
     same(result.code, 0, `exit codes (${result.text})`);
@@ -110,6 +122,25 @@ export async function run(dir) {
   await check('the digests of what is kept agree with the log', async () => {
     has((await broker.admin(['audit', 'verify'])).text, /calls/);
   });
+  await check('calls that someone takes out of the database are missed, a batch and all of them', async () => {
+    const copied = async (name, sql) => {
+      const copy = Object.assign(Object.create(Broker.prototype), broker, { dir: path.join(dir, name) });
+      fs.cpSync(broker.dir, copy.dir, { recursive: true, filter: (file) => !/admin\.sock|ichor\.db/.test(file) });
+      await done('python3', ['-c', COPY, ...[broker, copy].map((one) => path.join(one.dir, 'data', 'ichor.db')), sql]);
+      return copy;
+    };
+    has((await (await copied('as-it-is', '')).admin(['audit', 'verify'])).text, /\d+ calls at nodes/);
+    const last = '(SELECT max(batch) FROM call)';
+    const middle = `(SELECT max(batch) FROM call WHERE batch < ${last})`;
+    for (const [name, sql, why] of [
+      ['no-last', `DELETE FROM call WHERE batch = ${last}`, /entry \d+: the \d+ calls that were recorded are gone/],
+      ['no-middle', `DELETE FROM call WHERE batch = ${middle}`, /entry \d+: the \d+ calls that were recorded are gone/],
+      ['no-call', 'DELETE FROM call', /entry \d+: \d+ calls were recorded, and not one call is kept/],
+      ['another', `UPDATE call SET duration = duration + 1 WHERE batch = ${middle}`, /entry \d+: \d+ calls are kept that are not the/],
+    ]) {
+      has(await (await copied(name, sql)).refuses(['audit', 'verify']), why, name);
+    }
+  });
   await check('each service of each node is heard of', async () => {
     await eventually(async () => {
       const metrics = await (await fetch(`http://${health}/metrics`)).text();
@@ -133,6 +164,15 @@ export async function run(dir) {
   });
   world.shippers.forEach((shipper) => shipper.stop());
 }
+
+/** Copies a database in use, and does to the copy what someone could who writes there. */
+const COPY = `
+import sqlite3, sys
+source, copy = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True), sqlite3.connect(sys.argv[2])
+source.backup(copy)
+copy.executescript(sys.argv[3])
+copy.close()
+`;
 
 /** The time as Go's logger prints it. */
 function stamp() {

@@ -42,7 +42,7 @@ pub async fn list(
     let before = query.cursor.as_deref().map(place).transpose()?;
     let mut filter = CallFilter {
         cluster: query.cluster.clone(),
-        node: query.node.clone(),
+        nodes: query.node.as_deref().map(|node| api.sources.meant(node)).unwrap_or_default(),
         user: query.user.clone(),
         own: None,
         grant: query.grant.map(GrantId),

@@ -35,6 +35,7 @@ use crate::domain::Clusters;
 use crate::lock::{Book, Locks};
 use crate::login::Login;
 use crate::mint::{Issuers, Mint};
+use crate::nodelog::Sources;
 use crate::policy::PolicySet;
 use crate::store::Store;
 
@@ -72,6 +73,8 @@ pub struct ApiParts {
     pub clusters: watch::Receiver<Clusters>,
     /// The clusters whose CA is in custody.
     pub issuers: watch::Receiver<Issuers>,
+    /// Which node is meant by an address.
+    pub sources: Sources,
     /// Places of those who follow the log or take it away line by line.
     pub readers: Arc<Semaphore>,
     /// What marks rows of the database as the broker's own.

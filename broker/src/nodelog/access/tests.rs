@@ -7,6 +7,14 @@ const REAL: &str = "machined 2026/11/22 16:01:11 OK [/machine.MachineService/Ver
     (:authority=localhost;content-type=application/grpc+proxy>proto;grpc-accept-encoding=gzip;\
     talos-role=grant:0193533d-9c00-7000-8000-000000000001,os:reader,user:alice@example.com;user-agent=grpc-go/1.82.1)";
 
+/// A line as the logging package of v1.14.0 prints it for a call over a Unix socket, with the annotations of its authorizers; the
+/// content type is the one with which apid forwards.
+const REAL_1_14: &str = "machined 2026/11/28 19:51:12 OK [/machine.MachineService/Version] 26.77µs unary Success \
+    {authorized based on PID (2113) match with service \"apid\" (allowed roles [os:admin os:operator os:reader os:etcd:backup]); \
+    authorized ([os:admin os:operator os:reader] includes [grant:0193533d-9c00-7000-8000-000000000001 os:reader user:alice@example.com])} \
+    (:authority=localhost;content-type=application/grpc+proxy>proto;peer=@;\
+    talos-role=grant:0193533d-9c00-7000-8000-000000000001,os:reader,user:alice@example.com;user-agent=grpc-go/1.82.1)";
+
 fn access(message: &str) -> Access {
     match read(NodeService::Machined, message) {
         Message::Call(access) => access,
@@ -35,12 +43,15 @@ fn a_real_line() {
     // with the stamp that a node's own log writer puts in front
     let stamped = Access { printed: "2026-11-22T16:01:11.123456Z".parse().ok(), is_exact: true, ..expected };
     assert_eq!(access(&format!("2026/11/22 16:01:11.123456 {REAL}")), stamped);
-    // v1.14 tells the peer, and what the authorizer decided
-    let newer = REAL
-        .replace(" (:authority", " authz=allow (:authority")
-        .replace(";talos-role", ";peer=10.0.0.9:4711;talos-role");
-    assert_eq!(access(&newer).peer.as_deref(), Some("10.0.0.9:4711"));
-    assert_eq!(access(&newer).sign, None);
+    let newer = Access {
+        printed: "2026-11-28T19:51:12Z".parse().ok(),
+        is_exact: false,
+        duration: SignedDuration::from_nanos(26_770),
+        ..stamped
+    };
+    assert_eq!(access(REAL_1_14), newer, "the end of a Unix socket is nobody's address");
+    let told = access(&REAL_1_14.replace("peer=@", "peer=10.0.0.9:4711"));
+    assert_eq!((told.peer.as_deref(), told.sign), (Some("10.0.0.9:4711"), None));
 }
 
 #[test]

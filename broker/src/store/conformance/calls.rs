@@ -23,6 +23,11 @@ pub(crate) fn call(node: &str, subject: &str, seconds: i64) -> Call {
     }
 }
 
+/// Any cluster's node of this name.
+fn at(node: &str) -> Vec<NodeName> {
+    vec![NodeName { cluster: None, node: node.into() }]
+}
+
 /// A call by whoever has a certificate with this `user:` value.
 fn claimed(user: Option<&str>, class: CallClass, seconds: i64) -> Call {
     Call {
@@ -111,8 +116,13 @@ pub(crate) async fn calls_are_found_newest_first(store: Arc<dyn Store>) {
     assert_eq!(found(&*store, all()).await, [8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(found(&*store, CallFilter { cluster: text("prod"), ..all() }).await, [8, 7, 6, 5, 3, 2, 1]);
     assert_eq!(found(&*store, CallFilter { cluster: text("none"), ..all() }).await, NONE);
-    assert_eq!(found(&*store, CallFilter { node: text("cp-1"), ..all() }).await, [8, 7, 6, 5, 4, 3, 1]);
-    let lab = CallFilter { node: text("cp-1"), cluster: text("lab"), ..all() };
+    assert_eq!(found(&*store, CallFilter { nodes: at("cp-1"), ..all() }).await, [8, 7, 6, 5, 4, 3, 1]);
+    let of = |cluster: &str, node: &str| NodeName { cluster: Some(cluster.into()), node: node.into() };
+    let either = vec![of("lab", "cp-1"), of("prod", "cp-2"), of("lab", "cp-2"), of("lab", "cp-1")];
+    assert_eq!(found(&*store, CallFilter { nodes: either.clone(), ..all() }).await, [4, 2], "each once");
+    assert_eq!(found(&*store, CallFilter { nodes: either, cluster: text("lab"), ..all() }).await, [4]);
+    assert_eq!(found(&*store, CallFilter { nodes: vec![of("lab", "cp-2")], ..all() }).await, NONE);
+    let lab = CallFilter { nodes: at("cp-1"), cluster: text("lab"), ..all() };
     assert_eq!(found(&*store, lab.clone()).await, [4]);
     assert_eq!(found(&*store, CallFilter { user: text("ada@example.com"), ..all() }).await, [6, 3, 2, 1]);
     assert_eq!(found(&*store, CallFilter { user: text("bob"), ..all() }).await, [5, 4], "by subject");
@@ -133,7 +143,7 @@ pub(crate) async fn calls_are_found_newest_first(store: Arc<dyn Store>) {
     assert_eq!(found(&*store, class(&[CallClass::Unexplained])).await, [8, 6]);
     assert_eq!(found(&*store, class(&[CallClass::Suspect, CallClass::Escape])).await, [7, 5]);
     assert_eq!(found(&*store, class(&[CallClass::Suspect, CallClass::Explained])).await, [7, 4, 3, 2, 1]);
-    let alarming = CallFilter { method: text("Reboot"), node: text("cp-1"), ..class(&CallClass::ALL[1..]) };
+    let alarming = CallFilter { method: text("Reboot"), nodes: at("cp-1"), ..class(&CallClass::ALL[1..]) };
     assert_eq!(found(&*store, alarming).await, [7]);
     let explained = CallFilter { user: text("ada@example.com"), ..class(&[CallClass::Explained]) };
     assert_eq!(found(&*store, explained).await, [3, 2, 1]);
@@ -156,7 +166,7 @@ pub(crate) async fn own_calls_are_matched_by_the_whole_key(store: Arc<dyn Store>
     assert_eq!(found(&*store, own.clone()).await, [6, 1], "a claim alone makes no call one's own");
     let one_name = CallFilter { user: Some("ada@example.com".into()), ..own.clone() };
     assert_eq!(found(&*store, one_name).await, [1]);
-    assert_eq!(found(&*store, CallFilter { node: Some("cp-2".into()), ..own }).await, [6]);
+    assert_eq!(found(&*store, CallFilter { nodes: at("cp-2"), ..own }).await, [6]);
 }
 
 pub(crate) async fn a_page_of_calls_follows_the_other(store: Arc<dyn Store>) {

@@ -254,11 +254,11 @@ impl Sought {
     /// `None` where nothing can match: no such name.
     async fn new(db: &Object, filter: &CallFilter, before: Option<CallPlace>) -> Result<Option<Self>, Failure> {
         // Postgres has no text with a NUL in it, so none is found by one
-        let texts = [&filter.cluster, &filter.node, &filter.user, &filter.method];
-        if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+        let texts = [&filter.cluster, &filter.user, &filter.method].into_iter().flatten();
+        if texts.chain(filter.nodes.iter().map(|name| &name.node)).any(|text| text.contains('\0')) {
             return Ok(None);
         }
-        let is_by_place = filter.cluster.is_some() || filter.node.is_some();
+        let is_by_place = filter.cluster.is_some() || !filter.nodes.is_empty();
         let persons = callers(db, filter).await?;
         let methods = match &filter.method {
             Some(name) => {
@@ -271,11 +271,7 @@ impl Sought {
         let is_alarming = !classes.is_empty() && !classes.contains(&i64::from(CallClass::Explained.number()));
         let is_by_node = filter.grant.is_none() && persons.is_none() && !is_alarming;
         let nodes = match is_by_place || is_by_node {
-            true => {
-                let select =
-                    "SELECT id FROM call_node WHERE cluster = coalesce($1, cluster) AND name = coalesce($2, name)";
-                Some(ids(db, select, &[&filter.cluster, &filter.node]).await?)
-            }
+            true => Some(nodes(db, filter).await?),
             false => None,
         };
         let one = |column, ids: &[i64]| -> Vec<Stretch> {
@@ -394,6 +390,20 @@ async fn callers(db: &Object, filter: &CallFilter) -> Result<Option<(Vec<i64>, V
         _ => Vec::new(),
     };
     Ok(Some((owners, users)))
+}
+
+/// The nodes of calls with the filter's cluster and one of its names.
+async fn nodes(db: &Object, filter: &CallFilter) -> Result<Vec<i64>, Failure> {
+    let select = "SELECT id FROM call_node
+        WHERE cluster = coalesce($1, cluster) AND cluster = coalesce($2, cluster) AND name = coalesce($3, name)";
+    let mut found = BTreeSet::new();
+    if filter.nodes.is_empty() {
+        found.extend(ids(db, select, &[&filter.cluster, &None::<String>, &None::<String>]).await?);
+    }
+    for name in &filter.nodes {
+        found.extend(ids(db, select, &[&filter.cluster, &name.cluster, &name.node]).await?);
+    }
+    Ok(found.into_iter().collect())
 }
 
 async fn ids(db: &Object, select: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<i64>, Failure> {

@@ -179,14 +179,14 @@ struct Stretch {
 impl Sought {
     /// `None` where nothing can match: no such name.
     fn new(db: &Connection, filter: &CallFilter, before: Option<CallPlace>) -> Result<Option<Self>, Failure> {
-        let is_by_place = filter.cluster.is_some() || filter.node.is_some();
+        let is_by_place = filter.cluster.is_some() || !filter.nodes.is_empty();
         let persons = names::calls_of(db, filter.user.as_deref(), filter.own.as_ref())?;
         let methods = filter.method.as_deref().map(|method| names::methods(db, method)).transpose()?;
         let classes: Vec<_> = filter.classes.iter().map(|class| i64::from(class.number())).collect();
         let is_alarming = !classes.is_empty() && !classes.contains(&i64::from(CallClass::Explained.number()));
         let is_by_node = filter.grant.is_none() && persons.is_none() && !is_alarming;
         let nodes = match is_by_place || is_by_node {
-            true => Some(names::nodes(db, filter.cluster.as_deref(), filter.node.as_deref())?),
+            true => Some(names::nodes(db, filter.cluster.as_deref(), &filter.nodes)?),
             false => None,
         };
 

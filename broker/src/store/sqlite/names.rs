@@ -1,11 +1,12 @@
 //! Persons and clusters as numbers, so that the log's columns and indexes stay narrow.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ichor_wire::log::Person;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain;
+use crate::store::calls::NodeName;
 use crate::store::rows::EntryFilter;
 
 use super::Failure;
@@ -183,12 +184,23 @@ pub(super) fn calls_of(
     Ok(Some((owners, users)))
 }
 
-/// The nodes of calls with this cluster and name.
-pub(super) fn nodes(db: &Connection, cluster: Option<&str>, name: Option<&str>) -> Result<Vec<i64>, Failure> {
-    Ok(db
-        .prepare_cached("SELECT id FROM call_node WHERE cluster = coalesce(?1, cluster) AND name = coalesce(?2, name)")?
-        .query_map((cluster, name), |row| row.get(0))?
-        .collect::<Result<_, _>>()?)
+/// The nodes of calls with this cluster and one of these names; none: any.
+pub(super) fn nodes(db: &Connection, cluster: Option<&str>, names: &[NodeName]) -> Result<Vec<i64>, Failure> {
+    let mut select = db.prepare_cached(
+        "SELECT id FROM call_node
+         WHERE cluster = coalesce(?1, cluster) AND cluster = coalesce(?2, cluster) AND name = coalesce(?3, name)",
+    )?;
+    let mut named = |of: Option<&str>, name: Option<&str>| -> Result<Vec<i64>, Failure> {
+        Ok(select.query_map((cluster, of, name), |row| row.get(0))?.collect::<Result<_, _>>()?)
+    };
+    if names.is_empty() {
+        return named(None, None);
+    }
+    let mut found = BTreeSet::new();
+    for name in names {
+        found.extend(named(name.cluster.as_deref(), Some(&name.node))?);
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// The methods of this name: whole, or what stands behind the last slash.

@@ -16,7 +16,7 @@ pub struct CallQuery {
     /// Calls at nodes of this cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// Calls at the node of this name.
+    /// Calls at the node of this name or address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// Calls by certificates with this `user:` value, or by grants of the person with this subject; `me` for one's own.
