@@ -12,6 +12,7 @@ mod live;
 mod locks;
 mod log;
 mod nodelog;
+mod places;
 mod prober;
 mod serve;
 mod stores;

@@ -8,7 +8,7 @@ use ichor_broker::app::WrapStore;
 use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, Condition,
-    DeviceLogin, DropRequest, EntryFilter, Indexed, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
     Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
@@ -246,11 +246,11 @@ impl Store for Faulty {
     async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError> {
         self.faults.read(self.inner.issued_as(name)).await
     }
-    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+    async fn forward_cursor(&self, name: &str) -> Result<Option<ForwardRow>, StoreError> {
         self.faults.read(self.inner.forward_cursor(name)).await
     }
-    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
-        self.faults.write(self.inner.advance_forward(name, next)).await
+    async fn move_forward(&self, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, StoreError> {
+        self.faults.write(self.inner.move_forward(name, was, to)).await
     }
     async fn hold_forward(
         &self,
@@ -258,10 +258,9 @@ impl Store for Faulty {
         holder: &[u8; 16],
         now: Timestamp,
         until: Timestamp,
-        begin: u64,
     ) -> Result<bool, StoreError> {
         // at the broker's own pace, as sweeping is
-        self.faults.read(self.inner.hold_forward(name, holder, now, until, begin)).await
+        self.faults.read(self.inner.hold_forward(name, holder, now, until)).await
     }
     async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
         let mut request = self.faults.read(self.inner.drop_request(id)).await?;

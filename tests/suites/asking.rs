@@ -243,7 +243,7 @@ async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
 async fn the_log_is_forwarded_as_lines() -> anyhow::Result<()> {
     let world = world("[[forward]]\nname = \"siem\"\nkind = \"jsonl\"\npath = \"data/audit.jsonl\"\n").await?;
     let size = world.running.store().head().await?.size;
-    while world.running.store().forward_cursor("siem").await?.unwrap_or(0) < size {
+    while world.running.store().forward_cursor("siem").await?.map_or(0, |row| row.next) < size {
         tokio::task::yield_now().await;
     }
     let text = std::fs::read_to_string(world.dir.join("data/audit.jsonl"))?;

@@ -16,9 +16,9 @@ use super::acceptance::Acceptance;
 use super::connections::Bounded;
 use super::endpoints::Endpoints;
 use super::listen::{Listening, bind, bind_unix};
-use super::telling::{self, Telling};
+use super::telling::Telling;
 use super::watching::{sweep, watch_log, watch_providers, watch_requests, watch_server};
-use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
+use super::{Live, Parts, Prober, StartError, open_store, places, sequencer_settings};
 use crate::audit::{self, Sequencer};
 use crate::break_glass::{self, BreakGlass};
 use crate::config::{self, Listen, Loaded};
@@ -33,6 +33,7 @@ use crate::http::tlog::Tlog;
 use crate::http::{health, router};
 use crate::lock::{Book, Locks};
 use crate::mint::{Mint, Press};
+use crate::notify::Courier;
 use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
@@ -94,9 +95,11 @@ impl Running {
         let live =
             Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press()), log).await?;
 
-        let forwarders = config::forwards(&loaded.folder, &loaded.file)?
+        let forwarder =
+            |forward| Forwarder::new(forward, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&data_key));
+        let mut forwarders = config::forwards(&loaded.folder, &loaded.file)?
             .into_iter()
-            .map(|forward| Forwarder::new(forward, Arc::clone(&store)))
+            .map(forwarder)
             .collect::<Result<Vec<_>, _>>()?;
 
         let listener = match (&settings.listen, parts.listener) {
@@ -137,6 +140,8 @@ impl Running {
             store: Arc::clone(&store),
             break_glass: Arc::clone(&break_glass),
             clock: Arc::clone(&clock),
+            data_key: Arc::clone(&data_key),
+            known: places::known(&*store).await?,
             readiness: Arc::clone(&readiness),
             standing: sequencer.standing(),
             sinks: live.sinks(),
@@ -179,10 +184,15 @@ impl Running {
         };
         let public = router::public(api, Arc::clone(&login), tlog, edge, bounds);
 
-        telling::begin(&mut couriers).await?;
+        for forwarder in &mut forwarders {
+            forwarder.begin(telling.known.contains(forwarder.place())).await?;
+        }
+        telling.begin(&mut couriers).await?;
+        // written down only now that each is there, so that one which is gone later was taken away
+        let kept = forwarders.iter().map(Forwarder::place).chain(couriers.iter().map(Courier::place));
         let started = Content {
             message: Some(format!("ichor-broker {} started", env!("CARGO_PKG_VERSION"))),
-            digests: Some(live.loaded()),
+            digests: Some(live.loaded().into_iter().chain(places::written(kept)).collect()),
             ..Content::of(Kind::Start)
         };
         sequencer.note(started, None).await?;
