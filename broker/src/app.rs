@@ -1,6 +1,7 @@
 //! Wires everything. The only file that names concrete backends.
 
 mod acceptance;
+mod background;
 mod connections;
 mod delegating;
 mod digests;

@@ -51,6 +51,7 @@ struct Plan {
     no_pin: bool,
     other_asker: bool,
     panics: bool,
+    panics_beside: bool,
 }
 
 struct Faulty {
@@ -115,6 +116,11 @@ impl Faults {
     /// The next look for a session panics, in the very handler of a request.
     pub fn panic_at_session(&self) {
         self.plan().panics = true;
+    }
+
+    /// The next look for break-glass requests whose time ran out panics, in the task that does that beside the service.
+    pub fn panic_beside(&self) {
+        self.plan().panics_beside = true;
     }
 
     /// Makes the next batch that has an entry of this kind wait before it is written.
@@ -364,6 +370,8 @@ impl Store for Faulty {
         self.faults.read(self.inner.break_glass_list(f, before, limit)).await
     }
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
+        let panics = std::mem::take(&mut self.faults.plan().panics_beside);
+        assert!(!panics, "a test's fault");
         self.faults.read(self.inner.break_glass_due(now, limit)).await
     }
     async fn break_glass_overdue(

@@ -29,6 +29,7 @@ mod named;
 mod notify;
 mod openbao;
 mod pages;
+mod places;
 mod pki;
 mod receipts;
 mod refusals;

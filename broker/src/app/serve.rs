@@ -10,16 +10,19 @@ use axum_server::Handle;
 use ichor_wire::log::{Content, Kind};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use super::acceptance::Acceptance;
+use super::background::{Tasks, named};
 use super::connections::Bounded;
 use super::endpoints::Endpoints;
+use super::kits::watch_kits;
 use super::listen::{Listening, bind, bind_unix};
+use super::locks::watch_locks;
 use super::telling::Telling;
 use super::watching::{sweep, watch_log, watch_providers, watch_requests, watch_server};
 use super::{Live, Parts, Prober, StartError, open_store, places, sequencer_settings};
-use crate::audit::{self, Sequencer};
+use crate::audit::{self, Sequencer, Standing};
 use crate::break_glass::{self, BreakGlass};
 use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
@@ -50,8 +53,10 @@ pub struct Running {
     reload: mpsc::Sender<Reload>,
     stop: watch::Sender<bool>,
     handle: Handle<SocketAddr>,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     sequencing: JoinHandle<()>,
+    /// Closed once the sequencer's task ended.
+    standing: watch::Receiver<Standing>,
     store: Arc<dyn Store>,
     socket: PathBuf,
 }
@@ -200,7 +205,7 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let (reload, reloads) = mpsc::channel(4);
         let handle = Handle::new();
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::new();
         let proxies = settings.trusted_proxies.clone().into();
         let bounded = Bounded::new(settings.connections, settings.connections_per_address, proxies);
         listener.serve(public, live.tls(), bounded, &handle, &stopped, &mut tasks);
@@ -220,7 +225,7 @@ impl Running {
         };
         let (clock_of, board) = (Arc::clone(&clock), Arc::clone(&readiness));
         let endpoints = Endpoints { clusters: live.clusters(), clock: clock_of, readiness: board };
-        tasks.spawn(endpoints.run(stopped.clone()));
+        tasks.spawn(named("the watch over endpoints", endpoints.run(stopped.clone())));
         if let Some(every) = settings.probe_every {
             let acceptance = Acceptance {
                 prober: prober(),
@@ -231,7 +236,7 @@ impl Running {
                 readiness: Arc::clone(&readiness),
                 every,
             };
-            tasks.spawn(acceptance.run(stopped.clone()));
+            tasks.spawn(named("the probing of clusters", acceptance.run(stopped.clone())));
         }
         let node_addresses = (node_listeners.tcp_address(), node_listeners.udp_address());
         let parts_of_nodelog = super::nodelog::Parts {
@@ -245,43 +250,31 @@ impl Running {
             issuers: live.issuers(),
         };
         node_listeners.serve(&settings.nodelog, parts_of_nodelog, &stopped, &mut tasks)?;
-        tasks.spawn(answer_probes(Arc::new(prober()), live.policies(), live.clusters(), probing, stopped.clone()));
+        let answering = answer_probes(Arc::new(prober()), live.policies(), live.clusters(), probing, stopped.clone());
+        tasks.spawn(named("the broker's own certificates", answering));
         let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes, book.clone());
-        tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
-        tasks.spawn(reload_on_change(
-            live,
-            reloads,
-            sequencer.clone(),
-            Arc::clone(&readiness),
-            parts.look,
-            stopped.clone(),
-        ));
+        tasks.spawn(named("the admin socket", serve_admin(admin_listener, routes, stopped.clone())));
+        let (board, stop_of) = (|| Arc::clone(&readiness), || stopped.clone());
+        let reloading = reload_on_change(live, reloads, sequencer.clone(), board(), parts.look, stop_of());
+        tasks.spawn(named("loading anew", reloading));
         for forwarder in forwarders {
-            tasks.spawn(forwarder.run(Arc::clone(&readiness), stopped.clone()));
+            tasks.spawn(named("a forwarding of the audit log", forwarder.run(board(), stop_of())));
         }
-        tasks.spawn(telling.run(couriers, stopped.clone()));
-        tasks.spawn(watch_requests(Arc::clone(&break_glass), Arc::clone(&readiness), stopped.clone()));
+        tasks.spawn(named("telling people", telling.run(couriers, stop_of())));
+        let requests = watch_requests(Arc::clone(&break_glass), board(), stop_of());
+        tasks.spawn(named("the watch over break-glass requests", requests));
         for server in servers {
-            tasks.spawn(watch_server(server, Arc::clone(&readiness), stopped.clone()));
+            tasks.spawn(named("the watch over an OpenBao server", watch_server(server, board(), stop_of())));
         }
         let standing = sequencer.standing();
-        tasks.spawn(watch_log(
-            standing,
-            settings.audit.is_anchored(),
-            Arc::clone(&clock),
-            Arc::clone(&readiness),
-            stopped.clone(),
-        ));
-        tasks.spawn(super::kits::watch_kits(
-            Arc::clone(&store),
-            sequencer.clone(),
-            Arc::clone(&clock),
-            Arc::clone(&readiness),
-            stopped.clone(),
-        ));
-        tasks.spawn(super::locks::watch_locks(book, Arc::clone(&readiness), stopped.clone()));
-        tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
-        tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
+        let log = watch_log(standing.clone(), settings.audit.is_anchored(), Arc::clone(&clock), board(), stop_of());
+        tasks.spawn(named("the watch over the audit log", log));
+        let kits = watch_kits(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock), board(), stop_of());
+        tasks.spawn(named("the watch over kits", kits));
+        tasks.spawn(named("the watch over locks", watch_locks(book, board(), stop_of())));
+        tasks.spawn(named("the watch over providers", watch_providers(Arc::clone(&login), board(), stop_of())));
+        let sweeping = sweep(Arc::clone(&store), login, limits, metrics, clock, stop_of());
+        tasks.spawn(named("clearing away", sweeping));
         Ok(Self {
             address,
             health,
@@ -291,6 +284,7 @@ impl Running {
             handle,
             tasks,
             sequencing,
+            standing,
             store,
             socket: settings.admin_socket.clone(),
         })
@@ -327,6 +321,24 @@ impl Running {
             return Vec::new();
         }
         answer.await.unwrap_or_default()
+    }
+
+    /// Returns when something ended that must run until [`Self::stop`], in words for people: then this broker is to be stopped.
+    pub async fn failed(&mut self) -> String {
+        let standing = &mut self.standing;
+        let sequencer_ends = async { while standing.changed().await.is_ok() {} };
+        let ended = tokio::select! {
+            // others end because of it
+            biased;
+            () = sequencer_ends => "the audit log's sequencer ended".to_owned(),
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(ended)) => ended.to_string(),
+                Some(Err(error)) => format!("a background task ended: {error}"),
+                None => "every background task ended".to_owned(),
+            },
+        };
+        tracing::error!(ended, "the broker cannot go on: this must run for as long as it serves");
+        ended
     }
 
     /// Returns once nothing new is accepted, requests under way have ended (or 30 s have passed), and everything that was

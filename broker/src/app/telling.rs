@@ -62,6 +62,10 @@ impl Telling {
             let is_over = tokio::select! {
                 () = &mut stop => true,
                 changed = self.sinks.changed() => changed.is_err(),
+                Some(_) = running.join_next() => {
+                    tracing::error!("a courier ended before it was told to");
+                    true
+                }
             };
             let _ = end.send(true);
             while running.join_next().await.is_some() {}

@@ -46,6 +46,11 @@ impl FaultyStore {
         self.faults.lock().unwrap().extend(faults);
     }
 
+    /// Whether every fault has happened.
+    pub(crate) fn is_well(&self) -> bool {
+        self.faults.lock().unwrap().is_empty()
+    }
+
     /// Returns once `count` writes wait at a [`Fault::Hold`].
     pub(crate) async fn held(&self, count: usize) {
         while self.waiting.load(Ordering::SeqCst) < count {
