@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinSet;
 
+use super::background::{Tasks, named};
 use super::serve::told;
 use super::{Prober, StartError, listen};
 use crate::audit::Sequencer;
