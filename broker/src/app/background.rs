@@ -11,7 +11,7 @@ pub(super) type Tasks = JoinSet<Ended>;
 
 /// A task that ended, in words for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Ended {
+pub(super) enum Ended {
     /// It came to its end.
     #[error("{0} ended")]
     Returned(&'static str),

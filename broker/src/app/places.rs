@@ -11,6 +11,9 @@ use crate::store::{EntryFilter, Store, StoreError};
 /// What begins a place's name among the digests of a start.
 const PART: &str = "place/";
 
+/// What an entry as people read it says before each digest's name.
+const SHOWN: &str = "digest of ";
+
 /// So many starts are looked at: brokers that share a database may have different forwardings.
 const STARTS: u32 = 20;
 
@@ -24,9 +27,9 @@ pub(super) async fn known(store: &dyn Store) -> Result<BTreeSet<String>, StoreEr
         QueryError::Store(error) => error,
         QueryError::Cursor => StoreError::Damaged(error.to_string()),
     })?;
-    // as people read it, a digest says of what it is
     let names = starts.entries.iter().flat_map(|start| start.detail.keys());
-    Ok(names.filter_map(|name| name.split_once(PART)).map(|(_, place)| place.to_owned()).collect())
+    let place = |name: &String| Some(name.strip_prefix(SHOWN)?.strip_prefix(PART)?.to_owned());
+    Ok(names.filter_map(place).collect())
 }
 
 /// What a start writes down of these places: by name, the digest of the name.
