@@ -370,3 +370,14 @@ async fn a_cursor_whose_move_was_not_answered_leaves_no_entry_out() {
     assert_eq!(forwarder.step().await, Ok(Some(0)));
     assert_eq!(indexes(&log.path("out.jsonl")), [all(0..400), all(200..450)].concat());
 }
+
+#[tokio::test]
+async fn a_place_of_a_longer_log_is_none_in_this_one() {
+    let (long, short) = (Log::of(300).await, Log::of(5).await);
+    let mut forwarder = long.to_file().await;
+    while forwarder.step().await.unwrap() > Some(0) {}
+    let kept = long.store.forward_cursor("out").await.unwrap().unwrap();
+    assert!(short.store.move_forward("out", None, &kept).await.unwrap());
+    assert_eq!(short.to_file().await.step().await, Ok(Some(0)));
+    assert_eq!(indexes(&short.path("out.jsonl")), all(0..5));
+}
