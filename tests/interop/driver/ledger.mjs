@@ -6,8 +6,8 @@ import { credentials } from './ichor.mjs';
 import { same } from './report.mjs';
 
 /** Asks for a certificate in a file of its own, with a reason that names the request in the log. */
-export async function ask({ alice, attempts, dir }) {
-  const reason = `request ${attempts.length}`;
+export async function ask({ alice, attempts, dir, label = 'request' }) {
+  const reason = `${label} ${attempts.length}`;
   const file = path.join(dir, `talosconfig-${attempts.length}`);
   const attempt = { reason, file };
   attempts.push(attempt); // before its end, for there may be others meanwhile
@@ -19,7 +19,7 @@ export async function ask({ alice, attempts, dir }) {
 export async function log({ alice }) {
   const found = [];
   for (const kind of ['grant', 'issued']) {
-    const printed = await alice.json(['audit', 'log', '--kind', kind, '--limit', '500']);
+    const printed = await alice.json(['audit', 'log', '--kind', kind, '--all']);
     found.push(...(printed.entries ?? printed));
   }
   return found.sort((a, b) => a.index - b.index);
