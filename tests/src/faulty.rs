@@ -8,8 +8,8 @@ use ichor_broker::app::WrapStore;
 use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, Condition,
-    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
-    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin,
+    SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::log::tree::{Edge, FullTile};

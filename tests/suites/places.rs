@@ -38,7 +38,8 @@ async fn said(running: &Running) -> anyhow::Result<BTreeMap<String, (bool, Strin
         let text = |check: &serde_json::Value, name: &str| check[name].as_str().unwrap_or_default().to_owned();
         let checks = said["checks"].as_array().unwrap().iter();
         let checks = checks.map(|check| (text(check, "name"), (check["ok"] == true, text(check, "detail"))));
-        let found: BTreeMap<_, _> = checks.filter(|(name, _)| name == "forward siem" || name == "notify pager").collect();
+        let found: BTreeMap<_, _> =
+            checks.filter(|(name, _)| name == "forward siem" || name == "notify pager").collect();
         if found.len() == 2 {
             return Ok(found);
         }

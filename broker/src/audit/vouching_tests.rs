@@ -189,7 +189,10 @@ async fn while_an_anchor_fails_issuing_goes_on_for_a_while_and_it_recovers_by_it
     std::fs::rename(disk.with_file_name("away"), &disk).unwrap();
     room.recovered().await;
     assert!(room.sequencer.record(Step).await.is_ok());
-    assert!(room.anchored().size() >= 2);
+    // what was recorded meanwhile is anchored without anyone who waits for it
+    while room.anchored().size() < 3 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -254,7 +254,8 @@ impl Courier {
     /// Tells nobody from now on: to go on from a place that someone else chose would pass over what they do not want told.
     fn lose(&mut self, forged: &CursorError) -> &str {
         metrics::counter!("ichor_forged_rows_total", "table" => "forward").increment(1);
-        self.lost.insert(format!("{forged}; nobody is told until the sink has another name, and what was is in the audit"))
+        self.lost
+            .insert(format!("{forged}; nobody is told until the sink has another name, and what was is in the audit"))
     }
 
     /// Sends until told to stop, woken by whatever is recorded here, and reports how it goes.

@@ -32,8 +32,8 @@ pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, S
 pub use change::{Change, Condition};
 pub use lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow};
 pub use rows::{
-    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredCheckpoint,
-    StoredEntry,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, LogHead, NewEntry, PendingLogin, SessionRow,
+    StoredCheckpoint, StoredEntry,
 };
 
 /// A store failed. The text is for the log; nothing of it goes to a client.

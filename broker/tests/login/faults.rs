@@ -9,8 +9,8 @@ use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
     Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, ForwardRow, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError,
-    StoredCall, StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, ForwardRow, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
+    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;

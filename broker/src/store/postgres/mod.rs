@@ -44,8 +44,8 @@ use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
-    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
+    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;

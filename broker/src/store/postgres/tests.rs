@@ -201,6 +201,7 @@ case!(two_brokers_tell_in_one_order, |_database, address| {
     let (log, mut first) = brokers.pop().unwrap();
     first.begin(false).await.unwrap();
     other.begin(false).await.unwrap();
+    assert_eq!(first.step().await, Ok(Step::Idle), "it holds the place from now on");
     for number in 0..10 {
         let log = if number % 2 == 0 { &log } else { &other_log };
         log.note(Content::of(Kind::KitInUse), None).await.unwrap();

@@ -15,12 +15,7 @@ pub(super) fn cursor(db: &Connection, name: &str) -> Result<Option<ForwardRow>, 
 }
 
 /// Whether `to` is kept now, which it is only where `was` was.
-pub(super) fn replace(
-    db: &Connection,
-    name: &str,
-    was: Option<&ForwardRow>,
-    to: &ForwardRow,
-) -> Result<bool, Failure> {
+pub(super) fn replace(db: &Connection, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, Failure> {
     let changed = match was {
         None => db
             .prepare_cached("INSERT INTO forward (name, next, tag) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?

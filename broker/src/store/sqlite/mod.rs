@@ -45,8 +45,8 @@ use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
-    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
+    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
