@@ -1,6 +1,7 @@
 //! Wires everything. The only file that names concrete backends.
 
 mod acceptance;
+mod background;
 mod connections;
 mod delegating;
 mod digests;
@@ -12,6 +13,7 @@ mod live;
 mod locks;
 mod log;
 mod nodelog;
+mod places;
 mod prober;
 mod serve;
 mod stores;

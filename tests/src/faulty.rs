@@ -8,8 +8,8 @@ use ichor_broker::app::WrapStore;
 use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, Condition,
-    DeviceLogin, DropRequest, EntryFilter, Indexed, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
-    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin,
+    SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::log::tree::{Edge, FullTile};
@@ -51,6 +51,7 @@ struct Plan {
     no_pin: bool,
     other_asker: bool,
     panics: bool,
+    panics_beside: bool,
 }
 
 struct Faulty {
@@ -115,6 +116,11 @@ impl Faults {
     /// The next look for a session panics, in the very handler of a request.
     pub fn panic_at_session(&self) {
         self.plan().panics = true;
+    }
+
+    /// The next look for break-glass requests whose time ran out panics, in the task that does that beside the service.
+    pub fn panic_beside(&self) {
+        self.plan().panics_beside = true;
     }
 
     /// Makes the next batch that has an entry of this kind wait before it is written.
@@ -246,11 +252,11 @@ impl Store for Faulty {
     async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError> {
         self.faults.read(self.inner.issued_as(name)).await
     }
-    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+    async fn forward_cursor(&self, name: &str) -> Result<Option<ForwardRow>, StoreError> {
         self.faults.read(self.inner.forward_cursor(name)).await
     }
-    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
-        self.faults.write(self.inner.advance_forward(name, next)).await
+    async fn move_forward(&self, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, StoreError> {
+        self.faults.write(self.inner.move_forward(name, was, to)).await
     }
     async fn hold_forward(
         &self,
@@ -258,10 +264,9 @@ impl Store for Faulty {
         holder: &[u8; 16],
         now: Timestamp,
         until: Timestamp,
-        begin: u64,
     ) -> Result<bool, StoreError> {
         // at the broker's own pace, as sweeping is
-        self.faults.read(self.inner.hold_forward(name, holder, now, until, begin)).await
+        self.faults.read(self.inner.hold_forward(name, holder, now, until)).await
     }
     async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
         let mut request = self.faults.read(self.inner.drop_request(id)).await?;
@@ -365,6 +370,8 @@ impl Store for Faulty {
         self.faults.read(self.inner.break_glass_list(f, before, limit)).await
     }
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
+        let panics = std::mem::take(&mut self.faults.plan().panics_beside);
+        assert!(!panics, "a test's fault");
         self.faults.read(self.inner.break_glass_due(now, limit)).await
     }
     async fn break_glass_overdue(

@@ -7,8 +7,9 @@ use std::time::Duration;
 use ichor_broker::store::CallFilter;
 use ichor_client::{Error, Session, Wish};
 use ichor_standins::authority::{Authority, Leaf};
-use ichor_tests::{CLUSTER, Faults, Options, Person, World};
+use ichor_tests::{CLUSTER, Fault, Faults, Options, Person, World};
 use ichor_wire::api::{AuditEntry, CallAnswer, DropAnswer, DropAsk, DroppedAnswer, NodeCall, Nothing, StoryAnswer};
+use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -249,10 +250,46 @@ async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bodies_go_with_the_entry_that_says_so_or_stay() -> anyhow::Result<()> {
+    let faults = Faults::none();
+    let config = "[audit]\ndrop_min_age = \"24h\"\n".into();
+    let wrap_store = Some(faults.wrap());
+    let world = World::with(Options { config, policies: Some(POLICIES), wrap_store, ..Options::default() }).await?;
+    certificate(&Person::log_in(&world, "alice").await?).await?;
+    let user = world.entries().await?.iter().find(|entry| entry.kind == "issued").unwrap().user.clone();
+    world.clock.advance(SignedDuration::from_hours(25));
+    let (root, oscar) = (Person::log_in(&world, "root").await?, Person::log_in(&world, "oscar").await?);
+    let ask = DropAsk { person: user, before: None, reason: "asked by law".into() };
+    let asked: DropAnswer = root.session.broker().post(&root.session, &["audit", "drops"], &ask).await?;
+    let id = asked.request_id.to_string();
+    let path = ["audit", "drops", id.as_str(), "approval"];
+    let approve = async || -> Result<DroppedAnswer, Error> {
+        oscar.session.broker().post(&oscar.session, &path, &Nothing {}).await
+    };
+    let code = |answer: Result<DroppedAnswer, Error>| match answer {
+        Err(Error::Problem(problem)) => Some(problem.code),
+        _ => None,
+    };
+    let gone = async || anyhow::Ok(world.entries().await?.iter().filter(|entry| entry.kind == "dropped").count());
+    let store = world.running.store();
+    for (fault, expected) in [(Fault::Before, 0), (Fault::After, usize::try_from(asked.bodies)?)] {
+        faults.at_entry(Kind::BodyDropped, fault);
+        assert_eq!(code(approve().await), Some(Code::StoreUnavailable), "{fault:?}");
+        assert!(faults.happened(), "{fault:?}");
+        assert_eq!(gone().await?, expected, "{fault:?}");
+        ichor_broker::audit::verify_log(&*store).await?;
+    }
+    // whoever was not answered is told what became of it
+    assert_eq!(code(approve().await), Some(Code::Conflict), "it is done");
+    assert_eq!(gone().await?, usize::try_from(asked.bodies)?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_forwarded_as_lines() -> anyhow::Result<()> {
     let world = world("[[forward]]\nname = \"siem\"\nkind = \"jsonl\"\npath = \"data/audit.jsonl\"\n").await?;
     let size = world.running.store().head().await?.size;
-    while world.running.store().forward_cursor("siem").await?.unwrap_or(0) < size {
+    while world.running.store().forward_cursor("siem").await?.map_or(0, |row| row.next) < size {
         tokio::task::yield_now().await;
     }
     let text = std::fs::read_to_string(world.dir.join("data/audit.jsonl"))?;

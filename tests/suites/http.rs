@@ -307,6 +307,9 @@ async fn health_and_metrics_have_their_own_listener() -> anyhow::Result<()> {
     assert_eq!(http.get(at("/healthz")).send().await?.text().await?, "ok\n");
     let ready: serde_json::Value = http.get(at("/readyz")).send().await?.json().await?;
     assert_eq!(ready["ready"], true, "{ready}");
+    let checks = ready["checks"].as_array().unwrap();
+    let anchor = checks.iter().find(|check| check["name"] == "audit anchor").unwrap_or_else(|| panic!("{ready}"));
+    assert_eq!(anchor["detail"], "rollback not detected here: no anchor outside the database", "{ready}");
     assert!(http.get(at("/metrics")).send().await?.status().is_success());
     Ok(())
 }

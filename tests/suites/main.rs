@@ -30,6 +30,7 @@ mod notify;
 mod openbao;
 mod pages;
 mod pki;
+mod places;
 mod receipts;
 mod refusals;
 mod reload;

@@ -10,9 +10,9 @@ use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::StartError;
+use super::background::{Tasks, named};
 use super::connections::Bounded;
 use super::serve::told;
 
@@ -39,12 +39,12 @@ impl Listening {
         bounded: Bounded,
         handle: &Handle<SocketAddr>,
         stopped: &watch::Receiver<bool>,
-        tasks: &mut JoinSet<()>,
+        tasks: &mut Tasks,
     ) {
         match self {
             Self::Tcp(listener) => {
                 let handle = handle.clone();
-                tasks.spawn(async move {
+                tasks.spawn(named("a listener", async move {
                     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
                     let served = match tls {
                         Some(tls) => match axum_server::from_tcp_rustls(listener, tls) {
@@ -67,17 +67,17 @@ impl Listening {
                     if let Err(error) = served {
                         tracing::error!(%error, "listener ended");
                     }
-                });
+                }));
             }
             Self::Unix(listener) => {
                 let stopped = stopped.clone();
-                tasks.spawn(async move {
+                tasks.spawn(named("a listener", async move {
                     let served =
                         axum::serve(listener, routes.into_make_service()).with_graceful_shutdown(told(stopped));
                     if let Err(error) = served.await {
                         tracing::error!(%error, "listener ended");
                     }
-                });
+                }));
             }
         }
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
-use tokio::task::JoinSet;
 
+use super::background::{Tasks, named};
 use super::serve::told;
 use super::{Prober, StartError, listen};
 use crate::audit::Sequencer;
@@ -80,7 +80,7 @@ impl Bound {
         settings: &nodelog::Settings,
         parts: Parts,
         stopped: &watch::Receiver<bool>,
-        tasks: &mut JoinSet<()>,
+        tasks: &mut Tasks,
     ) -> Result<(), StartError> {
         if self.tcp.is_none() && self.udp.is_none() {
             return Ok(());
@@ -96,15 +96,18 @@ impl Bound {
             max_calls: settings.max_calls,
         };
         let (intake, sink) = Intake::new(intake, Arc::clone(&board));
-        tasks.spawn(intake.run(told(stopped.clone())));
+        tasks.spawn(named("the intake of node logs", intake.run(told(stopped.clone()))));
         if let Some(listener) = self.tcp {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(refused)?;
             let stop = told(stopped.clone());
-            tasks.spawn(nodelog::listen_tcp(listener, Arc::clone(&sources), sink.clone(), settings.connections, stop));
+            let listening =
+                nodelog::listen_tcp(listener, Arc::clone(&sources), sink.clone(), settings.connections, stop);
+            tasks.spawn(named("the listener for node logs over TCP", listening));
         }
         if let Some(socket) = self.udp {
             let socket = tokio::net::UdpSocket::from_std(socket).map_err(refused)?;
-            tasks.spawn(nodelog::listen_udp(socket, Arc::clone(&sources), sink, told(stopped.clone())));
+            let listening = nodelog::listen_udp(socket, Arc::clone(&sources), sink, told(stopped.clone()));
+            tasks.spawn(named("the listener for node logs over UDP", listening));
         }
         let heartbeat = Heartbeat {
             board,
@@ -127,7 +130,7 @@ impl Bound {
             let calls = Arc::clone(&calls);
             async move { calls.call(&cluster, address, &mark).await }.boxed()
         });
-        tasks.spawn(heartbeat.run(caller, told(stopped.clone())));
+        tasks.spawn(named("the heartbeat of node logs", heartbeat.run(caller, told(stopped.clone()))));
         Ok(())
     }
 }

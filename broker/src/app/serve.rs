@@ -13,13 +13,16 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::acceptance::Acceptance;
+use super::background::{Tasks, named};
 use super::connections::Bounded;
 use super::endpoints::Endpoints;
+use super::kits::watch_kits;
 use super::listen::{Listening, bind, bind_unix};
-use super::telling::{self, Telling};
+use super::locks::watch_locks;
+use super::telling::Telling;
 use super::watching::{sweep, watch_log, watch_providers, watch_requests, watch_server};
-use super::{Live, Parts, Prober, StartError, open_store, sequencer_settings};
-use crate::audit::{self, Sequencer};
+use super::{Live, Parts, Prober, StartError, open_store, places, sequencer_settings};
+use crate::audit::{self, Sequencer, Standing};
 use crate::break_glass::{self, BreakGlass};
 use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
@@ -33,6 +36,7 @@ use crate::http::tlog::Tlog;
 use crate::http::{health, router};
 use crate::lock::{Book, Locks};
 use crate::mint::{Mint, Press};
+use crate::notify::Courier;
 use crate::openbao::Client;
 use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
@@ -57,8 +61,10 @@ pub struct Running {
     reload: mpsc::Sender<Reload>,
     stop: watch::Sender<bool>,
     handle: Handle<SocketAddr>,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     sequencing: JoinHandle<()>,
+    /// Closed once the sequencer's task ended.
+    standing: watch::Receiver<Standing>,
     store: Arc<dyn Store>,
     servers: Vec<Client>,
     socket: PathBuf,
@@ -104,9 +110,11 @@ impl Running {
         let live =
             Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press()), log).await?;
 
-        let forwarders = config::forwards(&loaded.folder, &loaded.file)?
+        let forwarder =
+            |forward| Forwarder::new(forward, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&data_key));
+        let mut forwarders = config::forwards(&loaded.folder, &loaded.file)?
             .into_iter()
-            .map(|forward| Forwarder::new(forward, Arc::clone(&store)))
+            .map(forwarder)
             .collect::<Result<Vec<_>, _>>()?;
 
         let listener = match (&settings.listen, parts.listener) {
@@ -147,6 +155,8 @@ impl Running {
             store: Arc::clone(&store),
             break_glass: Arc::clone(&break_glass),
             clock: Arc::clone(&clock),
+            data_key: Arc::clone(&data_key),
+            known: places::known(&*store).await?,
             readiness: Arc::clone(&readiness),
             standing: sequencer.standing(),
             sinks: live.sinks(),
@@ -190,10 +200,15 @@ impl Running {
         };
         let public = router::public(api, Arc::clone(&login), tlog, edge, bounds);
 
-        telling::begin(&mut couriers).await?;
+        for forwarder in &mut forwarders {
+            forwarder.begin(telling.known.contains(forwarder.place())).await?;
+        }
+        telling.begin(&mut couriers).await?;
+        // written down only now that each is there, so that one which is gone later was taken away
+        let kept = forwarders.iter().map(Forwarder::place).chain(couriers.iter().map(Courier::place));
         let started = Content {
             message: Some(format!("ichor-broker {} started", env!("CARGO_PKG_VERSION"))),
-            digests: Some(live.loaded()),
+            digests: Some(live.loaded().into_iter().chain(places::written(kept)).collect()),
             ..Content::of(Kind::Start)
         };
         sequencer.note(started, None).await?;
@@ -201,7 +216,7 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let (reload, reloads) = mpsc::channel(4);
         let handle = Handle::new();
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::new();
         let proxies = settings.trusted_proxies.clone().into();
         let bounded = Bounded::new(settings.connections, settings.connections_per_address, proxies);
         listener.serve(public, live.tls(), bounded, &handle, &stopped, &mut tasks);
@@ -221,7 +236,7 @@ impl Running {
         };
         let (clock_of, board) = (Arc::clone(&clock), Arc::clone(&readiness));
         let endpoints = Endpoints { clusters: live.clusters(), clock: clock_of, readiness: board };
-        tasks.spawn(endpoints.run(stopped.clone()));
+        tasks.spawn(named("the watch over endpoints", endpoints.run(stopped.clone())));
         if let Some(every) = settings.probe_every {
             let acceptance = Acceptance {
                 prober: prober(),
@@ -232,7 +247,7 @@ impl Running {
                 readiness: Arc::clone(&readiness),
                 every,
             };
-            tasks.spawn(acceptance.run(stopped.clone()));
+            tasks.spawn(named("the probing of clusters", acceptance.run(stopped.clone())));
         }
         let node_addresses = (node_listeners.tcp_address(), node_listeners.udp_address());
         let parts_of_nodelog = super::nodelog::Parts {
@@ -246,45 +261,33 @@ impl Running {
             issuers: live.issuers(),
         };
         node_listeners.serve(&settings.nodelog, parts_of_nodelog, &stopped, &mut tasks)?;
-        tasks.spawn(answer_probes(Arc::new(prober()), live.policies(), live.clusters(), probing, stopped.clone()));
+        let answering = answer_probes(Arc::new(prober()), live.policies(), live.clusters(), probing, stopped.clone());
+        tasks.spawn(named("the broker's own certificates", answering));
         let kits = crate::kit::Register::new(Arc::clone(&store), sequencer.clone());
         let routes =
             admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes, book.clone(), kits);
-        tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
-        tasks.spawn(reload_on_change(
-            live,
-            reloads,
-            sequencer.clone(),
-            Arc::clone(&readiness),
-            parts.look,
-            stopped.clone(),
-        ));
+        tasks.spawn(named("the admin socket", serve_admin(admin_listener, routes, stopped.clone())));
+        let (board, stop_of) = (|| Arc::clone(&readiness), || stopped.clone());
+        let reloading = reload_on_change(live, reloads, sequencer.clone(), board(), parts.look, stop_of());
+        tasks.spawn(named("loading anew", reloading));
         for forwarder in forwarders {
-            tasks.spawn(forwarder.run(Arc::clone(&readiness), stopped.clone()));
+            tasks.spawn(named("a forwarding of the audit log", forwarder.run(board(), stop_of())));
         }
-        tasks.spawn(telling.run(couriers, stopped.clone()));
-        tasks.spawn(watch_requests(Arc::clone(&break_glass), Arc::clone(&readiness), stopped.clone()));
+        tasks.spawn(named("telling people", telling.run(couriers, stop_of())));
+        let requests = watch_requests(Arc::clone(&break_glass), board(), stop_of());
+        tasks.spawn(named("the watch over break-glass requests", requests));
         for server in servers {
-            tasks.spawn(watch_server(server, Arc::clone(&readiness), stopped.clone()));
+            tasks.spawn(named("the watch over an OpenBao server", watch_server(server, board(), stop_of())));
         }
         let standing = sequencer.standing();
-        tasks.spawn(watch_log(
-            standing,
-            settings.audit.is_anchored(),
-            Arc::clone(&clock),
-            Arc::clone(&readiness),
-            stopped.clone(),
-        ));
-        tasks.spawn(super::kits::watch_kits(
-            Arc::clone(&store),
-            sequencer.clone(),
-            Arc::clone(&clock),
-            Arc::clone(&readiness),
-            stopped.clone(),
-        ));
-        tasks.spawn(super::locks::watch_locks(book, Arc::clone(&readiness), stopped.clone()));
-        tasks.spawn(watch_providers(Arc::clone(&login), readiness, stopped.clone()));
-        tasks.spawn(sweep(Arc::clone(&store), login, limits, metrics, clock, stopped));
+        let log = watch_log(standing.clone(), settings.audit.is_anchored(), Arc::clone(&clock), board(), stop_of());
+        tasks.spawn(named("the watch over the audit log", log));
+        let kits = watch_kits(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock), board(), stop_of());
+        tasks.spawn(named("the watch over kits", kits));
+        tasks.spawn(named("the watch over locks", watch_locks(book, board(), stop_of())));
+        tasks.spawn(named("the watch over providers", watch_providers(Arc::clone(&login), board(), stop_of())));
+        let sweeping = sweep(Arc::clone(&store), login, limits, metrics, clock, stop_of());
+        tasks.spawn(named("clearing away", sweeping));
         Ok(Self {
             address,
             health,
@@ -294,6 +297,7 @@ impl Running {
             handle,
             tasks,
             sequencing,
+            standing,
             store,
             servers: parting,
             socket: settings.admin_socket.clone(),
@@ -333,6 +337,24 @@ impl Running {
         answer.await.unwrap_or_default()
     }
 
+    /// Returns when something ended that must run until [`Self::stop`], in words for people: then this broker is to be stopped.
+    pub async fn failed(&mut self) -> String {
+        let standing = &mut self.standing;
+        let sequencer_ends = async { while standing.changed().await.is_ok() {} };
+        let ended = tokio::select! {
+            // others end because of it
+            biased;
+            () = sequencer_ends => "the audit log's sequencer ended".to_owned(),
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(ended)) => ended.to_string(),
+                Some(Err(error)) => format!("a background task ended: {error}"),
+                None => "every background task ended".to_owned(),
+            },
+        };
+        tracing::error!(ended, "the broker cannot go on: this must run for as long as it serves");
+        ended
+    }
+
     /// Returns once nothing new is accepted, requests under way have ended (or 30 s have passed), everything that was accepted
     /// for the record is recorded, and the tokens that were had at OpenBao are ended, where it answers within two seconds. What
     /// a store that does not answer keeps from ending is ended within 10 s more.
@@ -351,7 +373,7 @@ impl Running {
 }
 
 /// Returns once every task has ended; those that have not within this time are dropped.
-async fn end(tasks: &mut JoinSet<()>, within: Duration) {
+async fn end<T: Send + 'static>(tasks: &mut JoinSet<T>, within: Duration) {
     if tokio::time::timeout(within, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
         tracing::error!(tasks = tasks.len(), "what does not end by itself is ended with the broker");
         tasks.shutdown().await;

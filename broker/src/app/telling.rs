@@ -10,6 +10,7 @@ use super::serve::told;
 use crate::audit::Standing;
 use crate::break_glass::BreakGlass;
 use crate::clock::SharedClock;
+use crate::custody::DataKey;
 use crate::notify::{BadSink, Courier, Settings};
 use crate::readiness::{Check, Readiness};
 use crate::store::{Store, StoreError};
@@ -23,6 +24,9 @@ pub(super) struct Telling {
     pub(super) store: Arc<dyn Store>,
     pub(super) break_glass: Arc<BreakGlass>,
     pub(super) clock: SharedClock,
+    pub(super) data_key: Arc<DataKey>,
+    /// The places in the log that are known to be there.
+    pub(super) known: BTreeSet<String>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) sinks: watch::Receiver<Sinks>,
@@ -39,7 +43,8 @@ impl Telling {
         let sinks = Arc::clone(&self.sinks.borrow_and_update());
         let courier = |sink: &Settings| {
             let (store, glass) = (Arc::clone(&self.store), Arc::clone(&self.break_glass));
-            Courier::new(sink.clone(), &self.broker, store, glass, Arc::clone(&self.clock))
+            let (clock, key) = (Arc::clone(&self.clock), Arc::clone(&self.data_key));
+            Courier::new(sink.clone(), &self.broker, store, glass, clock, key)
         };
         sinks.iter().map(courier).collect()
     }
@@ -57,6 +62,10 @@ impl Telling {
             let is_over = tokio::select! {
                 () = &mut stop => true,
                 changed = self.sinks.changed() => changed.is_err(),
+                Some(_) = running.join_next() => {
+                    tracing::error!("a courier ended before it was told to");
+                    true
+                }
             };
             let _ = end.send(true);
             while running.join_next().await.is_some() {}
@@ -80,17 +89,18 @@ impl Telling {
 
     async fn renewed(&mut self) -> Result<Vec<Courier>, String> {
         let mut couriers = self.couriers().map_err(|error| error.to_string())?;
-        begin(&mut couriers).await.map_err(|error| error.to_string())?;
+        self.begin(&mut couriers).await.map_err(|error| error.to_string())?;
         Ok(couriers)
     }
-}
 
-/// Returns once each has its place in the log: whatever is recorded from now on is told.
-pub(super) async fn begin(couriers: &mut [Courier]) -> Result<(), StoreError> {
-    for courier in couriers {
-        courier.begin().await?;
+    /// Returns once each has its place in the log: whatever is recorded from now on is told.
+    pub(super) async fn begin(&mut self, couriers: &mut [Courier]) -> Result<(), StoreError> {
+        for courier in couriers {
+            courier.begin(self.known.contains(courier.place())).await?;
+            self.known.insert(courier.place().to_owned());
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn check_name(sink: &str) -> String {

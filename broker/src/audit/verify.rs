@@ -88,7 +88,7 @@ pub enum Fault {
     #[error("its body: {0}")]
     Unreadable(LogError),
     /// A column that queries go by says something else than the body.
-    #[error("the columns that queries go by do not say what its body says")]
+    #[error("the columns and names that queries go by do not say what its body says")]
     Columns,
 }
 
@@ -346,6 +346,30 @@ mod tests {
             Connection::open(&path).unwrap().execute_batch(sql).unwrap();
             let found = verify(&path).await.unwrap_err().to_string();
             assert!(found.starts_with(&format!("audit entry {index}: {why}")), "{sql}: {found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_found_by_its_names_no_more_is_found_and_named() {
+        let issued = || Content {
+            serial: Some(vec![1, 2, 3, 4, 5]),
+            fingerprint: Some(vec![8; 32]),
+            ..Content::of(Kind::Issued)
+        };
+        for sql in [
+            "DELETE FROM certificate",
+            "DELETE FROM certificate WHERE prefix = 0x01020304",
+            "UPDATE certificate SET prefix = 7 WHERE prefix = 0x08080808",
+            "UPDATE certificate SET idx = 0 WHERE prefix = 0x08080808",
+        ] {
+            let (_folder, path) = four().await;
+            let store = SqliteStore::open(&path, Options::default()).unwrap();
+            let part = Append { entry: entry(issued(), noon() + SignedDuration::from_secs(9)), change: None };
+            store.append(vec![part], None).await.unwrap();
+            assert_eq!(verify_log(&store).await.unwrap().entries, 5);
+            assert_eq!(Connection::open(&path).unwrap().execute(sql, []).unwrap().min(1), 1, "{sql}");
+            let found = verify_log(&store).await.unwrap_err().to_string();
+            assert!(found.starts_with("audit entry 4: the columns"), "{sql}: {found}");
         }
     }
 

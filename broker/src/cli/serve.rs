@@ -50,7 +50,7 @@ async fn serve(loaded: &Loaded, vault: custody::Vault, migrate: bool, out: &mut 
     let (mut term, mut int, mut hup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     let parts = Parts { clock: Arc::new(SystemClock), vault, listener: None, wrap_store: None, look: LOOK };
-    let running = Running::start(loaded, parts).await?;
+    let mut running = Running::start(loaded, parts).await?;
     let base = loaded.settings.base_url();
     match running.address() {
         Some(address) => writeln!(out, "ichor-broker serves {base} on {address}")?,
@@ -60,18 +60,24 @@ async fn serve(loaded: &Loaded, vault: custody::Vault, migrate: bool, out: &mut 
         writeln!(out, "health and metrics on http://{address}")?;
     }
     out.flush()?;
-    loop {
+    let failed = loop {
         tokio::select! {
-            _ = term.recv() => break,
-            _ = int.recv() => break,
+            _ = term.recv() => break None,
+            _ = int.recv() => break None,
+            failed = running.failed() => break Some(failed),
             _ = hup.recv() => {
                 for check in running.reload().await {
                     tracing::info!(name = check.name, ok = check.ok, detail = check.detail, "reloaded");
                 }
             }
         }
-    }
+    };
     tracing::info!("stopping: requests under way end first");
     running.stop().await;
-    Ok(())
+    match failed {
+        None => Ok(()),
+        Some(ended) => {
+            anyhow::bail!("{ended}, so the broker stopped; start it again, and report what its log says before this")
+        }
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Each destination has a cursor in the store: the entry that is next. It moves on only once the destination has taken what was
 //! before, so an outage or a restart repeats some entries and leaves none out; who receives tells them apart by their index.
-//! Nothing waits for it: it reads the log as any reader does.
+//! Nothing waits for it: it reads the log as any reader does. Of several brokers one sends, and another once that one is gone; a
+//! cursor that no broker wrote is not believed: everything is sent again from the first entry, and that is said.
 
 mod backoff;
 mod cursor;
@@ -20,11 +21,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::audit;
+use crate::clock::SharedClock;
+use crate::custody::DataKey;
 use crate::readiness::{Check, Readiness};
 use crate::store::{EntryFilter, Store, StoreError};
 
 pub(crate) use backoff::Backoff;
-pub(crate) use cursor::Cursor;
+pub(crate) use cursor::{Cursor, CursorError};
 pub use otlp::Collector;
 
 use lines::Lines;
@@ -35,6 +38,9 @@ const BATCH: u32 = 200;
 
 /// How often a log that was forwarded to its end is looked at again.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a broker asks whether a forwarding that another goes on with is free.
+const ASK: Duration = Duration::from_secs(5);
 
 /// The longest wait after a failure; the first is [`LOOK`], each doubles.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -69,7 +75,10 @@ pub struct ForwardError(pub(crate) String);
 pub struct Forwarder {
     name: String,
     store: Arc<dyn Store>,
+    cursor: Cursor,
     sink: Sink,
+    /// Why everything was sent again, since this broker was started.
+    again: Option<String>,
 }
 
 /// An open destination.
@@ -84,31 +93,75 @@ impl Forwarder {
     /// A forwarding from this store. Nothing is opened or sent yet.
     ///
     /// # Errors
-    /// When its HTTP client cannot be built.
-    pub fn new(settings: Settings, store: Arc<dyn Store>) -> Result<Self, ForwardError> {
+    /// When its HTTP client cannot be built, or there is no randomness.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        clock: SharedClock,
+        key: Arc<DataKey>,
+    ) -> Result<Self, ForwardError> {
         let sink = match settings.to {
             Destination::Lines(path) => Sink::Lines(Lines::new(path)),
             Destination::Otlp(collector) => Sink::Otlp(Otlp::new(collector)?),
         };
-        Ok(Self { name: settings.name, store, sink })
+        let cursor = Cursor::new(Arc::clone(&store), clock, key, settings.name.clone());
+        let cursor = cursor.map_err(|error| ForwardError(error.to_string()))?;
+        Ok(Self { name: settings.name, store, cursor, sink, again: None })
     }
 
-    /// Sends the next entries, if there are any, and answers how many are left. Returns once the destination has taken them and
-    /// the cursor is durable behind them.
+    /// Its cursor's name.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        self.cursor.name()
+    }
+
+    /// Returns once it has a place in the log: one of a name that never was begins at the first entry, and so does one whose place
+    /// the log `is_known` to have had and that is not what a broker wrote there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn begin(&mut self, is_known: bool) -> Result<(), StoreError> {
+        match self.cursor.begin(0, is_known).await {
+            Ok(()) => Ok(()),
+            Err(CursorError::Store(error)) => Err(error),
+            Err(forged @ CursorError::Forged(_)) => self.restart(&forged).await,
+        }
+    }
+
+    /// Sends the next entries, if there are any, and answers how many are left; `None` where another broker sends. Returns once
+    /// the destination has taken them and the cursor is durable behind them.
     ///
     /// # Errors
     /// When the store or the destination fails: then the cursor stays, and the same entries are sent again.
-    pub async fn step(&mut self) -> Result<u64, ForwardError> {
-        let next = self.store.forward_cursor(&self.name).await?.unwrap_or(0);
+    pub async fn step(&mut self) -> Result<Option<u64>, ForwardError> {
+        if !self.cursor.hold().await? {
+            return Ok(None);
+        }
+        let next = match self.cursor.next().await {
+            Ok(next) => next,
+            Err(CursorError::Store(error)) => return Err(error.into()),
+            Err(forged @ CursorError::Forged(_)) => {
+                self.restart(&forged).await?;
+                0
+            }
+        };
         let batch = audit::entries_from(&*self.store, &EntryFilter::default(), next, BATCH).await?;
-        let Some(last) = batch.last().map(|entry| entry.index) else { return Ok(0) };
+        let Some(last) = batch.last().map(|entry| entry.index) else { return Ok(Some(0)) };
         match &mut self.sink {
             Sink::Lines(lines) => lines.send(&batch).await?,
             Sink::Otlp(otlp) => otlp.send(&batch).await?,
         }
         let next = last.saturating_add(1);
-        self.store.advance_forward(&self.name, next).await?;
-        Ok(self.store.head().await?.size.saturating_sub(next))
+        self.cursor.advance(next).await.map_err(|error| ForwardError(error.to_string()))?;
+        Ok(Some(self.store.head().await?.size.saturating_sub(next)))
+    }
+
+    async fn restart(&mut self, forged: &CursorError) -> Result<(), StoreError> {
+        tracing::error!(forward = self.name, %forged, "the audit log is forwarded again from its first entry");
+        metrics::counter!("ichor_forged_rows_total", "table" => "forward").increment(1);
+        self.cursor.restart().await?;
+        self.again = Some(format!("{forged}; so everything is sent again, from the first entry on"));
+        Ok(())
     }
 
     /// Forwards until told to stop, and reports how far behind it is.
@@ -121,12 +174,17 @@ impl Forwarder {
         let mut backoff = Backoff::new(LOOK, LONGEST_WAIT);
         loop {
             let pause = tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => break,
                 sent = self.step() => match sent {
-                    Ok(lag) => {
+                    Ok(left) => {
                         backoff.reset();
-                        self.report(&readiness, lag, None);
-                        if lag > 0 { Duration::ZERO } else { LOOK }
+                        // who does not send has nothing to say of how far it is
+                        self.report(&readiness, left.unwrap_or(0), None);
+                        match left {
+                            None => ASK,
+                            Some(0) => LOOK,
+                            Some(_) => Duration::ZERO,
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(forward = self.name, %error, "the audit log is not forwarded");
@@ -137,15 +195,16 @@ impl Forwarder {
                 },
             };
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => break,
                 () = tokio::time::sleep(pause) => {}
             }
         }
+        self.cursor.release().await;
     }
 
     async fn lag(&self) -> u64 {
         let head = self.store.head().await.map_or(0, |head| head.size);
-        let next = self.store.forward_cursor(&self.name).await.ok().flatten().unwrap_or(0);
+        let next = self.cursor.next().await.unwrap_or(0);
         head.saturating_sub(next)
     }
 
@@ -153,10 +212,11 @@ impl Forwarder {
         // exact up to 2⁵³ entries
         #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
         metrics::gauge!("ichor_forward_lag_entries", "forward" => self.name.clone()).set(lag as f64);
-        let detail = match error {
-            Some(error) => Some(format!("{error}; {lag} entries wait")),
-            None if lag > FINE_LAG => Some(format!("{lag} entries wait")),
-            None => None,
+        let detail = match (error, &self.again) {
+            (Some(error), _) => Some(format!("{error}; {lag} entries wait")),
+            (None, Some(again)) => Some(format!("{again}; {lag} entries wait")),
+            (None, None) if lag > FINE_LAG => Some(format!("{lag} entries wait")),
+            (None, None) => None,
         };
         readiness.report(Check {
             name: format!("forward {}", self.name),

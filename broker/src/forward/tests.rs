@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
+use crate::identity::fixture::key;
 use crate::store::sqlite::{Options, SqliteStore};
 
 /// A log with its sequencer.
@@ -47,16 +48,34 @@ impl Log {
         self.folder.path().join(name)
     }
 
-    fn to(&self, to: Destination) -> Forwarder {
-        Forwarder::new(Settings { name: "out".into(), to }, Arc::clone(&self.store)).unwrap()
+    /// A forwarding of one name, which has begun.
+    async fn to(&self, to: Destination) -> Forwarder {
+        let mut forwarder = self.restarted(to);
+        forwarder.begin(false).await.unwrap();
+        forwarder
     }
 
-    fn to_file(&self) -> Forwarder {
-        self.to(Destination::Lines(self.path("out.jsonl")))
+    /// One that the broker made, and did not begin yet.
+    fn restarted(&self, to: Destination) -> Forwarder {
+        let settings = Settings { name: "out".into(), to };
+        Forwarder::new(settings, Arc::clone(&self.store), Arc::new(SystemClock), Arc::new(key())).unwrap()
     }
 
-    async fn cursor(&self) -> Option<u64> {
-        self.store.forward_cursor("out").await.unwrap()
+    async fn to_file(&self) -> Forwarder {
+        self.to(self.file()).await
+    }
+
+    fn file(&self) -> Destination {
+        Destination::Lines(self.path("out.jsonl"))
+    }
+
+    async fn cursor(&self) -> u64 {
+        self.store.forward_cursor("out").await.unwrap().unwrap().next
+    }
+
+    /// Does to the database what nobody but the broker should.
+    fn tamper(&self, sql: &str) {
+        rusqlite::Connection::open(self.path("ichor.db")).unwrap().execute_batch(sql).unwrap();
     }
 }
 
@@ -73,13 +92,13 @@ fn all(range: std::ops::Range<u64>) -> Vec<Option<u64>> {
 #[tokio::test]
 async fn a_file_has_every_entry_in_order_also_after_a_restart() {
     let log = Log::of(450).await;
-    let mut forwarder = log.to_file();
-    assert_eq!(forwarder.step().await, Ok(250));
-    assert_eq!(log.cursor().await, Some(200));
+    let mut forwarder = log.to_file().await;
+    assert_eq!(forwarder.step().await, Ok(Some(250)));
+    assert_eq!(log.cursor().await, 200);
     drop(forwarder);
-    let mut forwarder = log.to_file();
-    while forwarder.step().await.unwrap() > 0 {}
-    assert_eq!(forwarder.step().await, Ok(0));
+    let mut forwarder = log.to_file().await;
+    while forwarder.step().await.unwrap() > Some(0) {}
+    assert_eq!(forwarder.step().await, Ok(Some(0)));
     assert_eq!(indexes(&log.path("out.jsonl")), all(0..450));
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(log.path("out.jsonl")).unwrap().permissions().mode() & 0o777, 0o600);
@@ -88,7 +107,7 @@ async fn a_file_has_every_entry_in_order_also_after_a_restart() {
 #[tokio::test]
 async fn a_file_that_was_moved_away_is_made_anew() {
     let log = Log::of(2).await;
-    let mut forwarder = log.to_file();
+    let mut forwarder = log.to_file().await;
     forwarder.step().await.unwrap();
     std::fs::rename(log.path("out.jsonl"), log.path("old.jsonl")).unwrap();
     log.grow(1).await;
@@ -101,18 +120,18 @@ async fn a_file_that_was_moved_away_is_made_anew() {
 async fn half_a_line_of_a_broker_that_was_killed_spoils_no_other() {
     let log = Log::of(3).await;
     std::fs::write(log.path("out.jsonl"), "{\"index\":0}\n{\"ind").unwrap();
-    log.to_file().step().await.unwrap();
+    log.to_file().await.step().await.unwrap();
     assert_eq!(indexes(&log.path("out.jsonl")), [Some(0), None, Some(0), Some(1), Some(2)]);
 }
 
 #[tokio::test]
 async fn where_nothing_can_be_written_the_cursor_stays() {
     let log = Log::of(3).await;
-    let mut forwarder = log.to(Destination::Lines(log.path("none/out.jsonl")));
+    let mut forwarder = log.to(Destination::Lines(log.path("none/out.jsonl"))).await;
     assert!(forwarder.step().await.is_err());
-    assert_eq!(log.cursor().await, None);
+    assert_eq!(log.cursor().await, 0);
     std::fs::create_dir(log.path("none")).unwrap();
-    assert_eq!(forwarder.step().await, Ok(0));
+    assert_eq!(forwarder.step().await, Ok(Some(0)));
     assert_eq!(indexes(&log.path("none/out.jsonl")), all(0..3));
 }
 
@@ -121,10 +140,10 @@ async fn a_pipe_waits_for_its_reader() {
     let log = Log::of(3).await;
     let path = log.path("pipe");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mut forwarder = log.to(Destination::Lines(path.clone()));
+    let mut forwarder = log.to(Destination::Lines(path.clone())).await;
     let refused = forwarder.step().await.unwrap_err();
     assert!(refused.0.ends_with("nobody reads the pipe"), "{refused}");
-    assert_eq!(log.cursor().await, None);
+    assert_eq!(log.cursor().await, 0);
     let reader = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
         std::fs::File::open(&path).unwrap().read_to_string(&mut text).unwrap();
@@ -136,7 +155,7 @@ async fn a_pipe_waits_for_its_reader() {
     drop(forwarder);
     let text = reader.await.unwrap();
     assert_eq!(text.lines().count(), 3);
-    assert_eq!(log.cursor().await, Some(3));
+    assert_eq!(log.cursor().await, 3);
 }
 
 /// What a collector does at one request.
@@ -203,11 +222,11 @@ async fn a_collector_that_fails_or_lies_gets_everything_again_in_order() {
     let log = Log::of(250).await;
     let plan = [Fails, RejectsOne, IsALoginPage, LeadsElsewhere];
     let (sink, collector) = sink(&plan).await;
-    let mut forwarder = log.to(Destination::Otlp(collector));
+    let mut forwarder = log.to(Destination::Otlp(collector)).await;
     let mut said = Vec::new();
     for _ in plan {
         said.push(forwarder.step().await.unwrap_err().0);
-        assert_eq!(log.cursor().await, None, "{said:?}");
+        assert_eq!(log.cursor().await, 0, "{said:?}");
     }
     assert_eq!(
         said,
@@ -218,8 +237,8 @@ async fn a_collector_that_fails_or_lies_gets_everything_again_in_order() {
             "the collector answers 307",
         ]
     );
-    assert_eq!(forwarder.step().await, Ok(50));
-    assert_eq!(forwarder.step().await, Ok(0));
+    assert_eq!(forwarder.step().await, Ok(Some(50)));
+    assert_eq!(forwarder.step().await, Ok(Some(0)));
     let came = sink.came.lock().unwrap().clone();
     assert_eq!(came.len(), 6);
     assert!(came[..5].iter().all(|batch| *batch == (0..200).collect::<Vec<_>>()), "the same again, until it was taken");
@@ -231,7 +250,7 @@ async fn a_collector_that_fails_or_lies_gets_everything_again_in_order() {
 async fn a_collector_that_never_answers_holds_up_nobody() {
     let log = Log::of(3).await;
     let (sink, collector) = sink(&[Answers::Never]).await;
-    let mut forwarder = log.to(Destination::Otlp(collector));
+    let mut forwarder = log.to(Destination::Otlp(collector)).await;
     {
         let mut step = std::pin::pin!(forwarder.step());
         while sink.came.lock().unwrap().is_empty() {
@@ -242,16 +261,16 @@ async fn a_collector_that_never_answers_holds_up_nobody() {
         log.grow(2).await;
         assert!(futures_util::poll!(&mut step).is_pending());
     }
-    assert_eq!(log.cursor().await, None);
-    assert_eq!(forwarder.step().await, Ok(0));
-    assert_eq!(log.cursor().await, Some(5));
+    assert_eq!(log.cursor().await, 0);
+    assert_eq!(forwarder.step().await, Ok(Some(0)));
+    assert_eq!(log.cursor().await, 5);
 }
 
 #[tokio::test]
 async fn readiness_and_metrics_tell_what_waits() {
     let log = Log::of(3).await;
     let readiness = Arc::new(Readiness::new(Arc::clone(&log.store)));
-    let forwarder = log.to_file();
+    let forwarder = log.to_file().await;
     forwarder.report(&readiness, 3, Some(ForwardError("it is gone".into())));
     let found = async || readiness.checks().await.into_iter().find(|check| check.name == "forward out").unwrap();
     let check = found().await;
@@ -267,11 +286,98 @@ async fn it_runs_until_told_to_stop() {
     let log = Log::of(450).await;
     let readiness = Arc::new(Readiness::new(Arc::clone(&log.store)));
     let (stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(log.to_file().run(readiness, stopped));
-    while log.cursor().await != Some(450) {
+    let running = tokio::spawn(log.to_file().await.run(readiness, stopped));
+    while log.cursor().await != 450 {
         tokio::task::yield_now().await;
     }
     stop.send(true).unwrap();
     running.await.unwrap();
     assert_eq!(indexes(&log.path("out.jsonl")), all(0..450));
+}
+
+/// What someone who writes the database does to a forwarding that has sent 200 of 450 entries.
+const TAMPERED: [&str; 5] = [
+    "UPDATE forward SET next = 449",
+    "UPDATE forward SET next = 450, tag = NULL",
+    "UPDATE forward SET next = 1000000",
+    "UPDATE forward SET next = 450, tag = (SELECT tag FROM forward WHERE name = 'other') WHERE name = 'out'",
+    "DELETE FROM forward WHERE name = 'out'",
+];
+
+#[tokio::test]
+async fn whoever_moves_the_cursor_keeps_no_entry_from_the_destination() {
+    for (sql, is_known) in TAMPERED.into_iter().flat_map(|sql| [(sql, None), (sql, Some(true))]) {
+        let log = Log::of(450).await;
+        let mut other = Settings { name: "other".into(), to: Destination::Lines(log.path("other.jsonl")) };
+        for name in ["other", "notify/out"] {
+            other.name = name.into();
+            let store = Arc::clone(&log.store);
+            let mut other = Forwarder::new(other.clone(), store, Arc::new(SystemClock), Arc::new(key())).unwrap();
+            other.begin(false).await.unwrap();
+            while other.step().await.unwrap() > Some(0) {}
+        }
+        let mut forwarder = log.to_file().await;
+        assert_eq!(forwarder.step().await, Ok(Some(250)));
+        log.tamper(sql);
+        if let Some(is_known) = is_known {
+            // as a start does, whose log names the place
+            forwarder = log.restarted(log.file());
+            forwarder.begin(is_known).await.unwrap();
+        }
+        while forwarder.step().await.unwrap() > Some(0) {}
+        assert_eq!(indexes(&log.path("out.jsonl")), [all(0..200), all(0..450)].concat(), "{sql}: {is_known:?}");
+        let readiness = Readiness::new(Arc::clone(&log.store));
+        forwarder.report(&readiness, 0, None);
+        let check = readiness.checks().await.pop().unwrap();
+        let said = check.detail.unwrap();
+        assert!(!check.ok && said.contains("changed by someone else") && said.contains("sent again"), "{sql}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_of_before_there_were_marks_is_believed_at_the_first_start_alone() {
+    let log = Log::of(450).await;
+    log.to_file().await;
+    let unmarked = "UPDATE forward SET next = 200, tag = NULL";
+    log.tamper(unmarked);
+    let mut forwarder = log.to_file().await;
+    assert_eq!(log.store.forward_cursor("out").await.unwrap().unwrap().tag.map(|tag| tag.len()), Some(32));
+    assert_eq!(forwarder.step().await, Ok(Some(50)));
+    assert_eq!(indexes(&log.path("out.jsonl")), all(200..400));
+    log.tamper(unmarked);
+    let mut forwarder = log.restarted(log.file());
+    forwarder.begin(true).await.unwrap();
+    assert_eq!(log.cursor().await, 0);
+}
+
+#[tokio::test]
+async fn a_cursor_whose_move_was_not_answered_leaves_no_entry_out() {
+    use crate::store::faulty::{Fault, FaultyStore};
+    let log = Log::of(450).await;
+    let faulty = FaultyStore::new(Arc::clone(&log.store), []);
+    let settings = Settings { name: "out".into(), to: log.file() };
+    let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
+    let mut forwarder = Forwarder::new(settings, store, Arc::new(SystemClock), Arc::new(key())).unwrap();
+    forwarder.begin(false).await.unwrap();
+    // holding it is the step's first write, moving it on the second, unless it is held already
+    assert_eq!(forwarder.step().await, Ok(Some(250)));
+    faulty.add([Fault::Before]);
+    assert!(forwarder.step().await.is_err());
+    assert_eq!(log.cursor().await, 200);
+    faulty.add([Fault::After]);
+    assert!(forwarder.step().await.is_err());
+    assert_eq!(log.cursor().await, 400, "it was moved, and nobody said so");
+    assert_eq!(forwarder.step().await, Ok(Some(0)));
+    assert_eq!(indexes(&log.path("out.jsonl")), [all(0..400), all(200..450)].concat());
+}
+
+#[tokio::test]
+async fn a_place_of_a_longer_log_is_none_in_this_one() {
+    let (long, short) = (Log::of(300).await, Log::of(5).await);
+    let mut forwarder = long.to_file().await;
+    while forwarder.step().await.unwrap() > Some(0) {}
+    let kept = long.store.forward_cursor("out").await.unwrap().unwrap();
+    assert!(short.store.move_forward("out", None, &kept).await.unwrap());
+    assert_eq!(short.to_file().await.step().await, Ok(Some(0)));
+    assert_eq!(indexes(&short.path("out.jsonl")), all(0..5));
 }

@@ -12,7 +12,8 @@ use super::{BadSink, Event, Settings};
 use crate::audit::{self, Standing};
 use crate::break_glass::BreakGlass;
 use crate::clock::SharedClock;
-use crate::forward::{Backoff, Cursor};
+use crate::custody::DataKey;
+use crate::forward::{Backoff, Cursor, CursorError};
 use crate::readiness::{Check, Readiness};
 use crate::store::{EntryFilter, Store, StoreError};
 
@@ -54,6 +55,8 @@ pub struct Courier {
     refused: u32,
     /// Why the last one was left behind, until another is accepted.
     behind: Option<String>,
+    /// Why nobody is told any more: what was to be told is not known.
+    lost: Option<String>,
 }
 
 /// What a step came to.
@@ -91,11 +94,12 @@ impl Courier {
         store: Arc<dyn Store>,
         break_glass: Arc<BreakGlass>,
         clock: SharedClock,
+        key: Arc<DataKey>,
     ) -> Result<Self, BadSink> {
         let sink = Sink::new(&settings, broker, Arc::clone(&clock))?;
         let Settings { name, events, .. } = settings;
         // no forwarding has such a name
-        let cursor = Cursor::new(Arc::clone(&store), Arc::clone(&clock), format!("notify/{name}"));
+        let cursor = Cursor::new(Arc::clone(&store), Arc::clone(&clock), key, format!("notify/{name}"));
         let cursor = cursor.map_err(|error| BadSink { name: name.clone(), why: error.to_string() })?;
         Ok(Self {
             name,
@@ -109,6 +113,7 @@ impl Courier {
             kept: 0,
             refused: 0,
             behind: None,
+            lost: None,
         })
     }
 
@@ -118,12 +123,27 @@ impl Courier {
         &self.name
     }
 
-    /// Returns once the sink has a place in the log: one of a name that never was begins here.
+    /// The name of its place in the log.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        self.cursor.name()
+    }
+
+    /// Returns once the sink has a place in the log: one of a name that never was begins here. Where the log `is_known` to have had
+    /// its place, and that is not what a broker wrote, it tells nobody and says so.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn begin(&mut self) -> Result<(), StoreError> {
-        self.cursor.hold().await.map(drop)
+    pub async fn begin(&mut self, is_known: bool) -> Result<(), StoreError> {
+        let end = self.store.head().await?.size;
+        match self.cursor.begin(end, is_known).await {
+            Ok(()) => Ok(()),
+            Err(CursorError::Store(error)) => Err(error),
+            Err(forged @ CursorError::Forged(_)) => {
+                self.lose(&forged);
+                Ok(())
+            }
+        }
     }
 
     /// Sends the next notification, if there is one. Returns once the sink has accepted it, what follows from that is
@@ -132,6 +152,9 @@ impl Courier {
     /// # Errors
     /// When the store or the sink fails: then the same is sent again.
     pub async fn step(&mut self) -> Result<Step, NotTold> {
+        if let Some(lost) = &self.lost {
+            return Err(NotTold::new(lost));
+        }
         if !self.cursor.hold().await? {
             self.next = None;
             return Ok(Step::Elsewhere);
@@ -139,7 +162,7 @@ impl Courier {
         let mut next = match self.next {
             Some(next) => next,
             None => {
-                self.kept = self.cursor.next().await?;
+                self.kept = self.cursor.next().await.map_err(|error| self.lost(error))?;
                 self.kept
             }
         };
@@ -214,11 +237,25 @@ impl Courier {
         self.behind.as_deref()
     }
 
-    async fn keep(&mut self, next: u64) -> Result<(), StoreError> {
-        self.cursor.advance(next).await?;
+    async fn keep(&mut self, next: u64) -> Result<(), NotTold> {
+        self.cursor.advance(next).await.map_err(|error| self.lost(error))?;
         self.kept = next;
         self.next = Some(next);
         Ok(())
+    }
+
+    fn lost(&mut self, error: CursorError) -> NotTold {
+        match error {
+            CursorError::Store(error) => error.into(),
+            forged @ CursorError::Forged(_) => NotTold::new(self.lose(&forged)),
+        }
+    }
+
+    /// Tells nobody from now on: to go on from a place that someone else chose would pass over what they do not want told.
+    fn lose(&mut self, forged: &CursorError) -> &str {
+        metrics::counter!("ichor_forged_rows_total", "table" => "forward").increment(1);
+        self.lost
+            .insert(format!("{forged}; nobody is told until the sink has another name, and what was is in the audit"))
     }
 
     /// Sends until told to stop, woken by whatever is recorded here, and reports how it goes.

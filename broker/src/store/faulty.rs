@@ -46,6 +46,11 @@ impl FaultyStore {
         self.faults.lock().unwrap().extend(faults);
     }
 
+    /// Whether every fault has happened.
+    pub(crate) fn is_well(&self) -> bool {
+        self.faults.lock().unwrap().is_empty()
+    }
+
     /// Returns once `count` writes wait at a [`Fault::Hold`].
     pub(crate) async fn held(&self, count: usize) {
         while self.waiting.load(Ordering::SeqCst) < count {
@@ -101,11 +106,11 @@ impl Store for FaultyStore {
     async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError> {
         self.inner.issued_as(name).await
     }
-    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+    async fn forward_cursor(&self, name: &str) -> Result<Option<ForwardRow>, StoreError> {
         self.inner.forward_cursor(name).await
     }
-    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
-        self.write(self.inner.advance_forward(name, next)).await
+    async fn move_forward(&self, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, StoreError> {
+        self.write(self.inner.move_forward(name, was, to)).await
     }
     async fn hold_forward(
         &self,
@@ -113,9 +118,8 @@ impl Store for FaultyStore {
         holder: &[u8; 16],
         now: Timestamp,
         until: Timestamp,
-        begin: u64,
     ) -> Result<bool, StoreError> {
-        self.write(self.inner.hold_forward(name, holder, now, until, begin)).await
+        self.write(self.inner.hold_forward(name, holder, now, until)).await
     }
     async fn drop_request(&self, id: Uuid) -> Result<Option<DropRequest>, StoreError> {
         self.inner.drop_request(id).await

@@ -32,8 +32,8 @@ pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeName, NodeSeen, Node
 pub use change::{Change, Condition};
 pub use lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow};
 pub use rows::{
-    DeviceLogin, DropRequest, EntryFilter, Indexed, LogHead, NewEntry, PendingLogin, SessionRow, StoredCheckpoint,
-    StoredEntry,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, LogHead, NewEntry, PendingLogin, SessionRow,
+    StoredCheckpoint, StoredEntry,
 };
 
 /// A store failed. The text is for the log; nothing of it goes to a client.
@@ -265,21 +265,20 @@ pub trait Store: Send + Sync + 'static {
     /// `limit`.
     async fn people_named(&self, name: &str, limit: u32) -> Result<Vec<KnownPerson>, StoreError>;
 
-    /// The place of the entry that the forwarding of this name sends next; `None` before its first.
-    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError>;
+    /// How far the forwarding of this name has come; `None` where it never began.
+    async fn forward_cursor(&self, name: &str) -> Result<Option<ForwardRow>, StoreError>;
 
-    /// Moves that place on. It never goes back: `Ok(false)` where it is further already.
-    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError>;
+    /// Keeps `to` in the place of `was`. `Ok(false)`, and nothing has changed, where another row is there by now.
+    async fn move_forward(&self, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, StoreError>;
 
-    /// Holds the forwarding of this name for `holder` until `until`, unless another holds it beyond `now`: then `Ok(false)`. One
-    /// that never was begins at `begin`. Behind one broker there is nobody else, and nothing is held.
+    /// Holds the forwarding of this name for `holder` until `until`, unless another holds it beyond `now`: then `Ok(false)`.
+    /// Behind one broker there is nobody else, and nothing is held.
     async fn hold_forward(
         &self,
         name: &str,
         holder: &[u8; 16],
         now: Timestamp,
         until: Timestamp,
-        begin: u64,
     ) -> Result<bool, StoreError>;
 
     /// The request to drop bodies of this id, in whatever state.

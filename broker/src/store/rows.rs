@@ -149,6 +149,16 @@ pub struct StoredCheckpoint {
     pub note: String,
 }
 
+/// How far a forwarding of the log has come, as the database says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardRow {
+    /// The place of the entry that is next.
+    pub next: u64,
+    /// The broker's own mark on name and place; `None` in a row of before there were marks. Whoever reads the row holds it
+    /// against that: the store does not.
+    pub tag: Option<Vec<u8>>,
+}
+
 /// A request to drop bodies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DropRequest {

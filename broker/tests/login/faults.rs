@@ -9,8 +9,8 @@ use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
     Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store, StoreError,
-    StoredCall, StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, ForwardRow, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
+    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -53,9 +53,9 @@ pass_on! {
     entries(filter: &EntryFilter, before: Option<u64>, limit: u32) -> Vec<StoredEntry>;
     entries_from(filter: &EntryFilter, from: u64, limit: u32) -> Vec<StoredEntry>;
     issued_as(name: &[u8]) -> Vec<StoredEntry>;
-    forward_cursor(name: &str) -> Option<u64>;
-    advance_forward(name: &str, next: u64) -> bool;
-    hold_forward(name: &str, holder: &[u8; 16], now: Timestamp, until: Timestamp, begin: u64) -> bool;
+    forward_cursor(name: &str) -> Option<ForwardRow>;
+    move_forward(name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> bool;
+    hold_forward(name: &str, holder: &[u8; 16], now: Timestamp, until: Timestamp) -> bool;
     drop_request(id: Uuid) -> Option<DropRequest>;
     entry_range(range: Range<u64>) -> Vec<StoredEntry>;
     indexed_range(range: Range<u64>) -> Vec<Indexed>;

@@ -1,15 +1,11 @@
 //! The keys of `[audit]`: by what name the log goes, where its newest head lies, and for how long it may not.
 
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::post;
-use data_encoding::{BASE64, HEXLOWER};
-use ichor_broker::app::{Parts, Running};
-use ichor_broker::clock::{Clock, SystemClock};
+use ichor_broker::app::{Parts, Running, StartError};
+use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_client::Wish;
@@ -18,7 +14,6 @@ use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
 use ichor_wire::log::{Checkpoint, LogKey};
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
-use sha2::{Digest, Sha256};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -26,11 +21,30 @@ async fn verifier(world: &World) -> anyhow::Result<LogKey> {
     verifier_of(&world.dir.display().to_string()).await
 }
 
+/// The world's broker, started once more.
+pub(super) async fn start(
+    dir: &Path,
+    clock: &Arc<FrozenClock>,
+    url: &url::Url,
+) -> anyhow::Result<Result<Running, StartError>> {
+    let loaded = Folder::new(dir).load()?;
+    let listener = std::net::TcpListener::bind(("127.0.0.1", url.port().unwrap()))?;
+    listener.set_nonblocking(true)?;
+    let parts = Parts {
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
+        listener: Some(listener),
+        wrap_store: None,
+        look: Duration::from_secs(3600),
+    };
+    Ok(Running::start(&loaded, parts).await)
+}
+
 async fn verifier_of(dir: &str) -> anyhow::Result<LogKey> {
     Ok(run_command(&["audit", "key", "--dir", dir]).await?.parse()?)
 }
 
-async fn wish(alice: &Person) -> anyhow::Result<()> {
+pub(super) async fn wish(alice: &Person) -> anyhow::Result<()> {
     alice.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?;
     Ok(())
 }
@@ -119,18 +133,8 @@ async fn without_its_key_the_log_goes_on_as_long_as_configured() -> anyhow::Resu
     assert!(rotated.contains("Transit key transit/ichor.audit version 1 at main, which never leaves"), "{rotated}");
     assert_ne!(verifier_of(&dir).await?, first);
 
-    let loaded = Folder::new(&world.dir).load()?;
-    let listener = std::net::TcpListener::bind(("127.0.0.1", world.url.port().unwrap()))?;
-    listener.set_nonblocking(true)?;
     world.clock.advance(SystemClock.now().duration_since(world.clock.now()) + SignedDuration::from_millis(1));
-    let parts = Parts {
-        clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
-        vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
-        listener: Some(listener),
-        wrap_store: None,
-        look: Duration::from_secs(3600),
-    };
-    world.running = Running::start(&loaded, parts).await?;
+    world.running = start(&world.dir, &world.clock, &world.url).await??;
     let alice = Person::log_in(&world, "alice").await?;
     wish(&alice).await?;
 
@@ -140,63 +144,6 @@ async fn without_its_key_the_log_goes_on_as_long_as_configured() -> anyhow::Resu
     world.clock.advance(SignedDuration::from_secs(181));
     let refused = wish(&alice).await.unwrap_err().to_string();
     assert!(refused.contains("the audit log"), "{refused}");
-    Ok(())
-}
-
-/// What a witness knows: the size that it signed last, and every note that it was shown.
-#[derive(Default)]
-struct Seen {
-    size: u64,
-    notes: Vec<String>,
-}
-
-const WITNESS: &str = "witness.example";
-
-fn witness_key() -> (Ed25519KeyPair, [u8; 4], String) {
-    let pair = Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap();
-    let hash = Sha256::new().chain_update(WITNESS).chain_update([b'\n', 4]).chain_update(pair.public_key()).finalize();
-    let id = [hash[0], hash[1], hash[2], hash[3]];
-    let public = [&[4], pair.public_key().as_ref()].concat();
-    let text = format!("{WITNESS}+{}+{}", HEXLOWER.encode(&id), BASE64.encode(&public));
-    (pair, id, text)
-}
-
-/// A witness as C2SP tlog-witness has it, but for the proof, which it only looks for.
-async fn add_checkpoint(State(seen): State<Arc<Mutex<Seen>>>, body: String) -> (StatusCode, String) {
-    let (head, note) = body.split_once("\n\n").unwrap();
-    let mut lines = head.lines();
-    let old: u64 = lines.next().unwrap().strip_prefix("old ").unwrap().parse().unwrap();
-    let mut seen = seen.lock().unwrap();
-    if old != seen.size {
-        return (StatusCode::CONFLICT, format!("{}\n", seen.size));
-    }
-    let checkpoint = Checkpoint::parse_unverified(note).unwrap();
-    assert_eq!(lines.next().is_some(), old > 0 && old < checkpoint.size(), "a proof where there is something to prove");
-    seen.size = checkpoint.size();
-    seen.notes.push(note.to_owned());
-    let (pair, id, _) = witness_key();
-    let time: u64 = 1_764_000_000;
-    let signature = pair.sign(format!("cosignature/v1\ntime {time}\n{}", checkpoint.unsigned_text()).as_bytes());
-    let bytes = [&id[..], &time.to_be_bytes(), signature.as_ref()].concat();
-    (StatusCode::OK, format!("\u{2014} {WITNESS} {}\n", BASE64.encode(&bytes)))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_witness_cosigns_as_configured() -> anyhow::Result<()> {
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/w/", listener.local_addr()?);
-    let routes = axum::Router::new().route("/w/add-checkpoint", post(add_checkpoint)).with_state(Arc::clone(&seen));
-    let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
-    let (_, _, key) = witness_key();
-    let config = format!("[audit]\nwitness = \"{url}\"\nwitness_key = \"{key}\"\nanchor_file = \"newest\"\n");
-    let world = World::with(Options { config, ..Options::default() }).await?;
-    let alice = Person::log_in(&world, "alice").await?;
-    wish(&alice).await?;
-    let note = std::fs::read_to_string(world.dir.join("newest"))?;
-    assert!(note.contains("\u{2014} witness.example "), "{note}");
-    assert!(seen.lock().unwrap().size >= 3);
-    serving.abort();
     Ok(())
 }
 

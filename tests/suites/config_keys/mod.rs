@@ -10,6 +10,7 @@ mod openbao;
 mod plain;
 mod provider;
 mod session;
+mod witness;
 
 use crate::named;
 
@@ -58,8 +59,8 @@ const TESTED: &[(&str, &str, &str)] = &[
     ("[audit]", "anchor_mount", "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured"),
     ("[audit]", "anchor_path", "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured"),
     ("[audit]", "anchor_grace", "tests/suites/config_keys/audit.rs::the_newest_checkpoint_lies_in_kv_where_configured"),
-    ("[audit]", "witness", "tests/suites/config_keys/audit.rs::a_witness_cosigns_as_configured"),
-    ("[audit]", "witness_key", "tests/suites/config_keys/audit.rs::a_witness_cosigns_as_configured"),
+    ("[audit]", "witness", "tests/suites/config_keys/witness.rs::a_witness_cosigns_as_configured"),
+    ("[audit]", "witness_key", "tests/suites/config_keys/witness.rs::a_witness_cosigns_as_configured"),
     (
         "[audit]",
         "key_grace",

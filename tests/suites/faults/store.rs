@@ -117,3 +117,20 @@ async fn a_session_that_ends_between_decision_and_record_gets_nothing() -> anyho
     is_well(&world, &again).await?;
     Ok(())
 }
+
+/// Else a broker that no longer ends requests whose time is over, or forwards nothing more, would look like one that does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_beside_the_service_that_ends_is_the_end_of_the_broker() -> anyhow::Result<()> {
+    let (mut world, faults) = faulty().await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    is_well(&world, &alice).await?;
+    assert!(futures_util::poll!(std::pin::pin!(world.running.failed())).is_pending(), "all is well");
+    faults.panic_beside();
+    let ended = world.running.failed().await;
+    assert_eq!(ended, "the watch over break-glass requests ended by a panic, a bug of ours");
+    // and it still stops in order
+    let store = world.running.store();
+    world.running.stop().await;
+    verify_log(&*store).await?;
+    Ok(())
+}

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::break_glass::tests::Glass;
+use crate::identity::fixture::key;
 
 /// A secret, and what it is the text of.
 pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -97,6 +98,7 @@ pub(super) fn to(url: &str, format: HttpFormat) -> Settings {
 /// A courier that has seen the log's end, so that what comes now is told.
 pub(super) async fn courier(glass: &Glass, settings: Settings) -> Courier {
     let mut courier = restarted(glass, settings);
+    courier.begin(false).await.unwrap();
     assert_eq!(courier.step().await, Ok(courier::Step::Idle));
     courier
 }
@@ -104,12 +106,12 @@ pub(super) async fn courier(glass: &Glass, settings: Settings) -> Courier {
 /// A courier that goes on where the one before it was.
 pub(super) fn restarted(glass: &Glass, settings: Settings) -> Courier {
     let store: Arc<dyn crate::store::Store> = glass.room.store.clone();
-    Courier::new(settings, "https://ichor.example.com", store, Arc::clone(&glass.glass), glass.room.clock.clone())
-        .unwrap()
+    let (glass, clock, key) = (Arc::clone(&glass.glass), glass.room.clock.clone(), Arc::new(key()));
+    Courier::new(settings, "https://ichor.example.com", store, glass, clock, key).unwrap()
 }
 
 /// What the store says is next.
 pub(super) async fn cursor(glass: &Glass) -> u64 {
     use crate::store::Store;
-    glass.room.store.forward_cursor("notify/pager").await.unwrap().unwrap()
+    glass.room.store.forward_cursor("notify/pager").await.unwrap().unwrap().next
 }

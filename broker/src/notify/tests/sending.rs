@@ -220,3 +220,52 @@ async fn it_is_woken_runs_until_told_to_stop_and_reports() {
     running.await.unwrap();
     assert_eq!(glass.room.store.head().await.unwrap().size, cursor(&glass).await);
 }
+
+#[tokio::test]
+async fn whoever_moves_the_cursor_keeps_no_notification_back_unseen() {
+    use crate::store::ForwardRow;
+    let by_another_key = crate::custody::DataKey::new(&[2; 32]).unwrap().tag(b"ichor place in the log 1\0", b"");
+    for tag in [None, Some(vec![7; 32]), Some(by_another_key.to_vec()), Some(Vec::new())] {
+        let glass = Glass::new().await;
+        let (hook, url) = Hook::new(&[]).await;
+        let mut first = courier(&glass, webhook(&url)).await;
+        for _ in 0..3 {
+            tell(&glass).await;
+        }
+        assert_eq!(first.step().await, Ok(Step::Sent));
+        drop(first);
+        // past the two that wait
+        let store = &glass.room.store;
+        let kept = store.forward_cursor("notify/pager").await.unwrap().unwrap();
+        let forged = ForwardRow { next: kept.next + 2, tag };
+        assert!(store.move_forward("notify/pager", Some(&kept), &forged).await.unwrap());
+        let mut again = restarted(&glass, webhook(&url));
+        again.begin(true).await.unwrap();
+        let said = again.step().await.unwrap_err().why;
+        assert!(said.contains("changed by someone else") && said.contains("another name"), "{said}");
+        // and stays, also where it is put back
+        assert!(store.move_forward("notify/pager", Some(&forged), &kept).await.unwrap());
+        assert_eq!(again.step().await.unwrap_err().why, said);
+        assert_eq!(hook.count(), 1);
+        // what was to be told is known again
+        let mut sound = restarted(&glass, webhook(&url));
+        sound.begin(true).await.unwrap();
+        assert_eq!(sound.step().await, Ok(Step::Sent));
+        assert_eq!(sound.step().await, Ok(Step::Sent));
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_moved_under_a_courier_at_work_ends_its_telling() {
+    use crate::store::ForwardRow;
+    let glass = Glass::new().await;
+    let (_hook, url) = Hook::new(&[]).await;
+    let mut courier = courier(&glass, webhook(&url)).await;
+    tell(&glass).await;
+    let store = &glass.room.store;
+    let kept = store.forward_cursor("notify/pager").await.unwrap().unwrap();
+    let forged = ForwardRow { next: kept.next + 1, ..kept.clone() };
+    assert!(store.move_forward("notify/pager", Some(&kept), &forged).await.unwrap());
+    assert!(courier.step().await.unwrap_err().why.contains("changed by someone else"));
+    assert_eq!(store.forward_cursor("notify/pager").await.unwrap(), Some(forged), "nothing is written over it");
+}

@@ -69,15 +69,26 @@ pub(crate) async fn certificates_are_found_by_either_name(store: Arc<dyn Store>)
     assert_eq!(names, [2, 2, 0, 2, 2]);
 }
 
-pub(crate) async fn a_forwarding_only_goes_on(store: Arc<dyn Store>) {
-    assert_eq!(store.forward_cursor("siem").await.unwrap(), None);
-    assert!(store.advance_forward("siem", 5).await.unwrap());
-    assert!(!store.advance_forward("siem", 5).await.unwrap());
-    assert!(!store.advance_forward("siem", 4).await.unwrap(), "a broker that is behind takes nothing back");
-    assert!(store.advance_forward("siem", 9).await.unwrap());
-    assert!(store.advance_forward("file", 1).await.unwrap());
-    assert_eq!(store.forward_cursor("siem").await.unwrap(), Some(9));
-    assert_eq!(store.forward_cursor("file").await.unwrap(), Some(1));
+pub(crate) async fn a_forwarding_moves_on_from_what_is_kept_alone(store: Arc<dyn Store>) {
+    let row = |next, tag: Option<&[u8]>| ForwardRow { next, tag: tag.map(<[u8]>::to_vec) };
+    let (first, second, unmarked) = (row(5, Some(&[1; 32])), row(9, Some(&[2; 32])), row(9, None));
+    let kept = async |name| store.forward_cursor(name).await.unwrap();
+    let moved = async |was: Option<&ForwardRow>, to: &ForwardRow| store.move_forward("siem", was, to).await.unwrap();
+    assert_eq!(kept("siem").await, None);
+    assert!(!moved(Some(&first), &second).await, "there is nothing to go on from");
+    assert!(moved(None, &first).await);
+    assert!(!moved(None, &second).await, "it began already");
+    assert!(!moved(Some(&row(5, None)), &second).await, "the mark counts too");
+    assert!(!moved(Some(&row(5, Some(&[3; 32]))), &second).await);
+    assert!(!moved(Some(&row(4, Some(&[1; 32]))), &second).await, "a broker that is behind changes nothing");
+    assert_eq!(kept("siem").await, Some(first.clone()));
+    assert!(moved(Some(&first), &second).await);
+    assert!(!moved(Some(&first), &second).await);
+    assert!(moved(Some(&second), &unmarked).await);
+    assert!(!moved(Some(&second), &first).await);
+    assert!(moved(Some(&unmarked), &first).await, "a row of before there were marks is a row");
+    assert!(store.move_forward("file", None, &second).await.unwrap());
+    assert_eq!((kept("siem").await, kept("file").await), (Some(first), Some(second)));
 }
 
 fn request(number: u8) -> DropRequest {

@@ -123,7 +123,7 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table { name: "body", columns: &[("idx", Int), ("body", Bytes)], key: 1, is_numbered: false },
     Table { name: "certificate", columns: &[("prefix", Int), ("idx", Int)], key: 2, is_numbered: false },
-    Table { name: "forward", columns: &[("name", Text), ("next", Int)], key: 1, is_numbered: false },
+    Table { name: "forward", columns: &[("name", Text), ("next", Int), ("tag", Bytes)], key: 1, is_numbered: false },
     Table {
         name: "drop_request",
         columns: &[

@@ -4,37 +4,45 @@ use deadpool_postgres::Object;
 
 use super::Failure;
 use super::value::{signed, unsigned};
+use crate::store::ForwardRow;
 
-pub(super) async fn cursor(db: &Object, name: &str) -> Result<Option<u64>, Failure> {
-    let select = db.prepare_cached("SELECT next FROM forward WHERE name = $1").await?;
-    db.query_opt(&select, &[&name]).await?.map(|row| unsigned(row.try_get(0)?)).transpose()
+pub(super) async fn cursor(db: &Object, name: &str) -> Result<Option<ForwardRow>, Failure> {
+    let select = db.prepare_cached("SELECT next, tag FROM forward WHERE name = $1").await?;
+    let row = db.query_opt(&select, &[&name]).await?;
+    row.map(|row| Ok(ForwardRow { next: unsigned(row.try_get(0)?)?, tag: row.try_get(1)? })).transpose()
 }
 
-pub(super) async fn advance(db: &Object, name: &str, next: u64) -> Result<bool, Failure> {
-    let upsert = db
-        .prepare_cached(
-            "INSERT INTO forward AS kept (name, next) VALUES ($1, $2)
-             ON CONFLICT (name) DO UPDATE SET next = excluded.next WHERE kept.next < excluded.next",
-        )
-        .await?;
-    Ok(db.execute(&upsert, &[&name, &signed(next)]).await? == 1)
+/// Whether `to` is kept now, which it is only where `was` was.
+pub(super) async fn replace(
+    db: &Object,
+    name: &str,
+    was: Option<&ForwardRow>,
+    to: &ForwardRow,
+) -> Result<bool, Failure> {
+    let next = signed(to.next);
+    let changed = match was {
+        None => {
+            let insert = "INSERT INTO forward (name, next, tag) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+            db.execute(&db.prepare_cached(insert).await?, &[&name, &next, &to.tag]).await?
+        }
+        Some(was) => {
+            let update = "UPDATE forward SET next = $2, tag = $3
+                          WHERE name = $1 AND next = $4 AND tag IS NOT DISTINCT FROM $5";
+            let update = db.prepare_cached(update).await?;
+            db.execute(&update, &[&name, &next, &to.tag, &signed(was.next), &was.tag]).await?
+        }
+    };
+    Ok(changed == 1)
 }
 
 /// Whether `holder` holds it now, until `until`.
-pub(super) async fn hold(
-    db: &Object,
-    (name, begin): (&str, u64),
-    holder: &[u8; 16],
-    now: i64,
-    until: i64,
-) -> Result<bool, Failure> {
+pub(super) async fn hold(db: &Object, name: &str, holder: &[u8; 16], now: i64, until: i64) -> Result<bool, Failure> {
     let held = db
         .prepare_cached(
-            "WITH begun AS (INSERT INTO forward (name, next) VALUES ($1, $2) ON CONFLICT DO NOTHING)
-             INSERT INTO forward_holder AS kept (name, holder, until) VALUES ($1, $3, $5)
+            "INSERT INTO forward_holder AS kept (name, holder, until) VALUES ($1, $2, $4)
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-                WHERE kept.holder = excluded.holder OR kept.until <= $4",
+                WHERE kept.holder = excluded.holder OR kept.until <= $3",
         )
         .await?;
-    Ok(db.execute(&held, &[&name, &signed(begin), &holder.as_slice(), &now, &until]).await? == 1)
+    Ok(db.execute(&held, &[&name, &holder.as_slice(), &now, &until]).await? == 1)
 }

@@ -44,8 +44,8 @@ use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
-    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
+    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -311,12 +311,12 @@ impl Store for PostgresStore {
             .await
     }
 
-    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+    async fn forward_cursor(&self, name: &str) -> Result<Option<ForwardRow>, StoreError> {
         self.connections.read(|| async { forwards::cursor(&self.connections.one().await?, name).await }).await
     }
 
-    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
-        self.connections.write(async { forwards::advance(&self.connections.one().await?, name, next).await }).await
+    async fn move_forward(&self, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, StoreError> {
+        self.connections.write(async { forwards::replace(&self.connections.one().await?, name, was, to).await }).await
     }
 
     async fn hold_forward(
@@ -325,11 +325,10 @@ impl Store for PostgresStore {
         holder: &[u8; 16],
         now: Timestamp,
         until: Timestamp,
-        begin: u64,
     ) -> Result<bool, StoreError> {
         self.connections
             .write(async {
-                forwards::hold(&self.connections.one().await?, (name, begin), holder, micros(now), micros(until)).await
+                forwards::hold(&self.connections.one().await?, name, holder, micros(now), micros(until)).await
             })
             .await
     }

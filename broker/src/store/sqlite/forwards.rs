@@ -4,27 +4,25 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::Failure;
 use super::value::{signed, unsigned};
+use crate::store::ForwardRow;
 
-pub(super) fn cursor(db: &Connection, name: &str) -> Result<Option<u64>, Failure> {
-    let next: Option<i64> = db
-        .prepare_cached("SELECT next FROM forward WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
+pub(super) fn cursor(db: &Connection, name: &str) -> Result<Option<ForwardRow>, Failure> {
+    let row: Option<(i64, Option<Vec<u8>>)> = db
+        .prepare_cached("SELECT next, tag FROM forward WHERE name = ?1")?
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    next.map(unsigned).transpose()
+    row.map(|(next, tag)| Ok(ForwardRow { next: unsigned(next)?, tag })).transpose()
 }
 
-pub(super) fn advance(db: &Connection, name: &str, next: u64) -> Result<bool, Failure> {
-    let moved = db
-        .prepare_cached(
-            "INSERT INTO forward (name, next) VALUES (?1, ?2)
-             ON CONFLICT (name) DO UPDATE SET next = excluded.next WHERE next < excluded.next",
-        )?
-        .execute((name, signed(next)))?;
-    Ok(moved == 1)
-}
-
-pub(super) fn begin(db: &Connection, name: &str, next: u64) -> Result<(), Failure> {
-    db.prepare_cached("INSERT INTO forward (name, next) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute((name, signed(next)))?;
-    Ok(())
+/// Whether `to` is kept now, which it is only where `was` was.
+pub(super) fn replace(db: &Connection, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, Failure> {
+    let changed = match was {
+        None => db
+            .prepare_cached("INSERT INTO forward (name, next, tag) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .execute((name, signed(to.next), &to.tag))?,
+        Some(was) => db
+            .prepare_cached("UPDATE forward SET next = ?2, tag = ?3 WHERE name = ?1 AND next = ?4 AND tag IS ?5")?
+            .execute((name, signed(to.next), &to.tag, signed(was.next), &was.tag))?,
+    };
+    Ok(changed == 1)
 }

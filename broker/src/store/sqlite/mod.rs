@@ -45,8 +45,8 @@ use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
-    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
+    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
@@ -277,29 +277,24 @@ impl Store for SqliteStore {
         Ok(true)
     }
 
-    async fn forward_cursor(&self, name: &str) -> Result<Option<u64>, StoreError> {
+    async fn forward_cursor(&self, name: &str) -> Result<Option<ForwardRow>, StoreError> {
         let name = name.to_owned();
         self.readers.read(move |db| forwards::cursor(db, &name)).await
     }
 
-    async fn advance_forward(&self, name: &str, next: u64) -> Result<bool, StoreError> {
-        let name = name.to_owned();
-        self.writer.write(move |db| forwards::advance(db, &name, next)).await
+    async fn move_forward(&self, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, StoreError> {
+        let (name, was, to) = (name.to_owned(), was.cloned(), to.clone());
+        self.writer.write(move |db| forwards::replace(db, &name, was.as_ref(), &to)).await
     }
 
+    /// One process writes this database.
     async fn hold_forward(
         &self,
-        name: &str,
+        _name: &str,
         _holder: &[u8; 16],
         _now: Timestamp,
         _until: Timestamp,
-        begin: u64,
     ) -> Result<bool, StoreError> {
-        // one process writes this database
-        if self.forward_cursor(name).await?.is_none() {
-            let name = name.to_owned();
-            self.writer.write(move |db| forwards::begin(db, &name, begin)).await?;
-        }
         Ok(true)
     }
 
