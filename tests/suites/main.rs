@@ -33,4 +33,5 @@ mod pki;
 mod receipts;
 mod refusals;
 mod reload;
+mod secrets;
 mod talos_api;

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// Operators let themselves in where nobody can be reached, or are approved by another.
 const ALONE: &str = r#"
@@ -36,7 +36,7 @@ when { context has reason };
 
 /// A sink with TLS of its own CA: what it answers at first, and all that came.
 #[derive(Default)]
-struct Sink {
+pub(crate) struct Sink {
     answers: Mutex<VecDeque<u16>>,
     came: Mutex<Vec<(String, String)>>,
 }
@@ -85,7 +85,7 @@ impl Sink {
     }
 
     /// What came, once there is as much.
-    async fn came(&self, count: usize) -> Vec<(String, Value)> {
+    pub(crate) async fn came(&self, count: usize) -> Vec<(String, Value)> {
         while self.came.lock().unwrap().len() < count {
             tokio::task::yield_now().await;
         }
@@ -122,11 +122,22 @@ fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> Code {
 
 /// A world that tells a webhook of break-glass alone.
 async fn telling(answers: &[u16]) -> anyhow::Result<(World, Arc<Sink>)> {
+    telling_of(answers, ALONE, &["break-glass"]).await
+}
+
+/// The same under these policies, and of these events.
+pub(crate) async fn telling_of(
+    answers: &[u16],
+    policies: &'static str,
+    events: &[&str],
+) -> anyhow::Result<(World, Arc<Sink>)> {
     ichor_standins::install_tls_provider();
     let ca = Authority::new("sinks")?;
     let (sink, port) = Sink::new(&ca, answers).await?;
-    let config = "[[notify]]\nname = \"pager\"\nkind = \"webhook\"\nurl_file = \"pager-url\"\nsecret_file = \"pager-secret\"\n\
-        ca_file = \"pager-ca.pem\"\nevents = [\"break-glass\"]\n";
+    let config = format!(
+        "[[notify]]\nname = \"pager\"\nkind = \"webhook\"\nurl_file = \"pager-url\"\nsecret_file = \"pager-secret\"\n\
+         ca_file = \"pager-ca.pem\"\nevents = {events:?}\n"
+    );
     let pem = ca.certificate();
     let prepare = move |dir: &Path| {
         std::fs::write(dir.join("pager-ca.pem"), pem)?;
@@ -135,8 +146,8 @@ async fn telling(answers: &[u16]) -> anyhow::Result<(World, Arc<Sink>)> {
         Ok(())
     };
     let options = Options {
-        config: config.into(),
-        policies: Some(ALONE),
+        config,
+        policies: Some(policies),
         prepare: Some(Box::new(prepare)),
         ..Options::default()
     };
