@@ -158,7 +158,10 @@ async fn a_bad_csr_and_a_forbid_at_use_cost_no_use() -> anyhow::Result<()> {
     world.clock.advance(SignedDuration::from_mins(16));
     assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::Refused);
     unused("the login is no longer fresh").await?;
-    assert!(!world.entries().await?.iter().any(|entry| entry.kind == "grant"), "nothing was recorded that gives anything");
+    assert!(
+        !world.entries().await?.iter().any(|entry| entry.kind == "grant"),
+        "nothing was recorded that gives anything"
+    );
 
     let again = Person::log_in(&world, "oscar").await?;
     let held = break_glass::certificate(&again.session, &glass).await?;

@@ -145,12 +145,7 @@ pub(crate) async fn telling_of(
         std::fs::write(dir.join("pager-secret"), format!("{SECRET}\n"))?;
         Ok(())
     };
-    let options = Options {
-        config,
-        policies: Some(policies),
-        prepare: Some(Box::new(prepare)),
-        ..Options::default()
-    };
+    let options = Options { config, policies: Some(policies), prepare: Some(Box::new(prepare)), ..Options::default() };
     Ok((World::with(options).await?, sink))
 }
 

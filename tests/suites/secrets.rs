@@ -160,7 +160,18 @@ async fn whole_run() -> anyhow::Result<(Secrets, String, String)> {
     let (output, paper) = (output.display().to_string(), sheets.path().display().to_string());
     let made = [
         &["kit", "create", "--cluster", CLUSTER, "--shares", "2-of-3", "--paper", "ada", "--paper", "bob"][..],
-        &["--paper", "eve", "--role", "os:admin", "--ttl-cap", "30m", "--reason", "the first kit", "--endpoint", &endpoint],
+        &[
+            "--paper",
+            "eve",
+            "--role",
+            "os:admin",
+            "--ttl-cap",
+            "30m",
+            "--reason",
+            "the first kit",
+            "--endpoint",
+            &endpoint,
+        ],
         &["--output", &output, "--paper-dir", &paper, "--witness", "Ada", "--witness", "Grace", "--dir", &dir],
     ];
     let said = run_command(&made.concat()).await?;
@@ -177,7 +188,9 @@ async fn whole_run() -> anyhow::Result<(Secrets, String, String)> {
     secrets.assert_none_in("what the ceremony prints", &said);
     run_command(&["kit", "drill", "1", "--dir", &dir]).await?;
 
-    for line in texts(&world.dir)?.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("AGE-SECRET-KEY-")) {
+    for line in
+        texts(&world.dir)?.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("AGE-SECRET-KEY-"))
+    {
         secrets.add("the vault's identity", line);
     }
     let came = loop {

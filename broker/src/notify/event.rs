@@ -79,7 +79,10 @@ mod tests {
             cluster: None,
             grant_id: None,
             session_id: None,
-            detail: detail.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
+            detail: detail
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>(),
             leaf_hash: String::new(),
         })
     }
@@ -103,14 +106,7 @@ mod tests {
         ),
         (
             Some(Event::Kit),
-            &[
-                Kind::KitMade,
-                Kind::KitOpened,
-                Kind::KitDrill,
-                Kind::KitRevoked,
-                Kind::KitInUse,
-                Kind::KitOverdue,
-            ],
+            &[Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse, Kind::KitOverdue],
         ),
         (Some(Event::Lock), &[Kind::Lock, Kind::Unlock, Kind::UnlockAsked]),
         (Some(Event::NodeAlarm), &[Kind::NodeAlarm]),

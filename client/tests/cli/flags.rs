@@ -140,7 +140,7 @@ const TESTED: [(&str, &str, &str); 130] = [
 ];
 
 /// Every command of the binary.
-const COMMANDS: [&str; 41] = [
+const COMMANDS: [&str; 43] = [
     "",
     "login",
     "logout",
@@ -149,6 +149,8 @@ const COMMANDS: [&str; 41] = [
     "talosconfig",
     "exec",
     "agent",
+    "agent install",
+    "agent uninstall",
     "doctor",
     "break-glass",
     "break-glass request",

@@ -22,8 +22,14 @@ pub fn type_into(environment: Environment, clock: Clock, arguments: &[&str], lin
         let url = url.to_string();
         std::thread::spawn(move || browse(&url));
     };
-    let around =
-        Surroundings { environment, clock, terminal, open: Arc::new(open), ask: Some(Box::new(ask)), host: "laptop".into() };
+    let around = Surroundings {
+        environment,
+        clock,
+        terminal,
+        open: Arc::new(open),
+        ask: Some(Box::new(ask)),
+        host: "laptop".into(),
+    };
     let code = run(["ichor"].iter().chain(arguments).map(OsString::from), around);
     let printed = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
     (printed, code)

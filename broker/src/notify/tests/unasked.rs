@@ -77,7 +77,8 @@ async fn what_time_does_to_break_glass_is_told() {
     let came = told(&mut courier, &hook).await;
     assert_eq!(
         came,
-        ["break-glass-request", "break-glass-request", "break-glass-approval", "grant"].map(|kind| format!("ichor.{kind}"))
+        ["break-glass-request", "break-glass-request", "break-glass-approval", "grant"]
+            .map(|kind| format!("ichor.{kind}"))
     );
     let touched = Content {
         break_glass: Some(used.0.into_bytes().to_vec()),
