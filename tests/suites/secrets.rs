@@ -60,9 +60,11 @@ fn texts(folder: &Path) -> anyhow::Result<Vec<String>> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => texts.extend(String::from_utf8(std::fs::read(path)?).ok()),
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                // no socket
+                texts.extend(String::from_utf8(std::fs::read(path)?).ok());
             }
         }
     }
