@@ -138,7 +138,7 @@ impl Acceptance {
                 let nodes = prober::addresses(&cluster);
                 let answers = tokio::select! {
                     () = stop => return false,
-                    answers = self.prober.ask(&cluster, &nodes, own.credential) => answers,
+                    answers = prober::ask(&cluster, &nodes, own.credential, &self.prober.clock) => answers,
                 };
                 match answers {
                     Ok(answers) => Found::of(&cluster, &answers, is_own, known.was_accepted),

@@ -133,20 +133,6 @@ impl Prober {
         let credential = StandingCredential::of_any_role(&issued.certificate_pem(), key)?;
         Ok(Own { grant: issued.value().grant().id(), credential, ca_pem: issued.value().ca_pem().to_owned() })
     }
-
-    /// What each of these nodes makes of the credential, in their order: one call of `Version` each, [`AT_ONCE`] at once, all
-    /// within [`PATIENCE`].
-    ///
-    /// # Errors
-    /// When the cluster's `ca` or the credential cannot be used at all.
-    pub async fn ask(
-        &self,
-        cluster: &Arc<Cluster>,
-        nodes: &[String],
-        credential: StandingCredential,
-    ) -> Result<Vec<Answer>, ProbeError> {
-        Ok(ask(cluster, nodes, credential, &self.clock).await?)
-    }
 }
 
 impl std::fmt::Debug for Prober {
@@ -155,10 +141,11 @@ impl std::fmt::Debug for Prober {
     }
 }
 
-/// As [`Prober::ask`].
+/// What each of these nodes makes of the credential, in their order: one call of `Version` each, [`AT_ONCE`] at once, all
+/// within [`PATIENCE`].
 ///
 /// # Errors
-/// As [`Prober::ask`].
+/// When the cluster's `ca` or the credential cannot be used at all.
 pub async fn ask(
     cluster: &Arc<Cluster>,
     nodes: &[String],

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{KeyLoadError, LocalSigner, SignError, Signer, ToBeSigned};
+use ichor_wire::profile::ed25519_key;
 
-/// What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410 §4).
-const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+use super::{KeyLoadError, LocalSigner, SignError, Signer, ToBeSigned};
 
 /// Signs checkpoints of the log, wherever the key lives. It signs nothing else, and no other key signs checkpoints.
 #[derive(Clone)]
@@ -23,8 +22,7 @@ impl AuditKey {
     /// # Errors
     /// When it is no Ed25519 key: a signed note knows no other.
     pub(super) fn of(signer: Arc<dyn Signer>) -> Result<Self, KeyLoadError> {
-        let raw = signer.public_key().strip_prefix(&SPKI).and_then(|raw| raw.try_into().ok());
-        let public_key = raw.ok_or(KeyLoadError::Unreadable)?;
+        let public_key = ed25519_key(signer.public_key()).ok_or(KeyLoadError::Unreadable)?;
         Ok(Self { signer, public_key })
     }
 

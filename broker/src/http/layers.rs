@@ -92,7 +92,8 @@ fn client_address(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[AddressR
         return peer.unwrap_or(unknown).to_canonical();
     }
     let mut nearest = peer.unwrap_or(unknown);
-    let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    // a line that is no text is one hop that cannot be read
+    let hops = headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default());
     let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
     for hop in hops.into_iter().rev() {
         // what cannot be read was not written by a trusted proxy: stop at the last address known
@@ -123,7 +124,7 @@ mod tests {
     fn address(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append("x-forwarded-for", value.parse().unwrap());
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let trusted: Vec<_> = trusted.iter().map(|text| AddressRange::parse(text).unwrap()).collect();
         client_address(peer.parse().ok(), &headers, &trusted).to_string()
@@ -136,6 +137,8 @@ mod tests {
         assert_eq!(address("10.0.0.1", &["203.0.113.9"], &["10.0.0.0/8"]), "203.0.113.9");
         assert_eq!(address("10.0.0.1", &["1.2.3.4, 203.0.113.9, 10.0.0.2"], &["10.0.0.0/8"]), "203.0.113.9");
         assert_eq!(address("10.0.0.1", &["1.2.3.4, nonsense"], &["10.0.0.0/8"]), "10.0.0.1");
+        let unreadable = ["1.2.3.4", "203.0.113.9, Å"];
+        assert_eq!(address("10.0.0.1", &unreadable, &["10.0.0.0/8"]), "10.0.0.1", "nothing left of it is believed");
         assert_eq!(address("", &["203.0.113.9"], &[]), "203.0.113.9", "a Unix socket's peer is the proxy");
     }
 }

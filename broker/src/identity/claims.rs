@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ichor_wire::profile::user_value;
+use ichor_wire::reason::is_unseen;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -145,7 +146,7 @@ impl Claims {
     /// A name to show: what the provider tells, without what could disturb a page or terminal.
     fn name(&self) -> Option<String> {
         let told = ["name", "preferred_username", "email"].into_iter().find_map(|claim| self.text(claim))?;
-        let shown: String = told.chars().filter(|c| !c.is_control() && !is_format(*c)).take(LONGEST_NAME).collect();
+        let shown: String = told.chars().filter(|c| !is_unseen(*c)).take(LONGEST_NAME).collect();
         (!shown.trim().is_empty()).then(|| shown.trim().to_owned())
     }
 }
@@ -211,11 +212,6 @@ impl Mapping {
         let local = self.local_groups.0.get(subject).into_iter().flatten().cloned();
         told.into_iter().chain(local).map(|name| Group { provider: self.provider.clone(), name }).collect()
     }
-}
-
-/// Formatting characters that can turn or hide the text around them.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 fn find<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {

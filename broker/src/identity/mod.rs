@@ -95,8 +95,9 @@ impl Identity {
         })
     }
 
-    /// The broker itself, for what it needs of its own: probes. It is in no group and in no session, so policy gives it
-    /// nothing but what [`policy::probe`](crate::policy::probe) does.
+    /// The broker itself, for what it needs of its own: probes. It is in no group and in no session, so no policy gives it
+    /// anything; what it has are its errands: [`policy::probe`](crate::policy::probe) and
+    /// [`policy::delegation`](crate::policy::delegation).
     #[must_use]
     pub(crate) fn system(now: Timestamp) -> Self {
         Self {

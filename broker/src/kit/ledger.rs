@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ichor_wire::log::{Content, Entry, Kind, KitHolder};
-use ichor_wire::profile::{CaCertificate, subject_key};
+use ichor_wire::profile::{CaCertificate, ed25519_key, subject_key};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -15,9 +15,6 @@ pub const DRILL_EVERY: SignedDuration = SignedDuration::from_hours(24 * 90);
 /// A node's clock may be behind by so much; what ends at a whole second may be over a second later.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
-
-/// The bytes of an Ed25519 key's SubjectPublicKeyInfo before the key itself.
-const SPKI_HEAD: usize = 12;
 
 /// The kinds of entries that tell of kits.
 const KINDS: [Kind; 6] =
@@ -279,8 +276,7 @@ impl Standing {
             Some(der) => subject_key(der).ok()?,
             None => self.ca.public_key().to_vec(),
         };
-        // RFC 8410: twelve bytes of algorithm, then the key
-        spki.get(SPKI_HEAD..)?.try_into().ok()
+        ed25519_key(&spki)
     }
 
     /// How it stands at `now`.

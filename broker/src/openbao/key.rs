@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
-use ichor_wire::profile::{KeyAlgorithm, pem};
+use ichor_wire::profile::{ED25519_HEAD, KeyAlgorithm, pem};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, BaoError};
@@ -129,12 +129,11 @@ impl KeyKind {
 /// The SubjectPublicKeyInfo of a public key as Transit writes it: PEM, or the raw 32 bytes of Ed25519 as base64 (RFC 8410
 /// §4: a fixed head before them).
 pub(super) fn public_key(text: &str) -> Option<Vec<u8>> {
-    const ED25519: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     if text.trim_start().starts_with("-----BEGIN") {
         let blocks = pem::blocks(text).ok()?;
         let [block] = blocks.as_slice() else { return None };
         return (block.label == "PUBLIC KEY").then(|| block.der.to_vec());
     }
     let raw = BASE64.decode(text.trim().as_bytes()).ok().filter(|raw| raw.len() == 32)?;
-    Some([ED25519.as_slice(), raw.as_slice()].concat())
+    Some([ED25519_HEAD.as_slice(), raw.as_slice()].concat())
 }

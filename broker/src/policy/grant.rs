@@ -255,7 +255,7 @@ impl Grant {
         &self.public_key
     }
 
-    /// The request that proved possession of the key (PKCS#10, DER); empty where the broker asks for itself. Names in it are the client's own words.
+    /// The request that proved possession of the key (PKCS#10, DER). Names in it are the client's own words.
     #[must_use]
     pub fn csr(&self) -> &[u8] {
         &self.csr

@@ -47,10 +47,11 @@ pub fn visible(text: &str, most: usize) -> String {
     shown.trim().to_owned()
 }
 
-/// Controls; Unicode's general category `Cf` (format, among them the bidirectional and zero-width ones); what has the property
+/// Whether nothing is seen of the character, or it changes how what is around it is seen: controls; Unicode's general category `Cf` (format, among them the bidirectional and zero-width ones); what has the property
 /// `Default_Ignorable_Code_Point` (fillers, variation selectors, tags); line and paragraph separators; the blank Braille cell.
 /// From UnicodeData.txt and DerivedCoreProperties.txt, Unicode 16.0.
-fn is_unseen(character: char) -> bool {
+#[must_use]
+pub fn is_unseen(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'

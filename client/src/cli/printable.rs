@@ -2,39 +2,14 @@
 
 use std::fmt::Write as _;
 
-/// The characters besides controls that are not what they look like, because they are nothing to look at or reorder what is
-/// around them: Unicode's default-ignorable code points, its line and paragraph separators, its bidirectional controls, and
-/// blanks of some width that are no blanks (U+2800).
-const HIDDEN: [(char, char); 21] = [
-    ('\u{ad}', '\u{ad}'),
-    ('\u{34f}', '\u{34f}'),
-    ('\u{61c}', '\u{61c}'),
-    ('\u{115f}', '\u{1160}'),
-    ('\u{17b4}', '\u{17b5}'),
-    ('\u{180b}', '\u{180f}'),
-    ('\u{200b}', '\u{200f}'),
-    ('\u{2028}', '\u{202e}'),
-    ('\u{2060}', '\u{206f}'),
-    ('\u{2800}', '\u{2800}'),
-    ('\u{3164}', '\u{3164}'),
-    ('\u{fe00}', '\u{fe0f}'),
-    ('\u{feff}', '\u{feff}'),
-    ('\u{ffa0}', '\u{ffa0}'),
-    ('\u{fff0}', '\u{fffb}'),
-    ('\u{110bd}', '\u{110bd}'),
-    ('\u{110cd}', '\u{110cd}'),
-    ('\u{13430}', '\u{1345f}'),
-    ('\u{1bca0}', '\u{1bca3}'),
-    ('\u{1d173}', '\u{1d17a}'),
-    ('\u{e0000}', '\u{e0fff}'),
-];
+use ichor_wire::reason::is_unseen;
 
 /// The text with every control (C0, DEL, C1) and hidden character written out, as `\u{202e}`: nothing of it moves the cursor,
 /// begins a line, or is invisible.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
-        if is_hidden(letter) {
+        if is_unseen(letter) {
             let _ = write!(shown, "\\u{{{:x}}}", u32::from(letter));
         } else {
             shown.push(letter);
@@ -52,7 +27,7 @@ pub(super) fn printable_lines(text: &str) -> String {
 pub(super) fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for letter in json.chars() {
-        if is_hidden(letter) {
+        if is_unseen(letter) {
             for unit in letter.encode_utf16(&mut [0; 2]) {
                 let _ = write!(shown, "\\u{unit:04x}");
             }
@@ -61,10 +36,6 @@ pub(super) fn printable_json(json: &str) -> String {
         }
     }
     shown
-}
-
-fn is_hidden(letter: char) -> bool {
-    letter.is_control() || HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&letter))
 }
 
 #[cfg(test)]
@@ -87,7 +58,7 @@ mod tests {
     fn json_keeps_its_values() {
         let value = serde_json::json!({ "a\u{9b}": "\u{1b}\u{7f}\u{85}\u{202e}\u{e0041}é\n" });
         let json = printable_json(&value.to_string());
-        assert!(json.chars().all(|letter| !is_hidden(letter)), "{json}");
+        assert!(json.chars().all(|letter| !is_unseen(letter)), "{json}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
     }
 }

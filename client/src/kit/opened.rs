@@ -63,8 +63,7 @@ impl Opened {
         ca.check_time(now).map_err(|error| refused(&error, "check this machine's clock; else use a newer kit"))?;
         let spki = key.public_key().as_der().map_err(|_| refused(&"its key cannot be read", copy))?.as_ref().to_vec();
         let fixed = facts.fixed_certificate(&spki, now).map_err(|error| refused(&error, copy))?;
-        // RFC 8410: twelve bytes of algorithm, then the key
-        if fixed.is_none() && ca.public_key().get(12..) != Some(key.public_key().as_ref()) {
+        if fixed.is_none() && ca.public_key() != spki {
             return Err(refused(&"its key is not its CA's", copy));
         }
         let fixed = fixed.map(|(certificate, said)| -> Result<Fixed, Error> {

@@ -6,8 +6,8 @@ import { credentials } from './ichor.mjs';
 import { same } from './report.mjs';
 
 /** Asks for a certificate in a file of its own, with a reason that names the request in the log. */
-export async function ask({ alice, attempts, dir }) {
-  const reason = `request ${attempts.length}`;
+export async function ask({ alice, attempts, dir, label = 'request' }) {
+  const reason = `${label} ${attempts.length}`;
   const file = path.join(dir, `talosconfig-${attempts.length}`);
   const attempt = { reason, file };
   attempts.push(attempt); // before its end, for there may be others meanwhile

@@ -10,15 +10,21 @@ const peers = path.join(here, '..', 'peers');
 export const bin = path.join(here, '..', '.work', 'bin');
 export const tool = (name) => path.join(bin, name);
 
-/** A TLS certificate for 127.0.0.1 from a CA of its own: {ca, certificate, key} are paths. */
-export async function tlsFor(dir, name) {
+/**
+ * A TLS certificate from a CA of its own: {ca, certificate, key} are paths. Without more it is a server's at 127.0.0.1; `ca` is
+ * the name of another whose CA it comes from.
+ */
+export async function tlsFor(dir, name, { subject = name, usage = 'serverAuth', names = 'IP:127.0.0.1,DNS:localhost', ca: signer = name } = {}) {
   const at = (file) => path.join(dir, `${name}-${file}`);
-  const [caKey, ca, key, request, certificate, extensions] = ['ca.key', 'ca.pem', 'tls.key', 'tls.csr', 'tls.pem', 'tls.ext'].map(at);
-  fs.writeFileSync(extensions, 'subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n');
+  const [key, request, certificate, extensions] = ['tls.key', 'tls.csr', 'tls.pem', 'tls.ext'].map(at);
+  const [caKey, ca] = ['ca.key', 'ca.pem'].map((file) => path.join(dir, `${signer}-${file}`));
+  fs.writeFileSync(extensions, `subjectAltName=${names}\nextendedKeyUsage=${usage}\nbasicConstraints=CA:FALSE\n`);
   const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  await done('openssl', ['req', '-x509', ...ec, '-days', '2', '-subj', `/CN=${name} CA`, '-keyout', caKey, '-out', ca,
-    '-addext', 'keyUsage=critical,keyCertSign']);
-  await done('openssl', ['req', ...ec, '-subj', `/CN=${name}`, '-keyout', key, '-out', request]);
+  if (signer === name) {
+    await done('openssl', ['req', '-x509', ...ec, '-days', '2', '-subj', `/CN=${name} CA`, '-keyout', caKey, '-out', ca,
+      '-addext', 'keyUsage=critical,keyCertSign']);
+  }
+  await done('openssl', ['req', ...ec, '-subj', `/CN=${subject}`, '-keyout', key, '-out', request]);
   await done('openssl', ['x509', '-req', '-in', request, '-CA', ca, '-CAkey', caKey, '-CAcreateserial', '-days', '2',
     '-extfile', extensions, '-out', certificate]);
   return { ca, certificate, key };

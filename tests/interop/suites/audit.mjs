@@ -5,9 +5,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { check, has } from '../driver/report.mjs';
+import { check, has, same } from '../driver/report.mjs';
 import { ALIAS, Broker, Person } from '../driver/ichor.mjs';
 import { Provider, tlsFor } from '../driver/peers.mjs';
+import { keptSession, send } from '../driver/proof.mjs';
 
 export const needs = ['tlog', 'oidc'];
 
@@ -75,6 +76,8 @@ async function live(dir) {
     const own = await alice.does(['audit', 'verify', '--from', `${broker.url}/log`, '--token-file', token, '--pubkey', key, '--ca', broker.ca()]);
     has(own.stdout, 'given by their hashes alone');
   });
+  await check('and that the log went on from what it was: two checkpoints some entries apart, and not with one bit changed', () => (
+    continued(path.join(dir, 'continued'), { broker, alice, key, token })));
   await check('and its whole log, as the client keeps it, but not with one byte changed', async () => {
     const file = path.join(dir, 'log.cbor');
     await alice.does(['audit', 'verify', '--keep', file, '--pubkey', key]);
@@ -93,6 +96,57 @@ async function live(dir) {
     has((await does(judge, ['proof', key, file])).stdout, 'is proven');
     has((await alice.does(['audit', 'check-proof', file, '--pubkey', key])).stdout, 'kind: issued');
   });
+}
+
+// Two checkpoints of a running broker with two certificates between them, and its proof that the one continues the other.
+async function continued(dir, { broker, alice, key, token }) {
+  fs.mkdirSync(dir);
+  const ask = (url, headers) => send({ port: broker.port, ca: broker.ca(), url, headers });
+  const kept = (name, text) => {
+    const file = path.join(dir, name);
+    fs.writeFileSync(file, text);
+    return file;
+  };
+  const bearer = { authorization: `Bearer ${fs.readFileSync(token, 'utf8').trim()}` };
+  const head = async () => {
+    const { status, body } = await ask(`${broker.url}/log/checkpoint`, bearer);
+    same(status, 200, `statuses (${body})`);
+    return body;
+  };
+  const size = (note) => Number(note.split('\n')[1]);
+  const before = await head();
+  for (const name of ['one', 'two']) await alice.does(['talosconfig', 'prod', '--reason', name, '--talosconfig', path.join(dir, name)]);
+  const after = await head();
+  if (size(after) < size(before) + 4) throw new Error(`two certificates and four entries made ${size(before)} to ${size(after)}`);
+
+  const { token: session, key: proofKey } = keptSession(alice.home);
+  const { nonce } = await ask(`${broker.url}/v1/session`);
+  const consistency = async (from, to) => {
+    const url = `${broker.url}/v1/audit/consistency`;
+    const proof = proofKey.proof({ method: 'GET', url, token: session, nonce });
+    return ask(`${url}?from=${from}&to=${to}`, { authorization: `DPoP ${session}`, dpop: proof });
+  };
+  const { status, body } = await consistency(size(before), size(after));
+  same(status, 200, `statuses (${body})`);
+  const [older, newer, proof] = [kept('older', before), kept('newer', after), kept('proof.json', body)];
+  has((await does(judge, ['consistency', key, older, newer, proof])).stdout, `the log of ${size(after)} entries continues the one of ${size(before)}`);
+
+  const flipped = (text, at) => `${text.slice(0, at)}${String.fromCharCode(text.charCodeAt(at) ^ 1)}${text.slice(at + 1)}`;
+  // a checkpoint's last line is its signature, the third its root
+  const root = (note) => note.split('\n', 2).join('\n').length + 5;
+  const hash = body.indexOf('"', body.indexOf('[')) + 5;
+  for (const [what, ...files] of [
+    ['the older root', kept('a', flipped(before, root(before))), newer, proof],
+    ['the newer root', older, kept('b', flipped(after, root(after))), proof],
+    ['the proof', older, newer, kept('c', flipped(body, hash))],
+    ['the order', newer, older, proof],
+    ['the proof, of another pair', older, newer, kept('d', (await consistency(size(before) - 1, size(after))).body)],
+  ]) {
+    const failed = await does(judge, ['consistency', key, ...files]).then(() => null, (error) => error);
+    if (!failed) throw new Error(`the judge saw nothing: ${what}`);
+    console.log(`        ${what}: ${failed.stderr.trim()}`);
+  }
+  same((await consistency(size(after), size(before))).status, 400, 'statuses of two sizes the wrong way round');
 }
 
 // The published export with an entry's leaf record in place of its body.

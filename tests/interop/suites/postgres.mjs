@@ -9,6 +9,9 @@ import { ask, compare, log } from '../driver/ledger.mjs';
 import { Brokers, Postgres } from '../driver/postgres.mjs';
 import { ProofKey, keptSession, send, sha256 } from '../driver/proof.mjs';
 import { Provider, tlsFor } from '../driver/peers.mjs';
+import { backedUp } from './postgres-backup.mjs';
+import { damaged, rolledBack } from './postgres-damage.mjs';
+import { overTls } from './postgres-tls.mjs';
 
 export const needs = ['oidc', 'postgres'];
 
@@ -253,7 +256,11 @@ async function suite(dir, server) {
     balancer.to(0);
     same((await ask(world)).result.code, 0, 'the old session at the new database');
   });
+  await backedUp(world, server, 'second');
   for (const broker of brokers.all) await broker.process.end();
+  await damaged(world, server, 'second');
+  await rolledBack(world, server, 'second');
+  await overTls(world, server, 'second');
   balancer.close();
 }
 

@@ -77,6 +77,15 @@ pub enum KeyError {
     RsaExponent,
 }
 
+/// What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410 §4).
+pub const ED25519_HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// The 32 bytes of an Ed25519 key, of its SubjectPublicKeyInfo (DER); `None` of any other.
+#[must_use]
+pub fn ed25519_key(spki: &[u8]) -> Option<[u8; 32]> {
+    spki.strip_prefix(&ED25519_HEAD)?.try_into().ok()
+}
+
 /// RFC 8017 A.1.1.
 #[derive(Sequence)]
 struct RsaPublicKey<'a> {

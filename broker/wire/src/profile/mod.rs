@@ -33,7 +33,7 @@ pub use ca::{CaCertificate, CaError};
 pub use csr::{CsrError, CsrKey, MAX_CSR, read_csr};
 pub use grant::{BadGrantName, GrantName};
 pub use judge::{CLOCK_SLACK, Expected, Facts, Mismatch, Names, judge, subject_key};
-pub use key::{KeyAlgorithm, KeyError, SignatureAlgorithm};
+pub use key::{ED25519_HEAD, KeyAlgorithm, KeyError, SignatureAlgorithm, ed25519_key};
 pub use user::{MAX_USER, user_fits, user_value};
 
 /// Organization values of a certificate: the roles, and the user and the grant where whoever makes it can name them.
