@@ -23,7 +23,7 @@ fn done(world: &World) -> (Vec<BreakGlassAsk>, Vec<(String, serde_json::Value)>)
 /// Someone at a terminal, who has logged in there unless they do so now.
 fn at_a_terminal(world: &World, arguments: &[&str], lines: &[&str]) -> (String, u8) {
     let environment = Environment { broker: Some(world.fake.url.clone()), ..Environment::isolated(&world.path("")) };
-    terminal::type_into(environment, Clock::system(), arguments, lines)
+    terminal::type_into(environment, Clock::system(), arguments, lines, || {})
 }
 
 fn logged_in_at_a_terminal() -> World {

@@ -2,6 +2,8 @@
 
 use ichor_client::{Clock, Environment};
 use ichor_wire::api::KitLabel;
+use nix::sys::prctl::get_dumpable;
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::terminal;
 use crate::world::World;
@@ -69,7 +71,12 @@ fn a_holder_proves_their_share() {
 /// What `ichor` prints where someone sits at a terminal and types these lines; the exit code is last.
 fn at_a_terminal(world: &World, arguments: &[&str], lines: &[&str]) -> (String, u8) {
     let clock = Clock::showing(|| "2026-11-28T12:00:00Z".parse().unwrap());
-    terminal::type_into(Environment::isolated(&world.path("")), clock, arguments, lines)
+    // a share may be what is typed: from here on nothing of this process is dumped
+    let asked = || {
+        let (core, _) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+        assert!(core == 0 && !get_dumpable().unwrap(), "asked by a process that may dump its core");
+    };
+    terminal::type_into(Environment::isolated(&world.path("")), clock, arguments, lines, asked)
 }
 
 #[test]

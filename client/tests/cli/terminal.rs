@@ -12,10 +12,20 @@ use url::Url;
 
 use crate::world::browse;
 
-/// What `ichor` prints where someone types these lines, with a browser that confirms a login; the exit code is last.
-pub fn type_into(environment: Environment, clock: Clock, arguments: &[&str], lines: &[&str]) -> (String, u8) {
+/// What `ichor` prints where someone types these lines, with a browser that confirms a login; the exit code is last. `asked` looks
+/// at the process whenever it asks for a line.
+pub fn type_into(
+    environment: Environment,
+    clock: Clock,
+    arguments: &[&str],
+    lines: &[&str],
+    asked: impl Fn() + Send + 'static,
+) -> (String, u8) {
     let lines = Mutex::new(lines.iter().map(|line| (*line).to_owned()).collect::<VecDeque<_>>());
-    let ask = move || lines.lock().unwrap().pop_front().ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
+    let ask = move || {
+        asked();
+        lines.lock().unwrap().pop_front().ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+    };
     let printed = Printed::default();
     let terminal = Terminal::new(Box::new(printed.clone()), Box::new(printed.clone()), false, false);
     let open = |url: &Url| {
