@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ichor_client::break_glass::{self, End, Glass, Vote};
 use ichor_client::{Error, Wish};
 use ichor_tests::{CLUSTER, Options, Person, World};
-use ichor_wire::api::{BreakGlassAsk, BreakGlassLabel, BreakGlassVote};
+use ichor_wire::api::{BreakGlassAsk, BreakGlassLabel, BreakGlassUse, BreakGlassVote};
 use ichor_wire::problem::Code;
 use ichor_wire::role::Role;
 use jiff::SignedDuration;
@@ -125,6 +125,51 @@ async fn a_use_that_no_certificate_came_of_is_given_back_to_its_key() -> anyhow:
             .map(|entry| entry.detail["break_glass"].clone())
             .eq([glass.answer.id.to_string(), glass.answer.id.to_string()])
     );
+    Ok(())
+}
+
+/// What is checked again at use, and fails there, uses nothing up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_csr_and_a_forbid_at_use_cost_no_use() -> anyhow::Result<()> {
+    const FRESH: &str = r#"
+        @id("break") @approvals("1") @max_ttl("30m") permit (principal in Group::"corp/talos-operators",
+          action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);
+        @id("approve") permit (principal, action == Action::"break-glass:approve", resource);
+        @id("fresh-logins-alone") forbid (principal, action == Action::"hold:os:admin", resource)
+        unless { context has auth_age && context.auth_age < 900 };
+    "#;
+    let world = world(FRESH).await?;
+    // a provider tells when someone logged in where it is asked to
+    let fresh = async || Person::log_in_with(&world, "oscar", |options| options.fresh = true).await;
+    let (oscar, alice) = (fresh().await?, Person::log_in(&world, "alice").await?);
+    let glass = approve(&alice, &ask(&oscar).await?).await?;
+    let id = glass.answer.id;
+    let unused = async |what: &str| -> anyhow::Result<()> {
+        let now = break_glass::show(&oscar.session, id).await?.answer;
+        assert_eq!((now.state.as_str(), now.used, now.grants), ("approved", 0, Vec::new()), "{what}");
+        Ok(())
+    };
+    unused("approved").await?;
+    for csr in ["", "no", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"] {
+        let body = BreakGlassUse { csr: csr.into() };
+        let path = ["break-glass", &id.to_string(), "certificates"];
+        let answer = oscar.session.broker().post::<serde_json::Value>(&oscar.session, &path, &body).await;
+        assert_eq!(code(answer), Code::BadCsr, "{csr}");
+        unused(csr).await?;
+    }
+    world.clock.advance(SignedDuration::from_mins(16));
+    assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::Refused);
+    unused("the login is no longer fresh").await?;
+    assert!(
+        !world.entries().await?.iter().any(|entry| entry.kind == "grant"),
+        "nothing was recorded that gives anything"
+    );
+
+    let again = fresh().await?;
+    let held = break_glass::certificate(&again.session, &glass).await?;
+    assert_eq!(held.answer.roles, [Role::Admin]);
+    let now = break_glass::show(&again.session, id).await?.answer;
+    assert_eq!((now.state.as_str(), now.used), ("used", 1));
     Ok(())
 }
 

@@ -157,7 +157,7 @@ async fn fifty_ask_while_a_lock_is_taken_and_none_is_recorded_behind_it() -> any
 
 /// The CA signs while the lock is taken: the grant was recorded before it, the certificate is not, and nobody gets it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_on_its_way_when_the_lock_came_is_not_handed_over() -> anyhow::Result<()> {
+async fn case_28_a_certificate_on_its_way_when_the_lock_came_is_not_handed_over() -> anyhow::Result<()> {
     let world =
         World::with(Options { policies: Some(POLICIES), custody: Lives::Transit, ..Options::default() }).await?;
     let (root, alice) = (Person::log_in(&world, "root").await?, Person::log_in(&world, "alice").await?);

@@ -34,4 +34,5 @@ mod places;
 mod receipts;
 mod refusals;
 mod reload;
+mod secrets;
 mod talos_api;

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// Operators let themselves in where nobody can be reached, or are approved by another.
 const ALONE: &str = r#"
@@ -36,7 +36,7 @@ when { context has reason };
 
 /// A sink with TLS of its own CA: what it answers at first, and all that came.
 #[derive(Default)]
-struct Sink {
+pub(crate) struct Sink {
     answers: Mutex<VecDeque<u16>>,
     came: Mutex<Vec<(String, String)>>,
 }
@@ -85,7 +85,7 @@ impl Sink {
     }
 
     /// What came, once there is as much.
-    async fn came(&self, count: usize) -> Vec<(String, Value)> {
+    pub(crate) async fn came(&self, count: usize) -> Vec<(String, Value)> {
         while self.came.lock().unwrap().len() < count {
             tokio::task::yield_now().await;
         }
@@ -122,17 +122,22 @@ fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> Code {
 
 /// A world that tells a webhook of break-glass alone.
 async fn telling(answers: &[u16]) -> anyhow::Result<(World, Arc<Sink>)> {
-    telling_of("break-glass", "", answers).await
+    telling_of(answers, ALONE, &["break-glass"], "").await
 }
 
-/// A world, with this in its configuration besides, that tells a webhook of this kind of event alone.
-async fn telling_of(event: &str, config: &str, answers: &[u16]) -> anyhow::Result<(World, Arc<Sink>)> {
+/// The same under these policies, of these events, and with this in its configuration besides.
+pub(crate) async fn telling_of(
+    answers: &[u16],
+    policies: &'static str,
+    events: &[&str],
+    config: &str,
+) -> anyhow::Result<(World, Arc<Sink>)> {
     ichor_standins::install_tls_provider();
     let ca = Authority::new("sinks")?;
     let (sink, port) = Sink::new(&ca, answers).await?;
     let config = format!(
         "{config}[[notify]]\nname = \"pager\"\nkind = \"webhook\"\nurl_file = \"pager-url\"\nsecret_file = \"pager-secret\"\n\
-         ca_file = \"pager-ca.pem\"\nevents = [\"{event}\"]\n"
+         ca_file = \"pager-ca.pem\"\nevents = {events:?}\n"
     );
     let pem = ca.certificate();
     let prepare = move |dir: &Path| {
@@ -141,7 +146,7 @@ async fn telling_of(event: &str, config: &str, answers: &[u16]) -> anyhow::Resul
         std::fs::write(dir.join("pager-secret"), format!("{SECRET}\n"))?;
         Ok(())
     };
-    let options = Options { config, policies: Some(ALONE), prepare: Some(Box::new(prepare)), ..Options::default() };
+    let options = Options { config, policies: Some(policies), prepare: Some(Box::new(prepare)), ..Options::default() };
     Ok((World::with(options).await?, sink))
 }
 
@@ -386,7 +391,7 @@ async fn a_nodes_line_that_no_grant_explains_is_told() -> anyhow::Result<()> {
         "[nodelog]\ntcp = \"127.0.0.1:0\"\nheartbeat = \"off\"\n\n\
          [[nodelog_source]]\ncluster = \"{CLUSTER}\"\nnodes = {{ \"127.0.0.1\" = \"cp-1\" }}\n\n"
     );
-    let (world, sink) = telling_of("node-alarm", &nodelog, &[]).await?;
+    let (world, sink) = telling_of(&[], ALONE, &["node-alarm"], &nodelog).await?;
     let oscar = Person::log_in(&world, "oscar").await?;
     let held = oscar.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?.answer;
     let now = world.clock.now();

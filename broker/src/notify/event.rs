@@ -76,3 +76,106 @@ pub(super) fn is_mismatch(entry: &AuditEntry) -> bool {
 fn is(entry: &AuditEntry, code: Code) -> bool {
     entry.detail.get("code").is_some_and(|found| found == code.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ichor_wire::log::Kind;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::conformance::noon;
+
+    fn of(kind: Kind, detail: &[(&str, &str)]) -> Option<Event> {
+        Event::of(&AuditEntry {
+            index: 1,
+            id: Uuid::nil(),
+            time: noon(),
+            kind: kind.as_str().into(),
+            user: None,
+            issuer: None,
+            subject: None,
+            cluster: None,
+            grant_id: None,
+            session_id: None,
+            detail: detail
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>(),
+            leaf_hash: String::new(),
+        })
+    }
+
+    /// Who is told of which kind. A new kind is in it too, or the test fails.
+    const TOLD: [(Option<Event>, &[Kind]); 6] = [
+        (
+            Some(Event::BreakGlass),
+            &[
+                Kind::BreakGlassRequest,
+                Kind::BreakGlassApproval,
+                Kind::BreakGlassDenial,
+                Kind::BreakGlassCancelled,
+                Kind::BreakGlassRevoked,
+                Kind::BreakGlassOver,
+                Kind::BreakGlassReview,
+                Kind::BreakGlassTouched,
+                Kind::BreakGlassOverdue,
+                Kind::BreakGlassTold,
+            ],
+        ),
+        (
+            Some(Event::Kit),
+            &[Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse, Kind::KitOverdue],
+        ),
+        (Some(Event::Lock), &[Kind::Lock, Kind::Unlock, Kind::UnlockAsked]),
+        (Some(Event::NodeAlarm), &[Kind::NodeAlarm]),
+        (Some(Event::Ca), &[Kind::Ca]),
+        (
+            None,
+            &[
+                Kind::Login,
+                Kind::LoginRefused,
+                Kind::SessionEnd,
+                Kind::SessionRefresh,
+                Kind::Grant,
+                Kind::Refusal,
+                Kind::Issued,
+                Kind::IssueFailed,
+                Kind::Reload,
+                Kind::Admin,
+                Kind::Start,
+                Kind::AuditRead,
+                Kind::AuditKey,
+                Kind::LogOpened,
+                Kind::BodyDropped,
+                Kind::NodeLog,
+            ],
+        ),
+    ];
+
+    #[test]
+    fn every_kind_is_told_as_its_event_or_to_nobody() {
+        for (event, kinds) in TOLD {
+            for kind in kinds {
+                assert_eq!(of(*kind, &[]), event, "{kind}");
+            }
+        }
+        let mut listed: Vec<Kind> = TOLD.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
+        listed.sort_unstable_by_key(|kind| kind.number());
+        assert_eq!(listed, Kind::ALL, "each once");
+    }
+
+    #[test]
+    fn a_use_and_what_is_suspect_are_told_of_as_break_glass() {
+        let request = ("break_glass", "0193533d-9c00-7000-8000-000000000001");
+        for kind in [Kind::Grant, Kind::IssueFailed] {
+            assert_eq!(of(kind, &[request]), Some(Event::BreakGlass), "{kind}");
+        }
+        assert_eq!(of(Kind::Issued, &[request]), None, "its grant was told");
+        assert_eq!(of(Kind::Refusal, &[("code", "suspect")]), Some(Event::BreakGlass));
+        for code in ["refused", "locked"] {
+            assert_eq!(of(Kind::Refusal, &[("code", code), request]), None, "{code}");
+        }
+    }
+}

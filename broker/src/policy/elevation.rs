@@ -237,11 +237,20 @@ mod tests {
         permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);"#;
 
     fn asked(text: &str, roles: &[Role], self_service: bool) -> Result<ElevationTerms, String> {
+        asked_with(text, roles, self_service, None)
+    }
+
+    fn asked_with(
+        text: &str,
+        roles: &[Role],
+        self_service: bool,
+        ticket: Option<&str>,
+    ) -> Result<ElevationTerms, String> {
         let asks = Elevation {
             roles,
             ttl: Some(SignedDuration::from_hours(2)),
             reason: "INC-42",
-            ticket: None,
+            ticket,
             address: "192.0.2.7".parse().unwrap(),
             self_service,
         };
@@ -274,5 +283,28 @@ mod tests {
         assert!(asked(&reader("@max_ttl(\"8h\")"), &roles, true).is_ok(), "one that needs nothing");
         let refused = asked(&reader("@approvals(\"1\")"), &roles, true).unwrap_err();
         assert!(refused.contains("os:reader on `prod` is permitted by `read` only with the approval"), "{refused}");
+    }
+
+    #[test]
+    fn a_ticket_is_named_where_one_is_required_and_fits() {
+        const PATTERN: &str = "https://tickets.example.com/browse/INC-*";
+        let with = |text: &str, self_service, ticket| asked_with(text, &[Role::Admin], self_service, ticket);
+        for (text, alone) in [(TWO, false), (ALONE, true)] {
+            let required = text.replacen("@max_ttl", &format!("@ticket(\"{PATTERN}\") @max_ttl"), 1);
+            for ticket in [
+                None,
+                Some(""),
+                Some("https://tickets.example.com/browse/OPS-1"),
+                Some("https://tickets.example.net/browse/INC-1"),
+                Some("http://tickets.example.com/browse/INC-1"),
+                Some("x https://tickets.example.com/browse/INC-1"),
+            ] {
+                let refused = with(&required, alone, ticket).unwrap_err();
+                assert_eq!(refused, format!("a ticket like `{PATTERN}` is needed"), "{ticket:?}");
+            }
+            assert!(with(&required, alone, Some("https://tickets.example.com/browse/INC-1")).is_ok());
+            // and where none is required, none is asked for
+            assert!(with(text, alone, None).is_ok());
+        }
     }
 }

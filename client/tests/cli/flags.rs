@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::world::World;
 
 /// Command, flag, and the test that goes red when the flag does nothing.
-const TESTED: [(&str, &str, &str); 90] = [
+const TESTED: [(&str, &str, &str); 130] = [
     ("", "--broker", "usage::the_broker_is_found_and_said_where"),
     ("", "--ca", "trust::only_the_named_ca_is_believed"),
     ("", "--keyring", "login::the_keyring_is_left_alone_when_off"),
@@ -97,10 +97,50 @@ const TESTED: [(&str, &str, &str); 90] = [
     ("audit unexplained", "--since", "audit::filters_of_calls_reach_the_broker"),
     ("audit unexplained", "--until", "audit::filters_of_calls_reach_the_broker"),
     ("audit unexplained", "--limit", "audit::filters_of_calls_reach_the_broker"),
+    ("break-glass request", "--role", "break_glass::what_is_asked_for_reaches_the_broker"),
+    ("break-glass request", "--ttl", "break_glass::what_is_asked_for_reaches_the_broker"),
+    ("break-glass request", "--reason", "break_glass::what_is_asked_for_reaches_the_broker"),
+    ("break-glass request", "--node", "break_glass::what_is_asked_for_reaches_the_broker"),
+    ("break-glass request", "--ticket", "break_glass::what_is_asked_for_reaches_the_broker"),
+    ("break-glass request", "--self-service", "break_glass::what_is_asked_for_reaches_the_broker"),
+    ("break-glass request", "--wait", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass request", "--context", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass request", "--talosconfig", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass request", "--set-current", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass request", "--replace", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass list", "--cluster", "break_glass::a_list_is_of_what_was_asked_for"),
+    ("break-glass list", "--state", "break_glass::a_list_is_of_what_was_asked_for"),
+    ("break-glass list", "--mine", "break_glass::a_list_is_of_what_was_asked_for"),
+    ("break-glass list", "--limit", "break_glass::a_list_is_of_what_was_asked_for"),
+    ("break-glass approve", "--comment", "break_glass::what_is_said_with_a_decision_goes_with_it"),
+    ("break-glass approve", "--yes", "break_glass::nothing_is_approved_that_nobody_looked_at"),
+    ("break-glass deny", "--comment", "break_glass::what_is_said_with_a_decision_goes_with_it"),
+    ("break-glass cancel", "--comment", "break_glass::what_is_said_with_a_decision_goes_with_it"),
+    ("break-glass revoke", "--comment", "break_glass::what_is_said_with_a_decision_goes_with_it"),
+    ("break-glass use", "--context", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass use", "--talosconfig", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass use", "--set-current", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass use", "--replace", "break_glass::what_was_approved_is_written_where_it_was_said"),
+    ("break-glass review", "--as", "break_glass::what_is_said_with_a_decision_goes_with_it"),
+    ("break-glass review", "--note", "break_glass::what_is_said_with_a_decision_goes_with_it"),
+    ("kit open", "--share", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit open", "--identity", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit open", "--name", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit open", "--reason", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit open", "--role", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit open", "--ttl", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit open", "--talosconfig", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit open", "--records", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit prove", "--share", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit prove", "--identity", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit prove", "--challenge", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit report", "--records", "kit::a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named"),
+    ("kit report", "--label", "kit::a_record_is_brought_to_the_broker_as_what_it_was"),
+    ("kit report", "--note", "kit::a_record_is_brought_to_the_broker_as_what_it_was"),
 ];
 
 /// Every command of the binary.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 43] = [
     "",
     "login",
     "logout",
@@ -109,7 +149,20 @@ const COMMANDS: [&str; 25] = [
     "talosconfig",
     "exec",
     "agent",
+    "agent install",
+    "agent uninstall",
     "doctor",
+    "break-glass",
+    "break-glass request",
+    "break-glass list",
+    "break-glass show",
+    "break-glass approve",
+    "break-glass deny",
+    "break-glass use",
+    "break-glass cancel",
+    "break-glass revoke",
+    "break-glass review",
+    "break-glass report",
     "lock",
     "unlock",
     "locks",
@@ -124,6 +177,11 @@ const COMMANDS: [&str; 25] = [
     "audit prove",
     "audit check-proof",
     "audit unexplained",
+    "kit",
+    "kit show",
+    "kit open",
+    "kit prove",
+    "kit report",
     "completions",
     "version",
 ];
@@ -148,6 +206,28 @@ fn the_list_is_what_help_shows() {
     for (command, flag, _) in TESTED {
         assert!(shown.contains(&(command, flag.to_owned())), "`ichor {command} {flag}` is listed and not there");
     }
+}
+
+#[test]
+fn the_commands_are_those_that_help_shows() {
+    let world = World::new();
+    let mut shown = BTreeSet::from([String::new()]);
+    let mut left = vec![String::new()];
+    while let Some(command) = left.pop() {
+        let arguments: Vec<&str> = command.split(' ').filter(|word| !word.is_empty()).chain(["--help"]).collect();
+        let help = world.ichor(&arguments).ok().out;
+        let Some((_, listed)) = help.split_once("\nCommands:\n") else { continue };
+        let names = listed.lines().take_while(|line| !line.is_empty()).filter_map(|line| {
+            // what is deeper is a description that goes on
+            line.strip_prefix("  ").filter(|name| !name.starts_with(' ')).and_then(|name| name.split(' ').next())
+        });
+        for name in names.filter(|name| *name != "help") {
+            let whole = format!("{command} {name}").trim_start().to_owned();
+            shown.insert(whole.clone());
+            left.push(whole);
+        }
+    }
+    assert_eq!(shown, COMMANDS.map(str::to_owned).into());
 }
 
 #[test]

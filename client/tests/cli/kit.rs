@@ -1,16 +1,11 @@
 //! `ichor kit` on a machine that has the files and nothing else: no broker, no configuration.
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
-use ichor_client::cli::terminal::Terminal;
-use ichor_client::cli::{Surroundings, run};
 use ichor_client::{Clock, Environment};
+use ichor_wire::api::KitLabel;
 use nix::sys::prctl::get_dumpable;
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::terminal;
 use crate::world::World;
 
 /// A home with the committed kit, its shares as files, and no broker.
@@ -75,40 +70,13 @@ fn a_holder_proves_their_share() {
 
 /// What `ichor` prints where someone sits at a terminal and types these lines; the exit code is last.
 fn at_a_terminal(world: &World, arguments: &[&str], lines: &[&str]) -> (String, u8) {
-    let lines = Mutex::new(lines.iter().map(|line| (*line).to_owned()).collect::<VecDeque<_>>());
-    let ask = move || {
-        // a share may be what is typed: from here on nothing of this process is dumped
+    let clock = Clock::showing(|| "2026-11-28T12:00:00Z".parse().unwrap());
+    // a share may be what is typed: from here on nothing of this process is dumped
+    let asked = || {
         let (core, _) = getrlimit(Resource::RLIMIT_CORE).unwrap();
         assert!(core == 0 && !get_dumpable().unwrap(), "asked by a process that may dump its core");
-        lines.lock().unwrap().pop_front().ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
     };
-    let printed = Printed::default();
-    let terminal = Terminal::new(Box::new(printed.clone()), Box::new(printed.clone()), false, false);
-    let around = Surroundings {
-        environment: Environment::isolated(&world.path("")),
-        clock: Clock::showing(|| "2026-11-28T12:00:00Z".parse().unwrap()),
-        terminal,
-        open: Arc::new(|_| {}),
-        ask: Some(Box::new(ask)),
-        host: "laptop".into(),
-    };
-    let code = run(["ichor"].iter().chain(arguments).map(OsString::from), around);
-    let printed = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
-    (printed, code)
-}
-
-#[derive(Clone, Default)]
-struct Printed(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Printed {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    terminal::type_into(Environment::isolated(&world.path("")), clock, arguments, lines, asked)
 }
 
 #[test]
@@ -180,4 +148,49 @@ fn a_record_is_named_by_its_file_too() {
     assert_eq!(at_a_terminal(&world, &["kit", "report", &file], &[]), (record.to_owned(), 0));
     let other = world.ichor(&["kit", "report", "share-1"]);
     assert!(other.code == 1 && other.err.contains("is not the record of an opened kit"), "{}", other.err);
+}
+
+#[test]
+fn a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named() {
+    let world = world();
+    let path = |name: &str| world.path(name).display().to_string();
+    let holder = age::x25519::Identity::generate();
+    world.write("holder.key", age::secrecy::ExposeSecret::expose_secret(&holder.to_string()));
+    let sealed = age::encrypt(&holder.to_public(), world.text("share-2").trim().as_bytes()).unwrap();
+    std::fs::write(world.path("share.age"), sealed).unwrap();
+    let (kit, key, share) = (path("kit-7.toml"), path("holder.key"), path("share.age"));
+    let prove = ["kit", "prove", &kit, "--share", &share, "--identity", &key, "--challenge", CHALLENGE];
+    assert_eq!(world.ichor(&prove).ok().out, include_str!("../../../tests/vectors/kit/v1/proof.txt"));
+    let other: String = CHALLENGE.replace("01", "02");
+    let another = ["kit", "prove", &kit, "--share", &share, "--identity", &key, "--challenge", &other];
+    assert_ne!(world.ichor(&another).ok().out, include_str!("../../../tests/vectors/kit/v1/proof.txt"));
+
+    let (records, to, first, fifth) = (path("records"), path("to.talosconfig"), path("share-1"), path("share-5"));
+    let opening = [
+        &["kit", "open", &kit, "--share", &first, "--share", &share, "--share", &fifth, "--identity", &key][..],
+        &["--name", "ada", "--reason", "INC-42", "--role", "admin", "--ttl", "20m", "--records", &records],
+        &["--talosconfig", &to],
+    ]
+    .concat();
+    let (said, code) = at_a_terminal(&world, &opening, &[]);
+    assert!(code == 0 && said.contains("✓ os:admin until 2026-11-28T12:20:00Z"), "{said}");
+    assert!(world.path("to.talosconfig").is_file());
+    assert_eq!(std::fs::read_dir(&records).unwrap().count(), 1, "the record is where it was named");
+    let listed = world.ichor(&["kit", "report", "--records", &records]).ok().out;
+    assert!(listed.contains("ada  INC-42"), "{listed}");
+    assert!(world.ichor(&["kit", "report"]).ok().out.contains("no kit was opened here"), "and nowhere else");
+}
+
+#[test]
+fn a_record_is_brought_to_the_broker_as_what_it_was() {
+    let world = World::logged_in();
+    let record = include_str!("../../../tests/vectors/kit/v1/record.txt");
+    world.write("opening.record", record);
+    let ran = world.ichor(&["kit", "report", "opening.record", "--label", "drill", "--note", "an exercise"]).ok();
+    assert!(ran.out.contains("by ada (claimed), drill"), "{}", ran.transcript());
+    let [ask] = &world.fake.with(|state| std::mem::take(&mut state.reports))[..] else { panic!("one is brought") };
+    assert_eq!((ask.record.as_str(), ask.label, ask.note.as_deref()), (record, KitLabel::Drill, Some("an exercise")));
+    world.ichor(&["kit", "report", "opening.record"]).ok();
+    assert!(world.fake.with(|state| state.reports.is_empty()), "without a label it is printed alone");
+    world.fake.assert_kept();
 }

@@ -10,6 +10,7 @@
 
 mod agent;
 mod audit;
+mod break_glass;
 mod doctor;
 mod exec;
 mod fake;
@@ -20,6 +21,7 @@ mod lock;
 mod login;
 mod receipts;
 mod talosconfig;
+mod terminal;
 mod trust;
 mod usage;
 mod world;

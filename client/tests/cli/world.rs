@@ -114,16 +114,7 @@ impl World {
 
     /// A browser: follows redirects, and returns the last page.
     pub fn browse(&self, url: &str) -> String {
-        let (mut url, mut page) = (url.to_owned(), String::new());
-        for _ in 0..5 {
-            let (location, body) = get(&url);
-            page = body;
-            match location {
-                Some(location) => url = location,
-                None => break,
-            }
-        }
-        page
+        browse(url)
     }
 
     pub fn ran<S: AsRef<OsStr>>(&self, arguments: &[S], output: Output) -> Ran {
@@ -189,6 +180,20 @@ pub fn address(child: &mut Child) -> (String, String) {
         }
         said.push_str(&line);
     }
+}
+
+/// As [`World::browse`].
+pub fn browse(url: &str) -> String {
+    let (mut url, mut page) = (url.to_owned(), String::new());
+    for _ in 0..5 {
+        let (location, body) = get(&url);
+        page = body;
+        match location {
+            Some(location) => url = location,
+            None => break,
+        }
+    }
+    page
 }
 
 /// `GET`; the redirect's target, and the body.

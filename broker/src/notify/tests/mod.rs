@@ -5,6 +5,7 @@ mod formats;
 mod letting_in;
 mod mail;
 mod sending;
+mod unasked;
 
 use std::sync::{Arc, Mutex};
 

@@ -217,7 +217,7 @@ pub(crate) async fn case_14_fifty_uses_at_once_have_one_winner(store: Arc<dyn St
     assert_eq!(file.request.state, BreakGlassState::Used);
 }
 
-pub(crate) async fn fifty_approvals_of_one_human_count_once(store: Arc<dyn Store>) {
+pub(crate) async fn case_14_fifty_approvals_of_one_human_count_once(store: Arc<dyn Store>) {
     let row = request(1, 2, 1);
     asked(&*store, &row).await;
     let tasks: Vec<_> = (0..50)
@@ -239,7 +239,7 @@ pub(crate) async fn fifty_approvals_of_one_human_count_once(store: Arc<dyn Store
 }
 
 /// In one batch too, where nobody has seen the other's answer.
-pub(crate) async fn fifty_approvals_in_one_batch_make_one_quorum(store: Arc<dyn Store>) {
+pub(crate) async fn case_14_fifty_approvals_in_one_batch_make_one_quorum(store: Arc<dyn Store>) {
     logged_in(&*store, 1).await;
     let row = request(1, 3, 1);
     asked(&*store, &row).await;

@@ -349,6 +349,26 @@ pub(crate) async fn break_glass_stops_under_a_lock(store: Arc<dyn Store>) {
     one(&*store, ask(&everything, "ada", 1, noon())).await;
     one(&*store, lift(&everything, Some("eve"), noon())).await;
     assert!(done(&*store, used(1)).await);
+    // its certificate is on its way: no lock of whoever approved it is too late for that, and one of anybody else stops nothing
+    let made = |number: u8| {
+        let keys = Box::new(LockKeys { grant: Some(GrantId(Uuid::from_bytes([number; 16]))), ..*keys() });
+        with(Change::CertificateMade { keys, now: noon() })
+    };
+    let issuer = "https://id.example.com";
+    let targets = [
+        (LockTarget::User { issuer: issuer.into(), subject: "approver".into() }, false),
+        (LockTarget::Session(approval.session), false),
+        (LockTarget::User { issuer: issuer.into(), subject: "Approver".into() }, true),
+        (LockTarget::Session(session(8).id), true),
+    ];
+    for (number, (target, goes_on)) in (30..).zip(targets) {
+        let again = lock(number, target.clone());
+        one(&*store, set(&again, noon())).await;
+        assert_eq!(done(&*store, made(1)).await, goes_on, "{target}");
+        assert!(done(&*store, made(2)).await, "{target}: a grant that used no request");
+        one(&*store, lift(&again, None, noon())).await;
+    }
+    assert!(done(&*store, made(1)).await);
     // a lock on a grant stops what is left of the request that it used
     let first = lock(6, LockTarget::Grant { grant: GrantId(Uuid::from_bytes([1; 16])), renewals: None });
     one(&*store, set(&first, noon())).await;

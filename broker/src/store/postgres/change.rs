@@ -21,6 +21,7 @@ pub(super) struct Changes {
     end: tokio_postgres::Statement,
     refresh: tokio_postgres::Statement,
     live: tokio_postgres::Statement,
+    stops_certificate: tokio_postgres::Statement,
     locks: locks::Statements,
     break_glass: Statements,
 }
@@ -67,6 +68,16 @@ impl Changes {
                 .prepare_cached(&format!(
                     "SELECT EXISTS (SELECT FROM session WHERE {LIVE}), {}",
                     locks::stops(3, "$2", "")
+                ))
+                .await?,
+            // of a grant that used a break-glass request, whoever approved that too
+            stops_certificate: db
+                .prepare_cached(&format!(
+                    "SELECT {} OR EXISTS (SELECT FROM break_glass_use u JOIN break_glass_approval a ON a.request = u.request
+                        JOIN lock l ON (l.kind = 0 AND l.one = a.issuer AND l.two = a.subject)
+                            OR (l.kind = 1 AND l.one = encode(a.session, 'hex'))
+                        WHERE u.grant_id = decode($5::text, 'hex') AND l.ended_at IS NULL AND (l.until IS NULL OR l.until > $1))",
+                    locks::stops(2, "$1", "")
                 ))
                 .await?,
             locks: locks::Statements::prepare(db).await?,
@@ -148,7 +159,13 @@ impl Changes {
             Change::GrantMade { session, now, not_after, using: Some(using), keys } => {
                 return self.break_glass.take(db, using, *session, (*now, *not_after), keys).await;
             }
-            Change::CertificateMade { keys, now } => (!self.locks.stops(db, keys, *now).await?, Condition::Locked),
+            Change::CertificateMade { keys, now } => {
+                let (held, at) = (locks::Held::of(keys), micros(*now));
+                let values: Vec<&(dyn ToSql + Sync)> =
+                    std::iter::once(&at as &(dyn ToSql + Sync)).chain(held.values()).collect();
+                let stopped: bool = db.query_one(&self.stops_certificate, &values).await?.try_get(0)?;
+                (!stopped, Condition::Locked)
+            }
             Change::BreakGlass { change, now, keys } => {
                 // Asked before, which is when this part's first statement stands in the order of the batch's: a lock of an earlier part
                 // is seen, and one of a later part is later.

@@ -11,7 +11,7 @@ use super::{
     Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, drops, locks,
     log, logins, sessions, tree,
 };
-use crate::store::{Change, Condition};
+use crate::store::{Change, Condition, LockKeys};
 
 /// What the thread knows of the log before a batch.
 #[derive(Debug)]
@@ -131,7 +131,10 @@ fn make(
                 return using.as_ref().map_or(Ok(Ok(())), |using| break_glass::take(db, using, *now));
             }
         }
-        Change::CertificateMade { keys, now } => (!locks::stops(db, keys, micros(*now))?, Condition::Locked),
+        Change::CertificateMade { keys, now } => {
+            let stopped = locks::stops(db, keys, micros(*now))? || is_approver_locked(db, keys, micros(*now))?;
+            (!stopped, Condition::Locked)
+        }
         Change::BreakGlass { keys: Some(keys), now, .. } if locks::stops(db, keys, micros(*now))? => {
             (false, Condition::Locked)
         }
@@ -151,4 +154,18 @@ fn make(
         }
     };
     Ok(if done { Ok(()) } else { Err(otherwise) })
+}
+
+/// Whether the grant used a break-glass request of which someone who approved it is locked at `now`, or the session that they
+/// approved with.
+fn is_approver_locked(db: &Transaction<'_>, keys: &LockKeys, now: i64) -> Result<bool, Failure> {
+    let Some(grant) = keys.grant else { return Ok(false) };
+    Ok(db
+        .prepare_cached(
+            "SELECT 1 FROM break_glass_use used JOIN break_glass_approval a ON a.request = used.request
+                 JOIN lock ON (lock.kind = 0 AND lock.one = a.issuer AND lock.two = a.subject)
+                     OR (lock.kind = 1 AND lock.one = lower(hex(a.session)))
+             WHERE used.grant_id = ?1 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)",
+        )?
+        .exists((grant.0.as_bytes(), now))?)
 }

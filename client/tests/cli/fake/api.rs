@@ -37,18 +37,20 @@ impl Broker {
                     None => Reply::json(200, &self.certificate(&state, name, &request)),
                 }
             }
-            ("GET", ["break-glass", id]) => Reply::json(200, &break_glass(id.parse().unwrap())),
-            ("POST", ["break-glass", id, "certificates"]) => {
-                let taken: BreakGlassUse = serde_json::from_slice(&asked.body).unwrap();
-                let contents = break_glass_contents(id.parse().unwrap());
-                let request = CertificateRequest {
-                    csr: taken.csr,
-                    roles: contents.roles.iter().map(ToString::to_string).collect(),
-                    ttl: Some(contents.ttl),
-                    reason: None,
+            (method, ["break-glass", rest @ ..]) => self.break_glass(&mut state, method, rest, &asked.body),
+            ("POST", ["kits", "reports"]) => {
+                let ask: KitReportAsk = serde_json::from_slice(&asked.body).unwrap();
+                state.reports.push(ask.clone());
+                let answer = KitReportAnswer {
+                    kit: 7,
+                    cluster: "prod".into(),
+                    grant: "kit-7-1".into(),
+                    claimed: "ada".into(),
+                    opened: Timestamp::from_second(1_800_000_000).unwrap(),
+                    label: ask.label,
+                    receipt: Receipt::pending(1, &[0; 32]),
                 };
-                state.asked.push(request.clone());
-                Reply::json(200, &self.certificate(&state, &contents.cluster, &request))
+                Reply::json(200, &answer)
             }
             ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
             ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
@@ -105,7 +107,7 @@ impl Broker {
         }
     }
 
-    fn certificate(&self, state: &State, cluster: &str, request: &CertificateRequest) -> CertificateAnswer {
+    pub(super) fn certificate(&self, state: &State, cluster: &str, request: &CertificateRequest) -> CertificateAnswer {
         let now = Timestamp::from_second(Clock::system().now().as_second()).unwrap();
         let roles: Vec<Role> = match request.roles.as_slice() {
             [] => vec![Role::Reader],
@@ -206,53 +208,6 @@ fn lock(number: u128, on: LockOn, hostile: &str) -> LockAnswer {
         asked_until: None,
         ended_by: None,
         ended_at: None,
-    }
-}
-
-fn break_glass_contents(id: Uuid) -> BreakGlassContents {
-    BreakGlassContents {
-        format: CONTENTS_FORMAT.into(),
-        id,
-        provider: "corp".into(),
-        issuer: "https://login.example".into(),
-        subject: "42".into(),
-        name: "Alice Example".into(),
-        user: "alice@example.com".into(),
-        address: "192.0.2.7".into(),
-        cluster: "prod".into(),
-        roles: vec![Role::Operator],
-        ttl: 900,
-        reason: "INC-42".into(),
-        ticket: None,
-        nodes: Vec::new(),
-        created_at: Timestamp::from_second(1_800_000_000).unwrap(),
-        waits_until: Timestamp::from_second(1_800_003_600).unwrap(),
-        approvals: 1,
-        self_service: false,
-        uses: 3,
-        policies: vec!["break-glass".into()],
-        policy_digest: "00".repeat(32),
-        human_told: false,
-    }
-}
-
-/// A request that was approved, and may be used.
-fn break_glass(id: Uuid) -> BreakGlassAnswer {
-    let contents = serde_json::to_string(&break_glass_contents(id)).unwrap();
-    BreakGlassAnswer {
-        id,
-        state: "approved".into(),
-        suspect: None,
-        sha256: contents_sha256(&contents),
-        contents,
-        approvals: Vec::new(),
-        told: None,
-        used: 0,
-        good_until: Some(Clock::system().now() + SignedDuration::from_secs(900)),
-        closing: None,
-        review: None,
-        grants: Vec::new(),
-        may: vec!["use".into()],
     }
 }
 

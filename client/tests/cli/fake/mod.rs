@@ -2,6 +2,7 @@
 //! to.
 
 mod api;
+mod break_glass;
 mod http;
 pub mod log;
 mod oauth;
@@ -12,8 +13,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use ichor_standins::authority::Authority;
-use ichor_wire::api::{CertificateRequest, DropAsk, LockAsk, UnlockAsk};
-use ichor_wire::problem::{Code, Problem};
+use ichor_wire::api::{BreakGlassAsk, CertificateRequest, DropAsk, KitReportAsk, LockAsk, UnlockAsk};
+use ichor_wire::problem::{Code, Problem, StepUp};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -68,6 +69,18 @@ pub struct State {
     pub locks: Vec<LockAsk>,
     /// Which locks were asked to be lifted.
     pub unlocks: Vec<(String, UnlockAsk)>,
+    /// Which fresh login policy wants before a break-glass request is made or decided, until someone has logged in so.
+    pub step_up: Option<StepUp>,
+    /// Not even such a login is enough.
+    pub no_login_helps: bool,
+    /// The state of every break-glass request, instead of `approved`.
+    pub request_state: Option<&'static str>,
+    /// Every break-glass request that was made.
+    pub requests: Vec<BreakGlassAsk>,
+    /// What was done with break-glass requests: how, and what was said with it.
+    pub decided: Vec<(String, Value)>,
+    /// Every record of an opened kit that was brought.
+    pub reports: Vec<KitReportAsk>,
     /// Every request: method and target.
     pub seen: Vec<String>,
     /// Every certificate request.

@@ -1,0 +1,60 @@
+//! Someone at a terminal.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use ichor_client::cli::terminal::Terminal;
+use ichor_client::cli::{Surroundings, run};
+use ichor_client::{Clock, Environment};
+use url::Url;
+
+use crate::world::browse;
+
+/// What `ichor` prints where someone types these lines, with a browser that confirms a login; the exit code is last. `asked` looks
+/// at the process whenever it asks for a line.
+pub fn type_into(
+    environment: Environment,
+    clock: Clock,
+    arguments: &[&str],
+    lines: &[&str],
+    asked: impl Fn() + Send + 'static,
+) -> (String, u8) {
+    let lines = Mutex::new(lines.iter().map(|line| (*line).to_owned()).collect::<VecDeque<_>>());
+    let ask = move || {
+        asked();
+        lines.lock().unwrap().pop_front().ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+    };
+    let printed = Printed::default();
+    let terminal = Terminal::new(Box::new(printed.clone()), Box::new(printed.clone()), false, false);
+    let open = |url: &Url| {
+        let url = url.to_string();
+        std::thread::spawn(move || browse(&url));
+    };
+    let around = Surroundings {
+        environment,
+        clock,
+        terminal,
+        open: Arc::new(open),
+        ask: Some(Box::new(ask)),
+        host: "laptop".into(),
+    };
+    let code = run(["ichor"].iter().chain(arguments).map(OsString::from), around);
+    let printed = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
+    (printed, code)
+}
+
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
