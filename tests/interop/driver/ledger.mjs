@@ -19,7 +19,7 @@ export async function ask({ alice, attempts, dir, label = 'request' }) {
 export async function log({ alice }) {
   const found = [];
   for (const kind of ['grant', 'issued']) {
-    const printed = await alice.json(['audit', 'log', '--kind', kind, '--limit', '500']);
+    const printed = await alice.json(['audit', 'log', '--kind', kind, '--all']);
     found.push(...(printed.entries ?? printed));
   }
   return found.sort((a, b) => a.index - b.index);
