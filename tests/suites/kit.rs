@@ -3,17 +3,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use data_encoding::{BASE64, HEXLOWER};
 use ichor_client::kit::{Asked, LocallyRecorded, Machine, Opened};
 use ichor_client::{Error, kit};
 use ichor_standins::node::client::NodeClient;
 use ichor_tests::{CLUSTER, Options, Person, World, run_command};
 use ichor_wire::api::{KitLabel, KitReportAnswer, KitReportAsk};
-use ichor_wire::kit::{Gathered, KitFile, Share, prove};
+use ichor_wire::kit::{Gathered, KitFile, Share, commitment, prove};
+use ichor_wire::log::KitHolder;
 use ichor_wire::problem::Code;
 use ichor_wire::talosconfig::Context as TalosContext;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 /// A world, and folders for the kit's file and the sheets.
 struct Ceremony {
@@ -138,6 +140,26 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
         (made.detail["witnesses"].as_str(), made.detail["kit_holders"].as_str()),
         ("Ada, Grace", "ada (paper), bob (paper), eve (paper)")
     );
+    // the entry is of exactly what lies there
+    let file = std::fs::read_to_string(ceremony.output.join("kit-1.toml"))?;
+    let facts = ceremony.kit(1).unverified_facts().clone();
+    let ca = facts.kit_certificate()?;
+    let said_of = |name: &str| made.detail[name].as_str();
+    assert_eq!(said_of("kit_file"), HEXLOWER.encode(&Sha256::digest(&file)));
+    assert_eq!(said_of("kit_ca"), HEXLOWER.encode(&Sha256::digest(ca.der())));
+    assert_eq!(said_of("fingerprint"), HEXLOWER.encode(&ca.fingerprint()));
+    assert_eq!(said_of("public_key"), HEXLOWER.encode(&ca.key_fingerprint()));
+    let [standing] = &ichor_broker::kit::read(&*ceremony.world.running.store()).await?[..] else { bail!("one kit") };
+    assert_eq!((standing.id, standing.until, standing.ca.der()), (facts.id, facts.until, ca.der()));
+    let recorded = |holder: &KitHolder| (HEXLOWER.encode(&holder.commitment), HEXLOWER.encode(&holder.proof_key));
+    let recorded: Vec<_> = standing.holders.iter().map(recorded).collect();
+    let shares: Vec<_> = facts.shares.iter().map(|one| (one.commitment.clone(), one.proof_key.clone())).collect();
+    assert_eq!(recorded, shares);
+    for ((index, holder), said) in ALL.iter().zip(&facts.shares) {
+        let salt = HEXLOWER.decode(said.salt.as_bytes())?.as_slice().try_into()?;
+        let of = commitment(&ceremony.share(1, *index, holder), facts.id, &salt)?;
+        assert_eq!(of, (said.commitment.clone(), said.proof_key.clone()), "what {holder} has on paper");
+    }
     assert!(ceremony.run(&["list"]).await?.contains("kit 1  prod  undrilled  2 of 3  os:admin"));
     let patch = ceremony.run(&["patch", "1"]).await?;
     assert!(patch.starts_with("machine:\n") && said.contains(&patch), "{patch}");
@@ -219,7 +241,10 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     let revoke = ["revoke", "1", "--reason", "kit 2 is there", "--machine-config", &config, "--output", &output];
     let said = ceremony.run(&revoke).await?;
     assert!(said.contains("1 other CAs stay") && said.contains("--patch @remove-2.yaml"), "{said}");
-    let stays = std::fs::read_to_string(ceremony.output.join("remove-2.yaml"))?;
+    let patches =
+        ["remove-1.yaml", "remove-2.yaml"].map(|name| std::fs::read_to_string(ceremony.output.join(name)).unwrap());
+    assert!(patches.iter().all(|text| said.contains(text)), "both are printed too: {said}");
+    let [_, stays] = patches;
     assert!(stays.contains(patch(second_ca).trim()) && !stays.contains(patch(&kit_ca).trim()));
     // what the node accepts with the patches applied
     ceremony.world.node.set_accepted_cas(second_ca)?;
@@ -369,5 +394,51 @@ async fn case_17_a_ceremony_is_begun_on_the_brokers_host_by_two_and_fails_whole(
         let url = ceremony.world.url.join(path)?;
         assert_eq!(ceremony.world.http()?.post(url).send().await?.status(), 404);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ceremonies_at_once_have_numbers_of_their_own_and_end_by_one_patch() -> anyhow::Result<()> {
+    let ceremony = Ceremony::begin().await?;
+    let make = || ceremony.create(&WITNESSES);
+    let (one, two, three) = tokio::join!(make(), make(), make());
+    let (made, refused): (Vec<_>, Vec<_>) = [one, two, three].into_iter().partition(Result::is_ok);
+    for error in &refused {
+        let error = error.as_ref().unwrap_err().to_string();
+        assert!(error.contains("meanwhile") && error.contains("run it again"), "{error}");
+    }
+    let mut expected = made.len();
+    while expected < 3 {
+        make().await?;
+        expected += 1;
+    }
+    let list = ceremony.run(&["list"]).await?;
+    assert!((1..=3).all(|number| list.matches(&format!("kit {number}  ")).count() == 1), "{list}");
+
+    // a node that accepts two of them, and a stranger's CA
+    let crt = |pem: &str| format!("    - crt: {}\n", BASE64.encode(pem.as_bytes()));
+    let [first, second, third] = [1, 2, 3].map(|number| ceremony.kit(number).unverified_facts().kit_ca.clone());
+    let config = ceremony.world.scratch().join("node.yaml");
+    std::fs::write(&config, format!("machine:\n  acceptedCAs:\n{}{}{}", crt(&first), crt(&third), crt(&second)))?;
+    let (config, output) = (config.display().to_string(), ceremony.output.display().to_string());
+    let id = ceremony.kit(2).unverified_facts().id.to_string();
+    let usual = ["--reason", "all end", "--machine-config", &config, "--output", &output];
+    assert!(ceremony.run(&[&["revoke", "1", "4"], &usual[..]].concat()).await.is_err());
+    assert!(!ceremony.run(&["list"]).await?.contains("revoked"), "one that is not there keeps all as they are");
+    let said = ceremony.run(&[&["revoke", "1", &id, "2"], &usual[..]].concat()).await?;
+    assert!(
+        said.contains("Kit 1 is revoked") && said.contains("Kit 2 is revoked") && said.contains("1 other CAs stay"),
+        "{said}"
+    );
+    let stays = std::fs::read_to_string(ceremony.output.join("remove-2.yaml"))?;
+    assert_eq!(stays, format!("machine:\n  acceptedCAs:\n{}", crt(&third)));
+    let list = ceremony.run(&["list"]).await?;
+    let states = ["kit 1  prod  revoked", "kit 2  prod  revoked", "kit 3  prod  undrilled"];
+    assert!(states.iter().all(|state| list.contains(state)), "{list}");
+    let entries = ceremony.world.entries().await?;
+    assert_eq!(entries.iter().filter(|entry| entry.kind == "kit-revoked").count(), 2, "each is recorded, once");
+    std::fs::write(ceremony.world.scratch().join("node.yaml"), format!("machine:\n  acceptedCAs:\n{}", crt(&third)))?;
+    let said = ceremony.run(&[&["revoke", "3", "1"], &usual[..]].concat()).await?;
+    assert!(said.contains("does not accept kit 1") && said.contains("0 other CAs stay"), "{said}");
     Ok(())
 }

@@ -87,3 +87,20 @@ fn gauge(kits: &[Standing], now: jiff::Timestamp) {
         metrics::gauge!("ichor_kits", &labels).set(f64::from(count));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit::ledger::tests::{made, opened, states};
+    use crate::store::conformance::noon;
+
+    #[tokio::test]
+    async fn readiness_tells_of_a_kit_that_was_opened_as_an_exercise() {
+        assert_eq!(check(&[], noon()), None, "nothing is said where there is no kit");
+        let fresh = check(&states(vec![made()]).await, noon()).unwrap();
+        assert!(fresh.ok && fresh.detail.is_none(), "{fresh:?}");
+        let used = check(&states(vec![made(), opened(1, "drill")]).await, noon()).unwrap();
+        assert!(!used.ok && !used.required, "the broker serves all the same: {used:?}");
+        assert!(used.detail.unwrap().contains("`ichor-broker kit rotate 7`"));
+    }
+}

@@ -236,7 +236,9 @@ impl Running {
         };
         node_listeners.serve(&settings.nodelog, parts_of_nodelog, &stopped, &mut tasks)?;
         tasks.spawn(answer_probes(Arc::new(prober()), live.policies(), live.clusters(), probing, stopped.clone()));
-        let routes = admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes, book.clone());
+        let kits = crate::kit::Register::new(Arc::clone(&store), sequencer.clone());
+        let routes =
+            admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes, book.clone(), kits);
         tasks.spawn(serve_admin(admin_listener, routes, stopped.clone()));
         tasks.spawn(reload_on_change(
             live,

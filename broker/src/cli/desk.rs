@@ -22,6 +22,7 @@ use crate::config::Loaded;
 use crate::custody::Custody;
 use crate::domain::{ClusterName, check_reason};
 use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
+use crate::kit::Register;
 use crate::lock::Book;
 use crate::mint::Press;
 use crate::readiness::Check;
@@ -119,7 +120,10 @@ impl Desk {
                 let answer = call(socket, "POST", "/v1/kits", body).await?;
                 Ok(serde_json::from_slice(&answer)?)
             }
-            Self::Alone(sequencer, ..) => sequencer.note(content, None).await.context("this could not be recorded"),
+            Self::Alone(sequencer, _, store, _) => {
+                let register = Register::new(Arc::clone(store), sequencer.clone());
+                register.note(content).await.context("this could not be recorded")
+            }
         }
     }
 

@@ -39,7 +39,7 @@ pub use audit_key::AuditKey;
 pub(crate) use audit_key::fixture as audit_key_fixture;
 pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
-pub use kit::{Holder, KitPlan, MadeKit, MadeShare, MakeKitError, make_kit};
+pub use kit::{Holder, KitPlan, MadeKit, MadeShare, MakeKitError, RecordedKit, make_kit};
 pub use known::{CERTIFICATE, Familiar, ForeignCa, KnownCas, RETIRED};
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
@@ -65,8 +65,9 @@ pub use vault::{
 pub use wrap::WrapError;
 
 /// Bytes that a key in custody may sign. Made of a recorded grant
-/// ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)), for a CA's self-signature, or by the [`AuditKey`] of a
-/// checkpoint, nowhere else: the source test lists the callers.
+/// ([`Recorded::to_be_signed`](crate::audit::Recorded::to_be_signed)), for a CA's self-signature, by the [`AuditKey`] of a
+/// checkpoint, or for the one certificate of a static kit, whose key leaves this room once both are recorded ([`MadeKit::recorded`]);
+/// nowhere else: the source test lists the callers.
 ///
 /// Whoever has them may have them signed,
 /// ```
@@ -142,7 +143,8 @@ impl ToBeSigned {
         Self(tbs.to_vec())
     }
 
-    /// The to-be-signed part of a static kit's certificate. Only the making of a kit calls this, in whose log entry it stands.
+    /// The to-be-signed part of a static kit's certificate. Only the making of a kit calls this. The kit's log entry has the certificate,
+    /// so it is signed before; nobody gets its key before the entry's receipt is there.
     fn kit_certificate(tbs: &[u8]) -> Self {
         Self(tbs.to_vec())
     }

@@ -24,6 +24,7 @@ use super::error::ApiError;
 use super::layers::{unknown_method, unknown_path};
 use crate::audit::Sequencer;
 use crate::domain::{ClusterName, check_reason};
+use crate::kit::{Register, RegisterError};
 use crate::lock::Book;
 use crate::readiness::{Check, Readiness};
 
@@ -98,6 +99,7 @@ struct Admin {
     readiness: Arc<Readiness>,
     reload: mpsc::Sender<Reload>,
     probes: mpsc::Sender<Probing>,
+    kits: Register,
 }
 
 /// The router of the admin socket.
@@ -107,6 +109,7 @@ pub fn routes(
     reload: mpsc::Sender<Reload>,
     probes: mpsc::Sender<Probing>,
     book: Book,
+    kits: Register,
 ) -> Router {
     Router::new()
         .route("/v1/acts", post(act))
@@ -114,7 +117,7 @@ pub fn routes(
         .route("/v1/reload", post(reload_now))
         .route("/v1/probes", post(probe))
         .route("/v1/status", get(status))
-        .with_state(Admin { sequencer, readiness, reload, probes })
+        .with_state(Admin { sequencer, readiness, reload, probes, kits })
         .merge(admin_locks::routes(book))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
@@ -140,11 +143,8 @@ async fn kit(
     let os_user = Some(peer.user()?);
     let bad = |why: String| ApiError::new(Code::BadRequest, why);
     let content: Content = minicbor::decode(&body).map_err(|error| bad(error.to_string()))?;
-    if !matches!(content.kind, Kind::KitMade | Kind::KitOpened | Kind::KitDrill | Kind::KitRevoked) {
-        return Err(bad(format!("an entry of kind `{}` is none about a kit", content.kind)));
-    }
     check_reason(content.reason.as_deref().unwrap_or_default()).map_err(|error| bad(error.to_string()))?;
-    Ok(Json(admin.sequencer.note(Content { os_user, ..content }, None).await?))
+    Ok(Json(admin.kits.note(Content { os_user, ..content }).await?))
 }
 
 /// Returns once everything that can be loaded anew was tried, with what came of it.
@@ -185,6 +185,17 @@ async fn status(State(admin): State<Admin>) -> Json<Vec<Check>> {
 pub fn user_name(uid: u32) -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
     user.ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::NotAboutAKit(_) => Self::new(Code::BadRequest, error.to_string()),
+            RegisterError::Taken(_) => Self::new(Code::Conflict, error.to_string()),
+            RegisterError::Ledger(error) => error.into(),
+            RegisterError::Record(error) => error.into(),
+        }
+    }
 }
 
 impl Act {

@@ -369,7 +369,7 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use ichor_wire::log::Kit;
 
     use super::*;
@@ -385,7 +385,7 @@ mod tests {
         Kit { number: 7, id: Some(ID.into_bytes().to_vec()), ..Kit::default() }
     }
 
-    fn made() -> Content {
+    pub(crate) fn made() -> Content {
         let ca = ca::create(&ClusterName::new("prod").unwrap(), noon(), 1).unwrap();
         let holder = |name: &str| KitHolder {
             name: name.into(),
@@ -420,7 +420,7 @@ mod tests {
         }
     }
 
-    fn opened(grant: u128, label: &str) -> Content {
+    pub(crate) fn opened(grant: u128, label: &str) -> Content {
         Content {
             kit: Some(kit()),
             grant: Some(Uuid::from_u128(grant).into_bytes().to_vec()),
@@ -440,7 +440,7 @@ mod tests {
         }
     }
 
-    async fn states(contents: Vec<Content>) -> Vec<Standing> {
+    pub(crate) async fn states(contents: Vec<Content>) -> Vec<Standing> {
         let room = Room::new([]);
         for content in contents {
             room.sequencer.note(content, None).await.unwrap();
@@ -538,6 +538,12 @@ mod tests {
         assert_eq!(state(vec![made(), opened(1, "emergency"), in_use(1, "prod")]).await, State::Used);
         let revoked = Content { kit: Some(kit()), ..Content::of(Kind::KitRevoked) };
         assert_eq!(state(vec![made(), in_use(1, "prod"), revoked]).await, State::Revoked);
+        for label in ["drill", "emergency", "misuse"] {
+            let [kit] = &states(vec![made(), proved(&[1, 2], (1, 1)), opened(1, label)]).await[..] else { panic!() };
+            assert_eq!(kit.state(noon()), State::Used, "the shares have met, {label} or not");
+            let complaint = kit.complaint(noon()).unwrap();
+            assert!(complaint.contains("`ichor-broker kit rotate 7`") && complaint.contains("revoke"), "{complaint}");
+        }
         let kits = states(vec![made(), opened(1, "emergency"), opened(1, "misuse")]).await;
         assert_eq!(kits[0].openings.len(), 1);
         assert_eq!(kits[0].openings[0].label, "misuse", "the later label counts");

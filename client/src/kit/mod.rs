@@ -12,6 +12,7 @@
 //! grant, and the broker alarms where one is not reported.
 
 mod grant;
+mod harden;
 mod mint;
 mod opened;
 mod recorded;
@@ -19,6 +20,7 @@ mod reporting;
 mod share_file;
 
 pub use grant::{Asked, Grant};
+pub use harden::harden_process;
 pub use mint::Minted;
 pub use opened::{Opened, read};
 pub use recorded::{LocallyRecorded, Machine, folder, records};

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use ichor_client::cli::terminal::Terminal;
 use ichor_client::cli::{Surroundings, run};
 use ichor_client::{Clock, Environment};
+use nix::sys::prctl::get_dumpable;
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::world::World;
 
@@ -74,7 +76,12 @@ fn a_holder_proves_their_share() {
 /// What `ichor` prints where someone sits at a terminal and types these lines; the exit code is last.
 fn at_a_terminal(world: &World, arguments: &[&str], lines: &[&str]) -> (String, u8) {
     let lines = Mutex::new(lines.iter().map(|line| (*line).to_owned()).collect::<VecDeque<_>>());
-    let ask = move || lines.lock().unwrap().pop_front().ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into());
+    let ask = move || {
+        // a share may be what is typed: from here on nothing of this process is dumped
+        let (core, _) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+        assert!(core == 0 && !get_dumpable().unwrap(), "asked by a process that may dump its core");
+        lines.lock().unwrap().pop_front().ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+    };
     let printed = Printed::default();
     let terminal = Terminal::new(Box::new(printed.clone()), Box::new(printed.clone()), false, false);
     let around = Surroundings {

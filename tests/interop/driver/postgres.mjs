@@ -72,7 +72,7 @@ export class Postgres {
 export class Balancer {
   static async start(port, ports) {
     const balancer = new Balancer();
-    Object.assign(balancer, { ports, turn: 0, only: undefined, open: new Set() });
+    Object.assign(balancer, { ports, turn: 0, only: undefined, open: new Set(), begun: new Map() });
     balancer.server = net.createServer((client) => balancer.take(client));
     await new Promise((resolve) => { balancer.server.listen(port, '127.0.0.1', resolve); });
     return balancer;
@@ -89,11 +89,13 @@ export class Balancer {
   }
 
   connect(client, [port, ...others]) {
+    // from here on the broker may take it, whoever learns of that when
+    client.broker = port;
+    this.begun.set(port, (this.begun.get(port) ?? 0) + 1);
     const broker = net.connect(port, '127.0.0.1');
     broker.once('error', () => (others.length > 0 && !broker.taken ? this.connect(client, others) : client.destroy()));
     broker.once('connect', () => {
       broker.taken = true;
-      client.broker = port;
       client.on('close', () => broker.destroy());
       broker.on('close', () => client.destroy());
       client.pipe(broker).pipe(client);
@@ -103,6 +105,11 @@ export class Balancer {
   /** How many connections this broker has now. */
   openTo(number) {
     return [...this.open].filter((client) => client.broker === this.ports[number]).length;
+  }
+
+  /** How many connections were ever begun to this broker. */
+  begunTo(number) {
+    return this.begun.get(this.ports[number]) ?? 0;
   }
 
   /** From now on everything goes to this broker, also what was connected to another. */

@@ -126,7 +126,7 @@ impl CaCommand {
                     _ => Which::Active,
                 };
                 let pem = certificate(&folder.folder().load()?, &cluster, which)?;
-                let patch = ca::removal_patch(&read(&machine_config)?, &pem)?;
+                let patch = ca::removal_patch(&read(&machine_config)?, &[pem])?;
                 std::fs::write(output.join("remove-1.yaml"), &patch.first)?;
                 if let Some(second) = &patch.second {
                     std::fs::write(output.join("remove-2.yaml"), second)?;

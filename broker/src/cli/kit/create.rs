@@ -7,21 +7,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use ichor_wire::kit::{Facts, KitFile};
 use ichor_wire::log::{Content, Kind, Kit, KitHolder};
 use ichor_wire::profile::pem;
 use ichor_wire::role::Role;
 use ichor_wire::talosconfig::host_and_port;
 use jiff::SignedDuration;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use sha2::{Digest, Sha256};
 
 use super::{all, one, paper, words, write_new};
 use crate::cli::desk::Desk;
 use crate::cli::{FolderArg, block_on, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, load_clusters};
-use crate::custody::{Holder, KitPlan, MadeKit, Plugins, make_kit};
+use crate::custody::{Holder, KitPlan, MadeKit, Plugins, RecordedKit, make_kit};
 use crate::domain::ClusterName;
 use crate::entropy;
 use crate::kit::Standing;
@@ -192,13 +190,11 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
         let number = all(loaded).await?.iter().map(|kit| kit.number).max().unwrap_or(0).checked_add(1);
         let number = number.context("there are 65535 kits; no more can be numbered")?;
         let made = plan(loaded, &wanted, number, &plugins)?;
-        let text = made.file.to_text()?;
-        let content = content(&made, &text, &wanted, ceremony)?;
-        desk.note_kit(content).await?;
+        let receipt = desk.note_kit(content(&made, &wanted, ceremony)?).await?;
         desk.close().await;
-        let files = write(&made, &text, ceremony)?;
-        let facts = made.file.unverified_facts();
-        write!(out, "{}", words::made(facts, &files, wanted.replaces, at)?)?;
+        let kit = made.recorded(&receipt);
+        let files = write(&kit, ceremony)?;
+        write!(out, "{}", words::made(&kit.facts, &files, wanted.replaces, at)?)?;
         anyhow::Ok(())
     })
 }
@@ -234,14 +230,14 @@ fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> any
 }
 
 /// The entry: the kit's public facts, who holds it, who was there.
-fn content(made: &MadeKit, text: &str, wanted: &Wanted, ceremony: &Ceremony) -> anyhow::Result<Content> {
-    let facts = made.file.unverified_facts();
+fn content(made: &MadeKit, wanted: &Wanted, ceremony: &Ceremony) -> anyhow::Result<Content> {
+    let facts = made.facts();
     let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes());
     let mut holders = Vec::new();
-    for (share, said) in made.shares.iter().zip(&facts.shares) {
+    for (recipient, said) in made.recipients().zip(&facts.shares) {
         holders.push(KitHolder {
-            name: share.holder.clone(),
-            recipient: share.recipient.clone(),
+            name: said.holder.clone(),
+            recipient: recipient.map(ToOwned::to_owned),
             commitment: hex(&said.commitment)?,
             proof_key: hex(&said.proof_key)?,
         });
@@ -265,7 +261,7 @@ fn content(made: &MadeKit, text: &str, wanted: &Wanted, ceremony: &Ceremony) -> 
             threshold: Some(facts.threshold),
             ttl_cap: Some(facts.ttl_cap),
             holders: Some(holders),
-            file: Some(Sha256::digest(text).to_vec()),
+            file: Some(made.digest().to_vec()),
             replaces: wanted.replaces,
             user: certificate.is_some().then(|| facts.fixed_user()),
             certificate,
@@ -275,13 +271,12 @@ fn content(made: &MadeKit, text: &str, wanted: &Wanted, ceremony: &Ceremony) -> 
 }
 
 /// Writes the kit's file and its shares; answers what lies where.
-fn write(made: &MadeKit, text: &str, ceremony: &Ceremony) -> anyhow::Result<Vec<PathBuf>> {
-    let facts: &Facts = made.file.unverified_facts();
-    debug_assert!(KitFile::parse(text).is_ok_and(|read| read == made.file));
+fn write(kit: &RecordedKit, ceremony: &Ceremony) -> anyhow::Result<Vec<PathBuf>> {
+    let facts = &kit.facts;
     let file = ceremony.output.join(format!("kit-{}.toml", facts.number));
-    write_new(&file, text.as_bytes())?;
+    write_new(&file, kit.text.as_bytes())?;
     let mut files = vec![file];
-    for share in &made.shares {
+    for share in &kit.shares {
         let stem = format!("kit-{}-share-{}-{}", facts.number, share.index, share.holder);
         let path = match (&share.recipient, &ceremony.paper_dir) {
             (None, Some(dir)) => {

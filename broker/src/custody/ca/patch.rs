@@ -8,7 +8,7 @@ use ichor_wire::profile::{CaCertificate, CaError, pem};
 use super::documents::{self, DocumentError, Pair};
 use crate::domain::ClusterName;
 
-/// Takes one CA out of a node's `machine.acceptedCAs` and leaves the others.
+/// Takes CAs out of a node's `machine.acceptedCAs` and leaves the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovalPatch {
     /// Deletes the list.
@@ -69,14 +69,14 @@ pub fn is_accepted(machine_config: &str, ca_pem: &str) -> Result<bool, PatchErro
     Ok(machines.any(|m| m.accepted.iter().flatten().chain(&m.ca).any(|pair| is(pair, &ca))))
 }
 
-/// What takes the CA out of the node with this machine config, and leaves every other that it accepts.
+/// What takes the CAs out of the node with this machine config, those of them that it lists, and leaves every other that it accepts.
 ///
 /// The list is read from the node's own config and differs from node to node; make one removal for each.
 ///
 /// # Errors
-/// When the config cannot be read, does not list the CA, or lists something that could not be kept.
-pub fn removal_patch(machine_config: &str, ca_pem: &str) -> Result<RemovalPatch, PatchError> {
-    let ca = CaCertificate::parse(ca_pem)?;
+/// When the config cannot be read, lists none of the CAs, or something that could not be kept.
+pub fn removal_patch(machine_config: &str, ca_pems: &[String]) -> Result<RemovalPatch, PatchError> {
+    let cas = ca_pems.iter().map(|pem| CaCertificate::parse(pem)).collect::<Result<Vec<_>, _>>()?;
     let documents = documents::read(machine_config)?;
     let mut machines = documents.iter().filter_map(|d| d.machine.as_ref());
     let machine = machines.next().ok_or(PatchError::NotAMachineConfig)?;
@@ -86,7 +86,7 @@ pub fn removal_patch(machine_config: &str, ca_pem: &str) -> Result<RemovalPatch,
     let mut found = false;
     let mut stay = Vec::new();
     for (index, pair) in machine.accepted.iter().flatten().enumerate() {
-        if is(pair, &ca) {
+        if cas.iter().any(|ca| is(pair, ca)) {
             found = true;
         } else {
             // Only the certificate counts for trust; a key has no business in this list and is not written again.
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_removal_keeps_other_peoples_cas() {
         let (ours, one, two) = (ca(), ca(), ca());
-        let removal = removal_patch(&config(&[&one, &ours, &two, &ours]), &ours).unwrap();
+        let removal = removal_patch(&config(&[&one, &ours, &two, &ours]), std::slice::from_ref(&ours)).unwrap();
         assert_eq!(removal.kept, 2);
         assert_eq!(removal.first, "machine:\n  acceptedCAs:\n    $patch: delete\n");
         let second = removal.second.unwrap();
@@ -239,9 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn several_go_by_one_patch_those_that_are_there() {
+        let (ours, next, other, elsewhere) = (ca(), ca(), ca(), ca());
+        let config = config(&[&ours, &other, &next]);
+        let removal = removal_patch(&config, &[next.clone(), elsewhere, ours.clone()]).unwrap();
+        assert_eq!(removal.kept, 1);
+        let second = removal.second.unwrap();
+        assert_eq!([&ours, &next, &other].map(|ca| is_accepted(&second, ca).unwrap()), [false, false, true]);
+    }
+
+    #[test]
     fn the_last_one_leaves_no_list() {
         let ours = ca();
-        let removal = removal_patch(&config(&[&ours]), &ours).unwrap();
+        let removal = removal_patch(&config(&[&ours]), &[ours]).unwrap();
         assert_eq!((removal.second, removal.kept), (None, 0));
         assert!(!removal.command.contains("remove-2"));
     }
@@ -249,11 +259,12 @@ mod tests {
     #[test]
     fn refuses_what_would_lose_something() {
         let (ours, theirs) = (ca(), ca());
-        assert_eq!(removal_patch(&config(&[&theirs]), &ours), Err(PatchError::NotThere));
-        assert_eq!(removal_patch("a: b\n", &ours), Err(PatchError::NotAMachineConfig));
-        assert_eq!(removal_patch(&config(&[&ours, "not pem"]), &ours), Err(PatchError::OddEntry(2)));
+        let removal = |config: &str| removal_patch(config, std::slice::from_ref(&ours));
+        assert_eq!(removal(&config(&[&theirs])), Err(PatchError::NotThere));
+        assert_eq!(removal("a: b\n"), Err(PatchError::NotAMachineConfig));
+        assert_eq!(removal(&config(&[&ours, "not pem"])), Err(PatchError::OddEntry(2)));
         let two = format!("{}---\n{}", config(&[&ours]), config(&[&theirs]));
-        assert_eq!(removal_patch(&two, &ours), Err(PatchError::Several));
+        assert_eq!(removal(&two), Err(PatchError::Several));
     }
 
     #[test]

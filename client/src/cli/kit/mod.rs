@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::Here;
 use crate::error::Error;
-use crate::kit::{Identities, read_share};
+use crate::kit::{Identities, harden_process, read_share};
 
 /// Use a break-glass kit, when provider, network, vault and broker are gone
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,10 @@ enum Command {
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
+    let holds_shares = matches!(args.command, Command::Open(_) | Command::Prove(_));
+    if holds_shares && !harden_process() {
+        here.around.terminal.note("core dumps could not be turned off: a crash may write shares and keys to the disk");
+    }
     match args.command {
         Command::Show(args) => show::run(here, args),
         Command::Open(args) => open::run(here, args),

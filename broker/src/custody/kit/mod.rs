@@ -1,5 +1,7 @@
 //! A break-glass kit is made here: its CA's key is born, sealed under a key that is split, and wiped. Nothing of it stays. The CA's key of
-//! a static kit signs one certificate, whose key is sealed in its place.
+//! a static kit signs one certificate, whose key is sealed in its place. What was made leaves for a receipt alone: [`MadeKit`].
+
+mod made;
 
 use ichor_wire::kit::{
     Facts, FactsError, KitError, KitFile, PAPER, RANDOM_BYTES, Secret, Share, ShareFacts, SplitError, VERSION,
@@ -12,6 +14,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub use self::made::{MadeKit, MadeShare, RecordedKit};
 use super::ca::{CreateError, Draft};
 use super::{KeyLoadError, LocalSigner, Plugins, Signer, ToBeSigned, VaultError, vault};
 use crate::domain::ClusterName;
@@ -57,27 +60,6 @@ pub struct Holder {
     pub recipient: Option<String>,
 }
 
-/// A kit that was made, not yet written anywhere.
-#[derive(Debug)]
-pub struct MadeKit {
-    /// Its file.
-    pub file: KitFile,
-    /// Its shares, in the order of their holders.
-    pub shares: Vec<MadeShare>,
-}
-
-/// A share of a kit that was made.
-pub struct MadeShare {
-    /// Its index, from 1.
-    pub index: u8,
-    /// Who holds it.
-    pub holder: String,
-    /// The recipient that it is sealed to, as age writes it.
-    pub recipient: Option<String>,
-    /// An age file, or, for paper, the share's text: the secret itself.
-    pub body: Zeroizing<Vec<u8>>,
-}
-
 /// Why no kit was made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -111,12 +93,17 @@ pub enum MakeKitError {
     /// It is not what was to be made.
     #[error(transparent)]
     Certificate(#[from] FactsError),
+    /// What was made does not serve.
+    #[error(
+        "the kit that was made is not read back and opened as it is to be, so none was made; report this as a fault of ichor's"
+    )]
+    ReadBack,
     /// No random values.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
 }
 
-/// Makes a kit in memory. Its CA is Ed25519 and good for client certificates only, as a dedicated CA is; the subject names cluster,
+/// Makes a kit in memory, reads it back, and opens it with its shares. Its CA is Ed25519 and good for client certificates only, as a dedicated CA is; the subject names cluster,
 /// kit and id, so that a node's list of accepted CAs tells it from every other.
 ///
 /// # Errors
@@ -132,7 +119,7 @@ pub fn make_kit(plan: &KitPlan<'_>, now: Timestamp, plugins: &Plugins) -> Result
     let random = Zeroizing::new(entropy::bytes::<RANDOM_BYTES>()?);
     let limit = u8::try_from(plan.holders.len()).map_err(|_| SplitError::Numbers)?;
     let values = split(&key, plan.threshold, limit, &random)?;
-    let (mut shares, mut said) = (Vec::new(), Vec::new());
+    let (mut shares, mut said, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for ((value, holder), index) in values.into_iter().zip(plan.holders).zip(1..) {
         let share = Share::new(plan.number, plan.id, index, value);
         let salt = entropy::bytes::<16>()?;
@@ -170,6 +157,7 @@ pub fn make_kit(plan: &KitPlan<'_>, now: Timestamp, plugins: &Plugins) -> Result
             proof_key,
         });
         shares.push(made);
+        plain.push(text);
     }
     let client = plan.is_static.then(LocalSigner::generate).transpose()?;
     let mut facts = Facts {
@@ -201,7 +189,8 @@ pub fn make_kit(plan: &KitPlan<'_>, now: Timestamp, plugins: &Plugins) -> Result
     // what signed a static kit's certificate signs nothing more
     drop(signer);
     let file = KitFile::seal(facts, &secret, &key, entropy::bytes()?)?;
-    Ok(MadeKit { file, shares })
+    let text = file.to_text()?;
+    MadeKit::proven(file, text, shares, &plain, &secret)
 }
 
 /// The one certificate of a static kit, PEM, good until its CA's end.
@@ -234,25 +223,27 @@ fn ca_name(cluster: &ClusterName, number: u16, id: Uuid) -> String {
     format!("ichor kit {number} {tail} {cluster}")
 }
 
-impl std::fmt::Debug for MadeShare {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MadeShare").field("index", &self.index).field("holder", &self.holder).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
 
     use age::x25519;
+    use ichor_wire::api::Receipt;
     use ichor_wire::kit::Gathered;
 
     use super::*;
+    use crate::custody::{IdentitySource, open_sealed};
 
     const ID: Uuid = Uuid::from_u128(0x0193_5a2b_7c4d_7e8f_9011_2233_4455_6677);
 
     fn holder(name: &str, recipient: Option<String>) -> Holder {
         Holder { name: name.into(), recipient }
+    }
+
+    /// What is written of it once it is recorded.
+    fn written(made: MadeKit) -> (KitFile, Vec<MadeShare>) {
+        let kit = made.recorded(&Receipt::pending(1, &[0; 32]));
+        (KitFile::parse(&kit.text).unwrap(), kit.shares)
     }
 
     fn plan<'a>(cluster: &'a ClusterName, holders: &'a [Holder]) -> KitPlan<'a> {
@@ -281,23 +272,25 @@ mod tests {
         let ada = x25519::Identity::generate();
         let holders = [holder("ada", Some(ada.to_public().to_string())), holder("bob", None), holder("eve", None)];
         let made = make_kit(&plan(&cluster, &holders), now, &Plugins::default()).unwrap();
-        let facts = made.file.unverified_facts();
+        let debug = format!("{made:?}");
+        let (file, shares) = written(made);
+        let facts = file.unverified_facts();
         let ca = facts.kit_certificate().unwrap();
         assert!(ca.subject().starts_with("O=ichor, CN=ichor kit 7 44556677 ppp"), "{}", ca.subject());
         assert_eq!(ca.not_after(), "2027-11-22T12:00:00Z".parse().unwrap());
 
         let mut sealed = Vec::new();
-        let decryptor = age::Decryptor::new_buffered(made.shares[0].body.as_slice()).unwrap();
+        let decryptor = age::Decryptor::new_buffered(shares[0].body.as_slice()).unwrap();
         decryptor.decrypt(std::iter::once(&ada as &dyn age::Identity)).unwrap().read_to_end(&mut sealed).unwrap();
-        assert!(!made.shares[0].body.windows(32).any(|window| sealed.windows(32).any(|plain| plain == window)));
+        assert!(!shares[0].body.windows(32).any(|window| sealed.windows(32).any(|plain| plain == window)));
         let mut gathered = Gathered::new(facts);
-        for text in [sealed.as_slice(), made.shares[2].body.as_slice()] {
+        for text in [sealed.as_slice(), shares[2].body.as_slice()] {
             gathered.take(facts, Share::parse(std::str::from_utf8(text).unwrap()).unwrap()).unwrap();
         }
-        let (_, secret) = made.file.open(&gathered).unwrap();
+        let (_, secret) = file.open(&gathered).unwrap();
         assert_eq!(LocalSigner::from_der(secret.key()).unwrap().public_key(), ca.public_key());
-        assert!(!made.file.to_text().unwrap().contains(&data_encoding::BASE64.encode(secret.key())));
-        assert!(!format!("{made:?}").contains(std::str::from_utf8(&made.shares[2].body).unwrap()));
+        assert!(!file.to_text().unwrap().contains(&data_encoding::BASE64.encode(secret.key())));
+        assert!(!debug.contains(std::str::from_utf8(&shares[2].body).unwrap()));
     }
 
     #[test]
@@ -306,13 +299,13 @@ mod tests {
         let now = "2026-11-22T12:00:00Z".parse().unwrap();
         let holders = [holder("bob", None), holder("eve", None)];
         let plan = KitPlan { is_static: true, ..plan(&cluster, &holders) };
-        let made = make_kit(&plan, now, &Plugins::default()).unwrap();
-        let facts = made.file.unverified_facts();
+        let (file, shares) = written(make_kit(&plan, now, &Plugins::default()).unwrap());
+        let facts = file.unverified_facts();
         let mut gathered = Gathered::new(facts);
-        for share in &made.shares {
+        for share in &shares {
             gathered.take(facts, Share::parse(std::str::from_utf8(&share.body).unwrap()).unwrap()).unwrap();
         }
-        let (facts, secret) = made.file.open(&gathered).unwrap();
+        let (facts, secret) = file.open(&gathered).unwrap();
         let key = LocalSigner::from_der(secret.key()).unwrap();
         let ca = facts.kit_certificate().unwrap();
         assert_ne!(key.public_key(), ca.public_key(), "the CA's key is nowhere");
@@ -333,6 +326,35 @@ mod tests {
         ];
         let error = make_kit(&plan(&cluster, &holders), now, &Plugins::default()).unwrap_err();
         assert!(matches!(error, MakeKitError::Holder { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_share_for_a_plugin_that_is_allowed_is_sealed_by_it_and_opens_the_kit() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let double = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/age-plugin-double");
+        std::os::unix::fs::symlink(double, folder.path().join("age-plugin-double")).unwrap();
+        let path = std::env::join_paths([folder.path(), "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap();
+        let plugins = Plugins::allow(&["double".to_owned()], path, None).unwrap();
+        let holders = [holder("ada", Some("age1double10qnf9hl4".into())), holder("bob", None)];
+        let made = make_kit(&plan(&cluster, &holders), now, &plugins).unwrap();
+        assert!(folder.path().join("ran-double").exists(), "the plugin was run");
+        assert_eq!(made.recipients().collect::<Vec<_>>(), [Some("age1double10qnf9hl4"), None]);
+        let (file, shares) = written(made);
+
+        // the holder opens their share with the plugin's identity
+        let sealed = folder.path().join("share.age");
+        std::fs::write(&sealed, &shares[0].body).unwrap();
+        let source = IdentitySource::Text("AGE-PLUGIN-DOUBLE-10QH4Y7PM".to_owned().into());
+        let mut text = String::new();
+        open_sealed(&sealed, source, folder.path(), &plugins).unwrap().read_to_string(&mut text).unwrap();
+        let facts = file.unverified_facts();
+        let mut gathered = Gathered::new(facts);
+        for text in [text.as_str(), std::str::from_utf8(&shares[1].body).unwrap()] {
+            gathered.take(facts, Share::parse(text).unwrap()).unwrap();
+        }
+        file.open(&gathered).unwrap();
     }
 
     #[test]
