@@ -6,7 +6,7 @@ use ichor_wire::log::tree::{Edge, TILE_WIDTH};
 use ichor_wire::log::{Checkpoint, CheckpointError, Entry, Kind, LogKey};
 use jiff::Timestamp;
 
-use crate::store::{Grown, Store, StoreError};
+use crate::store::{Grown, Store, StoreError, StoredCheckpoint};
 
 use super::anchor::AnchorError;
 use super::notary::{NotSigned, Notary, Signed};
@@ -103,16 +103,22 @@ const REOPEN: &str = "run `ichor-broker audit reopen --reason …`";
 /// # Errors
 /// When it does not, naming what differs; then nothing was written.
 pub async fn open(store: &dyn Store, notary: &Notary, known: &Known, now: Timestamp) -> Result<Opened, OpenError> {
-    let size = store.head().await?.size;
-    let signed = signed_before(store, notary, known, size).await?;
-    let tree = tail(store, signed, size).await?;
+    // what vouches is taken before the log's end: other brokers append meanwhile, and what they have signed is then part of it
+    let kept = store.checkpoint().await?;
+    let mut held = Vec::new();
     for anchor in notary.anchors() {
-        match anchor.held().await? {
+        held.push((anchor.said(), anchor.held().await));
+    }
+    let size = store.head().await?.size;
+    let signed = signed_before(store, notary, known, kept, size).await?;
+    let tree = tail(store, signed, size).await?;
+    for (who, note) in held {
+        match note? {
             Some(note) => {
                 let checkpoint = ours(store, notary.log(), &note, signed).await?;
-                agrees(store, &anchor.said(), &checkpoint, size).await?;
+                agrees(store, &who, &checkpoint, size).await?;
             }
-            None if known.anchored.contains(&anchor.said()) => return Err(OpenError::AnchorGone(anchor.said())),
+            None if known.anchored.contains(&who) => return Err(OpenError::AnchorGone(who)),
             None => {}
         }
     }
@@ -137,8 +143,14 @@ pub async fn attest(store: &dyn Store, notary: &Notary, tree: Arc<Grown>, now: T
 }
 
 /// How many entries the kept checkpoint speaks of, once it is known to be ours and to fit; 0 for a log that was never signed.
-async fn signed_before(store: &dyn Store, notary: &Notary, known: &Known, size: u64) -> Result<u64, OpenError> {
-    let Some(kept) = store.checkpoint().await? else {
+async fn signed_before(
+    store: &dyn Store,
+    notary: &Notary,
+    known: &Known,
+    kept: Option<StoredCheckpoint>,
+    size: u64,
+) -> Result<u64, OpenError> {
+    let Some(kept) = kept else {
         return if known.is_signed { Err(OpenError::NoCheckpoint) } else { Ok(0) };
     };
     let checkpoint = ours(store, notary.log(), &kept.note, kept.size).await?;

@@ -43,6 +43,10 @@ const METHODS: [&str; 8] = ["Version", "Dmesg", "Logs", "ServiceList", "Reboot",
 const BATCH: u64 = 20_000;
 /// The smallest size, from which sizes grow tenfold.
 const FIRST: u64 = 10_000;
+/// So many entries without a call tell what an entry takes on disk.
+const ALONE: u64 = 100_000;
+/// So many MiB more than at [`FIRST`] this process may have resident at a larger size.
+const GROWTH: f64 = 64.0;
 
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("ask");
@@ -54,19 +58,37 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let path = folder.path().join("ichor.db");
     let store = || anyhow::Ok(Arc::new(SqliteStore::open(&path, Options::default())?) as Arc<dyn Store>);
     sweep(&mut report, "SQLite", settings.entries, async || store()).await?;
-    #[expect(clippy::cast_precision_loss, reason = "a file's size fits into 53 bits")]
-    let bytes = size_of(folder.path())? as f64 / settings.entries.max(1) as f64;
+    let bytes = each(size_of(folder.path())?, settings.entries);
     report.add("SQLite: bytes an entry and a call, with tree and indexes", bytes, "B");
     drop(folder);
+    report.add("SQLite: bytes an entry, with tree and indexes", alone(&settings.dir).await?, "B");
 
     if let Some(url) = &settings.postgres {
         let address = postgres::empty(url).await?;
         let store = async || Ok(Arc::new(PostgresStore::open(&address, &postgres::options()).await?) as Arc<dyn Store>);
         sweep(&mut report, "Postgres", settings.entries, store).await?;
+        let sizes = postgres::sizes(url)?;
+        let bytes = each(sizes.database, settings.entries);
+        report.add("Postgres: bytes an entry and a call, with tree and indexes", bytes, "B");
+        report.add("Postgres: bytes an entry, with tree and indexes", each(sizes.log, settings.entries), "B");
     } else {
         report.note("Postgres was not asked: name an empty database with --postgres");
     }
     Ok(report)
+}
+
+/// Bytes of SQLite's files for each entry of a log that has no calls.
+async fn alone(dir: &Path) -> anyhow::Result<f64> {
+    let folder = tempfile::tempdir_in(dir)?;
+    let store = SqliteStore::open(folder.path().join("ichor.db"), Options::default())?;
+    History { began: begin()?, entries: ALONE, has_calls: false }.fill(&store, ALONE).await?;
+    drop(store);
+    Ok(each(size_of(folder.path())?, ALONE))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a database's size fits into 53 bits")]
+fn each(bytes: u64, entries: u64) -> f64 {
+    bytes as f64 / entries.max(1) as f64
 }
 
 /// Bytes in the folder's files.
@@ -85,11 +107,11 @@ async fn sweep(
     entries: u64,
     open: impl AsyncFn() -> anyhow::Result<Arc<dyn Store>>,
 ) -> anyhow::Result<()> {
-    let history = History { began: begin()?, entries };
+    let history = History { began: begin()?, entries, has_calls: true };
     let grace = Grace { key: SignedDuration::from_mins(1), anchor: SignedDuration::from_mins(1) };
     let notary = Arc::new(Notary::new(AuditKey::from_seed(&[1; 32])?, "bench", Vec::new(), grace)?);
     let sizes = std::iter::successors(Some(FIRST), |size| size.checked_mul(10)).take_while(|size| *size < entries);
-    let (mut first, mut store) = (None, open().await?);
+    let (mut first, mut at_first, mut store) = (None, None, open().await?);
     audit::open(&*store, &notary, &Known::default(), SystemClock.now()).await?;
     for size in sizes.chain([entries]) {
         let began = (Instant::now(), store.head().await?.size);
@@ -121,14 +143,18 @@ async fn sweep(
                 report.add(format!("{at}: that p99 over the one at {FIRST}"), p99 / first, "×");
             }
         }
-        report.add(format!("{at}: memory of this process"), resident()?, "MiB");
+        let memory = resident()?;
+        report.add(format!("{at}: memory of this process"), memory, "MiB");
+        let more = memory - *at_first.get_or_insert(memory);
+        report.hold(format!("{at}: that memory less the one at {FIRST}"), more, "MiB", Goal::AtMost(GROWTH));
     }
     let began = Instant::now();
     let verified = audit::verify_log(&*store).await?;
     let took = began.elapsed();
     ensure!(verified.entries >= entries, "{} entries of {entries}", verified.entries);
     report.add(format!("{engine}: verified at the database"), rate(usize::try_from(verified.entries)?, took), "1/s");
-    report.add(format!("{engine}: memory after it"), resident()?, "MiB");
+    let more = resident()? - at_first.unwrap_or_default();
+    report.hold(format!("{engine}: memory after it less the one at {FIRST}"), more, "MiB", Goal::AtMost(GROWTH));
     Ok(())
 }
 
@@ -177,6 +203,8 @@ struct History {
     began: Timestamp,
     /// How many entries there will be in the end; they lie evenly over the days.
     entries: u64,
+    /// Whether calls are kept with the entries, as many as these.
+    has_calls: bool,
 }
 
 // === impl History ===
@@ -188,14 +216,14 @@ impl History {
         Ok(self.began.checked_add(SignedDuration::from_micros(i64::try_from(micros)?))?)
     }
 
-    /// Appends until there are `size` entries or a few more: each batch's last entry keeps a batch of calls.
+    /// Appends until there are `size` entries or a few more: where there are calls, each batch's last entry keeps a batch of them.
     async fn fill(&self, store: &dyn Store, size: u64) -> anyhow::Result<()> {
         let mut next = store.head().await?.size;
         while next < size {
             let end = (next + BATCH).min(size).max(next + 1);
             let mut batch = Vec::new();
             for index in next..end {
-                let is_last = index + 1 == end;
+                let is_last = self.has_calls && index + 1 == end;
                 let content = if is_last { Content::of(Kind::NodeLog) } else { content(index) };
                 let calls = if is_last {
                     (next..end).map(|number| self.call(number)).collect::<Result<_, _>>()?

@@ -27,6 +27,25 @@ pub(crate) fn options() -> Options {
     Options { deadline: Duration::from_secs(60), ..Options::default() }
 }
 
+/// Bytes on a server's disk.
+pub(crate) struct Sizes {
+    /// Of the database, beyond what an empty one takes.
+    pub(crate) database: u64,
+    /// Of the log in it: leaves, bodies, tiles, and what finds them.
+    pub(crate) log: u64,
+}
+
+/// What the database takes, as `psql` is told.
+pub(crate) fn sizes(url: &str) -> anyhow::Result<Sizes> {
+    let asked = "SELECT pg_database_size(current_database()) - pg_database_size('template1')
+                 UNION ALL
+                 SELECT sum(pg_total_relation_size(name::regclass))::bigint
+                 FROM unnest(ARRAY['leaf', 'body', 'tile', 'certificate', 'log_person', 'log_cluster']) AS name";
+    let told = printed(Command::new("psql").args(["-AtqX", "-v", "ON_ERROR_STOP=1", "-c", asked, "-d", url]))?;
+    let (database, log) = told.trim().split_once('\n').context("two sizes")?;
+    Ok(Sizes { database: database.parse()?, log: log.parse()? })
+}
+
 /// A server of our own. It ends when this is dropped.
 pub(crate) struct Server {
     start: PathBuf,

@@ -50,6 +50,15 @@ impl Report {
         self.results.push(Measured { metric: metric.into(), value, unit, goal: Some(goal) });
     }
 
+    /// Whether a value misses its goal.
+    pub(crate) fn is_missed(&self) -> bool {
+        self.results.iter().any(|m| match m.goal {
+            Some(Goal::AtLeast(goal)) => m.value < goal,
+            Some(Goal::AtMost(goal)) => m.value > goal,
+            None => false,
+        })
+    }
+
     /// `{"name", "results": [{"metric", "value", "unit", "goal", "better"}]}`; `goal` is null where there is none, and
     /// `better` says which way.
     pub(crate) fn json(&self) -> Value {
@@ -126,6 +135,17 @@ mod tests {
         assert_eq!(json["results"][1]["goal"], 5.0);
         assert_eq!(json["results"][2]["goal"], Value::Null);
         assert!(report.to_string().contains("MISSED"));
+        assert!(report.is_missed());
+    }
+
+    #[test]
+    fn a_goal_that_is_met_to_the_last_is_not_missed() {
+        let mut report = Report::new("x");
+        report.hold("lost", 0.0, "", Goal::AtMost(0.0));
+        report.hold("rate", 5.0, "1/s", Goal::AtLeast(5.0));
+        assert!(!report.is_missed());
+        report.hold("lost", 1.0, "", Goal::AtMost(0.0));
+        assert!(report.is_missed());
     }
 
     #[test]

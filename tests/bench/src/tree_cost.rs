@@ -3,6 +3,8 @@
 //! Broker and generator use all cores at full load, so what each certificate costs more is what the load loses. Batches are as
 //! small as half the connections of `issuance` make them; each has one checkpoint, and half of its entries are answered with a
 //! proof, as certificates are.
+//!
+//! It is a computed part and not a difference of two runs: no broker runs without its tree, so there is none to run beside it.
 
 use std::path::Path;
 use std::sync::Arc;
