@@ -83,7 +83,12 @@ async fn two_brokers(report: &mut Report, url: &str, time: Duration) -> anyhow::
         report.add(format!("{who}: p50"), millis(times.percentile(0.5)), "ms");
         report.add(format!("{who}: p99"), millis(times.percentile(0.99)), "ms");
     }
-    report.hold("Postgres, two brokers: signed appends, at the best of these", best, "1/s", Goal::AtLeast(GOAL_POSTGRES));
+    report.hold(
+        "Postgres, two brokers: signed appends, at the best of these",
+        best,
+        "1/s",
+        Goal::AtLeast(GOAL_POSTGRES),
+    );
     Ok(())
 }
 
