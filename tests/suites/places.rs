@@ -70,7 +70,7 @@ async fn a_place_that_was_taken_away_or_unmarked_is_not_taken_for_a_new_one() ->
     let sent = || std::fs::read_to_string(world.dir.join("data/audit.jsonl")).map(|text| text.lines().count());
     for sql in [
         "UPDATE forward SET tag = NULL, next = (SELECT count(*) FROM leaf)",
-        "UPDATE forward SET next = (SELECT count(*) FROM leaf)",
+        "UPDATE forward SET next = next + 1",
         "DELETE FROM forward",
     ] {
         Connection::open(&database)?.execute_batch(sql)?;
