@@ -51,8 +51,8 @@ fn token(person: &Person, world: &World) -> anyhow::Result<String> {
     std::fs::create_dir(&home)?;
     SessionStore::new(&Environment::isolated(&home))?.save(&person.session)?;
     let kept = texts(&home)?.into_iter().filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    let tokens = kept.filter_map(|kept| kept["token"].as_str().map(str::to_owned));
-    tokens.last().context("no session is kept")
+    let mut tokens = kept.filter_map(|kept| kept["token"].as_str().map(str::to_owned));
+    tokens.next_back().context("no session is kept")
 }
 
 /// Every text file below the folder.
