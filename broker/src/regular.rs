@@ -9,6 +9,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+/// The largest file, in bytes, that holds one thing of a line: a token, a URL.
+pub const LINE: u64 = 64 << 10;
+
 /// Whether a symbolic link may stand for the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {

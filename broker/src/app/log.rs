@@ -160,16 +160,13 @@ async fn origin(pin: Option<&LogPin>, settings: &AuditSettings, store: &dyn Stor
     }
 }
 
-/// The largest file with a token, in bytes.
-const LARGEST_TOKEN: u64 = 64 << 10;
-
 /// The token in this file.
 ///
 /// # Errors
 /// When there is none that will do.
 pub(super) fn tile_token(path: &Path) -> Result<TileToken, LogError> {
     let bad = |why: String| LogError::Token { path: path.to_owned(), why };
-    let text = regular::read_text(path, LARGEST_TOKEN, Links::Followed).map(Zeroizing::new);
+    let text = regular::read_text(path, regular::LINE, Links::Followed).map(Zeroizing::new);
     let text = text.map_err(|error| bad(error.to_string()))?;
     let short = || bad("it needs one token of at least 16 characters, as `openssl rand -hex 32` makes it".into());
     TileToken::of(&text).ok_or_else(short)

@@ -8,9 +8,6 @@ use super::{ConfigError, File, Folder};
 use crate::regular::{self, Links};
 use crate::store::postgres::{Address, AddressError, Options, TlsFiles};
 
-/// The largest file with a URL, in bytes.
-const LARGEST_URL: u64 = 64 << 10;
-
 /// Where the Postgres database is and how it is used. The URL is in a file, read when it is needed: it holds a password.
 #[derive(Clone, Debug)]
 pub struct Postgres {
@@ -69,7 +66,7 @@ impl Postgres {
     /// # Errors
     /// When the file cannot be read or holds no URL of a database.
     pub fn address(&self) -> Result<Address, AddressError> {
-        let text = regular::read_text(&self.url_file, LARGEST_URL, Links::Followed)
+        let text = regular::read_text(&self.url_file, regular::LINE, Links::Followed)
             .map_err(|error| AddressError::Unreadable { path: self.url_file.clone(), why: error.to_string() })?;
         Address::parse(&text.into(), self.tls.clone())
     }

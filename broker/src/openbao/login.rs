@@ -16,9 +16,6 @@ use super::settings::Auth;
 use super::{BaoError, Kind};
 use crate::regular::{self, Links};
 
-/// The largest file with a token or secret id, in bytes.
-const LARGEST: u64 = 64 << 10;
-
 #[derive(Serialize)]
 struct AppRole<'a> {
     role_id: &'a str,
@@ -144,7 +141,7 @@ pub(super) fn json(body: &impl Serialize) -> Zeroizing<Vec<u8>> {
 /// A secret from a file, without the newline that editors add.
 fn read(path: &Path) -> Result<SecretString, String> {
     let failed = |why: String| format!("`{}` cannot be read: {why}", path.display());
-    let read = regular::read_text(path, LARGEST, Links::Followed);
+    let read = regular::read_text(path, regular::LINE, Links::Followed);
     let text = Zeroizing::new(read.map_err(|error| failed(error.to_string()))?);
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(failed("it is empty".into())),

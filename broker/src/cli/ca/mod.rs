@@ -128,9 +128,8 @@ impl CaCommand {
                 };
                 let pem = certificate(&folder.folder().load()?, &cluster, which)?;
                 let patch = ca::removal_patch(&read(&machine_config)?, &[pem])?;
-                std::fs::write(output.join("remove-1.yaml"), &patch.first)?;
-                if let Some(second) = &patch.second {
-                    std::fs::write(output.join("remove-2.yaml"), second)?;
+                for (name, text) in patch.files() {
+                    std::fs::write(output.join(name), text)?;
                 }
                 writeln!(out, "wrote the patches; {} other CAs stay. Apply both in one command:", patch.kept)?;
                 writeln!(out, "  {}", patch.command)?;

@@ -136,8 +136,7 @@ impl Removal {
         let Some(patch) = &self.patch else { return Ok(()) };
         writeln!(out, "Wrote the patches; {} other CAs stay. Apply both in one command:", patch.kept)?;
         writeln!(out, "  {}", patch.command)?;
-        for (name, text) in [("remove-1.yaml", Some(&patch.first)), ("remove-2.yaml", patch.second.as_ref())] {
-            let Some(text) = text else { continue };
+        for (name, text) in patch.files() {
             std::fs::write(folder.join(name), text)?;
             writeln!(out, "\n# {name}\n{}", text.trim_end())?;
         }

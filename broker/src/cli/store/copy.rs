@@ -13,9 +13,6 @@ use crate::regular::{self, Links};
 use crate::store::copy::Place;
 use crate::store::postgres::{Address, TlsFiles};
 
-/// The largest file with a URL, in bytes.
-const LARGEST_URL: u64 = 64 << 10;
-
 /// `store copy`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Copy {
@@ -57,7 +54,7 @@ impl Copy {
 
     fn place(&self, text: &str) -> anyhow::Result<Place> {
         let url = match text.strip_prefix('@') {
-            Some(file) => regular::read_text(file.as_ref(), LARGEST_URL, Links::Followed)
+            Some(file) => regular::read_text(file.as_ref(), regular::LINE, Links::Followed)
                 .with_context(|| format!("cannot read `{file}`"))?,
             None => text.to_owned(),
         };

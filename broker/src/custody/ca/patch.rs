@@ -21,6 +21,16 @@ pub struct RemovalPatch {
     pub command: String,
 }
 
+// === impl RemovalPatch ===
+
+impl RemovalPatch {
+    /// Its files, as [`Self::command`] names them: name and text.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        std::iter::once(("remove-1.yaml", self.first.as_str()))
+            .chain(self.second.as_deref().map(|text| ("remove-2.yaml", text)))
+    }
+}
+
 /// Why there is no patch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -41,13 +41,10 @@ impl Statements {
     pub(super) async fn prepare(db: &Transaction<'_>) -> Result<Self, Failure> {
         let locked =
             locks::stops(12, "$2", "SELECT encode(u.grant_id, 'hex') FROM break_glass_use u WHERE u.request = $4");
+        let approver = locks::stops_approver("$4", "$2");
         let take = format!(
             "WITH live AS (SELECT FROM session WHERE {LIVE}),
-                locked AS (SELECT 1 WHERE {locked} UNION ALL
-                    SELECT 1 FROM break_glass_approval a JOIN lock l
-                        ON (l.kind = 0 AND l.one = a.issuer AND l.two = a.subject)
-                        OR (l.kind = 1 AND l.one = encode(a.session, 'hex'))
-                    WHERE a.request = $4 AND l.ended_at IS NULL AND (l.until IS NULL OR l.until > $2)),
+                locked AS (SELECT 1 WHERE {locked} OR {approver}),
                 taken AS (UPDATE break_glass SET used = used + 1, jkt = $3,
                         state = CASE WHEN used + 1 >= $19 THEN 5 ELSE 1 END
                     WHERE id = $4 AND hash = $5 AND state = 1 AND used < $19 AND good_until > $2

@@ -73,11 +73,12 @@ impl Changes {
             // of a grant that used a break-glass request, whoever approved that too
             stops_certificate: db
                 .prepare_cached(&format!(
-                    "SELECT {} OR EXISTS (SELECT FROM break_glass_use u JOIN break_glass_approval a ON a.request = u.request
-                        JOIN lock l ON (l.kind = 0 AND l.one = a.issuer AND l.two = a.subject)
-                            OR (l.kind = 1 AND l.one = encode(a.session, 'hex'))
-                        WHERE u.grant_id = decode($5::text, 'hex') AND l.ended_at IS NULL AND (l.until IS NULL OR l.until > $1))",
-                    locks::stops(2, "$1", "")
+                    "SELECT {} OR {}",
+                    locks::stops(2, "$1", ""),
+                    locks::stops_approver(
+                        "(SELECT request FROM break_glass_use WHERE grant_id = decode($5::text, 'hex'))",
+                        "$1"
+                    )
                 ))
                 .await?,
             locks: locks::Statements::prepare(db).await?,

@@ -36,7 +36,16 @@ pub(super) fn stops(first: usize, now: &str, used: &str) -> String {
     )
 }
 
-/// The same for a login of the person whose issuer and subject these parameters are.
+/// The condition that someone is locked who approved the request whose id `request` gives, or the session that they approved with.
+pub(super) fn stops_approver(request: &str, now: &str) -> String {
+    format!(
+        "EXISTS (SELECT FROM break_glass_approval a JOIN lock l ON (l.kind = 0 AND l.one = a.issuer AND l.two = a.subject)
+             OR (l.kind = 1 AND l.one = encode(a.session, 'hex'))
+             WHERE a.request = {request} AND l.ended_at IS NULL AND (l.until IS NULL OR l.until > {now}))"
+    )
+}
+
+/// The same as [`stops`] for a login of the person whose issuer and subject these parameters are.
 pub(super) fn stops_login(issuer: &str, subject: &str, now: &str) -> String {
     format!(
         "EXISTS (SELECT FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > {now}) AND kind = 0

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use ichor_wire::log::tree::Edge;
 use rusqlite::Transaction;
 
+use super::locks::Approved;
 use super::names::Names;
 use super::value::micros;
 use super::{
     Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, drops, locks,
     log, logins, sessions, tree,
 };
-use crate::store::{Change, Condition, LockKeys};
+use crate::store::{Change, Condition};
 
 /// What the thread knows of the log before a batch.
 #[derive(Debug)]
@@ -132,7 +133,8 @@ fn make(
             }
         }
         Change::CertificateMade { keys, now } => {
-            let stopped = locks::stops(db, keys, micros(*now))? || is_approver_locked(db, keys, micros(*now))?;
+            let grant = |grant| locks::stops_approver(db, Approved::Grant(grant), micros(*now));
+            let stopped = locks::stops(db, keys, micros(*now))? || keys.grant.map_or(Ok(false), grant)?;
             (!stopped, Condition::Locked)
         }
         Change::BreakGlass { keys: Some(keys), now, .. } if locks::stops(db, keys, micros(*now))? => {
@@ -154,18 +156,4 @@ fn make(
         }
     };
     Ok(if done { Ok(()) } else { Err(otherwise) })
-}
-
-/// Whether the grant used a break-glass request of which someone who approved it is locked at `now`, or the session that they
-/// approved with.
-fn is_approver_locked(db: &Transaction<'_>, keys: &LockKeys, now: i64) -> Result<bool, Failure> {
-    let Some(grant) = keys.grant else { return Ok(false) };
-    Ok(db
-        .prepare_cached(
-            "SELECT 1 FROM break_glass_use used JOIN break_glass_approval a ON a.request = used.request
-                 JOIN lock ON (lock.kind = 0 AND lock.one = a.issuer AND lock.two = a.subject)
-                     OR (lock.kind = 1 AND lock.one = lower(hex(a.session)))
-             WHERE used.grant_id = ?1 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)",
-        )?
-        .exists((grant.0.as_bytes(), now))?)
 }

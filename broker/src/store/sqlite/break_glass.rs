@@ -10,6 +10,7 @@ use crate::store::Condition;
 use crate::store::break_glass::{ApprovalRow, BreakGlassChange, BreakGlassRow, BreakGlassUse, Closing, ToldRow};
 
 use super::Failure;
+use super::locks::{self, Approved};
 use super::value::{micros, signed};
 pub(super) use reading::{due, file, list, overdue};
 
@@ -73,14 +74,10 @@ pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Do
     let locked = db
         .prepare_cached(
             "SELECT 1 FROM lock JOIN break_glass_use used ON lock.one = lower(hex(used.grant_id))
-             WHERE used.request = ?1 AND lock.kind = 2 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)
-             UNION ALL
-             SELECT 1 FROM break_glass_approval a JOIN lock ON (lock.kind = 0 AND lock.one = a.issuer AND lock.two = a.subject)
-                 OR (lock.kind = 1 AND lock.one = lower(hex(a.session)))
-             WHERE a.request = ?1 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)",
+             WHERE used.request = ?1 AND lock.kind = 2 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)",
         )?
         .exists((using.request.0.as_bytes(), micros(now)))?;
-    if locked {
+    if locked || locks::stops_approver(db, Approved::Request(using.request), micros(now))? {
         return Ok(Err(Condition::Locked));
     }
     let taken = db

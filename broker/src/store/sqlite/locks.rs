@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use uuid::Uuid;
 
-use crate::domain::{Human, LockId, LockTarget, Person, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, GrantId, Human, LockId, LockTarget, Person, ProviderAlias, SessionId};
 use crate::store::Condition;
 use crate::store::lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
 
@@ -45,6 +46,31 @@ pub(super) fn stops(db: &Connection, keys: &LockKeys, now: i64) -> Result<bool, 
             |row| row.get(0),
         )?;
     Ok(found)
+}
+
+/// What people approved.
+#[derive(Clone, Copy)]
+pub(super) enum Approved {
+    /// This request.
+    Request(BreakGlassId),
+    /// The request that this grant used, if it used one.
+    Grant(GrantId),
+}
+
+/// Whether at `now` someone is locked who approved it, or the session that they approved with.
+pub(super) fn stops_approver(db: &Connection, approved: Approved, now: i64) -> Result<bool, Failure> {
+    let (request, grant) = match approved {
+        Approved::Request(request) => (Some(request.0), None),
+        Approved::Grant(grant) => (None, Some(grant.0)),
+    };
+    Ok(db
+        .prepare_cached(
+            "SELECT 1 FROM break_glass_approval a JOIN lock ON (lock.kind = 0 AND lock.one = a.issuer AND lock.two = a.subject)
+                 OR (lock.kind = 1 AND lock.one = lower(hex(a.session)))
+             WHERE a.request = coalesce(?1, (SELECT request FROM break_glass_use WHERE grant_id = ?2))
+                 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?3)",
+        )?
+        .exists((request.as_ref().map(Uuid::as_bytes), grant.as_ref().map(Uuid::as_bytes), now))?)
 }
 
 /// Whether a lock on this user holds at `now`: they do not log in. A lock of everything is no reason.
