@@ -133,7 +133,7 @@ fn make(
             }
         }
         Change::CertificateMade { keys, now } => {
-            let grant = |grant| locks::stops_approver(db, Approved::Grant(grant), micros(*now));
+            let grant = |grant| locks::stops_approver(db, Approved::UsedBy(grant), micros(*now));
             let stopped = locks::stops(db, keys, micros(*now))? || keys.grant.map_or(Ok(false), grant)?;
             (!stopped, Condition::Locked)
         }

@@ -54,14 +54,14 @@ pub(super) enum Approved {
     /// This request.
     Request(BreakGlassId),
     /// The request that this grant used, if it used one.
-    Grant(GrantId),
+    UsedBy(GrantId),
 }
 
 /// Whether at `now` someone is locked who approved it, or the session that they approved with.
 pub(super) fn stops_approver(db: &Connection, approved: Approved, now: i64) -> Result<bool, Failure> {
     let (request, grant) = match approved {
         Approved::Request(request) => (Some(request.0), None),
-        Approved::Grant(grant) => (None, Some(grant.0)),
+        Approved::UsedBy(grant) => (None, Some(grant.0)),
     };
     Ok(db
         .prepare_cached(
