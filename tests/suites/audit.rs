@@ -121,6 +121,8 @@ async fn promise_6_receipts_and_proof_files_hold_with_the_logs_key_alone() -> an
     assert_eq!((proven.content.kind, proven.id.clone()), (Kind::Issued, entry.id.clone()));
     let by_id: ProofFile = asked(&alice, &["proofs", &Uuid::from_slice(&entry.id)?.to_string()], &[]).await?;
     assert_eq!(by_id.verify(&key)?.entry, Some(entry));
+    let by_index: ProofFile = asked(&alice, &["proofs", &index.to_string()], &[]).await?;
+    assert_eq!(by_index.verify(&key)?.leaf.index, index);
     let another = LogKey::ed25519(key.name(), &[7; 32])?;
     assert!(by_id.verify(&another).is_err());
     let said: AuditKeyAnswer = asked(&alice, &["key"], &[]).await?;
@@ -135,7 +137,9 @@ async fn promise_6_receipts_and_proof_files_hold_with_the_logs_key_alone() -> an
         assert_eq!(refused(asked::<Receipt>(&root, &["receipts", nothing], &[]).await), Some(Code::NotFound));
     }
     let nobody = Uuid::nil().to_string();
-    assert_eq!(refused(asked::<ProofFile>(&root, &["proofs", &nobody], &[]).await), Some(Code::NotFound));
+    for nothing in [nobody.as_str(), "999999", "x"] {
+        assert_eq!(refused(asked::<ProofFile>(&root, &["proofs", nothing], &[]).await), Some(Code::NotFound));
+    }
     Ok(())
 }
 

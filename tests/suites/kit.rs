@@ -179,7 +179,7 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     ceremony.world.node.set_accepted_cas(&kit_ca)?;
     let refused = ceremony.drill(1, &ALL[..2]).await.unwrap_err().to_string();
     assert!(refused.contains("share 3 (eve): not proved"), "{refused}");
-    assert!(ceremony.run(&["list"]).await?.contains("never drilled"));
+    assert!(ceremony.run(&["list"]).await?.contains("no whole drill yet"));
     let said = ceremony.drill(1, &ALL).await?;
     assert!(said.contains("accepts the kit's CA") && said.contains("is drilled and recorded"), "{said}");
     let list = ceremony.run(&["list"]).await?;

@@ -150,11 +150,11 @@ impl BreakGlass {
         contents: &Contents,
     ) -> Result<std::sync::Arc<Cluster>, Refusal> {
         if *identity.person() == contents.person {
-            return Err(Refusal::plain("nobody approves their own request", "ask a colleague"));
+            return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
         }
         let human = human(identity)?;
         if human.digest() == contents.human {
-            return Err(Refusal::plain("nobody approves their own request", "ask a colleague"));
+            return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
         }
         if !human.is_surely_another(&contents.requester()) {
             return Err(Refusal::plain(

@@ -178,7 +178,7 @@ impl Add {
         }
         writeln!(
             out,
-            "next: give it a CA with `ichor-broker ca create {name}` or `ichor-broker ca import {name}`, or let it make \
+            "next: give it a CA with `ichor-broker ca create {name} --reason …` or `ichor-broker ca import {name} --from FILE --reason …`, or let it make \
              certificates itself with `ichor-broker cluster add {name} --adopt TALOSCONFIG`"
         )?;
         // a cluster without a CA is what the next step mends; only other failures are errors here

@@ -65,7 +65,8 @@ pub enum CustodyError {
     TalosApi(ClusterName),
     /// The cluster's CA was retired.
     #[error(
-        "the CA of cluster `{0}` was retired and none took its place; `ichor-broker ca create --replace` makes one"
+        "the CA of cluster `{0}` was retired and none took its place; `ichor-broker ca create {0} --replace --reason …` makes one, and \
+         `ichor-broker ca removal-patch {0} --former` ends the old one at nodes"
     )]
     Retired(ClusterName),
     /// The key is where it cannot be taken from.
@@ -83,7 +84,8 @@ pub enum CustodyError {
     },
     /// The folder was made before logs were signed.
     #[error(
-        "the vault has no key that signs the audit log; make one with `ichor-broker audit rotate-key --reason …`, once"
+        "the vault has no key that signs the audit log; if it had one, bring it back with `ichor-broker custody restore`; if it never had, \
+         `ichor-broker audit rotate-key --reason …` makes it, once"
     )]
     NoAuditKey,
     /// A key that was to be made is there already.

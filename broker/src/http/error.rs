@@ -31,6 +31,13 @@ impl ApiError {
         self
     }
 
+    /// The same with this next step instead of its code's own.
+    #[must_use]
+    pub fn help(mut self, next: &str) -> Self {
+        self.0.help = vec![next.into()];
+        self
+    }
+
     /// What went wrong, in one sentence.
     #[must_use]
     pub fn detail(&self) -> &str {
@@ -86,6 +93,10 @@ impl From<RecordError> for ApiError {
                 tracing::error!("the clock went back behind the newest entry: nothing can be recorded");
                 Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded")
                     .retry_after(30)
+            }
+            RecordError::Refused(Condition::TooManyOpen) => {
+                Self::new(code_of(Condition::TooManyOpen), Condition::TooManyOpen.to_string())
+                    .help("`ichor break-glass list --mine` shows them; withdraw one with `ichor break-glass cancel ID`")
             }
             RecordError::Refused(condition) => Self::new(code_of(condition), condition.to_string()),
             RecordError::Store(error) => error.into(),

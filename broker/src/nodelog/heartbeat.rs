@@ -1,7 +1,7 @@
 //! Whether nodes' lines still come: a call of the broker's own to each declared node, whose line must come back from each of
 //! the node's services. A sender that met a line longer than it reads stops for good, and only this shows it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub struct Heartbeat {
     pub clock: SharedClock,
     /// Which nodes there are.
     pub sources: Arc<Sources>,
-    /// How often each is called; `None`: never.
+    /// From the calls of one round to those of the next, the time that the calls take aside; at least 20 s. `None`: never.
     pub period: Option<Duration>,
 }
 
@@ -70,11 +70,11 @@ impl Heartbeat {
     pub async fn run(self, caller: Caller, stop: impl Future<Output = ()>) {
         let rounds = async {
             let Some(period) = self.period else { return std::future::pending().await };
-            let mut before = BTreeMap::new();
+            let mut told = BTreeSet::new();
             // nodes connect first
             tokio::time::sleep(BOUND.min(period)).await;
             loop {
-                self.round(&caller, &mut before).await;
+                self.round(&caller, &mut told).await;
                 tokio::time::sleep(period.saturating_sub(BOUND)).await;
             }
         };
@@ -91,7 +91,8 @@ impl Heartbeat {
         }
     }
 
-    async fn round(&self, caller: &Caller, before: &mut BTreeMap<(Origin, NodeService), State>) {
+    /// `told` are those whose silence is recorded; one that cannot be called was not heard of, and stays among them.
+    async fn round(&self, caller: &Caller, told: &mut BTreeSet<(Origin, NodeService)>) {
         let mut calls = Vec::new();
         for (cluster, address, origin) in self.sources.nodes() {
             match entropy::bytes::<16>() {
@@ -113,9 +114,16 @@ impl Heartbeat {
                     Ok(()) => State::Silent,
                 };
                 self.report(&origin, service, &state);
-                let was = before.insert((origin.clone(), service), state.clone());
-                if state == State::Silent && was != Some(State::Silent) {
-                    self.tell(&origin, service).await;
+                let one = (origin.clone(), service);
+                match state {
+                    State::Heard => {
+                        told.remove(&one);
+                    }
+                    // what could not be recorded is tried again with the next round
+                    State::Silent if !told.contains(&one) && self.tell(&origin, service).await => {
+                        told.insert(one);
+                    }
+                    State::Silent | State::Unknown(_) => {}
                 }
             }
         }
@@ -138,7 +146,8 @@ impl Heartbeat {
         self.readiness.report(Check { name, ok: *state == State::Heard, required: false, detail });
     }
 
-    async fn tell(&self, origin: &Origin, service: NodeService) {
+    /// Whether it is recorded now.
+    async fn tell(&self, origin: &Origin, service: NodeService) -> bool {
         let content = Content {
             cluster: Some(origin.cluster.to_string()),
             node: Some(origin.node.to_string()),
@@ -152,9 +161,11 @@ impl Heartbeat {
             service = service.as_str(),
             "a node is silent"
         );
-        if let Err(error) = self.sequencer.note(content, None).await {
+        let recorded = self.sequencer.note(content, None).await;
+        if let Err(error) = &recorded {
             tracing::error!(%error, "a silent node could not be recorded");
         }
+        recorded.is_ok()
     }
 
     async fn write_down(&self) {
@@ -182,13 +193,22 @@ mod tests {
     use crate::audit::tests::Room;
     use crate::clock::Clock;
     use crate::nodelog::sources::Source;
+    use crate::store::faulty::Fault;
 
     /// A heartbeat over one node, and what its calls do: whether each service's line comes back, or why it cannot be called.
     async fn beat(
         rounds: u32,
         what: impl Fn(u32) -> Result<[bool; 2], String> + Send + Sync + 'static,
     ) -> (Room, Vec<Check>) {
-        let room = Room::new([]);
+        beat_in(Room::new([]), rounds, what).await
+    }
+
+    /// The same with this log.
+    async fn beat_in(
+        room: Room,
+        rounds: u32,
+        what: impl Fn(u32) -> Result<[bool; 2], String> + Send + Sync + 'static,
+    ) -> (Room, Vec<Check>) {
         let node: IpAddr = "10.0.0.5".parse().unwrap();
         let source = Source {
             cluster: ClusterName::new("prod").unwrap(),
@@ -255,6 +275,23 @@ mod tests {
         assert!(checks[0].ok, "apid's lines come");
         assert!(!checks[1].ok && checks[1].detail.as_ref().unwrap().contains("did not come back"), "{checks:?}");
         assert_eq!(findings(&room).await, [(Some("cp-1".into()), Some("silent".into()))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_that_goes_on_behind_a_failed_call_is_recorded_once() {
+        let unreachable = || Err("it cannot be reached".into());
+        let (room, _) = beat(5, move |round| if round == 2 { unreachable() } else { Ok([false, true]) }).await;
+        assert_eq!(findings(&room).await, [(Some("cp-1".into()), Some("silent".into()))]);
+        // and anew once it was heard in between
+        let (room, _) = beat(5, |round| Ok([round == 2, true])).await;
+        assert_eq!(findings(&room).await.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_that_could_not_be_recorded_is_recorded_with_the_next_round() {
+        // nothing is heard of either service, so nothing else is written
+        let (room, _) = beat_in(Room::new([Fault::Before]), 3, |_| Ok([false, false])).await;
+        assert_eq!(findings(&room).await.len(), 2, "one of each service");
     }
 
     #[tokio::test(start_paused = true)]

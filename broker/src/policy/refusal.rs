@@ -117,7 +117,13 @@ impl Subject<'_> {
                     ));
                 };
                 let whose = if others == 1 { "another person".into() } else { format!("{others} other people") };
-                format!("{what} is permitted by {} only with the approval of {whose}", listed(rules, "or"))
+                let (alone, approved): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.approvals() == 0);
+                let by = listed(&approved, "or");
+                let alone = match alone.is_empty() {
+                    true => String::new(),
+                    false => format!(", and by {} as self-service break-glass", listed(&alone, "or")),
+                };
+                format!("{what} is permitted by {by} only with the approval of {whose}{alone}")
             }
             Verdict::Unmet(rules) if rules.is_empty() => format!("no policy permits {what}"),
             Verdict::Unmet(rules) => {

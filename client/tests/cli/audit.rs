@@ -1,5 +1,7 @@
 //! `audit`, `clusters`.
 
+use ichor_wire::problem::{Code, Problem};
+
 use crate::world::World;
 
 #[test]
@@ -166,7 +168,26 @@ fn entries_are_exported_as_lines() {
     world.ichor(&to).ok();
     assert_eq!(crate::world::mode(&world.path("out.csv")), 0o600);
     assert_eq!(world.text("out.csv").lines().count(), 4);
-    assert_eq!(world.ichor(&to).code, 1, "what is there is not written over");
+    let again = world.ichor(&to);
+    assert_eq!(again.code, 1, "what is there is not written over");
+    assert!(again.err.contains("exists, and is not written over"), "{}", again.err);
+}
+
+#[test]
+fn an_export_that_fails_leaves_no_file() {
+    let world = World::logged_in();
+    world.fake.with(|state| state.refuse = Some(Problem::new(Code::Refused, "no")));
+    let out = world.path("out.csv").display().to_string();
+    let to = ["audit", "export", "--format", "csv", "--to", &out];
+    assert_eq!(world.ichor(&to).code, 4);
+    assert!(!world.path("out.csv").exists());
+    let left = std::fs::read_dir(world.path("out.csv").parent().unwrap()).unwrap();
+    let left: Vec<_> =
+        left.map(|file| file.unwrap().file_name()).filter(|name| name.to_string_lossy().contains("export")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    world.fake.with(|state| state.refuse = None);
+    world.ichor(&to).ok();
+    assert_eq!(world.text("out.csv").lines().count(), 4);
 }
 
 #[test]

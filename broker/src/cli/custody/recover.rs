@@ -68,7 +68,10 @@ impl Restore {
                 )
             }
             Err(VaultError::Damaged(path)) if path == self.file => {
-                bail!("`{}` is damaged, or not a backup of a vault; take another copy of it", path.display())
+                bail!(
+                    "`{}` is damaged, or not a backup of a vault; take another copy of it (`ichor-broker restore` opens the backup of a whole installation)",
+                    path.display()
+                )
             }
             other => Ok(other?),
         }

@@ -69,10 +69,7 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
         line(format!("ca of `{}`, certificate sha256 {}", ca.cluster, CaFacts::of(&ca.certificate).fingerprint), held)?;
     }
     match (here, differs) {
-        (None, _) => writeln!(
-            out,
-            "there is no installation here to hold it against: compare these with what you keep elsewhere"
-        )?,
+        (None, _) => writeln!(out, "it was held against no installation: compare these with what you keep elsewhere")?,
         (Some(_), true) => writeln!(
             out,
             "what differs is another installation's, or of another time than what is here: be sure whose backup it is before you use it"

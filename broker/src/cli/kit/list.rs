@@ -17,7 +17,7 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     let day = |at: jiff::Timestamp| at.to_string().chars().take(10).collect::<String>();
     for kit in &kits {
-        let drilled = kit.drilled.map_or_else(|| "never drilled".to_owned(), |at| format!("drilled {}", day(at)));
+        let drilled = kit.drilled.map_or_else(|| "no whole drill yet".to_owned(), |at| format!("drilled {}", day(at)));
         writeln!(
             out,
             "kit {}  {}  {}  {} of {}  {}  until {}  {}{drilled}",

@@ -52,7 +52,7 @@ pub(super) fn made(facts: &Facts, files: &[PathBuf], replaces: Option<u16>, at: 
     ));
     if let Some(old) = replaces {
         text.push_str(&format!(
-            "\nOnce nodes accept it, end the old one: `ichor-broker kit revoke {old} --reason …{at}`. Its shares are worthless then.\n"
+            "\nOnce nodes accept it, end the old one: `ichor-broker kit revoke {old} --reason …{at}`. Its shares are worthless once no node accepts its CA.\n"
         ));
     }
     Ok(text)

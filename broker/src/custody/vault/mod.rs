@@ -120,10 +120,12 @@ pub enum VaultError {
     #[error("`{0}` exists already and is not overwritten; ask to replace it if that is meant")]
     Exists(PathBuf),
     /// No such file in the vault.
-    #[error("`{0}` does not exist; `ichor-broker ca create` or `ca import` makes CA material")]
+    #[error("`{0}` does not exist; if it did, bring it back with `ichor-broker custody restore`")]
     Missing(PathBuf),
     /// The folder has no recipients.
-    #[error("`{0}` is not a vault (no recipients.txt); `ichor-broker init` makes one")]
+    #[error(
+        "`{0}` is not a vault (no recipients.txt); if it was, bring it back with `ichor-broker custody restore`, and `ichor-broker init` makes a new one"
+    )]
     NotAVault(PathBuf),
     /// A line of `recipients.txt`, or a recipient given, is not one.
     #[error("`{0}` is not a recipient; write `age1…`, `ssh-ed25519 …`, `ssh-rsa …`, or a plugin's `age1NAME1…`")]

@@ -73,10 +73,10 @@ pub async fn consistency(
     Ok(Json(ConsistencyAnswer { proof: printed(&proof) }))
 }
 
-/// A proof that a third party checks with the log's key alone: of the entry with this id, or of the newest entry of the grant
-/// with it, which is what became of the grant.
+/// A proof that a third party checks with the log's key alone: of the entry with this index or id, or of the newest entry of the
+/// grant with this id, which is what became of the grant.
 #[utoipa::path(get, path = "/v1/audit/proofs/{id}", tag = "audit",
-    params(("id" = Uuid, Path, description = "an entry's id, or a grant's")),
+    params(("id" = String, Path, description = "an entry's index or id, or a grant's id")),
     responses(
         (status = 200, description = "the proof file", body = ProofFile),
         (status = 401, description = "no valid session or proof", body = Problem),
@@ -84,9 +84,14 @@ pub async fn consistency(
         (status = 404, description = "no such entry, or not signed yet", body = Problem),
     ))]
 pub async fn proof(State(api): State<Api>, caller: Fresh, Path(id): Path<String>) -> Result<Json<ProofFile>, ApiError> {
-    let id: Uuid = id.parse().map_err(|_| no_entry())?;
     let signed = newest(&api.sequencer.standing())?;
-    let stored = find(&api, id, signed.checkpoint.size()).await?.ok_or_else(no_entry)?;
+    let size = signed.checkpoint.size();
+    let stored = match (id.parse::<u64>(), id.parse::<Uuid>()) {
+        (Ok(index), _) if index < size => api.store.entry_range(index..index.saturating_add(1)).await?.pop(),
+        (Err(_), Ok(id)) => find(&api, id, size).await?,
+        _ => None,
+    };
+    let stored = stored.ok_or_else(no_entry)?;
     admit(&api, &caller, &stored, format!("the proof of entry {}", stored.index)).await?;
     let path = audit::inclusion(&*api.store, &signed.tree, stored.index).await?;
     let note = signed.note.to_string();
@@ -199,4 +204,5 @@ async fn record(api: &Api, caller: &Fresh, cluster: Option<String>, what: String
 
 fn no_entry() -> ApiError {
     ApiError::new(Code::NotFound, "the log has no such entry, or has not signed it yet")
+        .help("`ichor audit log` lists entries; name one by its index or whole id, or a grant by its id")
 }

@@ -257,8 +257,10 @@ pub(super) async fn list(db: &Object, with_ended: bool, limit: u32) -> Result<Ve
 pub(super) async fn people(db: &Object, name: &str, limit: u32) -> Result<Vec<KnownPerson>, Failure> {
     let select = db
         .prepare_cached(
-            "SELECT DISTINCT ON (provider, issuer, subject) provider, issuer, subject, name, \"user\" FROM session
-             WHERE subject = $1 OR \"user\" = $1 ORDER BY provider, issuer, subject, created_at DESC LIMIT $2",
+            "SELECT DISTINCT ON (provider COLLATE \"C\", issuer COLLATE \"C\", subject COLLATE \"C\") provider, issuer, subject, name,
+                 \"user\" FROM session
+             WHERE subject = $1 OR \"user\" = $1
+             ORDER BY provider COLLATE \"C\", issuer COLLATE \"C\", subject COLLATE \"C\", created_at DESC LIMIT $2",
         )
         .await?;
     let rows = db.query(&select, &[&name, &i64::from(limit)]).await?;

@@ -1,9 +1,7 @@
 //! `ichor audit export`: entries as lines for other programs.
 
-use std::fs::OpenOptions;
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use ichor_wire::api::AuditEntry;
@@ -39,11 +37,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let query = args.filter.query(here.around.clock.now())?;
     let session = here.session()?;
     let mut file = match &args.to {
-        Some(path) => {
-            // never through a link that lies there, and never over what someone keeps
-            let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            Some(BufWriter::new(made.map_err(Error::file("write", path))?))
-        }
+        Some(path) => Some(BufWriter::new(beside(path)?)),
         None => None,
     };
     let mut count: u64 = 0;
@@ -77,10 +71,32 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     }
     done?;
     if let (Some(mut file), Some(path)) = (file, &args.to) {
-        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(Error::file("write", path))?;
+        file.flush().and_then(|()| file.get_ref().as_file().sync_all()).map_err(Error::file("write", path))?;
+        let whole = file.into_inner().map_err(|error| Error::file("write", path)(error.into_error()))?;
+        // never through a link that lies there, and never over what someone keeps
+        whole.persist_noclobber(path).map_err(|failed| taken_or(path, failed.error))?;
         here.around.terminal.note(&format!("{count} entries are in {}", path.display()));
     }
     Ok(EXIT_OK)
+}
+
+/// A file beside this one, 0600, which is gone where the export fails: what is there under the name itself is whole.
+fn beside(path: &Path) -> Result<tempfile::NamedTempFile, Error> {
+    if path.symlink_metadata().is_ok() {
+        return Err(taken_or(path, ErrorKind::AlreadyExists.into()));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(".ichor-export-").tempfile_in(folder).map_err(Error::file("write", path))
+}
+
+fn taken_or(path: &Path, error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::AlreadyExists => Error::failed(
+            format!("`{}` exists, and is not written over", path.display()),
+            "name another file, or remove it",
+        ),
+        _ => Error::file("write", path)(error),
+    }
 }
 
 /// The entry as a row (RFC 4180), its line end left out.

@@ -7,6 +7,8 @@ mod review;
 mod shown;
 mod take;
 
+use uuid::Uuid;
+
 use super::Here;
 use crate::error::Error;
 
@@ -23,6 +25,15 @@ In an emergency:
 Afterwards:
   ichor break-glass report ID         what was done under it
   ichor break-glass review ID --as emergency --note \"restored etcd from the snapshot\"";
+
+/// The id of a request, or the address of its page, which is what people send each other.
+fn request_id(text: &str) -> Result<Uuid, String> {
+    let id = text.split_once("/break-glass/").map_or(text, |(_, rest)| rest);
+    id.trim_end_matches('/').parse().map_err(|_| {
+        "an id has 36 characters, as `ichor break-glass list` prints it; the address of the request's page will do"
+            .into()
+    })
+}
 
 /// Ask for access that others must approve, and approve what others ask for
 ///
@@ -61,5 +72,25 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         BreakGlassCommand::Revoke(args) => decide::revoke(here, args),
         BreakGlassCommand::Review(args) => review::review(here, args),
         BreakGlassCommand::Report(args) => review::report(here, args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_by_its_id_or_its_page() {
+        let id = "0193a5c0-0000-7000-8000-000000000001";
+        for text in [
+            id.to_owned(),
+            format!("https://ichor.example.com/break-glass/{id}"),
+            format!("https://a/break-glass/{id}/"),
+        ] {
+            assert_eq!(request_id(&text).unwrap().to_string(), id, "{text}");
+        }
+        for text in ["01a224aa", "", "https://a/break-glass/", "https://a/break-glass/x/decide"] {
+            assert!(request_id(text).unwrap_err().contains("36 characters"), "{text}");
+        }
     }
 }

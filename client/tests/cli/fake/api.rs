@@ -55,7 +55,10 @@ impl Broker {
             ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
             ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
             ("GET", ["audit", "calls"]) => Reply::json(200, &serde_json::json!({ "calls": [] })),
-            ("GET", ["audit", "lines"]) => lines(query, &state.hostile),
+            ("GET", ["audit", "lines"]) => match &state.refuse {
+                Some(problem) => Reply::problem(problem.clone()),
+                None => lines(query, &state.hostile),
+            },
             ("GET", ["audit", "stories", "17"]) => Reply::json(200, &story_of_an_emergency(&state.hostile)),
             ("GET", ["audit", "stories", "7"]) => Reply::json(200, &story(&state.hostile)),
             ("POST", ["audit", "drops"]) => {

@@ -25,7 +25,7 @@ const TOKEN: &str = "the-access-token";
 /// What a test may change, and what it may look at.
 #[derive(Default)]
 pub struct State {
-    /// Answer the next requests for certificates with this.
+    /// Answer the next requests for certificates, or for lines of the audit, with this.
     pub refuse: Option<Problem>,
     /// Leave this out of, or change this in, the redirect back to the client.
     pub tamper: Option<Tamper>,
