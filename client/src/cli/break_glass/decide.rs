@@ -10,7 +10,8 @@ use crate::error::Error;
 /// Approve someone else's request, exactly as it is shown
 #[derive(Debug, clap::Args)]
 pub(super) struct ApproveArgs {
-    /// The request
+    /// The request: its id, or the address of its page
+    #[arg(value_parser = super::request_id)]
     id: Uuid,
     /// In your words; recorded
     #[arg(long, value_name = "TEXT")]
@@ -23,7 +24,8 @@ pub(super) struct ApproveArgs {
 /// Deny someone else's request; one denial ends it
 #[derive(Debug, clap::Args)]
 pub(super) struct DenyArgs {
-    /// The request
+    /// The request: its id, or the address of its page
+    #[arg(value_parser = super::request_id)]
     id: Uuid,
     /// In your words; recorded
     #[arg(long, value_name = "TEXT")]
@@ -33,7 +35,8 @@ pub(super) struct DenyArgs {
 /// Take your own pending request back
 #[derive(Debug, clap::Args)]
 pub(super) struct CancelArgs {
-    /// The request
+    /// The request: its id, or the address of its page
+    #[arg(value_parser = super::request_id)]
     id: Uuid,
     /// In your words; recorded
     #[arg(long, value_name = "TEXT")]
@@ -43,7 +46,8 @@ pub(super) struct CancelArgs {
 /// Take away what an approved request still allows; a certificate that was made of it is good until it expires
 #[derive(Debug, clap::Args)]
 pub(super) struct RevokeArgs {
-    /// The request
+    /// The request: its id, or the address of its page
+    #[arg(value_parser = super::request_id)]
     id: Uuid,
     /// In your words; recorded
     #[arg(long, value_name = "TEXT")]

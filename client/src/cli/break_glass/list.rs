@@ -29,7 +29,8 @@ pub(super) struct ListArgs {
 /// Show one request: who asks for what, why, and who agreed
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
-    /// The request
+    /// The request: its id, or the address of its page
+    #[arg(value_parser = super::request_id)]
     id: Uuid,
 }
 

@@ -11,7 +11,8 @@ use crate::error::Error;
 /// Say what someone else's use was
 #[derive(Debug, clap::Args)]
 pub(super) struct ReviewArgs {
-    /// The request
+    /// The request: its id, or the address of its page
+    #[arg(value_parser = super::request_id)]
     id: Uuid,
     /// What it was
     #[arg(long = "as", value_name = "LABEL", value_parser = ["emergency", "drill", "misuse"])]
@@ -24,7 +25,8 @@ pub(super) struct ReviewArgs {
 /// Show what was done under a request: grants, certificates, and calls at nodes
 #[derive(Debug, clap::Args)]
 pub(super) struct ReportArgs {
-    /// The request
+    /// The request: its id, or the address of its page
+    #[arg(value_parser = super::request_id)]
     id: Uuid,
 }
 

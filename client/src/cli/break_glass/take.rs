@@ -20,7 +20,8 @@ use crate::talosconfig::{self, Target, Written};
 /// With a command behind `--` it runs that with the certificate and writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The request
+    /// The request: its id, or the address of its page
+    #[arg(value_parser = super::request_id)]
     id: Uuid,
     #[command(flatten)]
     into: Into,
