@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ichor_wire::api::Label;
 use ichor_wire::log::Kind;
 use jiff::SignedDuration;
 

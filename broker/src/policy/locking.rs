@@ -95,7 +95,7 @@ fn judged(
             }
         }
     };
-    answered(Subject::Locking(act, kind), &verdict, None)?;
+    answered(Subject::Locking(act, kind), &verdict, None).map_err(|refusal| refusal.naming(groups))?;
     Ok(match verdict {
         Verdict::Permitted(rules) => rules.into_iter().map(|rule| rule.id.clone()).collect(),
         _ => Vec::new(),

@@ -43,7 +43,7 @@ pub fn may_report_kit(
             }
         }
     };
-    answered(Subject::ReportingKits, &verdict, None)
+    answered(Subject::ReportingKits, &verdict, None).map_err(|refusal| refusal.naming(groups))
 }
 
 #[cfg(test)]

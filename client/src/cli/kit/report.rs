@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-use ichor_wire::api::{KitLabel, KitReportAnswer, KitReportAsk};
+use ichor_wire::api::{KitReportAnswer, KitReportAsk, Label};
 use ichor_wire::kit::{Record, SignedRecord};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::cli::{Here, block_on};
+use crate::cli::{Here, block_on, labels};
 use crate::error::Error;
 use crate::kit::{folder, records, report};
 use crate::private_file;
@@ -29,7 +28,7 @@ pub(super) struct Args {
     #[arg(value_name = "GRANT|FILE")]
     which: Option<String>,
     /// Bring it to the broker, as what it was; the broker's policies say who may (`kit:report`)
-    #[arg(long, value_enum, requires = "which")]
+    #[arg(long, value_parser = labels(), requires = "which")]
     label: Option<Label>,
     /// What is to be said of it; it goes into the audit
     #[arg(long, value_name = "TEXT", requires = "label")]
@@ -37,27 +36,6 @@ pub(super) struct Args {
     /// The folder with the records [default: ~/.local/state/ichor/kit-records]
     #[arg(long, value_name = "DIR")]
     records: Option<PathBuf>,
-}
-
-/// What an opening was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Label {
-    /// It was needed
-    Emergency,
-    /// A full opening as exercise: a use all the same
-    Drill,
-    /// It should not have been
-    Misuse,
-}
-
-impl From<Label> for KitLabel {
-    fn from(label: Label) -> Self {
-        match label {
-            Label::Emergency => Self::Emergency,
-            Label::Drill => Self::Drill,
-            Label::Misuse => Self::Misuse,
-        }
-    }
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
@@ -83,7 +61,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
                 // the openings of a static kit have one grant: its records are told apart by their files
                 let named = if is_one(record) { record.grant_name().to_string() } else { path.display().to_string() };
                 let Record { opened, cluster, name, reason, .. } = record;
-                terminal.line(&format!("{named}  {opened}  {cluster}  {name}  {reason}"))?;
+                terminal.line(&format!("{named}  {opened:.0}  {cluster}  {name}  {reason}"))?;
             }
             if records.is_empty() { terminal.line("no kit was opened here") } else { Ok(()) }
         });
@@ -117,13 +95,13 @@ fn hand_over(
         return here.print(&json!({ "record": text, "file": file }), |terminal| terminal.text(text));
     };
     let session = here.session()?;
-    let ask = KitReportAsk { record: text.to_owned(), label: label.into(), note };
+    let ask = KitReportAsk { record: text.to_owned(), label, note };
     let answer = block_on(report(&session, &ask))?;
     here.print(&answer, |terminal| {
         let KitReportAnswer { kit, cluster, claimed, opened, label, .. } = &answer;
         let label = label.as_str();
         terminal.line(&format!(
-            "✓ recorded: kit {kit} of {cluster} was opened at {opened} by {claimed} (claimed), {label}"
+            "✓ recorded: kit {kit} of {cluster} was opened at {opened:.0} by {claimed} (claimed), {label}"
         ))?;
         terminal.line(&format!(
             "  Its shares have met: `ichor-broker kit rotate {kit}`, then `kit revoke {kit}`, on the broker's host."
