@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn names_the_aliases_that_no_provider_has() {
-        let condition = r#"@id("ops") permit (principal, action == Action::"hold:os:operator", resource)
+        let condition = r#"@id("ops") permit (principal, action == Action::"hold:os:operator", resource in Label::"team=a/b")
           when { principal in Group::"okta/ops" || principal == Person::"old/https://id.example.com#ada" };"#;
         let set = load(&[POLICIES, condition].concat()).unwrap();
         assert_eq!(
