@@ -71,7 +71,8 @@ pub fn decide(
 }
 
 /// For every role: would a request for it alone, from `address` and with nothing else said, be granted now, and if not, why,
-/// what change would help, and whether a break-glass request would do, which has a reason and perhaps a ticket. Without an address no condition on one is met.
+/// what change would help, and whether a break-glass request would do, after a fresh login and perhaps with a ticket. Without an
+/// address no condition on one is met.
 #[must_use]
 pub fn listing(
     policies: &PolicySet,
@@ -84,8 +85,8 @@ pub fn listing(
     let question = holding(policies, identity.person(), identity.groups(), cluster, &Role::ALL);
     let asking =
         Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &[Action::BreakGlassRequest]);
-    let with_reason = Circumstances { reason: Some("a reason"), ..circumstances.clone() };
-    let verdict = asking.as_ref().map(|question| question.ask(Action::BreakGlassRequest, &with_reason));
+    let then = circumstances.as_asking();
+    let verdict = asking.as_ref().map(|question| question.ask(Action::BreakGlassRequest, &then));
     let may_ask = matches!(verdict, Ok(Verdict::Permitted(_)));
     let answer = |role: Role| {
         let question = match &question {
@@ -514,9 +515,11 @@ mod tests {
     #[test]
     fn the_listing_tells_what_can_be_had_by_a_request() {
         let glass = r#"@id("glass") @approvals("1") @max_ttl("1h")
-            permit (principal in Group::"corp/sre", action == Action::"hold:os:admin", resource) when { context has reason };"#;
+            permit (principal in Group::"corp/sre", action == Action::"hold:os:admin", resource)
+            when { context has reason && context has auth_age && context.auth_age < 60 };"#;
         let asking = r#"@id("asking")
-            permit (principal in Group::"corp/sre", action == Action::"break-glass:request", resource) when { context has reason };"#;
+            permit (principal in Group::"corp/sre", action == Action::"break-glass:request", resource)
+            when { context has reason && context has auth_age && context.auth_age < 60 };"#;
         let by_request = |text: &str, groups: &[&str]| {
             let answers = listing(&load(text).unwrap(), &alice(groups), &prod(), None, now());
             answers.into_iter().filter(|answer| answer.by_request).map(|answer| answer.role).collect::<Vec<_>>()

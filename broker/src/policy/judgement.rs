@@ -59,16 +59,14 @@ impl<'a> Judgement<'a> {
         Some(Best { deciding, longest })
     }
 
-    /// How to ask others, where their approval is all that is missing, but for a reason, which every request has.
+    /// How to ask others, where their approval is all that is missing, but for what whoever asks is asked for: a reason and a fresh login.
     pub(super) fn to_be_approved(
         question: &Question<'a>,
         roles: &[Role],
         circumstances: &Circumstances<'_>,
         cluster: &ClusterName,
     ) -> Option<String> {
-        let reason = circumstances.reason.or(Some("a reason"));
-        let judged = Self::of(question, roles, &Circumstances { reason, ..circumstances.clone() });
-        judged.how_to_ask(cluster)
+        Self::of(question, roles, &circumstances.as_asking()).how_to_ask(cluster)
     }
 
     fn how_to_ask(&self, cluster: &ClusterName) -> Option<String> {
