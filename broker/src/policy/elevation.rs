@@ -275,6 +275,30 @@ mod tests {
     }
 
     #[test]
+    fn whoever_no_policy_is_about_is_told_the_groups_it_was_decided_with() {
+        let (set, alice, roles) = (load("").unwrap(), alice(&["sre"]), [Role::Admin]);
+        let asks = Elevation {
+            roles: &roles,
+            ttl: None,
+            reason: "INC-42",
+            ticket: None,
+            address: "192.0.2.7".parse().unwrap(),
+            self_service: false,
+        };
+        let asking = elevation(&set, &alice, &prod(), &asks, now()).unwrap_err();
+        let approving = may_approve(&set, &alice, &prod(), &roles, now()).unwrap_err();
+        let may_ask = r#"@id("asking") permit (principal, action == Action::"break-glass:request", resource);"#;
+        let holding = elevation(&load(may_ask).unwrap(), &alice, &prod(), &asks, now()).unwrap_err();
+        for refusal in [asking, approving, holding] {
+            assert_eq!(
+                refusal.help.last().map(String::as_str),
+                Some("decided with the group `corp/sre`"),
+                "{refusal:?}"
+            );
+        }
+    }
+
+    #[test]
     fn every_role_must_be_one_that_nobody_approves() {
         let reader = |annotation: &str| {
             format!(

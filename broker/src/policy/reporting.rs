@@ -69,6 +69,8 @@ mod tests {
         assert_eq!(may(&["security"], Some(&lab)), Ok(()), "everywhere is here too");
         assert_eq!(may(&["security"], None), Ok(()));
         assert!(may(&["security"], Some(&vault)).is_err(), "unless it is forbidden");
+        let nobody = may_report_kit(&set, &alice(&["sre"]), Some(&prod), now()).unwrap_err();
+        assert_eq!(nobody.help.last().map(String::as_str), Some("decided with the group `corp/sre`"));
         let refused = may(&[], Some(&prod)).unwrap_err();
         assert_eq!(refused, "no policy permits reporting that a break-glass kit was opened");
     }
