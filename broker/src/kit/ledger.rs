@@ -465,8 +465,8 @@ pub(crate) mod tests {
         assert_eq!([0, 89, 90].map(|days| kit.state(in_days(days))), [State::Undrilled, State::Undrilled, State::Due]);
         assert_eq!(kit.state(in_days(365)), State::Expired);
         assert!(kit.complaint(in_days(90)).unwrap().contains("kit drill 7"));
-        let made = noon() + SignedDuration::from_micros(123_456);
-        let complaint = Standing { made, ..kit.clone() }.complaint(in_days(91)).unwrap();
+        let at = noon() + SignedDuration::from_micros(123_456);
+        let complaint = Standing { made: at, ..kit.clone() }.complaint(in_days(91)).unwrap();
         assert!(complaint.contains("was to be drilled by 2027-02-20T12:00:00Z; run"), "{complaint}");
         assert_eq!(kit.complaint(in_days(89)), None);
         for (shares, accepting) in [(&[1][..], (2, 2)), (&[1, 2], (1, 2)), (&[1, 2], (0, 0)), (&[], (2, 2))] {
