@@ -2,6 +2,8 @@
 
 use anyhow::Context;
 use ichor_client::break_glass::{self, Glass, Vote};
+use ichor_client::environment::Environment;
+use ichor_client::session::{KeptIn, SessionStore};
 use ichor_standins::browser::{Browser, Form, Page};
 use ichor_tests::{CLUSTER, Options, Person, World};
 use ichor_wire::api::{AuditEntry, BreakGlassAsk};

@@ -1,8 +1,5 @@
 //! Sessions of browsers: short, bound to their cookie, good for the pages alone.
 
-use ichor_client::environment::Environment;
-use ichor_client::session::{KeptIn, SessionStore};
-
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
