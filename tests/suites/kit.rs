@@ -1,21 +1,131 @@
 //! A break-glass kit from its ceremony to its end: made by the broker's command, drilled, opened by the client with no broker, taken
 //! by a node, reported, rotated, revoked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use data_encoding::{BASE64, HEXLOWER};
+use ichor_client::kit::{Asked, LocallyRecorded, Machine, Opened};
 use ichor_client::{Error, kit};
+use ichor_standins::node::client::NodeClient;
 use ichor_tests::{CLUSTER, Options, Person, World, run_command};
 use ichor_wire::api::{KitReportAnswer, KitReportAsk, Label};
-use ichor_wire::kit::{Gathered, KitFile, commitment};
+use ichor_wire::kit::{Gathered, KitFile, Share, commitment, prove};
 use ichor_wire::log::KitHolder;
 use ichor_wire::problem::Code;
+use ichor_wire::talosconfig::Context as TalosContext;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-mod ceremony;
+/// A world, and folders for the kit's file and the sheets.
+struct Ceremony {
+    world: World,
+    dir: String,
+    output: PathBuf,
+    sheets: tempfile::TempDir,
+}
 
-use ceremony::{ALL, Ceremony, WITNESSES};
+impl Ceremony {
+    async fn begin() -> anyhow::Result<Self> {
+        Self::within(World::start().await?)
+    }
+
+    fn within(world: World) -> anyhow::Result<Self> {
+        let output = world.scratch().join("kits");
+        std::fs::create_dir(&output)?;
+        let dir = world.dir.display().to_string();
+        Ok(Self { world, dir, output, sheets: tempfile::tempdir_in("/dev/shm")? })
+    }
+
+    async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        run_command(&[&["kit"], arguments, &["--dir", &self.dir]].concat()).await
+    }
+
+    async fn create(&self, more: &[&str]) -> anyhow::Result<String> {
+        let endpoint = self.world.node.endpoint();
+        let (output, sheets) = (self.output.display().to_string(), self.sheets.path().display().to_string());
+        let usual = [
+            &[
+                "create",
+                "--cluster",
+                CLUSTER,
+                "--shares",
+                "2-of-3",
+                "--paper",
+                "ada",
+                "--paper",
+                "bob",
+                "--paper",
+                "eve",
+            ][..],
+            &["--role", "os:admin", "--ttl-cap", "30m", "--reason", "the first kit", "--endpoint", &endpoint],
+            &["--output", &output, "--paper-dir", &sheets],
+        ];
+        self.run(&[&usual.concat(), more].concat()).await
+    }
+
+    fn kit(&self, number: u16) -> KitFile {
+        KitFile::parse(&std::fs::read_to_string(self.output.join(format!("kit-{number}.toml"))).unwrap()).unwrap()
+    }
+
+    /// The share as it is typed from its sheet.
+    fn share(&self, number: u16, index: u8, holder: &str) -> Share {
+        let sheet = self.sheets.path().join(format!("kit-{number}-share-{index}-{holder}.txt"));
+        let sheet = std::fs::read_to_string(sheet).unwrap();
+        let rows = sheet.lines().skip_while(|line| *line != "ICHOR-KIT1").skip(1).take(6);
+        let groups: Vec<&str> = rows.flat_map(str::split_whitespace).filter(|word| word.len() == 5).collect();
+        Share::parse(&format!("ICHOR-KIT1-{}", groups.join("-"))).unwrap()
+    }
+
+    /// Opens the kit as `ichor kit open` does; answers the record's file and the certificate's context.
+    fn open(&self, number: u16, records: &Path) -> (PathBuf, TalosContext) {
+        let file = self.kit(number);
+        let facts = file.unverified_facts();
+        let mut gathered = Gathered::new(facts);
+        gathered.take(facts, self.share(number, 3, "eve")).unwrap();
+        gathered.take(facts, self.share(number, 1, "ada")).unwrap();
+        let now = self.now();
+        let opened = Opened::open(&file, &gathered, now).unwrap();
+        let asked = Asked { name: "grace".into(), reason: "INC-42 etcd down".into(), ..Asked::default() };
+        let grant = opened.grant(&asked, now).unwrap();
+        let recorded = LocallyRecorded::record(&opened, grant, &Machine::default(), records).unwrap();
+        let record = recorded.path().to_owned();
+        let minted = opened.mint(recorded, now).unwrap();
+        (record, minted.talosconfig.context(&minted.context).unwrap())
+    }
+
+    fn now(&self) -> Timestamp {
+        ichor_broker::clock::Clock::now(&*self.world.clock)
+    }
+
+    async fn version(&self, context: &TalosContext) -> anyhow::Result<()> {
+        let text = |value: &Option<String>| {
+            let bytes = BASE64.decode(value.as_deref().unwrap_or_default().as_bytes()).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        let (ca, crt, key) = (text(&context.ca), text(&context.crt), text(&context.key));
+        let mut node = NodeClient::connect(self.world.node.address(), &ca, Some((&crt, &key))).await?;
+        node.version(&[]).await.map(drop)
+    }
+
+    /// A drill whose holders all prove.
+    async fn drill(&self, number: u16, provers: &[(u8, &str)]) -> anyhow::Result<String> {
+        let said = self.run(&["drill", &number.to_string()]).await?;
+        let challenge = said.split("--challenge ").nth(1).context("a challenge")?.split_whitespace().next();
+        let challenge = HEXLOWER.decode(challenge.context("a challenge")?.as_bytes())?;
+        let challenge: [u8; 32] = challenge.as_slice().try_into()?;
+        let file = self.kit(number);
+        let mut proofs = Vec::new();
+        for (index, holder) in provers {
+            proofs.push(prove(file.unverified_facts(), &self.share(number, *index, holder), &challenge)?);
+        }
+        let proofs: Vec<&str> = proofs.iter().flat_map(|proof| ["--proof", proof.as_str()]).collect();
+        self.run(&[&["drill", &number.to_string()][..], &proofs].concat()).await
+    }
+}
+
+const ALL: [(u8, &str); 3] = [(1, "ada"), (2, "bob"), (3, "eve")];
+const WITNESSES: [&str; 4] = ["--witness", "Ada", "--witness", "Grace"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
