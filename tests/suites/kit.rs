@@ -9,7 +9,7 @@ use ichor_client::kit::{Asked, LocallyRecorded, Machine, Opened};
 use ichor_client::{Error, kit};
 use ichor_standins::node::client::NodeClient;
 use ichor_tests::{CLUSTER, Options, Person, World, run_command};
-use ichor_wire::api::{KitReportAnswer, KitReportAsk, Label};
+use ichor_wire::api::{KitLabel, KitReportAnswer, KitReportAsk};
 use ichor_wire::kit::{Gathered, KitFile, Share, commitment, prove};
 use ichor_wire::log::KitHolder;
 use ichor_wire::problem::Code;
@@ -345,20 +345,20 @@ async fn an_opening_is_reported_over_the_api_by_whom_policy_lets() -> anyhow::Re
     };
     let (alice, root) =
         (Person::log_in(&ceremony.world, "alice").await?, Person::log_in(&ceremony.world, "root").await?);
-    assert_eq!(report(&alice, &text, Label::Emergency).await.unwrap_err(), Code::Refused);
+    assert_eq!(report(&alice, &text, KitLabel::Emergency).await.unwrap_err(), Code::Refused);
     let edited = text.replacen("grace", "oscar", 1);
-    assert_eq!(report(&root, &edited, Label::Emergency).await.unwrap_err(), Code::BadRequest);
-    assert_eq!(report(&root, "hello", Label::Emergency).await.unwrap_err(), Code::BadRequest);
+    assert_eq!(report(&root, &edited, KitLabel::Emergency).await.unwrap_err(), Code::BadRequest);
+    assert_eq!(report(&root, "hello", KitLabel::Emergency).await.unwrap_err(), Code::BadRequest);
     let is_told = async || ceremony.world.entries().await.map(|all| all.iter().any(|entry| entry.kind == "kit-opened"));
     assert!(!is_told().await?, "nothing that was refused is in the log");
 
-    let answer = report(&root, &text, Label::Emergency).await.unwrap();
+    let answer = report(&root, &text, KitLabel::Emergency).await.unwrap();
     let grant = context.ours().context("ours")?.grant;
     assert_eq!(
         (answer.kit, answer.cluster.as_str(), answer.grant, answer.claimed.as_str()),
         (1, CLUSTER, grant, "grace")
     );
-    assert_eq!(report(&root, &text, Label::Emergency).await.unwrap_err(), Code::Conflict, "once");
+    assert_eq!(report(&root, &text, KitLabel::Emergency).await.unwrap_err(), Code::Conflict, "once");
     let entries = ceremony.world.entries().await?;
     let entry = entries.iter().find(|entry| entry.kind == "kit-opened").context("it is recorded")?;
     assert_eq!((entry.index, entry.detail["kit_label"].as_str()), (answer.receipt.index, "emergency"));

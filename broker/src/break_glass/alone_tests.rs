@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use ichor_wire::api::Label;
 use ichor_wire::log::Kind;
 use jiff::SignedDuration;
 

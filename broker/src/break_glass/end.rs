@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use ichor_wire::api::Label;
 use ichor_wire::log::{Content, Kind};
 
 use super::{BreakGlass, BreakGlassError, about};
@@ -10,6 +9,17 @@ use crate::domain::{BreakGlassId, BreakGlassState, check_reason};
 use crate::identity::Identity;
 use crate::policy::Refusal;
 use crate::store::{BreakGlassChange, Closing, Review};
+
+/// What a use was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// It was needed.
+    Emergency,
+    /// It was an exercise.
+    Drill,
+    /// It should not have been.
+    Misuse,
+}
 
 impl BreakGlass {
     /// Returns once the pending request is taken back, which only whoever asked may do.
@@ -130,4 +140,24 @@ pub(super) fn comment(said: Option<String>) -> Result<Option<String>, BreakGlass
     let Some(said) = said.map(|said| said.trim().to_owned()).filter(|said| !said.is_empty()) else { return Ok(None) };
     check_reason(&said).map_err(|error| BreakGlassError::Bad(error.to_string().replace("reason", "comment")))?;
     Ok(Some(said))
+}
+
+// === impl Label ===
+
+impl Label {
+    /// The label as entries have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Emergency => "emergency",
+            Self::Drill => "drill",
+            Self::Misuse => "misuse",
+        }
+    }
+
+    /// The label of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Emergency, Self::Drill, Self::Misuse].into_iter().find(|label| label.as_str() == name)
+    }
 }

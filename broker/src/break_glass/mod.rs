@@ -52,6 +52,7 @@ use crate::store::{BreakGlassChange, BreakGlassFile, BreakGlassRow, Change, Cond
 pub use approve::FRESH;
 pub use ask::Ask;
 pub use contents::Contents;
+pub use end::Label;
 pub use error::BreakGlassError;
 pub use quorum::Approved;
 pub use view::{ByPage, Seen};

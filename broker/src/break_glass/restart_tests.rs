@@ -1,7 +1,6 @@
 //! A broker that stops after any step and is started again on the same database, and clocks that jump: nothing that was over comes
 //! back to life, and nothing is granted beyond its time.
 
-use ichor_wire::api::Label;
 use ichor_wire::log::Kind;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;

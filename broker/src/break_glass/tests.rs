@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ichor_wire::api::Label;
 use ichor_wire::log::Kind;
 use jiff::SignedDuration;
 use tokio::sync::watch;

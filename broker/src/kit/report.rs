@@ -1,6 +1,6 @@
 //! An opening that is brought back: its record held against the log's kits, and the entry that it becomes.
 
-use ichor_wire::api::Label;
+use ichor_wire::api::KitLabel;
 use ichor_wire::kit::{Record, RecordError, SignedRecord};
 use ichor_wire::log::{Content, Kind, Kit};
 use sha2::{Digest, Sha256};
@@ -46,7 +46,7 @@ pub enum ReportError {
 ///
 /// # Errors
 /// Why it is not taken.
-pub fn reported(kits: &[Standing], text: &str, label: Label, note: Option<&str>) -> Result<Reported, ReportError> {
+pub fn reported(kits: &[Standing], text: &str, label: KitLabel, note: Option<&str>) -> Result<Reported, ReportError> {
     if let Some(note) = note {
         check_reason(note).map_err(|error| ReportError::Note(error.to_string()))?;
     }

@@ -24,9 +24,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use ichor_wire::api::Label;
 use ichor_wire::role::Role;
 use jiff::SignedDuration;
 use url::Url;
@@ -320,12 +318,6 @@ fn role(text: &str) -> Result<Role, String> {
     named
         .parse()
         .map_err(|_| "roles are reader, operator, admin, etcd:backup, image:verifier and meta:writer".to_owned())
-}
-
-/// What an emergency access was.
-fn labels() -> impl TypedValueParser<Value = Label> {
-    let values = Label::ALL.map(|label| PossibleValue::new(label.as_str()).help(label.meaning()));
-    PossibleValuesParser::new(values).try_map(|label| label.parse::<Label>())
 }
 
 fn seconds(text: &str) -> Result<u64, String> {

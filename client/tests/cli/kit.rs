@@ -1,7 +1,7 @@
 //! `ichor kit` on a machine that has the files and nothing else: no broker, no configuration.
 
 use ichor_client::{Clock, Environment};
-use ichor_wire::api::Label;
+use ichor_wire::api::KitLabel;
 use nix::sys::prctl::get_dumpable;
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -191,7 +191,7 @@ fn a_record_is_brought_to_the_broker_as_what_it_was() {
     let ran = world.ichor(&["kit", "report", "opening.record", "--label", "drill", "--note", "an exercise"]).ok();
     assert!(ran.out.contains("by ada (claimed), drill"), "{}", ran.transcript());
     let [ask] = &world.fake.with(|state| std::mem::take(&mut state.reports))[..] else { panic!("one is brought") };
-    assert_eq!((ask.record.as_str(), ask.label, ask.note.as_deref()), (record, Label::Drill, Some("an exercise")));
+    assert_eq!((ask.record.as_str(), ask.label, ask.note.as_deref()), (record, KitLabel::Drill, Some("an exercise")));
     world.ichor(&["kit", "report", "opening.record"]).ok();
     assert!(world.fake.with(|state| state.reports.is_empty()), "without a label it is printed alone");
     world.fake.assert_kept();

@@ -3,9 +3,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use ichor_wire::api::Label;
+use clap::{Args, ValueEnum};
+use ichor_wire::api::KitLabel;
 
 use super::all;
 use crate::cli::ca::read;
@@ -21,23 +20,45 @@ pub(in crate::cli) struct Report {
     /// The record, as `ichor kit report` hands it over; `-` for standard input.
     file: PathBuf,
     /// What it was.
-    #[arg(long, value_parser = labels())]
+    #[arg(long)]
     label: Label,
     /// What is to be said of it; it goes into the audit.
     #[arg(long)]
     note: Option<String>,
 }
 
+/// What an opening was.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Label {
+    /// It was needed.
+    Emergency,
+    /// A full opening as exercise. It is a use all the same: the kit is to be rotated.
+    Drill,
+    /// It should not have been.
+    Misuse,
+}
+
+impl From<Label> for KitLabel {
+    fn from(label: Label) -> Self {
+        match label {
+            Label::Emergency => Self::Emergency,
+            Label::Drill => Self::Drill,
+            Label::Misuse => Self::Misuse,
+        }
+    }
+}
+
 impl Report {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let text = read(&self.file)?;
+        let label = KitLabel::from(self.label);
         block_on(async {
             let desk = Desk::open(&loaded).await?;
-            let opening = reported(&all(&loaded).await?, &text, self.label, self.note.as_deref())?;
+            let opening = reported(&all(&loaded).await?, &text, label, self.note.as_deref())?;
             desk.note_kit(opening.content).await?;
             desk.close().await;
-            let (record, label) = (opening.record, self.label.as_str());
+            let (record, label) = (opening.record, label.as_str());
             let (number, opened, name) = (record.number, record.opened, &record.name);
             writeln!(out, "Recorded: kit {number} was opened at {opened:.0} by {name} (claimed), {label}.")?;
             writeln!(
@@ -47,10 +68,4 @@ impl Report {
             anyhow::Ok(())
         })
     }
-}
-
-/// The value of `--label`.
-fn labels() -> impl TypedValueParser<Value = Label> {
-    let values = Label::ALL.map(|label| PossibleValue::new(label.as_str()).help(label.meaning()));
-    PossibleValuesParser::new(values).try_map(|label| label.parse::<Label>())
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use ichor_wire::api::{
     BreakGlassAnswer, BreakGlassApproval, BreakGlassAsk, BreakGlassClosing, BreakGlassEnd, BreakGlassLabel,
-    BreakGlassList, BreakGlassQuery, BreakGlassReview, BreakGlassVote, Label, NotALabel,
+    BreakGlassList, BreakGlassQuery, BreakGlassReview, BreakGlassVote,
 };
 use ichor_wire::problem::{Code, Problem};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Api;
 use super::certificates::{lifetime, roles};
 use super::clusters::find;
-use crate::break_glass::{Ask, Seen};
+use crate::break_glass::{Ask, Label, Seen};
 use crate::domain::{BreakGlassId, BreakGlassState};
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, Signed, StrictQuery};
@@ -180,8 +180,8 @@ pub async fn review(
     signed: Signed<BreakGlassLabel>,
 ) -> Result<Json<BreakGlassAnswer>, ApiError> {
     let id = named(&id)?;
-    let label: Label =
-        signed.body.label.parse().map_err(|error: NotALabel| ApiError::new(Code::BadRequest, error.to_string()))?;
+    let label = Label::named(&signed.body.label)
+        .ok_or_else(|| ApiError::new(Code::BadRequest, "a use is labelled `emergency`, `drill` or `misuse`"))?;
     api.break_glass.review(&signed.identity, id, label, signed.body.note.trim(), signed.address).await?;
     seen(&api, &signed.identity, id).await
 }

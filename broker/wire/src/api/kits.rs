@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Label, Receipt};
+use super::Receipt;
 
 /// The body of `POST /v1/kits/reports`: an opening of a break-glass kit is brought back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -13,10 +13,22 @@ pub struct KitReportAsk {
     /// The record's text, as `ichor kit open` wrote it.
     pub record: String,
     /// What the opening was.
-    pub label: Label,
+    pub label: KitLabel,
     /// What is to be said of it; it goes into the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// What an opening was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KitLabel {
+    /// It was needed.
+    Emergency,
+    /// A full opening as exercise. It is a use all the same: the kit is to be rotated.
+    Drill,
+    /// It should not have been.
+    Misuse,
 }
 
 /// An opening that was recorded.
@@ -34,7 +46,21 @@ pub struct KitReportAnswer {
     #[schema(value_type = String, format = DateTime)]
     pub opened: Timestamp,
     /// What it was.
-    pub label: Label,
+    pub label: KitLabel,
     /// The entry that says so.
     pub receipt: Receipt,
+}
+
+// === impl KitLabel ===
+
+impl KitLabel {
+    /// The label as entries have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Emergency => "emergency",
+            Self::Drill => "drill",
+            Self::Misuse => "misuse",
+        }
+    }
 }

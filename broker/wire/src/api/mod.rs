@@ -6,7 +6,6 @@
 mod audit;
 mod break_glass;
 mod kits;
-mod label;
 mod locks;
 mod proofs;
 
@@ -25,7 +24,6 @@ use crate::role::Role;
 pub use audit::*;
 pub use break_glass::*;
 pub use kits::*;
-pub use label::*;
 pub use locks::*;
 pub use proofs::*;
 

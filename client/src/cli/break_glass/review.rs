@@ -1,11 +1,11 @@
 //! `ichor break-glass review` and `report`
 
-use ichor_wire::api::{AuditEntry, BreakGlassLabel, Label, NodeCall};
+use ichor_wire::api::{AuditEntry, BreakGlassLabel, NodeCall};
 use uuid::Uuid;
 
 use super::shown;
 use crate::break_glass;
-use crate::cli::{Here, block_on, labels};
+use crate::cli::{Here, block_on};
 use crate::error::Error;
 
 /// Say what someone else's use was
@@ -14,8 +14,8 @@ pub(super) struct ReviewArgs {
     /// The request
     id: Uuid,
     /// What it was
-    #[arg(long = "as", value_name = "LABEL", value_parser = labels())]
-    label: Label,
+    #[arg(long = "as", value_name = "LABEL", value_parser = ["emergency", "drill", "misuse"])]
+    label: String,
     /// What was done and why; recorded
     #[arg(long, value_name = "TEXT")]
     note: String,
@@ -30,7 +30,7 @@ pub(super) struct ReportArgs {
 
 pub(super) fn review(here: &mut Here, args: ReviewArgs) -> Result<u8, Error> {
     let session = here.session()?;
-    let label = BreakGlassLabel { label: args.label.as_str().into(), note: args.note };
+    let label = BreakGlassLabel { label: args.label, note: args.note };
     let glass = block_on(break_glass::review(&session, args.id, &label))?;
     let now = here.around.clock.now();
     here.print(&glass.answer, |terminal| shown::print(terminal, &glass, now))

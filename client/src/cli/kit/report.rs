@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ichor_wire::api::{KitReportAnswer, KitReportAsk, Label};
+use clap::ValueEnum;
+use ichor_wire::api::{KitLabel, KitReportAnswer, KitReportAsk};
 use ichor_wire::kit::{Record, SignedRecord};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::cli::{Here, block_on, labels};
+use crate::cli::{Here, block_on};
 use crate::error::Error;
 use crate::kit::{folder, records, report};
 use crate::private_file;
@@ -28,7 +29,7 @@ pub(super) struct Args {
     #[arg(value_name = "GRANT|FILE")]
     which: Option<String>,
     /// Bring it to the broker, as what it was; the broker's policies say who may (`kit:report`)
-    #[arg(long, value_parser = labels(), requires = "which")]
+    #[arg(long, value_enum, requires = "which")]
     label: Option<Label>,
     /// What is to be said of it; it goes into the audit
     #[arg(long, value_name = "TEXT", requires = "label")]
@@ -36,6 +37,27 @@ pub(super) struct Args {
     /// The folder with the records [default: ~/.local/state/ichor/kit-records]
     #[arg(long, value_name = "DIR")]
     records: Option<PathBuf>,
+}
+
+/// What an opening was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Label {
+    /// It was needed
+    Emergency,
+    /// A full opening as exercise: a use all the same
+    Drill,
+    /// It should not have been
+    Misuse,
+}
+
+impl From<Label> for KitLabel {
+    fn from(label: Label) -> Self {
+        match label {
+            Label::Emergency => Self::Emergency,
+            Label::Drill => Self::Drill,
+            Label::Misuse => Self::Misuse,
+        }
+    }
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
@@ -95,7 +117,7 @@ fn hand_over(
         return here.print(&json!({ "record": text, "file": file }), |terminal| terminal.text(text));
     };
     let session = here.session()?;
-    let ask = KitReportAsk { record: text.to_owned(), label, note };
+    let ask = KitReportAsk { record: text.to_owned(), label: label.into(), note };
     let answer = block_on(report(&session, &ask))?;
     here.print(&answer, |terminal| {
         let KitReportAnswer { kit, cluster, claimed, opened, label, .. } = &answer;
