@@ -59,6 +59,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("Press", &["mint.rs", "app.rs", "app", "cli/desk.rs"]),
     // makes a kit, and signs what a static one holds
     ("make_kit", &["custody", "cli/kit/create.rs"]),
+    // for which its files leave custody; made of an entry and its receipt
+    ("KitEntry", &["custody", "cli/desk.rs"]),
     // what signs whatever it is given
     ("TransitEngine", &["openbao", "custody"]),
     (

@@ -151,6 +151,7 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     assert_eq!(said_of("public_key"), HEXLOWER.encode(&ca.key_fingerprint()));
     let [standing] = &ichor_broker::kit::read(&*ceremony.world.running.store()).await?[..] else { bail!("one kit") };
     assert_eq!((standing.id, standing.until, standing.ca.der()), (facts.id, facts.until, ca.der()));
+    assert_eq!(facts.made.subsec_nanosecond(), 0, "people read it");
     let recorded = |holder: &KitHolder| (HEXLOWER.encode(&holder.commitment), HEXLOWER.encode(&holder.proof_key));
     let recorded: Vec<_> = standing.holders.iter().map(recorded).collect();
     let shares: Vec<_> = facts.shares.iter().map(|one| (one.commitment.clone(), one.proof_key.clone())).collect();

@@ -36,10 +36,10 @@ pub(super) async fn watch_kits(
             () = &mut stop => return,
             _ = ticks.tick() => {}
         }
-        let check = match kit::read(&*store).await {
-            Ok(kits) => {
+        let check = match kit::read_with_size(&*store).await {
+            Ok((kits, size)) => {
                 gauge(&kits, clock.now());
-                if let Err(error) = kit::remind(&kits, &sequencer, clock.now()).await {
+                if let Err(error) = kit::remind(&kits, size, &sequencer, clock.now()).await {
                     tracing::warn!(%error, "that a kit's drill is overdue could not be recorded yet");
                 }
                 check(&kits, clock.now())

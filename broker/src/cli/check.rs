@@ -51,7 +51,9 @@ fn failed(name: impl Into<String>, error: &dyn std::fmt::Display) -> Check {
 fn policies(loaded: &Loaded) -> Check {
     match app::check_policies(&loaded.settings) {
         Ok(set) => {
-            let warnings = set.warnings();
+            let aliases: Vec<_> = loaded.file.provider.iter().map(|section| section.alias.as_str()).collect();
+            let mut warnings = set.warnings().to_vec();
+            warnings.extend(set.unknown_providers(&aliases));
             fine("policies", (!warnings.is_empty()).then(|| warnings.join("; ")))
         }
         Err(error) => failed("policies", &error),

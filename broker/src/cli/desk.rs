@@ -19,7 +19,7 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
 use crate::config::Loaded;
-use crate::custody::Custody;
+use crate::custody::{Custody, KitEntry};
 use crate::domain::{ClusterName, check_reason};
 use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
 use crate::kit::Register;
@@ -125,6 +125,15 @@ impl Desk {
                 register.note(content).await.context("this could not be recorded")
             }
         }
+    }
+
+    /// The same for the entry of a kit that was made.
+    ///
+    /// # Errors
+    /// When it cannot be, or is another entry.
+    pub(super) async fn note_made(&self, content: Content) -> anyhow::Result<KitEntry> {
+        let receipt = self.note_kit(content.clone()).await?;
+        KitEntry::noted(&content, &receipt).context("the entry tells of no kit that was made")
     }
 
     /// Records the deed, then does it; a failure is recorded too, with `undone`, what is so then. In this order: nothing is done

@@ -232,8 +232,8 @@ fn told(error: &ApiError) -> anyhow::Error {
 }
 
 fn said(lock: &LockAnswer) -> String {
-    let until = lock.until.map_or_else(String::new, |until| format!(", until {until}"));
-    format!("{}  {} is locked{until}, since {} by {}: {}", lock.id, on(&lock.on), lock.at, lock.by, lock.reason)
+    let until = lock.until.map_or_else(String::new, |until| format!(", until {until:.0}"));
+    format!("{}  {} is locked{until}, since {:.0} by {}: {}", lock.id, on(&lock.on), lock.at, lock.by, lock.reason)
 }
 
 fn on(on: &LockOn) -> String {

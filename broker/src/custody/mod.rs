@@ -39,7 +39,7 @@ pub use audit_key::AuditKey;
 pub(crate) use audit_key::fixture as audit_key_fixture;
 pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
-pub use kit::{Holder, KitPlan, MadeKit, MadeShare, MakeKitError, RecordedKit, make_kit};
+pub use kit::{Holder, KitEntry, KitPlan, MadeKit, MadeShare, MakeKitError, RecordedKit, make_kit};
 pub use known::{CERTIFICATE, Familiar, ForeignCa, KnownCas, RETIRED};
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
@@ -144,7 +144,7 @@ impl ToBeSigned {
     }
 
     /// The to-be-signed part of a static kit's certificate. Only the making of a kit calls this. The kit's log entry has the certificate,
-    /// so it is signed before; nobody gets its key before the entry's receipt is there.
+    /// so it is signed before; nobody gets its key before there is evidence of the entry.
     fn kit_certificate(tbs: &[u8]) -> Self {
         Self(tbs.to_vec())
     }

@@ -17,8 +17,8 @@ const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// The kinds of entries that tell of kits.
-const KINDS: [Kind; 6] =
-    [Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse, Kind::KitOverdue];
+pub(super) const KINDS: &[Kind] =
+    &[Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse, Kind::KitOverdue];
 
 /// So many entries are read at once.
 const PAGE: u32 = 200;
@@ -128,8 +128,18 @@ pub enum LedgerError {
 /// # Errors
 /// When the store fails, or an entry is not what a broker writes.
 pub async fn read(store: &dyn Store) -> Result<Vec<Standing>, LedgerError> {
+    Ok(read_with_size(store).await?.0)
+}
+
+/// The same, with how many entries the log had: those behind were not read.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_with_size(store: &dyn Store) -> Result<(Vec<Standing>, u64), LedgerError> {
+    // before the entries: what comes in between is read, and taken for new
+    let size = store.head().await?.size;
     let mut found = Vec::new();
-    for kind in KINDS {
+    for &kind in KINDS {
         let filter = EntryFilter { kind: Some(kind), ..EntryFilter::default() };
         let mut before = None;
         loop {
@@ -143,7 +153,7 @@ pub async fn read(store: &dyn Store) -> Result<Vec<Standing>, LedgerError> {
         }
     }
     found.sort_unstable_by_key(|entry| entry.index);
-    fold(&found)
+    Ok((fold(&found)?, size))
 }
 
 fn fold(entries: &[StoredEntry]) -> Result<Vec<Standing>, LedgerError> {
@@ -313,11 +323,11 @@ impl Standing {
         match self.state(now) {
             State::Fresh | State::Undrilled | State::Revoked => None,
             State::Due => Some(format!(
-                "kit {number} of cluster `{cluster}` was to be drilled by {}; run `ichor-broker kit drill {number}`",
+                "kit {number} of cluster `{cluster}` was to be drilled by {:.0}; run `ichor-broker kit drill {number}`",
                 self.next_drill()
             )),
             State::Expired => Some(format!(
-                "kit {number} of cluster `{cluster}` expired at {}; run `ichor-broker kit rotate {number}`",
+                "kit {number} of cluster `{cluster}` expired at {:.0}; run `ichor-broker kit rotate {number}`",
                 self.until
             )),
             State::Used => Some(format!(
@@ -455,6 +465,9 @@ pub(crate) mod tests {
         assert_eq!([0, 89, 90].map(|days| kit.state(in_days(days))), [State::Undrilled, State::Undrilled, State::Due]);
         assert_eq!(kit.state(in_days(365)), State::Expired);
         assert!(kit.complaint(in_days(90)).unwrap().contains("kit drill 7"));
+        let at = noon() + SignedDuration::from_micros(123_456);
+        let complaint = Standing { made: at, ..kit.clone() }.complaint(in_days(91)).unwrap();
+        assert!(complaint.contains("was to be drilled by 2027-02-20T12:00:00Z; run"), "{complaint}");
         assert_eq!(kit.complaint(in_days(89)), None);
         for (shares, accepting) in [(&[1][..], (2, 2)), (&[1, 2], (1, 2)), (&[1, 2], (0, 0)), (&[], (2, 2))] {
             let kits = states(vec![made(), proved(shares, accepting)]).await;
@@ -471,8 +484,10 @@ pub(crate) mod tests {
         room.sequencer.note(made(), None).await.unwrap();
         let told = async |days: i64, minutes: i64| {
             room.clock.advance(SignedDuration::from_hours(24 * days) + SignedDuration::from_mins(minutes));
-            let kits = read(&*room.store).await.unwrap();
-            crate::kit::remind(&kits, &room.sequencer, room.clock.now()).await.unwrap();
+            let (kits, size) = read_with_size(&*room.store).await.unwrap();
+            crate::kit::remind(&kits, size, &room.sequencer, room.clock.now()).await.unwrap();
+            // another broker, which looked within the same moment
+            crate::kit::remind(&kits, size, &room.sequencer, room.clock.now()).await.unwrap();
             room.log().await.into_iter().filter(|entry| entry.content.kind == Kind::KitOverdue).count()
         };
         assert_eq!(told(89, 23 * 60 + 59).await, 0);
@@ -483,6 +498,32 @@ pub(crate) mod tests {
         assert!(entry.message.unwrap().contains("`ichor-broker kit drill 7`"));
         room.sequencer.note(proved(&[1, 2], (2, 2)), None).await.unwrap();
         assert_eq!(told(2, 0).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_reminder_follows_what_was_read_and_all_that_are_due_are_told() {
+        let room = Room::new([]);
+        for number in [7, 8, 9] {
+            let id = Some(Uuid::from_u128(number.into()).into_bytes().to_vec());
+            let content = Content { kit: Some(Kit { number, id, ..made().kit.unwrap() }), ..made() };
+            room.sequencer.note(content, None).await.unwrap();
+        }
+        room.clock.advance(DRILL_EVERY);
+        let told = async || {
+            let log = room.log().await.into_iter();
+            let told = log.filter(|entry| entry.content.kind == Kind::KitOverdue);
+            told.map(|entry| entry.content.kit.unwrap().number).collect::<Vec<_>>()
+        };
+        let (kits, size) = read_with_size(&*room.store).await.unwrap();
+        // meanwhile one of them is drilled
+        let id = Some(Uuid::from_u128(8).into_bytes().to_vec());
+        let drilled = Content { kit: Some(Kit { number: 8, id, ..Kit::default() }), ..proved(&[1, 2], (2, 2)) };
+        room.sequencer.note(drilled, None).await.unwrap();
+        crate::kit::remind(&kits, size, &room.sequencer, room.clock.now()).await.unwrap();
+        assert_eq!(told().await, [0_u16; 0], "the next look shows what is due still");
+        let (kits, size) = read_with_size(&*room.store).await.unwrap();
+        crate::kit::remind(&kits, size, &room.sequencer, room.clock.now()).await.unwrap();
+        assert_eq!(told().await, [7, 9]);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ mod register;
 mod reminding;
 mod report;
 
-pub use ledger::{DRILL_EVERY, LedgerError, Opening, Standing, State, Use, covers, read};
+pub use ledger::{DRILL_EVERY, LedgerError, Opening, Standing, State, Use, covers, read, read_with_size};
 pub use register::{Register, RegisterError};
 pub use reminding::remind;
 pub use report::{ReportError, Reported, reported};

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use ichor_wire::api::Receipt;
 use ichor_wire::log::{Content, Kind};
-use tokio::sync::Mutex;
 
-use super::{LedgerError, read};
+use super::{LedgerError, read_with_size};
 use crate::audit::{RecordError, Sequencer};
-use crate::store::Store;
+use crate::store::{Change, Condition, Store};
 
-/// Records entries about kits. Of ceremonies that run at once beside one broker, one gets a number: each reads which there are before it
-/// makes a kit, and that none has the number still is asked again here, one at a time. Brokers on one database do not wait for each other.
+/// So often the log is read again because another kit came in.
+const TRIES: u32 = 8;
+
+/// Records entries about kits. Of ceremonies that run at once, beside whichever of several brokers on one database, one gets a number: that
+/// no kit has come in since the log was read for it is a condition of the entry's own transaction.
 #[derive(Clone)]
 pub struct Register {
     store: Arc<dyn Store>,
     sequencer: Sequencer,
-    making: Arc<Mutex<()>>,
 }
 
 /// Why an entry about a kit is not recorded.
@@ -45,7 +46,7 @@ impl Register {
     /// A register of this store's kits.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, sequencer: Sequencer) -> Self {
-        Self { store, sequencer, making: Arc::new(Mutex::new(())) }
+        Self { store, sequencer }
     }
 
     /// Returns once the entry is durable.
@@ -60,11 +61,18 @@ impl Register {
         if kind != Kind::KitMade {
             return Ok(self.sequencer.note(content, None).await?);
         }
-        let _one = self.making.lock().await;
-        if read(&*self.store).await?.iter().any(|kit| kit.number == number) {
-            return Err(RegisterError::Taken(number));
+        for _ in 0..TRIES {
+            let (kits, from) = read_with_size(&*self.store).await?;
+            if kits.iter().any(|kit| kit.number == number) {
+                return Err(RegisterError::Taken(number));
+            }
+            let change = Change::AsRead { kinds: &[Kind::KitMade], from };
+            match self.sequencer.note(content.clone(), Some(change)).await {
+                Err(RecordError::Refused(Condition::Stale)) => {}
+                done => return Ok(done?),
+            }
         }
-        Ok(self.sequencer.note(content, None).await?)
+        Err(RecordError::Refused(Condition::Stale).into())
     }
 }
 
@@ -80,22 +88,32 @@ mod tests {
     use crate::audit::tests::Room;
     use crate::kit::ledger::tests::made;
 
+    /// A kit of this number, as no other's.
+    fn numbered(number: u16) -> Content {
+        let id = Some(uuid::Uuid::from_u128(number.into()).into_bytes().to_vec());
+        Content { kit: Some(ichor_wire::log::Kit { number, id, ..made().kit.unwrap() }), ..made() }
+    }
+
     #[tokio::test]
     async fn of_two_ceremonies_at_once_one_gets_the_number() {
         let room = Room::new([]);
-        let register = Register::new(Arc::clone(&room.store) as _, room.sequencer.clone());
-        let (one, other) = tokio::join!(register.note(made()), register.note(made()));
-        let refused: Vec<_> = [one, other].into_iter().filter_map(Result::err).collect();
+        // as two brokers have them: they share the log alone
+        let register = || Register::new(Arc::clone(&room.store) as _, room.sequencer.clone());
+        let (one, other) = (register(), register());
+        let (first, second) = tokio::join!(one.note(made()), other.note(made()));
+        let refused: Vec<_> = [first, second].into_iter().filter_map(Result::err).collect();
         assert_eq!(refused, [RegisterError::Taken(7)]);
-        assert_eq!(register.note(made()).await, Err(RegisterError::Taken(7)), "nor later");
-        let mut next = made();
-        next.kit.as_mut().unwrap().number = 8;
-        register.note(next).await.unwrap();
-        let numbers: Vec<u16> = read(&*room.store).await.unwrap().iter().map(|kit| kit.number).collect();
-        assert_eq!(numbers, [7, 8]);
-        let other = register.note(Content::of(Kind::Admin)).await;
+        assert_eq!(one.note(made()).await, Err(RegisterError::Taken(7)), "nor later");
+        // others' numbers are no reason to run a ceremony again
+        let (first, second) = tokio::join!(one.note(numbered(8)), other.note(numbered(9)));
+        assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+        let mut numbers: Vec<u16> =
+            crate::kit::read(&*room.store).await.unwrap().iter().map(|kit| kit.number).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [7, 8, 9]);
+        let other = one.note(Content::of(Kind::Admin)).await;
         assert_eq!(other, Err(RegisterError::NotAboutAKit(Kind::Admin)));
         let none = Content { kit: None, ..made() };
-        assert_eq!(register.note(none).await, Err(RegisterError::NotAboutAKit(Kind::KitMade)));
+        assert_eq!(one.note(none).await, Err(RegisterError::NotAboutAKit(Kind::KitMade)));
     }
 }

@@ -3,20 +3,28 @@
 use ichor_wire::log::{Content, Kind, Kit};
 use jiff::{SignedDuration, Timestamp};
 
+use super::ledger::KINDS;
 use super::{Standing, State};
 use crate::audit::{RecordError, Sequencer};
+use crate::store::{Change, Condition};
 
 /// What is overdue is told again after so long.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// Records, once a day for each, the kits whose drill is overdue; the notification sinks tell of the entries. Of several brokers on one
-/// database each may, where they look within the same moment.
+/// Records, once a day for each, the kits whose drill is overdue; the notification sinks tell of the entries. The kits are those that the
+/// log told of when it had `size` entries: once another broker has recorded something of kits since, the rest is left to the next look.
 ///
 /// # Errors
 /// When something cannot be recorded; the rest is recorded next time.
-pub async fn remind(kits: &[Standing], sequencer: &Sequencer, now: Timestamp) -> Result<(), RecordError> {
+pub async fn remind(kits: &[Standing], size: u64, sequencer: &Sequencer, now: Timestamp) -> Result<(), RecordError> {
+    let mut from = size;
     for content in kits.iter().filter_map(|kit| reminder(kit, now)) {
-        sequencer.note(content, None).await?;
+        match sequencer.note(content, Some(Change::AsRead { kinds: KINDS, from })).await {
+            // nothing of kits came in between
+            Ok(receipt) => from = receipt.index.saturating_add(1),
+            Err(RecordError::Refused(Condition::Stale)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

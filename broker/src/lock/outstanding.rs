@@ -84,12 +84,12 @@ pub fn beyond(target: &LockTarget, outstanding: &Outstanding) -> Vec<String> {
     let mut lines = vec![match (outstanding.certificates, outstanding.until) {
         (0, _) | (_, None) => "no certificate is outstanding that the log knows of".to_owned(),
         (1, Some(until)) if !outstanding.more => {
-            format!("1 certificate issued before stays good until it expires, at {until}: Talos has no revocation")
+            format!("1 certificate issued before stays good until it expires, at {until:.0}: Talos has no revocation")
         }
         (number, Some(until)) => {
             let more = if outstanding.more { " or more" } else { "" };
             format!(
-                "{number}{more} certificates issued before stay good until they expire, the last at {until}: Talos has no revocation"
+                "{number}{more} certificates issued before stay good until they expire, the last at {until:.0}: Talos has no revocation"
             )
         }
     }];
@@ -103,6 +103,13 @@ pub fn beyond(target: &LockTarget, outstanding: &Outstanding) -> Vec<String> {
         }
         lines.push(
             "whoever held os:admin may hold the cluster: then, and where the CA is the cluster's own, only `talosctl rotate-ca` ends it"
+                .into(),
+        );
+    }
+    if matches!(target, LockTarget::Everything) {
+        lines.push(
+            "nobody lifts it alone: one person asks with `ichor unlock everything`, and within the hour another, with an account of the \
+             same provider, agrees with `ichor unlock everything --confirm`; policies must let both (`unlock`)"
                 .into(),
         );
     }

@@ -69,10 +69,17 @@ fn what_a_lock_does_not_end_is_said() {
     let cluster = LockTarget::Cluster(ClusterName::new("prod").unwrap());
     let none = beyond(&cluster, &Outstanding::default());
     assert!(none[0].contains("no certificate is outstanding") && none[1].contains("kit"), "{none:?}");
-    let some = Outstanding { certificates: 2, more: true, until: Some(noon()), clusters: ["prod".into()].into() };
+    let everything = beyond(&LockTarget::Everything, &Outstanding::default());
+    assert!(everything[1].contains("nobody lifts it alone") && everything[2].contains("kit"), "{everything:?}");
+    assert!(!none.iter().any(|line| line.contains("alone")), "{none:?}");
+    let until = Some(noon() + SignedDuration::from_millis(123));
+    let some = Outstanding { certificates: 2, more: true, until, clusters: ["prod".into()].into() };
     let user = LockTarget::User { issuer: "https://id.example.com".into(), subject: "x".into() };
     let lines = beyond(&user, &some);
-    assert!(lines[0].starts_with("2 or more certificates") && lines[0].contains("2026-11-22T12:00:00Z"), "{lines:?}");
+    assert!(
+        lines[0].starts_with("2 or more certificates") && lines[0].contains("at 2026-11-22T12:00:00Z:"),
+        "{lines:?}"
+    );
     assert!(lines[1].contains("open connection"), "{lines:?}");
     assert!(lines[2].contains("ichor-broker ca removal-patch prod --machine-config node.yaml"), "{lines:?}");
     assert!(lines[3].contains("rotate-ca") && lines.len() == 4, "{lines:?}");

@@ -9,7 +9,7 @@ use crate::domain::Role;
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::judgement::Judgement;
 use super::reads::Reads;
-use super::refusal::StepUp;
+use super::refusal::{ASK_KEEPERS, StepUp};
 use super::rule::{Rule, shown, spoken};
 use super::vocabulary::Action;
 
@@ -51,7 +51,7 @@ pub(super) fn help(question: &Question<'_>, refused: &Judgement<'_>, circumstanc
         return help; // whoever gives it says how to ask
     }
     if help.said.is_empty() {
-        help.said.push("ask whoever keeps the broker's policies".into());
+        help.said.push(ASK_KEEPERS.into());
     }
     help
 }

@@ -49,7 +49,8 @@ pub(super) fn answer<'a>(policies: &'a PolicySet, asked: &Asked<'_>) -> Result<P
     let Some(best) = judgement.approved(&question) else {
         // what would help may be another role
         let question = holding(policies, asked.person, asked.groups, asked.cluster, &Role::ALL)?;
-        return Err(judgement.refusal(&question, &asked.cluster.name, &asked.circumstances, advice::help));
+        let refusal = judgement.refusal(&question, &asked.cluster.name, &asked.circumstances, advice::help);
+        return Err(refusal.naming(asked.groups));
     };
     let life = asked.ttl.min(best.longest).min(HARD_MAX_TTL);
     let not_after = asked.now.checked_add(life).map_err(|error| Refusal::failed(&error.to_string()))?;

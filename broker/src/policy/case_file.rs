@@ -103,7 +103,8 @@ impl Case {
     pub(super) fn said(&self) -> String {
         for (does, what) in [("lock", &self.asks.locks), ("unlock", &self.asks.unlocks)] {
             if let Some(what) = what {
-                return format!("{} wants to {does} a {} (cluster {})", self.who, shown(what), self.cluster);
+                let article = if what == LockKind::Everything.as_str() { "" } else { "a " };
+                return format!("{} wants to {does} {article}{} (cluster {})", self.who, shown(what), self.cluster);
             }
         }
         let roles = if self.asks.roles.is_empty() { "os:reader".into() } else { self.asks.roles.join(", ") };

@@ -304,6 +304,13 @@ mod tests {
             let report = run(&case(asks, expects)).unwrap();
             assert!(!report.passed() && report.passes == 0, "{asks} {expects}");
         }
+        for (asks, said) in [
+            (r#"locks = "everything""#, "alice wants to lock everything (cluster prod)"),
+            (r#"unlocks = "user""#, "alice wants to unlock a user (cluster prod)"),
+        ] {
+            let report = run(&case(asks, "permits = true")).unwrap().to_string();
+            assert!(report.contains(said), "{report}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::evaluate::{Circumstances, Question, Verdict};
 use super::grant::Grant;
 use super::judgement::Judgement;
 use super::quorum::Quorum;
-use super::refusal::{Refusal, Subject};
+use super::refusal::{ASK_KEEPERS, Refusal, Subject};
 use super::set::PolicySet;
 use super::vocabulary::Action;
 
@@ -70,8 +70,9 @@ pub fn decide(
     Ok(Grant::new(approved, identity, session, request, quorum, id, policies.digest))
 }
 
-/// For every role: would a request for it alone, from `address` and with nothing else said, be granted now, and if not, why
-/// and what change would help. Without an address no condition on one is met.
+/// For every role: would a request for it alone, from `address` and with nothing else said, be granted now, and if not, why,
+/// what change would help, and whether a break-glass request would do, after a fresh login and perhaps with a ticket. Without an
+/// address no condition on one is met.
 #[must_use]
 pub fn listing(
     policies: &PolicySet,
@@ -82,6 +83,11 @@ pub fn listing(
 ) -> Vec<RoleAnswer> {
     let circumstances = Circumstances::of(identity, None, policies.limits.default_ttl, address, now);
     let question = holding(policies, identity.person(), identity.groups(), cluster, &Role::ALL);
+    let asking =
+        Question::about_cluster(policies, identity.person(), identity.groups(), cluster, &[Action::BreakGlassRequest]);
+    let then = circumstances.as_asking();
+    let verdict = asking.as_ref().map(|question| question.ask(Action::BreakGlassRequest, &then));
+    let may_ask = matches!(verdict, Ok(Verdict::Permitted(_)));
     let answer = |role: Role| {
         let question = match &question {
             Ok(question) => question,
@@ -92,13 +98,16 @@ pub fn listing(
             Some(approved) => RoleAnswer {
                 role,
                 allowed: true,
+                by_request: false,
                 max_ttl: u64::try_from(approved.longest.as_secs()).ok(),
                 why: None,
                 help: Vec::new(),
                 policies: approved.deciding.iter().map(|(_, rule)| rule.id.clone()).collect(),
             },
             None => {
-                refused(role, judgement.refusal(question, &cluster.name, &circumstances, advice::changes_that_help))
+                let refusal = judgement.refusal(question, &cluster.name, &circumstances, advice::changes_that_help);
+                let how = Judgement::to_be_approved(question, &[role], &circumstances, &cluster.name);
+                RoleAnswer { by_request: may_ask && how.is_some(), ..refused(role, refusal) }
             }
         }
     };
@@ -140,6 +149,7 @@ pub fn may_read_audit(
         }
     };
     answered(subject, &verdict, Some("your own entries need no policy: `ichor audit log --person me`"))
+        .map_err(|refusal| refusal.naming(groups))
 }
 
 /// Returns if policy lets this person ask for bodies of audit entries to be dropped, and approve what others asked for
@@ -151,7 +161,7 @@ pub fn may_drop_audit(policies: &PolicySet, identity: &Identity, now: Timestamp)
     let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
     let question = Question::about_ichor(policies, identity.person(), identity.groups(), &[Action::AuditDrop]);
     let verdict = question.map_err(|error| Refusal::failed(&error))?.ask(Action::AuditDrop, &circumstances);
-    answered(Subject::Dropping, &verdict, None)
+    answered(Subject::Dropping, &verdict, None).map_err(|refusal| refusal.naming(identity.groups()))
 }
 
 /// Policy's answer about the audit or a lock, in words where it is no; `help` stands behind the hints of the policies.
@@ -164,7 +174,7 @@ pub(super) fn answered(subject: Subject<'_>, verdict: &Verdict<'_>, help: Option
     let hints = rules.iter().filter_map(|rule| rule.terms.hint.clone());
     let mut help: Vec<_> = hints.chain(help.map(Into::into)).collect();
     if help.is_empty() {
-        help.push("ask whoever keeps the broker's policies".into());
+        help.push(ASK_KEEPERS.into());
     }
     Err(Refusal {
         code: Code::Refused,
@@ -180,6 +190,7 @@ fn refused(role: Role, refusal: Refusal) -> RoleAnswer {
     RoleAnswer {
         role,
         allowed: false,
+        by_request: false,
         max_ttl: None,
         why: Some(refusal.sentence),
         help: refusal.help,
@@ -213,6 +224,26 @@ mod tests {
         assert_eq!(grant.not_after(), now() + HOURS(1), "no life asked means the broker's default");
         assert_eq!(grant.user(), "alice@example.com");
         assert_eq!(grant.public_key(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_refusal_that_no_policy_decides_names_the_groups_it_was_decided_with() {
+        let set = load(READ).unwrap();
+        let said = |groups: &[&str]| decided(&set, &alice(groups), &asks(&[Role::Admin])).unwrap_err().help.pop();
+        assert_eq!(said(&[]).as_deref(), Some("decided without any group: the provider tells of none"));
+        assert_eq!(said(&["b", "a\u{7}"]).as_deref(), Some("decided with the groups `corp/a`, `corp/b`"));
+        let many: Vec<String> = (10..23).map(|number| format!("g{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let last = said(&many).unwrap();
+        assert!(last.ends_with("`corp/g19` and 3 more") && !last.contains("g20"), "{last}");
+        let admin = load(ADMIN).unwrap();
+        let met = decided(&admin, &alice(&["admins"]), &asks(&[Role::Admin])).unwrap_err();
+        assert!(!met.help.iter().any(|help| help.contains("decided with")), "a policy is about them: {met:?}");
+        let audit = may_read_audit(&set, &alice(&["sre"]), AuditScope::Everything, now()).unwrap_err();
+        let drops = may_drop_audit(&set, &alice(&["sre"]), now()).unwrap_err();
+        for refusal in [audit, drops] {
+            assert_eq!(refusal.help.last().map(String::as_str), Some("decided with the group `corp/sre`"));
+        }
     }
 
     #[test]
@@ -291,7 +322,8 @@ mod tests {
         assert_eq!(grant.not_after(), now() + HOURS(2));
         let refusal = decided(&set, &alice(&["sre"]), &asks(&[Role::Reader, Role::Admin])).unwrap_err();
         assert_eq!(refusal.sentence, "no policy permits os:admin on `prod`");
-        assert_eq!(refusal.help, ["can be had now: os:operator for up to 2h, os:reader for up to 8h"]);
+        let held = "can be had now: os:operator for up to 2h, os:reader for up to 8h";
+        assert_eq!(refusal.help, [held, "decided with the group `corp/sre`"]);
     }
 
     #[test]
@@ -342,11 +374,16 @@ mod tests {
         let help = |who: &[&str], roles: &[Role]| decided(&set, &alice(who), &asks(roles)).unwrap_err().help;
 
         assert_eq!(help(&["sre"], &[Role::Reader]), ["come from the office"], "a permit grants it but for the forbid");
-        let nothing = ["ask whoever keeps the broker's policies"];
-        assert_eq!(help(&["others"], &[Role::Reader]), nothing, "no permit is about them");
+        let nothing = "ask whoever keeps the broker's policies";
+        let decided_with = "decided with the group `corp/others`";
+        assert_eq!(help(&["others"], &[Role::Reader]), [nothing, decided_with], "no permit is about them");
         let both = ["and on foot", "use the second factor"];
         assert_eq!(help(&["admins"], &[Role::Admin]), both, "a permit is, and is not met either");
-        assert_eq!(help(&["sre"], &[Role::Reader, Role::Admin]), nothing, "reader would not help: both are asked for");
+        assert_eq!(
+            help(&["sre"], &[Role::Reader, Role::Admin])[0],
+            nothing,
+            "reader would not help: both are asked for"
+        );
         let answers = listing(&set, &alice(&["others"]), &prod(), Some(asks(&[]).address), now());
         assert!(answers.iter().all(|answer| answer.help.is_empty()), "{answers:?}");
     }
@@ -473,6 +510,43 @@ mod tests {
                 }
             }
         }
+    }
+
+    const GLASS: &str = r#"@id("glass") @approvals("1") @max_ttl("1h")
+        permit (principal in Group::"corp/sre", action == Action::"hold:os:admin", resource)
+        when { context has reason && context has auth_age && context.auth_age < 60 };"#;
+    const ASKING: &str = r#"@id("asking")
+        permit (principal in Group::"corp/sre", action == Action::"break-glass:request", resource)
+        when { context has reason && context has auth_age && context.auth_age < 60 };"#;
+
+    /// What the listing says can be had by a request.
+    fn by_request(policies: &[&str], groups: &[&str]) -> Vec<Role> {
+        let answers = listing(&load(&policies.concat()).unwrap(), &alice(groups), &prod(), None, now());
+        answers.into_iter().filter(|answer| answer.by_request).map(|answer| answer.role).collect()
+    }
+
+    #[test]
+    fn the_listing_tells_what_can_be_had_by_a_request() {
+        let all = [READ, GLASS, ASKING];
+        assert_eq!(by_request(&all, &["sre"]), [Role::Admin]);
+        assert_eq!(by_request(&all, &["others"]), [] as [Role; 0]);
+        let refusal = decided(&load(&all.concat()).unwrap(), &alice(&["sre"]), &asks(&[Role::Admin])).unwrap_err();
+        assert_eq!(
+            refusal.help[0],
+            "ask others to approve: `ichor break-glass request prod --role os:admin --reason TEXT`"
+        );
+        assert!(!refusal.help.contains(&ASK_KEEPERS.to_owned()), "{refusal:?}");
+    }
+
+    #[test]
+    fn nothing_can_be_had_by_a_request_that_nobody_may_make() {
+        assert_eq!(by_request(&[READ, GLASS], &["sre"]), [] as [Role; 0]);
+    }
+
+    #[test]
+    fn what_a_reason_and_a_login_give_needs_no_request() {
+        let at_once = GLASS.replacen("@approvals(\"1\") ", "", 1);
+        assert_eq!(by_request(&[READ, &at_once, ASKING], &["sre"]), [] as [Role; 0]);
     }
 
     #[test]

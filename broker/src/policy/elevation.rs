@@ -14,7 +14,7 @@ use super::approval::{Approval, MOST_APPROVALS, fits};
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::judgement::{Best, Judgement};
 use super::quorum::Backing;
-use super::refusal::{Refusal, Subject};
+use super::refusal::{ASK_KEEPERS, Refusal, Subject};
 use super::set::{HARD_MAX_TTL, PolicySet};
 use super::vocabulary::Action;
 
@@ -72,7 +72,8 @@ pub fn elevation(
     let circumstances = Circumstances::of(identity, Some(asks.reason), ttl, Some(asks.address), now);
     let asking = Question::about_cluster(policies, person, groups, cluster, &[Action::BreakGlassRequest]);
     let asking = asking.map_err(|error| Refusal::failed(&error))?;
-    permitted(&asking, Action::BreakGlassRequest, &circumstances, Subject::Asking(&cluster.name))?;
+    permitted(&asking, Action::BreakGlassRequest, &circumstances, Subject::Asking(&cluster.name))
+        .map_err(|refusal| refusal.naming(groups))?;
 
     let roles = roles(asks.roles);
     let question = holding(policies, person, groups, cluster, &Role::ALL)?;
@@ -103,7 +104,7 @@ pub fn elevation(
     let Some((approvals, best)) = chosen else {
         let most = if asks.self_service { Backing::Told } else { Backing::Approvals(MOST_APPROVALS) };
         let (judgement, circumstances, _) = with(Some(most));
-        return Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help));
+        return Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help).naming(groups));
     };
     let needed: Vec<&Approval> = best.deciding.iter().filter_map(|(_, rule)| rule.terms.approval.as_ref()).collect();
     for pattern in needed.iter().filter_map(|approval| approval.ticket.as_deref()) {
@@ -137,6 +138,7 @@ pub fn may_approve(
     let (question, circumstances) =
         approving(policies, identity, cluster, roles, now).map_err(|error| Refusal::failed(&error))?;
     permitted(&question, Action::BreakGlassApprove, &circumstances, Subject::Approving(&cluster.name))
+        .map_err(|refusal| refusal.naming(identity.groups()))
 }
 
 /// Returns the authentication context to ask the provider for, so that after a fresh login this person may approve such a request;
@@ -214,7 +216,7 @@ fn permitted(
         None => "sign in again with `ichor login --fresh`".into(),
     }));
     if help.is_empty() {
-        help.push("ask whoever keeps the broker's policies".into());
+        help.push(ASK_KEEPERS.into());
     }
     Err(Refusal {
         code: Code::Refused,
@@ -270,6 +272,30 @@ mod tests {
         assert!(refused.contains("only with the approval of 2 other people"), "{refused}");
         let refused = asked(ALONE, &[Role::Admin], false).unwrap_err();
         assert!(refused.contains("only as self-service break-glass"), "{refused}");
+    }
+
+    #[test]
+    fn whoever_no_policy_is_about_is_told_the_groups_it_was_decided_with() {
+        let (set, alice, roles) = (load("").unwrap(), alice(&["sre"]), [Role::Admin]);
+        let asks = Elevation {
+            roles: &roles,
+            ttl: None,
+            reason: "INC-42",
+            ticket: None,
+            address: "192.0.2.7".parse().unwrap(),
+            self_service: false,
+        };
+        let asking = elevation(&set, &alice, &prod(), &asks, now()).unwrap_err();
+        let approving = may_approve(&set, &alice, &prod(), &roles, now()).unwrap_err();
+        let may_ask = r#"@id("asking") permit (principal, action == Action::"break-glass:request", resource);"#;
+        let holding = elevation(&load(may_ask).unwrap(), &alice, &prod(), &asks, now()).unwrap_err();
+        for refusal in [asking, approving, holding] {
+            assert_eq!(
+                refusal.help.last().map(String::as_str),
+                Some("decided with the group `corp/sre`"),
+                "{refusal:?}"
+            );
+        }
     }
 
     #[test]

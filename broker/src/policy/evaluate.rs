@@ -75,6 +75,11 @@ pub(super) fn given(reason: Option<&str>) -> Option<&str> {
 // === impl Circumstances ===
 
 impl<'a> Circumstances<'a> {
+    /// The same, of someone who asks others: with a reason, and freshly logged in, for both are asked for then.
+    pub(super) fn as_asking(&self) -> Self {
+        Self { reason: self.reason.or(Some("a reason")), auth_age: Some(0), ..self.clone() }
+    }
+
     /// The circumstances of a verified identity that asks for `ttl` now.
     pub(super) fn of(
         identity: &'a Identity,

@@ -8,7 +8,7 @@ use crate::domain::{ClusterName, Role};
 use super::advice::Advise;
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::quorum::Backing;
-use super::refusal::{Refusal, Subject};
+use super::refusal::{ASK_KEEPERS, Refusal, Subject};
 use super::rule::Rule;
 use super::vocabulary::Action;
 
@@ -59,10 +59,22 @@ impl<'a> Judgement<'a> {
         Some(Best { deciding, longest })
     }
 
-    /// How to ask others, where their approval is all that is missing.
-    fn to_be_approved(&self, cluster: &ClusterName) -> Option<String> {
-        let is_near = |verdict: &Verdict<'_>| matches!(verdict, Verdict::Permitted(_) | Verdict::Unapproved(_));
-        if !self.roles.iter().all(|(_, verdict)| is_near(verdict)) {
+    /// How to ask others, where their approval is all that is missing, but for what whoever asks is asked for: a reason and a fresh login.
+    pub(super) fn to_be_approved(
+        question: &Question<'a>,
+        roles: &[Role],
+        circumstances: &Circumstances<'_>,
+        cluster: &ClusterName,
+    ) -> Option<String> {
+        Self::of(question, roles, &circumstances.as_asking()).how_to_ask(cluster)
+    }
+
+    fn how_to_ask(&self, cluster: &ClusterName) -> Option<String> {
+        let is_waiting = |verdict: &Verdict<'_>| matches!(verdict, Verdict::Unapproved(_));
+        let is_near = |verdict: &Verdict<'_>| matches!(verdict, Verdict::Permitted(_)) || is_waiting(verdict);
+        if !self.roles.iter().all(|(_, verdict)| is_near(verdict))
+            || !self.roles.iter().any(|(_, verdict)| is_waiting(verdict))
+        {
             return None;
         }
         let roles: Vec<_> = self.roles.iter().map(|(role, _)| role.as_str()).collect();
@@ -110,7 +122,9 @@ impl<'a> Judgement<'a> {
         policies.sort();
         policies.dedup();
         let mut help = advise(question, self, circumstances);
-        if let Some(how) = self.to_be_approved(cluster) {
+        let roles: Vec<_> = self.roles.iter().map(|(role, _)| *role).collect();
+        if let Some(how) = Self::to_be_approved(question, &roles, circumstances, cluster) {
+            help.said.retain(|said| said != ASK_KEEPERS);
             help.said.insert(0, how);
         }
         let (help, step_up) = (help.said, help.step_up);

@@ -95,7 +95,7 @@ fn judged(
             }
         }
     };
-    answered(Subject::Locking(act, kind), &verdict, None)?;
+    answered(Subject::Locking(act, kind), &verdict, None).map_err(|refusal| refusal.naming(groups))?;
     Ok(match verdict {
         Verdict::Permitted(rules) => rules.into_iter().map(|rule| rule.id.clone()).collect(),
         _ => Vec::new(),
@@ -142,6 +142,8 @@ mod tests {
         let refusal =
             may_lock(&set, &super::super::fixture::who(&stale), Lock, LockKind::User, None, now()).unwrap_err();
         assert_eq!(refusal.help, ["sign in again with your security key"]);
+        let nobody = may_lock(&set, &alice(&["sre"]), Lock, LockKind::User, None, now()).unwrap_err();
+        assert_eq!(nobody.help.last().map(String::as_str), Some("decided with the group `corp/sre`"));
     }
 
     #[test]

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cedar_policy::PrincipalConstraint;
-
 use crate::domain::{Cluster, ProviderAlias};
 
-use super::rule::{Rule, shown};
+use super::rule::{Rule, principal, shown};
 use super::set::PolicySet;
+use super::vocabulary::Kind;
 
 /// At most so many policies are named in one warning.
 const NAMED: usize = 5;
@@ -27,6 +26,26 @@ impl PolicySet {
         }
         let sentence = |(key, ids): (&str, BTreeSet<&str>)| {
             format!("cluster `{}` has no label `{}`, which {}", cluster.name, shown(key), look_at(&ids))
+        };
+        readers.into_iter().map(sentence).collect()
+    }
+
+    /// For each alias that policies name groups or people by and that is none of `providers`, a sentence that names the policies: nobody
+    /// is what they name.
+    #[must_use]
+    pub fn unknown_providers(&self, providers: &[&str]) -> Vec<String> {
+        let mut readers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        for rule in &self.rules {
+            for uid in rule.policy.entity_literals().into_iter().chain(principal(rule)) {
+                let is_of_one = matches!(Kind::of(&uid), Some(Kind::Group | Kind::Person));
+                let alias = uid.id().unescaped().split_once('/').map(|(alias, _)| alias.to_owned());
+                if let Some(alias) = alias.filter(|alias| is_of_one && !providers.contains(&alias.as_str())) {
+                    readers.entry(alias).or_default().insert(&rule.id);
+                }
+            }
+        }
+        let sentence = |(alias, ids): (String, BTreeSet<&str>)| {
+            format!("no provider has the alias `{}`, which {}", shown(&alias), look_at(&ids))
         };
         readers.into_iter().map(sentence).collect()
     }
@@ -63,11 +82,7 @@ fn look_at(ids: &BTreeSet<&str>) -> String {
 
 /// Whether the rule can be about people of this provider, by whom its scope names.
 fn is_about(rule: &Rule, provider: &ProviderAlias) -> bool {
-    let (PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid)) =
-        rule.policy.principal_constraint()
-    else {
-        return true;
-    };
+    let Some(uid) = principal(rule) else { return true };
     // people and groups alike are named `alias/…`
     uid.id().unescaped().split_once('/').is_none_or(|(alias, _)| alias == provider.as_str())
 }
@@ -97,6 +112,25 @@ mod tests {
             ]
         );
         assert_eq!(set.missing_labels(&prod()).len(), 1, "another value of the key is a choice, not a lack");
+    }
+
+    #[test]
+    fn names_the_aliases_that_no_provider_has() {
+        let condition = r#"@id("ops") permit (principal, action == Action::"hold:os:operator", resource in Label::"team=a/b")
+          when { principal in Group::"okta/ops" || principal == Person::"old/https://id.example.com#ada" };"#;
+        let set = load(&[POLICIES, condition].concat()).unwrap();
+        assert_eq!(
+            set.unknown_providers(&["corp"]),
+            [
+                "no provider has the alias `okta`, which policy `ops` looks at",
+                "no provider has the alias `old`, which policy `ops` looks at",
+            ]
+        );
+        assert_eq!(
+            set.unknown_providers(&["okta", "old"]),
+            ["no provider has the alias `corp`, which policies `fresh`, `scope` look at"]
+        );
+        assert_eq!(set.unknown_providers(&["corp", "okta", "old"]), [""; 0]);
     }
 
     #[test]

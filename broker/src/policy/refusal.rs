@@ -1,12 +1,14 @@
 //! Policy's no, in words that help.
 
+use std::collections::BTreeSet;
+
 use ichor_wire::problem::Code;
 
-use crate::domain::{ClusterName, LockKind, Role};
+use crate::domain::{ClusterName, Group, LockKind, Role};
 
 use super::evaluate::Verdict;
 use super::locking::LockAct;
-use super::rule::Rule;
+use super::rule::{Rule, shown};
 
 /// Why something is refused: which policy decided, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +41,12 @@ pub const NO_HUMAN: &str = "your provider does not tell which human is behind th
 /// What helps against that.
 pub const NO_HUMAN_HELP: &str =
     "use an account of which the provider tells the broker's `human_claim`, or ask whoever runs them";
+
+/// What helps where nothing else does.
+pub(super) const ASK_KEEPERS: &str = "ask whoever keeps the broker's policies";
+
+/// At most so many groups are named in a refusal.
+const NAMED: usize = 10;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +86,27 @@ impl Refusal {
             step_up: None,
             internal: Some(internal.into()),
         }
+    }
+
+    /// The same, and where no policy is about this person, which of their groups it was decided with: others than they think, or others
+    /// than policies name.
+    pub(super) fn naming(mut self, groups: &BTreeSet<Group>) -> Self {
+        if self.code == Code::Refused && self.policies.is_empty() {
+            self.help.push(decided_with(groups));
+        }
+        self
+    }
+}
+
+fn decided_with(groups: &BTreeSet<Group>) -> String {
+    let name = |group: &Group| format!("`{}/{}`", group.provider.as_str(), shown(&group.name));
+    let named: Vec<_> = groups.iter().take(NAMED).map(name).collect();
+    let (named, more) = (named.join(", "), groups.len().saturating_sub(NAMED));
+    match (groups.len(), more) {
+        (0, _) => "decided without any group: the provider tells of none".into(),
+        (1, _) => format!("decided with the group {named}"),
+        (_, 0) => format!("decided with the groups {named}"),
+        _ => format!("decided with the groups {named} and {more} more"),
     }
 }
 

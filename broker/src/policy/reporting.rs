@@ -43,7 +43,7 @@ pub fn may_report_kit(
             }
         }
     };
-    answered(Subject::ReportingKits, &verdict, None)
+    answered(Subject::ReportingKits, &verdict, None).map_err(|refusal| refusal.naming(groups))
 }
 
 #[cfg(test)]
@@ -69,6 +69,8 @@ mod tests {
         assert_eq!(may(&["security"], Some(&lab)), Ok(()), "everywhere is here too");
         assert_eq!(may(&["security"], None), Ok(()));
         assert!(may(&["security"], Some(&vault)).is_err(), "unless it is forbidden");
+        let nobody = may_report_kit(&set, &alice(&["sre"]), Some(&prod), now()).unwrap_err();
+        assert_eq!(nobody.help.last().map(String::as_str), Some("decided with the group `corp/sre`"));
         let refused = may(&[], Some(&prod)).unwrap_err();
         assert_eq!(refused, "no policy permits reporting that a break-glass kit was opened");
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cedar_policy::{ActionConstraint, Effect, Policy};
+use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PrincipalConstraint};
 use jiff::SignedDuration;
 
 use super::approval::{Approval, LONGEST_ALONE};
@@ -178,6 +178,14 @@ pub(super) fn covered(policy: &Policy) -> Vec<Action> {
     actions.sort_unstable();
     actions.dedup();
     actions
+}
+
+/// Whom the scope of a rule names.
+pub(super) fn principal(rule: &Rule) -> Option<EntityUid> {
+    match rule.policy.principal_constraint() {
+        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
+        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => Some(uid),
+    }
 }
 
 /// A text from a policy, fit to stand in a message.

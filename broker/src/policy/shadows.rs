@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use cedar_policy::{EntityUid, PrincipalConstraint, ResourceConstraint};
+use cedar_policy::{EntityUid, ResourceConstraint};
 
-use super::rule::Rule;
+use super::rule::{Rule, principal};
 use super::set::PolicySet;
 
 /// A warning for every permit with conditions or approvals whose whole scope an unconditional permit covers, for at least as
@@ -38,12 +38,4 @@ fn covers(set: &PolicySet, weaker: &Rule, strict: &Rule) -> bool {
     resource
         && strict.actions.iter().all(|action| weaker.actions.contains(action))
         && set.longest(weaker) >= set.longest(strict)
-}
-
-/// Whom the scope names.
-fn principal(rule: &Rule) -> Option<EntityUid> {
-    match rule.policy.principal_constraint() {
-        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
-        PrincipalConstraint::In(uid) | PrincipalConstraint::Eq(uid) | PrincipalConstraint::IsIn(_, uid) => Some(uid),
-    }
 }

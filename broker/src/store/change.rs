@@ -1,6 +1,6 @@
 //! State changes that commit together with their entry, and the conditions that are re-read in that transaction.
 
-use ichor_wire::log::Places;
+use ichor_wire::log::{Kind, Places};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -111,6 +111,14 @@ pub enum Change {
         /// The time that ages are held against.
         now: Timestamp,
     },
+    /// Nothing but the entry, which follows from what the log said before `from`. Condition: no entry of these kinds has come since, from
+    /// whichever broker.
+    AsRead {
+        /// What would make another entry of it.
+        kinds: &'static [Kind],
+        /// The place from which on the log was not read.
+        from: u64,
+    },
     /// Calls that nodes told of are kept, in their order, as the batch of the entry that this commits with
     /// ([`super::StoredCall::batch`] is its index). No condition. Where more than `most` are kept then, the oldest by id are
     /// dropped, in bounded steps: one change drops at most a thousand more than it keeps.
@@ -135,7 +143,7 @@ pub enum Condition {
     /// What is granted would be over already.
     #[error("the grant is over before it began")]
     GrantOver,
-    /// The row changed since it was read.
+    /// The row, or what the log says, changed since it was read.
     #[error("something changed meanwhile")]
     Stale,
     /// The break-glass request is not where the change takes it from: unknown, over, or further already.
@@ -199,7 +207,7 @@ impl Change {
             | Self::BreakGlass { now, .. }
             | Self::Lock { now, .. }
             | Self::BodyDrop { now, .. } => *now = at,
-            Self::DropAsk { .. } | Self::CallsKept { .. } => {}
+            Self::DropAsk { .. } | Self::AsRead { .. } | Self::CallsKept { .. } => {}
         }
         self
     }
@@ -222,6 +230,7 @@ impl Change {
             | Self::Lock { .. }
             | Self::DropAsk { .. }
             | Self::BodyDrop { .. }
+            | Self::AsRead { .. }
             | Self::CallsKept { .. } => None,
         }
     }

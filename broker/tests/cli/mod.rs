@@ -188,6 +188,9 @@ fn check_says_how_a_credential_is_given() {
 fn check_has_a_line_for_each_thing() {
     let world = World::with_folder(NOWHERE);
     insta::assert_snapshot!("check_provider_gone", check(&world));
+    world.write("broker/config.toml", &world.read("broker/config.toml").replace("\"corp\"", "\"okta\""));
+    let said = check(&world);
+    assert!(said.contains("warn  policies: ") && said.contains("no provider has the alias `corp`"), "{said}");
     world.write("broker/config.toml", &world.read("broker/config.toml").replace("[server]", "[sever]"));
     insta::assert_snapshot!("check_unknown_key", check(&world));
 }

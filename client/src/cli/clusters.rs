@@ -53,7 +53,11 @@ fn rows_of(cluster: &ClusterAnswer) -> Vec<Vec<String>> {
     let lines = cluster.roles.iter().enumerate().map(|(number, role)| {
         let (name, labels) = if number == 0 { (cluster.name.clone(), labels.join(",")) } else { Default::default() };
         let ttl = role.max_ttl.filter(|_| role.allowed).map(duration).unwrap_or_default();
-        let allowed = if role.allowed { "yes" } else { "no" };
+        let allowed = match (role.allowed, role.by_request) {
+            (true, _) => "yes",
+            (false, true) => "by request",
+            (false, false) => "no",
+        };
         vec![name, labels, role.role.to_string(), allowed.into(), ttl, why_not(cluster, role)]
     });
     lines.collect()

@@ -196,7 +196,7 @@ fn sure(here: &mut Here) -> Result<(), Error> {
     let Some(ask) = &here.around.ask else {
         return Err(Error::usage("nobody sits at a terminal to ask whether everything is to be locked", "add `--yes`"));
     };
-    here.around.terminal.note("nothing is issued to anyone until two people lift it; lock everything? type yes:");
+    here.around.terminal.note("nothing is issued to anyone then, and nobody lifts it alone: it takes two people of one provider; lock everything? type yes:");
     let typed = ask().map_err(|error| Error::failed(format!("nothing could be read: {error}"), "add `--yes`"))?;
     if typed.trim().eq_ignore_ascii_case("yes") {
         return Ok(());
@@ -213,7 +213,8 @@ fn set_lines(set: &LockSetAnswer) -> Vec<String> {
 fn lifted_line(lock: &LockAnswer) -> String {
     match (&lock.asked_by, lock.asked_until) {
         (Some(by), Some(until)) if lock.holds => format!(
-            "{by} asks for the lock of everything to be lifted; until {until:.0} another person confirms it: ichor unlock everything --confirm"
+            "{by} asks for the lock of everything to be lifted. It holds until another person, with an account of the same provider, agrees \
+             by {until:.0}: ichor unlock everything --confirm"
         ),
         _ => format!("the lock of {} is lifted", locks::on(&lock.on)),
     }

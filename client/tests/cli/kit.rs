@@ -70,7 +70,7 @@ fn a_holder_proves_their_share() {
 
 /// What `ichor` prints where someone sits at a terminal and types these lines; the exit code is last.
 fn at_a_terminal(world: &World, arguments: &[&str], lines: &[&str]) -> (String, u8) {
-    let clock = Clock::showing(|| "2026-11-28T12:00:00Z".parse().unwrap());
+    let clock = Clock::showing(|| "2026-11-28T12:00:00.123456Z".parse().unwrap());
     // a share may be what is typed: from here on nothing of this process is dumped
     let asked = || {
         let (core, _) = getrlimit(Resource::RLIMIT_CORE).unwrap();
@@ -104,6 +104,8 @@ fn what_does_not_fit_is_asked_for_again_before_anyone_brings_a_share() {
     let found = order.map(|text| said.find(text).unwrap_or_else(|| panic!("no `{text}` in:\n{said}")));
     assert!(found.is_sorted(), "{said}");
     assert_eq!(said.matches("Why is it opened?").count(), 2, "{said}");
+    let (listed, _) = at_a_terminal(&world, &["kit", "report"], &[]);
+    assert!(listed.contains("  2026-11-28T12:00:00Z  prod  ada  INC-42 etcd down"), "{listed}");
 
     // where nobody can be asked, the same ends the command, and no share was looked at
     let usual = ["kit", "open", "kit-7.toml", "--share", "share-9", "--reason", "INC-42"];

@@ -11,7 +11,7 @@ use ichor_wire::log::{Content, Kind, Kit, KitHolder};
 use ichor_wire::profile::pem;
 use ichor_wire::role::Role;
 use ichor_wire::talosconfig::host_and_port;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::{all, one, paper, words, write_new};
@@ -190,9 +190,9 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
         let number = all(loaded).await?.iter().map(|kit| kit.number).max().unwrap_or(0).checked_add(1);
         let number = number.context("there are 65535 kits; no more can be numbered")?;
         let made = plan(loaded, &wanted, number, &plugins)?;
-        let receipt = desk.note_kit(content(&made, &wanted, ceremony)?).await?;
+        let entry = desk.note_made(content(&made, &wanted, ceremony)?).await?;
         desk.close().await;
-        let kit = made.recorded(&receipt);
+        let kit = made.recorded(entry)?;
         let files = write(&kit, ceremony)?;
         write!(out, "{}", words::made(&kit.facts, &files, wanted.replaces, at)?)?;
         anyhow::Ok(())
@@ -210,7 +210,8 @@ fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> any
             );
         }
     }
-    let now = SystemClock.now();
+    // it stands in the kit's plain text
+    let now = Timestamp::from_second(SystemClock.now().as_second())?;
     let plan = KitPlan {
         number,
         id: entropy::uuid_v7(now)?,

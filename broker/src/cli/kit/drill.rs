@@ -89,7 +89,7 @@ impl Drill {
             || format!("no drill of kit {number} is under way; begin one with `ichor-broker kit drill {number}`");
         let (since, challenge) = kit.challenge.with_context(none)?;
         if SystemClock.now().duration_since(since) > PATIENCE {
-            bail!("the drill of kit {number} began at {since}, more than 14 days ago; begin another");
+            bail!("the drill of kit {number} began at {since:.0}, more than 14 days ago; begin another");
         }
         let keys: Vec<(u8, String)> =
             (1..).zip(&kit.holders).map(|(index, holder)| (index, HEXLOWER.encode(&holder.proof_key))).collect();

@@ -34,10 +34,10 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "    holders: {}", holders.join(", "))?;
         for opening in &kit.openings {
             let (opened, name) = (opening.opened, &opening.name);
-            writeln!(out, "    opened {opened} by {name} ({}): {}", opening.label, opening.reason)?;
+            writeln!(out, "    opened {opened:.0} by {name} ({}): {}", opening.label, opening.reason)?;
         }
         for used in &kit.unreported {
-            let at = used.at.map(|at| format!(", from {at}")).unwrap_or_default();
+            let at = used.at.map(|at| format!(", from {at:.0}")).unwrap_or_default();
             writeln!(out, "    in use, unreported: grant kit-{}-{}{at}", kit.number, used.grant)?;
         }
         if let Some(successor) = kit.replaced_by {

@@ -105,8 +105,7 @@ async fn one(loaded: &Loaded, number: u16) -> anyhow::Result<Standing> {
     pick(&all(loaded).await?, Which::Number(number)).cloned()
 }
 
-/// The kit that is meant. Where several have the number, as two ceremonies at two brokers can make them, it is the one that is not
-/// revoked.
+/// The kit that is meant. Where several have the number, as earlier versions let two brokers give it, it is the one that is not revoked.
 fn pick(kits: &[Standing], which: Which) -> anyhow::Result<&Standing> {
     let number = match which {
         Which::Id(id) => {

@@ -31,7 +31,7 @@ pub(super) fn sheet(facts: &Facts, share: &MadeShare) -> anyhow::Result<Zeroizin
     Ok(Zeroizing::new(format!(
         "ICHOR BREAK-GLASS KIT {number} · cluster {cluster} · share {} of {} · {}\n\
          \n\
-         {threshold} of {} such shares open the kit until {until}. Keep this sheet where you alone reach it, away from the kit's file\n\
+         {threshold} of {} such shares open the kit until {until:.0}. Keep this sheet where you alone reach it, away from the kit's file\n\
          and from other shares. Tell nobody what is on it before you have made sure of the emergency yourself.\n\
          \n\
          {}-{}\n\

@@ -60,7 +60,7 @@ impl Report {
             desk.close().await;
             let (record, label) = (opening.record, label.as_str());
             let (number, opened, name) = (record.number, record.opened, &record.name);
-            writeln!(out, "Recorded: kit {number} was opened at {opened} by {name} (claimed), {label}.")?;
+            writeln!(out, "Recorded: kit {number} was opened at {opened:.0} by {name} (claimed), {label}.")?;
             writeln!(
                 out,
                 "Its shares have met, so make another in its place: `ichor-broker kit rotate {number}`, then `kit revoke {number}`."

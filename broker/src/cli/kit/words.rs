@@ -32,7 +32,7 @@ pub(super) fn instructions(number: u16, threshold: u8, cluster: &ClusterName, is
 pub(super) fn made(facts: &Facts, files: &[PathBuf], replaces: Option<u16>, at: &str) -> anyhow::Result<String> {
     let Facts { number, cluster, threshold, until, .. } = facts;
     let mut text = format!(
-        "Kit {number} of cluster `{cluster}` is made and recorded: {threshold} of {} shares open it, until {until}.\n",
+        "Kit {number} of cluster `{cluster}` is made and recorded: {threshold} of {} shares open it, until {until:.0}.\n",
         facts.shares.len()
     );
     text.push_str(&what_it_holds(facts));
@@ -68,7 +68,7 @@ fn what_it_holds(facts: &Facts) -> String {
     format!(
         "It is static: one client certificate and its key are in the kit's file, sealed, and nowhere else. The CA's key signed it and is\n\
          wiped, so this CA will never sign anything more. What a static kit gives away:\n\
-         \x20 - whoever opens it holds {roles} until {until}, not for minutes, and copies of it last as long;\n\
+         \x20 - whoever opens it holds {roles} until {until:.0}, not for minutes, and copies of it last as long;\n\
          \x20 - nodes log every opener as user:{user}: who it was, the record alone says, by their own word;\n\
          \x20 - nothing but the patch of `kit revoke` ends it before, for everyone who has it.\n\n"
     )

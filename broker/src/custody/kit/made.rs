@@ -2,6 +2,7 @@
 
 use ichor_wire::api::Receipt;
 use ichor_wire::kit::{Facts, Gathered, KitFile, Secret, Share};
+use ichor_wire::log::{Content, Kind};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -10,21 +11,21 @@ use super::MakeKitError;
 /// A kit that was made, read back from its own text and opened with its own shares; nothing of it has left this room.
 ///
 /// What the log is to say of it anyone can ask: its facts, of a static kit with the certificate. The file, with the key that is sealed in
-/// it, and the shares are for whoever has a receipt of the entry,
+/// it, and the shares are for whoever has evidence that the log has the entry of this very file,
 /// ```
-/// use ichor_broker::custody::{MadeKit, RecordedKit};
-/// use ichor_wire::api::Receipt;
+/// use ichor_broker::custody::{KitEntry, MadeKit, MakeKitError, RecordedKit};
 ///
-/// fn files(made: MadeKit, receipt: &Receipt) -> RecordedKit {
-///     made.recorded(receipt)
+/// fn files(made: MadeKit, entry: KitEntry) -> Result<RecordedKit, MakeKitError> {
+///     made.recorded(entry)
 /// }
 /// ```
-/// for nobody without one,
-/// ```compile_fail,E0061
-/// use ichor_broker::custody::{MadeKit, RecordedKit};
+/// for nobody without it: not for a receipt, which may be of any entry,
+/// ```compile_fail,E0308
+/// use ichor_broker::custody::{MadeKit, MakeKitError, RecordedKit};
+/// use ichor_wire::api::Receipt;
 ///
-/// fn files(made: MadeKit) -> RecordedKit {
-///     made.recorded()
+/// fn files(made: MadeKit, receipt: Receipt) -> Result<RecordedKit, MakeKitError> {
+///     made.recorded(receipt)
 /// }
 /// ```
 /// nor by another way.
@@ -40,6 +41,38 @@ pub struct MadeKit {
     file: KitFile,
     text: String,
     shares: Vec<MadeShare>,
+}
+
+/// Evidence that the log has the entry of a kit that was made: of the one whose file has the digest that the entry has. Only what records
+/// such entries makes one, of the content that it recorded and the receipt that it got; nobody copies one,
+/// ```compile_fail,E0277
+/// fn twice<T: Clone>(value: &T) -> (T, T) {
+///     (value.clone(), value.clone())
+/// }
+/// fn entries(entry: &ichor_broker::custody::KitEntry) -> impl Sized {
+///     twice(entry)
+/// }
+/// ```
+/// writes one out,
+/// ```compile_fail,E0451
+/// use ichor_broker::custody::KitEntry;
+///
+/// fn entry(file: Vec<u8>) -> KitEntry {
+///     KitEntry { file }
+/// }
+/// ```
+/// or has one made.
+/// ```compile_fail,E0624
+/// use ichor_broker::custody::KitEntry;
+/// use ichor_wire::{api::Receipt, log::Content};
+///
+/// fn entry(content: &Content, receipt: &Receipt) -> Option<KitEntry> {
+///     KitEntry::noted(content, receipt)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct KitEntry {
+    file: Vec<u8>,
 }
 
 /// A kit whose making is recorded: what is written, and given to its holders. Made by [`MadeKit::recorded`] alone.
@@ -114,11 +147,26 @@ impl MadeKit {
         self.shares.iter().map(|share| share.recipient.as_deref())
     }
 
-    /// What is to be written, now that the log has an entry of it.
-    #[must_use]
-    pub fn recorded(self, _: &Receipt) -> RecordedKit {
+    /// What is to be written, now that the log has the entry of it.
+    ///
+    /// # Errors
+    /// When the entry is another kit's, or says another file.
+    pub fn recorded(self, entry: KitEntry) -> Result<RecordedKit, MakeKitError> {
+        let KitEntry { file } = entry;
+        if file != self.digest() {
+            return Err(MakeKitError::OtherEntry);
+        }
         let facts = self.file.unverified_facts().clone();
-        RecordedKit { facts, text: self.text, shares: self.shares }
+        Ok(RecordedKit { facts, text: self.text, shares: self.shares })
+    }
+}
+
+impl KitEntry {
+    /// What this content, whose receipt it is, says; nothing where it tells of no kit that was made. Only what got the receipt for the
+    /// content calls this; the source test lists where.
+    pub(crate) fn noted(content: &Content, _: &Receipt) -> Option<Self> {
+        let kit = content.kit.as_ref().filter(|_| content.kind == Kind::KitMade)?;
+        Some(Self { file: kit.file.clone()? })
     }
 }
 

@@ -1,5 +1,6 @@
 //! A break-glass kit is made here: its CA's key is born, sealed under a key that is split, and wiped. Nothing of it stays. The CA's key of
-//! a static kit signs one certificate, whose key is sealed in its place. What was made leaves for a receipt alone: [`MadeKit`].
+//! a static kit signs one certificate, whose key is sealed in its place. What was made leaves for evidence of its entry alone:
+//! [`MadeKit`].
 
 mod made;
 
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-pub use self::made::{MadeKit, MadeShare, RecordedKit};
+pub use self::made::{KitEntry, MadeKit, MadeShare, RecordedKit};
 use super::ca::{CreateError, Draft};
 use super::{KeyLoadError, LocalSigner, Plugins, Signer, ToBeSigned, VaultError, vault};
 use crate::domain::ClusterName;
@@ -98,6 +99,11 @@ pub enum MakeKitError {
         "the kit that was made is not read back and opened as it is to be, so none was made; report this as a fault of ichor's"
     )]
     ReadBack,
+    /// It is not what was recorded.
+    #[error(
+        "the entry that was recorded is not of this kit, so nothing of it is written; report this as a fault of ichor's"
+    )]
+    OtherEntry,
     /// No random values.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -230,6 +236,7 @@ mod tests {
     use age::x25519;
     use ichor_wire::api::Receipt;
     use ichor_wire::kit::Gathered;
+    use ichor_wire::log::{Content, Kind};
 
     use super::*;
     use crate::custody::{IdentitySource, open_sealed};
@@ -240,9 +247,16 @@ mod tests {
         Holder { name: name.into(), recipient }
     }
 
+    /// The evidence that an entry of this kind with this file's digest is recorded.
+    fn noted(kind: Kind, file: [u8; 32]) -> Option<KitEntry> {
+        let kit = ichor_wire::log::Kit { number: 7, file: Some(file.to_vec()), ..ichor_wire::log::Kit::default() };
+        KitEntry::noted(&Content { kit: Some(kit), ..Content::of(kind) }, &Receipt::pending(1, &[0; 32]))
+    }
+
     /// What is written of it once it is recorded.
     fn written(made: MadeKit) -> (KitFile, Vec<MadeShare>) {
-        let kit = made.recorded(&Receipt::pending(1, &[0; 32]));
+        let entry = noted(Kind::KitMade, made.digest()).unwrap();
+        let kit = made.recorded(entry).unwrap();
         (KitFile::parse(&kit.text).unwrap(), kit.shares)
     }
 
@@ -355,6 +369,18 @@ mod tests {
             gathered.take(facts, Share::parse(text).unwrap()).unwrap();
         }
         file.open(&gathered).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_written_for_another_entry() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let now = "2026-11-22T12:00:00Z".parse().unwrap();
+        let holders = [holder("bob", None), holder("eve", None)];
+        let make = || make_kit(&plan(&cluster, &holders), now, &Plugins::default()).unwrap();
+        let (one, other) = (make(), make());
+        let entry = noted(Kind::KitMade, other.digest()).unwrap();
+        assert_eq!(one.recorded(entry).map(drop), Err(MakeKitError::OtherEntry), "a kit of the same number");
+        assert!(noted(Kind::KitDrill, other.digest()).is_none(), "an entry of another kind");
     }
 
     #[test]

@@ -70,6 +70,7 @@ const NO_CA: &str = "its CA is not in custody";
 
 /// Policy's yes is none where nobody can sign: what is asked for now is refused. A no of policy stays what it is.
 fn without_ca(role: &mut RoleAnswer) {
+    role.by_request = false;
     if role.allowed {
         role.allowed = false;
         role.max_ttl = None;
@@ -89,12 +90,14 @@ mod tests {
         let row = |allowed: bool, why: Option<&str>| RoleAnswer {
             role: Role::Reader,
             allowed,
+            by_request: false,
             max_ttl: allowed.then_some(3600),
             why: why.map(Into::into),
             help: Vec::new(),
             policies: vec!["read".into()],
         };
         let (mut yes, mut no) = (row(true, None), row(false, Some("no policy permits it")));
+        no.by_request = true;
         without_ca(&mut yes);
         without_ca(&mut no);
         assert_eq!((yes.allowed, yes.max_ttl, yes.why.as_deref()), (false, None, Some(NO_CA)));

@@ -103,7 +103,7 @@ async fn a_kits_overdue_drill_is_told() {
     glass.room.sequencer.note(kit(), None).await.unwrap();
     assert_eq!(told(&mut courier, &hook).await, ["ichor.kit-made"]);
     glass.room.clock.advance(crate::kit::DRILL_EVERY);
-    let kits = crate::kit::read(&*glass.room.store).await.unwrap();
-    crate::kit::remind(&kits, &glass.room.sequencer, glass.room.clock.now()).await.unwrap();
+    let (kits, size) = crate::kit::read_with_size(&*glass.room.store).await.unwrap();
+    crate::kit::remind(&kits, size, &glass.room.sequencer, glass.room.clock.now()).await.unwrap();
     assert_eq!(told(&mut courier, &hook).await, ["ichor.kit-overdue"]);
 }

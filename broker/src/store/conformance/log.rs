@@ -56,6 +56,41 @@ pub(crate) async fn a_refused_part_leaves_no_trace(store: Arc<dyn Store>) {
     assert_eq!(store.head().await.unwrap().size, 3);
 }
 
+pub(crate) async fn of_what_follows_from_one_reading_one_is_recorded(store: Arc<dyn Store>) {
+    const KINDS: &[Kind] = &[Kind::KitMade, Kind::KitDrill];
+    let by = |kind, from| Append { change: Some(Change::AsRead { kinds: KINDS, from }), ..note(kind, noon()) };
+    let places = |answers: &[Appended]| -> Vec<Option<u64>> {
+        let place = |answer: &Appended| match answer {
+            Appended::Recorded { index, .. } => Some(*index),
+            refused => {
+                assert_eq!(*refused, Appended::Refused(Condition::Stale));
+                None
+            }
+        };
+        answers.iter().map(place).collect()
+    };
+    // in one batch
+    let batch = vec![note(Kind::Start, noon()), by(Kind::KitMade, 0), by(Kind::KitMade, 0), by(Kind::KitOverdue, 0)];
+    let last = [by(Kind::KitMade, 2), note(Kind::Reload, noon()), by(Kind::KitOverdue, 3)];
+    let answers = append(&*store, batch.into_iter().chain(last).collect()).await;
+    assert_eq!(places(&answers), [Some(0), Some(1), None, None, Some(2), Some(3), Some(4)]);
+    // in batches behind each other: the kind of the entry itself does not matter, nor do others that have come
+    let mut answers = Vec::new();
+    for (kind, from) in [(Kind::KitMade, 0), (Kind::KitOverdue, 2), (Kind::KitOverdue, 3), (Kind::KitMade, 3)] {
+        answers.push(one(&*store, by(kind, from)).await);
+    }
+    assert_eq!(places(&answers), [None, None, Some(5), Some(6)]);
+    // and of many writers at once
+    let mut tries = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let store = Arc::clone(&store);
+        tries.spawn(async move { one(&*store, by(Kind::KitDrill, 7)).await });
+    }
+    let answers = places(&tries.join_all().await);
+    assert_eq!(answers.iter().flatten().collect::<Vec<_>>(), [&7]);
+    assert_eq!(store.head().await.unwrap().size, 8);
+}
+
 pub(crate) async fn a_clock_going_back_is_refused(store: Arc<dyn Store>) {
     assert!(store.begin_login(login(1, after(600)), 10, noon()).await.unwrap());
     let mut late = create(session(1), 101);

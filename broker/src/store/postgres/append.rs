@@ -89,6 +89,10 @@ pub(super) async fn batch(
 
     let (mut parts, mut rows, mut completed) = (Vec::with_capacity(batch.len()), Rows::default(), Vec::new());
     for ((part, refused), fit) in batch.into_iter().zip(refused).zip(fits) {
+        let refused = refused.or_else(|| match &part.change {
+            Some(Change::AsRead { kinds, from }) => rows.has_since(kinds, *from).then_some(Condition::Stale),
+            _ => None,
+        });
         parts.push(match refused {
             Some(condition) => Appended::Refused(condition),
             None => {

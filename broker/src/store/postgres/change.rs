@@ -22,6 +22,7 @@ pub(super) struct Changes {
     refresh: tokio_postgres::Statement,
     live: tokio_postgres::Statement,
     stops_certificate: tokio_postgres::Statement,
+    has_since: tokio_postgres::Statement,
     locks: locks::Statements,
     break_glass: Statements,
 }
@@ -80,6 +81,9 @@ impl Changes {
                         "$1"
                     )
                 ))
+                .await?,
+            has_since: db
+                .prepare_cached("SELECT EXISTS (SELECT FROM leaf WHERE kind = ANY ($1::smallint[]) AND idx >= $2)")
                 .await?,
             locks: locks::Statements::prepare(db).await?,
             break_glass: Statements::prepare(db).await?,
@@ -188,6 +192,12 @@ impl Changes {
                     (true, _) if now >= not_after => (false, Condition::GrantOver),
                     (true, locked) => (!locked, Condition::Locked),
                 }
+            }
+            // what came in before the batch; its own leaves are written behind all changes
+            Change::AsRead { kinds, from } => {
+                let kinds: Vec<i16> = kinds.iter().map(|kind| kind.number().into()).collect();
+                let has: bool = db.query_one(&self.has_since, &[&kinds, &signed(*from)]).await?.try_get(0)?;
+                (!has, Condition::Stale)
             }
             Change::DropAsk { request } => (drops::ask(db, request).await?, Condition::Stale),
             Change::BodyDrop { .. } => return drops::run(db, change).await,

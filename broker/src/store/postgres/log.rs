@@ -81,6 +81,12 @@ impl Rows {
         self.body.push(new.encoded);
         Ok(hash)
     }
+
+    /// Whether one of these kinds is among them, at `from` or behind it.
+    pub(super) fn has_since(&self, kinds: &[Kind], from: u64) -> bool {
+        let is = |number: i16| kinds.iter().any(|kind| i16::from(kind.number()) == number);
+        self.idx.iter().zip(&self.kind).any(|(idx, kind)| *idx >= signed(from) && is(*kind))
+    }
 }
 
 /// Locks the log's end until the transaction is over, and answers it.

@@ -104,6 +104,31 @@ case!(brokers_make_one_log_and_their_batches_follow_each_other, |_database, addr
     assert_eq!(a.head().await.unwrap(), b.head().await.unwrap());
 });
 
+case!(two_brokers_give_no_number_of_a_kit_twice_and_tell_once_that_it_is_due, |_database, address| {
+    use crate::audit::{Sequencer, Settings};
+    use crate::clock::{Clock, FrozenClock};
+    use crate::kit::ledger::tests::made;
+    use crate::kit::{DRILL_EVERY, Register, RegisterError, read_with_size, remind};
+    let clock = FrozenClock::at(noon());
+    let broker = async || {
+        let store: Arc<dyn Store> = open(&address).await;
+        let (sequencer, _) = Sequencer::start(Arc::clone(&store), clock.clone(), Settings::default());
+        (Register::new(Arc::clone(&store), sequencer.clone()), store, sequencer)
+    };
+    let (a, b) = (broker().await, broker().await);
+    let (first, second) = tokio::join!(a.0.note(made()), b.0.note(made()));
+    let refused: Vec<_> = [first, second].into_iter().filter_map(Result::err).collect();
+    assert_eq!(refused, [RegisterError::Taken(7)]);
+
+    clock.advance(DRILL_EVERY);
+    let (kits, size) = read_with_size(&*a.1).await.unwrap();
+    assert_eq!(read_with_size(&*b.1).await.unwrap().1, size);
+    let told = tokio::join!(remind(&kits, size, &a.2, clock.now()), remind(&kits, size, &b.2, clock.now()));
+    assert_eq!(told, (Ok(()), Ok(())));
+    let filter = EntryFilter { kind: Some(Kind::KitOverdue), ..EntryFilter::default() };
+    assert_eq!(a.1.entries(&filter, None, 10).await.unwrap().len(), 1);
+});
+
 case!(of_several_brokers_one_holds_a_forwarding, |_database, address| {
     let (a, b) = (open(&address).await, open(&address).await);
     let hold = async |store: &PostgresStore, holder: u8, now, until| {

@@ -150,6 +150,7 @@ fn make(
             let (request, min_age, next, done, now) = (*request, *min_age, *next, *done, *now);
             return drops::run(db, names, &drops::Drop { request, approver, places, min_age, next, done, now });
         }
+        Change::AsRead { kinds, from } => (!log::has_since(db, kinds, *from)?, Condition::Stale),
         Change::CallsKept { calls: kept, most } => {
             calls::keep(db, names, index, kept, *most)?;
             (true, Condition::Stale)

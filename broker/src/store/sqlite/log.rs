@@ -58,6 +58,17 @@ pub(super) fn insert(db: &Connection, names: &mut Names, index: u64, new: &NewEn
     Ok(leaf_hash(&leaf))
 }
 
+/// Whether an entry of one of these kinds stands at `from` or behind it.
+pub(super) fn has_since(db: &Connection, kinds: &[Kind], from: u64) -> Result<bool, Failure> {
+    let mut select = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM leaf WHERE kind = ?1 AND idx >= ?2)")?;
+    for kind in kinds {
+        if select.query_row((kind.number(), signed(from)), |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 // === reading ===
 
 pub(super) fn head(db: &Connection) -> Result<LogHead, Failure> {

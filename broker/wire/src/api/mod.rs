@@ -156,6 +156,9 @@ pub struct RoleAnswer {
     pub role: Role,
     /// Whether a request with nothing but this role would be granted now.
     pub allowed: bool,
+    /// Where not allowed: whether it can be had by a break-glass request, once others approve or someone outside was told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_request: bool,
     /// The longest lifetime, in seconds, where allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ttl: Option<u64>,

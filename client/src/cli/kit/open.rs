@@ -61,7 +61,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         None => folder(&here.around.environment)?,
     };
     let until = facts.until;
-    here.around.terminal.note(&format!("kit {} of cluster {}, good until {until}", facts.number, facts.cluster));
+    here.around.terminal.note(&format!("kit {} of cluster {}, good until {until:.0}", facts.number, facts.cluster));
     // what cannot be given is known before anyone brings a share
     let asked = wanted(here, &facts, Given { name: args.name, reason: args.reason, roles: args.roles, ttl: args.ttl })?;
     let gathered: Gathered = gather(here, &facts, &args.shares)?;
@@ -92,9 +92,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     here.print(&value, |terminal| {
         let roles: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
         let until = if is_static { facts.until } else { not_after };
-        terminal.line(&format!("✓ {} until {until}, grant {name}", roles.join(" ")))?;
+        terminal.line(&format!("✓ {} until {until:.0}, grant {name}", roles.join(" ")))?;
         if is_static {
-            terminal.line(&format!("  A static kit: everyone who opens it holds this certificate. By its record you use it until {not_after};"))?;
+            terminal.line(&format!("  A static kit: everyone who opens it holds this certificate. By its record you use it until {not_after:.0};"))?;
             terminal.line("  calls after that are alarmed on. Nothing but `ichor-broker kit revoke` ends it before its time.")?;
         }
         terminal.line(&format!("  talosctl --talosconfig {} -n NODE version", path.display()))?;

@@ -83,7 +83,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
                 // the openings of a static kit have one grant: its records are told apart by their files
                 let named = if is_one(record) { record.grant_name().to_string() } else { path.display().to_string() };
                 let Record { opened, cluster, name, reason, .. } = record;
-                terminal.line(&format!("{named}  {opened}  {cluster}  {name}  {reason}"))?;
+                terminal.line(&format!("{named}  {opened:.0}  {cluster}  {name}  {reason}"))?;
             }
             if records.is_empty() { terminal.line("no kit was opened here") } else { Ok(()) }
         });
@@ -123,7 +123,7 @@ fn hand_over(
         let KitReportAnswer { kit, cluster, claimed, opened, label, .. } = &answer;
         let label = label.as_str();
         terminal.line(&format!(
-            "✓ recorded: kit {kit} of {cluster} was opened at {opened} by {claimed} (claimed), {label}"
+            "✓ recorded: kit {kit} of {cluster} was opened at {opened:.0} by {claimed} (claimed), {label}"
         ))?;
         terminal.line(&format!(
             "  Its shares have met: `ichor-broker kit rotate {kit}`, then `kit revoke {kit}`, on the broker's host."

@@ -23,7 +23,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         let roles: Vec<&str> = facts.roles.iter().map(|role| role.as_str()).collect();
         let over = if now >= facts.until { " (over)" } else { "" };
         terminal.line(&format!("kit {} of cluster {}", facts.number, facts.cluster))?;
-        terminal.line(&format!("made {}, good until {}{over}", facts.made, facts.until))?;
+        terminal.line(&format!("made {:.0}, good until {:.0}{over}", facts.made, facts.until))?;
         if facts.is_static() {
             let gives =
                 format!("static: gives {} to whoever opens it, by one certificate until its end", roles.join(" "));

@@ -218,6 +218,7 @@ fn cluster(name: &str, env: &str, hostile: &str) -> ClusterAnswer {
     let yes = |role, max_ttl| RoleAnswer {
         role,
         allowed: true,
+        by_request: false,
         max_ttl: Some(max_ttl),
         why: None,
         help: Vec::new(),
@@ -226,6 +227,7 @@ fn cluster(name: &str, env: &str, hostile: &str) -> ClusterAnswer {
     let no = |role, why: &str, help: &str| RoleAnswer {
         role,
         allowed: false,
+        by_request: false,
         max_ttl: None,
         why: Some(why.into()),
         help: vec![help.into()],
@@ -236,13 +238,19 @@ fn cluster(name: &str, env: &str, hostile: &str) -> ClusterAnswer {
     } else {
         yes(Role::Operator, 5400)
     };
+    let mut roles = vec![yes(Role::Reader, 28_800), operator];
+    if env == "prod" {
+        let why = "os:admin on `prod` is permitted by `glass` only with the approval of another person";
+        let help = "ask others to approve: `ichor break-glass request prod --role os:admin --reason TEXT`";
+        roles.push(RoleAnswer { by_request: true, ..no(Role::Admin, why, help) });
+    }
     ClusterAnswer {
         name: format!("{name}{hostile}"),
         labels: BTreeMap::from([("env".into(), format!("{env}{hostile}"))]),
         endpoints: vec!["10.0.0.2".into()],
         nodes: Vec::new(),
         unavailable: None,
-        roles: vec![yes(Role::Reader, 28_800), operator],
+        roles,
     }
 }
 
