@@ -4,17 +4,19 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use aws_lc_rs::signature::Ed25519KeyPair;
 use data_encoding::{BASE64, HEXLOWER};
 use ichor_client::kit::{Asked, LocallyRecorded, Machine, Opened};
 use ichor_client::{Error, kit};
 use ichor_standins::node::client::NodeClient;
 use ichor_tests::{CLUSTER, Options, Person, World, run_command};
 use ichor_wire::api::{KitLabel, KitReportAnswer, KitReportAsk};
-use ichor_wire::kit::{Gathered, KitFile, Share, commitment, prove};
+use ichor_wire::kit::{Gathered, KitFile, Record, Share, SignedRecord, commitment, prove};
 use ichor_wire::log::KitHolder;
 use ichor_wire::problem::Code;
+use ichor_wire::role::Role;
 use ichor_wire::talosconfig::Context as TalosContext;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 /// A world, and folders for the kit's file and the sheets.
@@ -364,6 +366,43 @@ async fn an_opening_is_reported_over_the_api_by_whom_policy_lets() -> anyhow::Re
     assert_eq!((entry.index, entry.detail["kit_label"].as_str()), (answer.receipt.index, "emergency"));
     assert!(entry.user.as_deref().is_some_and(|user| user.contains("root")), "and who brought it: {entry:?}");
     assert!(ceremony.run(&["list"]).await?.contains("kit 1  prod  used"));
+    Ok(())
+}
+
+/// Whoever has enough shares signs what they like.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_claims_more_than_its_kit_gives_is_recorded_as_that_and_told() -> anyhow::Result<()> {
+    let options = Options { policies: Some(REPORTERS), ..Options::default() };
+    let ceremony = Ceremony::within(World::with(options).await?)?;
+    ceremony.create(&WITNESSES).await?;
+    let file = ceremony.kit(1);
+    let mut gathered = Gathered::new(file.unverified_facts());
+    for (index, holder) in [(1, "ada"), (2, "bob")] {
+        gathered.take(file.unverified_facts(), ceremony.share(1, index, holder)).unwrap();
+    }
+    let secret = file.open(&gathered).unwrap().1;
+    let key = Ed25519KeyPair::from_pkcs8(secret.key()).unwrap();
+    let signed = |record: Record| record.signed(|bytes| Some(key.sign(bytes).as_ref().to_vec())).unwrap();
+    let (path, _) = ceremony.open(1, &ceremony.world.scratch().join("records"));
+    let honest = SignedRecord::unverified_record(&std::fs::read_to_string(path)?).unwrap();
+    let beyond = Record { roles: vec![Role::Admin, Role::EtcdBackup], name: "oscar\nkit 1  fresh".into(), ..honest.clone() };
+    let root = Person::log_in(&ceremony.world, "root").await?;
+    let ask = |record: Record| KitReportAsk { record: signed(record).text().into(), label: KitLabel::Drill, note: None };
+    let answer = kit::report(&root.session, &ask(beyond)).await.unwrap();
+    let said = answer.beyond.context("it is told")?;
+    assert!(said.contains("the kit does not give os:etcd:backup") && said.contains("opener's name"), "{said}");
+    assert_eq!(answer.claimed, "oscar\\nkit 1  fresh");
+    assert_eq!(kit::report(&root.session, &ask(honest.clone())).await.unwrap().beyond, None);
+
+    let long = Record { not_after: honest.not_after + SignedDuration::from_secs(1), ..honest };
+    let at_the_host = ceremony.world.scratch().join("long.record");
+    std::fs::write(&at_the_host, signed(long).text())?;
+    let said = ceremony.run(&["report", &at_the_host.display().to_string(), "--label", "emergency"]).await?;
+    assert!(said.contains("grace (claimed), beyond-the-kit.") && said.contains("every alarm stays"), "{said}");
+    let list = ceremony.run(&["list"]).await?;
+    assert!(list.contains("by oscar\\nkit 1  fresh (beyond-the-kit): INC-42"), "{list}");
+    assert!(list.contains("by grace (drill)") && list.contains("by grace (beyond-the-kit)"), "{list}");
+    assert!(list.contains("claims more than the kit gives") && list.contains("`ichor-broker kit revoke 1` now"), "{list}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -26,6 +26,8 @@ use crate::store::sqlite::{Options, SqliteStore};
 /// file. The whole log is checked before, and its newest entry then tells of the restore. Where the configuration names a Postgres
 /// database, the next step is printed that fills it.
 ///
+/// Whatever its configuration says, nothing is made outside of that folder, and no file takes another's place.
+///
 /// With `--drill` all of that is done in a temporary folder beside the backup, which is then removed.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
@@ -43,6 +45,17 @@ pub(super) struct Restore {
     /// Why; it goes into the audit of what is restored.
     #[arg(long, value_parser = desk::reason, required_unless_present = "drill")]
     reason: Option<String>,
+}
+
+/// Where a database goes that the configuration keeps elsewhere, in the folder.
+const DATABASE_IN_FOLDER: &str = "data/ichor.db";
+
+/// Where a restore puts things: in the folder that it makes, and nowhere else.
+#[derive(Debug)]
+struct Places {
+    database: PathBuf,
+    /// To be there, with or without files.
+    folders: Vec<PathBuf>,
 }
 
 /// What was restored into a folder.
@@ -121,30 +134,28 @@ impl Restore {
         let made = folder.join(CONFIG);
         let loaded = Folder::new(&made).load().context("the configuration in the backup cannot be loaded as it is")?;
         let settings = loaded.settings;
-        if !settings.vault.starts_with(&made) {
-            bail!(
-                "the configuration keeps its vault at `{}`, outside of the folder; restore that with `custody restore`",
-                settings.vault.display()
-            );
-        }
+        let places = Places::of(&settings, &made)?;
         let archived = Archived::open(&folder.join(VAULT), source, &nowhere, &plugins)?;
         archived.restore(&settings.vault, &[], &plugins)?;
         let mut told = Vec::new();
         tell(&archived, None, &mut told)?;
         if folder.join(PIN).exists() {
-            fs::rename(folder.join(PIN), settings.vault.join(PIN_IN_VAULT))?;
+            place(&folder.join(PIN), &settings.vault.join(PIN_IN_VAULT))?;
         }
 
-        let database =
-            if settings.database.starts_with(&made) { settings.database.clone() } else { made.join("data/ichor.db") };
-        let data = database.parent().unwrap_or(&made);
-        fs::create_dir_all(data)?;
-        fs::rename(folder.join(DATABASE), &database)?;
+        let database = places.database;
+        fs::create_dir_all(database.parent().unwrap_or(&made))?;
+        place(&folder.join(DATABASE), &database)?;
         // folders without a file are in no archive
-        for folder in [Some(settings.clusters.as_path()), Some(&settings.policies), settings.admin_socket.parent()] {
-            if let Some(folder) = folder.filter(|folder| folder.starts_with(&made)) {
-                fs::create_dir_all(folder)?;
-            }
+        places.folders.iter().try_for_each(fs::create_dir_all)?;
+        if database != settings.database {
+            writeln!(
+                told,
+                "warning: the configuration names its database at `{}`, outside of the folder: nothing was put there, and \
+                 the database is `{}` in the folder",
+                settings.database.display(),
+                DATABASE_IN_FOLDER
+            )?;
         }
         let act = desk::act(desk::Deed {
             ca: true,
@@ -170,5 +181,79 @@ impl Restore {
             writeln!(told, "its newest entry, of {}, is of {time}", head.size)?;
         }
         Ok(Restored { entries, files, settings, database, told })
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    /// The places that these settings name in the folder `made`. What they name elsewhere is left alone: the database goes into the
+    /// folder then, and other folders are not made.
+    ///
+    /// # Errors
+    /// When the vault is elsewhere, or a path climbs with `..`, wherever it leads: a path that begins in the folder need not end there.
+    fn of(settings: &Settings, made: &Path) -> anyhow::Result<Self> {
+        let named = [
+            ("custody.vault", &settings.vault),
+            ("store.path", &settings.database),
+            ("policies.folder", &settings.policies),
+            ("clusters.folder", &settings.clusters),
+            ("server.admin_socket", &settings.admin_socket),
+        ];
+        for (key, path) in named {
+            let said = path.strip_prefix(made).unwrap_or(path);
+            if said.components().any(|part| part == Component::ParentDir) {
+                bail!(
+                    "the configuration in the backup has `..` in `{key}`, and a restore makes nothing outside of its folder; \
+                     nothing was kept: name that place without `..`, and make another backup"
+                );
+            }
+        }
+        let is_inside = |path: &Path| path.strip_prefix(made).is_ok_and(|rest| rest.components().next().is_some());
+        if !is_inside(&settings.vault) {
+            bail!(
+                "the configuration keeps its vault at `{}`, outside of the folder; restore that with `custody restore`",
+                settings.vault.display()
+            );
+        }
+        let database = Some(&settings.database).filter(|path| is_inside(path)).cloned();
+        let folders = [Some(settings.clusters.as_path()), Some(&settings.policies), settings.admin_socket.parent()];
+        Ok(Self {
+            database: database.unwrap_or_else(|| made.join(DATABASE_IN_FOLDER)),
+            folders: folders.into_iter().flatten().filter(|path| is_inside(path)).map(Path::to_owned).collect(),
+        })
+    }
+}
+
+/// Moves a file to where none is.
+fn place(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let moved = tempfile::TempPath::try_from_path(from)?.persist_noclobber(to);
+    moved.map_err(|error| error.error).with_context(|| {
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        format!("the backup has a file of its own where `{name}` goes, and a restore overwrites nothing")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_where_none_is_and_never_in_anothers_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, there, free] = ["from", "there", "free"].map(|name| folder.path().join(name));
+        fs::write(&there, "precious").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&there, &link).unwrap();
+        for taken in [&there, &link] {
+            fs::write(&from, "new").unwrap();
+            let refused = place(&from, taken).unwrap_err().to_string();
+            assert!(refused.contains("overwrites nothing"), "{refused}");
+            assert_eq!(fs::read(&there).unwrap(), b"precious", "{}", taken.display());
+        }
+        assert!(link.is_symlink());
+        fs::write(&from, "new").unwrap();
+        place(&from, &free).unwrap();
+        assert_eq!((fs::read(&free).unwrap(), from.exists()), (b"new".to_vec(), false));
     }
 }

@@ -7,13 +7,14 @@ use ichor_wire::profile::{CaCertificate, ed25519_key, subject_key};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::beyond::{BEYOND, Claim, rank};
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 
 /// A kit is to be drilled at least this often.
 pub const DRILL_EVERY: SignedDuration = SignedDuration::from_hours(24 * 90);
 
 /// A node's clock may be behind by so much; what ends at a whole second may be over a second later.
-const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// The kinds of entries that tell of kits.
@@ -88,8 +89,8 @@ pub struct Opening {
     pub opened: Timestamp,
     /// Until when the opener said to need it, which is when a certificate that was made for it ends.
     pub until: Timestamp,
-    /// What it was: `emergency`, `drill` or `misuse`.
-    pub label: String,
+    /// What it was said to be, the worst first: [`BEYOND`], `misuse`, `emergency`, `drill`. What was said once stays.
+    pub labels: Vec<String>,
 }
 
 /// How a kit stands; of several that hold, the first of this order.
@@ -227,17 +228,32 @@ impl Standing {
                 let Some(grant) = grant else { return };
                 let time = |at: Option<i64>| at.and_then(|at| Timestamp::from_second(at).ok());
                 let opened = time(content.opened).unwrap_or(at);
-                let opening = Opening {
+                let until = time(content.not_after).unwrap_or(opened);
+                let roles = content.roles.as_deref().unwrap_or_default();
+                let mut labels = vec![content.kit_label.clone().unwrap_or_default()];
+                // whoever recorded it
+                if !self.beyond(&Claim { roles, opened, until }).is_empty() {
+                    labels.push(BEYOND.into());
+                }
+                let mut opening = Opening {
                     grant,
                     name: content.claimed.clone().unwrap_or_default(),
                     reason: content.reason.clone().unwrap_or_default(),
                     opened,
-                    until: time(content.not_after).unwrap_or(opened),
-                    label: content.kit_label.clone().unwrap_or_default(),
+                    until,
+                    labels,
                 };
                 self.unreported.retain(|used| !opening.explains(used));
-                // one that is reported again takes the earlier one's place: its label may be another
-                self.openings.retain(|other| (other.grant, other.opened) != (grant, opened));
+                // one that is reported again takes the earlier one's place, and keeps what that was said to be
+                self.openings.retain(|other| {
+                    let is_same = other.is_same(&opening);
+                    if is_same {
+                        opening.labels.extend(other.labels.iter().cloned());
+                    }
+                    !is_same
+                });
+                opening.labels.sort_by_key(|label| rank(label));
+                opening.labels.dedup();
                 self.openings.push(opening);
             }
             Kind::KitInUse => {
@@ -320,7 +336,7 @@ impl Standing {
     #[must_use]
     pub fn complaint(&self, now: Timestamp) -> Option<String> {
         let Self { number, cluster, .. } = self;
-        match self.state(now) {
+        let said = match self.state(now) {
             State::Fresh | State::Undrilled | State::Revoked => None,
             State::Due => Some(format!(
                 "kit {number} of cluster `{cluster}` was to be drilled by {:.0}; run `ichor-broker kit drill {number}`",
@@ -337,16 +353,36 @@ impl Standing {
                 "kit {number} of cluster `{cluster}` is in use, and nobody has reported it: find out who opened it; import their \
                  record with `ichor-broker kit report`, or end it with `ichor-broker kit revoke {number}`"
             )),
-        }
+        };
+        let is_beyond = self.openings.iter().any(Opening::is_beyond);
+        said.map(|said| match is_beyond {
+            true => format!(
+                "{said}; a record that its key signed claims more than the kit gives, so the key may be in strangers' hands: run \
+                 `ichor-broker kit revoke {number}` now"
+            ),
+            false => said,
+        })
     }
 }
 
 // === impl Opening ===
 
 impl Opening {
-    /// Whether this opening is what a use was.
+    /// Whether more is said of it than its kit gives.
+    #[must_use]
+    pub fn is_beyond(&self) -> bool {
+        self.labels.iter().any(|label| label == BEYOND)
+    }
+
+    /// Whether the same is said of both, but for what it was.
+    fn is_same(&self, other: &Self) -> bool {
+        let said = |it: &Self| (it.grant, it.opened, it.until, it.is_beyond());
+        said(self) == said(other) && self.name == other.name
+    }
+
+    /// Whether this opening is what a use was. One that is more than its kit gives explains nothing.
     fn explains(&self, used: &Use) -> bool {
-        self.grant == used.grant && used.at.is_none_or(|at| covers(self.opened, self.until, at))
+        !self.is_beyond() && self.grant == used.grant && used.at.is_none_or(|at| covers(self.opened, self.until, at))
     }
 }
 
@@ -585,8 +621,49 @@ pub(crate) mod tests {
             let complaint = kit.complaint(noon()).unwrap();
             assert!(complaint.contains("`ichor-broker kit rotate 7`") && complaint.contains("revoke"), "{complaint}");
         }
-        let kits = states(vec![made(), opened(1, "emergency"), opened(1, "misuse")]).await;
+    }
+
+    #[tokio::test]
+    async fn what_an_opening_was_said_to_be_stays_the_worst_first() {
+        let said = ["emergency", "misuse", "drill", "misuse"].map(|label| opened(1, label));
+        let kits = states([&[made()][..], &said].concat()).await;
         assert_eq!(kits[0].openings.len(), 1);
-        assert_eq!(kits[0].openings[0].label, "misuse", "the later label counts");
+        assert_eq!(kits[0].openings[0].labels, ["misuse", "emergency", "drill"]);
+    }
+
+    /// Whatever label it bears: what is more than the kit gives explains nothing, and is told.
+    #[tokio::test]
+    async fn an_opening_beyond_its_kit_explains_nothing_and_is_told() {
+        let at = |seconds: i64| Some((noon() + SignedDuration::from_secs(seconds)).as_second());
+        let day = 24 * 3600;
+        let reported = |label: &str, roles: &[&str], from, until| Content {
+            roles: Some(roles.iter().map(ToString::to_string).collect()),
+            opened: at(from),
+            not_after: at(until),
+            ..opened(1, label)
+        };
+        let state = async |report: Content| {
+            let kit = states(vec![made(), in_use(1, "prod"), report]).await.remove(0);
+            let complaint = kit.complaint(noon()).unwrap();
+            assert_eq!(complaint.contains("claims more than the kit gives"), kit.openings[0].is_beyond(), "{complaint}");
+            assert_eq!(kit.openings[0].labels.contains(&BEYOND.to_owned()), kit.openings[0].is_beyond());
+            kit.state(noon())
+        };
+        assert_eq!(state(reported("drill", &["os:admin"], 0, 3600)).await, State::Used);
+        for (what, report) in [
+            ("another role", reported("drill", &["os:admin", "os:etcd:backup"], 0, 3600)),
+            ("longer than the cap", reported("drill", &["os:admin"], 0, 3601)),
+            ("before the CA", reported("drill", &["os:admin"], -day, 3600 - day)),
+            ("after the CA", reported("drill", &["os:admin"], 365 * day - 60, 365 * day + 60)),
+            ("an end before its beginning", reported("drill", &["os:admin"], 60, 0)),
+            ("so recorded", reported(BEYOND, &["os:admin"], 0, 60)),
+        ] {
+            assert_eq!(state(report).await, State::Unreported, "{what}");
+        }
+        // nor does it take away what another report explains
+        let beyond = reported(BEYOND, &["os:admin"], 0, 3600);
+        let good = reported("emergency", &["os:admin"], 0, 3600);
+        let [kit] = &states(vec![made(), good, beyond, in_use(1, "prod")]).await[..] else { panic!() };
+        assert_eq!((kit.state(noon()), kit.openings.len()), (State::Used, 2));
     }
 }

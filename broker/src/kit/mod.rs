@@ -2,15 +2,17 @@
 //!
 //! A kit opens without the broker. What the broker knows of it is what was recorded when it was made, drilled, reported and
 //! revoked, and what nodes' logs say: [`ledger`]. That nodes still accept a kit's CA they tell anyone who asks: [`probe`].
-//! What an opener brings back is held against the log: [`reported`]. An overdue drill is told of: [`remind`]. What commands tell of kits
+//! What an opener brings back is held against the log: [`reported`]; what claims more than the kit gives is recorded as that. An overdue drill is told of: [`remind`]. What commands tell of kits
 //! goes through the [`Register`].
 
+mod beyond;
 pub mod ledger;
 pub mod probe;
 mod register;
 mod reminding;
 mod report;
 
+pub use beyond::BEYOND;
 pub use ledger::{DRILL_EVERY, LedgerError, Opening, Standing, State, Use, covers, read, read_with_size};
 pub use register::{Register, RegisterError};
 pub use reminding::remind;

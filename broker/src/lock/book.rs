@@ -3,20 +3,26 @@
 use std::sync::Arc;
 
 use ichor_wire::log::{Content, Entry, Kind};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::error::LockError;
-use crate::audit::Sequencer;
+use crate::audit::{RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::domain::{ClusterName, GrantId, LockId, LockTarget, SessionId, check_reason};
 use crate::entropy;
 use crate::identity::Identity;
 use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, Refusal};
-use crate::store::{Change, EntryFilter, KnownPerson, LiftAsk, LockChange, LockRow, Store};
+use crate::store::{Change, Condition, EntryFilter, KnownPerson, LiftAsk, LockChange, LockQuota, LockRow, Store};
 
-/// At most so many locks are set at once: every grant looks through them.
+/// At most so many locks of people hold at once: every grant looks through them. Neither those of everything nor the host's count.
 pub const MOST: u64 = 1_000;
+
+/// And of one person so many, so that nobody keeps others from locking.
+pub const MOST_OWN: u64 = 100;
+
+/// So often a lock is tried anew that changed between its reading and its recording.
+const TRIES: u8 = 4;
 
 /// The shortest and the longest time after which a lock ends by itself.
 pub const SHORTEST: SignedDuration = SignedDuration::from_mins(1);
@@ -53,10 +59,11 @@ impl Book {
         Self { store, sequencer, clock }
     }
 
-    /// Returns the lock once it is recorded. `base` says who and from where.
+    /// Returns the lock once it is recorded. `base` says who and from where. What the same setter has locked already stays one lock, of
+    /// which the later end holds; nobody's asking for it to be lifted counts any more.
     ///
     /// # Errors
-    /// When it cannot be, or too many are set.
+    /// When it cannot be, or too many are set; of one of everything, and at the broker's own host, never that.
     pub async fn set(
         &self,
         who: Who<'_>,
@@ -75,8 +82,8 @@ impl Book {
         let until = life.map(|life| now.checked_add(life)).transpose();
         let until = until.map_err(|_| LockError::Bad("the lock would last beyond all times".into()))?;
         // as the database keeps them
-        let micros = |at: jiff::Timestamp| at.round(jiff::Unit::Microsecond).unwrap_or(at);
-        let lock = LockRow {
+        let micros = |at: Timestamp| at.round(jiff::Unit::Microsecond).unwrap_or(at);
+        let new = LockRow {
             id: LockId(entropy::uuid_v7(now)?),
             target,
             by: who.said(),
@@ -86,17 +93,40 @@ impl Book {
             asked: None,
             ended: None,
         };
-        let content = Content {
-            lock: Some(lock.id.0.as_bytes().to_vec()),
-            locked_until: until.map(|until| until.as_second()),
-            reason: Some(lock.reason.clone()),
-            message: Some(format!("{} is locked", lock.target)),
-            ..who.named(about(Kind::Lock, &lock.target, base))
-        };
-        let set = LockChange::Set { lock: Box::new(lock.clone()), session: who.session(), most: MOST };
-        self.sequencer.note(content, Some(Change::Lock { change: set, now })).await?;
-        metrics::counter!("ichor_locks_total", "on" => lock.target.kind().as_str()).increment(1);
-        Ok(lock)
+        let is_free = new.target == LockTarget::Everything || matches!(who, Who::Host(..));
+        let quota = (!is_free).then_some(LockQuota { all: MOST, own: MOST_OWN });
+        let mut tries = TRIES;
+        loop {
+            let lock = match self.own(&new).await? {
+                Some(own) => LockRow { until: later(own.until, new.until), asked: None, ..own },
+                None => new.clone(),
+            };
+            let content = Content {
+                lock: Some(lock.id.0.as_bytes().to_vec()),
+                locked_until: lock.until.map(|until| until.as_second()),
+                reason: Some(new.reason.clone()),
+                message: Some(format!("{} is locked", lock.target)),
+                ..who.named(about(Kind::Lock, &lock.target, base.clone()))
+            };
+            let change = LockChange::Set { lock: Box::new(lock.clone()), session: who.session(), quota };
+            match self.sequencer.note(content, Some(Change::Lock { change, now })).await {
+                // its setter set it, moved its end or lifted it meanwhile
+                Err(RecordError::Refused(Condition::Stale)) if tries > 1 => tries -= 1,
+                Err(error) => return Err(error.into()),
+                Ok(_) => {
+                    metrics::counter!("ichor_locks_total", "on" => lock.target.kind().as_str()).increment(1);
+                    return Ok(lock);
+                }
+            }
+        }
+    }
+
+    /// The lock of the same target that its setter has set already and that holds; of several the one that ends last.
+    async fn own(&self, new: &LockRow) -> Result<Option<LockRow>, LockError> {
+        let now = self.clock.now();
+        let all = self.store.locks(false, super::LISTED).await?.into_iter();
+        let own = all.filter(|row| row.by == new.by && row.target == new.target && row.holds(now));
+        Ok(own.max_by_key(|row| (row.until.is_none(), row.until)))
     }
 
     /// Returns the lock once it is lifted, or, one of everything, once that is asked for.
@@ -220,7 +250,7 @@ impl Book {
 
     /// The time.
     #[must_use]
-    pub fn now(&self) -> jiff::Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -282,6 +312,11 @@ impl Who<'_> {
             Self::Host(user, host) => Content { os_user: Some(user.into()), host: Some(host.into()), ..content },
         }
     }
+}
+
+/// The later of two ends; no end is the latest.
+fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.zip(other).map(|(one, other)| one.max(other))
 }
 
 /// Why this person is not the second of two; nothing where they are.

@@ -5,9 +5,10 @@ use jiff::SignedDuration;
 
 use super::ledger::Ledger;
 use super::*;
+use crate::audit::RecordError;
 use crate::audit::tests::Room;
 use crate::store::conformance::noon;
-use crate::store::{Change, LockChange, Store as _};
+use crate::store::{Change, Condition, LockChange, Store as _};
 
 fn book(room: &Room) -> Book {
     Book::new(room.store.clone(), room.sequencer.clone(), room.clock.clone())
@@ -22,11 +23,11 @@ async fn set(book: &Book, target: LockTarget, seconds: Option<u64>) -> LockRow {
 async fn a_lock_that_vanished_from_the_database_is_told() {
     let room = Room::new([]);
     let (book, mut ledger) = (book(&room), Ledger::default());
-    let prod = LockTarget::Cluster(ClusterName::new("prod").unwrap());
+    let cluster = |name| LockTarget::Cluster(ClusterName::new(name).unwrap());
     let [taken, lifted, ends, all] = [
-        set(&book, prod.clone(), None).await,
-        set(&book, prod.clone(), None).await,
-        set(&book, prod, Some(60)).await,
+        set(&book, cluster("prod"), None).await,
+        set(&book, cluster("dev"), None).await,
+        set(&book, cluster("lab"), Some(60)).await,
         set(&book, LockTarget::Everything, None).await,
     ];
     assert_eq!(ledger.vanished(&*room.store, noon()).await.unwrap(), []);
@@ -48,6 +49,56 @@ async fn a_lock_that_vanished_from_the_database_is_told() {
     assert_eq!(ledger.vanished(&*room.store, later).await.unwrap(), [taken.id], "the other's time is over");
     assert_eq!(Ledger::default().vanished(&*room.store, later).await.unwrap(), [taken.id], "read from the beginning");
     assert!(book.find(all.id).await.unwrap().holds(later));
+}
+
+/// Its entries name one lock, and say how long it holds.
+#[tokio::test]
+async fn what_its_setter_locks_twice_is_one_lock_and_the_later_end_holds() {
+    let room = Room::new([]);
+    let (book, mut ledger) = (book(&room), Ledger::default());
+    let prod = || LockTarget::Cluster(ClusterName::new("prod").unwrap());
+    let first = set(&book, prod(), Some(600)).await;
+    let end = |seconds| Some(noon() + SignedDuration::from_secs(seconds));
+    for (seconds, until) in [(Some(60), end(600)), (Some(1200), end(1200)), (None, None), (Some(60), None)] {
+        let again = set(&book, prod(), seconds).await;
+        assert_eq!((again.id, again.until), (first.id, until), "{seconds:?}");
+        assert_eq!(book.list(false).await.unwrap(), [again], "{seconds:?}");
+    }
+    let ends: Vec<_> = room.log().await.into_iter().map(|entry| entry.content.locked_until).collect();
+    let second = |seconds| end(seconds).map(|at| at.as_second());
+    assert_eq!(ends, [second(600), second(600), second(1200), None, None]);
+    assert_eq!(ledger.vanished(&*room.store, noon()).await.unwrap(), []);
+    let by_another = Who::Host("eve", "broker-1");
+    let other = book.set(by_another, Content::of(Kind::Lock), prod(), None, "INC-42".into()).await.unwrap();
+    assert_ne!(other.id, first.id, "another's is another's");
+    book.lift(by_another, Content::of(Kind::Unlock), &first, "over", false).await.unwrap();
+    let anew = set(&book, prod(), Some(60)).await;
+    assert!(anew.id != first.id && anew.until == end(60), "what was lifted is over");
+}
+
+/// One person fills their own quota, and keeps nobody from locking: neither another person, nor the host, nor anyone from everything.
+#[tokio::test]
+async fn whoever_sets_a_hundred_locks_keeps_nobody_from_locking() {
+    let glass = crate::break_glass::tests::Glass::new().await;
+    let book = book(&glass.room);
+    let by = async |who: Who<'_>, target| book.set(who, Content::of(Kind::Lock), target, None, "INC-42".into()).await;
+    let cluster = |number| LockTarget::Cluster(ClusterName::new(&format!("c{number}")).unwrap());
+    let ada = Who::Person(&glass.ada);
+    for number in 0..MOST_OWN {
+        by(ada, cluster(number)).await.unwrap();
+    }
+    let refused = by(ada, cluster(MOST_OWN)).await.unwrap_err();
+    assert!(matches!(refused, LockError::Record(RecordError::Refused(Condition::TooManyLocks))), "{refused}");
+    by(ada, cluster(0)).await.unwrap();
+    by(ada, LockTarget::Everything).await.unwrap();
+    let host = Who::Host("root", "broker-1");
+    for target in [cluster(MOST_OWN), LockTarget::Everything] {
+        by(host, target).await.unwrap();
+    }
+    assert_eq!(book.list(false).await.unwrap().len() as u64, MOST_OWN + 3);
+    let of_ada = book.list(false).await.unwrap().into_iter().find(|lock| lock.by == "ada" && lock.target == cluster(7));
+    book.lift(ada, Content::of(Kind::Unlock), &of_ada.unwrap(), "over", false).await.unwrap();
+    by(ada, cluster(MOST_OWN)).await.unwrap();
 }
 
 #[tokio::test]

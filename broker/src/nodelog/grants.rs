@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::access::Access;
 use super::classify::Known;
 use crate::domain::{ClusterName, GrantId, Person};
-use crate::kit::covers;
+use crate::kit::{BEYOND, covers};
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 
 /// So many grants are remembered; beyond them memory is emptied and fills again.
@@ -113,7 +113,7 @@ fn known(stored: &StoredEntry) -> Option<Known> {
     })
 }
 
-/// An opening that was reported.
+/// An opening that was reported, and is not more than its kit gives.
 struct Reported {
     /// The kit's number.
     kit: u16,
@@ -125,6 +125,9 @@ struct Reported {
 
 fn reported(stored: &StoredEntry) -> Option<Reported> {
     let content = Entry::decode(stored.body.as_deref()?).ok()?.content;
+    if content.kit_label.as_deref() == Some(BEYOND) {
+        return None;
+    }
     let kit = content.kit?;
     let (is_static, claimed) = (kit.user.is_some(), content.claimed?);
     let mut roles = content.roles?;

@@ -641,13 +641,17 @@ async fn a_kit_that_nobody_reported_alarms_at_once_and_is_explained_once_it_is()
     bench.room.sequencer.note(reported(7, "bob"), None).await.unwrap();
     bench.send(&call_line("Version", &roles)).await;
     assert_eq!(bench.calls(4).await[3].class, CallClass::Unexplained, "another opener's record");
+    let beyond = Content { kit_label: Some(crate::kit::BEYOND.into()), ..reported(7, "ada") };
+    bench.room.sequencer.note(beyond, None).await.unwrap();
+    bench.send(&call_line("Version", &roles)).await;
+    assert_eq!(bench.calls(5).await[4].class, CallClass::Unexplained, "one that claims more than the kit gives");
     bench.room.sequencer.note(reported(7, "ada"), None).await.unwrap();
     bench.send(&call_line("Version", &roles)).await;
-    let explained = bench.calls(5).await.remove(4);
+    let explained = bench.calls(6).await.remove(5);
     assert_eq!((explained.class, explained.user.as_deref()), (CallClass::Explained, Some("claimed:ada")));
     assert_eq!(explained.owner, None, "a claimed name is nobody's");
     bench.send(&call_line("Read", &roles)).await;
-    assert_eq!(bench.calls(6).await[5].class, CallClass::Escape, "flagged even when explained");
+    assert_eq!(bench.calls(7).await[6].class, CallClass::Escape, "flagged even when explained");
 }
 
 #[tokio::test]

@@ -184,8 +184,8 @@ pub enum Condition {
     /// A lock of everything, and nobody else has asked for it to be lifted.
     #[error("a lock of everything is lifted by two people: one asks, and another of the same provider confirms")]
     SecondPerson,
-    /// Too many locks are set.
-    #[error("too many locks are set; lift some, or lock a cluster or everything instead")]
+    /// Too many locks are set, by one person or by all.
+    #[error("too many locks are set, by you or by all; lift some, or lock a cluster instead: everything can be locked all the same")]
     TooManyLocks,
     /// The entry's time lies before the newest entry's: the clock went back.
     #[error("the clock went back behind the newest entry")]

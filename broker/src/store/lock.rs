@@ -59,15 +59,16 @@ pub struct LockKeys {
 /// A change of a lock, with its condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockChange {
-    /// A lock is set, and the sessions that it is on end. Conditions: the session in which it is set, if any, is live; fewer than
-    /// `most` locks are set.
+    /// A lock is set, and the sessions that it is on end. Where its setter has it set already, by its id, its end moves, and nobody's
+    /// asking for it to be lifted counts any more. Conditions: the session in which it is set, if any, is live; its setter has no
+    /// other lock of this target; one that moves holds, and does not end earlier than before; a new one keeps within the quota.
     Set {
         /// The lock.
         lock: Box<LockRow>,
         /// In which session.
         session: Option<SessionId>,
-        /// The bound.
-        most: u64,
+        /// The bounds; absent for what nobody may be kept from: a lock of everything, and one set at the broker's own host.
+        quota: Option<LockQuota>,
     },
     /// Someone asks for a lock of everything to be lifted. Conditions: it is one and holds; nobody else's asking is open; the session
     /// is live.
@@ -96,6 +97,16 @@ pub enum LockChange {
         /// The lock.
         lock: LockId,
     },
+}
+
+/// How many locks may hold. Those of everything and those set at the broker's own host, whose [`LockRow::by`] has blanks as no value
+/// behind `user:` has, are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockQuota {
+    /// Of all people.
+    pub all: u64,
+    /// Of the one who sets this one.
+    pub own: u64,
 }
 
 /// Someone who has logged in.

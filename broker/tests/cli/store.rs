@@ -84,3 +84,108 @@ fn a_broker_is_backed_up_tried_out_and_restored() {
         std::fs::read_dir(world.path(".")).unwrap().flatten().map(|file| file.file_name().into_string().unwrap());
     assert_eq!(left.filter(|name| name.starts_with('.')).count(), 0, "nothing unsealed is left behind");
 }
+
+/// A broker two folders down, so that `../..` leads from its folder, and from that of a drill, to the same place; with this in its
+/// configuration. What is moved there is moved from the folder.
+fn broker_with(section: &str, key: &str, value: &str, moved: Option<(&str, &str)>) -> World {
+    let world = broker();
+    std::fs::create_dir_all(world.path("deep")).unwrap();
+    std::fs::create_dir_all(world.path("outside")).unwrap();
+    std::fs::rename(world.path("broker"), world.path("deep/broker")).unwrap();
+    if let Some((from, to)) = moved {
+        std::fs::rename(world.path("deep/broker").join(from), world.path(to)).unwrap();
+    }
+    let value = value.replace("WORLD", &world.path("").display().to_string());
+    let (config, table) = (world.read("deep/broker/config.toml"), format!("[{section}]\n"));
+    let line = format!("{table}{key} = \"{}\"\n", value.replace("//", "/"));
+    let config = if config.contains(&format!("\n{table}")) {
+        config.replacen(&table, &line, 1)
+    } else {
+        format!("{config}\n{line}")
+    };
+    world.write("deep/broker/config.toml", &config);
+    let backup = ["backup", "all.age", "--recipient", RECIPIENT.trim(), "--reason", "x", "--dir", "deep/broker"];
+    let wrote = world.run(&backup);
+    assert!(world.path("all.age").exists(), "{wrote}");
+    world
+}
+
+fn outside(world: &World) -> Vec<String> {
+    let files = std::fs::read_dir(world.path("outside")).unwrap();
+    files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_restore_and_its_drill_make_nothing_where_a_configuration_climbs_to() {
+    let places = [
+        ("store", "path", "../../outside/ichor.db", Some(("data/ichor.db", "outside/ichor.db"))),
+        ("store", "path", "data/../../../outside/ichor.db", Some(("data/ichor.db", "outside/ichor.db"))),
+        ("custody", "vault", "../../outside/vault", Some(("vault", "outside/vault"))),
+        ("policies", "folder", "../../outside/policies", Some(("policies", "outside/policies"))),
+        ("clusters", "folder", "../../outside/clusters", Some(("clusters", "outside/clusters"))),
+        ("server", "admin_socket", "../../outside/run/admin.sock", None),
+    ];
+    for (section, key, value, moved) in places {
+        let world = broker_with(section, key, value, moved);
+        std::fs::remove_dir_all(world.path("outside")).unwrap();
+        std::fs::create_dir(world.path("outside")).unwrap();
+        for how in [&["--drill"][..], &["--to", "new", "--reason", "x"]] {
+            let refused = world.run(&[&["restore", "all.age", "--identity", "key"], how].concat());
+            let told = format!("has `..` in `{section}.{key}`");
+            assert!(refused.contains("-- exit code 1") && refused.contains(&told), "{value}: {refused}");
+            assert_eq!(outside(&world), Vec::<String>::new(), "{value}");
+            assert!(!world.path("new").exists());
+        }
+    }
+}
+
+#[test]
+fn a_restore_and_its_drill_touch_no_place_that_a_configuration_names_elsewhere() {
+    let drill = ["restore", "all.age", "--drill", "--identity", "key"];
+    let to_new = ["restore", "all.age", "--to", "new", "--identity", "key", "--reason", "x"];
+    for (section, key, value, moved) in [
+        ("policies", "folder", "WORLD/outside/policies", Some(("policies", "outside/policies"))),
+        ("clusters", "folder", "WORLD/outside/clusters", Some(("clusters", "outside/clusters"))),
+        ("server", "admin_socket", "WORLD/outside/run/admin.sock", None),
+    ] {
+        let world = broker_with(section, key, value, moved);
+        std::fs::remove_dir_all(world.path("outside")).unwrap();
+        std::fs::create_dir(world.path("outside")).unwrap();
+        let good = world.run(&drill);
+        assert!(good.contains("all good: "), "{value}: {good}");
+        assert_eq!(outside(&world), Vec::<String>::new(), "{value}");
+    }
+
+    let moved = Some(("vault", "outside/vault"));
+    let world = broker_with("custody", "vault", "WORLD/outside/vault", moved);
+    std::fs::remove_dir_all(world.path("outside/vault")).unwrap();
+    assert!(world.run(&drill).contains("outside of the folder; restore that with `custody restore`"));
+    assert_eq!(outside(&world), Vec::<String>::new());
+
+    let moved = Some(("data/ichor.db", "outside/ichor.db"));
+    let world = broker_with("store", "path", "WORLD/outside/ichor.db", moved);
+    std::fs::remove_dir_all(world.path("outside")).unwrap();
+    std::fs::create_dir(world.path("outside")).unwrap();
+    world.write("outside/ichor.db", "precious");
+    for how in [&drill[..], &to_new] {
+        let good = world.run(how);
+        assert!(good.contains("nothing was put there, and the database is `data/ichor.db` in the folder"), "{good}");
+        assert_eq!(world.read("outside/ichor.db"), "precious");
+    }
+    assert!(world.path("new/data/ichor.db").exists());
+}
+
+#[test]
+fn a_restore_puts_its_database_in_no_other_files_place() {
+    let world = broker();
+    std::fs::create_dir(world.path("outside")).unwrap();
+    std::fs::rename(world.path("broker/data/ichor.db"), world.path("outside/ichor.db")).unwrap();
+    let named = format!("\n[store]\npath = \"{}\"\n", world.path("outside/ichor.db").display());
+    world.write("broker/config.toml", &(world.read("broker/config.toml") + &named));
+    // a file of the configuration, where the database of a restore goes
+    world.write("broker/data/ichor.db", "precious");
+    let backup = ["backup", "all.age", "--recipient", RECIPIENT.trim(), "--reason", "x", "--dir", "broker"];
+    assert!(world.run(&backup).contains("wrote `all.age`"));
+    let refused = world.run(&["restore", "all.age", "--drill", "--identity", "key"]);
+    assert!(refused.contains("-- exit code 1") && refused.contains("a restore overwrites nothing"), "{refused}");
+}

@@ -192,6 +192,11 @@ fn a_record_is_brought_to_the_broker_as_what_it_was() {
     assert!(ran.out.contains("by ada (claimed), drill"), "{}", ran.transcript());
     let [ask] = &world.fake.with(|state| std::mem::take(&mut state.reports))[..] else { panic!("one is brought") };
     assert_eq!((ask.record.as_str(), ask.label, ask.note.as_deref()), (record, KitLabel::Drill, Some("an exercise")));
+    assert!(!ran.out.contains("claims more"), "{}", ran.transcript());
+    // as this broker answers
+    let ran = world.ichor(&["kit", "report", "opening.record", "--label", "misuse"]).ok();
+    assert!(ran.out.contains("more than the kit gives (the kit does not give os:admin)"), "{}", ran.transcript());
+    world.fake.with(|state| state.reports.clear());
     world.ichor(&["kit", "report", "opening.record"]).ok();
     assert!(world.fake.with(|state| state.reports.is_empty()), "without a label it is printed alone");
     world.fake.assert_kept();

@@ -146,6 +146,12 @@ mod tests {
             assert!(read(archive(&lines).as_slice(), to.path()).is_err(), "{path}");
             assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
         }
+        // nor a link: an archive has files, and makes each anew
+        let x = "{\"file\":{\"path\":\"x\",\"mode\":384,\"size\":0}}\n";
+        for more in ["{\"link\":{\"path\":\"l\",\"to\":\"/tmp\"}}\n", x] {
+            let lines = format!("{x}{more}{{\"end\":{{\"files\":2}}}}\n");
+            assert!(read(archive(&lines).as_slice(), tempfile::tempdir().unwrap().path()).is_err(), "{more}");
+        }
         let lines = "{\"file\":{\"path\":\"x\",\"mode\":384,\"size\":0}}\n{\"end\":{\"files\":1}}\n";
         assert!(read(archive(lines).as_slice(), tempfile::tempdir().unwrap().path()).is_ok());
     }

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use ichor_wire::reason::visible;
+
 use super::all;
 use crate::cli::block_on;
 use crate::clock::{Clock, SystemClock};
@@ -33,8 +35,9 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
         let holders: Vec<&str> = kit.holders.iter().map(|holder| holder.name.as_str()).collect();
         writeln!(out, "    holders: {}", holders.join(", "))?;
         for opening in &kit.openings {
-            let (opened, name) = (opening.opened, &opening.name);
-            writeln!(out, "    opened {opened:.0} by {name} ({}): {}", opening.label, opening.reason)?;
+            // nobody checked what an earlier build recorded
+            let (name, reason) = (visible(&opening.name, 120), visible(&opening.reason, 500));
+            writeln!(out, "    opened {:.0} by {name} ({}): {reason}", opening.opened, opening.labels.join(", "))?;
         }
         for used in &kit.unreported {
             let at = used.at.map(|at| format!(", from {at:.0}")).unwrap_or_default();

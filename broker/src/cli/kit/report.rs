@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ichor_wire::api::KitLabel;
 
-use super::all;
+use crate::app;
 use crate::cli::ca::read;
 use crate::cli::desk::Desk;
 use crate::cli::{FolderArg, block_on};
-use crate::kit::reported;
+use crate::clock::{Clock, SystemClock};
+use crate::kit::{self, BEYOND, reported};
 
 /// `kit report`.
 #[derive(Debug, Args)]
@@ -55,12 +56,22 @@ impl Report {
         let label = KitLabel::from(self.label);
         block_on(async {
             let desk = Desk::open(&loaded).await?;
-            let opening = reported(&all(&loaded).await?, &text, label, self.note.as_deref())?;
+            let store = app::read_store(&loaded.settings).await?;
+            let kits = kit::read(&*store).await?;
+            let now = SystemClock.now();
+            let opening = reported(&*store, &kits, &text, label, self.note.as_deref(), now).await?;
             desk.note_kit(opening.content).await?;
             desk.close().await;
-            let (record, label) = (opening.record, label.as_str());
-            let (number, opened, name) = (record.number, record.opened, &record.name);
-            writeln!(out, "Recorded: kit {number} was opened at {opened:.0} by {name} (claimed), {label}.")?;
+            let (number, opened, name) = (opening.record.number, opening.record.opened, opening.name);
+            let said = if opening.beyond.is_some() { BEYOND } else { label.as_str() };
+            writeln!(out, "Recorded: kit {number} was opened at {opened:.0} by {name} (claimed), {said}.")?;
+            if let Some(beyond) = opening.beyond {
+                writeln!(
+                    out,
+                    "It claims more than the kit gives ({beyond}), so it explains nothing, and every alarm stays. Whoever signed it has \
+                     the kit's key: end it now, with `ichor-broker kit revoke {number}`."
+                )?;
+            }
             writeln!(
                 out,
                 "Its shares have met, so make another in its place: `ichor-broker kit rotate {number}`, then `kit revoke {number}`."

@@ -16,7 +16,8 @@ use crate::mint::person;
 use crate::policy;
 
 /// Records an opening of a break-glass kit by the record that its opener's machine wrote, signed by the kit's key. Needs policy
-/// (`kit:report` on the kit's cluster).
+/// (`kit:report` on the kit's cluster). One that claims more than the kit gives is recorded as that, and explains nothing: `beyond` says
+/// in what.
 #[utoipa::path(post, path = "/v1/kits/reports", tag = "kits", request_body = KitReportAsk, responses(
     (status = 200, description = "the opening, as it is recorded", body = KitReportAnswer),
     (status = 400, description = "it is no record, was changed, or is of no kit that the log tells of", body = Problem),
@@ -34,7 +35,8 @@ pub async fn report(State(api): State<Api>, signed: Signed<KitReportAsk>) -> Res
     let cluster = cluster.and_then(|name| api.clusters.borrow().get(&name).cloned());
     let policies = api.policies.borrow().clone();
     policy::may_report_kit(&policies, &signed.identity, cluster.as_deref(), api.clock.now())?;
-    let opening = kit::reported(&kits, &record, label, note.as_deref())?;
+    let now = api.clock.now();
+    let opening = kit::reported(&*api.store, &kits, &record, label, note.as_deref(), now).await?;
     let content = Content {
         person: Some(person(&signed.identity)),
         session: signed.identity.session().map(|id| id.0.as_bytes().to_vec()),
@@ -47,9 +49,10 @@ pub async fn report(State(api): State<Api>, signed: Signed<KitReportAsk>) -> Res
         kit: record.number,
         grant: record.grant_name().to_string(),
         cluster: record.cluster,
-        claimed: record.name,
+        claimed: opening.name,
         opened: record.opened,
         label,
+        beyond: opening.beyond,
         receipt,
     }))
 }
@@ -65,7 +68,10 @@ impl From<LedgerError> for ApiError {
 
 impl From<ReportError> for ApiError {
     fn from(error: ReportError) -> Self {
-        let code = if matches!(error, ReportError::Already(_)) { Code::Conflict } else { Code::BadRequest };
-        Self::new(code, error.to_string())
+        match error {
+            ReportError::Store(error) => error.into(),
+            ReportError::Already(_) => Self::new(Code::Conflict, error.to_string()),
+            _ => Self::new(Code::BadRequest, error.to_string()),
+        }
     }
 }

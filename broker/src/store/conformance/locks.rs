@@ -21,7 +21,7 @@ fn changed(change: LockChange, now: Timestamp) -> Append {
 }
 
 fn set(row: &LockRow, now: Timestamp) -> Append {
-    changed(LockChange::Set { lock: Box::new(row.clone()), session: None, most: 1000 }, now)
+    changed(LockChange::Set { lock: Box::new(row.clone()), session: None, quota: None }, now)
 }
 
 fn human(subject: &str) -> Human {
@@ -259,9 +259,10 @@ pub(crate) async fn a_lock_ends_by_itself_and_not_by_a_clock_that_goes_back(stor
 pub(crate) async fn locks_are_bounded_and_set_in_live_sessions(store: Arc<dyn Store>) {
     let row = logged_in(&*store, 1).await;
     let set_in = |number: u8, session: u8| {
-        let lock = Box::new(lock(number, LockTarget::Cluster(ClusterName::new("prod").unwrap())));
+        let name = ClusterName::new(&format!("c{number}")).unwrap();
+        let lock = Box::new(lock(number, LockTarget::Cluster(name)));
         let session = Some(SessionId(Uuid::from_bytes([session; 16])));
-        changed(LockChange::Set { lock, session, most: 2 }, noon())
+        changed(LockChange::Set { lock, session, quota: Some(LockQuota { all: 2, own: 9 }) }, noon())
     };
     assert_eq!(one(&*store, set_in(9, 7)).await, Appended::Refused(Condition::SessionEnded));
     for number in [9, 8] {
@@ -278,6 +279,68 @@ pub(crate) async fn locks_are_bounded_and_set_in_live_sessions(store: Arc<dyn St
     for name in ["Ada", "ADA", "Subject", "", "ad"] {
         assert_eq!(store.people_named(name, 9).await.unwrap(), [], "{name}: neither a display name nor nearly one");
     }
+}
+
+/// Nobody who may lock one thing keeps others from locking, nor anyone from locking everything.
+pub(crate) async fn a_setters_locks_count_against_their_own_bound_alone(store: Arc<dyn Store>) {
+    let quota = Some(LockQuota { all: 4, own: 2 });
+    let set_by = |number: u8, by: &str, target, quota| {
+        let lock = Box::new(LockRow { by: by.into(), ..lock(number, target) });
+        changed(LockChange::Set { lock, session: None, quota }, noon())
+    };
+    let cluster = |number: u8| LockTarget::Cluster(ClusterName::new(&format!("c{number}")).unwrap());
+    let is_set = async |part| match one(&*store, part).await {
+        Appended::Recorded { .. } => true,
+        Appended::Refused(Condition::TooManyLocks) => false,
+        Appended::Refused(other) => panic!("{other:?}"),
+    };
+    // neither the host's nor those of everything are counted, whoever sets more of others
+    for (number, by) in [(1, "root on broker-1"), (2, "root on broker-2"), (3, "eve on broker-1")] {
+        assert!(is_set(set_by(number, by, cluster(number), None)).await);
+    }
+    for (number, by) in [(4, "ada"), (5, "bob"), (6, "eve"), (7, "joe"), (8, "root on broker-1")] {
+        assert!(is_set(set_by(number, by, LockTarget::Everything, None)).await, "{by}");
+    }
+    assert!(is_set(set_by(11, "bob", cluster(11), quota)).await);
+    assert!(is_set(set_by(12, "bob", cluster(12), quota)).await);
+    assert!(!is_set(set_by(13, "bob", cluster(13), quota)).await, "of one's own");
+    assert!(is_set(set_by(12, "bob", cluster(12), quota)).await, "what is set already");
+    assert!(is_set(set_by(14, "ada", cluster(11), quota)).await, "another's are another's");
+    assert!(is_set(set_by(15, "ada", cluster(12), quota)).await);
+    assert!(!is_set(set_by(16, "eve", cluster(16), quota)).await, "of all");
+    assert!(is_set(set_by(17, "root on broker-2", cluster(17), None)).await, "but for the host");
+    assert!(is_set(set_by(18, "bea", LockTarget::Everything, None)).await, "and everything");
+    assert!(matches!(one(&*store, lift(&lock(11, cluster(11)), None, noon())).await, Appended::Recorded { .. }));
+    assert!(is_set(set_by(13, "bob", cluster(13), quota)).await, "one that is lifted counts no more");
+}
+
+/// One lock, of which the later end holds; and to lock anew takes an asking for its end away.
+pub(crate) async fn what_its_setter_locks_twice_is_one_lock(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let until = |number: u8, seconds: Option<i64>| LockRow { until: seconds.map(after), ..lock(number, LockTarget::Everything) };
+    let set_at = async |row: LockRow, seconds: i64| match one(&*store, set(&row, after(seconds))).await {
+        Appended::Recorded { .. } => None,
+        Appended::Refused(condition) => Some(condition),
+    };
+    assert_eq!(set_at(until(9, Some(600)), 0).await, None);
+    assert!(matches!(one(&*store, ask(&until(9, None), "ada", 1, after(1))).await, Appended::Recorded { .. }));
+    assert_eq!(set_at(until(8, Some(900)), 2).await, Some(Condition::Stale), "it has one already");
+    assert_eq!(set_at(until(9, Some(300)), 2).await, Some(Condition::Stale), "an end that is earlier");
+    let other = LockRow { target: LockTarget::Cluster(ClusterName::new("prod").unwrap()), ..until(9, None) };
+    assert_eq!(set_at(other, 2).await, Some(Condition::Stale), "another target's id");
+    assert_eq!(store.locks(true, 9).await.unwrap().len(), 1);
+    assert!(store.locks(true, 9).await.unwrap()[0].asked.is_some());
+    assert_eq!(set_at(until(9, Some(900)), 2).await, None);
+    assert_eq!(store.locks(true, 9).await.unwrap(), [until(9, Some(900))], "one, with the later end, and nobody asks");
+    let confirmed = lift(&until(9, None), Some("eve"), after(3));
+    assert_eq!(one(&*store, confirmed).await, Appended::Refused(Condition::SecondPerson));
+    assert_eq!(set_at(until(9, None), 3).await, None);
+    assert_eq!(set_at(until(9, Some(5000)), 4).await, Some(Condition::Stale), "without an end is the latest");
+    let by_another = LockRow { by: "eve".into(), ..until(8, Some(600)) };
+    assert_eq!(set_at(by_another.clone(), 4).await, None, "another's is another's");
+    assert_eq!(store.locks(false, 9).await.unwrap(), [until(9, None), by_another.clone()]);
+    assert_eq!(set_at(by_another, 600).await, Some(Condition::Stale), "its time is over");
+    assert_eq!(set_at(LockRow { by: "eve".into(), ..until(7, Some(900)) }, 600).await, None, "a new one");
 }
 
 /// A break-glass request is neither made nor approved nor used under a lock; what ends it goes on.

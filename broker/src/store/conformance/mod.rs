@@ -54,7 +54,8 @@ macro_rules! cases {
             a_lock_stops_what_it_is_on_and_nothing_else, case_15_a_user_is_locked_by_issuer_and_subject_alone,
             a_locked_session_is_over_and_everything_locked_lets_people_log_in, of_fifty_grants_and_a_lock_each_has_its_place,
             a_lock_of_everything_is_lifted_by_two, a_lock_ends_by_itself_and_not_by_a_clock_that_goes_back,
-            locks_are_bounded_and_set_in_live_sessions, break_glass_stops_under_a_lock,
+            locks_are_bounded_and_set_in_live_sessions, a_setters_locks_count_against_their_own_bound_alone,
+            what_its_setter_locks_twice_is_one_lock, break_glass_stops_under_a_lock,
             of_what_follows_from_one_reading_one_is_recorded
         }
     };

@@ -87,17 +87,29 @@ impl Statements {
     pub(super) async fn prepare(db: &Transaction<'_>) -> Result<Self, Failure> {
         let live = "($9::bytea IS NULL OR EXISTS (SELECT FROM session
             WHERE id = $9 AND ended_at IS NULL AND expires_at > $10))";
+        // its setter's own of the same, one that ended, and one whose end is later by now are in the way
         let set = format!(
             "WITH live AS (SELECT WHERE {live}),
-                room AS (SELECT FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > $10)
-                    HAVING count(*) < $11),
+                moved AS (UPDATE lock SET until = $8, asked_provider = NULL, asked_issuer = NULL, asked_subject = NULL,
+                        asked_user = NULL, asked_until = NULL, asked_human = NULL
+                    WHERE id = $1 AND kind = $2 AND one = $3 AND two = $4 AND set_by = $5 AND ended_at IS NULL
+                        AND (until IS NULL OR until > $10) AND ($8::bigint IS NULL OR until <= $8)
+                        AND EXISTS (SELECT FROM live) RETURNING 1),
+                other AS (SELECT FROM lock WHERE NOT EXISTS (SELECT FROM moved) AND (id = $1 OR (kind = $2 AND one = $3
+                    AND two = $4 AND set_by = $5 AND ended_at IS NULL AND (until IS NULL OR until > $10)))),
+                room AS (SELECT FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > $10) AND kind <> 4
+                        AND set_by NOT LIKE '% %'
+                    HAVING $11::bigint IS NULL OR (count(*) < $11 AND count(*) FILTER (WHERE set_by = $5) < $12::bigint)),
                 made AS (INSERT INTO lock (id, kind, one, two, set_by, reason, at, until)
                     SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT FROM live) AND EXISTS (SELECT FROM room)
+                        AND NOT EXISTS (SELECT FROM moved) AND NOT EXISTS (SELECT FROM other)
                     ON CONFLICT DO NOTHING RETURNING 1),
+                done AS (SELECT FROM made UNION ALL SELECT FROM moved),
                 ended AS (UPDATE session SET ended_at = $10, refresh_sealed = NULL, lease_until = NULL
-                    WHERE ended_at IS NULL AND EXISTS (SELECT FROM made)
+                    WHERE ended_at IS NULL AND EXISTS (SELECT FROM done)
                         AND (($2 = 0 AND issuer = $3 AND subject = $4) OR ($2 = 1 AND encode(id, 'hex') = $3)))
-             SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM live), EXISTS (SELECT FROM room)"
+             SELECT EXISTS (SELECT FROM done), EXISTS (SELECT FROM live), EXISTS (SELECT FROM other),
+                EXISTS (SELECT FROM room)"
         );
         Ok(Self {
             stops: db.prepare_cached(&format!("SELECT {}", stops(2, "$1", ""))).await?,
@@ -149,7 +161,7 @@ impl Statements {
     pub(super) async fn change(&self, db: &Transaction<'_>, change: &LockChange, now: Timestamp) -> Done {
         let now = micros(now);
         match change {
-            LockChange::Set { lock, session, most } => {
+            LockChange::Set { lock, session, quota } => {
                 let (kind, one, two) = columns(&lock.target);
                 let kind = i16::try_from(kind).unwrap_or(i16::MAX);
                 let row = db
@@ -166,14 +178,16 @@ impl Statements {
                             &lock.until.map(micros),
                             &session.map(|session| session.0.as_bytes().to_vec()),
                             &now,
-                            &signed(*most),
+                            &quota.map(|quota| signed(quota.all)),
+                            &quota.map(|quota| signed(quota.own)),
                         ],
                     )
                     .await?;
-                Ok(match (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?) {
-                    (true, _, _) => Ok(()),
-                    (_, false, _) => Err(Condition::SessionEnded),
-                    (_, _, false) => Err(Condition::TooManyLocks),
+                Ok(match (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?) {
+                    (true, _, _, _) => Ok(()),
+                    (_, false, _, _) => Err(Condition::SessionEnded),
+                    (_, _, true, _) => Err(Condition::Stale),
+                    (_, _, _, false) => Err(Condition::TooManyLocks),
                     _ => Err(Condition::Stale),
                 })
             }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::{BreakGlassId, GrantId, Human, LockId, LockTarget, Person, ProviderAlias, SessionId};
 use crate::store::Condition;
-use crate::store::lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
+use crate::store::lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockQuota, LockRow, columns, target};
 
 use super::Failure;
 use super::sessions;
@@ -87,7 +87,7 @@ pub(super) fn stops_login(db: &Connection, person: &Person, now: i64) -> Result<
 pub(super) fn change(db: &Connection, change: &LockChange, now: Timestamp) -> Done {
     let now = micros(now);
     match change {
-        LockChange::Set { lock, session, most } => set(db, lock, *session, *most, now),
+        LockChange::Set { lock, session, quota } => set(db, lock, *session, *quota, now),
         LockChange::AskLift { lock, ask, session } => {
             if !sessions::is_live(db, *session, now)? {
                 return Ok(Err(Condition::SessionEnded));
@@ -124,32 +124,49 @@ pub(super) fn change(db: &Connection, change: &LockChange, now: Timestamp) -> Do
     }
 }
 
-fn set(db: &Connection, lock: &LockRow, session: Option<SessionId>, most: u64, now: i64) -> Done {
+fn set(db: &Connection, lock: &LockRow, session: Option<SessionId>, quota: Option<LockQuota>, now: i64) -> Done {
     if let Some(session) = session
         && !sessions::is_live(db, session, now)?
     {
         return Ok(Err(Condition::SessionEnded));
     }
-    let set: i64 = db
-        .prepare_cached("SELECT count(*) FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > ?1)")?
-        .query_row([now], |row| row.get(0))?;
-    if set >= signed(most) {
-        return Ok(Err(Condition::TooManyLocks));
-    }
     let (kind, one, two) = columns(&lock.target);
-    db.prepare_cached(
-        "INSERT INTO lock (id, kind, one, two, set_by, reason, at, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute((
-        lock.id.0.as_bytes(),
-        kind,
-        &one,
-        &two,
-        &lock.by,
-        &lock.reason,
-        micros(lock.at),
-        lock.until.map(micros),
-    ))?;
+    let (id, until) = (lock.id.0.as_bytes(), lock.until.map(micros));
+    let moved = db
+        .prepare_cached(
+            "UPDATE lock SET until = ?2, asked_provider = NULL, asked_issuer = NULL, asked_subject = NULL, asked_user = NULL,
+                 asked_until = NULL, asked_human = NULL
+             WHERE id = ?1 AND kind = ?3 AND one = ?4 AND two = ?5 AND set_by = ?6 AND ended_at IS NULL
+                 AND (until IS NULL OR until > ?7) AND (?2 IS NULL OR until <= ?2)",
+        )?
+        .execute((id, until, kind, &one, &two, &lock.by, now))?;
+    if moved == 0 {
+        // its setter's own of the same, one that ended, or one whose end is later by now
+        let has_other = db
+            .prepare_cached(
+                "SELECT 1 FROM lock WHERE id = ?1 OR (kind = ?2 AND one = ?3 AND two = ?4 AND set_by = ?5
+                     AND ended_at IS NULL AND (until IS NULL OR until > ?6))",
+            )?
+            .exists((id, kind, &one, &two, &lock.by, now))?;
+        if has_other {
+            return Ok(Err(Condition::Stale));
+        }
+        if let Some(quota) = quota {
+            let (all, own): (i64, i64) = db
+                .prepare_cached(
+                    "SELECT count(*), count(*) FILTER (WHERE set_by = ?2) FROM lock
+                     WHERE ended_at IS NULL AND (until IS NULL OR until > ?1) AND kind <> 4 AND set_by NOT LIKE '% %'",
+                )?
+                .query_row((now, &lock.by), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            if all >= signed(quota.all) || own >= signed(quota.own) {
+                return Ok(Err(Condition::TooManyLocks));
+            }
+        }
+        db.prepare_cached(
+            "INSERT INTO lock (id, kind, one, two, set_by, reason, at, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute((id, kind, &one, &two, &lock.by, &lock.reason, micros(lock.at), until))?;
+    }
     match &lock.target {
         LockTarget::User { issuer, subject } => sessions::end_of(db, issuer, subject, now)?,
         LockTarget::Session(session) => drop(sessions::end(db, *session, now)?),

@@ -45,8 +45,11 @@ pub struct KitReportAnswer {
     /// When it was opened, by the opener's clock.
     #[schema(value_type = String, format = DateTime)]
     pub opened: Timestamp,
-    /// What it was.
+    /// What it was said to be.
     pub label: KitLabel,
+    /// In what the record claims more than the kit gives, if it does: it is recorded as that then, and explains nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<String>,
     /// The entry that says so.
     pub receipt: Receipt,
 }

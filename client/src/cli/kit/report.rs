@@ -120,11 +120,14 @@ fn hand_over(
     let ask = KitReportAsk { record: text.to_owned(), label: label.into(), note };
     let answer = block_on(report(&session, &ask))?;
     here.print(&answer, |terminal| {
-        let KitReportAnswer { kit, cluster, claimed, opened, label, .. } = &answer;
+        let KitReportAnswer { kit, cluster, claimed, opened, label, beyond, .. } = &answer;
         let label = label.as_str();
         terminal.line(&format!(
             "✓ recorded: kit {kit} of {cluster} was opened at {opened:.0} by {claimed} (claimed), {label}"
         ))?;
+        if let Some(beyond) = beyond {
+            terminal.line(&format!("  It claims more than the kit gives ({beyond}): it explains nothing, and every alarm stays."))?;
+        }
         terminal.line(&format!(
             "  Its shares have met: `ichor-broker kit rotate {kit}`, then `kit revoke {kit}`, on the broker's host."
         ))

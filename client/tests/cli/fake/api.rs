@@ -48,6 +48,7 @@ impl Broker {
                     claimed: "ada".into(),
                     opened: Timestamp::from_second(1_800_000_000).unwrap(),
                     label: ask.label,
+                    beyond: (ask.label == KitLabel::Misuse).then(|| "the kit does not give os:admin".into()),
                     receipt: Receipt::pending(1, &[0; 32]),
                 };
                 Reply::json(200, &answer)
