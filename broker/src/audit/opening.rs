@@ -194,12 +194,12 @@ async fn agrees(store: &dyn Store, who: &str, checkpoint: &Checkpoint, size: u64
     Ok(())
 }
 
-/// Reads everything from the last checkpoint on, and answers the tree of the whole log.
+/// Reads everything from the last checkpoint on, and answers the tree of the whole log: it may have grown meanwhile.
 async fn tail(store: &dyn Store, signed: u64, size: u64) -> Result<Edge, OpenError> {
     let from = signed.min(size.saturating_sub(TAIL));
     let from = from - from % TILE_WIDTH as u64;
     let (mut edge, mut tiles) = (store.edge(from).await?, Vec::new());
-    verify_from(store, from, size, |leaf| tiles.extend(edge.push(leaf))).await?;
+    let size = verify_from(store, from, size, |leaf| tiles.extend(edge.push(leaf))).await?;
     for tile in tiles {
         let (level, index) = (tile.level, tile.index);
         if store.tile(level, index).await? != Some(tile) {

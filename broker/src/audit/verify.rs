@@ -94,51 +94,64 @@ pub enum Fault {
 
 /// Reads the whole log up to its present end, and returns when every entry is what was recorded: places without a gap,
 /// each body the one its leaf stands for, each column what its body says, times in order; and every tile what the leaves make.
+/// Bodies may be dropped meanwhile.
 ///
 /// # Errors
 /// With the first entry or tile that is not, or when the store cannot be read.
 pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> {
-    let size = store.head().await?.size;
+    let mut size = store.head().await?.size;
     let mut tree = Edge::default();
     let (mut next, mut newest, mut missing) = (0, None, Missing::from(0));
-    while next < size {
-        let end = next.saturating_add(PAGE).min(size);
-        let mut tiles = Vec::new();
-        let after = newest.unwrap_or(i64::MIN);
-        newest = Some(verify_after(store, next..end, after, &mut missing, |leaf| tiles.extend(tree.push(leaf))).await?);
-        for tile in tiles {
-            let (level, index) = (tile.level, tile.index);
-            if store.tile(level, index).await? != Some(tile) {
-                return Err(VerifyError::Tile(Faulty { level, index }));
+    loop {
+        while next < size {
+            let end = next.saturating_add(PAGE).min(size);
+            let (mut tiles, after) = (Vec::new(), newest.unwrap_or(i64::MIN));
+            let leaf = |leaf| tiles.extend(tree.push(leaf));
+            newest = Some(verify_after(store, next..end, after, &mut missing, leaf).await?);
+            for tile in tiles {
+                let (level, index) = (tile.level, tile.index);
+                if store.tile(level, index).await? != Some(tile) {
+                    return Err(VerifyError::Tile(Faulty { level, index }));
+                }
             }
+            next = end;
         }
-        next = end;
+        match missing.end(store, size).await? {
+            Some(end) => size = end,
+            None => break,
+        }
     }
-    missing.end()?;
     let newest = newest.and_then(|time| Timestamp::from_microsecond(time).ok());
     Ok(VerifyReport { entries: size, newest, tree })
 }
 
 /// The same for the entries from `first` on alone, without the tiles: what a start has time for. Each leaf's hash is handed
-/// over in turn.
+/// over in turn. Answers up to which size it read: beyond the one that is given where a body was dropped meanwhile.
 ///
 /// # Errors
 /// As [`verify_log`].
 pub(super) async fn verify_from(
     store: &dyn Store,
     first: u64,
-    size: u64,
-    leaf: impl FnMut(Hash),
-) -> Result<(), VerifyError> {
-    let mut missing = Missing::from(first);
-    verify_after(store, first..size, i64::MIN, &mut missing, leaf).await?;
-    missing.end()
+    mut size: u64,
+    mut leaf: impl FnMut(Hash),
+) -> Result<u64, VerifyError> {
+    let (mut next, mut time, mut missing) = (first, i64::MIN, Missing::from(first));
+    loop {
+        time = verify_after(store, next..size, time, &mut missing, &mut leaf).await?;
+        match missing.end(store, size).await? {
+            Some(end) => (next, size) = (size, end),
+            None => return Ok(size),
+        }
+    }
 }
 
 /// The bodies that were missing so far. Each must be named by a later entry that says it was dropped.
 struct Missing {
     /// Where looking began: what lies before is not known.
     from: u64,
+    /// The end that looking came to first, once it goes on beyond it: a body before it that was there may have gone since.
+    first_end: Option<u64>,
     places: Places,
 }
 
@@ -174,7 +187,7 @@ async fn verify_after(
 
 impl Missing {
     fn from(from: u64) -> Self {
-        Self { from, places: Places::default() }
+        Self { from, first_end: None, places: Places::default() }
     }
 
     /// Takes the body of the entry `index` into account, and answers a place that it names wrongly.
@@ -184,16 +197,27 @@ impl Missing {
                 self.places.push(index);
                 None
             }
-            Some(entry) => dropped(entry, self.from).and_then(|dropped| self.places.take(&dropped)),
+            Some(entry) => {
+                let dropped = dropped(entry, self.from)?;
+                let first_end = self.first_end.unwrap_or(0);
+                self.places.take(&dropped.ending_before(first_end));
+                self.places.take(&dropped.starting_at(first_end))
+            }
         }
     }
 
-    /// Whether each is accounted for.
-    fn end(&self) -> Result<(), VerifyError> {
-        match self.places.first() {
-            Some(index) => Err(VerifyError::Entry { index, fault: Fault::NoBody }),
-            None => Ok(()),
+    /// At the end of what was read, `size`: nothing where each is accounted for, else the log's newest end, to read on to. A broker
+    /// may have dropped a body after `size` was read, and says so behind it, in what was committed together.
+    ///
+    /// # Errors
+    /// When one is not accounted for there either.
+    async fn end(&mut self, store: &dyn Store, size: u64) -> Result<Option<u64>, VerifyError> {
+        let Some(index) = self.places.first() else { return Ok(None) };
+        if self.first_end.is_some() {
+            return Err(VerifyError::Entry { index, fault: Fault::NoBody });
         }
+        self.first_end = Some(size);
+        Ok(Some(store.head().await?.size))
     }
 }
 
@@ -419,7 +443,7 @@ mod tests {
         append(says(&[2], 6)).await;
         assert_eq!(verify(&path).await.unwrap().entries, 6);
         let tail = verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), 2, 6, drop).await;
-        assert_eq!(tail, Ok(()), "what the tail does not hold, it does not miss");
+        assert_eq!(tail, Ok(6), "what the tail does not hold, it does not miss");
         append(says(&[2], 7)).await;
         let found = verify(&path).await.unwrap_err().to_string();
         assert!(found.starts_with("audit entry 6: it says that the body of entry 2 was dropped"), "{found}");
@@ -442,7 +466,7 @@ mod tests {
         Connection::open(&path).unwrap().execute_batch("UPDATE leaf SET kind = 1 WHERE idx = 1").unwrap();
         let tail =
             async |first| verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), first, 4, drop).await;
-        assert_eq!(tail(2).await, Ok(()));
+        assert_eq!(tail(2).await, Ok(4));
         assert!(tail(1).await.unwrap_err().to_string().starts_with("audit entry 1: the columns"));
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct FaultyStore {
     /// The size of every batch that came.
     pub(crate) batches: Mutex<Vec<usize>>,
     waiting: AtomicUsize,
+    /// How many reads of a range of entries come through before one waits, and for what.
+    ranges: Mutex<Option<(usize, Arc<Semaphore>)>>,
 }
 
 // === impl FaultyStore ===
@@ -38,6 +40,7 @@ impl FaultyStore {
             faults: Mutex::new(faults.into_iter().collect()),
             batches: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            ranges: Mutex::default(),
         })
     }
 
@@ -46,12 +49,35 @@ impl FaultyStore {
         self.faults.lock().unwrap().extend(faults);
     }
 
+    /// After so many more reads of a range of entries the next one waits for a permit.
+    pub(crate) fn hold_range(&self, after: usize, gate: Arc<Semaphore>) {
+        *self.ranges.lock().unwrap() = Some((after, gate));
+    }
+
+    async fn read_range(&self) {
+        let gate = {
+            let mut ranges = self.ranges.lock().unwrap();
+            match &mut *ranges {
+                Some((0, _)) => ranges.take().map(|(_, gate)| gate),
+                Some((after, _)) => {
+                    *after -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some(gate) = gate {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            gate.acquire().await.unwrap().forget();
+        }
+    }
+
     /// Whether every fault has happened.
     pub(crate) fn is_well(&self) -> bool {
         self.faults.lock().unwrap().is_empty()
     }
 
-    /// Returns once `count` writes wait at a [`Fault::Hold`].
+    /// Returns once `count` writes wait at a [`Fault::Hold`], or reads at a [`Self::hold_range`].
     pub(crate) async fn held(&self, count: usize) {
         while self.waiting.load(Ordering::SeqCst) < count {
             tokio::task::yield_now().await;
@@ -125,9 +151,11 @@ impl Store for FaultyStore {
         self.inner.drop_request(id).await
     }
     async fn entry_range(&self, range: Range<u64>) -> Result<Vec<StoredEntry>, StoreError> {
+        self.read_range().await;
         self.inner.entry_range(range).await
     }
     async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError> {
+        self.read_range().await;
         self.inner.indexed_range(range).await
     }
     async fn session_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError> {

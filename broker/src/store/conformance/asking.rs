@@ -1,7 +1,12 @@
 //! What asking needs: the log read forwards, certificates by name, cursors of forwarding, and bodies that are dropped.
 
+use tokio::sync::{Semaphore, watch};
+
 use super::*;
+use crate::audit;
+use crate::custody::AuditKey;
 use crate::domain::Human;
+use crate::store::faulty::FaultyStore;
 
 fn issued(serial: &[u8], fingerprint: u8) -> Content {
     Content {
@@ -106,16 +111,18 @@ fn request(number: u8) -> DropRequest {
 }
 
 fn drop_of(approver: &str, places: &[u64], done: bool, now: Timestamp) -> Append {
+    let dropped: Places = places.iter().copied().collect();
+    let content = Content { dropped: Some(dropped.numbers()), ..Content::of(Kind::BodyDropped) };
     let change = Change::BodyDrop {
         request: request(1).id,
         approver: Human { person: person(approver), told: None },
-        places: places.iter().copied().collect(),
+        places: dropped,
         min_age: SignedDuration::from_secs(10),
         next: places.last().map_or(0, |last| last + 1),
         done,
         now,
     };
-    Append { entry: entry(Content::of(Kind::BodyDropped), now), change: Some(change) }
+    Append { entry: entry(content, now), change: Some(change) }
 }
 
 /// Five entries, the second of a kind that stays, and a request for what is older than three seconds after noon.
@@ -203,6 +210,39 @@ pub(crate) async fn a_body_stays_unless_every_condition_holds(store: Arc<dyn Sto
 
     assert!(matches!(one(&*store, drop_of("eve", &[0], true, after(30))).await, Appended::Recorded { .. }));
     assert_eq!(refused(drop_of("eve", &[2], true, after(31))).await, Condition::RequestGone, "it is done");
+}
+
+/// While an operator verifies, a broker starts, or the log is asked about break-glass, another broker drops bodies: one that was
+/// seen already, and one that was not. The entry that says so lies behind the end that is read.
+pub(crate) async fn bodies_may_go_while_the_log_is_read(store: Arc<dyn Store>) {
+    let login = || Content { person: Some(log_person("bob", "bob")), ..Content::of(Kind::Login) };
+    // more than are read at once
+    append(&*store, (0..1500).map(|_| Append { entry: entry(login(), noon()), change: None }).collect()).await;
+    let ask = Change::DropAsk { request: Box::new(request(1)) };
+    one(&*store, Append { entry: entry(Content::of(Kind::BodyDropped), after(5)), change: Some(ask) }).await;
+    let faulty = FaultyStore::new(Arc::clone(&store), []);
+    let dropped = async |count, places: &[u64]| {
+        let gate = Arc::new(Semaphore::new(0));
+        faulty.hold_range(1, Arc::clone(&gate));
+        faulty.held(count).await;
+        let dropped = one(&*store, drop_of("eve", places, false, after(30))).await;
+        assert!(matches!(dropped, Appended::Recorded { .. }), "{dropped:?}");
+        gate.add_permits(1);
+    };
+    let ((), verified) = tokio::join!(biased; dropped(1, &[0, 1200]), audit::verify_log(&*faulty));
+    assert_eq!(verified.unwrap().entries, 1502);
+    let grace = audit::Grace { key: SignedDuration::from_mins(1), anchor: SignedDuration::from_mins(1) };
+    let key = AuditKey::from_seed(&[7; 32]).unwrap();
+    let notary = audit::Notary::new(key, "log.example", Vec::new(), grace).unwrap();
+    let known = audit::Known::default();
+    let started = audit::open(&*faulty, &notary, &known, after(40));
+    let ((), started) = tokio::join!(biased; dropped(2, &[1, 1300]), started);
+    assert_eq!(started.unwrap().entries, 1503);
+    assert_eq!(store.checkpoint().await.unwrap().unwrap().size, 1503, "what was read is what is signed");
+    let asked = audit::Ledger::new(Arc::<FaultyStore>::clone(&faulty), watch::channel(audit::Standing::default()).1);
+    let ((), asked) = tokio::join!(biased; dropped(3, &[2, 1400]), asked.keep_up(noon()));
+    assert_eq!(asked.map_err(|error| error.to_string()), Ok(()));
+    assert_eq!(audit::verify_log(&*store).await.unwrap().entries, 1504);
 }
 
 /// By a claim that both providers tell, wherever the accounts are; and by nothing where only one tells it.

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use deadpool_postgres::{Object, Transaction};
 use ichor_wire::log::{Content, Entry, Kind, Leaf, leaf_hash};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
 
 use crate::store::NewEntry;
 use crate::store::rows::{Columns, Indexed};
@@ -178,8 +178,10 @@ pub(super) async fn range(db: &Object, range: &Range<u64>) -> Result<Vec<StoredE
     db.query(&select, &[&signed(range.start), &signed(range.end)]).await?.iter().map(stored).collect()
 }
 
-pub(super) async fn indexed_range(db: &Object, range: &Range<u64>) -> Result<Vec<Indexed>, Failure> {
-    let select = db
+/// As of one moment: a body that is dropped meanwhile is here with the names of its certificate, or gone with them.
+pub(super) async fn indexed_range(db: &mut Object, range: &Range<u64>) -> Result<Vec<Indexed>, Failure> {
+    let moment = db.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let select = moment
         .prepare_cached(
             r#"SELECT leaf.idx, leaf, body, time, kind, grant_id, log_cluster.name, provider, issuer, subject, "user"
              FROM leaf LEFT JOIN body ON body.idx = leaf.idx
@@ -187,7 +189,7 @@ pub(super) async fn indexed_range(db: &Object, range: &Range<u64>) -> Result<Vec
              WHERE leaf.idx >= $1 AND leaf.idx < $2 ORDER BY leaf.idx"#,
         )
         .await?;
-    let rows = db.query(&select, &[&signed(range.start), &signed(range.end)]).await?;
+    let rows = moment.query(&select, &[&signed(range.start), &signed(range.end)]).await?;
     let mut named = certificates::Rows::default();
     let mut contents = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -197,7 +199,8 @@ pub(super) async fn indexed_range(db: &Object, range: &Range<u64>) -> Result<Vec
         }
         contents.push(entry.map(|entry| entry.content));
     }
-    let known = certificates::known(db, &named).await?;
+    let known = certificates::known(&moment, &named).await?;
+    moment.commit().await?;
     rows.iter().zip(contents).map(|(row, content)| indexed(row, &known, content.as_ref())).collect()
 }
 

@@ -211,7 +211,7 @@ impl Store for PostgresStore {
     }
 
     async fn indexed_range(&self, range: Range<u64>) -> Result<Vec<Indexed>, StoreError> {
-        self.connections.read(|| async { log::indexed_range(&self.connections.one().await?, &range).await }).await
+        self.connections.read(|| async { log::indexed_range(&mut self.connections.one().await?, &range).await }).await
     }
 
     async fn tile(&self, level: u8, index: u64) -> Result<Option<FullTile>, StoreError> {

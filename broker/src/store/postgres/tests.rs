@@ -293,6 +293,35 @@ case!(an_entry_behind_another_brokers_is_answered_as_it_was_recorded, |_database
     assert!(matches!(answers[1], Appended::Recorded { retimed: None, .. }), "{answers:?}");
 });
 
+// Else a start would refuse a certificate whose body it saw and whose names it did not.
+case!(an_entry_is_read_with_its_names_as_of_one_moment, |_database, address| {
+    let store = open(&address).await;
+    let issued = ichor_wire::log::Content {
+        serial: Some(vec![1, 2, 3, 4, 5]),
+        fingerprint: Some(vec![8; 32]),
+        ..ichor_wire::log::Content::of(Kind::Issued)
+    };
+    append(&*store, vec![Append { entry: conformance::entry(issued, noon()), change: None }]).await;
+    let (mut drops, looks) = (store.connections.one().await.unwrap(), store.connections.one().await.unwrap());
+    let transaction = drops.transaction().await.unwrap();
+    // whoever reads the names waits for this one's end
+    transaction.batch_execute("LOCK TABLE certificate IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let reading = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.indexed_range(0..1).await.unwrap().remove(0) }
+    });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'certificate'::regclass AND NOT granted";
+    while looks.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(!reading.is_finished(), "it does not look for the names");
+    }
+    transaction.batch_execute("DELETE FROM body; DELETE FROM certificate").await.unwrap();
+    transaction.commit().await.unwrap();
+    let seen = reading.await.unwrap();
+    let body = ichor_wire::log::Entry::decode(seen.entry.body.as_deref().unwrap()).unwrap();
+    assert_eq!(seen.columns, crate::store::rows::Columns::of(&body));
+    assert_eq!(store.indexed_range(0..1).await.unwrap()[0].entry.body, None);
+});
+
 case!(a_broker_does_not_go_on_with_a_tree_that_it_does_not_know, |database, address| {
     let (a, b) = (open(&address).await, open(&address).await);
     append(&*a, (0..300).map(|_| note(Kind::Start, noon())).collect()).await;
