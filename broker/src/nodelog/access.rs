@@ -10,6 +10,7 @@
 //! may hold a newline. So nothing here is looked for at a place that a caller can move: what must be there once is counted in
 //! the whole message, and twice is a [`Sign`].
 
+use ichor_wire::profile::GrantName;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -44,7 +45,7 @@ pub(super) enum Sign {
     TooLong,
     /// Its times are out of order.
     Order,
-    /// It came close behind a line that was cut: the rest of that line may look like any other.
+    /// It came close to a line that may be part of a message that a caller broke in several: the rest may look like any other.
     Behind,
 }
 
@@ -82,6 +83,11 @@ pub(super) struct Access {
     pub is_local: bool,
     /// The broker's own mark.
     pub probe: Option<String>,
+    /// Whether it may be a part of what a caller broke by a newline in metadata: it has no end, has a key that ends in `-bin`, or does
+    /// not begin as a line.
+    pub is_broken: bool,
+    /// Whether its text, of an error, may be of the caller's choice and so break it.
+    pub is_free: bool,
     /// Why it may not be what it seems.
     pub sign: Option<Sign>,
 }
@@ -101,7 +107,9 @@ impl Sign {
             Self::Fragment => "a line that speaks of roles, but does not begin as one of the access log",
             Self::TooLong => "a line of more than 64 KiB",
             Self::Order => "its times are out of order",
-            Self::Behind => "it came close behind a line that was cut, so that a caller may have written it",
+            Self::Behind => {
+                "it came close behind or before a line that a caller may have broken, and so may have written this one"
+            }
         }
     }
 }
@@ -123,13 +131,20 @@ pub(super) fn read(service: NodeService, message: &str) -> Message {
     let Some(code) = code_number(code) else { return fragment(message) };
 
     let mut access = Access { printed: exact.or(Some(second)), is_exact, code: Some(code), ..Access::default() };
+    access.is_broken = !message.ends_with(')') || message.contains("-bin=");
     let Some(rest) = call(&mut access, rest) else {
         access.sign = Some(if message.ends_with(')') { Sign::Control } else { Sign::Cut });
+        access.is_broken = true;
+        access.grant = named_kit(message);
         return Message::Call(access);
     };
+    access.is_free = is_free(access.code, rest);
     tail(&mut access, rest);
     if access.sign.is_none() && message.chars().any(char::is_control) {
         access.sign = Some(Sign::Control);
+    }
+    if access.sign.is_some() && access.grant.is_none() {
+        access.grant = named_kit(message);
     }
     Message::Call(access)
 }
@@ -137,9 +152,22 @@ pub(super) fn read(service: NodeService, message: &str) -> Message {
 /// What does not begin as a line of the access log. A fragment tells of a call where it speaks of roles.
 fn fragment(message: &str) -> Message {
     if message.contains("talos-role=") {
-        return Message::Call(Access { sign: Some(Sign::Fragment), ..Access::default() });
+        let grant = named_kit(message);
+        return Message::Call(Access { sign: Some(Sign::Fragment), is_broken: true, grant, ..Access::default() });
     }
     Message::Other
+}
+
+/// The first grant of a kit that the message names anywhere: whoever uses a kit may bend their line so that its roles cannot be read.
+fn named_kit(message: &str) -> Option<String> {
+    const BEGIN: &str = "grant:";
+    let names = message.match_indices(BEGIN).filter_map(|(at, _)| {
+        let rest = message.get(at + BEGIN.len()..)?;
+        let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-').unwrap_or(rest.len());
+        let name: GrantName = rest.get(..end)?.parse().ok()?;
+        name.kit().map(|_| name.to_string())
+    });
+    names.into_iter().next()
 }
 
 /// `SERVICE YYYY/MM/DD HH:MM:SS `, and what follows.
@@ -247,6 +275,26 @@ fn call<'a>(access: &mut Access, text: &'a str) -> Option<&'a str> {
     let (duration, rest) = rest.split_once(' ')?;
     access.duration = go_duration(duration)?;
     rest.strip_prefix("unary ").or_else(|| rest.strip_prefix("stream "))
+}
+
+/// What a node says of a call that failed without a word of the caller's.
+const PLAIN: [&str; 5] = [
+    "rpc error: code = PermissionDenied desc = not authorized",
+    "rpc error: code = Canceled desc = context canceled",
+    "rpc error: code = DeadlineExceeded desc = context deadline exceeded",
+    "context canceled",
+    "context deadline exceeded",
+];
+
+/// Whether the text in front of the metadata may hold what the caller chose. The success of a call says so and no more.
+fn is_free(code: Option<u8>, text: &str) -> bool {
+    // the metadata follows, or what the authorizers decided
+    let says =
+        |said: &str| text.strip_prefix(said).is_some_and(|behind| behind.starts_with(" (") || behind.starts_with(" {"));
+    match code {
+        Some(0) => !says("Success"),
+        _ => !PLAIN.into_iter().any(says),
+    }
 }
 
 /// A duration as Go prints it: `1h2m3.5s`, `93.239µs`, `0s`.

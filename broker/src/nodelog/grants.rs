@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ichor_wire::log::{Entry, Kind};
+use ichor_wire::log::Kind;
 use jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
@@ -31,14 +31,15 @@ impl Grants {
         Self { store, by_id: HashMap::new() }
     }
 
-    /// The grant of this id. One that the log does not have stays unknown: ids cannot be guessed before they are recorded.
+    /// The grant of this id. One that the log does not have stays unknown: ids cannot be guessed before they are recorded. Neither is
+    /// one known whose body is not the one that was recorded, or is of another grant: columns and bodies are no evidence.
     pub(super) async fn find(&mut self, id: GrantId) -> Result<Option<Arc<Known>>, StoreError> {
         if let Some(known) = self.by_id.get(&id) {
             return Ok(known.clone());
         }
         let filter = EntryFilter { grant: Some(id), kind: Some(Kind::Grant), ..EntryFilter::default() };
         let found = self.store.entries(&filter, None, 1).await?;
-        let known = found.first().and_then(known).map(Arc::new);
+        let known = found.first().and_then(|stored| known(stored, Some(id))).map(Arc::new);
         if self.by_id.len() >= REMEMBERED {
             self.by_id.clear();
         }
@@ -56,7 +57,8 @@ impl Grants {
     ) -> Result<Option<Arc<Known>>, StoreError> {
         let filter = EntryFilter { grant: Some(id), kind: Some(Kind::KitOpened), ..EntryFilter::default() };
         let found = self.store.entries(&filter, None, LOOKED_THROUGH).await?;
-        let mut reported = found.iter().filter_map(reported).filter(|opening| opening.kit == number);
+        let mut reported =
+            found.iter().filter_map(|stored| reported(stored, id)).filter(|opening| opening.kit == number);
         let fits =
             |opening: &Reported| !opening.is_static || covers(opening.known.granted, opening.known.not_after, started);
         // of what was made for its opener only the newest report counts
@@ -84,9 +86,10 @@ impl Grants {
             ..EntryFilter::default()
         };
         let found = self.store.entries(&filter, None, LOOKED_THROUGH).await?;
-        let mut known = found.iter().filter_map(known);
+        let mut known = found.iter().filter_map(|stored| known(stored, None));
         let fits = |known: &Known| {
-            known.roles == access.roles
+            known.cluster == cluster
+                && known.roles == access.roles
                 && known.not_after >= started
                 && access.user.as_ref().is_none_or(|user| *user == known.user)
         };
@@ -94,9 +97,13 @@ impl Grants {
     }
 }
 
-fn known(stored: &StoredEntry) -> Option<Known> {
-    let entry = Entry::decode(stored.body.as_deref()?).ok()?;
+/// The grant of this entry; of that id, where one is sought.
+fn known(stored: &StoredEntry, id: Option<GrantId>) -> Option<Known> {
+    let entry = stored.recorded(Kind::Grant)?;
     let content = entry.content;
+    if id.is_some_and(|id| content.grant.as_deref() != Some(id.0.as_bytes())) {
+        return None;
+    }
     let person = content.person?;
     let mut roles = content.roles?;
     roles.sort_unstable();
@@ -123,9 +130,9 @@ struct Reported {
     known: Known,
 }
 
-fn reported(stored: &StoredEntry) -> Option<Reported> {
-    let content = Entry::decode(stored.body.as_deref()?).ok()?.content;
-    if content.kit_label.as_deref() == Some(BEYOND) {
+fn reported(stored: &StoredEntry, id: GrantId) -> Option<Reported> {
+    let content = stored.recorded(Kind::KitOpened)?.content;
+    if content.grant.as_deref() != Some(id.0.as_bytes()) || content.kit_label.as_deref() == Some(BEYOND) {
         return None;
     }
     let kit = content.kit?;

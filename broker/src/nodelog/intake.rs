@@ -1,5 +1,6 @@
-//! The one task that holds lines against the grants and has them kept: gathers by cluster, classes, commits calls and digest
-//! together, tells findings. While the store is slow or out it takes nothing, so readers wait, and the nodes with them.
+//! The one task that holds lines against the grants and has them kept: gathers by cluster, waits for what comes behind them, classes,
+//! commits calls and digest together, tells findings. While the store is slow or out it takes nothing, so readers wait, and the
+//! nodes with them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -11,15 +12,15 @@ use ichor_wire::profile::GrantName;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 
-use super::access::{Access, Sign};
+use super::access::Access;
 use super::alarm::Alarms;
 use super::board::Board;
 use super::classify::{Classed, Found, Known, classify};
 use super::digest::digest;
+use super::doubt::Doubts;
 use super::findings::Findings;
 use super::grants::Grants;
 use super::reader::{Arrived, Load, Sink, count};
-use super::sources::Origin;
 use super::touched::Touched;
 use super::tries::Tries;
 use crate::audit::Sequencer;
@@ -31,18 +32,14 @@ use crate::store::{Call, CallClass, Change, NodeService, Store, StoreError};
 /// At most so many calls a commit: grants wait for it.
 const BATCH: usize = 2048;
 
-/// A call waits so long for others before it is kept. So a cluster costs at most one entry a second, and one more for each
-/// full batch.
+/// How long calls are gathered before those that came in the time before are kept. So each waits for what comes close behind it,
+/// and a cluster costs at most one entry a second, and one more for each full batch.
 const GATHER: Duration = Duration::from_secs(1);
-
-/// How long after a line that was cut another of the same service may be the rest of it. The whole of it is written at once;
-/// a node's sender reads on within milliseconds, and headers are bounded by 16 MiB.
-const DOUBT: Duration = Duration::from_secs(30);
 
 /// How long is waited before the store is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// So many nodes' doubts and grants' peers are remembered; beyond, memory is emptied and fills again.
+/// So many grants' peers are remembered; beyond, memory is emptied and fills again.
 const REMEMBERED: usize = 20_000;
 
 /// What the intake works with.
@@ -66,14 +63,21 @@ pub struct Intake {
     from: mpsc::Receiver<Load>,
     grants: Grants,
     alarms: Alarms,
-    /// Until when a service's lines may be the rest of one that was cut, by the readers' clock.
-    doubts: HashMap<(Origin, NodeService), Duration>,
+    doubts: Doubts,
     /// The address by which each grant was first used.
     peers: HashMap<GrantId, String>,
-    gathered: BTreeMap<Arc<str>, Vec<Arrived>>,
     /// Grants of kits, unreported, among the calls of the batch at hand; and the kit of each.
     in_use: HashMap<GrantId, u16>,
     touched: Touched,
+}
+
+/// What was gathered in one time.
+#[derive(Default)]
+struct Gathered {
+    /// By cluster, in the order in which they came.
+    lines: BTreeMap<Arc<str>, Vec<Arrived>>,
+    /// Their room, which is given back once they are kept.
+    room: Vec<Load>,
 }
 
 /// Whether the broker stops.
@@ -95,9 +99,8 @@ impl Intake {
             parts,
             from,
             alarms: Alarms::default(),
-            doubts: HashMap::new(),
+            doubts: Doubts::default(),
             peers: HashMap::new(),
-            gathered: BTreeMap::new(),
             in_use: HashMap::new(),
             touched: Touched::default(),
         };
@@ -107,17 +110,17 @@ impl Intake {
     /// Takes lines in until `stop` ends or every sink is gone; what was taken is kept then, where the store takes it.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = Stop { told: std::pin::pin!(stop), is_told: false };
+        let mut held = Gathered::default();
         while !stop.is_told {
-            let mut room = Vec::new();
+            let mut came = Gathered::default();
             let mut due = std::pin::pin!(tokio::time::sleep(GATHER));
             loop {
                 tokio::select! {
                     () = &mut stop.told => stop.is_told = true,
                     load = self.from.recv() => match load {
                         Some(load) => {
-                            // the room is given back once its lines are kept
-                            room.push(self.gather(load));
-                            if self.gathered.values().all(|lines| lines.len() < BATCH) {
+                            came.take(load);
+                            if came.lines.values().all(|lines| lines.len() < BATCH) {
                                 continue;
                             }
                         }
@@ -127,12 +130,13 @@ impl Intake {
                 }
                 break;
             }
-            for (cluster, lines) in std::mem::take(&mut self.gathered) {
-                let mut rest = lines.into_iter().peekable();
-                while rest.peek().is_some() {
-                    let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
-                    self.keep(&cluster, batch, &mut stop).await;
-                }
+            for (cluster, came) in &mut came.lines {
+                let held = held.lines.get_mut(cluster).map(Vec::as_mut_slice);
+                self.doubts.mark(held.unwrap_or_default(), came);
+            }
+            self.keep_all(std::mem::replace(&mut held, came), &mut stop).await;
+            if stop.is_told {
+                self.keep_all(std::mem::take(&mut held), &mut stop).await;
             }
             for content in self.alarms.over() {
                 self.tell(content).await;
@@ -140,24 +144,26 @@ impl Intake {
         }
     }
 
-    /// Puts the lines to their cluster's; what is left of the load is its room.
-    fn gather(&mut self, mut load: Load) -> Load {
-        for line in std::mem::take(&mut load.lines) {
-            self.gathered.entry(Arc::clone(&line.origin.cluster)).or_default().push(line);
-        }
-        load
-    }
-
-    /// Classes and keeps one batch; returns once it is durable, or given up because the broker stops.
-    async fn keep<S>(&mut self, cluster: &Arc<str>, mut lines: Vec<Arrived>, stop: &mut Stop<S>)
+    /// Classes and keeps what was gathered, batch by batch.
+    async fn keep_all<S>(&mut self, gathered: Gathered, stop: &mut Stop<S>)
     where
         S: Future<Output = ()> + Unpin,
     {
-        self.doubt(&mut lines);
-        lines.retain(is_evidence);
-        if lines.is_empty() {
-            return;
+        let Gathered { lines, room: _room } = gathered;
+        for (cluster, lines) in lines {
+            let mut rest = lines.into_iter().filter(is_evidence).peekable();
+            while rest.peek().is_some() {
+                let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
+                self.keep(&cluster, batch, stop).await;
+            }
         }
+    }
+
+    /// Classes and keeps one batch; returns once it is durable, or given up because the broker stops.
+    async fn keep<S>(&mut self, cluster: &Arc<str>, lines: Vec<Arrived>, stop: &mut Stop<S>)
+    where
+        S: Future<Output = ()> + Unpin,
+    {
         let mut tries = Tries::default();
         loop {
             match self.attempt(cluster, &lines, &mut tries).await {
@@ -202,28 +208,6 @@ impl Intake {
         Ok(())
     }
 
-    /// Marks what came close behind a line that was cut, and what came in packets beside it.
-    fn doubt(&mut self, lines: &mut [Arrived]) {
-        if self.doubts.len() >= REMEMBERED {
-            self.doubts.clear();
-        }
-        for at in 0..lines.len() {
-            let (before, rest) = lines.split_at_mut(at);
-            let Some(line) = rest.first_mut() else { return };
-            let key = (line.origin.clone(), line.service);
-            if line.access.sign.is_some_and(opens_doubt) {
-                for other in before.iter_mut().filter(|other| other.is_packet) {
-                    if other.origin == line.origin && other.service == line.service {
-                        other.access.sign = other.access.sign.or(Some(Sign::Behind));
-                    }
-                }
-                self.doubts.insert(key, line.heard + DOUBT);
-            } else if self.doubts.get(&key).is_some_and(|until| line.heard <= *until) {
-                line.access.sign = line.access.sign.or(Some(Sign::Behind));
-            }
-        }
-    }
-
     async fn class(&mut self, cluster: &Arc<str>, lines: &[Arrived]) -> Result<Vec<Call>, StoreError> {
         let names_grants = ClusterName::new(cluster)
             .ok()
@@ -241,9 +225,9 @@ impl Intake {
         let name: Option<Option<GrantName>> = access.grant.as_deref().map(|text| text.parse().ok());
         let id = name.map(|name| name.map(|name| GrantId(name.id())));
         let kit = name.flatten().and_then(|name| name.kit());
-        // nothing is looked up for a line that explains nothing
-        let known = match id {
-            Some(Some(id)) if access.sign.is_none() => match kit {
+        // of a line that explains nothing what it names: a kit in use and a grant of break-glass are told of though it be bent
+        let named = match id {
+            Some(Some(id)) => match kit {
                 Some(number) => self.grants.find_reported(number, id, line.started).await?,
                 None => self.grants.find(id).await?,
             },
@@ -252,6 +236,7 @@ impl Intake {
             }
             _ => None,
         };
+        let known = named.clone().filter(|_| access.sign.is_none());
         let found = match (&known, id) {
             (Some(known), Some(_)) => Found::Known(known),
             (None, Some(_)) => kit.map_or(Found::NoSuchGrant, |kit| Found::Unreported { kit }),
@@ -262,16 +247,20 @@ impl Intake {
             _ => classify(access, &line.origin.cluster, line.started, found),
         };
         let fits = !matches!(class, CallClass::Suspect | CallClass::Unexplained);
-        if let (Found::Unreported { kit }, CallClass::Unexplained, Some(Some(id))) = (found, class, id) {
+        if let (Some(kit), Some(Some(id)), None) = (kit, id, &named) {
             // so many distinct ones only a forger would print
             if self.in_use.len() < REMEMBERED {
                 self.in_use.insert(id, kit);
             }
         }
-        let known = known.filter(|_| fits);
-        if let (Some(known), Some(Some(id))) = (&known, id) {
-            self.touched.note(id, known, &line.origin, &access.method);
+        if let (Some(named), Some(Some(id))) = (&named, id) {
+            match class {
+                CallClass::Unexplained => {}
+                CallClass::Suspect => self.touched.doubt(id, named, &line.origin, &access.method, why.as_deref()),
+                _ => self.touched.note(id, named, &line.origin, &access.method),
+            }
         }
+        let known = known.filter(|_| fits);
         if let (Some(peer), Some(Some(id)), true) = (&access.peer, id, fits) {
             why = why.or(self.second_peer(id, peer));
         }
@@ -298,17 +287,15 @@ impl Intake {
                 let labels = [("cluster", cluster.to_string()), ("kit", number.to_string())];
                 metrics::counter!("ichor_kit_in_use_total", &labels).increment(count);
             }
-            if let Some(content) = self.alarms.note(&finding, count, why.as_deref()) {
-                // the openings of a static kit are told apart by their time
-                let opened = finding.kit.map(|_| began.as_second());
-                let content = Content { opened, ..content };
+            if let Some(content) = self.alarms.note(&finding, count, why.as_deref(), began) {
                 self.tell(content).await;
             }
         }
     }
 
-    /// A finding that cannot be recorded is not lost: the calls are kept, and the metric counts them.
-    async fn tell(&self, content: Content) {
+    /// A finding that cannot be recorded is not lost: the calls are kept, and the metric counts them. That a kit is in use is told
+    /// again, for kits are judged by those entries.
+    async fn tell(&mut self, content: Content) {
         tracing::warn!(
             cluster = content.cluster,
             node = content.node,
@@ -318,9 +305,22 @@ impl Intake {
             why = content.message,
             "calls at a node want a look"
         );
-        if let Err(error) = self.parts.sequencer.note(content, None).await {
+        if let Err(error) = self.parts.sequencer.note(content.clone(), None).await {
             tracing::error!(%error, "a finding in a node's log could not be recorded");
+            self.alarms.again(content);
         }
+    }
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    /// Takes the lines of a load, and keeps its room.
+    fn take(&mut self, mut load: Load) {
+        for line in std::mem::take(&mut load.lines) {
+            self.lines.entry(Arc::clone(&line.origin.cluster)).or_default().push(line);
+        }
+        self.room.push(load);
     }
 }
 
@@ -344,11 +344,6 @@ fn content(cluster: &Arc<str>, lines: &[Arrived], calls: &[Call]) -> Content {
         lines: Some(raw.finalize().to_vec()),
         ..Content::of(Kind::NodeLog)
     }
-}
-
-/// Whether a newline of the caller's choice may have ended the line.
-fn opens_doubt(sign: Sign) -> bool {
-    matches!(sign, Sign::Cut | Sign::TooLong)
 }
 
 /// Whether the line tells of a call, or of a try to make one up. machined serves the calls and has the roles from apid, which

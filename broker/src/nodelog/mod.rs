@@ -13,6 +13,7 @@ mod alarm;
 mod board;
 mod classify;
 mod digest;
+mod doubt;
 mod findings;
 mod grants;
 pub mod heartbeat;

@@ -151,7 +151,7 @@ impl Reader {
             self.sink.note_bad(origin, "too-long", b"");
             // its beginning may have been a call's, and what follows it may be its end
             for service in [NodeService::Machined, NodeService::Apid] {
-                let access = Access { sign: Some(Sign::TooLong), ..Access::default() };
+                let access = Access { sign: Some(Sign::TooLong), is_broken: true, ..Access::default() };
                 self.gather(origin, service, access, None, Vec::new());
             }
             return;

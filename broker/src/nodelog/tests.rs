@@ -23,6 +23,8 @@ use crate::store::conformance::{after, log_person, noon, person};
 use crate::store::faulty::Fault;
 use crate::store::{Call, CallClass, CallFilter, NodeService, Store};
 
+mod broken;
+
 /// The grant that the tests' calls have.
 const GRANT: Uuid = Uuid::from_u128(0x0193_533d_9c00_7000_8000_0000_0000_0001);
 

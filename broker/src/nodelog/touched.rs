@@ -9,7 +9,7 @@ use super::sources::Origin;
 use crate::audit::{RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::domain::GrantId;
-use crate::store::{BreakGlassChange, Change, Condition};
+use crate::store::{BreakGlassChange, CallClass, Change, Condition};
 
 /// So many grants are remembered; beyond, memory is emptied: the store knows which call was the first.
 const REMEMBERED: usize = 20_000;
@@ -21,6 +21,10 @@ pub(super) struct Touched {
     known: HashSet<GrantId>,
     /// First calls that are to be recorded.
     new: Vec<(GrantId, Content)>,
+    /// Those that only a line told of which a caller may have written.
+    doubted: HashSet<GrantId>,
+    /// What is to be told of them.
+    doubts: Vec<Content>,
 }
 
 // === impl Touched ===
@@ -32,17 +36,23 @@ impl Touched {
         if self.known.contains(&grant) || self.new.iter().any(|(noted, _)| *noted == grant) {
             return;
         }
-        let content = Content {
-            cluster: Some(known.cluster.clone()),
-            grant: Some(grant.0.into_bytes().to_vec()),
-            roles: Some(known.roles.clone()),
-            requester: Some(known.user.clone()),
-            node: Some(origin.node.to_string()),
-            method: Some(method.to_owned()).filter(|method| !method.is_empty()),
-            break_glass: Some(request.to_vec()),
-            ..Content::of(Kind::BreakGlassTouched)
-        };
-        self.new.push((grant, content));
+        self.new.push((grant, content(grant, known, request, origin, method)));
+    }
+
+    /// Takes in that a line names this grant which a caller may have written, or bent. That is told once, and uses nothing up: the first
+    /// call that the grant explains is told all the same.
+    pub(super) fn doubt(&mut self, grant: GrantId, known: &Known, origin: &Origin, method: &str, why: Option<&str>) {
+        let Some(request) = known.break_glass else { return };
+        if self.known.contains(&grant) || self.doubted.contains(&grant) {
+            return;
+        }
+        if self.doubted.len() >= REMEMBERED {
+            self.doubted.clear();
+        }
+        self.doubted.insert(grant);
+        let (code, message) = (CallClass::Suspect.as_str().to_owned(), why.map(Into::into));
+        let content = content(grant, known, request, origin, method);
+        self.doubts.push(Content { code: Some(code), message, ..content });
     }
 
     /// Returns once what is new is recorded: of all brokers that see a grant in use one records it, once.
@@ -59,6 +69,23 @@ impl Touched {
             self.known.insert(grant);
             self.new.pop();
         }
+        while let Some(content) = self.doubts.last().cloned() {
+            sequencer.note(content, None).await?;
+            self.doubts.pop();
+        }
         Ok(())
+    }
+}
+
+fn content(grant: GrantId, known: &Known, request: [u8; 16], origin: &Origin, method: &str) -> Content {
+    Content {
+        cluster: Some(known.cluster.clone()),
+        grant: Some(grant.0.into_bytes().to_vec()),
+        roles: Some(known.roles.clone()),
+        requester: Some(known.user.clone()),
+        node: Some(origin.node.to_string()),
+        method: Some(method.to_owned()).filter(|method| !method.is_empty()),
+        break_glass: Some(request.to_vec()),
+        ..Content::of(Kind::BreakGlassTouched)
     }
 }

@@ -99,6 +99,9 @@ fn title(entry: &AuditEntry) -> Option<&'static str> {
         "break-glass-revoked" => "Break-glass: access was revoked",
         "break-glass-over" => "Break-glass: the time ran out",
         "break-glass-review" => "Break-glass: the use was reviewed",
+        "break-glass-touched" if entry.detail.contains_key("code") => {
+            "Break-glass: a node was touched, says a line that a caller may have written"
+        }
         "break-glass-touched" => "Break-glass: a node was touched",
         "break-glass-overdue" => "Break-glass: A USE WAITS FOR ITS REVIEW",
         "break-glass-told" => "Break-glass without approval: access is open, since a notification was accepted",

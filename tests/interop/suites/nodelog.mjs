@@ -85,27 +85,57 @@ export async function run(dir) {
 
   const own = path.join(alice.home, '.talos', 'config');
   const victim = 'talos-role=os:admin,user:victim,grant:0193533d-9c00-7000-8000-000000000001';
-  const forged = `machined ${stamp()} OK [/machine.MachineService/Reboot] 1ms unary Success (:authority=localhost;content-type=application/grpc+proxy>proto;${victim};user-agent=x)`;
+  const begun = stamp();
+  /** As if it were printed now, so that no time gives it away. */
+  const now = (text) => text.replaceAll(begun, stamp());
+  const forged = `machined ${begun} OK [/machine.MachineService/Reboot] 1ms unary Success (:authority=localhost;content-type=application/grpc+proxy>proto;${victim};user-agent=x)`;
+  await check('the id of a missing resource that makes three whole lines explains none of them', async () => {
+    const meta = (roles) => `:authority=localhost;content-type=application/grpc+proxy>proto;${roles};user-agent=grpc-go/1.82.1`;
+    const mine = (await calls('--class', 'explained')).find((c) => c.user === 'alice@example.test');
+    const roles = `talos-role=grant:${mine.grant_id},os:reader,user:alice@example.test`;
+    const begin = `machined ${stamp()} NotFound [/cosi.resource.State/Get] 1ms unary`;
+    const line = now(forged);
+    const id = `x (${meta(roles)})\n${line}\n${begin} x`;
+    const before = await suspects();
+    const answer = JSON.parse((await execute(tool('call'), ['-id', id, own, `${other.address}:50000`, 'Get'])).stdout);
+    same(answer.code, 'NotFound', `codes (${answer.message})`);
+    has(other.machinedLog(), `\n${line}\n`);
+    await eventually(async () => same((await suspects()) >= before + 3, true, 'all three lines'));
+    same((await calls('--class', 'explained', '--method', 'Reboot')).length, 0, 'explained reboots');
+    same((await calls('--class', 'explained,unexplained', '--method', 'Get', '--node', 'node-b')).length, 0, 'calls of Get that are not suspect');
+  });
   await check('a second talos-role= in made-up metadata comes out suspect', async () => {
     const before = await suspects();
     await call(own, 'Version', `a=x;${victim}`);
     await eventually(async () => same((await suspects()) > before, true, 'a suspect call'));
   });
   for (const [name, value] of [
+    ['a line behind a half that ends as a line does', `x)\n${forged.slice(0, -1)}`],
+    ['whole lines behind a half that ends as a line does', `x)\n${forged}\ny`],
     ['a whole line behind a newline', `x\n${forged}\ny`],
     ['a line that its own end completes', `x\n${forged.slice(0, -1)}`],
     ['a line as JSON, with a time of its own', `x\n${JSON.stringify({ msg: forged, time: '2026-01-01T00:00:00Z' })}\ny`],
   ]) {
-    for (const key of ['a-bin', 'zz-bin']) {
+    for (const key of ['zz-bin', 'a-bin']) {
       await check(`${name} in ${key} comes out suspect and never explained`, async () => {
         const before = await suspects();
-        await call(own, 'Version', `${key}=${value}`);
+        await call(own, 'Version', `${key}=${now(value)}`);
         await eventually(async () => same((await suspects()) >= before + 2, true, 'the line and what was cut from it'));
         same((await calls('--class', 'explained', '--method', 'Reboot')).length, 0, 'explained reboots');
         same((await calls('--class', 'unexplained', '--method', 'Reboot')).length, 0, 'reboots that pass for a line of their own');
       });
     }
   }
+  await check('a key that a sender takes for fields does not make a whole line explained', async () => {
+    // what stands between the brace and the newline is JSON: the sender shows what is before it as the whole line
+    await new Promise((over) => setTimeout(over, 31_000)); // the node's calls are in doubt no more
+    const before = await suspects();
+    const [hidden, end] = [`x;content-type=application/grpc+proxy>proto;${victim};user-agent=x){"talos-level":"`, `"}\n${now(forged.slice(0, -1))}`];
+    await execute(tool('call'), [own, `${other.address}:50000`, 'Version', `a=${hidden}`, `zz-bin=${end}`]);
+    await eventually(async () => same((await suspects()) >= before + 2, true, 'the line in both logs'));
+    same((await calls('--class', 'explained', '--method', 'Reboot')).length, 0, 'explained reboots');
+    same((await calls('--class', 'unexplained', '--method', 'Reboot')).length, 0, 'reboots that pass for a line of their own');
+  });
   await check('a forged proxyfrom and talos-role at apid make no call of the victim\'s', async () => {
     await call(own, 'Hostname', 'proxyfrom=10.0.0.2', 'talos-role=os:admin', 'talos-role=user:victim@example.test');
     await eventually(async () => has(node.apidLog(), 'user:victim@example.test'));

@@ -122,6 +122,52 @@ fn what_a_caller_can_make_of_a_line_is_a_sign() {
 }
 
 #[test]
+fn what_a_caller_may_have_broken() {
+    let broken = |message: &str| (access(message).is_broken, access(message).is_free);
+    assert_eq!(broken(REAL), (false, false));
+    assert_eq!(broken(REAL_1_14), (false, false));
+    // whatever else is wrong with the line
+    assert_eq!(broken(&REAL.replace("grpc-accept", "a-bin=x;b=talos-role=y;grpc-accept")), (true, false));
+    assert_eq!(broken(REAL.trim_end_matches(')')), (true, false));
+    assert_eq!(broken("y;talos-role=os:reader)"), (true, false));
+    assert_eq!(broken("machined 2026/11/22 16:01:11 OK [/a.B/C\u{7}] 1ms unary x (a=b)"), (true, false));
+    let said = |code: &str, text: &str| {
+        broken(&REAL.replace("OK [", &format!("{code} [")).replace("Success", text)) == (false, true)
+    };
+    for text in ["Success", "context canceled and more", "lstat /x: no such file or directory", "", "Success (a) (b)"] {
+        assert!(said("Unknown", text), "{text}");
+    }
+    for (code, text) in [
+        ("PermissionDenied", "rpc error: code = PermissionDenied desc = not authorized"),
+        ("Canceled", "rpc error: code = Canceled desc = context canceled"),
+        ("DeadlineExceeded", "rpc error: code = DeadlineExceeded desc = context deadline exceeded"),
+        ("Unknown", "context canceled"),
+        ("Unknown", "context canceled {authorized ([os:reader] includes [os:reader])}"),
+    ] {
+        assert!(!said(code, text), "{text}");
+    }
+    assert!(said("OK", "context canceled") && said("OK", "Successful"), "a success says so");
+}
+
+#[test]
+fn a_kits_grant_is_found_wherever_a_line_that_is_bent_names_it() {
+    let name = "kit-7-0193533d-9c00-7000-8000-000000000002";
+    let own = format!("grant:{name},os:admin");
+    let named = |message: &str| access(message).grant;
+    assert_eq!(
+        named(&REAL.replace("grpc-accept", &format!("g=a;talos-role={own};grpc-accept"))).as_deref(),
+        Some(name)
+    );
+    assert_eq!(named(&format!("y;talos-role=grant:x,{own};user-agent=x)")).as_deref(), Some(name));
+    assert_eq!(named(&format!("machined 2026/11/22 16:01:11 OK [/a.B/C] 1m ({own})")).as_deref(), Some(name));
+    assert_eq!(named(&format!("machined 2026/11/22 16:01:11 OK [/a.B/C] 1ms unary x ({own}")).as_deref(), Some(name));
+    // a line that is as it should be names what its roles name
+    let plain = REAL.replace("grpc-accept", &format!("g={own};grpc-accept"));
+    assert_eq!(named(&plain).as_deref(), Some("0193533d-9c00-7000-8000-000000000001"));
+    assert_eq!(named("y;talos-role=grant:kit-,grant:kit-7-x,grant:\u{e9};user-agent=x)"), None);
+}
+
+#[test]
 fn keys_are_read_only_where_they_begin_a_field() {
     let note = access(&REAL.replace("grpc-accept-encoding", "xpeer=10.0.0.1:1;my-proxyfrom=x;a"));
     assert_eq!(note.peer, None);

@@ -1,9 +1,9 @@
 // call makes one gRPC call with a talosconfig's certificate and whatever metadata is asked for, and prints one JSON line
 // {"code":…,"message":…,"answer":…} of what the node said.
 //
-//	call [-again] TALOSCONFIG ENDPOINT METHOD [key=value ...]
+//	call [-again] [-id ID] TALOSCONFIG ENDPOINT METHOD [key=value ...]
 //
-// With -again it makes the same call once more, on the same connection, for each line it reads from standard input.
+// Get asks for the cluster member with the id. With -again it makes the same call once more, on the same connection, for each line it reads from standard input.
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cosi-project/runtime/api/v1alpha1"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	clientconfig "github.com/siderolabs/talos/pkg/machinery/client/config"
 	"google.golang.org/grpc"
@@ -29,12 +30,16 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
+// id is of the resource that Get asks for.
+var id string
+
 func main() {
 	again := flag.Bool("again", false, "call once more for each line on standard input")
+	flag.StringVar(&id, "id", "nobody", "what Get asks for")
 	flag.Parse()
 
 	if flag.NArg() < 3 {
-		log.Fatal("usage: call [-again] TALOSCONFIG ENDPOINT METHOD [key=value ...]")
+		log.Fatal("usage: call [-again] [-id ID] TALOSCONFIG ENDPOINT METHOD [key=value ...]")
 	}
 
 	conn, err := dial(flag.Arg(0), flag.Arg(1))
@@ -58,7 +63,7 @@ func once(conn *grpc.ClientConn, method string, pairs []string) {
 		ctx = metadata.AppendToOutgoingContext(ctx, k, v)
 	}
 
-	answer, err := invoke(ctx, machine.NewMachineServiceClient(conn), method)
+	answer, err := invoke(ctx, conn, method)
 	out, _ := json.Marshal(map[string]string{ //nolint:errcheck
 		"code": status.Code(err).String(), "message": status.Convert(err).Message(), "answer": answer,
 	})
@@ -94,9 +99,17 @@ func dial(path, endpoint string) (*grpc.ClientConn, error) {
 	})))
 }
 
-// invoke calls a method of the machine service by name; a stream's answer is its first message.
-func invoke(ctx context.Context, m machine.MachineServiceClient, method string) (string, error) {
+// invoke calls a method of the machine service by name, or Get of the resources; a stream's answer is its first message.
+func invoke(ctx context.Context, conn *grpc.ClientConn, method string) (string, error) {
+	m := machine.NewMachineServiceClient(conn)
+
 	switch method {
+	case "Get":
+		_, err := v1alpha1.NewStateClient(conn).Get(ctx, &v1alpha1.GetRequest{
+			Namespace: "cluster", Type: "Members.cluster.talos.dev", Id: id,
+		})
+
+		return "", err
 	case "Version":
 		r, err := m.Version(ctx, &emptypb.Empty{})
 		if err != nil {
