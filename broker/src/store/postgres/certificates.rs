@@ -57,7 +57,10 @@ pub(super) const INSERT: &str =
     "INSERT INTO certificate (prefix, idx) SELECT * FROM unnest($1::bigint[], $2::bigint[]) ON CONFLICT DO NOTHING";
 
 /// Which names of these certificates lead to their entries.
-pub(super) async fn known(db: &deadpool_postgres::Transaction<'_>, rows: &Rows) -> Result<HashSet<(i64, i64)>, Failure> {
+pub(super) async fn known(
+    db: &deadpool_postgres::Transaction<'_>,
+    rows: &Rows,
+) -> Result<HashSet<(i64, i64)>, Failure> {
     if rows.idx.is_empty() {
         return Ok(HashSet::new());
     }

@@ -173,10 +173,12 @@ case!(two_brokers_forward_in_one_order, |_database, address| {
             assert_eq!((sent, waits), (Ok(Some(left)), Ok(None)));
         }
     }
-    drop(first);
+    // it stands still
     clock.advance(SignedDuration::from_secs(29));
     assert_eq!(other.step().await, Ok(None), "it may be slow");
     clock.advance(SignedDuration::from_secs(1));
+    assert_eq!(other.step().await, Ok(Some(300)));
+    assert_eq!(first.step().await, Ok(None), "what comes back does not send beside the other");
     while other.step().await.unwrap() > Some(0) {}
     let text = std::fs::read_to_string(&path).unwrap();
     let index = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["index"].as_u64().unwrap();
