@@ -161,13 +161,12 @@ fn fragment(message: &str) -> Message {
 /// The first grant of a kit that the message names anywhere: whoever uses a kit may bend their line so that its roles cannot be read.
 fn named_kit(message: &str) -> Option<String> {
     const BEGIN: &str = "grant:";
-    let names = message.match_indices(BEGIN).filter_map(|(at, _)| {
+    message.match_indices(BEGIN).find_map(|(at, _)| {
         let rest = message.get(at + BEGIN.len()..)?;
         let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-').unwrap_or(rest.len());
         let name: GrantName = rest.get(..end)?.parse().ok()?;
         name.kit().map(|_| name.to_string())
-    });
-    names.into_iter().next()
+    })
 }
 
 /// `SERVICE YYYY/MM/DD HH:MM:SS `, and what follows.

@@ -121,7 +121,7 @@ impl Alarms {
                 ..Content::of(Kind::NodeAlarm)
             });
         }
-        let waited = self.kits.next();
+        let waited = self.kits.of_new_window();
         if !waited.is_empty() {
             self.since = Some(Instant::now());
         }
@@ -147,7 +147,7 @@ impl Kits {
     }
 
     /// The entries of those that a new window tells.
-    fn next(&mut self) -> Vec<Content> {
+    fn of_new_window(&mut self) -> Vec<Content> {
         let mut next = Vec::new();
         while next.len() < KITS {
             let Some((finding, content)) = self.waiting.pop_front() else { break };
@@ -259,7 +259,9 @@ mod tests {
     async fn uses_of_kits_that_wait_are_bounded() {
         let mut alarms = Alarms::default();
         let most = KITS + WAITING + 100;
-        (0..most).for_each(|number| _ = alarms.note(&kit(number), 1, None, noon()));
+        for number in 0..most {
+            alarms.note(&kit(number), 1, None, noon());
+        }
         tokio::time::advance(WINDOW).await;
         let over = alarms.over();
         let others: Vec<_> = over.iter().filter(|content| content.kind == Kind::NodeAlarm).collect();
