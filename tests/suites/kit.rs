@@ -385,9 +385,11 @@ async fn a_record_that_claims_more_than_its_kit_gives_is_recorded_as_that_and_to
     let signed = |record: Record| record.signed(|bytes| Some(key.sign(bytes).as_ref().to_vec())).unwrap();
     let (path, _) = ceremony.open(1, &ceremony.world.scratch().join("records"));
     let honest = SignedRecord::unverified_record(&std::fs::read_to_string(path)?).unwrap();
-    let beyond = Record { roles: vec![Role::Admin, Role::EtcdBackup], name: "oscar\nkit 1  fresh".into(), ..honest.clone() };
+    let beyond =
+        Record { roles: vec![Role::Admin, Role::EtcdBackup], name: "oscar\nkit 1  fresh".into(), ..honest.clone() };
     let root = Person::log_in(&ceremony.world, "root").await?;
-    let ask = |record: Record| KitReportAsk { record: signed(record).text().into(), label: KitLabel::Drill, note: None };
+    let ask =
+        |record: Record| KitReportAsk { record: signed(record).text().into(), label: KitLabel::Drill, note: None };
     let answer = kit::report(&root.session, &ask(beyond)).await.unwrap();
     let said = answer.beyond.context("it is told")?;
     assert!(said.contains("the kit does not give os:etcd:backup") && said.contains("opener's name"), "{said}");
@@ -402,7 +404,10 @@ async fn a_record_that_claims_more_than_its_kit_gives_is_recorded_as_that_and_to
     let list = ceremony.run(&["list"]).await?;
     assert!(list.contains("by oscar\\nkit 1  fresh (beyond-the-kit): INC-42"), "{list}");
     assert!(list.contains("by grace (drill)") && list.contains("by grace (beyond-the-kit)"), "{list}");
-    assert!(list.contains("claims more than the kit gives") && list.contains("`ichor-broker kit revoke 1` now"), "{list}");
+    assert!(
+        list.contains("claims more than the kit gives") && list.contains("`ichor-broker kit revoke 1` now"),
+        "{list}"
+    );
     Ok(())
 }
 

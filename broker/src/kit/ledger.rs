@@ -645,7 +645,11 @@ pub(crate) mod tests {
         let state = async |report: Content| {
             let kit = states(vec![made(), in_use(1, "prod"), report]).await.remove(0);
             let complaint = kit.complaint(noon()).unwrap();
-            assert_eq!(complaint.contains("claims more than the kit gives"), kit.openings[0].is_beyond(), "{complaint}");
+            assert_eq!(
+                complaint.contains("claims more than the kit gives"),
+                kit.openings[0].is_beyond(),
+                "{complaint}"
+            );
             assert_eq!(kit.openings[0].labels.contains(&BEYOND.to_owned()), kit.openings[0].is_beyond());
             kit.state(noon())
         };

@@ -49,7 +49,9 @@ pub enum ReportError {
     #[error("the record names another kit, cluster or grant than the log has under this id; keep it as evidence")]
     OtherKit,
     /// It names a grant that the log has as another's: of a person, of another kit.
-    #[error("the record names a grant that the log has as another's, so the kit's key may be in strangers' hands; keep it as evidence")]
+    #[error(
+        "the record names a grant that the log has as another's, so the kit's key may be in strangers' hands; keep it as evidence"
+    )]
     OthersGrant,
     /// It was reported before, with the same label.
     #[error("this opening is reported already, as {0}")]
@@ -111,7 +113,8 @@ pub async fn reported(
     }
     let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
     let shares: Vec<String> = record.shares.iter().map(ToString::to_string).collect();
-    let claims = |beyond| format!("it claims more than the kit gives, and explains nothing: {beyond}; reported as {said}; ");
+    let claims =
+        |beyond| format!("it claims more than the kit gives, and explains nothing: {beyond}; reported as {said}; ");
     let message = format!(
         "{}kit {} was opened with shares {}, by its record as {}@{}{}",
         beyond.as_ref().map(claims).unwrap_or_default(),
@@ -249,7 +252,10 @@ mod tests {
             ("the kit is good from", Record { opened: after(-year), not_after: after(60 - year), ..record() }),
             ("the kit is good from", Record { opened: after(year), not_after: after(year + 60), ..record() }),
             ("a time that has not come", Record { opened: after(3600), not_after: after(7200), ..record() }),
-            ("no certificate can hold its opener's name", Record { name: "Ada\x1b[2J\nkit 7  fresh\u{202e}".into(), ..record() }),
+            (
+                "no certificate can hold its opener's name",
+                Record { name: "Ada\x1b[2J\nkit 7  fresh\u{202e}".into(), ..record() },
+            ),
             ("no certificate can hold its opener's name", Record { name: String::new(), ..record() }),
         ];
         for (why, record) in beyond {
@@ -288,7 +294,8 @@ mod tests {
         let openings = key.kit().await.openings;
         assert_eq!(openings.len(), 1);
         assert_eq!(openings[0].labels, ["misuse", "drill"]);
-        let hidden = Record { os_user: "x\x1b[2J".into(), host: "h\u{202e}".into(), grant: Uuid::from_u128(10), ..record() };
+        let hidden =
+            Record { os_user: "x\x1b[2J".into(), host: "h\u{202e}".into(), grant: Uuid::from_u128(10), ..record() };
         let message = key.recorded(hidden, KitLabel::Drill).await.unwrap().content.message.unwrap();
         assert!(!message.chars().any(ichor_wire::reason::is_unseen), "{message:?}");
     }
@@ -296,7 +303,8 @@ mod tests {
     #[tokio::test]
     async fn a_report_of_anothers_grant_is_refused() {
         let key = Key::new().await;
-        let of = |kind, kit: Option<Kit>| Content { grant: Some(GRANT.into_bytes().to_vec()), kit, ..Content::of(kind) };
+        let of =
+            |kind, kit: Option<Kit>| Content { grant: Some(GRANT.into_bytes().to_vec()), kit, ..Content::of(kind) };
         key.tried(record(), KitLabel::Drill).await.unwrap();
         key.room.sequencer.note(of(Kind::Grant, None), None).await.unwrap();
         assert_eq!(key.tried(record(), KitLabel::Drill).await.unwrap_err(), ReportError::OthersGrant, "a person's");

@@ -185,7 +185,9 @@ pub enum Condition {
     #[error("a lock of everything is lifted by two people: one asks, and another of the same provider confirms")]
     SecondPerson,
     /// Too many locks are set, by one person or by all.
-    #[error("too many locks are set, by you or by all; lift some, or lock a cluster instead: everything can be locked all the same")]
+    #[error(
+        "too many locks are set, by you or by all; lift some, or lock a cluster instead: everything can be locked all the same"
+    )]
     TooManyLocks,
     /// The entry's time lies before the newest entry's: the clock went back.
     #[error("the clock went back behind the newest entry")]

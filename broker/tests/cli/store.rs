@@ -181,8 +181,10 @@ fn a_restore_puts_its_database_in_no_other_files_place() {
     std::fs::create_dir(world.path("outside")).unwrap();
     std::fs::rename(world.path("broker/data/ichor.db"), world.path("outside/ichor.db")).unwrap();
     let named = format!("\n[store]\npath = \"{}\"\n", world.path("outside/ichor.db").display());
-    world.write("broker/config.toml", &(world.read("broker/config.toml") + &named));
-    // a file of the configuration, where the database of a restore goes
+    // neither database nor socket lie in `data`, so it is of the configuration
+    let socket = "[server]\nadmin_socket = \"run/admin.sock\"\n";
+    let config = world.read("broker/config.toml").replacen("[server]\n", socket, 1);
+    world.write("broker/config.toml", &(config + &named));
     world.write("broker/data/ichor.db", "precious");
     let backup = ["backup", "all.age", "--recipient", RECIPIENT.trim(), "--reason", "x", "--dir", "broker"];
     assert!(world.run(&backup).contains("wrote `all.age`"));

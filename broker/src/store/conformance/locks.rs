@@ -317,7 +317,10 @@ pub(crate) async fn a_setters_locks_count_against_their_own_bound_alone(store: A
 /// One lock, of which the later end holds; and to lock anew takes an asking for its end away.
 pub(crate) async fn what_its_setter_locks_twice_is_one_lock(store: Arc<dyn Store>) {
     logged_in(&*store, 1).await;
-    let until = |number: u8, seconds: Option<i64>| LockRow { until: seconds.map(after), ..lock(number, LockTarget::Everything) };
+    let until = |number: u8, seconds: Option<i64>| LockRow {
+        until: seconds.map(after),
+        ..lock(number, LockTarget::Everything)
+    };
     let set_at = async |row: LockRow, seconds: i64| match one(&*store, set(&row, after(seconds))).await {
         Appended::Recorded { .. } => None,
         Appended::Refused(condition) => Some(condition),

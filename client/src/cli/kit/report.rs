@@ -126,7 +126,9 @@ fn hand_over(
             "✓ recorded: kit {kit} of {cluster} was opened at {opened:.0} by {claimed} (claimed), {label}"
         ))?;
         if let Some(beyond) = beyond {
-            terminal.line(&format!("  It claims more than the kit gives ({beyond}): it explains nothing, and every alarm stays."))?;
+            terminal.line(&format!(
+                "  It claims more than the kit gives ({beyond}): it explains nothing, and every alarm stays."
+            ))?;
         }
         terminal.line(&format!(
             "  Its shares have met: `ichor-broker kit rotate {kit}`, then `kit revoke {kit}`, on the broker's host."
