@@ -188,9 +188,10 @@ async fn case_21_no_name_of_the_log_is_used_a_second_time() -> anyhow::Result<()
     let before = contents(&host).await?;
     for after in [None, Some(format!("{name}#2")), Some("another".into())] {
         let mut reopen = vec!["reopen", "--reason", "the host burned down"];
-        reopen.extend(after.iter().flat_map(|after| ["--after", after]));
+        reopen.extend(after.iter().flat_map(|after| ["--after", after.as_str()]));
         let error = act(&host, &reopen).unwrap_err().to_string();
-        let says = format!("holds {} entries of the log `{name}#3`, and this vault knows its log as `{name}`", head.size());
+        let says =
+            format!("holds {} entries of the log `{name}#3`, and this vault knows its log as `{name}`", head.size());
         assert!(error.contains(&says) && error.contains(&format!("--after '{name}#3'")), "{error}");
     }
     assert_eq!((std::fs::read_to_string(&checkpoint)?, contents(&host).await?), (live, before), "nothing was written");
@@ -227,7 +228,8 @@ async fn case_21_a_log_that_was_signed_once_is_not_taken_for_a_new_one() -> anyh
     for gone in [host.database.as_path(), host.database.parent().unwrap()] {
         let aside = host.dir.with_file_name("aside");
         std::fs::rename(gone, &aside)?;
-        for says in [refused(&mut host), run(&["check", "--dir", &host.dir.to_string_lossy()]).unwrap_err().to_string()] {
+        for says in [refused(&mut host), run(&["check", "--dir", &host.dir.to_string_lossy()]).unwrap_err().to_string()]
+        {
             assert!(says.contains("is gone, though the log of this vault was signed before"), "{says}");
             assert!(says.contains("ichor-broker audit reopen --reason"), "{says}");
         }

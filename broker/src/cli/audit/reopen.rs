@@ -162,9 +162,7 @@ impl Seen {
         }
         let (_, pinned) = numbered(&self.pin.origin);
         Ok(match newest.filter(|head| rank(head).0 >= pinned) {
-            Some(head) => {
-                OldHead { origin: head.origin().to_owned(), size: head.size(), root: head.root().to_vec() }
-            }
+            Some(head) => OldHead { origin: head.origin().to_owned(), size: head.size(), root: head.root().to_vec() },
             // everything that knew it is gone: what is left is its name
             None => OldHead { origin: self.pin.origin.clone(), size: 0, root: vec![0; 32] },
         })

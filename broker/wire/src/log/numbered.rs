@@ -8,7 +8,9 @@ const NUMBER: char = '#';
 pub fn numbered(origin: &str) -> (&str, u32) {
     let parts = origin.rsplit_once(NUMBER);
     // written as `with_number` writes it, else it is a part of the name
-    let read = |(name, text): (_, &str)| Some((name, text.parse::<u32>().ok().filter(|it| *it > 1 && it.to_string() == text)?));
+    let read = |(name, text): (_, &str)| {
+        Some((name, text.parse::<u32>().ok().filter(|it| *it > 1 && it.to_string() == text)?))
+    };
     parts.and_then(read).unwrap_or((origin, 1))
 }
 
