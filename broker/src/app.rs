@@ -1,6 +1,7 @@
 //! Wires everything. The only file that names concrete backends.
 
 mod acceptance;
+mod aliases;
 mod background;
 mod connections;
 mod delegating;
@@ -37,10 +38,11 @@ use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
+pub use aliases::foreign_issuers;
 pub use endpoints::foreign_endpoints;
 pub use issuers::{AdoptedError, adopted, ca_warning};
 pub use live::{Live, check_policies};
-pub use log::{LogError, anchors, next_origin, notary, open_log, pin_log};
+pub use log::{LogError, anchors, check_database_is_there, next_origin, notary, notary_over, open_log, pin_log};
 pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};
 pub use serve::Running;
 pub use stores::{MoveError, known_cas, migrate_store, move_store, open_store, place_of, read_store, store_warning};
@@ -88,6 +90,14 @@ pub enum StartError {
     /// The audit log is not opened.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A provider's alias belongs to another issuer: nobody could log in there.
+    #[error("provider `{alias}`: {why}")]
+    Alias {
+        /// The alias.
+        alias: String,
+        /// Whose it is, and what to do.
+        why: String,
+    },
     /// The login room refuses its settings.
     #[error(transparent)]
     Login(#[from] BeginError),

@@ -333,6 +333,9 @@ impl Store for Faulty {
         let fault = self.faults.plan().no_pin.then_some(Fault::Before);
         self.faults.meet(fault, self.inner.pin_provider(alias, issuer)).await
     }
+    async fn pinned_issuer(&self, alias: &ProviderAlias) -> Result<Option<String>, StoreError> {
+        self.faults.read(self.inner.pinned_issuer(alias)).await
+    }
     async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError> {
         // asked for at every request, as sessions are read: a test's fault is for what is written
         self.inner.use_once(id, until).await

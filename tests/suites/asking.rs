@@ -74,6 +74,38 @@ async fn a_story_is_told_to_whoever_may_hear_it() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_after_a_reload_is_not_cut_off_for_it() -> anyhow::Result<()> {
+    let world = world("").await?;
+    std::fs::write(world.dir.join("policies/test.cedar"), format!("{POLICIES}\n// another text\n"))?;
+    world.running.reload().await;
+    assert!(world.entries().await?.iter().any(|entry| entry.kind == "reload"), "it was loaded anew");
+    let (alice, root) = (Person::log_in(&world, "alice").await?, Person::log_in(&world, "root").await?);
+    let (seen, mut sees) = mpsc::unbounded_channel();
+    let following = tokio::spawn(async move {
+        let follow = [("follow", "true".to_owned()), ("kind", "issued".to_owned())];
+        let each = |entry: AuditEntry| {
+            seen.send(entry.kind).unwrap();
+            Ok(())
+        };
+        root.session.broker().lines(&root.session, &["audit", "lines"], &follow, each).await
+    });
+    while !world.entries().await?.iter().any(|entry| entry.kind == "audit-read") {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        certificate(&alice).await?;
+        assert_eq!(sees.recv().await.as_deref(), Some("issued"), "it follows still");
+    }
+    // a change from then on ends the answer, once
+    std::fs::write(world.dir.join("policies/test.cedar"), POLICIES)?;
+    world.running.reload().await;
+    tokio::time::timeout(Duration::from_secs(20), following).await???;
+    let reads = world.entries().await?.into_iter().filter(|entry| entry.kind == "audit-read").count();
+    assert_eq!(reads, 1, "one answer was taken");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_are_taken_away_and_followed() -> anyhow::Result<()> {
     let world = world("").await?;
     let alice = Person::log_in(&world, "alice").await?;

@@ -10,7 +10,11 @@ use ichor_broker::app::{Parts, Running};
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
-use ichor_client::{Session, Wish};
+use ichor_client::audit::kept;
+use ichor_client::audit::receipts::{Open, Receipts, Standing, take};
+use ichor_client::environment::Environment;
+use ichor_client::tls::Trust;
+use ichor_client::{Broker, Session, Wish};
 use ichor_standins::browser::Browser;
 use ichor_standins::provider::Outage;
 use ichor_tests::{CLUSTER, Options, Surroundings, World, log_in, run_command};
@@ -134,6 +138,13 @@ impl Host {
     }
 }
 
+/// What the client thinks of a new certificate's receipt.
+async fn receipt(home: &Environment, session: &Session) -> anyhow::Result<Standing> {
+    let wish = Wish { cluster: CLUSTER.into(), ..Wish::default() };
+    let held = ichor_client::certificate(session, &wish).await?;
+    Ok(take(home, session, &held.answer).await.standing)
+}
+
 /// Whether this session gets a certificate.
 async fn is_served(session: &Session) -> Result<(), ichor_client::Error> {
     let wish = Wish { cluster: CLUSTER.into(), ..Wish::default() };
@@ -213,6 +224,60 @@ async fn the_brokers_host_is_lost() -> anyhow::Result<()> {
     let srv = host.world.scratch().join("srv");
     host.start_in(&srv).await?;
     is_served(&host.alice().await?).await?;
+    Ok(())
+}
+
+/// Who held the log's key before a restore hears that the log was opened again, not that the broker lies; and once they pin the
+/// key that they were given, nothing is left of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_is_told_of_a_log_that_was_opened_again_and_clears_its_receipts_once_the_key_is_pinned()
+-> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    let folder = tempfile::tempdir()?;
+    let home = Environment::isolated(folder.path());
+    let alice = host.alice().await?;
+    assert!(matches!(receipt(&home, &alice).await?, Standing::Holds));
+    // the same once more, so that a name between is passed over
+    for (number, open) in [(2, 1), (3, 2)] {
+        match number {
+            2 => host.run("The database is lost").await?,
+            _ => lose_again(&mut host).await?,
+        }
+        let alice = host.alice().await?;
+        let Standing::OpenedAgain(error) = receipt(&home, &alice).await? else { panic!("a log of another name") };
+        let says = format!("its audit log `localhost` was opened again as `localhost#{number}`");
+        assert!(error.to_string().contains(&says), "{error}");
+        let key = run_command(&["audit", "key", "--dir", &host.world.dir.display().to_string()]).await?;
+        assert!(error.next_steps()[0].contains(&format!("audit_key = \"{}\"", key.trim())), "{error:?}");
+        let refused = kept::verify(&home, &alice).await.unwrap_err();
+        assert!(refused.to_string().contains("was opened again as"), "{refused}");
+        let kept = Receipts::of(&home, alice.broker())?.open()?;
+        assert_eq!(kept, Open { pending: 0, unbelieved: open, not_held: 0 });
+    }
+    let key = run_command(&["audit", "key", "--dir", &host.world.dir.display().to_string()]).await?.trim().parse()?;
+    let (url, trust) = (host.world.broker.url().parse()?, Trust::CaPem(host.world.tls_ca.clone()));
+    let pinned = Broker::with_audit_key(url, trust, host.world.broker.clock().clone(), Some(key));
+    let browser = Browser::new(&[&host.world.tls_ca])?;
+    let alice = log_in(&pinned, &browser, "alice", |_| {}).await?;
+    let report = kept::verify(&home, &alice).await?;
+    assert_eq!((report.verified, report.other_log, &report.faults), (1, 2, &Vec::new()), "{report:?}");
+    assert_eq!(Receipts::of(&home, &pinned)?.open()?, Open::default());
+    assert!(matches!(receipt(&home, &alice).await?, Standing::Holds));
+    Ok(())
+}
+
+/// The database of the backup once more.
+async fn lose_again(host: &mut Host) -> anyhow::Result<()> {
+    for line in [
+        "systemctl stop ichor-broker",
+        "mv /etc/ichor/data /etc/ichor/data.lost.again",
+        "ichor-broker restore /media/usb/broker.age --to /etc/ichor/again --identity /media/usb/key.txt --reason \"again\"",
+        "mv /etc/ichor/again/data /etc/ichor/data",
+        "ichor-broker audit reopen --reason \"restored again\"",
+        "systemctl start ichor-broker",
+    ] {
+        host.line(line).await.with_context(|| line.to_owned())?;
+    }
     Ok(())
 }
 

@@ -4,21 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ichor_wire::log::{Checkpoint, LogKeyError};
+use ichor_wire::log::{Checkpoint, LogKeyError, numbered, with_number};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::audit::anchor::{Anchor, AnchorError, FileAnchor, KvAnchor, Witness, WitnessKey, WitnessKeyError};
 use crate::audit::{self, Grace, Known, Notary, OpenError, Opened};
-use crate::config::AuditSettings;
+use crate::config::{AuditSettings, Settings};
 use crate::custody::{AuditKey, Custody, CustodyError, LogPin, UnknownServer};
 use crate::http::tlog::TileToken;
 use crate::openbao::{Client, Kv};
 use crate::regular::{self, Links};
 use crate::store::{Store, StoreError};
-
-/// Between a log's name and its number, where it was opened again.
-const NUMBER: char = '#';
 
 /// Why the audit log is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +58,26 @@ pub enum LogError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database is not there any more.
+    #[error(
+        "the database `{}` is gone, though the log of this vault was signed before: put it back, or restore its newest backup and run \
+         `ichor-broker audit reopen --reason …` (docs/emergencies.md has each step)",
+        .0.display()
+    )]
+    Gone(PathBuf),
+}
+
+/// Whether the database is there, where a log of this vault was signed before: an empty one is not made in its place. Only a
+/// file can be missing; of a database at a server its log tells.
+///
+/// # Errors
+/// When it is gone, or what is known of the log cannot be read.
+pub fn check_database_is_there(settings: &Settings) -> Result<(), LogError> {
+    let is_signed = || Ok::<_, LogError>(LogPin::read(&settings.vault).map_err(CustodyError::from)?.is_some());
+    if settings.postgres.is_none() && !settings.database.exists() && is_signed()? {
+        return Err(LogError::Gone(settings.database.clone()));
+    }
+    Ok(())
 }
 
 /// The notary of the log of this name.
@@ -68,8 +85,21 @@ pub enum LogError {
 /// # Errors
 /// When it cannot be called that, or an anchor cannot be.
 pub fn notary(custody: &Custody, settings: &AuditSettings, key: AuditKey, origin: &str) -> Result<Notary, LogError> {
+    notary_over(anchors(custody.servers(), settings)?, settings, key, origin)
+}
+
+/// The same over anchors that were asked already: it writes over what they were seen to hold, and over nothing else.
+///
+/// # Errors
+/// When the log cannot be called that.
+pub fn notary_over(
+    anchors: Vec<Anchor>,
+    settings: &AuditSettings,
+    key: AuditKey,
+    origin: &str,
+) -> Result<Notary, LogError> {
     let grace = Grace { key: settings.key_grace, anchor: settings.anchor_grace };
-    Ok(Notary::new(key, origin, anchors(custody.servers(), settings)?, grace)?)
+    Ok(Notary::new(key, origin, anchors, grace)?)
 }
 
 /// The anchors that the configuration names.
@@ -154,9 +184,10 @@ async fn origin(pin: Option<&LogPin>, settings: &AuditSettings, store: &dyn Stor
         }),
     };
     let Some(origin) = origin else { return Ok(settings.name.clone()) };
-    match base(&origin) == settings.name {
+    let (found, _) = numbered(&origin);
+    match found == settings.name {
         true => Ok(origin),
-        false => Err(LogError::Name { found: base(&origin).to_owned(), configured: settings.name.clone() }),
+        false => Err(LogError::Name { found: found.to_owned(), configured: settings.name.clone() }),
     }
 }
 
@@ -172,20 +203,16 @@ pub(super) fn tile_token(path: &Path) -> Result<TileToken, LogError> {
     TileToken::of(&text).ok_or_else(short)
 }
 
-/// The name that the log would have if it was opened once more.
+/// The name that the log would have if it was opened once more: one number higher than every name that is known of it, wherever,
+/// so that none is used twice. `None` where numbers have run out.
 #[must_use]
-pub fn next_origin(origin: &str, configured: &str) -> String {
-    let number = match origin.rsplit_once(NUMBER) {
-        Some((_, number)) if base(origin) == configured => number.parse::<u32>().unwrap_or(1).saturating_add(1),
-        None if origin == configured => 2,
+pub fn next_origin<'a>(known: impl IntoIterator<Item = &'a str>, configured: &str) -> Option<String> {
+    let of_this_name = known.into_iter().map(numbered).filter(|(name, _)| *name == configured);
+    match of_this_name.map(|(_, number)| number).max() {
+        Some(highest) => Some(with_number(configured, highest.checked_add(1)?)),
         // under another name it is the first
-        _ => return configured.to_owned(),
-    };
-    format!("{configured}{NUMBER}{number}")
-}
-
-fn base(origin: &str) -> &str {
-    origin.rsplit_once(NUMBER).map_or(origin, |(name, _)| name)
+        None => Some(configured.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -194,8 +221,11 @@ mod tests {
 
     #[test]
     fn a_log_that_is_opened_again_gets_the_next_number() {
-        assert_eq!(next_origin("ichor.example.com", "ichor.example.com"), "ichor.example.com#2");
-        assert_eq!(next_origin("ichor.example.com#2", "ichor.example.com"), "ichor.example.com#3");
-        assert_eq!(next_origin("ichor.example.com#9", "new.example.com"), "new.example.com");
+        let next = |known: &[&str], configured| next_origin(known.iter().copied(), configured);
+        assert_eq!(next(&["a.example"], "a.example").as_deref(), Some("a.example#2"));
+        assert_eq!(next(&["a.example#2", "a.example#3", "a.example"], "a.example").as_deref(), Some("a.example#4"));
+        assert_eq!(next(&["a.example#9"], "new.example").as_deref(), Some("new.example"));
+        assert_eq!(next(&["a.example#9", "b.example#3"], "b.example").as_deref(), Some("b.example#4"));
+        assert_eq!(next(&["a.example#4294967295"], "a.example"), None, "never one a second time");
     }
 }

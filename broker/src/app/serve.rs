@@ -80,6 +80,7 @@ impl Running {
         let metrics = telemetry::install_metrics();
         let custody = Arc::new(super::custody(loaded, parts.vault)?);
         let data_key = Arc::new(custody.data_key().await?);
+        super::check_database_is_there(settings)?;
         let store = open_store(settings).await?;
         let store = match parts.wrap_store {
             Some(wrap) => wrap(store),
@@ -90,6 +91,10 @@ impl Running {
         let (notary, opened) = super::open_log(&custody, &settings.audit, &*store, clock.now()).await?;
         audit::note_size(opened.entries);
         tracing::info!(entries = opened.entries, log = notary.log().name(), "the audit log is what was signed");
+        // whoever starts a broker at which nobody can log in does not hear it from people
+        if let Some((alias, why)) = super::foreign_issuers(loaded, &*store).await?.pop_first() {
+            return Err(StartError::Alias { alias, why });
+        }
         let log_key = notary.log().clone();
         let rotations = custody.log_pin()?.map(|pin| pin.rotations.into()).unwrap_or_else(|| [].into());
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));

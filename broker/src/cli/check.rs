@@ -1,5 +1,6 @@
 //! `check`: a line for each thing that must work.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -194,7 +195,10 @@ fn tls(loaded: &Loaded) -> Check {
 async fn database(loaded: &Loaded) -> Vec<Check> {
     let settings = &loaded.settings;
     if settings.postgres.is_none() && !settings.database.exists() {
-        return vec![fine("database", Some("none yet: made at the first start".into()))];
+        return vec![match app::check_database_is_there(settings) {
+            Ok(()) => fine("database", Some("none yet: made at the first start".into())),
+            Err(error) => failed("database", &error),
+        }];
     }
     let (store, warning) =
         match async { Ok((app::read_store(settings).await?, app::store_warning(settings).await?)) }.await {
@@ -212,25 +216,38 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
     vec![fine("database", warning), log]
 }
 
-/// Asks each provider for its discovery document, over a store in a temporary folder: nothing of the broker's own is touched.
+/// Asks each provider for its discovery document, over a store in a temporary folder: nothing of the broker's own is touched. Its
+/// alias must belong to it.
 async fn providers(loaded: &Loaded) -> Vec<Check> {
     if loaded.file.provider.is_empty() {
         return vec![failed("provider", &"none: name one in config.toml under [[provider]]")];
     }
     let mut checks = Vec::new();
+    // a database that cannot be read has a line of its own
+    let foreign = foreign_issuers(loaded).await.unwrap_or_default();
     for (alias, state) in match app::probe_providers(loaded).await {
         Ok(states) => states,
         Err(error) => return vec![failed("provider", &error)],
     } {
         let section = loaded.file.provider.iter().find(|section| section.alias == alias);
         let name = format!("provider {alias}, recheck {}", recheck(section.map(|section| section.recheck)));
-        checks.push(match state {
-            Ok(()) => fine(name, None),
-            Err(error) => failed(name, &error),
+        checks.push(match (foreign.get(&alias), state) {
+            (Some(why), _) => failed(name, why),
+            (None, Ok(())) => fine(name, None),
+            (None, Err(error)) => failed(name, &error),
         });
         checks.extend(section.and_then(|section| logins(loaded, section)));
     }
     checks
+}
+
+/// By alias, what is wrong with providers whose alias belongs to another issuer, as far as there is a database that knows.
+async fn foreign_issuers(loaded: &Loaded) -> Result<BTreeMap<String, String>, StoreError> {
+    let settings = &loaded.settings;
+    if settings.postgres.is_none() && !settings.database.exists() {
+        return Ok(BTreeMap::new());
+    }
+    app::foreign_issuers(loaded, &*app::read_store(settings).await?).await
 }
 
 /// What policies look at and nobody asks the provider for.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
-    /// Its alias, `[a-z0-9-]+`: policies name groups as `alias/group`. Pinned to its issuer at first use.
+    /// Its alias, `[a-z0-9-]+`: policies name groups as `alias/group`. Pinned to its issuer at first use: another issuer needs an
+    /// alias of its own.
     pub alias: String,
     /// Its issuer URL, exactly as its discovery document says it.
     pub issuer: String,

@@ -50,7 +50,7 @@ pub use errors::{LoginError, OauthError};
 pub use http_client::ClientError;
 pub use metadata::Metadata;
 pub use page::{Deciding, PageError, PageOpened};
-pub use provider::ProviderError;
+pub use provider::{ProviderError, another_issuer};
 pub use recheck::FreshError;
 pub use session::{Presented, Proven, SessionError};
 pub use settings::{

@@ -13,6 +13,7 @@ use super::http_client::{CallError, send};
 use super::settings::ProviderSettings;
 use super::token_endpoint::Tokens;
 use crate::clock::SharedClock;
+use crate::domain::ProviderAlias;
 use crate::identity::{Claims, ClaimsError, Expected, IdTokenError, KeySet, Verified, verify};
 use crate::store::{Store, StoreError};
 
@@ -90,9 +91,7 @@ impl Provider {
         if pinned == *issuer {
             return Ok(());
         }
-        Err(ProviderError::Misconfigured(format!(
-            "the alias `{alias}` belongs to the issuer `{pinned}`; give `{issuer}` an alias of its own"
-        )))
+        Err(ProviderError::Misconfigured(another_issuer(alias, issuer, &pinned)))
     }
 
     /// Where to send the browser.
@@ -194,6 +193,15 @@ impl From<CallError> for ProviderError {
     fn from(error: CallError) -> Self {
         Self::Unavailable(error.to_string())
     }
+}
+
+/// What is said of a provider whose alias is pinned to another issuer.
+#[must_use]
+pub fn another_issuer(alias: &ProviderAlias, issuer: &str, pinned: &str) -> String {
+    format!(
+        "the alias `{alias}` belongs to the issuer `{pinned}`; give `{issuer}` an alias of its own, and name its groups by that in the \
+         policies, or put the old issuer back"
+    )
 }
 
 /// Text of a provider, fit for a log or page: no control characters, not too long.

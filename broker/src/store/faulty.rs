@@ -203,6 +203,9 @@ impl Store for FaultyStore {
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError> {
         self.write(self.inner.pin_provider(alias, issuer)).await
     }
+    async fn pinned_issuer(&self, alias: &ProviderAlias) -> Result<Option<String>, StoreError> {
+        self.inner.pinned_issuer(alias).await
+    }
     async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError> {
         self.write(self.inner.use_once(id, until)).await
     }

@@ -206,6 +206,9 @@ pub trait Store: Send + Sync + 'static {
     /// Pins a provider's alias to its issuer at first use and answers the issuer that it is pinned to.
     async fn pin_provider(&self, alias: &ProviderAlias, issuer: &str) -> Result<String, StoreError>;
 
+    /// The issuer that a provider's alias is pinned to; `None` before its first use.
+    async fn pinned_issuer(&self, alias: &ProviderAlias) -> Result<Option<String>, StoreError>;
+
     /// Uses up what may be used once (a DPoP proof) and is refused anyhow after `until`; `Ok(false)`: it was used before, at
     /// whichever broker. A store behind one broker leaves that to the process's own memory.
     async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError>;

@@ -84,6 +84,7 @@ pass_on! {
     device_by_user_code(user_code: &str, now: Timestamp) -> Option<DeviceLogin>;
     advance_device(device: DeviceLogin) -> bool;
     pin_provider(alias: &ProviderAlias, issuer: &str) -> String;
+    pinned_issuer(alias: &ProviderAlias) -> Option<String>;
     calls(filter: &CallFilter, before: Option<CallPlace>, limit: u32) -> Vec<StoredCall>;
     call_range(from: u64, limit: u32) -> Vec<StoredCall>;
     see_nodes(seen: &[NodeSeen]) -> ();

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{CLUSTER, Host};
+use ichor_standins::provider::{Client, Provider, ProviderOptions};
+
+use super::{CLUSTER, Host, run};
 
 /// Runs `ca show`, which opens the vault, with this folder of systemd credentials; answers what it said, or the error.
 fn show(dir: &Path, credentials: Option<&Path>) -> Result<String, String> {
@@ -38,6 +40,40 @@ async fn the_vault_opens_by_what_is_configured() -> anyhow::Result<()> {
     set("passphrase")?;
     let error = show(&host.dir, Some(credentials.path())).unwrap_err();
     assert!(error.contains("`ichor-passphrase`"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_that_belongs_to_another_issuer_is_named_by_check_and_keeps_the_broker_from_starting()
+-> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    host.start()?;
+    host.log_in().await?;
+    host.kill();
+    let dir = host.dir.to_string_lossy().into_owned();
+    let check = || run(&["check", "--dir", &dir]);
+    let path = host.dir.join("config.toml");
+    let usual = std::fs::read_to_string(&path)?;
+    // another provider, which answers as it should
+    let client = Client::public("ichor", [format!("{}oauth/callback/corp", host.url).as_str()]);
+    let other = Provider::start(ProviderOptions { clients: vec![client], ..ProviderOptions::default() }).await?;
+    let old = host.provider.issuer().to_owned();
+    std::fs::write(&path, usual.replace(&old, other.issuer()))?;
+    let says = format!("the alias `corp` belongs to the issuer `{old}`; give `{}` an alias of its own", other.issuer());
+    let error = check().unwrap_err().to_string();
+    assert!(error.contains("FAIL  provider corp") && error.contains(&says), "{error}");
+    let error = host.start().unwrap_err().to_string();
+    assert!(error.contains(&says), "{error}");
+
+    // an alias of its own is what helps, and so is the old issuer
+    let renamed = usual.replace(&old, other.issuer()).replace("alias = \"corp\"", "alias = \"new\"");
+    for mended in [renamed, usual] {
+        std::fs::write(&path, mended)?;
+        host.start()?;
+        host.kill();
+    }
+    let said = check().unwrap_or_else(|error| error.to_string());
+    assert!(said.contains("ok    provider corp"), "{said}");
     Ok(())
 }
 

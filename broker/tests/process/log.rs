@@ -158,6 +158,54 @@ async fn case_21_an_older_database_is_refused_until_it_is_opened_again_by_hand()
     Ok(())
 }
 
+/// Everything is restored from a backup that knows of no opening again, and the anchor does.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_21_no_name_of_the_log_is_used_a_second_time() -> anyhow::Result<()> {
+    let mut host = anchored().await?;
+    let (old, checkpoint) = (host.dir.with_file_name("old.db"), host.dir.with_file_name("checkpoint"));
+    let (known, old_known) = (host.dir.join("vault/secrets/audit-log.toml"), host.dir.with_file_name("old.toml"));
+    host.start()?;
+    host.kill();
+    copy(&host.database, &old)?;
+    std::fs::copy(&known, &old_known)?;
+    let name = pin(&host)?.origin;
+    for number in [2, 3] {
+        // the log goes on, and is lost
+        host.start()?;
+        host.kill();
+        copy(&old, &host.database)?;
+        let printed = act(&host, &["reopen", "--reason", "the disk died"])?;
+        assert!(printed.contains(&format!("the log goes on as `{name}#{number}`")), "{printed}");
+    }
+    host.start()?;
+    host.kill();
+    let live = std::fs::read_to_string(&checkpoint)?;
+    let head = Checkpoint::parse_and_verify(&live, &key(&host)?)?;
+    assert_eq!(head.origin(), format!("{name}#3"));
+
+    copy(&old, &host.database)?;
+    std::fs::copy(&old_known, &known)?;
+    let before = contents(&host).await?;
+    for after in [None, Some(format!("{name}#2")), Some("another".into())] {
+        let mut reopen = vec!["reopen", "--reason", "the host burned down"];
+        reopen.extend(after.iter().flat_map(|after| ["--after", after.as_str()]));
+        let error = act(&host, &reopen).unwrap_err().to_string();
+        let says =
+            format!("holds {} entries of the log `{name}#3`, and this vault knows its log as `{name}`", head.size());
+        assert!(error.contains(&says) && error.contains(&format!("--after '{name}#3'")), "{error}");
+    }
+    assert_eq!((std::fs::read_to_string(&checkpoint)?, contents(&host).await?), (live, before), "nothing was written");
+
+    let printed = act(&host, &["reopen", "--after", &format!("{name}#3"), "--reason", "the host burned down"])?;
+    assert!(printed.contains(&format!("the log goes on as `{name}#4`")), "{printed}");
+    let lost = contents(&host).await?.pop().unwrap().old_head.unwrap();
+    assert_eq!((lost.origin.as_str(), lost.size, lost.root), (head.origin(), head.size(), head.root().to_vec()));
+    host.start()?;
+    host.kill();
+    act(&host, &["verify"])?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn case_21_a_log_that_was_signed_once_is_not_taken_for_a_new_one() -> anyhow::Result<()> {
     let mut host = Host::new().await?;
@@ -172,8 +220,22 @@ async fn case_21_a_log_that_was_signed_once_is_not_taken_for_a_new_one() -> anyh
 
     // nor is an empty database in its place
     copy(Path::new("/nowhere"), &host.database)?;
+    std::fs::write(&host.database, "")?;
     let error = refused(&mut host);
     assert!(error.contains("its checkpoint is missing, though it has been signed before"), "{error}");
+
+    // nor none at all, with its folder or without: `check` says it, before a start is tried
+    for gone in [host.database.as_path(), host.database.parent().unwrap()] {
+        let aside = host.dir.with_file_name("aside");
+        std::fs::rename(gone, &aside)?;
+        for says in [refused(&mut host), run(&["check", "--dir", &host.dir.to_string_lossy()]).unwrap_err().to_string()]
+        {
+            assert!(says.contains("is gone, though the log of this vault was signed before"), "{says}");
+            assert!(says.contains("ichor-broker audit reopen --reason"), "{says}");
+        }
+        assert!(!gone.exists(), "nothing is made in its place");
+        std::fs::rename(&aside, gone)?;
+    }
 
     copy(&whole, &host.database)?;
     host.start()?;

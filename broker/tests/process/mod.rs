@@ -38,7 +38,7 @@ struct Host {
     dir: PathBuf,
     url: Url,
     /// Answers at the login.
-    _provider: Provider,
+    provider: Provider,
     child: Option<Child>,
     database: PathBuf,
     /// Bound and never listening: whatever else runs here, the port stays ours between two lives of the broker.
@@ -89,7 +89,7 @@ impl Host {
         run(&["cluster", "add", CLUSTER, "--from", &facts, "--reason", "tests", "--dir", &text])?;
         run(&["ca", "create", CLUSTER, "--reason", "tests", "--dir", &text])?;
         let database = Folder::new(&dir).load()?.settings.database;
-        Ok(Self { dir, url, _provider: provider, database, child: None, _port: port, _folder: folder })
+        Ok(Self { dir, url, provider, database, child: None, _port: port, _folder: folder })
     }
 
     /// Starts the broker; returns once it serves. Its log goes to a file.

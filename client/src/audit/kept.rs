@@ -7,7 +7,7 @@ use std::time::Duration;
 use ichor_wire::api::{ConsistencyAnswer, Receipt};
 use ichor_wire::log::proof::hashes;
 use ichor_wire::log::tree::verify_consistency;
-use ichor_wire::log::{Checkpoint, LogKey};
+use ichor_wire::log::{Checkpoint, LogKey, is_opened_again};
 use ichor_wire::problem::Code;
 use serde::Serialize;
 use serde_json::json;
@@ -95,11 +95,18 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
         faults: Vec::new(),
     };
     for mut kept in receipts.all()? {
-        if kept.fault.is_none() && kept.origin().is_some_and(|origin| origin != head.origin()) {
-            report.other_log += 1;
-            continue;
-        }
         let before = kept.clone();
+        if let Some(origin) = kept.origin().filter(|origin| origin != head.origin()) {
+            // of a log that was opened again under the name that is believed now: nobody can say any more what it was
+            if kept.is_of_key && is_opened_again(&origin, head.origin()) {
+                kept.believe();
+                receipts.save(&kept)?;
+            }
+            if kept.fault.is_none() {
+                report.other_log += 1;
+                continue;
+            }
+        }
         match one(&mut kept, &keys, &mut shown).await? {
             Ok(true) => report.verified += 1,
             Ok(false) => report.pending += 1,
@@ -133,9 +140,12 @@ async fn newest_note(session: &Session, seen: u64) -> Result<String, Error> {
 
 /// Whether the receipt holds (or is still pending), or why it does not.
 async fn one(kept: &mut Kept, keys: &[LogKey], shown: &mut Shown<'_>) -> Result<Result<bool, String>, Error> {
-    // What was found false once stays so, whatever the broker says later.
+    // What was found false once stays so, whatever the broker says later; what no believed key had signed is looked at again.
     if let Some(why) = &kept.fault {
-        return Ok(Err(why.clone()));
+        if !kept.is_of_key || kept.verify(keys).is_err() {
+            return Ok(Err(why.clone()));
+        }
+        kept.believe();
     }
     if kept.receipt.is_pending() {
         let answer = match completed(kept, shown).await? {

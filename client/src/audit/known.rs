@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ichor_wire::api::AuditKeyAnswer;
 use ichor_wire::log::proof::follow;
-use ichor_wire::log::{Checkpoint, CheckpointError, LogKey, LogKeyError};
+use ichor_wire::log::{Checkpoint, CheckpointError, LogKey, LogKeyError, is_opened_again};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
@@ -103,6 +103,9 @@ impl Known {
         let known = self.keys();
         let Some(oldest) = known.first() else { return Err(Error::Bug("no key of the log is known")) };
         let keys = follow(oldest, &told.rotations).map_err(|error| self.refused(&error.to_string()))?;
+        if self.is_opened_again(told) {
+            return Err(self.opened_again(told));
+        }
         let is_there = |key: &LogKey| keys.contains(key);
         if known.iter().all(is_there) && keys.iter().any(|key| key.to_string() == told.key) {
             return Ok(keys);
@@ -145,6 +148,30 @@ impl Known {
         }
         let json = serde_json::to_vec(&self.kept).map_err(|_| Error::Bug("a checkpoint is not JSON"))?;
         private_file::write(&self.file, &json)
+    }
+
+    /// Whether the broker says that the log which is believed was opened again under its next name, as after a restore. Nobody but
+    /// who runs the broker can tell whether that is so.
+    #[must_use]
+    pub fn is_opened_again(&self, told: &AuditKeyAnswer) -> bool {
+        let told = told.key.parse::<LogKey>();
+        self.key().zip(told.ok()).is_some_and(|(known, told)| is_opened_again(known.name(), told.name()))
+    }
+
+    fn opened_again(&self, told: &AuditKeyAnswer) -> Error {
+        let (known, log) = (self.key(), told.key.split('+').next().unwrap_or_default());
+        let known = known.as_ref().map_or_else(String::new, |key| key.name().to_owned());
+        Error::failed(
+            format!(
+                "the broker says that its audit log `{known}` was opened again as `{log}`, as after a restore; that is not believed before \
+                 you say so"
+            ),
+            format!(
+                "ask who runs the broker whether they did that and what the log's key is; if it is this one, pin it in .ichor.toml: \
+                 audit_key = \"{}\"",
+                told.key
+            ),
+        )
     }
 
     fn refused(&self, why: &str) -> Error {

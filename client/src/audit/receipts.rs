@@ -45,6 +45,10 @@ pub struct Kept {
     /// Why it does not hold, where that was found: then it is evidence.
     #[serde(default)]
     pub fault: Option<String>,
+    /// That the fault is the key alone: it is signed by one that the broker showed and that was not believed then. It is looked at
+    /// again under the keys that are believed now.
+    #[serde(default)]
+    pub is_of_key: bool,
 }
 
 /// The receipts of one broker's certificates.
@@ -58,6 +62,8 @@ pub struct Receipts {
 pub struct Open {
     /// How many the log had not signed when they came: its key was out.
     pub pending: usize,
+    /// How many are signed by a key that was not believed when they came.
+    pub unbelieved: usize,
     /// How many were found false.
     #[serde(rename = "false")]
     pub not_held: usize,
@@ -82,6 +88,9 @@ pub enum Standing {
     Pending,
     /// It could not be checked here and now: the network, a file.
     Unchecked(Error),
+    /// The broker says that its log was opened again, and the receipt is of that one. Whether it is so, a person must find out: until
+    /// then neither is believed.
+    OpenedAgain(Error),
     /// It is false: the broker did not record what it says, or shows another log than before. It is kept as evidence.
     False(Error),
 }
@@ -113,10 +122,15 @@ async fn kept(
     } else {
         match check(environment, session, &kept, first_seen).await {
             Ok(Ok(())) => Ok(Standing::Holds),
-            Ok(Err(why)) => {
+            Ok(Err(doubt)) => {
+                let why = doubt.to_string();
                 let error = is_false(&why, &receipts.file(&kept));
+                kept.is_of_key = !matches!(doubt, Doubt::Receipt(_));
                 kept.fault = Some(why);
-                Ok(Standing::False(error))
+                Ok(match doubt {
+                    Doubt::OpenedAgain(error) => Standing::OpenedAgain(error),
+                    Doubt::Receipt(_) | Doubt::Key(_) => Standing::False(error),
+                })
             }
             Err(error) => Err(error),
         }
@@ -128,13 +142,27 @@ async fn kept(
     standing
 }
 
+/// Why a new receipt is not taken for true.
+#[derive(Debug, thiserror::Error)]
+enum Doubt {
+    /// It does not hold, or is of no log that the broker shows.
+    #[error("{0}")]
+    Receipt(String),
+    /// It is signed by the key that the broker shows, which nothing leads to.
+    #[error(transparent)]
+    Key(Error),
+    /// The same, of a log that is said to be ours, opened again.
+    #[error(transparent)]
+    OpenedAgain(Error),
+}
+
 /// Whether the receipt holds under the keys that are believed; else why not.
 async fn check(
     environment: &Environment,
     session: &Session,
     kept: &Kept,
     first_seen: &mut Option<LogKey>,
-) -> Result<Result<(), String>, Error> {
+) -> Result<Result<(), Doubt>, Error> {
     let mut known = Known::load(environment, session.broker())?;
     let mut keys = known.keys();
     if keys.is_empty() {
@@ -146,18 +174,26 @@ async fn check(
         Ok(_) => Ok(Ok(())),
         // The log may have another key since: then it says so itself.
         Err(Unproven::Proof(NoProof::Checkpoint(_))) => {
-            let keys = match known.follow(&unverified_key(session).await?) {
+            let told = unverified_key(session).await?;
+            let keys = match known.follow(&told) {
                 Ok(keys) => keys,
-                Err(error) => return Ok(Err(error.to_string())),
+                Err(error) => {
+                    let key = told.key.parse::<LogKey>().ok();
+                    return Ok(Err(match key.is_some_and(|key| kept.verify(&[key]).is_ok()) {
+                        true if known.is_opened_again(&told) => Doubt::OpenedAgain(error),
+                        true => Doubt::Key(error),
+                        false => Doubt::Receipt(error.to_string()),
+                    }));
+                }
             };
             if let Err(error) = kept.verify(&keys) {
-                return Ok(Err(error.to_string()));
+                return Ok(Err(Doubt::Receipt(error.to_string())));
             }
             // Not the checkpoint: that it continues the one before has not been shown.
             known.save(&keys, None)?;
             Ok(Ok(()))
         }
-        Err(error) => Ok(Err(error.to_string())),
+        Err(error) => Ok(Err(Doubt::Receipt(error.to_string()))),
     }
 }
 
@@ -196,6 +232,7 @@ impl Kept {
             receipt: answer.receipt.clone(),
             agrees_up_to: None,
             fault: None,
+            is_of_key: false,
         })
     }
 
@@ -220,6 +257,11 @@ impl Kept {
             }
         }
         Err(refused.into())
+    }
+
+    /// Its key is believed by now: what there was to say of that is over.
+    pub(super) fn believe(&mut self) {
+        (self.fault, self.is_of_key) = (None, false);
     }
 
     fn is_shown_by(&self, proven: &Proven) -> bool {
@@ -288,9 +330,10 @@ impl Receipts {
     /// As [`Receipts::all`].
     pub fn open(&self) -> Result<Open, Error> {
         let all = self.all()?;
-        let not_held = all.iter().filter(|kept| kept.fault.is_some()).count();
+        let (of_key, not_held): (Vec<_>, Vec<_>) =
+            all.iter().filter(|kept| kept.fault.is_some()).partition(|kept| kept.is_of_key);
         let pending = all.iter().filter(|kept| kept.fault.is_none() && kept.receipt.is_pending()).count();
-        Ok(Open { pending, not_held })
+        Ok(Open { pending, unbelieved: of_key.len(), not_held: not_held.len() })
     }
 
     /// Forgets what ended long ago, and the oldest of too many; what does not hold is evidence and stays. That one cannot be

@@ -179,6 +179,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
     }
     let flags = BrokerFlags { broker: cli.global.broker, ca: cli.global.ca };
     let mut here = Here { around, flags, json: cli.global.output == Format::Json, receipts: RefCell::default() };
+    let passes_on = matches!(cli.command, Command::Exec(_));
     let done = match cli.command {
         Command::Login(args) => login::run(&mut here, args),
         Command::Logout(args) => logout::run(&mut here, args),
@@ -201,7 +202,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
         here.around.terminal.error(&error, here.json);
         error.exit_code()
     });
-    here.tell_of_receipts(code)
+    let told = here.tell_of_receipts(code);
+    // whoever runs a command by us gets that command's answer
+    if passes_on { code } else { told }
 }
 
 // === impl Here ===
@@ -249,8 +252,8 @@ impl Here {
         self.receipts.borrow_mut().push(taken);
     }
 
-    /// Says what became of new receipts. A false one keeps nobody from their work, and does not let it pass for done: where
-    /// all else went well, the exit code is that of a failure.
+    /// Says what became of new receipts. A false one, or one of a log that is not believed, keeps nobody from their work, and does
+    /// not let it pass for done: where all else went well, the exit code is that of a failure.
     fn tell_of_receipts(&mut self, code: u8) -> u8 {
         let taken = self.receipts.take();
         taken.into_iter().fold(code, |code, taken| self.tell_of_receipt(taken, code))
@@ -269,7 +272,7 @@ impl Here {
                 code
             }
             Standing::Holds | Standing::Pending | Standing::Unchecked(_) => code,
-            Standing::False(error) => {
+            Standing::OpenedAgain(error) | Standing::False(error) => {
                 terminal.error(&error, self.json);
                 if code == EXIT_OK { EXIT_FAILED } else { code }
             }

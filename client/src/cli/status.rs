@@ -105,8 +105,9 @@ fn said_of(terminal: &mut Terminal, open: Open) -> std::io::Result<()> {
         return Ok(());
     }
     let pending = (open.pending > 0).then(|| format!("{} the log had not signed yet", open.pending));
+    let unbelieved = (open.unbelieved > 0).then(|| format!("{} of a log's key that is not believed", open.unbelieved));
     let not_held = (open.not_held > 0).then(|| format!("{} found FALSE", open.not_held));
-    let said: Vec<String> = pending.into_iter().chain(not_held).collect();
+    let said: Vec<String> = pending.into_iter().chain(unbelieved).chain(not_held).collect();
     terminal.line("")?;
     terminal.line(&format!("receipts {}: see `ichor status --verify`", said.join(", ")))
 }

@@ -210,6 +210,27 @@ fn the_log_is_followed_over_a_broken_connection_until_ctrl_c() {
 }
 
 #[test]
+fn whoever_follows_waits_where_the_broker_is_busy_or_ends_its_answers_at_once() {
+    let world = World::logged_in();
+    world.fake.with(|state| state.crowded = 1);
+    let mut child = world.command(&["audit", "log", "-f", "-o", "json"]).spawn().unwrap();
+    let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut came = Vec::new();
+    while came.len() < 4 {
+        let mut line = String::new();
+        assert_ne!(std::io::BufRead::read_line(&mut reader, &mut line).unwrap(), 0, "it ended: {came:?}");
+        let index = serde_json::from_str::<serde_json::Value>(&line).unwrap()["index"].as_u64().unwrap();
+        came.push((index, tokio::time::Instant::now()));
+    }
+    assert_eq!(came.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [3, 5, 8, 9], "each once");
+    let between = came[3].1.duration_since(came[2].1);
+    assert!(between.as_millis() > 900, "asked again after {between:?}: what ends at once is not asked for at once");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn bodies_are_dropped_by_two() {
     let world = World::logged_in();
     let ask = world.ichor(&["audit", "drop", "--person", "bob", "--reason", "a request by law", "--utc"]);

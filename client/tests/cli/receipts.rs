@@ -28,7 +28,10 @@ fn a_false_receipt_is_said_and_kept_and_keeps_nobody_out() {
     assert!(ran.err.contains("the certificate works"), "{}", ran.err);
     assert!(world.talosconfig().context("prod").is_some(), "written all the same");
     let exec = |command: &str| world.ichor(&["exec", "prod", "--reason", "x", "--", "sh", "-c", command]);
-    assert_eq!((exec("exit 0").code, exec("exit 7").code), (1, 7));
+    for code in [0, 7] {
+        let ran = exec(&format!("exit {code}"));
+        assert!(ran.code == code && ran.err.contains("is false"), "the command's own exit code: {}", ran.transcript());
+    }
 
     let faults = || -> usize {
         let files = std::fs::read_dir(kept(&world).join("receipts")).unwrap();
@@ -51,6 +54,32 @@ fn a_false_receipt_is_said_and_kept_and_keeps_nobody_out() {
     let json = world.ichor(&["status", "--verify", "-o", "json"]);
     assert_eq!((json.code, json.out.matches("found before").count()), (1, 3), "{}", json.transcript());
     world.fake.assert_kept();
+}
+
+/// A receipt that no believed key had signed when it came is looked at again; what it was found to be stays where the keys that are
+/// believed now do not say otherwise, whatever name the log in it has.
+#[test]
+fn a_receipt_of_a_key_that_is_not_believed_stays_false_until_it_is_shown_to_hold() {
+    let world = World::logged_in();
+    world.fake.with(|state| state.receipt = receipts().into_iter().find(|receipt| receipt.index == 299));
+    assert_eq!(world.ichor(&["talosconfig", "prod"]).code, 1);
+    let path = std::fs::read_dir(kept(&world).join("receipts")).unwrap().next().unwrap().unwrap().path();
+    let mut json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(json["is_of_key"], false, "its key is believed, and it is another certificate's");
+    json["is_of_key"] = true.into();
+    json["fault"] = "its key is not believed".into();
+    let note = json["receipt"]["checkpoint"].as_str().unwrap().to_owned();
+    let name = "ichor.example.com/audit";
+    assert!(note.starts_with(&format!("{name}\n")), "{note}");
+    for origin in [name, "ichor.example.com/audit#2", "other.example"] {
+        json["receipt"]["checkpoint"] = note.replacen(name, origin, 1).into();
+        std::fs::write(&path, json.to_string()).unwrap();
+        let told = world.ichor(&["status"]).ok().out;
+        assert!(told.contains("receipts 1 of a log's key that is not believed"), "{told}");
+        let ran = world.ichor(&["status", "--verify"]);
+        let says = "FALSE    the receipt of entry 299 does not hold: its key is not believed";
+        assert!(ran.code == 1 && ran.out.contains(says), "{origin}: {}", ran.transcript());
+    }
 }
 
 /// How many of the kept receipts were found false.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use ichor_wire::log::{Checkpoint, Content, Kind, LogKey, OldHead};
+use ichor_wire::log::{Checkpoint, Content, Kind, LogKey, OldHead, is_opened_again, numbered};
 
 use super::rotate_key::{attest, by_hand, record};
 use super::{alone, block_on};
 use crate::app;
+use crate::audit::anchor::Anchor;
 use crate::audit::{self, Notary};
 use crate::cli::{FolderArg, unlock};
 use crate::clock::{Clock, SystemClock};
@@ -22,9 +23,21 @@ use crate::store::Store;
 pub(in crate::cli) struct Reopen {
     #[command(flatten)]
     folder: FolderArg,
+    /// The name of the log that an anchor holds, where it is another than this vault knows: it is given up for the one here
+    #[arg(long, value_name = "NAME")]
+    after: Option<String>,
     /// Why; it goes into the audit.
     #[arg(long, value_parser = crate::cli::desk::reason)]
     reason: String,
+}
+
+/// What is known of the log: what this vault knows, and what lies in the database and at the anchors.
+struct Seen {
+    pin: LogPin,
+    /// The note that the database keeps.
+    kept: Option<String>,
+    /// What anchors hold, by what each is called.
+    held: Vec<(String, String)>,
 }
 
 impl Reopen {
@@ -33,7 +46,7 @@ impl Reopen {
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let (lost, notary) = block_on(async {
             let store = alone(&loaded).await?;
-            reopen(&loaded, &custody, store, &self.reason).await
+            self.reopen(&loaded, &custody, store).await
         })?;
         writeln!(
             out,
@@ -48,49 +61,134 @@ impl Reopen {
             data_encoding::HEXLOWER.encode(&lost.root)
         )?;
         writeln!(out, "its key is now {}; give that to whoever verifies the log, and to witnesses", notary.log())?;
+        writeln!(out, "everyone who uses `ichor` here pins it, as `audit_key` in .ichor.toml")?;
         Ok(())
     }
+
+    async fn reopen(
+        &self,
+        loaded: &Loaded,
+        custody: &Custody,
+        store: Arc<dyn Store>,
+    ) -> anyhow::Result<(OldHead, Notary)> {
+        let settings = &loaded.settings.audit;
+        let pin = custody.log_pin()?.context("this log was never opened: `ichor-broker serve` opens it")?;
+        if app::open_log(custody, settings, &*store, SystemClock.now()).await.is_ok() {
+            bail!("this log is what was signed and anchored, so there is nothing to open again; start the broker");
+        }
+        // what is there must fit together, whatever it is the continuation of
+        audit::verify_log(&*store).await?;
+        let anchors = app::anchors(custody.servers(), settings)?;
+        let seen = Seen::look(pin, &*store, &anchors).await?;
+        seen.check_meant(self.after.as_deref())?;
+        let origin = app::next_origin(seen.names().iter().map(String::as_str), &settings.name);
+        let origin = origin.context("the log has the highest number there is; give it another `audit.name`")?;
+        let (lost, strange) = (seen.lost()?, seen.strange()?);
+        let notary = app::notary_over(anchors, settings, custody.audit_key().await?, &origin)?;
+        let said = std::iter::once(format!("the log goes on as {origin}")).chain(strange);
+        let content = Content {
+            reason: Some(self.reason.clone()),
+            message: Some(said.collect::<Vec<_>>().join("; ")),
+            old_head: Some(lost.clone()),
+            ..by_hand(Kind::LogOpened)
+        };
+        record(loaded, Arc::clone(&store), None, content).await?;
+        attest(custody, &*store, &notary).await?;
+        Ok((lost, notary))
+    }
 }
 
-async fn reopen(
-    loaded: &Loaded,
-    custody: &Custody,
-    store: Arc<dyn Store>,
-    reason: &str,
-) -> anyhow::Result<(OldHead, Notary)> {
-    let settings = &loaded.settings.audit;
-    let pin = custody.log_pin()?.context("this log was never opened: `ichor-broker serve` opens it")?;
-    if app::open_log(custody, settings, &*store, SystemClock.now()).await.is_ok() {
-        bail!("this log is what was signed and anchored, so there is nothing to open again; start the broker");
+// === impl Seen ===
+
+impl Seen {
+    async fn look(pin: LogPin, store: &dyn Store, anchors: &[Anchor]) -> anyhow::Result<Self> {
+        let kept = store.checkpoint().await?.map(|kept| kept.note);
+        let mut held = Vec::new();
+        for anchor in anchors {
+            held.extend(anchor.held().await?.map(|note| (anchor.said(), note)));
+        }
+        Ok(Self { pin, kept, held })
     }
-    // what is there must fit together, whatever it is the continuation of
-    audit::verify_log(&*store).await?;
-    let origin = app::next_origin(&pin.origin, &settings.name);
-    let notary = app::notary(custody, settings, custody.audit_key().await?, &origin)?;
-    let lost = lost(&notary, &pin, &*store).await?;
-    let content = Content {
-        reason: Some(reason.to_owned()),
-        message: Some(format!("the log goes on as {origin}")),
-        old_head: Some(lost.clone()),
-        ..by_hand(Kind::LogOpened)
-    };
-    record(loaded, Arc::clone(&store), None, content).await?;
-    attest(custody, &*store, &notary).await?;
-    Ok((lost, notary))
+
+    /// Every note, and where it lies.
+    fn notes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let kept = self.kept.iter().map(|note| ("the database", note.as_str()));
+        kept.chain(self.held.iter().map(|(who, note)| (who.as_str(), note.as_str())))
+    }
+
+    /// The checkpoints as they lie there, whoever signed them, and where.
+    fn unverified(&self) -> impl Iterator<Item = (&str, Checkpoint)> {
+        self.notes().filter_map(|(who, note)| Some((who, Checkpoint::parse_unverified(note).ok()?)))
+    }
+
+    /// Every name of the log that is known anywhere. None is taken a second time, whoever signed what bears it.
+    fn names(&self) -> Vec<String> {
+        let others = self.unverified().map(|(_, checkpoint)| checkpoint.origin().to_owned());
+        std::iter::once(self.pin.origin.clone()).chain(others).collect()
+    }
+
+    /// Whether a log of another name, that an anchor knows or that the database is of while the vault is older, is meant to be
+    /// given up.
+    fn check_meant(&self, after: Option<&str>) -> anyhow::Result<()> {
+        let known = &self.pin.origin;
+        // a database that is older than the vault is what is opened again
+        let is_other = |who: &str, origin: &str| match self.held.iter().any(|(anchor, _)| anchor == who) {
+            true => origin != known,
+            false => origin != known && !is_opened_again(origin, known),
+        };
+        for (who, checkpoint) in self.unverified() {
+            let (origin, size) = (checkpoint.origin(), checkpoint.size());
+            if is_other(who, origin) && after != Some(origin) {
+                bail!(
+                    "{who} holds {size} entries of the log `{origin}`, and this vault knows its log as `{known}`: what is here is of another \
+                     time than that, or of another log; put back what belongs to `{origin}`, or, where that one is to be given up for this, \
+                     say so with `--after '{origin}'`"
+                );
+            }
+        }
+        match after {
+            Some(after) if !self.names().iter().any(|name| name == after) => {
+                bail!("nobody here knows of a log `{after}`; leave `--after` out to see which one is known")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The newest head that is known of the log: of the highest number the largest that the log's key signed.
+    fn lost(&self) -> anyhow::Result<OldHead> {
+        let mut newest = None;
+        for (_, note) in self.notes() {
+            newest = newest.into_iter().chain(self.signed(note)?).max_by_key(rank);
+        }
+        let (_, pinned) = numbered(&self.pin.origin);
+        Ok(match newest.filter(|head| rank(head).0 >= pinned) {
+            Some(head) => OldHead { origin: head.origin().to_owned(), size: head.size(), root: head.root().to_vec() },
+            // everything that knew it is gone: what is left is its name
+            None => OldHead { origin: self.pin.origin.clone(), size: 0, root: vec![0; 32] },
+        })
+    }
+
+    /// What is to be said of an anchor that holds what the key of this vault did not sign.
+    fn strange(&self) -> anyhow::Result<Option<String>> {
+        let mut said = Vec::new();
+        for (who, note) in self.notes() {
+            if let (None, Ok(held)) = (self.signed(note)?, Checkpoint::parse_unverified(note)) {
+                said.push(format!("{who} had {} entries of {}, signed by another key", held.size(), held.origin()));
+            }
+        }
+        Ok((!said.is_empty()).then(|| said.join("; ")))
+    }
+
+    /// The checkpoint in a note that the log's key signed, under whichever name.
+    fn signed(&self, note: &str) -> anyhow::Result<Option<Checkpoint>> {
+        let pinned: LogKey = self.pin.key.parse().context("the vault's audit-log.toml")?;
+        let Ok(unverified) = Checkpoint::parse_unverified(note) else { return Ok(None) };
+        let Ok(key) = LogKey::ed25519(unverified.origin(), pinned.public()) else { return Ok(None) };
+        Ok(Checkpoint::parse_and_verify(note, &key).ok())
+    }
 }
 
-/// The newest head that is known of the log: the largest that the database or an anchor holds with a signature of its key. The
-/// anchors are the new notary's, which then writes over what was seen here and over nothing else.
-async fn lost(notary: &Notary, pin: &LogPin, store: &dyn Store) -> anyhow::Result<OldHead> {
-    let key: LogKey = pin.key.parse().context("the vault's audit-log.toml")?;
-    let mut notes: Vec<String> = store.checkpoint().await?.map(|kept| kept.note).into_iter().collect();
-    for anchor in notary.anchors() {
-        notes.extend(anchor.held().await?);
-    }
-    let known = notes.iter().filter_map(|note| Checkpoint::parse_and_verify(note, &key).ok());
-    match known.max_by_key(Checkpoint::size) {
-        Some(head) => Ok(OldHead { origin: pin.origin.clone(), size: head.size(), root: head.root().to_vec() }),
-        // everything that knew it is gone: what is left is its name
-        None => Ok(OldHead { origin: pin.origin.clone(), size: 0, root: vec![0; 32] }),
-    }
+/// What of two heads of one log is newer.
+fn rank(head: &Checkpoint) -> (u32, u64) {
+    (numbered(head.origin()).1, head.size())
 }

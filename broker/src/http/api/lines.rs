@@ -62,7 +62,9 @@ pub async fn list(
     let place = Arc::clone(&api.readers).try_acquire_owned();
     let busy = || ApiError::new(Code::Unavailable, "too many people take the audit line by line").retry_after(5);
     let place = place.map_err(|_| busy())?;
-    let policies = api.policies.clone();
+    // those in force now, before they are asked: only a change from here on ends the answer
+    let mut policies = api.policies.clone();
+    policies.mark_unchanged();
     let filter = asked.admit(&api, &caller.identity, caller.address).await?;
     // what is recorded from here on belongs to who follows, not to who wants what there is
     let end = if follow { u64::MAX } else { api.store.head().await?.size };

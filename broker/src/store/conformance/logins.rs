@@ -77,7 +77,9 @@ pub(crate) async fn a_device_code_begins_a_session(store: Arc<dyn Store>) {
 
 pub(crate) async fn providers_are_pinned(store: Arc<dyn Store>) {
     let (corp, other) = (ProviderAlias::new("corp").unwrap(), ProviderAlias::new("other").unwrap());
+    assert_eq!(store.pinned_issuer(&corp).await.unwrap(), None, "asking pins nothing");
     assert_eq!(store.pin_provider(&corp, "https://a").await.unwrap(), "https://a");
     assert_eq!(store.pin_provider(&corp, "https://b").await.unwrap(), "https://a");
     assert_eq!(store.pin_provider(&other, "https://b").await.unwrap(), "https://b");
+    assert_eq!(store.pinned_issuer(&corp).await.unwrap().as_deref(), Some("https://a"));
 }

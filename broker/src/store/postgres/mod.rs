@@ -311,6 +311,12 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn pinned_issuer(&self, alias: &ProviderAlias) -> Result<Option<String>, StoreError> {
+        self.connections
+            .read(|| async { providers::pinned(&self.connections.one().await?, alias.as_str()).await })
+            .await
+    }
+
     async fn forward_cursor(&self, name: &str) -> Result<Option<ForwardRow>, StoreError> {
         self.connections.read(|| async { forwards::cursor(&self.connections.one().await?, name).await }).await
     }

@@ -11,3 +11,9 @@ pub(super) async fn pin(db: &Object, alias: &str, issuer: &str) -> Result<String
     let select = db.prepare_cached("SELECT issuer FROM provider WHERE alias = $1").await?;
     Ok(db.query_one(&select, &[&alias]).await?.try_get(0)?)
 }
+
+/// The issuer that the alias is pinned to.
+pub(super) async fn pinned(db: &Object, alias: &str) -> Result<Option<String>, Failure> {
+    let select = db.prepare_cached("SELECT issuer FROM provider WHERE alias = $1").await?;
+    Ok(db.query_opt(&select, &[&alias]).await?.map(|row| row.try_get(0)).transpose()?)
+}

@@ -267,6 +267,11 @@ impl Store for SqliteStore {
         self.writer.write(move |db| providers::pin(db, &alias, &issuer)).await
     }
 
+    async fn pinned_issuer(&self, alias: &ProviderAlias) -> Result<Option<String>, StoreError> {
+        let alias = alias.clone();
+        self.readers.read(move |db| providers::pinned(db, &alias)).await
+    }
+
     /// One broker alone is behind this database: what it has seen, it remembers itself.
     async fn use_once(&self, _id: &[u8; 16], _until: Timestamp) -> Result<bool, StoreError> {
         Ok(true)

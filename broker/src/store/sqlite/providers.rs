@@ -1,6 +1,6 @@
 //! Providers' aliases.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::domain::ProviderAlias;
 
@@ -12,4 +12,10 @@ pub(super) fn pin(db: &Connection, alias: &ProviderAlias, issuer: &str) -> Resul
     Ok(db
         .prepare_cached("SELECT issuer FROM provider WHERE alias = ?1")?
         .query_row([alias.as_str()], |row| row.get(0))?)
+}
+
+/// The issuer that the alias is pinned to.
+pub(super) fn pinned(db: &Connection, alias: &ProviderAlias) -> Result<Option<String>, Failure> {
+    let mut select = db.prepare_cached("SELECT issuer FROM provider WHERE alias = ?1")?;
+    Ok(select.query_row([alias.as_str()], |row| row.get(0)).optional()?)
 }

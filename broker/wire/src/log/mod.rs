@@ -15,6 +15,7 @@ mod fault;
 mod key;
 mod kind;
 pub mod note;
+mod numbered;
 mod places;
 pub mod proof;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use codec::leaf_hash;
 pub use fault::Fault;
 pub use key::{LogKey, LogKeyError};
 pub use kind::UnknownKind;
+pub use numbered::{is_opened_again, numbered, with_number};
 pub use places::Places;
 pub use verify::{Verdict, Verifier, verify};
 

@@ -56,6 +56,11 @@ impl Broker {
             ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
             ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
             ("GET", ["audit", "calls"]) => Reply::json(200, &serde_json::json!({ "calls": [] })),
+            ("GET", ["audit", "lines"]) if state.crowded > 0 => {
+                state.crowded -= 1;
+                let problem = Problem::new(Code::TooManyRequests, "too many requests");
+                Reply::problem(Problem { retry_after: Some(1), ..problem })
+            }
             ("GET", ["audit", "lines"]) => match &state.refuse {
                 Some(problem) => Reply::problem(problem.clone()),
                 None => lines(query, &state.hostile),
@@ -302,11 +307,15 @@ fn login(hostile: &str) -> AuditEntry {
     entry(3, "login", &detail, hostile)
 }
 
-/// Three lines; the first time that someone follows, the connection breaks within the second.
+/// Three lines, and one more for who follows on from there, each answer ended at once; the first time that someone follows,
+/// the connection breaks within the second line.
 fn lines(query: &HashMap<String, String>, hostile: &str) -> Reply {
     let after = query.get("after").map_or(-1, |after| after.parse::<i64>().unwrap());
     let grant = entry(5, "grant", &[("reason", "=HYPERLINK(\"x\"), INC-42"), ("roles", "os:reader")], hostile);
-    let entries = [login(hostile), grant, entry(8, "session-end", &[], hostile)];
+    let mut entries = vec![login(hostile), grant, entry(8, "session-end", &[], hostile)];
+    if after == 8 {
+        entries.push(entry(9, "start", &[], hostile));
+    }
     let entries = entries.iter().filter(|entry| i64::try_from(entry.index).unwrap() > after);
     let mut body: Vec<u8> =
         entries.flat_map(|entry| [&serde_json::to_vec(entry).unwrap()[..], b"\n"].concat()).collect();

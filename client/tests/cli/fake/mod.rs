@@ -59,6 +59,8 @@ pub struct State {
     pub receipt: Option<ichor_wire::api::Receipt>,
     /// Which of the published log's checkpoints is the newest, instead of the last.
     pub head: Option<&'static str>,
+    /// So many who follow the log are told that they ask too often.
+    pub crowded: u32,
     /// Nodes' own logs are taken in.
     pub node_logs: bool,
     /// How often a request to drop bodies was approved.
