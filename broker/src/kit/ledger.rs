@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use ichor_wire::log::{Content, Entry, Kind, KitHolder};
+use ichor_wire::log::{Content, Kind, KitHolder};
 use ichor_wire::profile::{CaCertificate, ed25519_key, subject_key};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::audit::as_recorded;
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 
 /// A kit is to be drilled at least this often.
@@ -123,7 +124,7 @@ pub enum LedgerError {
     Entry(u64),
 }
 
-/// Every kit that the log tells of, in the order in which they were made. One whose entry's body was dropped is gone.
+/// Every kit that the log tells of, in the order in which they were made.
 ///
 /// # Errors
 /// When the store fails, or an entry is not what a broker writes.
@@ -136,22 +137,22 @@ pub async fn read(store: &dyn Store) -> Result<Vec<Standing>, LedgerError> {
             let page = store.entries(&filter, before, PAGE).await?;
             before = page.last().map(|entry| entry.index);
             let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-            found.extend(page);
+            found.extend(page.into_iter().map(|entry| (kind, entry)));
             if is_last {
                 break;
             }
         }
     }
-    found.sort_unstable_by_key(|entry| entry.index);
+    found.sort_unstable_by_key(|(_, entry)| entry.index);
     fold(&found)
 }
 
-fn fold(entries: &[StoredEntry]) -> Result<Vec<Standing>, LedgerError> {
+fn fold(entries: &[(Kind, StoredEntry)]) -> Result<Vec<Standing>, LedgerError> {
     let mut kits: Vec<Standing> = Vec::new();
-    for stored in entries {
-        let Some(body) = stored.body.as_deref() else { continue };
+    for (kind, stored) in entries {
         let unreadable = || LedgerError::Entry(stored.index);
-        let entry = Entry::decode(body).map_err(|_| unreadable())?;
+        // nobody can have its body dropped
+        let entry = as_recorded(stored, Some(*kind)).ok().flatten().ok_or_else(unreadable)?;
         let at = Timestamp::from_microsecond(entry.time).map_err(|_| unreadable())?;
         if entry.content.kind == Kind::KitMade {
             let kit = Standing::made(&entry.content, at).ok_or_else(unreadable)?;

@@ -64,8 +64,11 @@ async fn reopen(
         bail!("this log is what was signed and anchored, so there is nothing to open again; start the broker");
     }
     // what is there must fit together, whatever it is the continuation of
-    audit::verify_log(&*store).await?;
+    let report = audit::verify_log(&*store).await?;
     let origin = app::next_origin(&pin.origin, &settings.name);
+    if let Some((place, _)) = report.changes.iter().find(|(_, change)| change.origin == origin) {
+        bail!("entry {place} names a key of the log `{origin}`, which does not exist yet: somebody else writes the database");
+    }
     let notary = app::notary(custody, settings, custody.audit_key().await?, &origin)?;
     let lost = lost(&notary, &pin, &*store).await?;
     let content = Content {
