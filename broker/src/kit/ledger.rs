@@ -441,6 +441,23 @@ pub(crate) mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn case_9_an_entry_of_a_kit_that_was_changed_or_has_no_body_is_read_by_nobody() {
+        for sql in [
+            "UPDATE body SET body = (SELECT body FROM body WHERE idx = 1) WHERE idx = 0",
+            "DELETE FROM body WHERE idx = 0",
+            "UPDATE leaf SET kind = (SELECT kind FROM leaf WHERE idx = 1) WHERE idx = 0",
+        ] {
+            let room = Room::new([]);
+            for content in [made(), opened(1, "drill")] {
+                room.sequencer.note(content, None).await.unwrap();
+            }
+            assert_eq!(read(&*room.store).await.unwrap().len(), 1);
+            room.edit(sql);
+            assert_eq!(read(&*room.store).await.map(|kits| kits.len()), Err(LedgerError::Entry(0)), "{sql}");
+        }
+    }
+
     pub(crate) async fn states(contents: Vec<Content>) -> Vec<Standing> {
         let room = Room::new([]);
         for content in contents {
