@@ -45,9 +45,8 @@ async fn lawfully_bare(store: &dyn Store, stored: &[StoredEntry]) -> Result<(), 
             next = stored.index.saturating_add(1);
             let Some(entry) = as_recorded(stored, filter.kind)? else { continue };
             if let Some(dropped) = dropped_by(&entry) {
-                let is_named = |place: u64, at: i64| {
-                    place < stored.index && has(&dropped, place) && is_old_enough(at, entry.time)
-                };
+                let is_named =
+                    |place: u64, at: i64| place < stored.index && has(&dropped, place) && is_old_enough(at, entry.time);
                 bare.retain(|place, at| !is_named(*place, *at));
             }
         }

@@ -157,7 +157,8 @@ impl Ledger {
         };
         let signed = self.standing.borrow().newest.clone();
         let Read { walk, requests, grants, .. } = known;
-        let gone = walk.go_on(&*self.store, signed, |place, content| take(requests, grants, ended, place, content)).await;
+        let gone =
+            walk.go_on(&*self.store, signed, |place, content| take(requests, grants, ended, place, content)).await;
         known.is_forged = matches!(gone, Err(LedgerError::Forged(_)));
         gone
     }

@@ -196,13 +196,7 @@ async fn signed_before(
 
 /// The checkpoint in a note that our key signed, or the key before, if an entry from `from` on says that ours follows it, and that
 /// was the log's as far as is known outside the database.
-async fn ours(
-    store: &dyn Store,
-    log: &LogKey,
-    known: &Known,
-    note: &str,
-    from: u64,
-) -> Result<Checkpoint, OpenError> {
+async fn ours(store: &dyn Store, log: &LogKey, known: &Known, note: &str, from: u64) -> Result<Checkpoint, OpenError> {
     let refused = match Checkpoint::parse_and_verify(note, log) {
         Ok(checkpoint) => return Ok(checkpoint),
         Err(refused) => refused,

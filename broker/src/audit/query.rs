@@ -2,7 +2,7 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use ichor_wire::api::{AuditAnswer, AuditEntry};
-use ichor_wire::log::{Leaf, leaf_hash};
+use ichor_wire::log::{Leaf, LogError, leaf_hash};
 
 use super::as_recorded;
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
@@ -73,7 +73,7 @@ pub(super) fn show(stored: &StoredEntry) -> Result<AuditEntry, StoreError> {
     if let Some(entry) = as_recorded(stored, None)? {
         return Ok(AuditEntry::of(stored.index, &entry, &hash));
     }
-    let damaged = |error| StoreError::Damaged(format!("entry {}: {error}", stored.index));
+    let damaged = |error: LogError| StoreError::Damaged(format!("entry {}: {error}", stored.index));
     Ok(AuditEntry::of_dropped(&Leaf::decode(&stored.leaf).map_err(damaged)?, &hash))
 }
 

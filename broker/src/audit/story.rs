@@ -157,8 +157,7 @@ async fn first(
     is_sought: impl Fn(&Entry) -> bool,
 ) -> Result<Option<StoredEntry>, StoreError> {
     let found = store.entries_from(filter, 0, STRETCH).await?;
-    let is_sought =
-        |entry: &StoredEntry| as_recorded(entry, None).ok().flatten().is_some_and(|body| is_sought(&body));
+    let is_sought = |entry: &StoredEntry| as_recorded(entry, None).ok().flatten().is_some_and(|body| is_sought(&body));
     Ok(found.into_iter().find(is_sought))
 }
 

@@ -461,7 +461,9 @@ mod tests {
             match is_lawful {
                 true => assert_eq!(found.unwrap().entries, 5),
                 false => assert!(
-                    found.as_ref().is_err_and(|found| found.contains("entry 4: it says that the body of entry 1 was dropped, which was")),
+                    found.as_ref().is_err_and(
+                        |found| found.contains("entry 4: it says that the body of entry 1 was dropped, which was")
+                    ),
                     "{found:?}"
                 ),
             }
@@ -483,8 +485,9 @@ mod tests {
     async fn the_tail_can_be_looked_at_alone() {
         let (_folder, path) = four().await;
         Connection::open(&path).unwrap().execute_batch("UPDATE leaf SET kind = 1 WHERE idx = 1").unwrap();
-        let tail =
-            async |first| verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), first, 4, |_, _| ()).await;
+        let tail = async |first| {
+            verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), first, 4, |_, _| ()).await
+        };
         assert_eq!(tail(2).await, Ok(()));
         assert!(tail(1).await.unwrap_err().to_string().starts_with("audit entry 1: the columns"));
     }

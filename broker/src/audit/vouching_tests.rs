@@ -249,7 +249,8 @@ async fn a_checkpoint_whose_keeping_fails_or_is_not_answered_costs_nothing() {
 /// the log over.
 #[tokio::test]
 async fn case_1_entries_of_others_are_signed_but_none_that_hands_the_log_over() {
-    let notary = |seed| Notary::new(AuditKey::from_seed(&[seed; 32]).unwrap(), "log.example", Vec::new(), GRACE).unwrap();
+    let notary =
+        |seed| Notary::new(AuditKey::from_seed(&[seed; 32]).unwrap(), "log.example", Vec::new(), GRACE).unwrap();
     let theirs = notary(9);
     let handing_over = |to: &Notary| KeyChange {
         origin: "log.example".into(),
@@ -296,7 +297,10 @@ async fn case_1_an_entry_that_was_another_one_when_it_was_appended_to_is_not_sig
     holds(&room.sequencer.record(Outcome).await.unwrap(), &room.notary);
     let other = entry(Content { message: Some("x".into()), ..Content::of(Kind::Reload) }, noon());
     let leaf = Leaf::of(1, &other.encoded, other.entry.time).encode().unwrap();
-    room.store.append(vec![Append { entry: entry(Content::of(Kind::Reload), noon()), change: None }], None).await.unwrap();
+    room.store
+        .append(vec![Append { entry: entry(Content::of(Kind::Reload), noon()), change: None }], None)
+        .await
+        .unwrap();
     // as if the broker had appended to an entry that is gone by now
     let db = rusqlite::Connection::open(room._folder.path().join("ichor.db")).unwrap();
     db.execute("UPDATE leaf SET leaf = ?1 WHERE idx = 1", [leaf]).unwrap();

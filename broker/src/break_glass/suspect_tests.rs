@@ -480,7 +480,8 @@ async fn case_2_a_revocation_that_is_said_to_be_dropped_gives_nothing_back() {
     db.execute("UPDATE body SET body = x'00' WHERE idx = ?1", is_at).unwrap();
     assert!(signed.suspect(id).await.contains("has another body"));
     db.execute("DELETE FROM body WHERE idx = ?1", is_at).unwrap();
-    db.execute("UPDATE leaf SET kind = 1, person = NULL, cluster = NULL, grant_id = NULL WHERE idx = ?1", is_at).unwrap();
+    db.execute("UPDATE leaf SET kind = 1, person = NULL, cluster = NULL, grant_id = NULL WHERE idx = ?1", is_at)
+        .unwrap();
     assert!(signed.suspect(id).await.contains("has lost its body"));
     says_dropped(&signed, revoked, SignedDuration::from_hours(24)).await;
     assert!(signed.suspect(id).await.contains("something behind it was dropped"), "who reads it anew");

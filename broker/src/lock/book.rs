@@ -6,8 +6,8 @@ use ichor_wire::log::{Content, Kind};
 use jiff::SignedDuration;
 use uuid::Uuid;
 
-use super::error::LockError;
 use super::asked::Asks;
+use super::error::LockError;
 use crate::audit::{Sequencer, as_recorded};
 use crate::clock::SharedClock;
 use crate::custody::DataKey;

@@ -8,17 +8,26 @@ use ichor_wire::log::{Content, Kind};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::book::about;
 use crate::audit::{LedgerError, Signed, Walk};
 use crate::domain::LockId;
-use crate::store::Store;
+use crate::store::{LockRow, Store};
 
 /// What was read of the log so far.
 #[derive(Debug)]
 pub struct Ledger {
     walk: Walk,
-    /// Locks that were set, with their ends.
-    set: BTreeMap<LockId, Option<Timestamp>>,
+    /// Locks that were set.
+    set: BTreeMap<LockId, Set>,
     lifted: BTreeSet<LockId>,
+}
+
+/// What the entry of a lock says.
+#[derive(Debug)]
+struct Set {
+    until: Option<Timestamp>,
+    /// What it is on, as entries say it.
+    on: Box<Content>,
 }
 
 impl Default for Ledger {
@@ -28,7 +37,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// The locks that hold by the log and that the database has no longer, or says are ended. Reads what is new in the log and holds
+    /// The locks that hold by the log and that the database has no longer, says are ended, or has on something else. Reads what is new in the log and holds
     /// it against the newest checkpoint, where there is one.
     ///
     /// # Errors
@@ -42,9 +51,12 @@ impl Ledger {
     ) -> Result<Vec<LockId>, LedgerError> {
         self.read(store, signed).await?;
         let mut vanished = Vec::new();
-        for (id, until) in &self.set {
+        for (id, Set { until, on }) in &self.set {
             let holds = until.is_none_or(|until| now < until) && !self.lifted.contains(id);
-            if holds && store.lock(*id).await?.is_none_or(|row| !row.holds(now)) {
+            let is_there = |row: LockRow| {
+                row.holds(now) && on_of(&about(Kind::Lock, &row.target, Content::of(Kind::Lock))) == **on
+            };
+            if holds && !store.lock(*id).await?.is_some_and(is_there) {
                 vanished.push(*id);
             }
         }
@@ -67,12 +79,20 @@ impl Ledger {
     }
 }
 
-fn take(set: &mut BTreeMap<LockId, Option<Timestamp>>, lifted: &mut BTreeSet<LockId>, content: &Content) {
+/// Of an entry about a lock that alone which says what the lock is on.
+fn on_of(content: &Content) -> Content {
+    let Content { locked, locked_user, locked_session, grant, cluster, .. } = content.clone();
+    Content { locked, locked_user, locked_session, grant, cluster, ..Content::of(Kind::Lock) }
+}
+
+fn take(set: &mut BTreeMap<LockId, Set>, lifted: &mut BTreeSet<LockId>, content: &Content) {
     let id = content.lock.as_deref().and_then(|id| Uuid::from_slice(id).ok()).map(LockId);
     match (content.kind, id) {
         (Kind::Lock, Some(id)) => {
             // the entry has whole seconds: a lock may hold for less than one longer
-            set.insert(id, content.locked_until.and_then(|until| Timestamp::from_second(until).ok()));
+            let until = content.locked_until.and_then(|until| Timestamp::from_second(until).ok());
+            // the first: one that repeats it is no broker's
+            set.entry(id).or_insert_with(|| Set { until, on: Box::new(on_of(content)) });
         }
         (Kind::Unlock, Some(id)) => drop(lifted.insert(id)),
         _ => {}

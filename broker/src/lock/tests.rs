@@ -49,7 +49,11 @@ async fn a_lock_that_vanished_from_the_database_is_told() {
     });
     let later = noon() + SignedDuration::from_secs(60);
     assert_eq!(ledger.vanished(&*room.store, None, later).await.unwrap(), [taken.id], "the other's time is over");
-    assert_eq!(Ledger::default().vanished(&*room.store, None, later).await.unwrap(), [taken.id], "read from the beginning");
+    assert_eq!(
+        Ledger::default().vanished(&*room.store, None, later).await.unwrap(),
+        [taken.id],
+        "read from the beginning"
+    );
     assert!(book.find(all.id).await.unwrap().holds(later));
 }
 
@@ -91,8 +95,22 @@ async fn case_7_a_lock_whose_entry_was_hidden_while_its_row_was_taken_is_told() 
     assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), [row.id]);
     room.edit("UPDATE leaf SET kind = 28");
     assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), [row.id]);
+    // a row that is on something else locks nobody
+    let retargeted = Room::new([]);
+    let (book, mut ledger) = (super::tests::book(&retargeted), Ledger::default());
+    let prod = LockTarget::Cluster(ClusterName::new("prod").unwrap());
+    let ada = LockTarget::User { issuer: "https://id.example.com".into(), subject: "ada".into() };
+    let (prod, ada) = (set(&book, prod, None).await, set(&book, ada, None).await);
+    assert_eq!(ledger.vanished(&*retargeted.store, None, noon()).await.unwrap(), []);
+    for (row, sql) in
+        [(&prod, "UPDATE lock SET one = 'else' WHERE kind = 3"), (&ada, "UPDATE lock SET two = 'x' WHERE kind = 0")]
+    {
+        retargeted.edit(sql);
+        assert!(ledger.vanished(&*retargeted.store, None, noon()).await.unwrap().contains(&row.id), "{sql}");
+    }
     // one that is put in its place for a moment, or taken away
-    for hide in ["UPDATE body SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)", "DELETE FROM body"] {
+    for hide in ["UPDATE body SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)", "DELETE FROM body"]
+    {
         let room = Room::new([]);
         let book = super::tests::book(&room);
         let row = set(&book, LockTarget::Everything, None).await;
@@ -124,18 +142,23 @@ async fn case_7_an_asking_that_only_the_database_has_is_none() {
         book.lift(Who::Person(who), Content::of(Kind::Unlock), &lock, "over", confirms).await
     };
     set(&book, LockTarget::Everything, None).await;
-    let as_bob = "UPDATE lock SET asked_provider = provider, asked_issuer = issuer, asked_subject = subject, asked_user = user
+    let as_bob =
+        "UPDATE lock SET asked_provider = provider, asked_issuer = issuer, asked_subject = subject, asked_user = user
         FROM (SELECT provider, issuer, subject, user FROM session WHERE subject = 'bob')";
     let until = (noon() + SignedDuration::from_mins(30)).as_microsecond();
     room.edit(&format!("{as_bob}; UPDATE lock SET asked_until = {until}"));
     let asked = book.list(false).await.unwrap().remove(0).asked.unwrap();
     assert_eq!(asked.person, *bob.person(), "the database says so");
-    assert!(matches!(lifts(&alice, true).await, Err(LockError::Refused(no)) if no.sentence.contains("nobody has asked")));
+    assert!(
+        matches!(lifts(&alice, true).await, Err(LockError::Refused(no)) if no.sentence.contains("nobody has asked"))
+    );
     // who asked is not made another
     room.edit("UPDATE lock SET asked_provider = NULL, asked_issuer = NULL, asked_subject = NULL, asked_user = NULL, asked_until = NULL");
     lifts(&alice, false).await.unwrap();
     room.edit(as_bob);
-    assert!(matches!(lifts(&alice, true).await, Err(LockError::Refused(no)) if no.sentence.contains("nobody has asked")));
+    assert!(
+        matches!(lifts(&alice, true).await, Err(LockError::Refused(no)) if no.sentence.contains("nobody has asked"))
+    );
     room.edit("UPDATE lock SET asked_provider = NULL, asked_issuer = NULL, asked_subject = NULL, asked_user = NULL, asked_until = NULL");
     lifts(&alice, false).await.unwrap();
     let lifted = lifts(&bob, true).await.unwrap();

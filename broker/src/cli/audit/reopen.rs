@@ -67,7 +67,9 @@ async fn reopen(
     let report = audit::verify_log(&*store).await?;
     let origin = app::next_origin(&pin.origin, &settings.name);
     if let Some((place, _)) = report.changes.iter().find(|(_, change)| change.origin == origin) {
-        bail!("entry {place} names a key of the log `{origin}`, which does not exist yet: somebody else writes the database");
+        bail!(
+            "entry {place} names a key of the log `{origin}`, which does not exist yet: somebody else writes the database"
+        );
     }
     let notary = app::notary(custody, settings, custody.audit_key().await?, &origin)?;
     let lost = lost(&notary, &pin, &*store).await?;

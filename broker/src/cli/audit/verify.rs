@@ -113,7 +113,9 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
 
 /// Whether each entry that hands this log over to another key is of a change that was made here.
 fn not_foreign(pin: &LogPin, report: &VerifyReport) -> anyhow::Result<()> {
-    for (place, change) in report.changes.iter().filter(|(_, change)| change.origin == pin.origin && change.old.is_some()) {
+    for (place, change) in
+        report.changes.iter().filter(|(_, change)| change.origin == pin.origin && change.old.is_some())
+    {
         let is_known = pin.rotations.iter().any(|rotation| rotation.index == *place)
             || change.new == pin.key
             || Some(&change.new) == pin.next.as_ref();

@@ -67,7 +67,9 @@ impl Known {
         if let Some(doubtful) = doubtful.filter(|doubtful| doubtful.size() == size && size != seen) {
             return match tree::edge(db, size)? == doubtful {
                 true => Ok(doubtful),
-                false => Err(Failure::Damaged(format!("the log's last entries, up to {size}, are not this broker's; {RESTORE}"))),
+                false => Err(Failure::Damaged(format!(
+                    "the log's last entries, up to {size}, are not this broker's; {RESTORE}"
+                ))),
             };
         }
         if size != seen {
@@ -81,7 +83,8 @@ impl Known {
 }
 
 /// What to do about a log that somebody else wrote to.
-const RESTORE: &str = "nothing is recorded; find out who writes the database, and restore the one that this broker was writing to";
+const RESTORE: &str =
+    "nothing is recorded; find out who writes the database, and restore the one that this broker was writing to";
 
 /// Makes the part's change, or undoes what it began and answers the condition that failed.
 fn refusal(

@@ -173,11 +173,15 @@ async fn case_21_a_log_that_got_shorter_is_not_continued() {
 }
 
 /// A copy of the newest entry behind it, as whoever writes the database adds one.
-const ADD: &str = "INSERT INTO leaf (idx, time, kind, leaf) SELECT idx + 1, time, kind, leaf FROM leaf ORDER BY idx DESC LIMIT 1";
+const ADD: &str =
+    "INSERT INTO leaf (idx, time, kind, leaf) SELECT idx + 1, time, kind, leaf FROM leaf ORDER BY idx DESC LIMIT 1";
 
 fn is_of_somebody_else<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     let said = format!("{result:?}");
-    assert!(matches!(&result, Err(StoreError::Damaged(why)) if why.contains("it has entries of somebody else")), "{said}");
+    assert!(
+        matches!(&result, Err(StoreError::Damaged(why)) if why.contains("it has entries of somebody else")),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -219,7 +223,8 @@ async fn case_1_a_batch_of_which_it_is_not_known_whether_it_stands_is_gone_on_fr
     one(&*store, note(Kind::Start, noon())).await;
     let stands = store.edge(2).await.unwrap();
     let db = Connection::open(&path).unwrap();
-    let known = |doubtful: Option<&Edge>| append::Known { seen: 1, edge: Some(before.clone()), doubtful: doubtful.cloned() };
+    let known =
+        |doubtful: Option<&Edge>| append::Known { seen: 1, edge: Some(before.clone()), doubtful: doubtful.cloned() };
     assert_eq!(known(Some(&stands)).edge(&db).unwrap(), stands);
     let mut other = before.clone();
     other.push([7; 32]);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{Failure, certificates};
 
@@ -84,12 +84,12 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
 /// Refuses a database with a trigger: no step makes one, so somebody else did, who has entries or rows changed behind our back.
 pub(super) fn no_triggers(db: &Connection) -> Result<(), Failure> {
     let mut any = db.prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'trigger' LIMIT 1")?;
-    match any.query([])?.next()? {
+    let found: Option<String> = any.query_row([], |row| row.get(0)).optional()?;
+    match found {
         None => Ok(()),
-        Some(row) => Err(Failure::Damaged(format!(
-            "somebody made the trigger {:?} in it, and a broker makes none; find out who writes the database, and take it out with \
-             `DROP TRIGGER`",
-            row.get::<_, String>(0)?
+        Some(name) => Err(Failure::Damaged(format!(
+            "somebody made the trigger {name:?} in it, and a broker makes none; find out who writes the database, and take it out with \
+             `DROP TRIGGER`"
         ))),
     }
 }
@@ -154,7 +154,8 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         migrate(&mut db).unwrap();
         migrate(&mut db).unwrap();
-        db.execute_batch("CREATE TRIGGER hide AFTER INSERT ON body BEGIN DELETE FROM body WHERE idx = new.idx; END").unwrap();
+        db.execute_batch("CREATE TRIGGER hide AFTER INSERT ON body BEGIN DELETE FROM body WHERE idx = new.idx; END")
+            .unwrap();
         assert!(matches!(migrate(&mut db), Err(Failure::Damaged(why)) if why.contains("the trigger \"hide\"")));
     }
 
