@@ -72,6 +72,8 @@ const NAMES: &[(&str, &[&str])] = &[
             "login",
             "break_glass",
             "audit/dropping.rs",
+            // the mark on an asking to unlock everything
+            "lock",
             // the mark on a place in the log, and who hands its key on
             "forward",
             "notify/courier.rs",

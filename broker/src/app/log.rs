@@ -139,11 +139,21 @@ pub async fn open_log(
     let pin = custody.log_pin()?;
     let origin = origin(pin.as_ref(), settings, store).await?;
     let notary = notary(custody, settings, key, &origin)?;
-    let known =
-        Known { is_signed: pin.is_some(), anchored: pin.as_ref().map(|pin| pin.anchored.clone()).unwrap_or_default() };
+    let known = pin.as_ref().map(known).unwrap_or_default();
     let opened = audit::open(store, &notary, &known, now).await?;
     pin_log(custody, pin.as_ref(), &notary, opened.standing.anchor_out.is_none())?;
     Ok((Arc::new(notary), opened))
+}
+
+/// What a pin says of its log.
+fn known(pin: &LogPin) -> Known {
+    Known {
+        is_signed: true,
+        anchored: pin.anchored.clone(),
+        key: Some(pin.key.clone()),
+        next: pin.next.clone(),
+        rotations: pin.rotations.iter().map(|rotation| (rotation.index, rotation.checkpoint.clone())).collect(),
+    }
 }
 
 /// Notes the log's name and key, and its anchors once they hold a checkpoint.
@@ -158,15 +168,15 @@ pub fn pin_log(
 ) -> Result<(), CustodyError> {
     let held = |said: &String| is_anchored || before.is_some_and(|before| before.anchored.contains(said));
     let anchored = notary.anchors().iter().filter(|anchor| anchor.can_be_read()).map(Anchor::said).filter(held);
+    let key = notary.log().to_string();
+    // those of another name led to keys of that
+    let same = before.filter(|before| before.origin == notary.log().name());
     let pin = LogPin {
         origin: notary.log().name().to_owned(),
-        key: notary.log().to_string(),
         anchored: anchored.collect(),
-        // those of another name led to keys of that
-        rotations: before
-            .filter(|before| before.origin == notary.log().name())
-            .map(|it| it.rotations.clone())
-            .unwrap_or_default(),
+        rotations: same.map(|it| it.rotations.clone()).unwrap_or_default(),
+        next: same.and_then(|it| it.next.clone()).filter(|next| *next != key),
+        key,
     };
     if before != Some(&pin) {
         custody.pin_log(&pin)?;

@@ -167,7 +167,8 @@ impl Running {
             sinks: live.sinks(),
         };
         let mut couriers = telling.couriers()?;
-        let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock));
+        let key = Some(Arc::clone(&data_key));
+        let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock), key);
         let locks = Locks::new(book.clone(), live.policies(), live.clusters());
         let api = Api::from(ApiParts {
             login: Arc::clone(&login),

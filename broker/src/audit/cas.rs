@@ -1,7 +1,8 @@
 //! The CAs that the log knows.
 
-use ichor_wire::log::{Entry, Kind, Leaf};
+use ichor_wire::log::Kind;
 
+use super::{NotRecorded, as_recorded};
 use crate::custody::KnownCas;
 use crate::store::{EntryFilter, Store, StoreError};
 
@@ -18,15 +19,10 @@ pub async fn learn_cas(store: &dyn Store, known: &mut KnownCas) -> Result<(), St
     loop {
         let page = store.entries_from(&filter, known.next, PAGE).await?;
         for stored in &page {
-            let damaged = |what: &dyn std::fmt::Display| StoreError::Damaged(format!("entry {}: {what}", stored.index));
             known.next = known.next.max(stored.index.saturating_add(1));
             // nobody can have it dropped
-            let body = stored.body.as_ref().ok_or_else(|| damaged(&"its body is missing"))?;
-            let leaf = Leaf::decode(&stored.leaf).map_err(|error| damaged(&error))?;
-            if leaf.index != stored.index || !leaf.stands_for(body) {
-                return Err(damaged(&"its body is not the one that was recorded; run `ichor-broker audit verify`"));
-            }
-            let content = Entry::decode(body).map_err(|error| damaged(&error))?.content;
+            let entry = as_recorded(stored, filter.kind)?;
+            let content = entry.ok_or(NotRecorded { place: stored.index, what: "has lost its body" })?.content;
             if let (Some(cluster), Some(digests)) = (&content.cluster, &content.digests) {
                 known.learn(cluster, digests);
             }

@@ -1,9 +1,10 @@
 //! Dropping bodies: what may go, and the entry that says what went.
 
-use ichor_wire::log::{Content, Entry, Kind, Places};
+use ichor_wire::log::{Content, Kind, Places};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::as_recorded;
 use crate::custody::DataKey;
 use crate::domain::{Human, Person};
 use crate::store::{Change, DropRequest, EntryFilter, Store, StoreError};
@@ -99,7 +100,8 @@ pub async fn next_bodies(
             }
             looked_at += 1;
             found.next = stored.index.saturating_add(1);
-            let body = stored.body.as_deref().and_then(|body| Entry::decode(body).ok());
+            // one that is not what was recorded stays
+            let body = as_recorded(stored, None).ok().flatten();
             if body.is_some_and(|entry| may_go(&entry.content)) {
                 found.places.push(stored.index);
                 count += 1;

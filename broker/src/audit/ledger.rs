@@ -3,32 +3,43 @@
 //! The log is read once, in order, from the entry of the oldest request that was asked about; from then on only what is new. No
 //! column and no index is believed, but the places: each leaf goes into a tree whose root is held against the newest checkpoint
 //! that this broker signed. So the cost of an answer is that of the entries recorded since the last one.
+//!
+//! Where a body is missing behind a request's entry nobody knows what that said, so the request gives nothing more, whatever an
+//! entry says of a drop: bodies go lawfully only when a request that they could be of is over, or all but over.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use ichor_wire::log::tree::Edge;
-use ichor_wire::log::{Content, Entry, Kind, Leaf, Places, leaf_hash};
+use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Code;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 use super::standing::Standing;
+use super::{NotRecorded, Walk};
 use crate::domain::{BreakGlassId, GrantId};
-use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
-
-/// So many entries are read at a time.
-const STRIDE: u64 = 1_000;
+use crate::store::{Store, StoreError};
 
 /// A request's entry is at most so much older than the request's own time says: the log's times are whole microseconds.
 const BEFORE: SignedDuration = SignedDuration::from_secs(1);
+
+/// What is said of a request behind which a body is gone.
+const HOLLOW: &str = "something behind it was dropped that may have ended it, so ask anew";
 
 /// What the log says of break-glass requests. One for the whole broker.
 pub struct Ledger {
     store: Arc<dyn Store>,
     standing: watch::Receiver<Standing>,
-    read: Mutex<Option<Read>>,
+    read: Mutex<Memory>,
+}
+
+/// What is kept between two questions.
+#[derive(Default)]
+struct Memory {
+    read: Option<Read>,
+    /// What ended requests, as it was ever read: a log that is read anew takes no end back.
+    ended: HashMap<Uuid, (u64, Kind)>,
 }
 
 /// What the log says of one request.
@@ -36,6 +47,10 @@ pub struct Ledger {
 pub struct Said {
     /// SHA-256 of the contents that it was asked with; absent where the log has no such request.
     pub contents: Option<Vec<u8>>,
+    /// The place of its entry.
+    asked: Option<u64>,
+    /// The last entry behind that whose body is gone: nobody knows what it said.
+    pub hollow: Option<u64>,
     /// Where it was denied, taken back, revoked or over, and which.
     pub end: Option<(u64, Kind)>,
     grants: BTreeMap<Uuid, Used>,
@@ -69,13 +84,10 @@ pub enum LedgerError {
 struct Read {
     /// The time from which on every entry was read.
     since: Timestamp,
-    /// The tree up to the next entry to read.
-    edge: Edge,
+    walk: Walk,
     requests: HashMap<Uuid, Said>,
     /// Which request each grant used.
     grants: HashMap<Uuid, Uuid>,
-    /// The entries without a body, of which no entry says yet that it was dropped.
-    bare: BTreeSet<u64>,
     /// Whether that is not what was recorded: then it is read anew.
     is_forged: bool,
 }
@@ -86,7 +98,7 @@ impl Ledger {
     /// The ledger of this log. Nothing is read yet.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, standing: watch::Receiver<Standing>) -> Self {
-        Self { store, standing, read: Mutex::new(None) }
+        Self { store, standing, read: Mutex::default() }
     }
 
     /// What the log says now of the request that was made at this time.
@@ -94,9 +106,13 @@ impl Ledger {
     /// # Errors
     /// When the log cannot be read, or is not what was signed.
     pub async fn said(&self, request: BreakGlassId, made: Timestamp) -> Result<Said, LedgerError> {
-        let mut read = self.read.lock().await;
-        let known = self.read_from(made, &mut read).await?;
-        Ok(known.requests.get(&request.0).cloned().unwrap_or_default())
+        let mut memory = self.read.lock().await;
+        self.read_from(made, &mut memory).await?;
+        let Memory { read: Some(known), ended } = &*memory else { return Ok(Said::default()) };
+        let mut said = known.requests.get(&request.0).cloned().unwrap_or_default();
+        said.end = said.end.or_else(|| ended.get(&request.0).copied());
+        said.hollow = known.walk.last_bare().filter(|place| said.asked.is_none_or(|asked| *place >= asked));
+        Ok(said)
     }
 
     /// Reads what is new since this time, or since what was read already, so that whoever asks next waits less.
@@ -104,12 +120,12 @@ impl Ledger {
     /// # Errors
     /// As [`Self::said`].
     pub async fn keep_up(&self, since: Timestamp) -> Result<(), LedgerError> {
-        self.read_from(since, &mut *self.read.lock().await).await.map(drop)
+        self.read_from(since, &mut *self.read.lock().await).await
     }
 
     /// Whether anything was read yet.
     pub async fn has_begun(&self) -> bool {
-        self.read.lock().await.is_some()
+        self.read.lock().await.read.is_some()
     }
 
     /// Returns if the log lets this recorded grant use the request: the log has the request with these contents, nothing ended it
@@ -128,81 +144,23 @@ impl Ledger {
     }
 
     /// All from this time on. What was read stays read when whoever waits for it goes, and when the store fails; what is forged
-    /// is forgotten, and read again next time.
-    async fn read_from<'a>(&self, made: Timestamp, read: &'a mut Option<Read>) -> Result<&'a Read, LedgerError> {
+    /// is forgotten but for what ended, and read again next time.
+    async fn read_from(&self, made: Timestamp, Memory { read, ended }: &mut Memory) -> Result<(), LedgerError> {
         let since = made.saturating_sub(BEFORE).unwrap_or(Timestamp::MIN);
         // an older beginning is read from there on; what is in place is gone on from
         let known = match read.take() {
             Some(known) if known.since <= since && !known.is_forged => read.insert(known),
-            _ => read.insert(self.begin(since).await?),
+            _ => {
+                let walk = Walk::since(&*self.store, since).await?;
+                read.insert(Read { since, walk, requests: HashMap::new(), grants: HashMap::new(), is_forged: false })
+            }
         };
-        let gone = self.go_on(known).await;
-        known.is_forged = matches!(gone, Err(LedgerError::Forged(_)));
-        gone.map(|()| &*known)
-    }
-
-    async fn begin(&self, since: Timestamp) -> Result<Read, LedgerError> {
-        let filter = EntryFilter { since: Some(since), ..EntryFilter::default() };
-        let first = self.store.entries_from(&filter, 0, 1).await?.pop();
-        let from = match first {
-            Some(entry) => entry.index,
-            None => self.store.head().await?.size,
-        };
-        let edge = self.store.edge(from).await?;
-        Ok(Read {
-            since,
-            edge,
-            requests: HashMap::new(),
-            grants: HashMap::new(),
-            bare: BTreeSet::new(),
-            is_forged: false,
-        })
-    }
-
-    /// Reads up to the log's end, stopping where the newest checkpoint lies to hold the tree against it.
-    async fn go_on(&self, known: &mut Read) -> Result<(), LedgerError> {
         let signed = self.standing.borrow().newest.clone();
-        let end = self.store.head().await?.size;
-        if let Some(signed) = signed
-            && signed.checkpoint.size() >= known.edge.size()
-        {
-            let size = signed.checkpoint.size();
-            if size > end {
-                return Err(LedgerError::Forged(format!("it has {end} entries where {size} were signed")));
-            }
-            self.read_to(known, size).await?;
-            if known.edge.root() != *signed.checkpoint.root() {
-                return Err(LedgerError::Forged(format!("its first {size} entries are not those that were signed")));
-            }
-        }
-        self.read_to(known, end).await?;
-        if !known.bare.is_empty() {
-            // a body may have been dropped since the end was asked for: what says so was recorded with it
-            let end = self.store.head().await?.size;
-            self.read_to(known, end).await?;
-        }
-        match known.bare.first() {
-            Some(place) => Err(LedgerError::Forged(format!("entry {place} has lost its body"))),
-            None => Ok(()),
-        }
-    }
-
-    async fn read_to(&self, known: &mut Read, end: u64) -> Result<(), LedgerError> {
-        while known.edge.size() < end {
-            let from = known.edge.size();
-            let stride = self.store.entry_range(from..end.min(from.saturating_add(STRIDE))).await?;
-            if stride.is_empty() {
-                return Err(LedgerError::Forged(format!("entry {from} is missing")));
-            }
-            for stored in stride {
-                match recorded(&stored, known.edge.size())? {
-                    Some(entry) => known.take(stored.index, entry.content),
-                    None => _ = known.bare.insert(stored.index),
-                }
-                known.edge.push(leaf_hash(&stored.leaf));
-            }
-        }
-        Ok(())
+        let Read { walk, requests, grants, .. } = known;
+        let gone =
+            walk.go_on(&*self.store, signed, |place, content| take(requests, grants, ended, place, content)).await;
+        known.is_forged = matches!(gone, Err(LedgerError::Forged(_)));
+        gone
     }
 }
 
@@ -210,20 +168,6 @@ impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ledger").finish_non_exhaustive()
     }
-}
-
-/// The entry that the leaf at this place stands for; `None` where its body is gone.
-fn recorded(stored: &StoredEntry, place: u64) -> Result<Option<Entry>, LedgerError> {
-    let forged = |what: &str| LedgerError::Forged(format!("entry {place} {what}"));
-    let leaf = Leaf::decode(&stored.leaf).map_err(|_| forged("has a damaged leaf"))?;
-    if stored.index != place || leaf.index != place {
-        return Err(forged("is missing"));
-    }
-    let Some(body) = &stored.body else { return Ok(None) };
-    if !leaf.stands_for(body) {
-        return Err(forged("has another body than was recorded"));
-    }
-    Entry::decode(body).map(Some).map_err(|_| forged("cannot be decoded"))
 }
 
 // === impl LedgerError ===
@@ -239,38 +183,51 @@ impl LedgerError {
     }
 }
 
-// === impl Read ===
+impl From<NotRecorded> for LedgerError {
+    fn from(unlike: NotRecorded) -> Self {
+        Self::Forged(unlike.to_string())
+    }
+}
 
-impl Read {
-    fn take(&mut self, index: u64, content: Content) {
-        let named = |bytes: Option<&[u8]>| bytes.and_then(|bytes| Uuid::from_slice(bytes).ok());
-        let grant = named(content.grant.as_deref());
-        if let Some(dropped) = content.dropped.as_deref().and_then(Places::read) {
-            self.bare.retain(|place| !dropped.runs().any(|run| run.contains(place)));
+/// Takes in what the entry at this place says.
+fn take(
+    requests: &mut HashMap<Uuid, Said>,
+    grants: &mut HashMap<Uuid, Uuid>,
+    ended: &mut HashMap<Uuid, (u64, Kind)>,
+    place: u64,
+    content: Content,
+) {
+    let named = |bytes: Option<&[u8]>| bytes.and_then(|bytes| Uuid::from_slice(bytes).ok());
+    let grant = named(content.grant.as_deref());
+    // the certificate's own entry names the grant alone
+    let request = named(content.break_glass.as_deref()).or_else(|| grants.get(&grant?).copied());
+    let Some(request) = request else { return };
+    match content.kind {
+        Kind::BreakGlassRequest => {
+            let said = requests.entry(request).or_default();
+            // one that repeats it later is no broker's
+            if said.asked.is_none() {
+                (said.asked, said.contents) = (Some(place), content.contents);
+            }
         }
-        // the certificate's own entry names the grant alone
-        let request = named(content.break_glass.as_deref()).or_else(|| self.grants.get(&grant?).copied());
-        let Some(request) = request else { return };
-        match content.kind {
-            Kind::BreakGlassRequest => self.requests.entry(request).or_default().contents = content.contents,
-            Kind::BreakGlassDenial | Kind::BreakGlassCancelled | Kind::BreakGlassRevoked | Kind::BreakGlassOver => {
-                self.requests.entry(request).or_default().end.get_or_insert((index, content.kind));
-            }
-            Kind::Grant => {
-                let Some(grant) = grant else { return };
-                self.grants.insert(grant, request);
-                let said = self.requests.entry(request).or_default();
-                said.grants.entry(grant).or_insert(Used { at: index, is_issued: false, is_failed: false });
-            }
-            Kind::Issued | Kind::IssueFailed => {
-                let used = grant.and_then(|grant| self.requests.get_mut(&request)?.grants.get_mut(&grant));
-                if let Some(used) = used {
-                    used.is_issued |= content.kind == Kind::Issued;
-                    used.is_failed |= content.kind == Kind::IssueFailed;
-                }
-            }
-            _ => {}
+        Kind::BreakGlassDenial | Kind::BreakGlassCancelled | Kind::BreakGlassRevoked | Kind::BreakGlassOver => {
+            ended.entry(request).or_insert((place, content.kind));
+            requests.entry(request).or_default().end.get_or_insert((place, content.kind));
         }
+        Kind::Grant => {
+            let Some(grant) = grant else { return };
+            grants.insert(grant, request);
+            let said = requests.entry(request).or_default();
+            said.grants.entry(grant).or_insert(Used { at: place, is_issued: false, is_failed: false });
+        }
+        Kind::Issued | Kind::IssueFailed => {
+            let used = grant.and_then(|grant| requests.get_mut(&request)?.grants.get_mut(&grant));
+            if let Some(used) = used {
+                used.is_issued |= content.kind == Kind::Issued;
+                used.is_failed |= content.kind == Kind::IssueFailed;
+            }
+        }
+        _ => {}
     }
 }
 
@@ -293,12 +250,18 @@ impl Said {
         if let Some((place, kind)) = self.end {
             return Some(format!("it {} (entry {place})", over(kind)));
         }
+        if let Some(place) = self.hollow {
+            return Some(format!("{HOLLOW} (entry {place})"));
+        }
         (self.issued() >= uses).then(|| format!("{} of {uses} certificates were made of it", self.issued()))
     }
 
     fn permits(&self, hash: &[u8; 32], uses: u64, grant: GrantId) -> Result<(), String> {
         if self.contents.as_deref() != Some(hash.as_slice()) {
             return Err("nobody asked for this".into());
+        }
+        if let Some(place) = self.hollow {
+            return Err(format!("{HOLLOW} (entry {place})"));
         }
         let own = self.grants.get(&grant.0).ok_or("it does not have the grant")?;
         if let Some((place, kind)) = self.end.filter(|(place, _)| *place < own.at) {

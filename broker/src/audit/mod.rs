@@ -1,8 +1,11 @@
 //! The record. A [`Recorded`] value is the proof that its entry is durable; only this room makes one, after the commit.
 
 pub mod anchor;
+mod as_recorded;
 mod cas;
 mod dropping;
+mod every;
+mod foreign;
 mod ledger;
 mod notary;
 mod opening;
@@ -15,9 +18,12 @@ mod story;
 mod tally;
 mod task;
 mod verify;
+mod walk;
 
+pub use as_recorded::{NotRecorded, as_recorded};
 pub use cas::learn_cas;
 pub use dropping::{NextBodies, drop_bodies, drop_id, is_as_asked, next_bodies};
+pub use every::every_entry_from;
 pub use ledger::{Ledger, LedgerError, Said};
 pub use notary::{Grace, NotSigned, Notary, Signed};
 pub use opening::{Known, OpenError, Opened, attest, open};
@@ -31,6 +37,7 @@ pub use standing::{Out, Standing};
 pub use story::{NotAnId, Story, StoryId, story};
 pub use tally::Tally;
 pub use verify::{Fault, Faulty, VerifyError, VerifyReport, verify_log};
+pub use walk::{Walk, YOUNGEST_DROPPED};
 
 #[cfg(test)]
 mod opening_tests;

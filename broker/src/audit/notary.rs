@@ -6,7 +6,7 @@ use ichor_wire::log::{Checkpoint, CheckpointError, LogKey, LogKeyError};
 use jiff::SignedDuration;
 
 use crate::custody::{AuditKey, SignError};
-use crate::store::{Grown, Store, StoredCheckpoint};
+use crate::store::{Grown, Store, StoreError, StoredCheckpoint};
 
 use super::anchor::{Anchor, AnchorError};
 
@@ -49,6 +49,12 @@ pub enum NotSigned {
     /// What it signed is no checkpoint of this log.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// It has entries of somebody else that are not to be signed.
+    #[error("{0}; find out who writes the database")]
+    Foreign(String),
+    /// Entries of somebody else could not be looked at.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What came of vouching for a tree.

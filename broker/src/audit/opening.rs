@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use ichor_wire::log::tree::{Edge, TILE_WIDTH};
+use ichor_wire::log::tree::{Edge, Hash, TILE_WIDTH};
 use ichor_wire::log::{Checkpoint, CheckpointError, Entry, Kind, LogKey};
 use jiff::Timestamp;
 
 use crate::store::{Grown, Store, StoreError, StoredCheckpoint};
 
 use super::anchor::AnchorError;
+use super::as_recorded;
 use super::notary::{NotSigned, Notary, Signed};
 use super::standing::Standing;
 use super::verify::{Faulty, VerifyError, verify_from};
@@ -23,6 +24,12 @@ pub struct Known {
     pub is_signed: bool,
     /// The anchors that it has been written to, as [`super::anchor::Anchor::said`] names them.
     pub anchored: Vec<String>,
+    /// The key that signed it last.
+    pub key: Option<String>,
+    /// The key that it is about to be changed to.
+    pub next: Option<String>,
+    /// The changes of its key: the place of each one's entry, and what the key before signed of it.
+    pub rotations: Vec<(u64, String)>,
 }
 
 /// A log that is what was signed and anchored, with its newest tree vouched for.
@@ -78,6 +85,12 @@ pub enum OpenError {
         /// How many it speaks of.
         size: u64,
     },
+    /// An entry that was not signed yet hands the log over to a key that is not its next one.
+    #[error("its entry {0} names another key of the log, and nobody here has changed to that; {RESTORE}")]
+    Key(u64),
+    /// An entry that was not signed yet has lost its body: what would be signed is not known.
+    #[error("its entry {0} was not signed yet, and has no body; {RESTORE}")]
+    Hollow(u64),
     /// An anchor that was written to holds nothing any more.
     #[error("{0} was written to before and holds nothing now; put it back, or {REOPEN}")]
     AnchorGone(String),
@@ -111,11 +124,11 @@ pub async fn open(store: &dyn Store, notary: &Notary, known: &Known, now: Timest
     }
     let size = store.head().await?.size;
     let signed = signed_before(store, notary, known, kept, size).await?;
-    let tree = tail(store, signed, size).await?;
+    let tree = tail(store, notary.log(), known, signed, size).await?;
     for (who, note) in held {
         match note? {
             Some(note) => {
-                let checkpoint = ours(store, notary.log(), &note, signed).await?;
+                let checkpoint = ours(store, notary.log(), known, &note, signed).await?;
                 agrees(store, &who, &checkpoint, size).await?;
             }
             None if known.anchored.contains(&who) => return Err(OpenError::AnchorGone(who)),
@@ -138,8 +151,28 @@ pub async fn attest(store: &dyn Store, notary: &Notary, tree: Arc<Grown>, now: T
         return Err(error.clone().into());
     }
     let signed: Signed = vouched.signed?;
-    store.append(Vec::new(), Some(signed.stored())).await?;
+    let there = store.append(Vec::new(), Some(signed.stored())).await?.tree;
+    // of a longer one the sequencer looks at what came in between
+    if there.edge.size() == entries && there.edge.root() != *signed.checkpoint.root() {
+        return Err(OpenError::Other { who: "its own tree".into(), size: entries });
+    }
     Ok(Opened { entries, standing })
+}
+
+impl Known {
+    /// Whether this was the log's key, as far as is known outside the database.
+    fn was_key(&self, old: &LogKey) -> bool {
+        let has_signed = |(_, note): &(u64, String)| Checkpoint::parse_and_verify(note, old).is_ok();
+        self.key.as_ref().is_none_or(|key| *key == old.to_string()) || self.rotations.iter().any(has_signed)
+    }
+
+    /// Whether the entry at this place leaves the log with a key that it was changed to here.
+    fn leads_on(&self, place: u64, entry: &Entry, log: &LogKey) -> bool {
+        let Some(change) = Some(&entry.content).filter(|content| content.kind == Kind::AuditKey) else { return true };
+        let new = change.log_key.as_ref().map(|change| change.new.as_str());
+        self.rotations.iter().any(|(at, _)| *at == place)
+            || new.is_some_and(|new| new == log.to_string() || Some(new) == self.next.as_deref())
+    }
 }
 
 /// How many entries the kept checkpoint speaks of, once it is known to be ours and to fit; 0 for a log that was never signed.
@@ -153,7 +186,7 @@ async fn signed_before(
     let Some(kept) = kept else {
         return if known.is_signed { Err(OpenError::NoCheckpoint) } else { Ok(0) };
     };
-    let checkpoint = ours(store, notary.log(), &kept.note, kept.size).await?;
+    let checkpoint = ours(store, notary.log(), known, &kept.note, kept.size).await?;
     if checkpoint.size() != kept.size {
         return Err(OpenError::Row { said: kept.size, signed: checkpoint.size() });
     }
@@ -161,8 +194,9 @@ async fn signed_before(
     Ok(checkpoint.size())
 }
 
-/// The checkpoint in a note that our key signed, or the key before, if an entry from `from` on says that ours follows it.
-async fn ours(store: &dyn Store, log: &LogKey, note: &str, from: u64) -> Result<Checkpoint, OpenError> {
+/// The checkpoint in a note that our key signed, or the key before, if an entry from `from` on says that ours follows it, and that
+/// was the log's as far as is known outside the database.
+async fn ours(store: &dyn Store, log: &LogKey, known: &Known, note: &str, from: u64) -> Result<Checkpoint, OpenError> {
     let refused = match Checkpoint::parse_and_verify(note, log) {
         Ok(checkpoint) => return Ok(checkpoint),
         Err(refused) => refused,
@@ -170,11 +204,11 @@ async fn ours(store: &dyn Store, log: &LogKey, note: &str, from: u64) -> Result<
     let since = Checkpoint::parse_unverified(note).map_or(from, |checkpoint| checkpoint.size().min(from));
     // a key is changed while no broker runs: the entry that says so is among the last
     for stored in store.entry_range(since.saturating_sub(1)..since.saturating_add(TAIL)).await? {
-        let content = stored.body.as_deref().and_then(|body| Entry::decode(body).ok()).map(|entry| entry.content);
+        let content = as_recorded(&stored, None).ok().flatten().map(|entry| entry.content);
         let Some(change) = content.filter(|content| content.kind == Kind::AuditKey).and_then(|it| it.log_key) else {
             continue;
         };
-        let old = change.old.and_then(|old| old.parse::<LogKey>().ok());
+        let old = change.old.and_then(|old| old.parse::<LogKey>().ok()).filter(|old| known.was_key(old));
         if let Some(old) = old.filter(|_| change.new == log.to_string()) {
             return Ok(Checkpoint::parse_and_verify(note, &old)?);
         }
@@ -194,12 +228,28 @@ async fn agrees(store: &dyn Store, who: &str, checkpoint: &Checkpoint, size: u64
     Ok(())
 }
 
-/// Reads everything from the last checkpoint on, and answers the tree of the whole log: it may have grown meanwhile.
-async fn tail(store: &dyn Store, signed: u64, size: u64) -> Result<Edge, OpenError> {
+/// Reads everything from the last checkpoint on, and answers the tree of the whole log. What was not signed yet is there whole, and
+/// names no key but the log's. It may have grown meanwhile.
+async fn tail(store: &dyn Store, log: &LogKey, known: &Known, signed: u64, size: u64) -> Result<Edge, OpenError> {
     let from = signed.min(size.saturating_sub(TAIL));
     let from = from - from % TILE_WIDTH as u64;
     let (mut edge, mut tiles) = (store.edge(from).await?, Vec::new());
-    let size = verify_from(store, from, size, |leaf| tiles.extend(edge.push(leaf))).await?;
+    let mut foreign = None;
+    let each = |leaf: Hash, body: Option<&Entry>| {
+        let place = edge.size();
+        if place >= signed && known.is_signed && foreign.is_none() {
+            foreign = match body {
+                None => Some(OpenError::Hollow(place)),
+                Some(entry) if !known.leads_on(place, entry, log) => Some(OpenError::Key(place)),
+                Some(_) => None,
+            };
+        }
+        tiles.extend(edge.push(leaf));
+    };
+    let size = verify_from(store, from, size, each).await?;
+    if let Some(foreign) = foreign {
+        return Err(foreign);
+    }
     for tile in tiles {
         let (level, index) = (tile.level, tile.index);
         if store.tile(level, index).await? != Some(tile) {

@@ -14,7 +14,7 @@ use crate::clock::FrozenClock;
 use crate::custody::AuditKey;
 use crate::store::conformance::{entry, noon};
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{Grown, Store};
+use crate::store::{Append, Grown, Store};
 
 /// A database and, beside it, another disk.
 struct Disk {
@@ -44,7 +44,7 @@ impl Disk {
     /// Opens the log, records so many entries, and closes it.
     async fn grow(&self, notary: &Arc<Notary>, count: usize) -> Result<(), OpenError> {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(self.database(), Options::default())?);
-        let known = Known { is_signed: store.checkpoint().await?.is_some(), anchored: Vec::new() };
+        let known = Known { is_signed: store.checkpoint().await?.is_some(), ..Known::default() };
         let opened = open(&*store, notary, &known, noon()).await?;
         let clock = FrozenClock::at(noon());
         let settings = Settings { max_waiting: 8192, ..Settings::named("broker-1") };
@@ -62,7 +62,20 @@ impl Disk {
     async fn open(&self, notary: &Notary) -> Result<Opened, OpenError> {
         let store = SqliteStore::open(self.database(), Options::default())?;
         let anchored = notary.anchors().iter().map(Anchor::said).collect();
-        open(&store, notary, &Known { is_signed: true, anchored }, noon()).await
+        open(&store, notary, &Known { is_signed: true, anchored, ..Known::default() }, noon()).await
+    }
+
+    /// The same, of which the last key and the next are known.
+    async fn open_pinned(
+        &self,
+        notary: &Notary,
+        key: &Notary,
+        next: Option<&Notary>,
+        rotations: Vec<(u64, String)>,
+    ) -> Result<Opened, OpenError> {
+        let store = SqliteStore::open(self.database(), Options::default())?;
+        let (key, next) = (Some(key.log().to_string()), next.map(|next| next.log().to_string()));
+        open(&store, notary, &Known { is_signed: true, anchored: Vec::new(), key, next, rotations }, noon()).await
     }
 
     fn sql(&self, sql: &str) {
@@ -253,4 +266,68 @@ async fn a_new_key_opens_what_the_old_one_signed_once_the_log_says_so_and_not_be
     let note = std::fs::read_to_string(disk.anchor()).unwrap();
     assert_eq!(Checkpoint::parse_and_verify(&note, new.log()).unwrap().size(), opened.entries);
     assert!(disk.open(&new).await.is_ok(), "and from then on the new one's checkpoint is there");
+}
+
+/// Adds an entry as whoever writes the database does, after the broker has gone.
+async fn add(disk: &Disk, content: Content) {
+    let store = SqliteStore::open(disk.database(), Options::default()).unwrap();
+    store.append(vec![Append { entry: entry(content, noon()), change: None }], None).await.unwrap();
+}
+
+fn handing_over(from: &Notary, to: &Notary) -> Content {
+    let (new, old) = (to.log().to_string(), Some(from.log().to_string()));
+    Content { log_key: Some(KeyChange { origin: "log.example".into(), new, old }), ..Content::of(Kind::AuditKey) }
+}
+
+#[tokio::test]
+async fn case_1_a_start_does_not_hand_the_log_over_to_a_key_that_it_does_not_know() {
+    let disk = Disk::new();
+    let (ours, theirs) = (disk.notary(7, false), disk.notary(9, false));
+    disk.grow(&ours, 3).await.unwrap();
+    add(&disk, handing_over(&ours, &theirs)).await;
+    let opened = disk.open_pinned(&ours, &ours, None, Vec::new()).await;
+    assert!(matches!(opened, Err(OpenError::Key(3))), "{opened:?}");
+    // a change that was announced, or recorded, where they cannot write
+    let signed = ours.sign(Arc::new(Grown::default())).await.unwrap().note.to_string();
+    assert!(disk.open_pinned(&ours, &ours, None, vec![(2, signed.clone())]).await.is_err(), "another place");
+    assert!(disk.open_pinned(&ours, &ours, None, vec![(3, signed)]).await.is_ok());
+    let disk = Disk::new();
+    disk.grow(&ours, 3).await.unwrap();
+    add(&disk, handing_over(&ours, &theirs)).await;
+    assert!(disk.open_pinned(&ours, &ours, Some(&theirs), Vec::new()).await.is_ok());
+    let disk = Disk::new();
+    disk.grow(&ours, 3).await.unwrap();
+    add(&disk, handing_over(&theirs, &ours)).await;
+    assert!(disk.open_pinned(&ours, &ours, None, Vec::new()).await.is_ok(), "to the key that it has");
+}
+
+#[tokio::test]
+async fn case_1_a_start_does_not_sign_an_entry_whose_body_it_does_not_see() {
+    let disk = Disk::new();
+    let ours = disk.notary(7, false);
+    disk.grow(&ours, 3).await.unwrap();
+    add(&disk, Content::of(Kind::AuditRead)).await;
+    disk.sql("DELETE FROM body WHERE idx = 3");
+    let later = noon() + SignedDuration::from_hours(24);
+    let content = Content { dropped: Some(vec![3, 1]), ..Content::of(Kind::BodyDropped) };
+    let store = SqliteStore::open(disk.database(), Options::default()).unwrap();
+    store.append(vec![Append { entry: entry(content, later), change: None }], None).await.unwrap();
+    assert!(verify_log(&store).await.is_ok(), "nothing in the database disagrees");
+    drop(store);
+    let opened = disk.open_pinned(&ours, &ours, None, Vec::new()).await;
+    assert!(matches!(opened, Err(OpenError::Hollow(3))), "{opened:?}");
+}
+
+/// A forger who signs with a key of their own, and has the log say that ours follows it.
+#[tokio::test]
+async fn case_1_a_checkpoint_of_a_key_that_was_never_the_logs_is_none() {
+    let disk = Disk::new();
+    let (ours, theirs) = (disk.notary(7, false), disk.notary(9, false));
+    disk.grow(&theirs, 3).await.unwrap();
+    add(&disk, handing_over(&theirs, &ours)).await;
+    let opened = disk.open_pinned(&ours, &ours, None, Vec::new()).await;
+    assert!(matches!(opened, Err(OpenError::Checkpoint(_))), "{opened:?}");
+    let signed = theirs.sign(Arc::new(Grown::default())).await.unwrap().note.to_string();
+    assert!(disk.open_pinned(&ours, &ours, None, vec![(0, signed)]).await.is_ok(), "one that was");
+    assert!(disk.open_pinned(&ours, &theirs, None, Vec::new()).await.is_ok(), "and from then on ours is there");
 }

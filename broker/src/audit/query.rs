@@ -2,8 +2,9 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use ichor_wire::api::{AuditAnswer, AuditEntry};
-use ichor_wire::log::{Entry, Leaf, leaf_hash};
+use ichor_wire::log::{Leaf, LogError, leaf_hash};
 
+use super::as_recorded;
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 
 /// What a cursor begins with: another meaning of the rest gets another number.
@@ -68,15 +69,12 @@ pub fn check_cursor(cursor: &str) -> Result<(), QueryError> {
 
 /// The entry as people and programs read it.
 pub(super) fn show(stored: &StoredEntry) -> Result<AuditEntry, StoreError> {
-    let damaged = |what: &dyn std::fmt::Display| StoreError::Damaged(format!("entry {}: {what}", stored.index));
-    let leaf = Leaf::decode(&stored.leaf).map_err(|error| damaged(&error))?;
     let hash = leaf_hash(&stored.leaf);
-    let Some(body) = &stored.body else { return Ok(AuditEntry::of_dropped(&leaf, &hash)) };
-    if leaf.index != stored.index || !leaf.stands_for(body) {
-        return Err(damaged(&"its body is not the one that was recorded; run `ichor-broker audit verify`"));
+    if let Some(entry) = as_recorded(stored, None)? {
+        return Ok(AuditEntry::of(stored.index, &entry, &hash));
     }
-    let entry = Entry::decode(body).map_err(|error| damaged(&error))?;
-    Ok(AuditEntry::of(stored.index, &entry, &hash))
+    let damaged = |error: LogError| StoreError::Damaged(format!("entry {}: {error}", stored.index));
+    Ok(AuditEntry::of_dropped(&Leaf::decode(&stored.leaf).map_err(damaged)?, &hash))
 }
 
 fn cursor_after(index: u64) -> String {

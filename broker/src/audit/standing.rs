@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::anchor::AnchorError;
-use super::notary::{Grace, Signed, Vouched};
+use super::notary::{Grace, NotSigned, Signed, Vouched};
 
 /// What vouches for the log now.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +48,7 @@ impl Standing {
 
     /// Takes in what came of vouching at `now`. Whether something changed that people should hear of.
     pub(super) fn take(&mut self, vouched: &Vouched, grace: Grace, now: Timestamp) -> bool {
-        let before = (self.key_out.is_some(), self.anchor_out.clone().map(|out| out.until));
+        let before = (self.key_out.clone().map(|out| out.until), self.anchor_out.clone().map(|out| out.until));
         match &vouched.signed {
             Ok(signed) => {
                 self.key_out = None;
@@ -57,7 +57,15 @@ impl Standing {
                     self.newest = Some(Arc::new(signed.clone()));
                 }
             }
-            Err(error) => begin(&mut self.key_out, grace.key, now, error.to_string()),
+            Err(error) => {
+                // nor do entries that are not to be signed go away
+                let is_foreign = matches!(error, NotSigned::Foreign(_));
+                let grace = if is_foreign { SignedDuration::ZERO } else { grace.key };
+                if is_foreign && self.key_out.as_ref().is_some_and(|out| out.until > now) {
+                    self.key_out = None;
+                }
+                begin(&mut self.key_out, grace, now, error.to_string());
+            }
         }
         match &vouched.anchored {
             None => {}
@@ -72,7 +80,7 @@ impl Standing {
                 begin(&mut self.anchor_out, grace, now, error.to_string());
             }
         }
-        before != (self.key_out.is_some(), self.anchor_out.clone().map(|out| out.until))
+        before != (self.key_out.clone().map(|out| out.until), self.anchor_out.clone().map(|out| out.until))
     }
 }
 

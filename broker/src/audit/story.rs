@@ -13,6 +13,7 @@ use ichor_wire::log::{Entry, Kind};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::as_recorded;
 use super::query::show;
 use crate::domain::{GrantId, Person, ProviderAlias};
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
@@ -127,7 +128,7 @@ async fn find(store: &dyn Store, id: &StoryId) -> Result<Option<Start>, StoreErr
         }
     };
     Ok(stored.map(|stored| {
-        let body = stored.body.as_deref().and_then(|body| Entry::decode(body).ok());
+        let body = as_recorded(&stored, None).ok().flatten();
         Start { what, stored, body }
     }))
 }
@@ -156,9 +157,7 @@ async fn first(
     is_sought: impl Fn(&Entry) -> bool,
 ) -> Result<Option<StoredEntry>, StoreError> {
     let found = store.entries_from(filter, 0, STRETCH).await?;
-    let is_sought = |entry: &StoredEntry| {
-        entry.body.as_deref().and_then(|body| Entry::decode(body).ok()).is_some_and(|body| is_sought(&body))
-    };
+    let is_sought = |entry: &StoredEntry| as_recorded(entry, None).ok().flatten().is_some_and(|body| is_sought(&body));
     Ok(found.into_iter().find(is_sought))
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::clock::SharedClock;
 use crate::store::{Append, Appended, Committed, Grown, Store, StoreError, StoredCheckpoint};
 
+use super::foreign::Foreign;
 use super::notary::{Notary, Signed, Vouched};
 use super::recorded::{Place, Proof};
 use super::sequencer::{Answer, Care, Settings, Waiting, note_size};
@@ -48,6 +49,8 @@ pub(super) struct Task {
     tree: Arc<Grown>,
     /// Durable, and waiting for a checkpoint.
     committed: Vec<Committing>,
+    /// Entries of others that no tree that we signed has yet.
+    foreign: Vec<Arc<Foreign>>,
     /// The newest checkpoint, until it is kept beside the log.
     unkept: Option<StoredCheckpoint>,
 }
@@ -70,6 +73,7 @@ impl Task {
             gathered: Vec::new(),
             tree,
             committed: Vec::new(),
+            foreign: Vec::new(),
             unkept: None,
         }
     }
@@ -171,6 +175,12 @@ impl Task {
         if tree.edge.size() > 0 {
             note_size(tree.edge.size());
         }
+        let own = parts.iter().filter_map(|part| match part {
+            Appended::Recorded { leaf_hash, .. } => Some(*leaf_hash),
+            Appended::Refused(_) => None,
+        });
+        let foreign = self.notary.as_ref().and_then(|_| Foreign::between(&self.tree.edge, own.collect(), &tree.edge));
+        self.foreign.extend(foreign.map(Arc::new));
         if tree.edge.size() >= self.tree.edge.size() {
             self.tree = if self.committed.is_empty() { tree } else { Arc::new(self.tree.followed_by(&tree)) };
         }
@@ -200,7 +210,7 @@ impl Task {
             (standing.key_out.is_some(), standing.anchor_out.is_some())
         };
         match &self.notary {
-            Some(notary) if !is_key_out => Some((vouching(notary, &self.store, &self.tree, !is_anchor_out), writers)),
+            Some(notary) if !is_key_out => Some((self.vouching(notary, !is_anchor_out), writers)),
             _ => {
                 answer(None, writers);
                 None
@@ -210,7 +220,24 @@ impl Task {
 
     /// Tries again what is out, or signs what nobody waits for.
     fn attempt(&self) -> Option<Running<Vouched>> {
-        Some(vouching(self.notary.as_ref()?, &self.store, &self.tree, true))
+        Some(self.vouching(self.notary.as_ref()?, true))
+    }
+
+    /// Signs the newest tree once the entries of others in it may be.
+    fn vouching(&self, notary: &Arc<Notary>, with_anchors: bool) -> Running<Vouched> {
+        let (notary, store, tree) = (Arc::clone(notary), Arc::clone(&self.store), Arc::clone(&self.tree));
+        let foreign = self.foreign.clone();
+        Box::pin(async move {
+            let began = Instant::now();
+            for foreign in foreign {
+                if let Err(error) = foreign.check(&*store, notary.log()).await {
+                    return Vouched { signed: Err(error), anchored: None };
+                }
+            }
+            let vouched = notary.vouch(&*store, tree, with_anchors).await;
+            metrics::histogram!("ichor_vouch_seconds").record(began.elapsed());
+            vouched
+        })
     }
 
     fn is_out(&self) -> bool {
@@ -238,6 +265,7 @@ impl Task {
             tell(&standing);
         }
         let signed = vouched.signed.ok()?;
+        self.foreign.retain(|foreign| foreign.size() > signed.checkpoint.size());
         self.unkept = standing.newest.as_ref().map(|newest| newest.stored());
         drop(standing);
         Some(Arc::new(signed))
@@ -264,16 +292,6 @@ async fn running<T>(running: &mut Option<Running<T>>) -> T {
         Some(running) => running.await,
         None => pending().await,
     }
-}
-
-fn vouching(notary: &Arc<Notary>, store: &Arc<dyn Store>, tree: &Arc<Grown>, with_anchors: bool) -> Running<Vouched> {
-    let (notary, store, tree) = (Arc::clone(notary), Arc::clone(store), Arc::clone(tree));
-    Box::pin(async move {
-        let began = Instant::now();
-        let vouched = notary.vouch(&*store, tree, with_anchors).await;
-        metrics::histogram!("ichor_vouch_seconds").record(began.elapsed());
-        vouched
-    })
 }
 
 /// Gives each writer its place, with the proof where there is a checkpoint and the writer asked for one.

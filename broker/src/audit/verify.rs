@@ -4,13 +4,15 @@
 //! rest fit; and tiles that are not what the leaves make. Whoever writes the database can make it fit, for all that is compared
 //! here lies there: the answer has the tree's root, to be held against what was signed and anchored.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
 use ichor_wire::log::tree::{Edge, Hash};
-use ichor_wire::log::{Entry, Kind, Leaf, LogError, Places, leaf_hash};
+use ichor_wire::log::{Entry, KeyChange, Kind, Leaf, LogError, Places, leaf_hash};
 use jiff::Timestamp;
 
+use super::walk::{dropped_by, is_old_enough};
 use crate::store::rows::{Columns, Indexed};
 use crate::store::{Store, StoreError};
 
@@ -26,6 +28,8 @@ pub struct VerifyReport {
     pub newest: Option<Timestamp>,
     /// The tree over them.
     pub tree: Edge,
+    /// The entries that begin a key of the log, and what they say. Whether the log's keys were changed so is not known from the log.
+    pub changes: Vec<(u64, KeyChange)>,
 }
 
 /// A tile that is not what the leaves make.
@@ -81,6 +85,9 @@ pub enum Fault {
     /// The entry says that a body was dropped which is there, or was of a kind that stays, or comes later.
     #[error("it says that the body of entry {0} was dropped, which is there or could not be")]
     NotDropped(u64),
+    /// The entry says that a body was dropped which was younger than any that may go.
+    #[error("it says that the body of entry {0} was dropped, which was not a day old")]
+    DroppedYoung(u64),
     /// The body is not the one that the leaf stands for.
     #[error("its body is not the one that was recorded")]
     Body,
@@ -100,14 +107,18 @@ pub enum Fault {
 /// With the first entry or tile that is not, or when the store cannot be read.
 pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> {
     let mut size = store.head().await?.size;
-    let mut tree = Edge::default();
+    let (mut tree, mut changes) = (Edge::default(), Vec::new());
     let (mut next, mut newest, mut missing) = (0, None, Missing::from(0));
     loop {
         while next < size {
             let end = next.saturating_add(PAGE).min(size);
             let (mut tiles, after) = (Vec::new(), newest.unwrap_or(i64::MIN));
-            let leaf = |leaf| tiles.extend(tree.push(leaf));
-            newest = Some(verify_after(store, next..end, after, &mut missing, leaf).await?);
+            let each = |leaf: Hash, body: Option<&Entry>| {
+                let begins = body.filter(|entry| entry.content.kind == Kind::AuditKey);
+                changes.extend(begins.and_then(|entry| Some((tree.size(), entry.content.log_key.clone()?))));
+                tiles.extend(tree.push(leaf));
+            };
+            newest = Some(verify_after(store, next..end, after, &mut missing, each).await?);
             for tile in tiles {
                 let (level, index) = (tile.level, tile.index);
                 if store.tile(level, index).await? != Some(tile) {
@@ -122,11 +133,12 @@ pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> 
         }
     }
     let newest = newest.and_then(|time| Timestamp::from_microsecond(time).ok());
-    Ok(VerifyReport { entries: size, newest, tree })
+    Ok(VerifyReport { entries: size, newest, tree, changes })
 }
 
 /// The same for the entries from `first` on alone, without the tiles: what a start has time for. Each leaf's hash is handed
-/// over in turn. Answers up to which size it read: beyond the one that is given where a body was dropped meanwhile.
+/// over in turn, with what its body says. Answers up to which size it read: beyond the one that is given where a body was dropped
+/// meanwhile.
 ///
 /// # Errors
 /// As [`verify_log`].
@@ -134,7 +146,7 @@ pub(super) async fn verify_from(
     store: &dyn Store,
     first: u64,
     mut size: u64,
-    mut leaf: impl FnMut(Hash),
+    mut leaf: impl FnMut(Hash, Option<&Entry>),
 ) -> Result<u64, VerifyError> {
     let (mut next, mut time, mut missing) = (first, i64::MIN, Missing::from(first));
     loop {
@@ -153,6 +165,8 @@ struct Missing {
     /// The end that looking came to first, once it goes on beyond it: a body before it that was there may have gone since.
     first_end: Option<u64>,
     places: Places,
+    /// The times of the places, by the first of each run of one time.
+    times: BTreeMap<u64, i64>,
 }
 
 /// Checks the entries of a range, the first of which comes after one of time `time`, and answers the last one's time.
@@ -161,7 +175,7 @@ async fn verify_after(
     Range { start: first, end: size }: Range<u64>,
     mut time: i64,
     missing: &mut Missing,
-    mut leaf: impl FnMut(Hash),
+    mut leaf: impl FnMut(Hash, Option<&Entry>),
 ) -> Result<i64, VerifyError> {
     let mut next = first;
     while next < size {
@@ -173,10 +187,8 @@ async fn verify_after(
             let fault = |fault| VerifyError::Entry { index: next, fault };
             let (at, body) = check(row, next, time).map_err(fault)?;
             time = at;
-            if let Some(there) = missing.look(next, body.as_ref()) {
-                return Err(fault(Fault::NotDropped(there)));
-            }
-            leaf(leaf_hash(&row.entry.leaf));
+            missing.look(next, time, body.as_ref()).map_err(fault)?;
+            leaf(leaf_hash(&row.entry.leaf), body.as_ref());
             next += 1;
         }
     }
@@ -187,23 +199,38 @@ async fn verify_after(
 
 impl Missing {
     fn from(from: u64) -> Self {
-        Self { from, first_end: None, places: Places::default() }
+        Self { from, first_end: None, places: Places::default(), times: BTreeMap::new() }
     }
 
-    /// Takes the body of the entry `index` into account, and answers a place that it names wrongly.
-    fn look(&mut self, index: u64, body: Option<&Entry>) -> Option<u64> {
-        match body {
-            None => {
-                self.places.push(index);
-                None
+    /// Takes the body of the entry `index` of this time into account.
+    fn look(&mut self, index: u64, time: i64, body: Option<&Entry>) -> Result<(), Fault> {
+        let Some(entry) = body else {
+            self.places.push(index);
+            if self.times.last_key_value().is_none_or(|(_, last)| *last != time) {
+                self.times.insert(index, time);
             }
-            Some(entry) => {
-                let dropped = dropped(entry, self.from)?;
-                let first_end = self.first_end.unwrap_or(0);
-                self.places.take(&dropped.ending_before(first_end));
-                self.places.take(&dropped.starting_at(first_end))
-            }
+            return Ok(());
+        };
+        let Some(dropped) = dropped_by(entry).map(|dropped| dropped.starting_at(self.from)) else { return Ok(()) };
+        let first_end = self.first_end.unwrap_or(0);
+        self.places.take(&dropped.ending_before(first_end));
+        // by runs, however long: whoever writes the database may have written this
+        if let Some(there) = self.places.take(&dropped.starting_at(first_end)) {
+            return Err(Fault::NotDropped(there));
         }
+        // times never decrease, so the last place is the youngest
+        let is_done = self.places.first().is_none();
+        let last = dropped.runs().last().and_then(|run| run.end.checked_sub(1));
+        let youngest = last.and_then(|last| self.times.range(..=last).next_back());
+        if let (Some(last), Some((_, at))) = (last, youngest)
+            && !is_old_enough(*at, time)
+        {
+            return Err(Fault::DroppedYoung(last));
+        }
+        if is_done {
+            self.times.clear();
+        }
+        Ok(())
     }
 
     /// At the end of what was read, `size`: nothing where each is accounted for, else the log's newest end, to read on to. A broker
@@ -219,15 +246,6 @@ impl Missing {
         self.first_end = Some(size);
         Ok(Some(store.head().await?.size))
     }
-}
-
-/// The places from `first` on whose bodies this entry says were dropped.
-fn dropped(entry: &Entry, first: u64) -> Option<Places> {
-    if entry.content.kind != Kind::BodyDropped {
-        return None;
-    }
-    // by runs, however long: whoever writes the database may have written this
-    Some(Places::read(entry.content.dropped.as_deref()?)?.starting_at(first))
 }
 
 /// Checks the row that should be entry `index`, after one of time `newest`, and answers its time and what its body says; the
@@ -300,6 +318,9 @@ mod tests {
     use crate::store::conformance::{entry, log_person, noon};
     use crate::store::sqlite::{Options, SqliteStore};
     use crate::store::{Append, Change};
+
+    /// In seconds: no body goes earlier.
+    const DAY: i64 = 24 * 3600;
 
     /// A log of four entries, closed.
     async fn four() -> (TempDir, PathBuf) {
@@ -437,16 +458,37 @@ mod tests {
         let append = async |part| {
             SqliteStore::open(&path, Options::default()).unwrap().append(vec![part], None).await.unwrap();
         };
-        append(says(&[1], 5)).await;
+        append(says(&[1], DAY + 5)).await;
         let found = verify(&path).await.unwrap_err().to_string();
         assert!(found.starts_with("audit entry 2: its body is missing, and no entry says"), "{found}");
-        append(says(&[2], 6)).await;
+        append(says(&[2], DAY + 6)).await;
         assert_eq!(verify(&path).await.unwrap().entries, 6);
-        let tail = verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), 2, 6, drop).await;
+        let tail = verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), 2, 6, |_, _| ()).await;
         assert_eq!(tail, Ok(6), "what the tail does not hold, it does not miss");
-        append(says(&[2], 7)).await;
+        append(says(&[2], DAY + 7)).await;
         let found = verify(&path).await.unwrap_err().to_string();
         assert!(found.starts_with("audit entry 6: it says that the body of entry 2 was dropped"), "{found}");
+    }
+
+    #[tokio::test]
+    async fn case_2_a_body_that_went_before_it_was_a_day_old_is_found() {
+        for (second, is_lawful) in [(DAY, false), (DAY + 1, true)] {
+            let (_folder, path) = four().await;
+            take_away(&path, 1);
+            let content = Content { dropped: Some(vec![1, 1]), ..Content::of(Kind::BodyDropped) };
+            let part = Append { entry: entry(content, noon() + SignedDuration::from_secs(second)), change: None };
+            SqliteStore::open(&path, Options::default()).unwrap().append(vec![part], None).await.unwrap();
+            let found = verify(&path).await.map_err(|found| found.to_string());
+            match is_lawful {
+                true => assert_eq!(found.unwrap().entries, 5),
+                false => assert!(
+                    found.as_ref().is_err_and(
+                        |found| found.contains("entry 4: it says that the body of entry 1 was dropped, which was")
+                    ),
+                    "{found:?}"
+                ),
+            }
+        }
     }
 
     #[tokio::test]
@@ -464,8 +506,9 @@ mod tests {
     async fn the_tail_can_be_looked_at_alone() {
         let (_folder, path) = four().await;
         Connection::open(&path).unwrap().execute_batch("UPDATE leaf SET kind = 1 WHERE idx = 1").unwrap();
-        let tail =
-            async |first| verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), first, 4, drop).await;
+        let tail = async |first| {
+            verify_from(&SqliteStore::open(&path, Options::default()).unwrap(), first, 4, |_, _| ()).await
+        };
         assert_eq!(tail(2).await, Ok(4));
         assert!(tail(1).await.unwrap_err().to_string().starts_with("audit entry 1: the columns"));
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ichor_wire::log::tree::verify_inclusion;
-use ichor_wire::log::{Checkpoint, Content, Entry, Kind, Leaf, leaf_hash};
+use ichor_wire::log::{Checkpoint, Content, Entry, KeyChange, Kind, Leaf, leaf_hash};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
@@ -15,11 +15,14 @@ use tokio::task::JoinHandle;
 use super::anchor::{Anchor, FileAnchor};
 use super::*;
 use crate::clock::FrozenClock;
+use crate::custody::AuditKey;
 use crate::custody::audit_key_fixture::flaky;
-use crate::store::conformance::noon;
+use crate::store::conformance::{entry, noon};
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{Change, Store};
+use crate::store::{Append, Change, Store};
+
+const GRACE: Grace = Grace { key: SignedDuration::from_mins(5), anchor: SignedDuration::from_mins(10) };
 
 /// What a certificate is to the sequencer, and what a grant is.
 #[derive(Debug)]
@@ -74,9 +77,8 @@ impl Vouched {
         std::fs::create_dir(folder.path().join("elsewhere")).unwrap();
         let anchor = folder.path().join("elsewhere/checkpoint");
         let is_key_out = Arc::new(AtomicBool::new(false));
-        let grace = Grace { key: SignedDuration::from_mins(5), anchor: SignedDuration::from_mins(10) };
         let anchors = vec![Anchor::File(FileAnchor::new(anchor.clone()))];
-        let notary = Arc::new(Notary::new(flaky(7, &is_key_out), "log.example", anchors, grace).unwrap());
+        let notary = Arc::new(Notary::new(flaky(7, &is_key_out), "log.example", anchors, GRACE).unwrap());
         let opened = open(&*sqlite, &notary, &Known::default(), noon()).await.unwrap();
         let store = FaultyStore::new(sqlite, faults);
         let settings = Settings { pace: Duration::from_millis(2), ..Settings::named("broker-1") };
@@ -232,7 +234,8 @@ async fn a_checkpoint_whose_keeping_fails_or_is_not_answered_costs_nothing() {
         }
         assert_eq!(kept().await, u64::from(was_written), "the one of the start, or the new one");
         // a start after that goes on from what is kept, and reads what came behind it
-        let known = Known { is_signed: true, anchored: vec![room.notary.anchors()[0].said()] };
+        let anchored = vec![room.notary.anchors()[0].said()];
+        let known = Known { is_signed: true, anchored, ..Known::default() };
         let opened = open(&*room.store, &room.notary, &known, noon()).await.unwrap();
         assert_eq!(opened.entries, 1);
         holds(&room.sequencer.record(Outcome).await.unwrap(), &room.notary);
@@ -240,4 +243,69 @@ async fn a_checkpoint_whose_keeping_fails_or_is_not_answered_costs_nothing() {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// On Postgres other brokers append too, and so can whoever writes the database: what a batch was appended to is signed, unless it hands
+/// the log over.
+#[tokio::test]
+async fn case_1_entries_of_others_are_signed_but_none_that_hands_the_log_over() {
+    let notary =
+        |seed| Notary::new(AuditKey::from_seed(&[seed; 32]).unwrap(), "log.example", Vec::new(), GRACE).unwrap();
+    let theirs = notary(9);
+    let handing_over = |to: &Notary| KeyChange {
+        origin: "log.example".into(),
+        new: to.log().to_string(),
+        old: Some(notary(7).log().to_string()),
+    };
+    let to = |to: &Notary| Content { log_key: Some(handing_over(to)), ..Content::of(Kind::AuditKey) };
+    for (content, edit, refused) in [
+        (Content::of(Kind::Reload), None, None),
+        (to(&notary(7)), None, None),
+        (to(&theirs), None, Some("entry 1, which names another key of the log")),
+        (to(&theirs), Some("DELETE FROM body WHERE idx = 1"), Some("entry 1, which has no body")),
+        (
+            to(&theirs),
+            Some("UPDATE body SET body = (SELECT body FROM body WHERE idx = 0) WHERE idx = 1"),
+            Some("entry 1, which has another body"),
+        ),
+    ] {
+        let room = Vouched::new([]).await;
+        holds(&room.sequencer.record(Outcome).await.unwrap(), &room.notary);
+        // beside the sequencer, as another broker's
+        let part = Append { entry: entry(content, noon()), change: None };
+        room.store.append(vec![part], None).await.unwrap();
+        if let Some(sql) = edit {
+            rusqlite::Connection::open(room._folder.path().join("ichor.db")).unwrap().execute_batch(sql).unwrap();
+        }
+        let recorded = room.sequencer.record(Outcome).await.unwrap();
+        match refused {
+            None => assert_eq!(holds(&recorded, &room.notary).size(), 3),
+            Some(why) => {
+                assert_eq!(recorded.place().proof, None);
+                let said = room.sequencer.record(Step).await.unwrap_err().to_string();
+                assert!(said.contains(why), "{why}: {said}");
+                assert_eq!(room.anchored().size(), 1);
+            }
+        }
+    }
+}
+
+/// What is checked is what is signed: a leaf that is put back for the look does not make the tree.
+#[tokio::test]
+async fn case_1_an_entry_that_was_another_one_when_it_was_appended_to_is_not_signed() {
+    let room = Vouched::new([]).await;
+    holds(&room.sequencer.record(Outcome).await.unwrap(), &room.notary);
+    let other = entry(Content { message: Some("x".into()), ..Content::of(Kind::Reload) }, noon());
+    let leaf = Leaf::of(1, &other.encoded, other.entry.time).encode().unwrap();
+    room.store
+        .append(vec![Append { entry: entry(Content::of(Kind::Reload), noon()), change: None }], None)
+        .await
+        .unwrap();
+    // as if the broker had appended to an entry that is gone by now
+    let db = rusqlite::Connection::open(room._folder.path().join("ichor.db")).unwrap();
+    db.execute("UPDATE leaf SET leaf = ?1 WHERE idx = 1", [leaf]).unwrap();
+    db.execute("UPDATE body SET body = ?1 WHERE idx = 1", [other.encoded]).unwrap();
+    assert_eq!(room.sequencer.record(Outcome).await.unwrap().place().proof, None);
+    let said = room.sequencer.record(Step).await.unwrap_err().to_string();
+    assert!(said.contains("the entries from 1 to 1, which were changed since they were read"), "{said}");
 }

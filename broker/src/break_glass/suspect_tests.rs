@@ -426,20 +426,90 @@ async fn a_use_that_failed_does_not_count_and_one_that_did_not_does() {
     assert!(matches!(signed.permits(&approved, unknown).await, Err(LedgerError::Denied(_))));
 }
 
-/// Bodies that were dropped as it should be are no reason to believe nobody.
+/// Bodies that were dropped as it should be, before a request, are no reason to believe nobody; behind it they are.
 #[tokio::test]
-async fn a_body_that_an_entry_says_was_dropped_is_missed_by_nobody() {
+async fn case_2_only_what_was_dropped_lawfully_before_a_request_is_missed_by_nobody() {
+    for is_before in [true, false] {
+        let (folder, store) = sqlite();
+        let signed = Signed::new(store, 1).await;
+        let read = async || signed.sequencer.note(Content::of(Kind::AuditRead), None).await.unwrap().index;
+        let before = read().await;
+        let id = signed.asked().await;
+        let place = if is_before { before } else { read().await };
+        signed.approve(id).await.unwrap();
+        editing(&folder).execute("DELETE FROM body WHERE idx = ?1", [i64::try_from(place).unwrap()]).unwrap();
+        let fresh = async || {
+            let fresh = broker(&signed.store, &signed.sequencer, &signed.clock, &signed.policies);
+            let (file, contents) = fresh.load(id).await.unwrap();
+            fresh.suspicion(&file, &contents).await.unwrap()
+        };
+        assert!(fresh().await.is_some_and(|why| why.contains("has lost its body")));
+        says_dropped(&signed, place, SignedDuration::ZERO).await;
+        assert!(fresh().await.is_some_and(|why| why.contains("has lost its body")), "so young nothing goes");
+        says_dropped(&signed, place, SignedDuration::from_hours(24)).await;
+        match is_before {
+            true => assert_eq!(fresh().await, None),
+            false => assert!(fresh().await.is_some_and(|why| why.contains("something behind it was dropped"))),
+        }
+    }
+}
+
+/// An entry that says so, recorded so long after noon.
+async fn says_dropped(signed: &Signed, place: u64, after: SignedDuration) {
+    let places: ichor_wire::log::Places = [place].into_iter().collect();
+    let content = Content { dropped: Some(places.numbers()), ..Content::of(Kind::BodyDropped) };
+    let entry = crate::store::conformance::entry(content, noon() + after);
+    signed.store.append(vec![crate::store::Append { entry, change: None }], None).await.unwrap();
+}
+
+/// What revoked a request is taken out of the log, with an entry that names it as dropped: neither who knew it nor who reads the log
+/// anew believes the row.
+#[tokio::test]
+async fn case_2_a_revocation_that_is_said_to_be_dropped_gives_nothing_back() {
     let (folder, store) = sqlite();
     let signed = Signed::new(store, 1).await;
     let id = signed.asked().await;
-    let place = signed.sequencer.note(Content::of(Kind::AuditRead), None).await.unwrap().index;
     signed.approve(id).await.unwrap();
-    let mut dropped = ichor_wire::log::Places::default();
-    dropped.push(place);
-    editing(&folder).execute("DELETE FROM body WHERE idx = ?1", [i64::try_from(place).unwrap()]).unwrap();
-    let fresh = || broker(&signed.store, &signed.sequencer, &signed.clock, &signed.policies);
-    is_suspect(&fresh().approved(&signed.ada, id, "key").await, "has lost its body");
-    let content = Content { dropped: Some(dropped.numbers()), ..Content::of(Kind::BodyDropped) };
-    signed.sequencer.note(content, None).await.unwrap();
-    assert!(fresh().approved(&signed.ada, id, "key").await.is_ok());
+    signed.glass.revoke(&signed.bob, id, None, address()).await.unwrap();
+    let revoked = signed.store.head().await.unwrap().size - 1;
+    let db = editing(&folder);
+    db.execute_batch("UPDATE break_glass SET state = 1, closed_by = NULL, closed_at = NULL").unwrap();
+    assert!(signed.suspect(id).await.contains("was revoked"));
+    let is_at = [i64::try_from(revoked).unwrap()];
+    // first a body that does not fit, so that what is known is thrown away
+    db.execute("UPDATE body SET body = x'00' WHERE idx = ?1", is_at).unwrap();
+    assert!(signed.suspect(id).await.contains("has another body"));
+    db.execute("DELETE FROM body WHERE idx = ?1", is_at).unwrap();
+    db.execute("UPDATE leaf SET kind = 1, person = NULL, cluster = NULL, grant_id = NULL WHERE idx = ?1", is_at)
+        .unwrap();
+    assert!(signed.suspect(id).await.contains("has lost its body"));
+    says_dropped(&signed, revoked, SignedDuration::from_hours(24)).await;
+    assert!(signed.suspect(id).await.contains("something behind it was dropped"), "who reads it anew");
+    let (file, contents) = signed.glass.load(id).await.unwrap();
+    let known = signed.glass.suspicion(&file, &contents).await.unwrap().unwrap();
+    assert!(known.contains("was revoked"), "who knew it: {known}");
+}
+
+/// Where reading begins a column says. One that leads behind what ended a request is found out, and so is a second request's entry.
+#[tokio::test]
+async fn case_2_a_beginning_that_was_moved_is_found_out() {
+    let (folder, store) = sqlite();
+    let signed = Signed::new(store, 1).await;
+    let id = signed.asked().await;
+    let asked = signed.store.head().await.unwrap().size - 1;
+    signed.approve(id).await.unwrap();
+    signed.glass.revoke(&signed.bob, id, None, address()).await.unwrap();
+    let stored = signed.store.entry_range(asked..asked + 1).await.unwrap().remove(0);
+    let again = ichor_wire::log::Entry::decode(&stored.body.unwrap()).unwrap().content;
+    let entry = crate::store::conformance::entry(again, noon());
+    signed.store.append(vec![crate::store::Append { entry, change: None }], None).await.unwrap();
+    let last = i64::try_from(signed.store.head().await.unwrap().size - 1).unwrap();
+    let db = editing(&folder);
+    db.execute_batch("UPDATE break_glass SET state = 1, closed_by = NULL, closed_at = NULL").unwrap();
+    assert!(signed.suspect(id).await.contains("was revoked"));
+    db.execute("UPDATE leaf SET time = time - 10000000 WHERE idx < ?1", [last]).unwrap();
+    let fresh = broker(&signed.store, &signed.sequencer, &signed.clock, &signed.policies);
+    let (file, contents) = fresh.load(id).await.unwrap();
+    let why = fresh.suspicion(&file, &contents).await.unwrap().unwrap_or_default();
+    assert!(why.contains("has another time in its column"), "{why}");
 }

@@ -84,7 +84,8 @@ impl Desk {
         };
         let settings = app::sequencer_settings(&loaded.settings);
         let (sequencer, task) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
-        let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::new(SystemClock));
+        // nobody at the host lifts a lock of everything
+        let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::new(SystemClock), None);
         Ok(Self::Alone(sequencer, task, store, book))
     }
 

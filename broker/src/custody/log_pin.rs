@@ -20,6 +20,9 @@ pub struct LogPin {
     /// The anchors that hold one.
     #[serde(default)]
     pub anchored: Vec<String>,
+    /// The key that it is about to be changed to: noted before the change is recorded, so that one that was cut short is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// The changes of the key, oldest first.
     #[serde(default)]
     pub rotations: Vec<KeyRotation>,

@@ -24,7 +24,7 @@ use crate::audit;
 use crate::clock::SharedClock;
 use crate::custody::DataKey;
 use crate::readiness::{Check, Readiness};
-use crate::store::{EntryFilter, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use cursor::{Cursor, CursorError};
@@ -145,7 +145,7 @@ impl Forwarder {
                 0
             }
         };
-        let batch = audit::entries_from(&*self.store, &EntryFilter::default(), next, BATCH).await?;
+        let batch = audit::every_entry_from(&*self.store, next, BATCH).await?;
         let Some(last) = batch.last().map(|entry| entry.index) else { return Ok(Some(0)) };
         match &mut self.sink {
             Sink::Lines(lines) => lines.send(&batch).await?,

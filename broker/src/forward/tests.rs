@@ -105,6 +105,19 @@ async fn a_file_has_every_entry_in_order_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn case_6_an_entry_whose_body_was_taken_away_is_waited_for() {
+    let log = Log::of(3).await;
+    let mut forwarder = log.to_file().await;
+    log.tamper("CREATE TABLE side AS SELECT * FROM body WHERE idx = 1; DELETE FROM body WHERE idx = 1");
+    let refused = forwarder.step().await.unwrap_err();
+    assert!(refused.0.contains("entry 1 has lost its body"), "{refused}");
+    assert_eq!(log.cursor().await, 0);
+    log.tamper("INSERT INTO body (idx, body) SELECT idx, body FROM side");
+    assert_eq!(forwarder.step().await, Ok(Some(0)));
+    assert_eq!(indexes(&log.path("out.jsonl")), all(0..3));
+}
+
+#[tokio::test]
 async fn a_file_that_was_moved_away_is_made_anew() {
     let log = Log::of(2).await;
     let mut forwarder = log.to_file().await;

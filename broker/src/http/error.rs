@@ -168,6 +168,7 @@ impl From<LockError> for ApiError {
             LockError::Refused(refusal) => refusal.into(),
             LockError::Record(error) => error.into(),
             LockError::Store(error) => error.into(),
+            LockError::Log(error) => Self::internal(&error),
             LockError::Entropy(error) => Self::internal(&error),
         }
     }

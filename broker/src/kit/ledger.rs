@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use ichor_wire::log::{Content, Entry, Kind, KitHolder};
+use ichor_wire::log::{Content, Kind, KitHolder};
 use ichor_wire::profile::{CaCertificate, ed25519_key, subject_key};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::beyond::{BEYOND, Claim, rank};
+use crate::audit::as_recorded;
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 
 /// A kit is to be drilled at least this often.
@@ -124,7 +125,7 @@ pub enum LedgerError {
     Entry(u64),
 }
 
-/// Every kit that the log tells of, in the order in which they were made. One whose entry's body was dropped is gone.
+/// Every kit that the log tells of, in the order in which they were made.
 ///
 /// # Errors
 /// When the store fails, or an entry is not what a broker writes.
@@ -147,22 +148,22 @@ pub async fn read_with_size(store: &dyn Store) -> Result<(Vec<Standing>, u64), L
             let page = store.entries(&filter, before, PAGE).await?;
             before = page.last().map(|entry| entry.index);
             let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-            found.extend(page);
+            found.extend(page.into_iter().map(|entry| (kind, entry)));
             if is_last {
                 break;
             }
         }
     }
-    found.sort_unstable_by_key(|entry| entry.index);
+    found.sort_unstable_by_key(|(_, entry)| entry.index);
     Ok((fold(&found)?, size))
 }
 
-fn fold(entries: &[StoredEntry]) -> Result<Vec<Standing>, LedgerError> {
+fn fold(entries: &[(Kind, StoredEntry)]) -> Result<Vec<Standing>, LedgerError> {
     let mut kits: Vec<Standing> = Vec::new();
-    for stored in entries {
-        let Some(body) = stored.body.as_deref() else { continue };
+    for (kind, stored) in entries {
         let unreadable = || LedgerError::Entry(stored.index);
-        let entry = Entry::decode(body).map_err(|_| unreadable())?;
+        // nobody can have its body dropped
+        let entry = as_recorded(stored, Some(*kind)).ok().flatten().ok_or_else(unreadable)?;
         let at = Timestamp::from_microsecond(entry.time).map_err(|_| unreadable())?;
         if entry.content.kind == Kind::KitMade {
             let kit = Standing::made(&entry.content, at).ok_or_else(unreadable)?;
@@ -483,6 +484,23 @@ pub(crate) mod tests {
             kit: Some(Kit { id: None, ..kit() }),
             grant: Some(Uuid::from_u128(grant).into_bytes().to_vec()),
             ..Content::of(Kind::KitInUse)
+        }
+    }
+
+    #[tokio::test]
+    async fn case_9_an_entry_of_a_kit_that_was_changed_or_has_no_body_is_read_by_nobody() {
+        for sql in [
+            "UPDATE body SET body = (SELECT body FROM body WHERE idx = 1) WHERE idx = 0",
+            "DELETE FROM body WHERE idx = 0",
+            "UPDATE leaf SET kind = (SELECT kind FROM leaf WHERE idx = 1) WHERE idx = 0",
+        ] {
+            let room = Room::new([]);
+            for content in [made(), opened(1, "drill")] {
+                room.sequencer.note(content, None).await.unwrap();
+            }
+            assert_eq!(read(&*room.store).await.unwrap().len(), 1);
+            room.edit(sql);
+            assert_eq!(read(&*room.store).await.map(|kits| kits.len()), Err(LedgerError::Entry(0)), "{sql}");
         }
     }
 

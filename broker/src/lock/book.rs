@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use ichor_wire::log::{Content, Entry, Kind};
+use ichor_wire::log::{Content, Kind};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::asked::Asks;
 use super::error::LockError;
-use crate::audit::{RecordError, Sequencer};
+use crate::audit::{RecordError, Sequencer, as_recorded};
 use crate::clock::SharedClock;
+use crate::custody::DataKey;
 use crate::domain::{ClusterName, GrantId, LockId, LockTarget, SessionId, check_reason};
 use crate::entropy;
 use crate::identity::Identity;
@@ -50,13 +52,15 @@ pub struct Book {
     store: Arc<dyn Store>,
     sequencer: Sequencer,
     clock: SharedClock,
+    asks: Asks,
 }
 
 impl Book {
-    /// A book over this log.
+    /// A book over this log. With the key it is known who asked for a lock of everything to be lifted; without it nobody did.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, sequencer: Sequencer, clock: SharedClock) -> Self {
-        Self { store, sequencer, clock }
+    pub fn new(store: Arc<dyn Store>, sequencer: Sequencer, clock: SharedClock, key: Option<Arc<DataKey>>) -> Self {
+        let asks = Asks::new(Arc::clone(&store), key);
+        Self { store, sequencer, clock, asks }
     }
 
     /// Returns the lock once it is recorded. `base` says who and from where. What the same setter has locked already stays one lock, of
@@ -148,7 +152,10 @@ impl Book {
         }
         let base =
             Content { lock: Some(lock.id.0.as_bytes().to_vec()), reason: Some(reason.to_owned()), ..who.named(base) };
-        let asked = lock.asked.as_ref().filter(|ask| now < ask.until);
+        let asked = match lock.asked.as_ref().filter(|ask| now < ask.until) {
+            Some(ask) if self.asks.were_recorded(lock.id, ask, now).await? => Some(ask),
+            _ => None,
+        };
         let (content, change) = match (&lock.target, who) {
             (LockTarget::Everything, Who::Host(..)) => {
                 let refusal = Refusal::plain(
@@ -174,6 +181,7 @@ impl Book {
                     message: Some(
                         "asks for the lock of everything to be lifted; another person must confirm it".into(),
                     ),
+                    contents: self.asks.mark(lock.id, &ask),
                     ..about(Kind::UnlockAsked, &lock.target, base)
                 };
                 (content, LockChange::AskLift { lock: lock.id, ask: Box::new(ask), session })
@@ -201,8 +209,8 @@ impl Book {
         let found = self.store.entries(&filter, None, 1).await?.into_iter().next();
         let unknown =
             || LockError::Bad(format!("the log has no grant {grant}; a certificate names its own as `grant:…`"));
-        let body = found.and_then(|entry| entry.body).ok_or_else(unknown)?;
-        let content = Entry::decode(&body).map_err(|_| unknown())?.content;
+        let recorded = found.and_then(|entry| as_recorded(&entry, Some(Kind::Grant)).ok().flatten());
+        let content = recorded.ok_or_else(unknown)?.content;
         let session = content.session.as_deref().and_then(|id| Uuid::from_slice(id).ok()).map(SessionId);
         let cluster = content.cluster.as_deref().and_then(|name| ClusterName::new(name).ok());
         Ok(LockTarget::Grant { grant, renewals: session.zip(cluster) })
@@ -243,9 +251,10 @@ impl Book {
     /// The locks that hold by the log and not by the database.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, or the log is not what was recorded.
     pub async fn vanished(&self, ledger: &mut super::Ledger) -> Result<Vec<LockId>, LockError> {
-        Ok(ledger.vanished(&*self.store, self.clock.now()).await?)
+        let signed = self.sequencer.standing().borrow().newest.clone();
+        Ok(ledger.vanished(&*self.store, signed, self.clock.now()).await?)
     }
 
     /// The time.

@@ -1,6 +1,6 @@
 //! Why a lock was not set or lifted.
 
-use crate::audit::RecordError;
+use crate::audit::{LedgerError, RecordError};
 use crate::domain::BadReason;
 use crate::entropy::EntropyError;
 use crate::policy::Refusal;
@@ -22,6 +22,9 @@ pub enum LockError {
     /// Nothing could be recorded, so nothing was done.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The log is not what was recorded.
+    #[error(transparent)]
+    Log(#[from] LedgerError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

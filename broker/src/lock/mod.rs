@@ -12,6 +12,7 @@
 //! reading the audit; what takes away, as denying or revoking a break-glass request; and the broker's own certificates, which a CA that
 //! is replaced in an emergency needs.
 
+mod asked;
 mod book;
 mod error;
 mod ledger;

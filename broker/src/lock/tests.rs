@@ -5,13 +5,15 @@ use jiff::SignedDuration;
 
 use super::ledger::Ledger;
 use super::*;
-use crate::audit::RecordError;
 use crate::audit::tests::Room;
-use crate::store::conformance::noon;
-use crate::store::{Change, Condition, LockChange, Store as _};
+use crate::audit::{LedgerError, RecordError};
+use crate::domain::GrantId;
+use crate::identity::fixture::{key, who};
+use crate::store::conformance::{after, log_person, login, noon, person, session};
+use crate::store::{Change, Condition, LockChange, SessionRow, Store as _};
 
 fn book(room: &Room) -> Book {
-    Book::new(room.store.clone(), room.sequencer.clone(), room.clock.clone())
+    Book::new(room.store.clone(), room.sequencer.clone(), room.clock.clone(), Some(Arc::new(key())))
 }
 
 async fn set(book: &Book, target: LockTarget, seconds: Option<u64>) -> LockRow {
@@ -30,15 +32,15 @@ async fn a_lock_that_vanished_from_the_database_is_told() {
         set(&book, cluster("lab"), Some(60)).await,
         set(&book, LockTarget::Everything, None).await,
     ];
-    assert_eq!(ledger.vanished(&*room.store, noon()).await.unwrap(), []);
+    assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), []);
     book.lift(Who::Host("root", "broker-1"), Content::of(Kind::Unlock), &lifted, "over", false).await.unwrap();
-    assert_eq!(ledger.vanished(&*room.store, noon()).await.unwrap(), []);
+    assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), []);
     // as a writer of the database would: the row is ended, and no entry says so
     for row in [&taken, &ends] {
         let change = LockChange::Lift { lock: row.id, person: None, by: "nobody".into(), session: None };
         room.sequencer.note(Content::of(Kind::Reload), Some(Change::Lock { change, now: noon() })).await.unwrap();
     }
-    let mut vanished = ledger.vanished(&*room.store, noon()).await.unwrap();
+    let mut vanished = ledger.vanished(&*room.store, None, noon()).await.unwrap();
     vanished.sort();
     assert_eq!(vanished, {
         let mut two = [taken.id, ends.id];
@@ -46,8 +48,12 @@ async fn a_lock_that_vanished_from_the_database_is_told() {
         two
     });
     let later = noon() + SignedDuration::from_secs(60);
-    assert_eq!(ledger.vanished(&*room.store, later).await.unwrap(), [taken.id], "the other's time is over");
-    assert_eq!(Ledger::default().vanished(&*room.store, later).await.unwrap(), [taken.id], "read from the beginning");
+    assert_eq!(ledger.vanished(&*room.store, None, later).await.unwrap(), [taken.id], "the other's time is over");
+    assert_eq!(
+        Ledger::default().vanished(&*room.store, None, later).await.unwrap(),
+        [taken.id],
+        "read from the beginning"
+    );
     assert!(book.find(all.id).await.unwrap().holds(later));
 }
 
@@ -67,7 +73,7 @@ async fn what_its_setter_locks_twice_is_one_lock_and_the_later_end_holds() {
     let ends: Vec<_> = room.log().await.into_iter().map(|entry| entry.content.locked_until).collect();
     let second = |seconds| end(seconds).map(|at| at.as_second());
     assert_eq!(ends, [second(600), second(600), second(1200), None, None]);
-    assert_eq!(ledger.vanished(&*room.store, noon()).await.unwrap(), []);
+    assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), []);
     let by_another = Who::Host("eve", "broker-1");
     let other = book.set(by_another, Content::of(Kind::Lock), prod(), None, "INC-42".into()).await.unwrap();
     assert_ne!(other.id, first.id, "another's is another's");
@@ -134,4 +140,105 @@ fn what_a_lock_does_not_end_is_said() {
     assert!(lines[1].contains("open connection"), "{lines:?}");
     assert!(lines[2].contains("ichor-broker ca removal-patch prod --machine-config node.yaml"), "{lines:?}");
     assert!(lines[3].contains("rotate-ca") && lines.len() == 4, "{lines:?}");
+}
+
+/// What a column says of an entry hides no lock, and a body that is not what was recorded is seen.
+#[tokio::test]
+async fn case_7_a_lock_whose_entry_was_hidden_while_its_row_was_taken_is_told() {
+    let room = Room::new([]);
+    let (book, mut ledger) = (book(&room), Ledger::default());
+    let row = set(&book, LockTarget::Everything, None).await;
+    room.edit("UPDATE leaf SET kind = 29; DELETE FROM lock");
+    assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), [row.id]);
+    room.edit("UPDATE leaf SET kind = 28");
+    assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), [row.id]);
+    // a row that is on something else locks nobody
+    let retargeted = Room::new([]);
+    let (book, mut ledger) = (super::tests::book(&retargeted), Ledger::default());
+    let prod = LockTarget::Cluster(ClusterName::new("prod").unwrap());
+    let ada = LockTarget::User { issuer: "https://id.example.com".into(), subject: "ada".into() };
+    let (prod, ada) = (set(&book, prod, None).await, set(&book, ada, None).await);
+    assert_eq!(ledger.vanished(&*retargeted.store, None, noon()).await.unwrap(), []);
+    for (row, sql) in
+        [(&prod, "UPDATE lock SET one = 'else' WHERE kind = 3"), (&ada, "UPDATE lock SET two = 'x' WHERE kind = 0")]
+    {
+        retargeted.edit(sql);
+        assert!(ledger.vanished(&*retargeted.store, None, noon()).await.unwrap().contains(&row.id), "{sql}");
+    }
+    // one that is put in its place for a moment, or taken away
+    for hide in ["UPDATE body SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)", "DELETE FROM body"]
+    {
+        let room = Room::new([]);
+        let book = super::tests::book(&room);
+        let row = set(&book, LockTarget::Everything, None).await;
+        let mut ledger = Ledger::default();
+        room.edit(&format!("CREATE TABLE kept AS SELECT * FROM body; {hide}; DELETE FROM lock"));
+        let refused = ledger.vanished(&*room.store, None, noon()).await;
+        assert!(matches!(refused, Err(LedgerError::Forged(_))), "{hide}: {refused:?}");
+        room.edit("DELETE FROM body; INSERT INTO body (idx, body) SELECT idx, body FROM kept; DROP TABLE kept");
+        assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), [row.id], "{hide}");
+    }
+}
+
+async fn logs_in(room: &Room, number: u8, subject: &str) -> Identity {
+    assert!(room.store.begin_login(login(number, after(600)), 1000, noon()).await.unwrap());
+    let row = SessionRow { person: person(subject), ..session(number) };
+    let change = Change::SessionCreate { session: Box::new(row.clone()), code_hash: [number + 100; 32], now: noon() };
+    room.sequencer.note(Content::of(Kind::Login), Some(change)).await.unwrap();
+    who(&row)
+}
+
+/// The row of an asking that nobody made, or of another than was made, lets nobody lift.
+#[tokio::test]
+async fn case_7_an_asking_that_only_the_database_has_is_none() {
+    let room = Room::new([]);
+    let book = book(&room);
+    let (alice, bob) = (logs_in(&room, 1, "alice").await, logs_in(&room, 2, "bob").await);
+    let lifts = async |who: &Identity, confirms| {
+        let lock = book.list(false).await.unwrap().remove(0);
+        book.lift(Who::Person(who), Content::of(Kind::Unlock), &lock, "over", confirms).await
+    };
+    set(&book, LockTarget::Everything, None).await;
+    let as_bob =
+        "UPDATE lock SET asked_provider = provider, asked_issuer = issuer, asked_subject = subject, asked_user = user
+        FROM (SELECT provider, issuer, subject, user FROM session WHERE subject = 'bob')";
+    let until = (noon() + SignedDuration::from_mins(30)).as_microsecond();
+    room.edit(&format!("{as_bob}; UPDATE lock SET asked_until = {until}"));
+    let asked = book.list(false).await.unwrap().remove(0).asked.unwrap();
+    assert_eq!(asked.person, *bob.person(), "the database says so");
+    assert!(
+        matches!(lifts(&alice, true).await, Err(LockError::Refused(no)) if no.sentence.contains("nobody has asked"))
+    );
+    // who asked is not made another
+    room.edit("UPDATE lock SET asked_provider = NULL, asked_issuer = NULL, asked_subject = NULL, asked_user = NULL, asked_until = NULL");
+    lifts(&alice, false).await.unwrap();
+    room.edit(as_bob);
+    assert!(
+        matches!(lifts(&alice, true).await, Err(LockError::Refused(no)) if no.sentence.contains("nobody has asked"))
+    );
+    room.edit("UPDATE lock SET asked_provider = NULL, asked_issuer = NULL, asked_subject = NULL, asked_user = NULL, asked_until = NULL");
+    lifts(&alice, false).await.unwrap();
+    let lifted = lifts(&bob, true).await.unwrap();
+    assert!(lifted.ended.is_some(), "what was asked is confirmed");
+}
+
+/// A grant is locked as it was recorded, or not at all.
+#[tokio::test]
+async fn case_9_a_grant_whose_entry_was_changed_is_no_target() {
+    let room = Room::new([]);
+    let book = book(&room);
+    let grant = GrantId(uuid::Uuid::from_u128(7));
+    let content = Content {
+        person: Some(log_person("ada", "ada")),
+        cluster: Some("prod".into()),
+        grant: Some(grant.0.as_bytes().to_vec()),
+        session: Some(vec![1; 16]),
+        ..Content::of(Kind::Grant)
+    };
+    let other = Content { cluster: Some("else".into()), ..content.clone() };
+    room.sequencer.note(content, None).await.unwrap();
+    assert!(matches!(book.grant(grant).await, Ok(LockTarget::Grant { renewals: Some(_), .. })));
+    room.sequencer.note(Content { grant: None, ..other }, None).await.unwrap();
+    room.edit("UPDATE body SET body = (SELECT body FROM body WHERE idx = 1) WHERE idx = 0");
+    assert!(book.grant(grant).await.is_err());
 }

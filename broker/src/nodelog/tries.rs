@@ -1,10 +1,11 @@
 //! The tries to keep one batch. One whose answer was lost may have been committed: its digests tell, which are looked for before
 //! the batch is given to the store again.
 
-use ichor_wire::log::{Content, Entry, Kind};
+use ichor_wire::log::{Content, Kind};
 use jiff::Timestamp;
 
 use super::findings::Findings;
+use crate::audit::as_recorded;
 use crate::store::{EntryFilter, Store, StoreError};
 
 /// So many entries are looked through at once.
@@ -45,7 +46,7 @@ impl Tries {
             let Some(last) = page.last() else { return Ok(None) };
             from = last.index.saturating_add(1);
             for stored in &page {
-                let entry = stored.body.as_deref().and_then(|body| Entry::decode(body).ok());
+                let entry = as_recorded(stored, filter.kind).ok().flatten();
                 let same =
                     |(tried, _): &&(Content, Findings)| entry.as_ref().is_some_and(|entry| entry.content == *tried);
                 if let Some((_, findings)) = self.tried.iter().find(same) {

@@ -15,7 +15,7 @@ use crate::clock::SharedClock;
 use crate::custody::DataKey;
 use crate::forward::{Backoff, Cursor, CursorError};
 use crate::readiness::{Check, Readiness};
-use crate::store::{EntryFilter, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// So many entries are looked at in one go.
 const BATCH: u32 = 200;
@@ -167,7 +167,7 @@ impl Courier {
             }
         };
         loop {
-            let batch = audit::entries_from(&*self.store, &EntryFilter::default(), next, BATCH).await?;
+            let batch = audit::every_entry_from(&*self.store, next, BATCH).await?;
             let is_last = batch.len() < usize::try_from(BATCH).unwrap_or(usize::MAX);
             for entry in batch {
                 let event = Event::among(&entry, &self.events);

@@ -225,16 +225,16 @@ async fn case_21_a_log_that_was_signed_once_is_not_taken_for_a_new_one() -> anyh
     assert!(error.contains("its checkpoint is missing, though it has been signed before"), "{error}");
 
     // nor none at all, with its folder or without: `check` says it, before a start is tried
-    for gone in [host.database.as_path(), host.database.parent().unwrap()] {
+    for gone in [host.database.clone(), host.database.parent().unwrap().to_path_buf()] {
         let aside = host.dir.with_file_name("aside");
-        std::fs::rename(gone, &aside)?;
+        std::fs::rename(&gone, &aside)?;
         for says in [refused(&mut host), run(&["check", "--dir", &host.dir.to_string_lossy()]).unwrap_err().to_string()]
         {
             assert!(says.contains("is gone, though the log of this vault was signed before"), "{says}");
             assert!(says.contains("ichor-broker audit reopen --reason"), "{says}");
         }
         assert!(!gone.exists(), "nothing is made in its place");
-        std::fs::rename(&aside, gone)?;
+        std::fs::rename(&aside, &gone)?;
     }
 
     copy(&whole, &host.database)?;

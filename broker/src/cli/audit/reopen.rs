@@ -77,12 +77,17 @@ impl Reopen {
             bail!("this log is what was signed and anchored, so there is nothing to open again; start the broker");
         }
         // what is there must fit together, whatever it is the continuation of
-        audit::verify_log(&*store).await?;
+        let report = audit::verify_log(&*store).await?;
         let anchors = app::anchors(custody.servers(), settings)?;
         let seen = Seen::look(pin, &*store, &anchors).await?;
         seen.check_meant(self.after.as_deref())?;
         let origin = app::next_origin(seen.names().iter().map(String::as_str), &settings.name);
         let origin = origin.context("the log has the highest number there is; give it another `audit.name`")?;
+        if let Some((place, _)) = report.changes.iter().find(|(_, change)| change.origin == origin) {
+            bail!(
+                "entry {place} names a key of the log `{origin}`, which does not exist yet: somebody else writes the database"
+            );
+        }
         let (lost, strange) = (seen.lost()?, seen.strange()?);
         let notary = app::notary_over(anchors, settings, custody.audit_key().await?, &origin)?;
         let said = std::iter::once(format!("the log goes on as {origin}")).chain(strange);

@@ -132,6 +132,10 @@ async fn rotate(
         ..by_hand(Kind::AuditKey)
     };
     let is_first = old.is_none();
+    if let Some(pin) = custody.log_pin()? {
+        // no entry is believed to change the key that is not announced where who writes the database cannot write
+        custody.pin_log(&LogPin { next: Some(new.log().to_string()), ..pin })?;
+    }
     let index = record(loaded, Arc::clone(&store), old, content).await?;
     if !is_first && let (Some(pin), Some(kept)) = (custody.log_pin()?, store.checkpoint().await?) {
         // what the key before signed of it: without it nobody could follow from that key to the next

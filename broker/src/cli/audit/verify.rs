@@ -69,6 +69,9 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
     if calls.calls > 0 {
         lines.push(format!("{} calls at nodes, {} whole batches of them as recorded", calls.calls, calls.batches));
     }
+    if let Some(pin) = &pin {
+        not_foreign(pin, &report)?;
+    }
     let key: Option<LogKey> =
         pin.as_ref().map(|pin| pin.key.parse()).transpose().context("the vault's audit-log.toml")?;
     match (kept, key) {
@@ -106,6 +109,25 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
         lines.push(NO_ANCHOR.into());
     }
     Ok(Checked { lines, unknown })
+}
+
+/// Whether each entry that hands this log over to another key is of a change that was made here.
+fn not_foreign(pin: &LogPin, report: &VerifyReport) -> anyhow::Result<()> {
+    for (place, change) in
+        report.changes.iter().filter(|(_, change)| change.origin == pin.origin && change.old.is_some())
+    {
+        let is_known = pin.rotations.iter().any(|rotation| rotation.index == *place)
+            || change.new == pin.key
+            || Some(&change.new) == pin.next.as_ref();
+        if !is_known {
+            bail!(
+                "audit entry {place}: it hands the log over to the key {}, and nobody here has changed to that: keep this database as \
+                 evidence, and tell whoever verifies the log",
+                change.new
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn fits(store: &dyn Store, report: &VerifyReport, note: &str, key: &LogKey, who: &str) -> anyhow::Result<String> {

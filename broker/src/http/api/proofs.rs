@@ -6,7 +6,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use ichor_wire::api::{ConsistencyAnswer, ConsistencyQuery, EntryProof, ExportQuery, ProofFile, Receipt};
 use ichor_wire::log::proof::printed;
-use ichor_wire::log::{Checkpoint, Content, Entry, Kind, export, leaf_hash};
+use ichor_wire::log::{Checkpoint, Content, Kind, export, leaf_hash};
 use ichor_wire::problem::{Code, Problem};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -158,7 +158,7 @@ async fn find(api: &Api, id: Uuid, size: u64) -> Result<Option<StoredEntry>, Api
         let until = since.checked_add(SignedDuration::from_millis(1)).ok();
         let filter = EntryFilter { since: Some(since), until, ..EntryFilter::default() };
         for stored in api.store.entries(&filter, Some(size), 5_000).await? {
-            let entry = stored.body.as_deref().and_then(|body| Entry::decode(body).ok());
+            let entry = audit::as_recorded(&stored, None).ok().flatten();
             if entry.is_some_and(|entry| entry.id == id.as_bytes()) {
                 return Ok(Some(stored));
             }
@@ -171,7 +171,7 @@ async fn find(api: &Api, id: Uuid, size: u64) -> Result<Option<StoredEntry>, Api
 /// Lets in whoever the entry is about; of others policy decides, and then the reading is recorded.
 async fn admit(api: &Api, caller: &Fresh, stored: &StoredEntry, what: String) -> Result<(), ApiError> {
     let identity = &caller.identity;
-    let content = stored.body.as_deref().and_then(|body| Entry::decode(body).ok()).map(|entry| entry.content);
+    let content = audit::as_recorded(stored, None).ok().flatten().map(|entry| entry.content);
     let own = identity.person();
     let is_own = content.as_ref().and_then(|content| content.person.as_ref()).is_some_and(|person| {
         person.provider == own.provider.as_str() && person.issuer == own.issuer && person.subject == own.subject

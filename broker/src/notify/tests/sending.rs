@@ -269,3 +269,24 @@ async fn a_cursor_that_is_moved_under_a_courier_at_work_ends_its_telling() {
     assert!(courier.step().await.unwrap_err().why.contains("changed by someone else"));
     assert_eq!(store.forward_cursor("notify/pager").await.unwrap(), Some(forged), "nothing is written over it");
 }
+
+#[tokio::test]
+async fn case_6_an_entry_whose_body_was_taken_away_is_not_passed_over() {
+    let glass = Glass::new().await;
+    let (hook, url) = Hook::new(&[]).await;
+    let mut courier = courier(&glass, webhook(&url)).await;
+    let kept = cursor(&glass).await;
+    tell(&glass).await;
+    glass.room.edit(
+        "CREATE TABLE side AS SELECT * FROM body WHERE idx = (SELECT max(idx) FROM leaf);
+         DELETE FROM body WHERE idx = (SELECT max(idx) FROM leaf)",
+    );
+    for _ in 0..5 {
+        let held_up = courier.step().await.unwrap_err();
+        assert!(held_up.why.contains("has lost its body, and was not dropped"), "{held_up}");
+    }
+    assert_eq!((cursor(&glass).await, hook.count()), (kept, 0));
+    glass.room.edit("INSERT INTO body (idx, body) SELECT idx, body FROM side");
+    assert_eq!(courier.step().await, Ok(Step::Sent));
+    assert_eq!(hook.count(), 1);
+}

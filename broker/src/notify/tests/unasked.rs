@@ -50,7 +50,7 @@ async fn a_lock_and_its_end_are_told() {
     let glass = Glass::new().await;
     let (hook, url) = Hook::new(&[]).await;
     let mut courier = courier(&glass, webhook(&url)).await;
-    let book = Book::new(glass.room.store.clone(), glass.room.sequencer.clone(), glass.room.clock.clone());
+    let book = Book::new(glass.room.store.clone(), glass.room.sequencer.clone(), glass.room.clock.clone(), None);
     let host = || Who::Host("root", "broker-1");
     let set = async |seconds| {
         let on = LockTarget::Cluster(ClusterName::new("prod").unwrap());

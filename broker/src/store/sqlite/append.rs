@@ -3,44 +3,37 @@
 use std::sync::Arc;
 
 use ichor_wire::log::tree::Edge;
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use super::locks::Approved;
 use super::names::Names;
 use super::value::micros;
 use super::{
     Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, drops, locks,
-    log, logins, sessions, tree,
+    log, logins, schema, sessions, tree,
 };
 use crate::store::{Change, Condition};
 
-/// What the thread knows of the log before a batch.
+/// What the thread knows of the log before a batch. There is no other writer, so it is all that there is.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// How many entries the log had at least.
+    /// How many entries the log has.
     pub(super) seen: u64,
-    /// The tree's edge; read again where the log has another size.
-    pub(super) edge: Edge,
+    /// The tree's edge; `None` before it was first read.
+    pub(super) edge: Option<Edge>,
+    /// The edge after a batch of which it is not known whether it was committed.
+    pub(super) doubtful: Option<Edge>,
 }
 
-/// Writes the batch in order and answers with what became of each part, and the tree after it.
+/// Writes the batch in order to the log with this edge, and answers with what became of each part, and the tree after it.
 pub(super) fn batch(
     db: &Transaction<'_>,
     names: &mut Names,
     batch: &[Append],
     checkpoint: Option<&StoredCheckpoint>,
-    Known { seen, mut edge }: Known,
+    mut edge: Edge,
 ) -> Result<Committed, Failure> {
     let mut head = log::head(db)?;
-    if head.size < seen {
-        return Err(Failure::Damaged(format!(
-            "the log has {} entries where this broker has seen {seen}; restore the database that it was writing to",
-            head.size
-        )));
-    }
-    if edge.size() != head.size {
-        edge = tree::edge(db, head.size)?;
-    }
     let mut tiles = Vec::new();
     let mut parts = Vec::with_capacity(batch.len());
     for part in batch {
@@ -63,6 +56,35 @@ pub(super) fn batch(
     }
     Ok(Committed { parts, tree: Arc::new(Grown { edge, tiles }) })
 }
+
+impl Known {
+    /// The edge to append to. Entries that this process did not append are somebody else's, whom the
+    /// writer lock keeps out if they are a broker: nothing is appended to them, so nothing is signed that has them.
+    pub(super) fn edge(self, db: &Connection) -> Result<Edge, Failure> {
+        schema::no_triggers(db)?;
+        let size = log::head(db)?.size;
+        let Self { seen, edge, doubtful } = self;
+        if let Some(doubtful) = doubtful.filter(|doubtful| doubtful.size() == size && size != seen) {
+            return match tree::edge(db, size)? == doubtful {
+                true => Ok(doubtful),
+                false => Err(Failure::Damaged(format!(
+                    "the log's last entries, up to {size}, are not this broker's; {RESTORE}"
+                ))),
+            };
+        }
+        if size != seen {
+            let what = if size < seen { "has lost entries" } else { "has entries of somebody else" };
+            return Err(Failure::Damaged(format!(
+                "the log has {size} entries where this broker knows {seen}: it {what}; {RESTORE}"
+            )));
+        }
+        edge.map_or_else(|| tree::edge(db, size), Ok)
+    }
+}
+
+/// What to do about a log that somebody else wrote to.
+const RESTORE: &str =
+    "nothing is recorded; find out who writes the database, and restore the one that this broker was writing to";
 
 /// Makes the part's change, or undoes what it began and answers the condition that failed.
 fn refusal(

@@ -167,9 +167,83 @@ async fn case_21_a_log_that_got_shorter_is_not_continued() {
         .unwrap();
     let refused = store.append(vec![note(Kind::Start, noon())], None).await.unwrap_err();
     assert!(
-        matches!(&refused, StoreError::Damaged(why) if why.contains("1 entries where this broker has seen 2")),
+        matches!(&refused, StoreError::Damaged(why) if why.contains("1 entries where this broker knows 2: it has lost entries")),
         "{refused}"
     );
+}
+
+/// A copy of the newest entry behind it, as whoever writes the database adds one.
+const ADD: &str =
+    "INSERT INTO leaf (idx, time, kind, leaf) SELECT idx + 1, time, kind, leaf FROM leaf ORDER BY idx DESC LIMIT 1";
+
+fn is_of_somebody_else<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    let said = format!("{result:?}");
+    assert!(
+        matches!(&result, Err(StoreError::Damaged(why)) if why.contains("it has entries of somebody else")),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn case_1_a_log_that_somebody_else_added_to_takes_nothing_more_and_readiness_tells() {
+    let (_folder, path) = fresh();
+    one(&*open(&path), note(Kind::Start, noon())).await;
+    for appends_first in [false, true] {
+        let (store, _) = sabotaged(&path);
+        let other = Connection::open(&path).unwrap();
+        if appends_first {
+            one(&*store, note(Kind::Start, noon())).await;
+        }
+        let size = store.head().await.unwrap().size;
+        other.execute(ADD, []).unwrap();
+        for _ in 0..2 {
+            is_of_somebody_else(store.append(vec![note(Kind::Start, noon())], None).await);
+            is_of_somebody_else(store.append(Vec::new(), None).await);
+            is_of_somebody_else(store.probe().await);
+        }
+        assert_eq!(store.head().await.unwrap().size, size + 1, "nothing was appended to it");
+        other.execute("DELETE FROM leaf WHERE idx = ?1", [i64::try_from(size).unwrap()]).unwrap();
+        store.probe().await.unwrap();
+        one(&*store, note(Kind::Start, noon())).await;
+        // while a batch of ours fails, too
+        other.execute_batch(&format!("BEGIN IMMEDIATE; {ADD}")).unwrap();
+        assert!(is_unavailable(store.append(vec![note(Kind::Start, noon())], None).await));
+        other.execute_batch("COMMIT").unwrap();
+        is_of_somebody_else(store.append(vec![note(Kind::Start, noon())], None).await);
+        other.execute("DELETE FROM leaf WHERE idx = ?1", [i64::try_from(size + 1).unwrap()]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn case_1_a_batch_of_which_it_is_not_known_whether_it_stands_is_gone_on_from_and_no_other() {
+    let (_folder, path) = fresh();
+    let store = open(&path);
+    one(&*store, note(Kind::Start, noon())).await;
+    let before = store.edge(1).await.unwrap();
+    one(&*store, note(Kind::Start, noon())).await;
+    let stands = store.edge(2).await.unwrap();
+    let db = Connection::open(&path).unwrap();
+    let known =
+        |doubtful: Option<&Edge>| append::Known { seen: 1, edge: Some(before.clone()), doubtful: doubtful.cloned() };
+    assert_eq!(known(Some(&stands)).edge(&db).unwrap(), stands);
+    let mut other = before.clone();
+    other.push([7; 32]);
+    for doubtful in [None, Some(&other), Some(&before)] {
+        assert!(matches!(known(doubtful).edge(&db), Err(Failure::Damaged(_))), "{doubtful:?}");
+    }
+}
+
+#[tokio::test]
+async fn case_6_a_database_with_a_trigger_takes_nothing_and_is_not_opened() {
+    let (_folder, path) = fresh();
+    let store = open(&path);
+    let hides = "CREATE TRIGGER hides AFTER INSERT ON body BEGIN DELETE FROM body WHERE idx = new.idx; END";
+    Connection::open(&path).unwrap().execute_batch(hides).unwrap();
+    let refused = store.append(vec![note(Kind::Start, noon())], None).await;
+    assert!(matches!(&refused, Err(StoreError::Damaged(why)) if why.contains("the trigger \"hides\"")), "{refused:?}");
+    assert!(matches!(store.probe().await, Err(StoreError::Damaged(_))));
+    drop(store);
+    assert!(matches!(SqliteStore::open(&path, Options::default()), Err(StoreError::Damaged(_))));
 }
 
 #[tokio::test]

@@ -385,9 +385,7 @@ impl Store for SqliteStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        let write =
-            self.writer.write(|db| Ok(db.prepare_cached("UPDATE probe SET n = n + 1")?.execute([]).map(drop)?));
-        match tokio::time::timeout(self.deadline, write).await {
+        match tokio::time::timeout(self.deadline, self.writer.probe()).await {
             Ok(written) => written,
             Err(_) => Err(StoreError::Unavailable("a write takes longer than its deadline".into())),
         }

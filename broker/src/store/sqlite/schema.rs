@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{Failure, certificates};
 
@@ -68,6 +68,7 @@ pub(super) fn open(path: &Path, purpose: Use, busy_timeout: Duration) -> Result<
 /// Brings the schema to this build's step, each missing step in one transaction.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
     let reached = reached(db)?;
+    no_triggers(db)?;
     for (step, sql) in (1u32..).zip(STEPS).skip(reached as usize) {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
@@ -78,6 +79,19 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Refuses a database with a trigger: no step makes one, so somebody else did, who has entries or rows changed behind our back.
+pub(super) fn no_triggers(db: &Connection) -> Result<(), Failure> {
+    let mut any = db.prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'trigger' LIMIT 1")?;
+    let found: Option<String> = any.query_row([], |row| row.get(0)).optional()?;
+    match found {
+        None => Ok(()),
+        Some(name) => Err(Failure::Damaged(format!(
+            "somebody made the trigger {name:?} in it, and a broker makes none; find out who writes the database, and take it out with \
+             `DROP TRIGGER`"
+        ))),
+    }
 }
 
 /// Checks that the schema is this build's, for one who may not change it.
@@ -133,6 +147,16 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         db.pragma_update(None, "user_version", STEPS.len() as u32 + 1).unwrap();
         assert!(matches!(migrate(&mut db), Err(Failure::Damaged(why)) if why.contains("newer build")));
+    }
+
+    #[test]
+    fn case_6_a_trigger_that_no_step_made_is_refused() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db).unwrap();
+        migrate(&mut db).unwrap();
+        db.execute_batch("CREATE TRIGGER hide AFTER INSERT ON body BEGIN DELETE FROM body WHERE idx = new.idx; END")
+            .unwrap();
+        assert!(matches!(migrate(&mut db), Err(Failure::Damaged(why)) if why.contains("the trigger \"hide\"")));
     }
 
     #[test]

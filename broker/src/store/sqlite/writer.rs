@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use ichor_wire::log::tree::Edge;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,7 +16,7 @@ use crate::store::Change;
 use super::names::Names;
 use super::recent::Recent;
 use super::schema::{self, Use};
-use super::{Append, Committed, Failure, Grown, Options, StoreError, StoredCheckpoint, append, log, tree};
+use super::{Append, Committed, Failure, Options, StoreError, StoredCheckpoint, append, log, tree};
 
 /// How many writes may wait for the thread; further ones wait in their own task.
 const WAITING: usize = 256;
@@ -40,10 +41,12 @@ struct Desk {
     db: Option<Connection>,
     /// Device and inode of the file that was opened. A record in a file that someone moved away would be no record.
     file: (u64, u64),
-    /// How many entries the log had when last seen. A database that has fewer is not the one we wrote to.
+    /// How many entries the log has: nobody else appends.
     size: u64,
-    /// The log's tree after the last batch; an empty one where none was written yet, or the last one failed.
-    tree: Arc<Grown>,
+    /// The edge of the log's tree; `None` where none was written yet.
+    edge: Option<Edge>,
+    /// Its edge after a batch whose commit failed: it may stand all the same.
+    doubtful: Option<Edge>,
     /// Numbers of names that are known to be in the database.
     names: Names,
     /// Told of every write that concerns sessions, here and not where the write was asked for: who asked may have gone.
@@ -112,22 +115,45 @@ impl Writer {
         checkpoint: Option<StoredCheckpoint>,
     ) -> Result<Committed, StoreError> {
         self.run(move |desk| {
-            let known = append::Known { seen: desk.size, edge: desk.tree.edge.clone() };
+            let known = desk.known();
             let mut names = std::mem::take(&mut desk.names);
-            let done =
-                desk.transact(|transaction| append::batch(transaction, &mut names, &batch, checkpoint.as_ref(), known));
+            let (mut found, mut made) = (None, None);
+            let done = desk.transact(|transaction| {
+                let edge = found.insert(known.edge(transaction)?).clone();
+                let committed = append::batch(transaction, &mut names, &batch, checkpoint.as_ref(), edge)?;
+                made = Some(committed.tree.edge.clone());
+                Ok(committed)
+            });
+            if let Some(edge) = found {
+                (desk.size, desk.edge, desk.doubtful) = (edge.size(), Some(edge), None);
+            }
             let changes = || batch.iter().filter_map(|part| part.change.as_ref());
             match changes().any(Change::alters_many) {
                 true => desk.recent.forget_all(),
                 false => desk.recent.forget(changes().filter_map(Change::alters)),
             }
-            // A commit whose answer was lost may stand: then the tree is read again.
-            let committed = done.inspect_err(|_| desk.tree = Arc::default())?;
+            // A commit whose answer was lost may stand: the next batch finds out.
+            let committed = done.inspect_err(|_| {
+                if made.is_some() {
+                    desk.doubtful = made.take();
+                }
+            })?;
             // Only now are the numbers in `names` durable too; after a failure they were dropped with it.
             desk.names = names;
-            desk.tree = Arc::clone(&committed.tree);
-            desk.size = desk.tree.edge.size();
+            (desk.size, desk.edge) = (committed.tree.edge.size(), Some(committed.tree.edge.clone()));
             Ok(committed)
+        })
+        .await
+    }
+
+    /// Returns once a small write succeeded, and the log has the entries that this process knows of and no others.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        self.run(|desk| {
+            let known = desk.known();
+            desk.transact(|db| {
+                known.edge(db)?;
+                Ok(db.prepare_cached("UPDATE probe SET n = n + 1")?.execute([]).map(drop)?)
+            })
         })
         .await
     }
@@ -188,11 +214,16 @@ impl Desk {
             db: Some(db),
             file,
             size,
-            tree: Arc::default(),
+            edge: None,
+            doubtful: None,
             names: Names::default(),
             recent,
             _lock: lock,
         })
+    }
+
+    fn known(&self) -> append::Known {
+        append::Known { seen: self.size, edge: self.edge.clone(), doubtful: self.doubtful.clone() }
     }
 
     /// One transaction: committed when `work` succeeds, else undone, and then the connection is opened anew next time.

@@ -1,0 +1,77 @@
+//! Who asked for a lock of everything to be lifted. The row that says so lies in the database; its entry bears the broker's mark.
+
+use std::sync::Arc;
+
+use ichor_wire::log::Kind;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::audit::as_recorded;
+use crate::custody::DataKey;
+use crate::domain::{LockId, Person};
+use crate::store::{EntryFilter, LiftAsk, Store, StoreError};
+
+/// What the mark is made for.
+const MARK: &[u8] = b"ichor asks to lift 1\0";
+
+/// An asking is open for an hour; brokers' clocks may differ by a little.
+const LOOKED_BACK: SignedDuration = SignedDuration::from_mins(70);
+
+/// So many askings are read at a time.
+const PAGE: u32 = 200;
+
+/// Marks askings, and knows those that were recorded.
+#[derive(Clone)]
+pub(super) struct Asks {
+    store: Arc<dyn Store>,
+    key: Option<Arc<DataKey>>,
+}
+
+impl Asks {
+    pub(super) fn new(store: Arc<dyn Store>, key: Option<Arc<DataKey>>) -> Self {
+        Self { store, key }
+    }
+
+    /// The mark that the entry of this asking bears: on the lock, on who asks, what their provider tells of the human, and until
+    /// when.
+    pub(super) fn mark(&self, lock: LockId, ask: &LiftAsk) -> Option<Vec<u8>> {
+        let key = self.key.as_ref()?;
+        let Person { provider, issuer, subject } = &ask.person;
+        let mut said = lock.0.as_bytes().to_vec();
+        for part in [provider.as_str(), issuer, subject, &ask.user] {
+            said.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            said.extend_from_slice(part.as_bytes());
+        }
+        said.extend_from_slice(&ask.until.as_microsecond().to_be_bytes());
+        ask.told.iter().for_each(|told| said.extend_from_slice(told));
+        Some(key.tag(MARK, &said).to_vec())
+    }
+
+    /// Whether the log has the entry of this asking. One that it does not have was asked by nobody, whatever the row says, and that
+    /// is said aloud.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) async fn were_recorded(&self, lock: LockId, ask: &LiftAsk, now: Timestamp) -> Result<bool, StoreError> {
+        let Some(mark) = self.mark(lock, ask) else { return Ok(false) };
+        let since = now.checked_sub(LOOKED_BACK).ok();
+        let filter = EntryFilter { kind: Some(Kind::UnlockAsked), since, ..EntryFilter::default() };
+        let mut before = None;
+        loop {
+            let page = self.store.entries(&filter, before, PAGE).await?;
+            for stored in &page {
+                let entry = as_recorded(stored, filter.kind).ok().flatten();
+                if entry.is_some_and(|entry| entry.content.contents.as_ref() == Some(&mark)) {
+                    return Ok(true);
+                }
+            }
+            before = page.last().map(|last| last.index);
+            if page.len() < PAGE as usize {
+                break;
+            }
+        }
+        let lock = lock.0;
+        tracing::error!(%lock, "the database has an asking to lift a lock that nobody made: someone else writes it");
+        metrics::counter!("ichor_forged_rows_total", "table" => "lock").increment(1);
+        Ok(false)
+    }
+}
