@@ -1,6 +1,7 @@
 //! Locks as the log tells of them. Whoever writes the database can take a lock away, but not its entry: what the log has and the
 //! database has not is said, loudly. The log is read by its places; what a column says of an entry hides no lock.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -91,8 +92,16 @@ fn take(set: &mut BTreeMap<LockId, Set>, lifted: &mut BTreeSet<LockId>, content:
         (Kind::Lock, Some(id)) => {
             // the entry has whole seconds: a lock may hold for less than one longer
             let until = content.locked_until.and_then(|until| Timestamp::from_second(until).ok());
-            // the first: one that repeats it is no broker's
-            set.entry(id).or_insert_with(|| Set { until, on: Box::new(on_of(content)) });
+            let on = on_of(content);
+            // what its setter locks twice is one lock, of which the later end holds; it is never on something else
+            match set.entry(id) {
+                Entry::Occupied(known) if *known.get().on != on => {}
+                Entry::Occupied(mut known) => {
+                    let before = known.get().until;
+                    known.get_mut().until = before.zip(until).map(|(before, until)| before.max(until));
+                }
+                Entry::Vacant(new) => drop(new.insert(Set { until, on: Box::new(on) })),
+            }
         }
         (Kind::Unlock, Some(id)) => drop(lifted.insert(id)),
         _ => {}
