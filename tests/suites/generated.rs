@@ -48,23 +48,13 @@ fn generated_errors_page_is_committed() {
 
 #[test]
 fn generated_config_reference_is_committed() {
-    let file = std::fs::read_to_string(root().join("broker/src/config/file.rs")).unwrap();
-    let clusters = std::fs::read_to_string(root().join("broker/src/config/clusters.rs")).unwrap();
-    let openbao = std::fs::read_to_string(root().join("broker/src/config/openbao.rs")).unwrap();
-    let provider = std::fs::read_to_string(root().join("broker/src/config/provider.rs")).unwrap();
-    let (mut file, clusters) = (syn::parse_file(&file).unwrap(), syn::parse_file(&clusters).unwrap());
-    file.items.extend(syn::parse_file(&openbao).unwrap().items);
-    file.items.extend(syn::parse_file(&provider).unwrap().items);
-    let nodelog = std::fs::read_to_string(root().join("broker/src/config/nodelog.rs")).unwrap();
-    file.items.extend(syn::parse_file(&nodelog).unwrap().items);
-    let notify = std::fs::read_to_string(root().join("broker/src/config/notify.rs")).unwrap();
-    file.items.extend(syn::parse_file(&notify).unwrap().items);
+    let files = sources();
     let mut page = String::from(
         "# Configuration\n\n`config.toml` in the broker's folder. Paths are relative to the folder; durations read as `30s`, \
          `15m`, `8h`. Unknown keys are refused. Secrets never stand here: they come from files or systemd credentials. This \
          page is generated from the source.\n",
     );
-    let root = find(&file, "File");
+    let (_, root) = find(&files, "File");
     for field in &root.fields {
         let name = field.ident.as_ref().unwrap().to_string();
         let kind = type_name(&field.ty);
@@ -73,10 +63,10 @@ fn generated_config_reference_is_committed() {
             None => (format!("[{name}]"), kind),
         };
         page.push_str(&format!("\n## `{heading}`\n\n{}\n", docs(&field.attrs)));
-        table(&mut page, &file, find(&file, &kind));
+        table(&mut page, find(&files, &kind));
     }
     page.push_str("\n## `clusters/<name>.toml`\n\nOne file a cluster, reloaded when it changes; `ichor-broker cluster add` writes it.\n");
-    table(&mut page, &clusters, find(&clusters, "ClusterFile"));
+    table(&mut page, find(&files, "ClusterFile"));
     compare("config.md", &page);
 }
 
@@ -99,7 +89,15 @@ fn every_provider_block_of_the_docs_loads() {
     }
 }
 
-fn table(page: &mut String, file: &syn::File, section: &ItemStruct) {
+/// What the sections of the configuration are read from, file by file: a name has its meaning where it stands.
+fn sources() -> Vec<syn::File> {
+    let folder = std::fs::read_dir(root().join("broker/src/config")).unwrap();
+    let files = folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    files.map(|path| syn::parse_file(&std::fs::read_to_string(path).unwrap()).unwrap()).collect()
+}
+
+/// A section's keys, and the file that it stands in.
+fn table(page: &mut String, (file, section): (&syn::File, &ItemStruct)) {
     let Fields::Named(fields) = &section.fields else { panic!("a section has named fields") };
     page.push_str("\n| key | default | meaning |\n|---|---|---|\n");
     for field in &fields.named {
@@ -135,12 +133,16 @@ fn kebab(name: &str) -> String {
     out
 }
 
-fn find<'a>(file: &'a syn::File, name: &str) -> &'a ItemStruct {
+fn find<'a>(files: &'a [syn::File], name: &str) -> (&'a syn::File, &'a ItemStruct) {
     let named = |item: &'a Item| match item {
         Item::Struct(item) if item.ident == name => Some(item),
         _ => None,
     };
-    file.items.iter().find_map(named).unwrap_or_else(|| panic!("no struct {name}"))
+    let found = files.iter().filter_map(|file| file.items.iter().find_map(named).map(|item| (file, item)));
+    match found.collect::<Vec<_>>().as_slice() {
+        [found] => *found,
+        others => panic!("{} structs {name}", others.len()),
+    }
 }
 
 fn docs(attributes: &[Attribute]) -> String {

@@ -1,8 +1,9 @@
-//! What makes the log provable: `[audit]`.
+//! What makes the log provable: `[audit]`. The comments of the section are the reference, as in [`super::file`].
 
 use std::path::PathBuf;
 
 use jiff::SignedDuration;
+use serde::Deserialize;
 use url::Url;
 
 use super::file::File;
@@ -12,6 +13,51 @@ use crate::openbao::check_mount;
 
 /// The longest name of a log: it is a line of every checkpoint.
 const LONGEST_NAME: usize = 255;
+
+/// What makes the audit log provable: its name, and where its newest head lies outside the database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The log's name, the first line of each checkpoint: a host and path without a scheme, as `ichor.example.com/log`.
+    /// Absent: the host of `server.public_url`. It stays for the log's life.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// A file for the newest checkpoint, on another disk than the database: written and synced before anyone is answered.
+    #[serde(default)]
+    pub anchor_file: Option<PathBuf>,
+    /// The `[[openbao]]` server whose KV holds the newest checkpoint, written before anyone is answered.
+    #[serde(default)]
+    pub anchor_openbao: Option<String>,
+    /// Where KV version 2 is mounted there.
+    #[serde(default = "default_anchor_mount")]
+    pub anchor_mount: String,
+    /// The path of the secret there.
+    #[serde(default = "default_anchor_path")]
+    pub anchor_path: String,
+    /// A witness (C2SP tlog-witness) that cosigns each checkpoint: the URL that `/add-checkpoint` is below. Plain `http` only
+    /// on loopback.
+    #[serde(default)]
+    pub witness: Option<String>,
+    /// The witness' verifier key, as `witness.example+…+…`.
+    #[serde(default)]
+    pub witness_key: Option<String>,
+    /// For so long certificates are issued while an anchor or the witness fails; then no more until it works again.
+    #[serde(default = "default_anchor_grace")]
+    pub anchor_grace: String,
+    /// For so long certificates are issued while the key that signs the log is out, their receipts pending; then no more.
+    #[serde(default = "default_key_grace")]
+    pub key_grace: String,
+    /// A file with the token by which tools read the log's checkpoint and hash tiles under `/log`. Absent: not served.
+    #[serde(default)]
+    pub tile_token_file: Option<PathBuf>,
+    /// A file with the CA certificates (PEM) of tools that may read the same without a token, by a client certificate. The broker asks
+    /// every client for one, and wants none. Needs the broker's own TLS.
+    #[serde(default)]
+    pub tile_client_ca_file: Option<PathBuf>,
+    /// How old an entry must be before its body can be dropped, whoever asks for it and approves. At least a day.
+    #[serde(default = "default_drop_min_age")]
+    pub drop_min_age: String,
+}
 
 /// The checked settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +98,47 @@ pub struct Witness {
     pub url: Url,
     /// Its verifier key.
     pub key: String,
+}
+
+// === impl Audit ===
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            name: None,
+            anchor_file: None,
+            anchor_openbao: None,
+            anchor_mount: default_anchor_mount(),
+            anchor_path: default_anchor_path(),
+            witness: None,
+            witness_key: None,
+            anchor_grace: default_anchor_grace(),
+            key_grace: default_key_grace(),
+            tile_token_file: None,
+            tile_client_ca_file: None,
+            drop_min_age: default_drop_min_age(),
+        }
+    }
+}
+
+fn default_anchor_mount() -> String {
+    "secret".into()
+}
+
+fn default_anchor_path() -> String {
+    "ichor-broker/checkpoint".into()
+}
+
+fn default_anchor_grace() -> String {
+    "10m".into()
+}
+
+fn default_key_grace() -> String {
+    "10m".into()
+}
+
+fn default_drop_min_age() -> String {
+    "2160h".into()
 }
 
 // === impl AuditSettings ===

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::audit::Audit;
+use super::forward::Forward;
+use super::limits::Limits;
 use super::nodelog::{NodeLog, NodeLogSource};
 use super::notify::{BreakGlass, Notify};
 use super::openbao::OpenBao;
 use super::provider::Provider;
+use super::store::Store;
 
 /// The whole file. Unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
@@ -95,114 +99,6 @@ pub struct Server {
     /// This broker's name in audit entries.
     #[serde(default = "default_name")]
     pub name: String,
-}
-
-/// Where state and the log live.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Store {
-    /// The SQLite database, on a local disk. Of no use with `url_file`.
-    #[serde(default = "default_database")]
-    pub path: PathBuf,
-    /// A file with the `postgres://user:password@host/database` URL of a PostgreSQL database (15 or newer), for one broker or
-    /// several. The server's certificate is verified (`sslmode=verify-full`); only on a Unix socket (`?host=/run/postgresql`) or
-    /// loopback may TLS be left out (`sslmode=disable`). Absent: SQLite.
-    #[serde(default)]
-    pub url_file: Option<PathBuf>,
-    /// For Postgres: the CA that signed the server's certificate, PEM; no other is then believed. Absent: the system's roots.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// For Postgres: the broker's client certificate and its chain, PEM, where the server asks for one.
-    #[serde(default)]
-    pub certificate: Option<PathBuf>,
-    /// For Postgres: the key of the client certificate, PEM.
-    #[serde(default)]
-    pub key: Option<PathBuf>,
-    /// For Postgres: connections of this broker at once.
-    #[serde(default = "default_store_connections")]
-    pub connections: usize,
-    /// For Postgres: the longest that one call may take, with waiting for a connection and for other brokers. At most half of
-    /// `limits.request_time`.
-    #[serde(default = "default_store_deadline")]
-    pub deadline: String,
-}
-
-/// What makes the audit log provable: its name, and where its newest head lies outside the database.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Audit {
-    /// The log's name, the first line of each checkpoint: a host and path without a scheme, as `ichor.example.com/log`.
-    /// Absent: the host of `server.public_url`. It stays for the log's life.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// A file for the newest checkpoint, on another disk than the database: written and synced before anyone is answered.
-    #[serde(default)]
-    pub anchor_file: Option<PathBuf>,
-    /// The `[[openbao]]` server whose KV holds the newest checkpoint, written before anyone is answered.
-    #[serde(default)]
-    pub anchor_openbao: Option<String>,
-    /// Where KV version 2 is mounted there.
-    #[serde(default = "default_anchor_mount")]
-    pub anchor_mount: String,
-    /// The path of the secret there.
-    #[serde(default = "default_anchor_path")]
-    pub anchor_path: String,
-    /// A witness (C2SP tlog-witness) that cosigns each checkpoint: the URL that `/add-checkpoint` is below. Plain `http` only
-    /// on loopback.
-    #[serde(default)]
-    pub witness: Option<String>,
-    /// The witness' verifier key, as `witness.example+…+…`.
-    #[serde(default)]
-    pub witness_key: Option<String>,
-    /// For so long certificates are issued while an anchor or the witness fails; then no more until it works again.
-    #[serde(default = "default_anchor_grace")]
-    pub anchor_grace: String,
-    /// For so long certificates are issued while the key that signs the log is out, their receipts pending; then no more.
-    #[serde(default = "default_key_grace")]
-    pub key_grace: String,
-    /// A file with the token by which tools read the log's checkpoint and hash tiles under `/log`. Absent: not served.
-    #[serde(default)]
-    pub tile_token_file: Option<PathBuf>,
-    /// A file with the CA certificates (PEM) of tools that may read the same without a token, by a client certificate. The broker asks
-    /// every client for one, and wants none. Needs the broker's own TLS.
-    #[serde(default)]
-    pub tile_client_ca_file: Option<PathBuf>,
-    /// How old an entry must be before its body can be dropped, whoever asks for it and approves. At least a day.
-    #[serde(default = "default_drop_min_age")]
-    pub drop_min_age: String,
-}
-
-/// Where the audit log is forwarded to, entry by entry, in order.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Forward {
-    /// Its name, `[a-z0-9-]+`. How far it has come is kept under it: a new name begins at the log's first entry.
-    pub name: String,
-    /// What it is sent as.
-    pub kind: ForwardKind,
-    /// For `jsonl`: the file or named pipe. A file is made where it is missing (mode 0600), and opened anew when it was moved away.
-    #[serde(default)]
-    pub path: Option<PathBuf>,
-    /// For `otlp`: the collector's URL; `/v1/logs` is added where it has no path. Plain `http` only on loopback.
-    #[serde(default)]
-    pub url: Option<String>,
-    /// For `otlp`: a CA certificate (PEM) for the collector's TLS, and then no other.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// For `otlp`: a file with a bearer token.
-    #[serde(default)]
-    pub token_file: Option<PathBuf>,
-}
-
-/// What the audit log is forwarded as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ForwardKind {
-    /// A line of JSON for each entry, into a file or named pipe.
-    #[default]
-    Jsonl,
-    /// OpenTelemetry logs over HTTP, in JSON.
-    Otlp,
 }
 
 /// Where CA keys live and what opens them.
@@ -295,38 +191,6 @@ pub struct ClustersFolder {
     pub folder: PathBuf,
 }
 
-/// Bounds on what strangers and people may send.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// API requests a minute and person.
-    #[serde(default = "default_per_person")]
-    pub per_person: u32,
-    /// Requests a minute and address that carry no valid session: logins begun, codes typed, wrong tokens. An IPv6 network
-    /// of 64 bits counts as one address.
-    #[serde(default = "default_per_address")]
-    pub per_address: u32,
-    /// Connections at once; more are closed. Where the process may open fewer files (`LimitNOFILE=`), fewer.
-    #[serde(default = "default_connections")]
-    pub connections: usize,
-    /// Connections of one address at once, except trusted proxies; more are closed. An IPv6 network of 64 bits counts as one
-    /// address.
-    #[serde(default = "default_connections_per_address")]
-    pub connections_per_address: usize,
-    /// Requests worked on at once; more are refused with 503.
-    #[serde(default = "default_concurrent")]
-    pub concurrent: usize,
-    /// The longest that one request may take.
-    #[serde(default = "default_request_time")]
-    pub request_time: String,
-    /// Logins under way at once.
-    #[serde(default = "default_pending_logins")]
-    pub pending_logins: u32,
-    /// Logins of one address under way at once, so that one address cannot take all places. People behind one NAT share it.
-    #[serde(default = "default_pending_per_address")]
-    pub pending_per_address: u32,
-}
-
 /// What the broker logs about itself.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -358,38 +222,6 @@ fn default_admin_socket() -> PathBuf {
 
 fn default_name() -> String {
     "broker".into()
-}
-
-fn default_database() -> PathBuf {
-    "data/ichor.db".into()
-}
-
-fn default_store_connections() -> usize {
-    8
-}
-
-fn default_store_deadline() -> String {
-    "10s".into()
-}
-
-fn default_anchor_mount() -> String {
-    "secret".into()
-}
-
-fn default_anchor_path() -> String {
-    "ichor-broker/checkpoint".into()
-}
-
-fn default_anchor_grace() -> String {
-    "10m".into()
-}
-
-fn default_key_grace() -> String {
-    "10m".into()
-}
-
-fn default_drop_min_age() -> String {
-    "2160h".into()
 }
 
 fn default_vault() -> PathBuf {
@@ -424,63 +256,77 @@ fn default_clusters() -> PathBuf {
     "clusters".into()
 }
 
-fn default_per_person() -> u32 {
-    120
-}
-
-fn default_per_address() -> u32 {
-    120
-}
-
-fn default_connections() -> usize {
-    4096
-}
-
-fn default_connections_per_address() -> usize {
-    256
-}
-
-fn default_concurrent() -> usize {
-    512
-}
-
-fn default_request_time() -> String {
-    "30s".into()
-}
-
-fn default_pending_logins() -> u32 {
-    10_000
-}
-
-fn default_pending_per_address() -> u32 {
-    100
-}
-
 fn default_level() -> String {
     "info".into()
 }
 
-macro_rules! empty_section {
-    ($($section:ty),+) => {
-        $(impl Default for $section {
-            /// The section as an empty table gives it: every default stands once, in its serde attribute.
-            fn default() -> Self {
-                // cannot fail: every key of the section has a default, and a test builds each
-                toml::from_str("").expect("an empty section")
-            }
-        })+
-    };
+impl Default for Custody {
+    fn default() -> Self {
+        Self {
+            vault: default_vault(),
+            identity: Identity::default(),
+            plugins: Vec::new(),
+            probe_every: default_probe_every(),
+        }
+    }
 }
 
-empty_section!(Store, Audit, Custody, Session, Certificates, Policies, ClustersFolder, Limits, Log);
+impl Default for Session {
+    fn default() -> Self {
+        Self { life: default_session_life(), idle: None, paste: false, device: false, minimum_client: None }
+    }
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self { default_ttl: default_ttl(), max_ttl: default_max_ttl(), backdate: default_backdate() }
+    }
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self { folder: default_policies() }
+    }
+}
+
+impl Default for ClustersFolder {
+    fn default() -> Self {
+        Self { folder: default_clusters() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), level: default_level() }
+    }
+}
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+
+    use serde::de::DeserializeOwned;
+
     use super::*;
 
+    /// A section that is left out is as one that is empty.
+    fn is_as_empty<T: Debug + Default + DeserializeOwned>() {
+        let empty: T = toml::from_str("").unwrap();
+        assert_eq!(format!("{:?}", T::default()), format!("{empty:?}"));
+    }
+
     #[test]
-    fn every_section_has_its_defaults() {
-        let _ = (Store::default(), Audit::default(), Custody::default(), Session::default(), Certificates::default());
-        let _ = (Policies::default(), ClustersFolder::default(), Limits::default(), Log::default());
+    fn a_section_that_is_left_out_is_as_an_empty_one() {
+        is_as_empty::<Store>();
+        is_as_empty::<Audit>();
+        is_as_empty::<BreakGlass>();
+        is_as_empty::<Custody>();
+        is_as_empty::<Session>();
+        is_as_empty::<Certificates>();
+        is_as_empty::<Policies>();
+        is_as_empty::<ClustersFolder>();
+        is_as_empty::<Limits>();
+        is_as_empty::<Log>();
+        is_as_empty::<NodeLog>();
     }
 }

@@ -1,11 +1,14 @@
-//! `[[forward]]`: from the file as written to where entries are sent.
+//! `[[forward]]`: from the file as written to where entries are sent. The comments of the section are the reference, as in
+//! [`super::file`].
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use secrecy::SecretString;
+use serde::Deserialize;
 use url::Url;
 
-use super::file::{File, Forward, ForwardKind};
+use super::file::File;
 use super::settings::is_loopback;
 use super::{ConfigError, Folder};
 use crate::domain::ProviderAlias;
@@ -13,6 +16,39 @@ use crate::forward::{Collector, Destination, Settings};
 
 /// The longest token, in bytes.
 const LONGEST_TOKEN: usize = 8192;
+
+/// Where the audit log is forwarded to, entry by entry, in order.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// Its name, `[a-z0-9-]+`. How far it has come is kept under it: a new name begins at the log's first entry.
+    pub name: String,
+    /// What it is sent as.
+    pub kind: ForwardKind,
+    /// For `jsonl`: the file or named pipe. A file is made where it is missing (mode 0600), and opened anew when it was moved away.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// For `otlp`: the collector's URL; `/v1/logs` is added where it has no path. Plain `http` only on loopback.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// For `otlp`: a CA certificate (PEM) for the collector's TLS, and then no other.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// For `otlp`: a file with a bearer token.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+}
+
+/// What the audit log is forwarded as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardKind {
+    /// A line of JSON for each entry, into a file or named pipe.
+    #[default]
+    Jsonl,
+    /// OpenTelemetry logs over HTTP, in JSON.
+    Otlp,
+}
 
 /// Where the log is forwarded to.
 ///
@@ -60,7 +96,7 @@ fn collector(
     let text =
         section.url.as_deref().ok_or_else(|| value("url", "name the collector, as `https://otel.example.com`"))?;
     let url = sink_url(text).map_err(|why| value("url", why))?;
-    let read = |path: &std::path::PathBuf| super::folder::read_bytes(&folder.at(path));
+    let read = |path: &PathBuf| super::folder::read_bytes(&folder.at(path));
     let token = match section.token_file.as_ref().map(read).transpose()? {
         Some(bytes) => {
             let text = String::from_utf8(bytes).map_err(|_| value("token_file", "it is not text"))?;

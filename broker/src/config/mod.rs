@@ -16,6 +16,7 @@ mod clusters;
 mod file;
 mod folder;
 mod forward;
+mod limits;
 mod login;
 mod nodelog;
 mod notify;
@@ -26,21 +27,19 @@ mod store;
 
 use std::path::PathBuf;
 
-pub use audit::{AnchorKv, AuditSettings, Witness};
+pub use audit::{AnchorKv, Audit, AuditSettings, Witness};
 pub use clusters::{ClusterFile, check_cluster, digests, load_clusters, render_cluster};
-pub use file::{
-    Audit, Certificates, ClustersFolder, Custody, File, Forward, ForwardKind, Identity, Limits, Log, LogFormat,
-    Policies, Server, Session, Store,
-};
+pub use file::{Certificates, ClustersFolder, Custody, File, Identity, Log, LogFormat, Policies, Server, Session};
 pub use folder::{Folder, Loaded, load_policies};
-pub use forward::forwards;
+pub use forward::{Forward, ForwardKind, forwards};
+pub use limits::Limits;
 pub use login::login_settings;
 pub use nodelog::{NodeLog, NodeLogSource};
 pub use notify::{BreakGlass, Notify, NotifyKind, sink_files, sinks};
 pub use openbao::{AuthMethod, OpenBao, openbao_client_of, openbao_clients};
 pub use provider::{GroupsFrom, Provider, Recheck};
 pub use settings::{Listen, Settings, parse_duration};
-pub use store::Postgres;
+pub use store::{Postgres, Store};
 
 /// What is wrong with the configuration: which file, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,12 +1,44 @@
-//! The Postgres part of `[store]`.
+//! `[store]`, and the Postgres part of it checked. The comments of the section are the reference, as in [`super::file`].
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::Deserialize;
 
 use super::settings::parse_duration;
 use super::{ConfigError, File, Folder};
 use crate::regular::{self, Links};
 use crate::store::postgres::{Address, AddressError, Options, TlsFiles};
+
+/// Where state and the log live.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The SQLite database, on a local disk. Of no use with `url_file`.
+    #[serde(default = "default_database")]
+    pub path: PathBuf,
+    /// A file with the `postgres://user:password@host/database` URL of a PostgreSQL database (15 or newer), for one broker or
+    /// several. The server's certificate is verified (`sslmode=verify-full`); only on a Unix socket (`?host=/run/postgresql`) or
+    /// loopback may TLS be left out (`sslmode=disable`). Absent: SQLite.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// For Postgres: the CA that signed the server's certificate, PEM; no other is then believed. Absent: the system's roots.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// For Postgres: the broker's client certificate and its chain, PEM, where the server asks for one.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// For Postgres: the key of the client certificate, PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// For Postgres: connections of this broker at once.
+    #[serde(default = "default_store_connections")]
+    pub connections: usize,
+    /// For Postgres: the longest that one call may take, with waiting for a connection and for other brokers. At most half of
+    /// `limits.request_time`.
+    #[serde(default = "default_store_deadline")]
+    pub deadline: String,
+}
 
 /// Where the Postgres database is and how it is used. The URL is in a file, read when it is needed: it holds a password.
 #[derive(Clone, Debug)]
@@ -17,6 +49,34 @@ pub struct Postgres {
     pub tls: TlsFiles,
     /// How the database is used.
     pub options: Options,
+}
+
+// === impl Store ===
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            path: default_database(),
+            url_file: None,
+            ca_file: None,
+            certificate: None,
+            key: None,
+            connections: default_store_connections(),
+            deadline: default_store_deadline(),
+        }
+    }
+}
+
+fn default_database() -> PathBuf {
+    "data/ichor.db".into()
+}
+
+fn default_store_connections() -> usize {
+    8
+}
+
+fn default_store_deadline() -> String {
+    "10s".into()
 }
 
 // === impl Postgres ===
