@@ -5,7 +5,7 @@ use age::secrecy::ExposeSecret;
 use jiff::Timestamp;
 
 use super::*;
-use crate::custody::ca;
+use crate::custody::{StandingError, ca};
 use crate::regular::ReadError;
 
 mod backup;
