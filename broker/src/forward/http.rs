@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::ForwardError;
+use crate::outgoing::{self, Roots};
 
 /// The longest that one request may take, from connecting to the last byte of the answer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -27,31 +28,8 @@ pub(crate) struct Answered {
 ///
 /// # Errors
 /// When `ca` is no list of certificates, or the process has no TLS provider.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one place that builds clients towards those who are sent to"
-)]
 pub(crate) fn client(url: &Url, ca: Option<&[u8]>) -> Result<reqwest::Client, ForwardError> {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err(ForwardError("no TLS provider is installed in this process".into()));
-    }
-    let mut builder = reqwest::Client::builder()
-        .timeout(DEADLINE)
-        .connect_timeout(DEADLINE / 2)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));
-    if let Some(pem) = ca {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem);
-        let certificates =
-            certificates.map_err(|_| ForwardError("its CA file is not a list of PEM certificates".into()))?;
-        if certificates.is_empty() {
-            return Err(ForwardError("its CA file has no certificate; name one in PEM, or leave `ca_file` out".into()));
-        }
-        builder = builder.tls_certs_only(certificates);
-    } else if url.scheme() == "http" {
-        builder = builder.tls_certs_only([]);
-    }
+    let builder = outgoing::builder(DEADLINE, Roots::of(url, ca)).map_err(|error| ForwardError(error.to_string()))?;
     builder.build().map_err(|error| ForwardError(innermost(&error)))
 }
 
@@ -89,20 +67,4 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ca_file_without_a_certificate_is_refused_at_once() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let url = Url::parse("https://collector.example.com").unwrap();
-        for (pem, why) in [("", "has no certificate"), ("# a comment\n", "has no certificate")] {
-            let refused = client(&url, Some(pem.as_bytes())).unwrap_err().to_string();
-            assert!(refused.contains(why), "{pem:?}: {refused}");
-        }
-        assert!(client(&url, None).is_ok());
-    }
 }

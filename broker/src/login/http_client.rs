@@ -1,4 +1,4 @@
-//! The HTTP client towards providers: one place for deadlines, roots, redirects and sizes.
+//! The HTTP client towards providers: one place for their deadline, roots and sizes.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use http::StatusCode;
 use url::Url;
 
 use super::settings::is_secure;
+use crate::outgoing::{self, Roots, chain};
 
 /// The longest that one call to a provider may take, from connecting to the last byte.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -37,26 +38,10 @@ pub(super) struct CallError {
 ///
 /// # Errors
 /// When `ca` is not PEM, or the TLS provider is not installed.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards providers")]
 pub(super) fn build(provider: &str, ca: Option<&[u8]>) -> Result<reqwest::Client, ClientError> {
     let failed = |why: String| ClientError { provider: provider.into(), why };
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err(failed("no TLS provider is installed in this process".into()));
-    }
-    let mut builder = reqwest::Client::builder()
-        .timeout(DEADLINE)
-        .connect_timeout(DEADLINE / 2)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));
-    if let Some(pem) = ca {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem);
-        let certificates = certificates.map_err(|_| failed("its CA file is not a list of PEM certificates".into()))?;
-        if certificates.is_empty() {
-            return Err(failed("its CA file has no certificate".into()));
-        }
-        builder = builder.tls_certs_merge(certificates);
-    }
+    let roots = ca.map_or(Roots::System, Roots::SystemAnd);
+    let builder = outgoing::builder(DEADLINE, roots).map_err(|error| failed(error.to_string()))?;
     builder.build().map_err(|error| failed(chain(&error)))
 }
 
@@ -112,24 +97,6 @@ fn with_next_step(why: String) -> String {
 /// The URL without its query, which may hold secrets.
 fn shown(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
-}
-
-/// The error and its causes; reqwest's own text says only that something failed. Its URL is left out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let part = error.to_string();
-        let part = part.split(" for url (").next().unwrap_or_default();
-        if !text.contains(part) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(part);
-        }
-        next = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

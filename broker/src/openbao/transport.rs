@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::Kind;
 use super::settings::{Auth, Settings, SettingsError};
+use crate::outgoing::{self, OutgoingError, Roots};
 use crate::regular::{self, Links};
 
 /// The largest answer, in bytes. Keys with many versions are the largest that we ask for.
@@ -35,32 +36,15 @@ pub(super) struct Request<'a> {
 }
 
 /// A client for this server. With certificate login the files are read now.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards OpenBao")]
 pub(super) fn build(settings: &Settings) -> Result<reqwest::Client, SettingsError> {
     Settings::check_address(&settings.address)?;
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err(SettingsError::Client("no TLS provider is installed in this process".into()));
-    }
-    let mut builder = reqwest::Client::builder()
-        .connect_timeout(settings.deadline / 2)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .tcp_nodelay(true)
-        .http1_only()
-        .pool_max_idle_per_host(AT_ONCE)
-        .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));
-    match &settings.ca {
-        Some(pem) => {
-            let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| SettingsError::Ca)?;
-            if roots.is_empty() {
-                return Err(SettingsError::Ca);
-            }
-            // this CA and no other: a server inside the company has no certificate of a public one
-            builder = builder.tls_certs_only(roots);
-        }
-        None if settings.address.scheme() == "http" => builder = builder.tls_certs_only([]),
-        None => {}
-    }
+    // a server inside the company has no certificate of a public CA: with one named it is that and no other
+    let roots = Roots::of(&settings.address, settings.ca.as_deref());
+    let builder = outgoing::builder(settings.deadline, roots).map_err(|error| match error {
+        OutgoingError::NoTls => SettingsError::Client(error.to_string()),
+        OutgoingError::NotPem | OutgoingError::NoCertificate => SettingsError::Ca,
+    })?;
+    let mut builder = builder.tcp_nodelay(true).http1_only().pool_max_idle_per_host(AT_ONCE);
     if let Auth::Certificate { certificate, key, .. } = &settings.auth {
         let failed = |why: String| SettingsError::Certificate(why);
         let mut pem = Zeroizing::new(Vec::new());
@@ -73,7 +57,7 @@ pub(super) fn build(settings: &Settings) -> Result<reqwest::Client, SettingsErro
         let identity = reqwest::Identity::from_pem(&pem).map_err(|_| failed("they are not PEM, or differ".into()))?;
         builder = builder.identity(identity);
     }
-    builder.build().map_err(|error| SettingsError::Client(chain(&error)))
+    builder.build().map_err(|error| SettingsError::Client(told(&error)))
 }
 
 /// Sends the request and reads the whole answer.
@@ -121,23 +105,13 @@ pub(super) async fn exchange(
 
 impl From<&reqwest::Error> for Kind {
     fn from(error: &reqwest::Error) -> Self {
-        if error.is_timeout() { Self::Late } else { Self::Unreachable(chain(error)) }
+        if error.is_timeout() { Self::Late } else { Self::Unreachable(told(error)) }
     }
 }
 
-/// The error and its causes, without its URL; reqwest's own text says only that something failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        let text = text.split(" for url (").next().unwrap_or_default().to_owned();
-        if !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
-        }
-        next = error.source();
-    }
-    let text = parts.join(": ");
+/// What went wrong, and what to do about a CA that nobody named.
+fn told(error: &dyn std::error::Error) -> String {
+    let text = outgoing::chain(error);
     if text.contains("UnknownIssuer") {
         return format!("{text}; name the CA that signed its certificate as `ca_file` under its [[openbao]]");
     }

@@ -11,6 +11,7 @@ use url::Url;
 use super::{AnchorError, WitnessKey};
 use crate::audit::notary::Signed;
 use crate::audit::prove;
+use crate::outgoing::{self, Roots, chain};
 use crate::store::Store;
 
 /// The longest that a witness may take to answer.
@@ -46,16 +47,10 @@ impl Witness {
     ///
     /// # Errors
     /// When no client can be made.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that builds the client towards witnesses")]
     pub fn new(url: &Url, key: WitnessKey) -> Result<Self, AnchorError> {
         let failed = |why: &dyn std::fmt::Display| AnchorError::failing(&said(&key), why);
         let url = url.join("add-checkpoint").map_err(|error| failed(&error))?;
-        let builder = reqwest::Client::builder()
-            .timeout(DEADLINE)
-            .connect_timeout(DEADLINE / 2)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("ichor-broker/", env!("CARGO_PKG_VERSION")));
+        let builder = outgoing::builder(DEADLINE, Roots::of(&url, None)).map_err(|error| failed(&error))?;
         let client = builder.build().map_err(|error| failed(&error))?;
         Ok(Self { client, url, key, size: Mutex::default() })
     }
@@ -144,15 +139,4 @@ fn said(key: &WitnessKey) -> String {
 
 fn origin(signed: &Signed) -> &str {
     Checkpoint::origin(&signed.checkpoint)
-}
-
-/// An error of the client with its causes, without the URL, which we know.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(one) = cause {
-        text = if text.is_empty() { one.to_string() } else { format!("{text}: {one}") };
-        cause = one.source();
-    }
-    text
 }
