@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use ichor_broker::audit::verify_log;
-use ichor_client::Error;
+use ichor_client::{Error, Held};
 use ichor_standins::openbao::Fault;
-use ichor_tests::{Lives, Options, Person, World};
+use ichor_tests::{Lives, Options, Person, Prepare, World};
 use ichor_wire::problem::Code;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::bad_input::make_key;
@@ -93,6 +94,61 @@ async fn a_sealed_server_is_out_and_comes_back_with_one_login() -> anyhow::Resul
     assert_eq!(bao.logins() - before, 1);
     assert!(line(&world, "ca prod").await.ok);
     Ok(())
+}
+
+/// Each of them on a connection of its own, as from so many machines: all are recorded and wait when the server comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_who_wait_are_served_after_one_login() -> anyhow::Result<()> {
+    const CROWD: usize = 500;
+    // both ends of every connection are this process'
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let prepare: Prepare = Box::new(|dir| {
+        // longer than so many grants take in a build for tests
+        let path = dir.join("config.toml");
+        let file = std::fs::read_to_string(&path)?;
+        assert!(file.contains("deadline = \"2s\""));
+        Ok(std::fs::write(&path, file.replace("deadline = \"2s\"", "deadline = \"40s\""))?)
+    });
+    let limits = "[limits]\nper_person = 1000\nconnections_per_address = 1000\nrequest_time = \"80s\"\n";
+    let (config, prepare) = (limits.into(), Some(prepare));
+    let world = World::with(Options { custody: Lives::Transit, config, prepare, ..Options::default() }).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let bao = bao(&world);
+    asks(&alice).await?;
+    bao.seal();
+    bao.revoke_tokens();
+    let (logins, asked, store) = (bao.logins(), bao.requests().len(), world.running.store());
+    let before = store.head().await?.size;
+    let all = before + CROWD as u64;
+    let mut crowd = std::pin::pin!(futures_util::future::join_all((0..CROWD).map(|_| asks(&alice))));
+    let all_wait = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while store.head().await?.size < all {
+            look.tick().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        held = &mut crowd => panic!("they did not wait: {:?}", refusals(&held).first()),
+        waited = all_wait => waited?,
+    }
+    assert_eq!(store.head().await?.size, all, "everyone waits, and nobody was sent away");
+    assert_eq!(bao.logins(), logins, "a sealed server logs nobody in");
+    bao.unseal();
+    let held = crowd.await;
+    assert_eq!((held.len(), refusals(&held)), (CROWD, Vec::new()));
+    assert_eq!(bao.logins() - logins, 1);
+    // what it was asked while it was out and when it was back: batches, each with its waits, and no crowd
+    let asked = bao.requests().len() - asked;
+    assert!(asked < CROWD / 5, "{asked} requests");
+    verify_log(&*store).await?;
+    Ok(())
+}
+
+/// What those were told who got nothing.
+fn refusals(held: &[Result<Held, Error>]) -> Vec<String> {
+    held.iter().filter_map(|held| held.as_ref().err()).map(ToString::to_string).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

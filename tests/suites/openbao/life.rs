@@ -46,6 +46,8 @@ async fn a_new_ca_issues_once_every_node_accepts_it_and_not_before() -> anyhow::
     // patched, it is taken up where it ended
     let patch = ca(&world, &["patch", CLUSTER, "--next"]).await?;
     assert!(patch.contains("acceptedCAs"), "{patch}");
+    let printed = refused.to_string();
+    assert!(printed.contains(patch.trim_end()), "what `ca rotate` printed is the patch itself: {printed}");
     let both = format!("{}{}", ca(&world, &["export-public", CLUSTER]).await?, next(&world).await?);
     world.node.set_accepted_cas(&both)?;
     let said = recorded(&world, &["rotate", CLUSTER, "--continue", "--wait", "0s"]).await?;
