@@ -65,6 +65,11 @@ export class OpenBao {
     });
   }
 
+  /** The same server as whoever is in that namespace sees it. */
+  within(namespace) {
+    return Object.assign(Object.create(this), { namespace });
+  }
+
   seal() {
     return this.must('PUT', 'sys/seal', undefined, { token: this.root });
   }
@@ -137,7 +142,7 @@ export class OpenBao {
   }
 
   /** One request: {status, headers, text, json}. `identity` is {cert, key} in PEM. */
-  call(method, at, body, { token, namespace, identity } = {}) {
+  call(method, at, body, { token, namespace = this.namespace, identity } = {}) {
     const headers = {};
     if (token) headers['x-vault-token'] = token;
     if (namespace) headers['x-vault-namespace'] = namespace;

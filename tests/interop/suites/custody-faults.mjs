@@ -1,12 +1,10 @@
 // What befalls an OpenBao in its working life. Whatever it is, a person waits a bounded time, the log says what is wrong in a
 // sentence, readiness names it, clusters that do not need the server go on, and when the cause is gone so is the outage, without
 // a restart of the broker. Part of suite `custody`.
-import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { check, has, same } from '../driver/report.mjs';
-import { OpenBao } from '../driver/openbao.mjs';
-import { done, eventually } from '../driver/processes.mjs';
+import { eventually } from '../driver/processes.mjs';
 
 /** Seconds that a person waits at most: the deadline of a call, and what the client takes. */
 const PATIENCE = 8;
@@ -90,8 +88,6 @@ export async function faults(world) {
   });
 
   await versions(world);
-  await login(world);
-  await otherLogins(world);
 }
 
 /** The version that a CA's key is pinned to may be used no more. There is one way on: a new CA. */
@@ -120,53 +116,8 @@ async function versions(world) {
   });
 }
 
-/** The other ways to log in, as `ichor-broker check` tells them: a client certificate, and a namespace. */
-async function otherLogins({ broker, bao }) {
-  const at = (file) => path.join(broker.dir, file);
-  const config = (name, lines) => fs.appendFileSync(at('config.toml'),
-    `\n[[openbao]]\nname = "${name}"\naddress = "${bao.url}"\nca_file = "${bao.ca}"\n${lines}\n`);
-  const role = { token_policies: [await bao.policy('token.hcl', 'any')], token_no_default_policy: true };
-  await check('a client certificate is taken as a login, and one of another name is not', async () => {
-    await bao.does('POST', 'sys/auth/cert', { type: 'cert' });
-    await bao.does('POST', 'auth/cert/certs/ichor', { ...role, certificate: fs.readFileSync(bao.ca, 'utf8'), allowed_common_names: ['ichor-broker'] });
-    const issue = async (name) => {
-      fs.writeFileSync(at('client.ext'), 'extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n');
-      await done('openssl', ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', `/CN=${name}`,
-        '-keyout', at('client.key'), '-out', at('client.csr')]);
-      await done('openssl', ['x509', '-req', '-in', at('client.csr'), '-CA', bao.ca, '-CAkey', path.join(bao.dir, 'openbao-ca.key'),
-        '-CAcreateserial', '-days', '2', '-extfile', at('client.ext'), '-out', at('client.pem')]);
-    };
-    config('by-cert', 'auth = "cert"\nrole = "ichor"\ncertificate = "client.pem"\nkey = "client.key"');
-    await issue('someone-else');
-    has(await broker.refuses(['check']), /FAIL {2}openbao by-cert: .*did not log us in/);
-    await issue('ichor-broker');
-    has((await broker.admin(['check'])).stdout, /ok {4}openbao by-cert/);
-  });
-  await check('a login in a namespace is good there, and the same ids are none outside of it', async () => {
-    const inside = async (method, call, body) => {
-      const answer = await bao.call(method, call, body, { token: bao.root, namespace: 'teams' });
-      if (answer.status >= 300) throw new Error(`${method} ${call}: ${answer.status} ${answer.text}`);
-      return answer.json;
-    };
-    await bao.does('POST', 'sys/namespaces/teams', {});
-    await inside('PUT', 'sys/policies/acl/own', { policy: OpenBao.rules('token.hcl', '') });
-    await inside('POST', 'sys/auth/approle', { type: 'approle' });
-    await inside('POST', 'auth/approle/role/ichor', { token_policies: ['own'], token_no_default_policy: true });
-    const { data: { role_id: id } } = await inside('GET', 'auth/approle/role/ichor/role-id');
-    const { data: { secret_id: secret } } = await inside('POST', 'auth/approle/role/ichor/secret-id', {});
-    fs.writeFileSync(at('teams-secret-id'), secret, { mode: 0o600 });
-    const section = (more) => `auth = "approle"\nrole = "${id}"\nsecret_file = "teams-secret-id"\n${more}`;
-    config('in-teams', section('namespace = "teams"'));
-    has((await broker.admin(['check'])).stdout, /ok {4}openbao in-teams/);
-    const before = fs.readFileSync(at('config.toml'));
-    config('outside', section(''));
-    has(await broker.refuses(['check']), /FAIL {2}openbao outside: .*did not log us in/);
-    fs.writeFileSync(at('config.toml'), before);
-  });
-}
-
 /** The person gets no certificate, within bounds; the log has why. */
-async function fails({ alice }, name, sentence) {
+export async function fails({ alice }, name, sentence) {
   const began = Date.now();
   const text = await alice.fails(['exec', name, '--ttl', '30m', '--', 'true']);
   const seconds = (Date.now() - began) / 1000;
@@ -177,7 +128,7 @@ async function fails({ alice }, name, sentence) {
 }
 
 /** Readiness says so of these, and stays on the whole: other clusters go on. */
-async function names(world, checks, sentence, seconds = 15) {
+export async function names(world, checks, sentence, seconds = 15) {
   await eventually(async () => {
     const readiness = await world.readiness();
     for (const name of checks) {
@@ -199,39 +150,4 @@ async function recovers(world) {
 /** Ends every token of the broker's at that server. */
 async function revoke(world, server) {
   for (const { accessor } of await world.tokens(server)) await world.bao.does('POST', 'auth/token/revoke-accessor', { accessor });
-}
-
-/** A login by JWT whose issuer's clock is ahead, as `ichor-broker check` tells it. */
-async function login({ broker, bao }) {
-  const { publicKey, privateKey } = crypto.generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const pem = publicKey.export({ type: 'spki', format: 'pem' });
-  await bao.does('POST', 'sys/auth/jwt', { type: 'jwt' });
-  await bao.does('POST', 'auth/jwt/config', { jwt_validation_pubkeys: [pem] });
-  const role = { role_type: 'jwt', user_claim: 'sub', bound_audiences: ['bao'], token_policies: [await bao.policy('token.hcl', 'any')] };
-  await bao.does('POST', 'auth/jwt/role/ichor', { ...role, token_no_default_policy: true });
-  const file = path.join(broker.dir, 'jwt');
-  fs.appendFileSync(path.join(broker.dir, 'config.toml'), `
-[[openbao]]
-name = "by-jwt"
-address = "${bao.url}"
-ca_file = "${bao.ca}"
-auth = "jwt"
-role = "ichor"
-secret_file = "jwt"
-`);
-  const write = (ahead) => {
-    const now = Math.floor(Date.now() / 1000) + ahead;
-    const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-    const body = `${part({ alg: 'ES256' })}.${part({ sub: 'ichor', aud: 'bao', iat: now, nbf: now, exp: now + 600 })}`;
-    const signature = crypto.sign('sha256', Buffer.from(body), { key: privateKey, dsaEncoding: 'ieee-p1363' });
-    fs.writeFileSync(file, `${body}.${signature.toString('base64url')}`, { mode: 0o600 });
-  };
-  await check('a JWT from a clock ten minutes ahead is refused, and ichor-broker check says so', async () => {
-    write(600);
-    has(await broker.refuses(['check']), /FAIL {2}openbao by-jwt: .*did not log us in: .*(not yet|before|time)/);
-  });
-  await check('a JWT from a right clock is taken', async () => {
-    write(0);
-    has((await broker.admin(['check'])).stdout, /ok {4}openbao by-jwt/);
-  });
 }

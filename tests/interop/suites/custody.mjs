@@ -9,6 +9,7 @@ import { OpenBao } from '../driver/openbao.mjs';
 import { Node, Provider, TalosCluster, tool } from '../driver/peers.mjs';
 import { faults } from './custody-faults.mjs';
 import { serverKilled } from './custody-kill.mjs';
+import { logins } from './custody-logins.mjs';
 import { page } from './custody-page.mjs';
 
 export const needs = ['openbao', 'talos', 'oidc'];
@@ -70,6 +71,7 @@ export async function run(dir) {
     const exported = await bao.call('GET', 'transit/export/signing-key/ichor-own', undefined, { token: bao.root });
     same(exported.status, 400, 'the status of an export, with the root token');
   });
+  await bounded(world);
 
   await broker.start({ log: path.join(dir, 'broker.log') });
   await alice.loggedIn({ login: 'alice' });
@@ -104,7 +106,33 @@ export async function run(dir) {
   await faults(world);
   await whole(world);
   await parted(world);
+  await logins(world);
   await page(world);
+}
+
+/** What `ichor-broker check` says of a PKI engine's token that may too much, or that is not told what it may. */
+async function bounded({ bao, broker }) {
+  const own = ['token.hcl', 'pki.hcl'].map((file) => OpenBao.rules(file, 'via-pki')).join('\n');
+  const may = (policy) => bao.does('PUT', 'sys/policies/acl/ichor-pki', { policy });
+  const refused = async (policy, sentence) => {
+    await may(policy);
+    const said = await broker.refuses(['check']);
+    has(said.split('\n').find((text) => text.includes(' ca via-pki')) ?? said, sentence, 'what check says of the CA');
+  };
+  await check('a token that may have the engine sign what is asked is refused at check, whatever role or issuer the rule names', async () => {
+    const { data: { issuer_id: issuer } } = await bao.does('GET', 'pki/issuer/default/json');
+    for (const at of ['sign-verbatim', 'sign-verbatim/other', `issuer/${issuer}/sign-verbatim`, 'issuer/default/sign-verbatim/other']) {
+      await refused(`${own}\npath "pki/${at}" { capabilities = ["update"] }`, `our token may use \`pki/${at}\``);
+    }
+  });
+  await check('a token that is not told its rules is refused at check, with the path that token.hcl has', async () => {
+    const rules = 'sys/internal/ui/resultant-acl';
+    await refused(own.replace(rules, `${rules}/none`), `does not allow \`${rules}\` to our token; give its policy what deploy/openbao has`);
+  });
+  await check('with the policies of deploy/openbao alone it is taken', async () => {
+    await may(own);
+    has((await broker.admin(['check'])).stdout, /ok {4}ca via-pki/);
+  });
 }
 
 /** A certificate of this CA works with stock talosctl by its roles, and the node's log says whose call it was. */

@@ -37,6 +37,9 @@ const ROLE = {
 
 const DENIED = '{"errors":["1 error occurred:\\n\\t* permission denied\\n\\n"]}';
 
+/** Where a token is told what its policies have rules for. */
+const RULES = 'sys/internal/ui/resultant-acl';
+
 /** What no token of Ichor's may, whatever it is for. */
 const NEVER = [
   ['LIST', 'sys/policies/acl'],
@@ -56,6 +59,7 @@ export async function run(dir) {
   const bao = await OpenBao.start(path.join(dir, 'openbao'));
   const csr = await furnish(bao, dir);
   await policies(bao, csr);
+  await toldItsRules(bao);
   await role(bao, dir, csr);
   await parity(dir, csr);
 }
@@ -91,6 +95,7 @@ async function policies(bao, csr) {
       ['GET', 'auth/token/lookup-self'],
       ['POST', 'auth/token/renew-self', {}],
       ['POST', 'sys/capabilities-self', { paths: ['transit/sign/ichor-prod', 'pki/sign-verbatim'] }],
+      ['GET', RULES],
       ['POST', 'auth/token/revoke-self'],
     ],
     denies: [['GET', 'transit/keys/ichor-prod'], ['GET', 'secret/data/ichor/prod']],
@@ -369,6 +374,32 @@ async function proven(bao, file, { allows, denies }) {
       if (answer.status !== 403 || answer.text.trim() !== DENIED) wrong.push(`${said(call)}: ${answer.status} ${answer.text}`);
     }
     same(wrong, [], 'calls that were not denied');
+  });
+}
+
+/** What `ichor-broker check` asks a PKI engine's token about is what the token itself names, and a stanza of token.hcl lets it know. */
+async function toldItsRules(bao) {
+  const stanza = new RegExp(`path "${RULES}" \\{[^}]*\\}`);
+  const whole = OpenBao.rules('token.hcl', 'prod');
+  const beside = `path "pki/issuer/older/sign-verbatim/*" { capabilities = ["update"] }
+    path "pki/sign-verbatim/other" { capabilities = ["update"] }
+    path "pki/issuer/+/sign-verbatim" { capabilities = ["update"] }`;
+  const asks = async (text) => {
+    await bao.does('PUT', 'sys/policies/acl/rules', { policy: `${text}\n${OpenBao.rules('pki.hcl', 'prod')}\n${beside}` });
+    return bao.call('GET', RULES, undefined, { token: await bao.token('rules') });
+  };
+  await check('with its stanza of token.hcl a token is told what its policies name, but for rules with a `+`', async () => {
+    const { status, json } = await asks(whole);
+    same(status, 200, 'the status');
+    const named = (paths) => Object.keys(paths).filter((each) => each.startsWith('pki/')).sort();
+    same(named(json.data.exact_paths), ['pki/sign-verbatim/other'], 'rules of one path');
+    same(named(json.data.glob_paths), ['pki/issuer/older/sign-verbatim/', 'pki/roles/ichor-prod-', 'pki/sign/ichor-prod-'],
+      'rules of all that begins so');
+  });
+  await check('without that stanza it is told nothing', async () => {
+    has(whole, stanza, 'token.hcl');
+    const { status, text } = await asks(whole.replace(stanza, ''));
+    same([status, text.trim()], [403, DENIED], 'the answer');
   });
 }
 
