@@ -66,7 +66,7 @@ mod tests {
     use crate::audit::tests::Room;
 
     #[tokio::test]
-    async fn case_6_an_entry_that_lost_its_body_is_not_passed_over() {
+    async fn an_entry_that_lost_its_body_is_not_passed_over() {
         let room = Room::new([]);
         let note = async |content| room.sequencer.note(content, None).await.unwrap();
         for _ in 0..3 {

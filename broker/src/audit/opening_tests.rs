@@ -280,7 +280,7 @@ fn handing_over(from: &Notary, to: &Notary) -> Content {
 }
 
 #[tokio::test]
-async fn case_1_a_start_does_not_hand_the_log_over_to_a_key_that_it_does_not_know() {
+async fn a_start_does_not_hand_the_log_over_to_a_key_that_it_does_not_know() {
     let disk = Disk::new();
     let (ours, theirs) = (disk.notary(7, false), disk.notary(9, false));
     disk.grow(&ours, 3).await.unwrap();
@@ -302,7 +302,7 @@ async fn case_1_a_start_does_not_hand_the_log_over_to_a_key_that_it_does_not_kno
 }
 
 #[tokio::test]
-async fn case_1_a_start_does_not_sign_an_entry_whose_body_it_does_not_see() {
+async fn a_start_does_not_sign_an_entry_whose_body_it_does_not_see() {
     let disk = Disk::new();
     let ours = disk.notary(7, false);
     disk.grow(&ours, 3).await.unwrap();
@@ -320,7 +320,7 @@ async fn case_1_a_start_does_not_sign_an_entry_whose_body_it_does_not_see() {
 
 /// A forger who signs with a key of their own, and has the log say that ours follows it.
 #[tokio::test]
-async fn case_1_a_checkpoint_of_a_key_that_was_never_the_logs_is_none() {
+async fn a_checkpoint_of_a_key_that_was_never_the_logs_is_none() {
     let disk = Disk::new();
     let (ours, theirs) = (disk.notary(7, false), disk.notary(9, false));
     disk.grow(&theirs, 3).await.unwrap();

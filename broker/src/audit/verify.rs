@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn case_2_a_body_that_went_before_it_was_a_day_old_is_found() {
+    async fn a_body_that_went_before_it_was_a_day_old_is_found() {
         for (second, is_lawful) in [(DAY, false), (DAY + 1, true)] {
             let (_folder, path) = four().await;
             take_away(&path, 1);

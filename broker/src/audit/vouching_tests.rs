@@ -248,7 +248,7 @@ async fn a_checkpoint_whose_keeping_fails_or_is_not_answered_costs_nothing() {
 /// On Postgres other brokers append too, and so can whoever writes the database: what a batch was appended to is signed, unless it hands
 /// the log over.
 #[tokio::test]
-async fn case_1_entries_of_others_are_signed_but_none_that_hands_the_log_over() {
+async fn entries_of_others_are_signed_but_none_that_hands_the_log_over() {
     let notary =
         |seed| Notary::new(AuditKey::from_seed(&[seed; 32]).unwrap(), "log.example", Vec::new(), GRACE).unwrap();
     let theirs = notary(9);
@@ -292,7 +292,7 @@ async fn case_1_entries_of_others_are_signed_but_none_that_hands_the_log_over() 
 
 /// What is checked is what is signed: a leaf that is put back for the look does not make the tree.
 #[tokio::test]
-async fn case_1_an_entry_that_was_another_one_when_it_was_appended_to_is_not_signed() {
+async fn an_entry_that_was_another_one_when_it_was_appended_to_is_not_signed() {
     let room = Vouched::new([]).await;
     holds(&room.sequencer.record(Outcome).await.unwrap(), &room.notary);
     let other = entry(Content { message: Some("x".into()), ..Content::of(Kind::Reload) }, noon());

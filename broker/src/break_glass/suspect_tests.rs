@@ -428,7 +428,7 @@ async fn a_use_that_failed_does_not_count_and_one_that_did_not_does() {
 
 /// Bodies that were dropped as it should be, before a request, are no reason to believe nobody; behind it they are.
 #[tokio::test]
-async fn case_2_only_what_was_dropped_lawfully_before_a_request_is_missed_by_nobody() {
+async fn only_what_was_dropped_lawfully_before_a_request_is_missed_by_nobody() {
     for is_before in [true, false] {
         let (folder, store) = sqlite();
         let signed = Signed::new(store, 1).await;
@@ -465,7 +465,7 @@ async fn says_dropped(signed: &Signed, place: u64, after: SignedDuration) {
 /// What revoked a request is taken out of the log, with an entry that names it as dropped: neither who knew it nor who reads the log
 /// anew believes the row.
 #[tokio::test]
-async fn case_2_a_revocation_that_is_said_to_be_dropped_gives_nothing_back() {
+async fn a_revocation_that_is_said_to_be_dropped_gives_nothing_back() {
     let (folder, store) = sqlite();
     let signed = Signed::new(store, 1).await;
     let id = signed.asked().await;
@@ -492,7 +492,7 @@ async fn case_2_a_revocation_that_is_said_to_be_dropped_gives_nothing_back() {
 
 /// Where reading begins a column says. One that leads behind what ended a request is found out, and so is a second request's entry.
 #[tokio::test]
-async fn case_2_a_beginning_that_was_moved_is_found_out() {
+async fn a_beginning_that_was_moved_is_found_out() {
     let (folder, store) = sqlite();
     let signed = Signed::new(store, 1).await;
     let id = signed.asked().await;

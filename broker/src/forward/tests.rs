@@ -105,7 +105,7 @@ async fn a_file_has_every_entry_in_order_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn case_6_an_entry_whose_body_was_taken_away_is_waited_for() {
+async fn an_entry_whose_body_was_taken_away_is_waited_for() {
     let log = Log::of(3).await;
     let mut forwarder = log.to_file().await;
     log.tamper("CREATE TABLE side AS SELECT * FROM body WHERE idx = 1; DELETE FROM body WHERE idx = 1");

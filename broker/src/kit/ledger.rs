@@ -488,7 +488,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn case_9_an_entry_of_a_kit_that_was_changed_or_has_no_body_is_read_by_nobody() {
+    async fn an_entry_of_a_kit_that_was_changed_or_has_no_body_is_read_by_nobody() {
         for sql in [
             "UPDATE body SET body = (SELECT body FROM body WHERE idx = 1) WHERE idx = 0",
             "DELETE FROM body WHERE idx = 0",

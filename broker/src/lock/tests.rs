@@ -144,7 +144,7 @@ fn what_a_lock_does_not_end_is_said() {
 
 /// What a column says of an entry hides no lock, and a body that is not what was recorded is seen.
 #[tokio::test]
-async fn case_7_a_lock_whose_entry_was_hidden_while_its_row_was_taken_is_told() {
+async fn a_lock_whose_entry_was_hidden_while_its_row_was_taken_is_told() {
     let room = Room::new([]);
     let (book, mut ledger) = (book(&room), Ledger::default());
     let row = set(&book, LockTarget::Everything, None).await;
@@ -190,7 +190,7 @@ async fn logs_in(room: &Room, number: u8, subject: &str) -> Identity {
 
 /// The row of an asking that nobody made, or of another than was made, lets nobody lift.
 #[tokio::test]
-async fn case_7_an_asking_that_only_the_database_has_is_none() {
+async fn an_asking_that_only_the_database_has_is_none() {
     let room = Room::new([]);
     let book = book(&room);
     let (alice, bob) = (logs_in(&room, 1, "alice").await, logs_in(&room, 2, "bob").await);
@@ -224,7 +224,7 @@ async fn case_7_an_asking_that_only_the_database_has_is_none() {
 
 /// A grant is locked as it was recorded, or not at all.
 #[tokio::test]
-async fn case_9_a_grant_whose_entry_was_changed_is_no_target() {
+async fn a_grant_whose_entry_was_changed_is_no_target() {
     let room = Room::new([]);
     let book = book(&room);
     let grant = GrantId(uuid::Uuid::from_u128(7));

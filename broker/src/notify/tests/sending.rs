@@ -271,7 +271,7 @@ async fn a_cursor_that_is_moved_under_a_courier_at_work_ends_its_telling() {
 }
 
 #[tokio::test]
-async fn case_6_an_entry_whose_body_was_taken_away_is_not_passed_over() {
+async fn an_entry_whose_body_was_taken_away_is_not_passed_over() {
     let glass = Glass::new().await;
     let (hook, url) = Hook::new(&[]).await;
     let mut courier = courier(&glass, webhook(&url)).await;

@@ -185,7 +185,7 @@ fn is_of_somebody_else<T: std::fmt::Debug>(result: Result<T, StoreError>) {
 }
 
 #[tokio::test]
-async fn case_1_a_log_that_somebody_else_added_to_takes_nothing_more_and_readiness_tells() {
+async fn a_log_that_somebody_else_added_to_takes_nothing_more_and_readiness_tells() {
     let (_folder, path) = fresh();
     one(&*open(&path), note(Kind::Start, noon())).await;
     for appends_first in [false, true] {
@@ -215,7 +215,7 @@ async fn case_1_a_log_that_somebody_else_added_to_takes_nothing_more_and_readine
 }
 
 #[tokio::test]
-async fn case_1_a_batch_of_which_it_is_not_known_whether_it_stands_is_gone_on_from_and_no_other() {
+async fn a_batch_of_which_it_is_not_known_whether_it_stands_is_gone_on_from_and_no_other() {
     let (_folder, path) = fresh();
     let store = open(&path);
     one(&*store, note(Kind::Start, noon())).await;
@@ -234,7 +234,7 @@ async fn case_1_a_batch_of_which_it_is_not_known_whether_it_stands_is_gone_on_fr
 }
 
 #[tokio::test]
-async fn case_6_a_database_with_a_trigger_takes_nothing_and_is_not_opened() {
+async fn a_database_with_a_trigger_takes_nothing_and_is_not_opened() {
     let (_folder, path) = fresh();
     let store = open(&path);
     let hides = "CREATE TRIGGER hides AFTER INSERT ON body BEGIN DELETE FROM body WHERE idx = new.idx; END";

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn case_6_a_trigger_that_no_step_made_is_refused() {
+    fn a_trigger_that_no_step_made_is_refused() {
         let mut db = Connection::open_in_memory().unwrap();
         migrate(&mut db).unwrap();
         migrate(&mut db).unwrap();
