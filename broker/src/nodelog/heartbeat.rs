@@ -283,7 +283,7 @@ mod tests {
         let (room, _) = beat(5, move |round| if round == 2 { unreachable() } else { Ok([false, true]) }).await;
         assert_eq!(findings(&room).await, [(Some("cp-1".into()), Some("silent".into()))]);
         // and anew once it was heard in between
-        let (room, _) = beat(5, |round| Ok([round == 2, true])).await;
+        let (room, _) = beat(8, |round| Ok([round == 2, true])).await;
         assert_eq!(findings(&room).await.len(), 2);
     }
 

@@ -216,8 +216,9 @@ pub(crate) async fn a_body_stays_unless_every_condition_holds(store: Arc<dyn Sto
 /// seen already, and one that was not. The entry that says so lies behind the end that is read.
 pub(crate) async fn bodies_may_go_while_the_log_is_read(store: Arc<dyn Store>) {
     let login = || Content { person: Some(log_person("bob", "bob")), ..Content::of(Kind::Login) };
-    // more than are read at once
-    append(&*store, (0..1500).map(|_| Append { entry: entry(login(), noon()), change: None }).collect()).await;
+    // more than are read at once, and old enough to go
+    let old = noon() - SignedDuration::from_hours(48);
+    append(&*store, (0..1500).map(|_| Append { entry: entry(login(), old), change: None }).collect()).await;
     let ask = Change::DropAsk { request: Box::new(request(1)) };
     one(&*store, Append { entry: entry(Content::of(Kind::BodyDropped), after(5)), change: Some(ask) }).await;
     let faulty = FaultyStore::new(Arc::clone(&store), []);
@@ -240,7 +241,7 @@ pub(crate) async fn bodies_may_go_while_the_log_is_read(store: Arc<dyn Store>) {
     assert_eq!(started.unwrap().entries, 1503);
     assert_eq!(store.checkpoint().await.unwrap().unwrap().size, 1503, "what was read is what is signed");
     let asked = audit::Ledger::new(Arc::<FaultyStore>::clone(&faulty), watch::channel(audit::Standing::default()).1);
-    let ((), asked) = tokio::join!(biased; dropped(3, &[2, 1400]), asked.keep_up(noon()));
+    let ((), asked) = tokio::join!(biased; dropped(3, &[2, 1400]), asked.keep_up(old));
     assert_eq!(asked.map_err(|error| error.to_string()), Ok(()));
     assert_eq!(audit::verify_log(&*store).await.unwrap().entries, 1504);
 }
