@@ -2,13 +2,14 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, statfs,
 };
 use rcgen::{KeyPair, PKCS_ED25519, SigningKey as _};
+use tokio::time::Instant;
 
 /// How long each yardstick is laid on.
 const YARD: Duration = Duration::from_millis(300);
