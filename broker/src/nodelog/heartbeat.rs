@@ -200,15 +200,32 @@ mod tests {
         rounds: u32,
         what: impl Fn(u32) -> Result<[bool; 2], String> + Send + Sync + 'static,
     ) -> (Room, Vec<Check>) {
-        beat_in(Room::new([]), rounds, what).await
+        let room = Room::new([]);
+        let (heartbeat, caller) = over(&room, what);
+        let readiness = Arc::clone(&heartbeat.readiness);
+        heartbeat.run(caller, tokio::time::sleep(Duration::from_secs(u64::from(rounds) * 60 + 10))).await;
+        let checks = readiness.checks().await.into_iter().filter(|check| check.name.starts_with("node log")).collect();
+        (room, checks)
     }
 
-    /// The same with this log.
-    async fn beat_in(
-        room: Room,
+    /// So many rounds, each to its end, with this log.
+    async fn rounds_of(
+        room: &Room,
         rounds: u32,
         what: impl Fn(u32) -> Result<[bool; 2], String> + Send + Sync + 'static,
-    ) -> (Room, Vec<Check>) {
+    ) {
+        let (heartbeat, caller) = over(room, what);
+        let mut told = BTreeSet::new();
+        for _ in 0..rounds {
+            heartbeat.round(&caller, &mut told).await;
+        }
+    }
+
+    /// A heartbeat with this log over one node.
+    fn over(
+        room: &Room,
+        what: impl Fn(u32) -> Result<[bool; 2], String> + Send + Sync + 'static,
+    ) -> (Heartbeat, Caller) {
         let node: IpAddr = "10.0.0.5".parse().unwrap();
         let source = Source {
             cluster: ClusterName::new("prod").unwrap(),
@@ -225,7 +242,6 @@ mod tests {
             sources: Arc::new(Sources(vec![source])),
             period: Some(Duration::from_secs(60)),
         };
-        let readiness = Arc::clone(&heartbeat.readiness);
         let origin = heartbeat.sources.origin(node).unwrap();
         let round = Arc::new(std::sync::atomic::AtomicU32::new(0));
         let clock = room.clock.clone();
@@ -244,9 +260,7 @@ mod tests {
             }
             std::future::ready(answer.map(drop)).boxed()
         });
-        heartbeat.run(caller, tokio::time::sleep(Duration::from_secs(u64::from(rounds) * 60 + 10))).await;
-        let checks = readiness.checks().await.into_iter().filter(|check| check.name.starts_with("node log")).collect();
-        (room, checks)
+        (heartbeat, caller)
     }
 
     async fn findings(room: &Room) -> Vec<(Option<String>, Option<String>)> {
@@ -280,17 +294,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_that_goes_on_behind_a_failed_call_is_recorded_once() {
         let unreachable = || Err("it cannot be reached".into());
-        let (room, _) = beat(5, move |round| if round == 2 { unreachable() } else { Ok([false, true]) }).await;
+        let room = Room::new([]);
+        rounds_of(&room, 5, move |round| if round == 2 { unreachable() } else { Ok([false, true]) }).await;
         assert_eq!(findings(&room).await, [(Some("cp-1".into()), Some("silent".into()))]);
         // and anew once it was heard in between
-        let (room, _) = beat(8, |round| Ok([round == 2, true])).await;
+        let room = Room::new([]);
+        rounds_of(&room, 6, |round| Ok([round == 2, true])).await;
         assert_eq!(findings(&room).await.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_that_could_not_be_recorded_is_recorded_with_the_next_round() {
         // nothing is heard of either service, so nothing else is written
-        let (room, _) = beat_in(Room::new([Fault::Before]), 3, |_| Ok([false, false])).await;
+        let room = Room::new([Fault::Before]);
+        rounds_of(&room, 3, |_| Ok([false, false])).await;
         assert_eq!(findings(&room).await.len(), 2, "one of each service");
     }
 
