@@ -2,7 +2,7 @@
 
 use ichor_wire::api::KitLabel;
 use ichor_wire::kit::{Record, RecordError, SignedRecord};
-use ichor_wire::log::{Content, Entry, Kind, Kit};
+use ichor_wire::log::{Content, Kind, Kit};
 use ichor_wire::reason::visible;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::Standing;
 use super::beyond::{BEYOND, Claim, can_be_a_name, is_to_come};
+use crate::audit::as_recorded;
 use crate::domain::{GrantId, check_reason};
 use crate::store::{EntryFilter, Store, StoreError};
 
@@ -156,8 +157,13 @@ async fn is_others(store: &dyn Store, grant: Uuid, kit: Uuid) -> Result<bool, St
         return Ok(true);
     }
     let reports = store.entries(&of(Kind::KitOpened), None, LOOKED_THROUGH).await?;
-    let whose = reports.iter().filter_map(|entry| Entry::decode(entry.body.as_deref()?).ok()?.content.kit?.id);
-    Ok(whose.into_iter().any(|id| id != kit.as_bytes()))
+    for stored in reports {
+        let entry = as_recorded(&stored, Some(Kind::KitOpened))?;
+        if entry.and_then(|entry| entry.content.kit?.id).is_some_and(|id| id != kit.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The reason as the log takes it. What was signed is never refused: what cannot be seen in it is written out.

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::classify::Known;
+use crate::audit::as_recorded;
 use crate::domain::{ClusterName, GrantId, Person};
 use crate::kit::{BEYOND, covers};
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
@@ -99,7 +100,7 @@ impl Grants {
 
 /// The grant of this entry; of that id, where one is sought.
 fn known(stored: &StoredEntry, id: Option<GrantId>) -> Option<Known> {
-    let entry = stored.recorded(Kind::Grant)?;
+    let entry = as_recorded(stored, Some(Kind::Grant)).ok()??;
     let content = entry.content;
     if id.is_some_and(|id| content.grant.as_deref() != Some(id.0.as_bytes())) {
         return None;
@@ -131,7 +132,7 @@ struct Reported {
 }
 
 fn reported(stored: &StoredEntry, id: GrantId) -> Option<Reported> {
-    let content = stored.recorded(Kind::KitOpened)?.content;
+    let content = as_recorded(stored, Some(Kind::KitOpened)).ok()??.content;
     if content.grant.as_deref() != Some(id.0.as_bytes()) || content.kit_label.as_deref() == Some(BEYOND) {
         return None;
     }

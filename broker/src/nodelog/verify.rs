@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use ichor_wire::log::{Content, Entry, Kind};
+use ichor_wire::log::{Content, Kind};
 
 use super::digest::digest;
+use crate::audit::as_recorded;
 use crate::store::{EntryFilter, Store, StoreError, StoredCall};
 
 /// So many calls are read at once.
@@ -131,7 +132,7 @@ impl Judge<'_> {
     async fn none_kept(&mut self) -> Result<(), StoreError> {
         let filter = EntryFilter { kind: Some(Kind::NodeLog), ..EntryFilter::default() };
         for stored in self.store.entries(&filter, Some(self.end), 1).await? {
-            let content = stored.body.and_then(|body| Entry::decode(&body).ok()).map(|entry| entry.content);
+            let content = as_recorded(&stored, filter.kind).ok().flatten().map(|entry| entry.content);
             if let Some(count) = content.and_then(|content| content.count).filter(|count| *count > 0) {
                 self.fault(stored.index, format!("{count} calls were recorded, and not one call is kept"));
             }
@@ -145,7 +146,7 @@ impl Judge<'_> {
             let filter = EntryFilter { kind: Some(Kind::NodeLog), ..EntryFilter::default() };
             for stored in self.store.entries_from(&filter, self.from, ENTRIES).await? {
                 self.from = stored.index.saturating_add(1);
-                let content = stored.body.and_then(|body| Entry::decode(&body).ok()).map(|entry| entry.content);
+                let content = as_recorded(&stored, filter.kind).ok().flatten().map(|entry| entry.content);
                 self.ahead.push_back((stored.index, content));
             }
         }

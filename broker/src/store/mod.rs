@@ -6,7 +6,6 @@ pub mod change;
 pub mod copy;
 pub mod lock;
 pub mod postgres;
-mod recorded;
 pub mod rows;
 pub mod sqlite;
 
