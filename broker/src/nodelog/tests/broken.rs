@@ -153,10 +153,19 @@ async fn a_line_waits_for_what_comes_close_behind_it() {
     let origin = Origin { cluster: "prod".into(), node: "cp-1".into() };
     let mut reader = Reader::new(sink, false);
     let forged = message("Reboot", &roles(GRANT));
+    // so that the first line is of a round that ended before the second comes
+    let settle = async || {
+        for _ in 0..16 {
+            tokio::task::yield_now().await;
+        }
+    };
+    settle().await;
     for (service, wait) in [("machined", 1_100), ("apid", 0)] {
         reader.take(&origin, Piece::Line(json(service, &forged, noon()).trim_ascii_end()));
         reader.send().await;
+        settle().await;
         tokio::time::advance(Duration::from_millis(wait)).await;
+        settle().await;
     }
     let calls = loop {
         let calls = room.store.call_range(0, 9).await.unwrap();
