@@ -1,12 +1,10 @@
 //! Every entry from a place on, for those who pass them on: none is left out, and none that lost its body unlawfully is passed over.
 
-use std::collections::BTreeMap;
-
 use ichor_wire::api::AuditEntry;
 use ichor_wire::log::{Kind, Leaf};
 
+use super::bare::Bare;
 use super::query::show;
-use super::walk::{dropped_by, has, is_old_enough};
 use super::{NotRecorded, as_recorded};
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 
@@ -31,26 +29,23 @@ pub async fn every_entry_from(store: &dyn Store, from: u64, limit: u32) -> Resul
 
 /// Returns if every body that is missing was dropped as it may be.
 async fn lawfully_bare(store: &dyn Store, stored: &[StoredEntry]) -> Result<(), StoreError> {
-    let mut bare = BTreeMap::new();
+    let mut bare = Bare::default();
     for entry in stored.iter().filter(|entry| entry.body.is_none()) {
         let leaf = Leaf::decode(&entry.leaf);
         let leaf = leaf.map_err(|_| NotRecorded { place: entry.index, what: "has a damaged leaf" })?;
-        bare.insert(entry.index, leaf.time);
+        bare.push(entry.index, leaf.time);
     }
     let filter = EntryFilter { kind: Some(Kind::BodyDropped), ..EntryFilter::default() };
-    let mut next = bare.keys().next().copied().unwrap_or_default();
-    while let Some(first) = bare.keys().next().copied() {
+    let mut next = bare.first().unwrap_or_default();
+    while let Some(first) = bare.first() {
         let page = store.entries_from(&filter, next, PAGE).await?;
         for stored in &page {
             next = stored.index.saturating_add(1);
-            let Some(entry) = as_recorded(stored, filter.kind)? else { continue };
-            if let Some(dropped) = dropped_by(&entry) {
-                let is_named =
-                    |place: u64, at: i64| place < stored.index && has(&dropped, place) && is_old_enough(at, entry.time);
-                bare.retain(|place, at| !is_named(*place, *at));
+            if let Some(entry) = as_recorded(stored, filter.kind)? {
+                bare.take(stored.index, &entry);
             }
         }
-        if page.len() < PAGE as usize && bare.contains_key(&first) {
+        if page.len() < PAGE as usize && bare.first() == Some(first) {
             return Err(NotRecorded { place: first, what: "has lost its body, and was not dropped" }.into());
         }
     }

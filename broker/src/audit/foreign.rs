@@ -3,18 +3,13 @@
 //! Brokers on one database append to one log, and so can whoever writes the database. Their entries are evidence, whatever they say, but
 //! for one kind: an entry that names the log's next key hands the log over to it, once the key before has signed a tree that has it.
 
-use std::collections::BTreeMap;
-
 use ichor_wire::log::tree::{Edge, Hash};
-use ichor_wire::log::{Entry, Kind, Leaf, LogKey, leaf_hash};
+use ichor_wire::log::{Content, Kind, LogKey};
 
-use super::as_recorded;
+use super::ledger::LedgerError;
 use super::notary::NotSigned;
-use super::walk::{dropped_by, has, is_old_enough};
+use super::walk::Walk;
 use crate::store::Store;
-
-/// So many entries are read at a time.
-const STRIDE: u64 = 1_000;
 
 /// The entries of others between two batches of ours.
 #[derive(Debug)]
@@ -31,10 +26,10 @@ pub(super) struct Foreign {
 
 impl Foreign {
     /// What lies between the tree `before` and the leaves that were appended for the tree `after`; `None` where nothing does.
-    pub(super) fn between(before: &Edge, own: Vec<Hash>, after: &Edge) -> Option<Self> {
-        let count = u64::try_from(own.len()).unwrap_or(u64::MAX);
+    pub(super) fn between(before: &Edge, own: impl Iterator<Item = Hash> + Clone, after: &Edge) -> Option<Self> {
+        let count = u64::try_from(own.clone().count()).unwrap_or(u64::MAX);
         let end = after.size().checked_sub(count).filter(|end| *end > before.size())?;
-        Some(Self { before: before.clone(), end, own, after: after.clone() })
+        Some(Self { before: before.clone(), end, own: own.collect(), after: after.clone() })
     }
 
     /// The size of the tree that has them.
@@ -48,43 +43,34 @@ impl Foreign {
     /// # Errors
     /// When one is not what it should be, or names a key that `log` does not.
     pub(super) async fn check(&self, store: &dyn Store, log: &LogKey) -> Result<(), NotSigned> {
-        let mut edge = self.before.clone();
-        let mut bare = BTreeMap::new();
-        while edge.size() < self.end {
-            let stride = store.entry_range(edge.size()..self.end.min(edge.size().saturating_add(STRIDE))).await?;
-            let not = |place, what: &str| NotSigned::Foreign(format!("it does not sign entry {place}, which {what}"));
-            if stride.is_empty() {
-                return Err(not(edge.size(), "is missing"));
+        let not = |why: String| NotSigned::Foreign(format!("it does not sign what others appended: {why}"));
+        let mut walk = Walk::behind(self.before.clone());
+        let mut hands_over = None;
+        let mut look = |place, content: Content| {
+            if !leads_on(&content, log) {
+                hands_over.get_or_insert(place);
             }
-            for stored in stride {
-                let place = edge.size();
-                if stored.index != place {
-                    return Err(not(place, "is missing"));
-                }
-                match as_recorded(&stored, None).map_err(|unlike| not(place, unlike.what))? {
-                    Some(entry) if !leads_on(&entry, log) => {
-                        return Err(not(place, "names another key of the log, and nobody has changed to that here"));
-                    }
-                    Some(entry) => {
-                        if let Some(dropped) = dropped_by(&entry) {
-                            bare.retain(|at, time| !(is_old_enough(*time, entry.time) && has(&dropped, *at)));
-                        }
-                    }
-                    None => _ = bare.insert(place, Leaf::decode(&stored.leaf).map_or(i64::MAX, |leaf| leaf.time)),
-                }
-                edge.push(leaf_hash(&stored.leaf));
-            }
+        };
+        walk.read_to(store, self.end, &mut look).await.map_err(|error| match error {
+            LedgerError::Store(error) => NotSigned::Store(error),
+            LedgerError::Forged(why) | LedgerError::Denied(why) => not(why),
+        })?;
+        if let Some(place) = hands_over {
+            return Err(not(format!(
+                "entry {place} names another key of the log, and nobody has changed to that here"
+            )));
         }
-        if let Some(place) = bare.keys().next() {
-            return Err(NotSigned::Foreign(format!("it does not sign entry {place}, which has no body")));
+        if let Some(place) = walk.lost() {
+            return Err(not(format!("entry {place} has no body")));
         }
+        let mut edge = walk.into_edge();
         for leaf in &self.own {
             edge.push(*leaf);
         }
         match edge.root() == self.after.root() {
             true => Ok(()),
-            false => Err(NotSigned::Foreign(format!(
-                "it does not sign the entries from {} to {}, which were changed since they were read",
+            false => Err(not(format!(
+                "the entries from {} to {}, which were changed since they were read",
                 self.before.size(),
                 self.end.saturating_sub(1)
             ))),
@@ -93,7 +79,6 @@ impl Foreign {
 }
 
 /// Whether the entry leaves the log with this key.
-fn leads_on(entry: &Entry, log: &LogKey) -> bool {
-    entry.content.kind != Kind::AuditKey
-        || entry.content.log_key.as_ref().is_some_and(|change| change.new == log.to_string())
+fn leads_on(content: &Content, log: &LogKey) -> bool {
+    content.kind != Kind::AuditKey || content.log_key.as_ref().is_some_and(|change| change.new == log.to_string())
 }

@@ -2,6 +2,7 @@
 
 pub mod anchor;
 mod as_recorded;
+mod bare;
 mod cas;
 mod dropping;
 mod every;
@@ -21,6 +22,7 @@ mod verify;
 mod walk;
 
 pub use as_recorded::{NotRecorded, as_recorded};
+pub use bare::YOUNGEST_DROPPED;
 pub use cas::learn_cas;
 pub use dropping::{NextBodies, drop_bodies, drop_id, is_as_asked, next_bodies};
 pub use every::every_entry_from;
@@ -37,7 +39,7 @@ pub use standing::{Out, Standing};
 pub use story::{NotAnId, Story, StoryId, story};
 pub use tally::Tally;
 pub use verify::{Fault, Faulty, VerifyError, VerifyReport, verify_log};
-pub use walk::{Walk, YOUNGEST_DROPPED};
+pub use walk::Walk;
 
 #[cfg(test)]
 mod opening_tests;

@@ -179,7 +179,7 @@ impl Task {
             Appended::Recorded { leaf_hash, .. } => Some(*leaf_hash),
             Appended::Refused(_) => None,
         });
-        let foreign = self.notary.as_ref().and_then(|_| Foreign::between(&self.tree.edge, own.collect(), &tree.edge));
+        let foreign = self.notary.as_ref().and_then(|_| Foreign::between(&self.tree.edge, own, &tree.edge));
         self.foreign.extend(foreign.map(Arc::new));
         if tree.edge.size() >= self.tree.edge.size() {
             self.tree = if self.committed.is_empty() { tree } else { Arc::new(self.tree.followed_by(&tree)) };

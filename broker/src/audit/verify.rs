@@ -12,7 +12,7 @@ use ichor_wire::log::tree::{Edge, Hash};
 use ichor_wire::log::{Entry, KeyChange, Kind, Leaf, LogError, Places, leaf_hash};
 use jiff::Timestamp;
 
-use super::walk::{dropped_by, is_old_enough};
+use super::bare::{dropped_by, is_old_enough};
 use crate::store::rows::{Columns, Indexed};
 use crate::store::{Store, StoreError};
 

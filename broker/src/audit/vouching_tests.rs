@@ -261,12 +261,12 @@ async fn entries_of_others_are_signed_but_none_that_hands_the_log_over() {
     for (content, edit, refused) in [
         (Content::of(Kind::Reload), None, None),
         (to(&notary(7)), None, None),
-        (to(&theirs), None, Some("entry 1, which names another key of the log")),
-        (to(&theirs), Some("DELETE FROM body WHERE idx = 1"), Some("entry 1, which has no body")),
+        (to(&theirs), None, Some("entry 1 names another key of the log")),
+        (to(&theirs), Some("DELETE FROM body WHERE idx = 1"), Some("entry 1 has no body")),
         (
             to(&theirs),
             Some("UPDATE body SET body = (SELECT body FROM body WHERE idx = 0) WHERE idx = 1"),
-            Some("entry 1, which has another body"),
+            Some("entry 1 has another body"),
         ),
     ] {
         let room = Vouched::new([]).await;

@@ -2,13 +2,13 @@
 //!
 //! Each leaf goes into a tree, whose root is held against the newest checkpoint that this broker signed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ichor_wire::log::tree::Edge;
-use ichor_wire::log::{Content, Entry, Kind, Leaf, Places, leaf_hash};
-use jiff::{SignedDuration, Timestamp};
+use ichor_wire::log::{Content, Leaf, leaf_hash};
+use jiff::Timestamp;
 
+use super::bare::Bare;
 use super::ledger::LedgerError;
 use super::notary::Signed;
 use super::{NotRecorded, as_recorded};
@@ -17,16 +17,12 @@ use crate::store::{EntryFilter, Store, StoredEntry};
 /// So many entries are read at a time.
 const STRIDE: u64 = 1_000;
 
-/// No body goes before its entry is so old, whatever is configured.
-pub const YOUNGEST_DROPPED: SignedDuration = SignedDuration::from_hours(24);
-
 /// What was read of the log so far: every entry from some place on.
 #[derive(Debug)]
 pub struct Walk {
     /// The tree up to the next entry to read.
     edge: Edge,
-    /// The entries without a body of which no entry says yet that it was dropped, with the times of their leaves.
-    bare: BTreeMap<u64, i64>,
+    bare: Bare,
     /// The last entry without a body, whatever is said of it.
     last_bare: Option<u64>,
     /// The first entry must be older than this.
@@ -37,7 +33,22 @@ impl Walk {
     /// From the log's first entry on.
     #[must_use]
     pub fn whole() -> Self {
-        Self { edge: Edge::default(), bare: BTreeMap::new(), last_bare: None, older: None }
+        Self::behind(Edge::default())
+    }
+
+    /// From behind this tree on.
+    pub(super) fn behind(edge: Edge) -> Self {
+        Self { edge, bare: Bare::default(), last_bare: None, older: None }
+    }
+
+    /// The tree of all up to the next entry to read.
+    pub(super) fn into_edge(self) -> Edge {
+        self.edge
+    }
+
+    /// The first entry read whose body is gone and was not dropped lawfully.
+    pub(super) fn lost(&self) -> Option<u64> {
+        self.bare.first()
     }
 
     /// From before the first entry of this time on: where that is, a column says, so the entry before it is read too, and
@@ -53,7 +64,7 @@ impl Walk {
         };
         let Some(from) = first.checked_sub(1) else { return Ok(Self::whole()) };
         let edge = store.edge(from).await?;
-        Ok(Self { edge, older: Some(since.as_microsecond()), ..Self::whole() })
+        Ok(Self { older: Some(since.as_microsecond()), ..Self::behind(edge) })
     }
 
     /// The last entry read that has no body.
@@ -88,18 +99,19 @@ impl Walk {
             }
         }
         self.read_to(store, end, &mut take).await?;
-        if !self.bare.is_empty() {
+        if self.lost().is_some() {
             // a body may have been dropped since the end was asked for: what says so was recorded with it
             let end = store.head().await?.size;
             self.read_to(store, end, &mut take).await?;
         }
-        match self.bare.keys().next() {
+        match self.lost() {
             Some(place) => Err(LedgerError::Forged(format!("entry {place} has lost its body"))),
             None => Ok(()),
         }
     }
 
-    async fn read_to(
+    /// The same for the entries before `end`, held against nothing.
+    pub(super) async fn read_to(
         &mut self,
         store: &dyn Store,
         end: u64,
@@ -131,32 +143,15 @@ impl Walk {
         }
         match entry {
             Some(entry) => {
-                if let Some(dropped) = dropped_by(&entry) {
-                    self.bare.retain(|bare, since| !(is_old_enough(*since, entry.time) && has(&dropped, *bare)));
-                }
+                self.bare.take(place, &entry);
                 take(place, entry.content);
             }
             None => {
-                self.bare.insert(place, time);
+                self.bare.push(place, time);
                 self.last_bare = Some(place);
             }
         }
         self.edge.push(leaf_hash(&stored.leaf));
         Ok(())
     }
-}
-
-/// The places whose bodies this entry says were dropped.
-pub(super) fn dropped_by(entry: &Entry) -> Option<Places> {
-    let numbers = entry.content.dropped.as_deref().filter(|_| entry.content.kind == Kind::BodyDropped);
-    numbers.and_then(Places::read)
-}
-
-/// Whether an entry of time `at` was old enough at `then` for its body to go; both in microseconds.
-pub(super) fn is_old_enough(at: i64, then: i64) -> bool {
-    i128::from(then) - i128::from(at) >= YOUNGEST_DROPPED.as_micros()
-}
-
-pub(super) fn has(places: &Places, place: u64) -> bool {
-    places.runs().any(|run| run.contains(&place))
 }
