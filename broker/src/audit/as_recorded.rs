@@ -14,7 +14,7 @@ pub struct NotRecorded {
     pub what: &'static str,
 }
 
-/// What the entry says; `None` where its body is gone. Nothing that decides decodes a body in another way: its leaf must be of this
+/// What the entry says; `None` where its body is gone. Nothing outside the store that decides decodes a body in another way: its leaf must be of this
 /// place and stand for it, their times must be one, and an entry that was found by the column of its `kind` must be of that.
 ///
 /// Whoever writes the database can change leaf and body alike: that shows only in the signed tree, see [`super::Walk`].
