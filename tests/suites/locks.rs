@@ -333,6 +333,8 @@ async fn a_lock_of_the_host_holds_over_a_restart() -> anyhow::Result<()> {
     command(&["lock", "cluster", CLUSTER, "--for", "1h", "--reason", "INC-42"]).await?;
     let listed = command(&["locks"]).await?;
     assert!(listed.contains("cluster `prod` is locked, until ") && listed.lines().count() == 2, "{listed}");
+    let checked = command(&["check"]).await?;
+    assert!(checked.contains("warn  locks: cluster `prod` is locked by "), "{checked}");
     let id = listed.lines().find(|line| line.contains("cluster")).and_then(|line| line.split(' ').next()).unwrap();
     assert_eq!(code(reads(&oscar).await), Code::Locked);
 

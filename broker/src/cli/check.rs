@@ -12,10 +12,11 @@ use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{self, Loaded, Provider, Recheck};
 use crate::custody;
 use crate::custody::{Custody, CustodyError, KnownCas, VaultError};
-use crate::domain::{Cluster, Clusters, ProviderAlias};
+use crate::domain::{Cluster, Clusters, LockTarget, ProviderAlias};
+use crate::lock::LISTED;
 use crate::openbao;
 use crate::readiness::Check;
-use crate::store::StoreError;
+use crate::store::{LockRow, Store, StoreError};
 
 /// Check config, policies, vault, database, provider and clusters. Works beside a running broker and changes nothing.
 #[derive(Debug, Args)]
@@ -213,7 +214,27 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
         Ok(checked) => fine("audit log", Some(checked.lines.join("; "))),
         Err(error) => failed("audit log", &format!("{error:#}")),
     };
-    vec![fine("database", warning), log]
+    let mut checks = vec![fine("database", warning), log];
+    checks.extend(locks(&*store).await);
+    checks
+}
+
+/// A line where something is locked for everybody: nothing else is wrong then, and still nothing is issued.
+async fn locks(store: &dyn Store) -> Option<Check> {
+    let now = SystemClock.now();
+    let set = match store.locks(false, LISTED).await {
+        Ok(set) => set,
+        Err(error) => return Some(failed("locks", &error)),
+    };
+    let holds = |row: &&LockRow| row.until.is_none_or(|until| until > now);
+    let is_for_all = |row: &&LockRow| matches!(row.target, LockTarget::Everything | LockTarget::Cluster(_));
+    let said: Vec<_> = set.iter().filter(holds).filter(is_for_all).map(said).collect();
+    (!said.is_empty()).then(|| fine("locks", Some(format!("{}; `ichor-broker locks` tells more", said.join("; ")))))
+}
+
+fn said(lock: &LockRow) -> String {
+    let until = lock.until.map_or_else(|| "until it is lifted".into(), |until| format!("until {until:.0}"));
+    format!("{} is locked by {} since {:.0}, {until}: {}", lock.target, lock.by, lock.at, lock.reason)
 }
 
 /// Asks each provider for its discovery document, over a store in a temporary folder: nothing of the broker's own is touched. Its

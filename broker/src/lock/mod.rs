@@ -39,7 +39,7 @@ pub use ledger::Ledger;
 pub use outstanding::{Outstanding, beyond, outstanding};
 
 /// The most locks listed.
-const LISTED: u32 = 2_000;
+pub(crate) const LISTED: u32 = 2_000;
 
 /// The most people of one name.
 const NAMESAKES: u32 = 20;

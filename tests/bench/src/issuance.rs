@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 64;
 /// Requests a second of the steady load.
 const STEADY: u64 = 500;
 /// More than a broker could answer in one second; as many requests are prepared for each.
-const PREPARED: u64 = 6000;
+const PREPARED: u64 = 20_000;
 
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("issuance");

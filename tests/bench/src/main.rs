@@ -73,6 +73,12 @@ struct Cli {
     /// An empty Postgres database, which `ask` and `audit` measure too.
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
+    /// For `ask`, which starts itself so: open this database, ask, and print the most memory needed on the way.
+    #[arg(long, value_name = "PLACE", hide = true)]
+    peak_at: Option<String>,
+    /// With that, verify the whole log too.
+    #[arg(long, hide = true, requires = "peak_at")]
+    with_verification: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -122,6 +128,11 @@ struct Settings {
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     ichor_standins::install_tls_provider();
+    if let Some(place) = &cli.peak_at {
+        let peak = runtime()?.block_on(ask::peak_at(place, cli.with_verification))?;
+        writeln!(std::io::stdout(), "{peak}")?;
+        return Ok(());
+    }
     std::fs::create_dir_all(&cli.dir).with_context(|| format!("cannot make `{}`", cli.dir.display()))?;
     let settings = Settings {
         dir: cli.dir,

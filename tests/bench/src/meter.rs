@@ -76,11 +76,6 @@ pub(crate) fn each(time: Duration, count: usize) -> anyhow::Result<Duration> {
     time.checked_div(u32::try_from(count)?).context("nothing was done")
 }
 
-/// Memory of this process that is resident, in MiB (`VmRSS` of proc_pid_status(5)).
-pub(crate) fn resident() -> anyhow::Result<f64> {
-    mebibytes("VmRSS:")
-}
-
 /// The most memory of this process that was ever resident, in MiB (`VmHWM` of proc_pid_status(5)).
 pub(crate) fn peak() -> anyhow::Result<f64> {
     mebibytes("VmHWM:")

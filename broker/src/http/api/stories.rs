@@ -16,7 +16,7 @@ use crate::identity::Identity;
 const WHOLE: &str = "give it whole: an id has 36 characters, a serial number or fingerprint all its digits; `ichor audit log -o json` and \
                      `ichor audit what --user NAME -o json` show them";
 
-/// A whole story by the id of a grant, a session or an entry, by an entry's index, or by a certificate's serial number or
+/// A whole story by the id of a grant, a session, a break-glass request or an entry, by an entry's index, or by a certificate's serial number or
 /// SHA-256 fingerprint. Everyone may read their own. Of others' those entries are told that policy (`audit:read`) lets the asker
 /// read, by their cluster or as part of everything; how many were left out is told too. Reading others' is recorded.
 #[utoipa::path(get, path = "/v1/audit/stories/{id}", tag = "audit",

@@ -221,7 +221,7 @@ pub struct AuditEntry {
 /// A whole story, login → request → approvals → grant → certificate → calls → review → end, by any of its names: `GET /v1/audit/stories/{id}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StoryAnswer {
-    /// What the id names: `grant`, `session`, `certificate` or `entry`.
+    /// What the id names: `grant`, `session`, `certificate`, `request` (break-glass) or `entry`.
     pub what: String,
     /// The session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,10 +229,11 @@ pub struct StoryAnswer {
     /// The login that began the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<AuditEntry>,
-    /// The grants, oldest first: one, or where a session was asked for, all of it.
+    /// The grants, oldest first: one, or where a session or a request was asked for, all of it.
     #[serde(default)]
     pub grants: Vec<GrantStory>,
-    /// What else happened in the session, where the session was asked for, oldest first.
+    /// What else happened in the session, where the session was asked for, and what there is of a request that has no grant; oldest
+    /// first.
     #[serde(default)]
     pub others: Vec<AuditEntry>,
     /// The session's end, where it was ended before its time.

@@ -20,11 +20,11 @@ const GRANTS: usize = 20;
 /// So many calls of each.
 const CALLS: u64 = 100;
 
-/// Tell the whole story of a grant, a session, a certificate or an entry: login, break-glass request and
+/// Tell the whole story of a grant, a session, a break-glass request, a certificate or an entry: login, break-glass request and
 /// approvals, grant, certificate, calls, review, end
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A grant's, session's or entry's id, an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex
+    /// A grant's, session's, break-glass request's or entry's id, an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]

@@ -4,6 +4,8 @@
 //! made, and times never decrease along the log: the entry lies in a short stretch that is found by bisecting. From there
 //! the story is walked along the person's own entries, for as long as a session can last.
 
+mod request;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -21,6 +23,12 @@ use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 /// A session's id is made at most so long before its login is recorded: a login on its way lives 10 minutes, its code one.
 const LOGIN_ON_ITS_WAY: SignedDuration = SignedDuration::from_mins(15);
 
+/// A request's id is made at most so long before it is recorded, however busy the log is.
+const TO_THE_RECORD: SignedDuration = SignedDuration::from_mins(5);
+
+/// What the id of a break-glass request names.
+const REQUEST: &str = "request";
+
 /// No session lasts longer, and what belongs to it is recorded soon after.
 const SESSION: SignedDuration = SignedDuration::from_hours(13);
 
@@ -30,24 +38,13 @@ const STRETCH: u32 = 5_000;
 /// At most so many grants of one session are told.
 const GRANTS: u32 = 200;
 
-/// What the log has of a break-glass request besides its grants.
-const OF_REQUESTS: [Kind; 8] = [
-    Kind::BreakGlassRequest,
-    Kind::BreakGlassApproval,
-    Kind::BreakGlassTold,
-    Kind::BreakGlassTouched,
-    Kind::BreakGlassRevoked,
-    Kind::BreakGlassOver,
-    Kind::BreakGlassOverdue,
-    Kind::BreakGlassReview,
-];
-
-/// What names a story: the place or id of an entry, the id of a grant or session, a certificate's serial number or fingerprint.
+/// What names a story: the place or id of an entry, the id of a grant, a session or a break-glass request, a certificate's serial
+/// number or fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoryId {
     /// The place in the log.
     Place(u64),
-    /// The id of a grant, a session or an entry.
+    /// The id of a grant, a session, a break-glass request or an entry.
     Id(Uuid),
     /// A certificate's serial number or SHA-256 fingerprint.
     Certificate(Vec<u8>),
@@ -56,7 +53,7 @@ pub enum StoryId {
 /// The text names no story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "give the id of a grant, a session or an entry whole, all 36 characters, or an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex; `ichor audit log -o json` shows ids"
+    "give the id of a grant, a session, a break-glass request or an entry whole, all 36 characters, or an entry's index, or a certificate's serial number or SHA-256 fingerprint in hex; `ichor audit log -o json` shows ids"
 )]
 pub struct NotAnId;
 
@@ -101,11 +98,12 @@ pub async fn story(store: &dyn Store, id: &StoryId) -> Result<Option<Story>, Sto
     for grant in grants {
         told.grant(GrantId(grant)).await?;
     }
+    if start.what == REQUEST {
+        told.request(&entry).await?;
+    }
     let session = session.or_else(|| told.answer.grants.iter().find_map(|grant| grant.grant.as_ref()?.session_id));
     if let Some((session, person)) = session.zip(person_of(body)) {
         told.session(session, person, start.what == "session", body).await?;
-    } else if told.answer.grants.is_empty() {
-        told.answer.entry = Some(entry.clone());
     }
     let mut answer = told.answer;
     let is_told = answer.entries().any(|one| one.index == entry.index);
@@ -133,7 +131,7 @@ async fn find(store: &dyn Store, id: &StoryId) -> Result<Option<Start>, StoreErr
     }))
 }
 
-/// The session or entry of this id, by the time that it tells.
+/// The session, break-glass request or entry of this id, by the time that it tells.
 async fn by_time(store: &dyn Store, id: Uuid) -> Result<(&'static str, Option<StoredEntry>), StoreError> {
     let Some(made) = made_at(id) else { return Ok(("entry", None)) };
     let at = |filter: EntryFilter, life: SignedDuration| EntryFilter {
@@ -145,6 +143,11 @@ async fn by_time(store: &dyn Store, id: Uuid) -> Result<(&'static str, Option<St
     let is_session = |entry: &Entry| entry.content.session.as_deref() == Some(id.as_bytes());
     if let Some(login) = first(store, &logins, is_session).await? {
         return Ok(("session", Some(login)));
+    }
+    let requests = EntryFilter { kind: Some(Kind::BreakGlassRequest), ..EntryFilter::default() };
+    let is_request = |entry: &Entry| entry.content.break_glass.as_deref() == Some(id.as_bytes());
+    if let Some(request) = first(store, &at(requests, TO_THE_RECORD), is_request).await? {
+        return Ok((REQUEST, Some(request)));
     }
     let entries = at(EntryFilter::default(), SignedDuration::from_millis(1));
     Ok(("entry", first(store, &entries, |entry| entry.id == id.as_bytes()).await?))
@@ -195,36 +198,8 @@ impl Told<'_> {
                 story.outcome.push(entry);
             }
         }
-        self.request(&mut story).await?;
+        self.request_of(&mut story).await?;
         self.answer.grants.push(story);
-        Ok(())
-    }
-
-    /// Adds the break-glass request that the grant used: what led to the grant, and what became of it then.
-    async fn request(&mut self, story: &mut GrantStory) -> Result<(), StoreError> {
-        let Some(grant) = &story.grant else { return Ok(()) };
-        let Some(request) = grant.detail.get("break_glass").and_then(|id| Uuid::try_parse(id).ok()) else {
-            return Ok(());
-        };
-        // the id is as old as the request, but for what the log's times leave out
-        let since = made_at(request).and_then(|made| made.checked_sub(SignedDuration::from_secs(1)).ok());
-        let (cluster, at) = (grant.cluster.clone(), grant.index);
-        let is_of_it = |entry: &AuditEntry| {
-            entry.detail.get("break_glass").and_then(|id| Uuid::try_parse(id).ok()) == Some(request)
-                && entry.grant_id.is_none_or(|grant| grant == story.grant_id)
-        };
-        let mut found = Vec::new();
-        for kind in OF_REQUESTS {
-            let filter = EntryFilter { cluster: cluster.clone(), kind: Some(kind), since, ..EntryFilter::default() };
-            let stretch = self.store.entries_from(&filter, 0, STRETCH).await?;
-            self.answer.truncated |= stretch.len() == usize::try_from(STRETCH).unwrap_or(usize::MAX);
-            for stored in &stretch {
-                found.push(show(stored)?);
-            }
-        }
-        found.retain(|entry| is_of_it(entry) && story.outcome.iter().all(|known| known.index != entry.index));
-        found.sort_unstable_by_key(|entry| entry.index);
-        (story.request, story.afterwards) = found.into_iter().partition(|entry| entry.index < at);
         Ok(())
     }
 
@@ -437,6 +412,14 @@ mod tests {
         assert_eq!((places(&told.request), places(&told.grant)), (vec![0, 3], vec![4]));
         assert_eq!((places(&told.outcome), places(&told.afterwards)), (vec![5, 6], vec![10]));
         assert_eq!(places(story.entries()), [0, 3, 4, 5, 6, 10]);
+
+        let whole = self::told(&room, &StoryId::Id(request)).await;
+        assert_eq!(whole.what, "request");
+        assert_eq!(whole.grants.iter().map(|told| told.grant_id).collect::<Vec<_>>(), [grant, second]);
+        assert_eq!(whole.entries().map(|entry| entry.index).collect::<Vec<_>>(), [0, 3, 4, 5, 6, 10, 7, 8]);
+        let unused = self::told(&room, &StoryId::Id(other)).await;
+        assert_eq!((unused.what.as_str(), places(&unused.others)), ("request", vec![1, 2, 9]));
+        assert_eq!(places(unused.entries()), [1, 2, 9]);
     }
 
     #[tokio::test]
