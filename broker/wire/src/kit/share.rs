@@ -50,6 +50,9 @@ pub enum BadShare {
     /// There are too few or too many groups.
     #[error("a share has 18 groups of five characters; this has {0} characters behind ICHOR-KIT1")]
     Length(usize),
+    /// Made by a newer program.
+    #[error("the share has version {0}; this program reads version 1: use a newer `ichor`")]
+    Version(u8),
     /// Every group fits, but not together.
     #[error("the groups do not belong together: the share is damaged")]
     Damaged,
@@ -79,8 +82,12 @@ impl Share {
     /// The share as text, 118 characters of a QR code's alphanumeric set. It is the secret itself.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
+        self.written(VERSION)
+    }
+
+    pub(super) fn written(&self, version: u8) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(WHOLE));
-        bytes.push(VERSION);
+        bytes.push(version);
         bytes.extend_from_slice(&self.number.to_be_bytes());
         bytes.extend_from_slice(&self.kit);
         bytes.push(self.index);
@@ -142,8 +149,11 @@ impl Share {
         let value = Zeroizing::new(<[u8; 32]>::try_from(value).map_err(|_| BadShare::Damaged)?);
         let share = Self { number: u16::from_be_bytes([high, low]), kit: *kit, index: *index, value };
         let sum = bytes.get(..BODY).map(checksum);
-        if sum.as_ref().map(<[u8; 4]>::as_slice) != Some(hash) || version != VERSION {
+        if sum.as_ref().map(<[u8; 4]>::as_slice) != Some(hash) {
             return Err(BadShare::Damaged);
+        }
+        if version != VERSION {
+            return Err(BadShare::Version(version));
         }
         Ok(share)
     }

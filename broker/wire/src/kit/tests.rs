@@ -207,6 +207,22 @@ fn a_mistyped_character_is_found_in_its_group() {
         let refused = Share::parse(&format!("ICHOR-KIT1-{}", swapped.join("-"))).unwrap_err();
         assert_eq!(refused, BadShare::Group(5), "groups that changed places");
     }
+    let alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let mut unnoticed = 0;
+    for (a, b) in alphabet.chars().flat_map(|a| alphabet.chars().map(move |b| (a, b))) {
+        let mut typed = groups.clone();
+        let group = format!("{a}{b}{}", &groups[3][2..]);
+        typed[3] = &group;
+        match Share::parse(&format!("ICHOR-KIT1-{}", typed.join("-"))) {
+            Ok(_) => assert_eq!(group, groups[3]),
+            Err(BadShare::Group(4)) => {}
+            Err(BadShare::Damaged) => unnoticed += 1,
+            Err(other) => panic!("{group}: {other}"),
+        }
+    }
+    assert_eq!(unnoticed, 31, "two wrong letters that the group's own check lets pass");
+    let newer = Share::parse(text).unwrap().written(2);
+    assert_eq!(Share::parse(&newer).unwrap_err(), BadShare::Version(2));
     let short = format!("ICHOR-KIT1-{}", groups[..17].join("-"));
     assert_eq!(Share::parse(&short).unwrap_err(), BadShare::Length(85));
     assert_eq!(Share::parse(&format!("{}-00000", **text)).unwrap_err(), BadShare::Length(95));
@@ -240,6 +256,11 @@ fn case_17_a_share_of_another_kit_neither_counts_nor_ends_the_gathering() {
     assert_eq!(take(&mut gathered, Share::new(7, ID, 1, value())), Err(wrong));
     let twice = ShareFault::Twice { index: 2, holder: "holder-2".into() };
     assert_eq!(take(&mut gathered, Share::parse(&shares[1]).unwrap()), Err(twice));
+    let of_other = Share::new(7, other, 1, value());
+    let (commitment, proof_key) = commitment(&of_other, other, &[1; 16]).unwrap();
+    let mut theirs = Facts { id: other, ..facts.clone() };
+    theirs.shares[0] = ShareFacts { commitment, proof_key, ..theirs.shares[0].clone() };
+    assert_eq!(gathered.take(&theirs, of_other), Err(ShareFault::OtherMaking(7)), "right, and gathered for another");
     assert_eq!((gathered.indexes(), gathered.missing()), (vec![2], 1));
     assert_eq!(take(&mut gathered, Share::parse(&shares[2]).unwrap()), Ok(0));
     assert!(file.open(&gathered).is_ok());
@@ -308,11 +329,32 @@ fn what_is_no_kit_is_told_from_a_newer_one() {
         ("index = 2", "index = 3"),
         ("\"os:reader\"", "\"os:admin\""),
         ("\"192.0.2.1\"", "\"192.0.2.1 x\""),
+        ("cluster = \"prod\"", "cluster = \"Prod\""),
+        ("holder = \"holder-2\"", "holder = \"\""),
     ] {
         assert!(text.contains(from), "{from}");
         assert!(matches!(refused(&text.replacen(from, to, 1)), KitError::Facts(_)), "{from} → {to}");
     }
     assert!(matches!(refused(&text.replace("os:reader", "os:impersonator")), KitError::Malformed(_)), "a closed list");
+}
+
+#[test]
+fn a_kit_has_no_more_of_anything_than_fits() {
+    let (file, _) = kit(2, 16, 9);
+    let facts = file.unverified_facts();
+    facts.check().unwrap();
+    let beyond = |change: fn(&mut Facts)| {
+        let mut facts = facts.clone();
+        change(&mut facts);
+        facts.check()
+    };
+    let one_more = |facts: &mut Facts| facts.shares.push(ShareFacts { index: 17, ..facts.shares[0].clone() });
+    assert_eq!(beyond(one_more), Err(FactsError::Rule("a kit has at most 16 shares")));
+    let places = Err(FactsError::Rule("a kit has 1 to 32 endpoints and at most 32 nodes"));
+    assert_eq!(beyond(|facts| facts.endpoints.clear()), places);
+    assert_eq!(beyond(|facts| facts.endpoints = vec!["192.0.2.1".into(); 33]), places);
+    assert_eq!(beyond(|facts| facts.nodes = vec!["192.0.2.1".into(); 33]), places);
+    assert!(matches!(beyond(|facts| facts.kit_ca.clear()), Err(FactsError::Ca("kit_ca", _))));
 }
 
 #[test]
@@ -382,6 +424,13 @@ fn a_record_that_was_edited_later_is_not_believed() {
     for bad in ["", "{}\n", "{}\nsignature: AA==", "x\nsignature: AA==\n"] {
         assert_eq!(SignedRecord::unverified_record(bad).unwrap_err(), RecordError::NotARecord);
     }
+    let line = made.text().lines().next().unwrap();
+    let two = format!("{line}\nsignature: AA==\nmore\n");
+    assert_eq!(SignedRecord::unverified_record(&two).unwrap_err(), RecordError::NotARecord);
+    let long = || Record { reason: "x".repeat(70_000), ..record() };
+    let text = format!("{}\nsignature: AA==\n", serde_json::to_string(&long()).unwrap());
+    assert_eq!(SignedRecord::unverified_record(&text).unwrap_err(), RecordError::NotARecord);
+    assert_eq!(long().signed(|_| Some(vec![0; 64])).unwrap_err(), RecordError::NotWritten);
     let newer = "{\"version\":2,\"shape\":\"another\"}\nsignature: AA==\n";
     assert_eq!(SignedRecord::unverified_record(newer).unwrap_err(), RecordError::Version(2));
 }
