@@ -226,9 +226,8 @@ async fn locks(store: &dyn Store) -> Option<Check> {
         Ok(set) => set,
         Err(error) => return Some(failed("locks", &error)),
     };
-    let holds = |row: &&LockRow| row.until.is_none_or(|until| until > now);
-    let is_for_all = |row: &&LockRow| matches!(row.target, LockTarget::Everything | LockTarget::Cluster(_));
-    let said: Vec<_> = set.iter().filter(holds).filter(is_for_all).map(said).collect();
+    let is_for_all = |lock: &&LockRow| matches!(lock.target, LockTarget::Everything | LockTarget::Cluster(_));
+    let said: Vec<_> = set.iter().filter(|lock| lock.holds(now)).filter(is_for_all).map(said).collect();
     (!said.is_empty()).then(|| fine("locks", Some(format!("{}; `ichor-broker locks` tells more", said.join("; ")))))
 }
 

@@ -59,8 +59,8 @@ struct Cli {
     #[arg(long, value_name = "CORE")]
     server_core: Option<usize>,
     /// Let `custody` also measure with OpenBao held to so many percent of one core, as a vault that is the bottleneck.
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
-    server_share: Option<u32>,
+    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    server_share: u32,
     /// How far `ask` and `verify` let the log grow, tenfold from 10,000 on.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     entries: u64,
@@ -118,7 +118,7 @@ struct Settings {
     step_ca: PathBuf,
     openbao: PathBuf,
     server_core: Option<usize>,
-    server_share: Option<u32>,
+    server_share: u32,
     entries: u64,
     postgres: Option<String>,
     rounds: u32,
