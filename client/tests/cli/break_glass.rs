@@ -170,11 +170,34 @@ fn nothing_is_approved_that_nobody_looked_at() {
     world.fake.assert_kept();
 }
 
+/// One denial ends a request for everyone, so a hand that meant the other word is asked; a script is not: to deny lets nobody in.
+#[test]
+fn nothing_is_denied_by_a_slip_of_the_hand() {
+    let world = logged_in_at_a_terminal();
+    world.fake.with(|state| state.request_state = Some("pending"));
+    let id = id();
+    let deny = ["break-glass", "deny", &id];
+    for (typed, is_denied) in [("yes", true), ("", false), ("no", false)] {
+        let (said, code) = at_a_terminal(&world, &deny, &[typed]);
+        let (shown, asked) = (said.find("INC-42"), said.find("deny this? nobody can approve it any more; type yes:"));
+        assert!(shown.is_some() && shown < asked, "{said}");
+        assert_eq!((code == 0, done(&world).1.len()), (is_denied, usize::from(is_denied)), "`{typed}`: {said}");
+        assert_eq!(said.contains("it still waits"), !is_denied, "{said}");
+    }
+    let (said, _) = at_a_terminal(&world, &[&deny[..], &["--yes"]].concat(), &[]);
+    assert!(!said.contains("deny this?"), "{said}");
+    assert_eq!(done(&world).1.len(), 1);
+    world.log_in(&[]).ok();
+    world.ichor(&deny).ok();
+    assert_eq!(done(&world).1.len(), 1);
+    world.fake.assert_kept();
+}
+
 #[test]
 fn a_fresh_login_is_offered_and_taken_by_enter() {
     let id = id();
     let approve = ["break-glass", "approve", &id, "--yes"];
-    let deny = ["break-glass", "deny", &id];
+    let deny = ["break-glass", "deny", &id, "--yes"];
     for command in [&ASKS[..], &approve, &deny] {
         for acr in [Some("mfa"), None] {
             let world = logged_in_at_a_terminal();

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::world::World;
 
 /// Command, flag, and the test that goes red when the flag does nothing.
-const TESTED: [(&str, &str, &str); 130] = [
+const TESTED: [(&str, &str, &str); 131] = [
     ("", "--broker", "usage::the_broker_is_found_and_said_where"),
     ("", "--ca", "trust::only_the_named_ca_is_believed"),
     ("", "--keyring", "login::the_keyring_is_left_alone_when_off"),
@@ -115,6 +115,7 @@ const TESTED: [(&str, &str, &str); 130] = [
     ("break-glass approve", "--comment", "break_glass::what_is_said_with_a_decision_goes_with_it"),
     ("break-glass approve", "--yes", "break_glass::nothing_is_approved_that_nobody_looked_at"),
     ("break-glass deny", "--comment", "break_glass::what_is_said_with_a_decision_goes_with_it"),
+    ("break-glass deny", "--yes", "break_glass::nothing_is_denied_by_a_slip_of_the_hand"),
     ("break-glass cancel", "--comment", "break_glass::what_is_said_with_a_decision_goes_with_it"),
     ("break-glass revoke", "--comment", "break_glass::what_is_said_with_a_decision_goes_with_it"),
     ("break-glass use", "--context", "break_glass::what_was_approved_is_written_where_it_was_said"),

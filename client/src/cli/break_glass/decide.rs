@@ -30,6 +30,9 @@ pub(super) struct DenyArgs {
     /// In your words; recorded
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
+    /// Do not ask again, at a terminal; elsewhere nobody is asked
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Take your own pending request back
@@ -58,7 +61,16 @@ pub(super) fn approve(here: &mut Here, args: ApproveArgs) -> Result<u8, Error> {
     let session = here.session()?;
     let glass = block_on(break_glass::show(&session, args.id))?;
     if !args.yes && glass.answer.state == "pending" {
-        look(here, &glass)?;
+        if here.around.ask.is_none() {
+            return Err(Error::usage(
+                "nobody sits at a terminal to look at what is approved",
+                format!("look with `ichor break-glass show {}`, then add `--yes`", args.id),
+            ));
+        }
+        if !agreed(here, &glass, "approve exactly this? type yes:")? {
+            let next = format!("say no with `ichor break-glass deny {}`, or let it expire", args.id);
+            return Err(Error::failed("not approved", next));
+        }
     }
     let approved = voted(here, &glass, Vote::Approve, args.comment)?;
     done(here, &approved)
@@ -67,6 +79,12 @@ pub(super) fn approve(here: &mut Here, args: ApproveArgs) -> Result<u8, Error> {
 pub(super) fn deny(here: &mut Here, args: DenyArgs) -> Result<u8, Error> {
     let session = here.session()?;
     let glass = block_on(break_glass::show(&session, args.id))?;
+    let is_asked = !args.yes && here.around.ask.is_some() && glass.answer.state == "pending";
+    if is_asked && !agreed(here, &glass, "deny this? nobody can approve it any more; type yes:")? {
+        let next =
+            format!("it still waits: say yes to it with `ichor break-glass approve {}`, or let it expire", args.id);
+        return Err(Error::failed("not denied", next));
+    }
     let denied = voted(here, &glass, Vote::Deny, args.comment)?;
     done(here, &denied)
 }
@@ -88,24 +106,15 @@ fn voted(here: &mut Here, glass: &Glass, vote: Vote, comment: Option<String>) ->
     step_up::with(here, async |session| break_glass::vote(session, glass, vote, comment.clone()).await)
 }
 
-/// Shows exactly what will be possible, and waits for a yes.
-fn look(here: &mut Here, glass: &Glass) -> Result<(), Error> {
-    let id = glass.answer.id;
-    let Some(ask) = &here.around.ask else {
-        return Err(Error::usage(
-            "nobody sits at a terminal to look at what is approved",
-            format!("look with `ichor break-glass show {id}`, then add `--yes`"),
-        ));
-    };
+/// Shows exactly what is asked for, and whether the person at the terminal says yes to the question.
+fn agreed(here: &mut Here, glass: &Glass, question: &str) -> Result<bool, Error> {
     for line in shown::lines(glass, here.around.clock.now()) {
         here.around.terminal.note(&line);
     }
-    here.around.terminal.note("approve exactly this? type yes:");
+    here.around.terminal.note(question);
+    let Some(ask) = &here.around.ask else { return Ok(false) };
     let typed = ask().map_err(|error| Error::failed(format!("nothing could be read: {error}"), "add `--yes`"))?;
-    if typed.trim().eq_ignore_ascii_case("yes") {
-        return Ok(());
-    }
-    Err(Error::failed("not approved", format!("say no with `ichor break-glass deny {id}`, or let it expire")))
+    Ok(typed.trim().eq_ignore_ascii_case("yes"))
 }
 
 fn done(here: &mut Here, glass: &Glass) -> Result<u8, Error> {
