@@ -107,6 +107,35 @@ fn a_kit_is_opened_in_its_time_alone_and_not_when_it_was_changed() {
     assert!(error.contains("`endpoints` differs"), "{error}");
 }
 
+#[test]
+fn nothing_is_granted_beyond_the_end_of_the_kits_ca() {
+    let (file, late) = (KitFile::parse(KIT).unwrap(), "2027-11-21T23:50:00Z".parse().unwrap());
+    let opened = Opened::open(&file, &gathered(&file), late).unwrap();
+    assert_eq!(opened.grant(&asked(), late).unwrap().not_after(), "2027-11-22T00:00:00Z".parse().unwrap());
+}
+
+#[test]
+fn a_kit_whose_key_is_not_its_cas_stays_shut() {
+    let file = KitFile::parse(KIT).unwrap();
+    let key = || {
+        let shares: Vec<_> = SHARES.lines().take(3).map(|share| Share::parse(share).unwrap()).collect();
+        combine(&shares).unwrap()
+    };
+    let sealed = |seed: u8| {
+        let facts = file.unverified_facts().clone();
+        let file = KitFile::seal(facts, &Secret::new(&pkcs8(seed)), &key(), [1; 12]).unwrap();
+        Opened::open(&file, &gathered(&file), now()).map(drop)
+    };
+    assert!(sealed(7).is_ok());
+    assert!(sealed(8).unwrap_err().to_string().contains("its key is not its CA's"));
+}
+
+/// The PKCS#8 of an Ed25519 key with this seed (RFC 8410 §7).
+fn pkcs8(seed: u8) -> Vec<u8> {
+    let head = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+    [head.as_slice(), &[seed; 32]].concat()
+}
+
 const STATIC: &str = include_str!("../../../tests/vectors/kit/v2/kit.toml");
 const STATIC_SHARES: &str = include_str!("../../../tests/vectors/kit/v2/shares.txt");
 
@@ -141,6 +170,9 @@ fn a_static_kit_hands_out_its_one_certificate_once_its_opener_is_on_record() {
     assert_eq!((ours.roles, ours.not_after), (vec![Role::Admin, Role::Reader], opened.facts().until));
     let again = opened.grant(&Asked { name: "eve".into(), ..asked_all() }, now).unwrap();
     assert_eq!(again.name(), record.grant_name(), "whoever opens it, a node sees the same");
+    let refused = LocallyRecorded::record(&opened, again, &machine(), folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("there is a record at"), "{refused}: at the same moment");
+    assert_eq!(std::fs::read_to_string(&first).unwrap(), text, "no record is written over");
     let later = "2027-08-01T12:00:00.000001Z".parse().unwrap();
     let again = opened.grant(&Asked { name: "eve".into(), ..asked_all() }, later).unwrap();
     let second = LocallyRecorded::record(&opened, again, &machine(), folder.path()).unwrap();
@@ -174,9 +206,7 @@ fn a_static_kit_gives_no_less_and_no_longer_than_it_says() {
         let shares = || STATIC_SHARES.lines().take(3).map(|share| Share::parse(share).unwrap()).collect::<Vec<_>>();
         let mut facts = opened.facts().clone();
         bend(&mut facts);
-        let head = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-        let secret = Secret::new(&[head.as_slice(), &[seed; 32]].concat());
-        let file = KitFile::seal(facts, &secret, &combine(&shares()).unwrap(), [1; 12]).unwrap();
+        let file = KitFile::seal(facts, &Secret::new(&pkcs8(seed)), &combine(&shares()).unwrap(), [1; 12]).unwrap();
         opened_static(&file.to_text().unwrap(), now).map(drop)
     };
     assert!(resealed(&|_| {}, 8).is_ok());
@@ -236,6 +266,16 @@ fn a_sealed_share_opens_with_its_holders_key_alone() {
     let damaged = ada.file("damaged.age", &damaged);
     let error = read_share(&damaged, &Identities::read(&[ada.key()]).unwrap()).unwrap_err().to_string();
     assert!(error.contains("is damaged"), "{error}");
+}
+
+#[test]
+fn an_ssh_key_with_a_passphrase_is_left_to_age() {
+    let ada = Holder::new();
+    let sealed = ada.file("id_ed25519", include_bytes!("../../../broker/tests/keys/sealed"));
+    let error = Identities::read(&[sealed]).unwrap_err();
+    assert!(error.to_string().contains("sealed with a passphrase"), "{error}");
+    assert!(error.next_steps()[0].contains("age -d"), "{error}");
+    assert!(Identities::read(&[ada.file("id", include_bytes!("../../../broker/tests/keys/ed25519"))]).is_ok());
 }
 
 #[test]

@@ -153,6 +153,32 @@ fn a_record_is_named_by_its_file_too() {
 }
 
 #[test]
+fn openings_of_one_grant_are_told_apart_by_their_files() {
+    let world = world();
+    let record = include_str!("../../../tests/vectors/kit/v1/record.txt");
+    std::fs::create_dir(world.path("records")).unwrap();
+    world.write("records/a.record", record);
+    let report = |more: &[&str]| world.ichor(&[&["kit", "report", "--records", "records"], more].concat());
+    let listed = report(&[]).ok().out;
+    let grant = listed.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(report(&[&grant]).ok().out.lines().nth(1), record.lines().nth(1));
+    world.write("records/b.record", record);
+    let listed = report(&[]).ok().out;
+    assert!(listed.contains("records/a.record") && listed.contains("records/b.record"), "{listed}");
+    let ran = report(&[&grant]);
+    assert!(ran.code == 1 && ran.err.contains("several openings have the grant"), "{}", ran.transcript());
+}
+
+#[test]
+fn a_talosconfig_in_the_way_is_told_before_anyone_brings_a_share() {
+    let world = world();
+    world.write("kit-7.talosconfig", "somebody's own");
+    let ran = world.ichor(&["kit", "open", "kit-7.toml", "--name", "ada", "--reason", "INC-42", "--role", "admin"]);
+    assert!(ran.code == 1 && ran.err.contains("exists already and is not overwritten"), "{}", ran.transcript());
+    assert_eq!(world.text("kit-7.talosconfig"), "somebody's own");
+}
+
+#[test]
 fn a_sealed_share_is_opened_by_its_holders_key_and_files_go_where_they_are_named() {
     let world = world();
     let path = |name: &str| world.path(name).display().to_string();
