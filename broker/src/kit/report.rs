@@ -307,6 +307,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_report_of_another_kit_or_that_its_key_did_not_sign_is_refused() {
+        let key = Key::new().await;
+        for other in [Record { number: 8, ..record() }, Record { cluster: "lab".into(), ..record() }] {
+            assert_eq!(key.tried(other, KitLabel::Drill).await.unwrap_err(), ReportError::OtherKit);
+        }
+        let unknown = Record { kit: Uuid::from_u128(8), ..record() };
+        assert_eq!(key.tried(unknown, KitLabel::Drill).await.unwrap_err(), ReportError::UnknownKit(7));
+        let stranger = Ed25519KeyPair::generate().unwrap();
+        let signed = record().signed(|bytes| Some(stranger.sign(bytes).as_ref().to_vec())).unwrap();
+        let kits = [key.kit().await];
+        let refused = reported(&*key.room.store, &kits, signed.text(), KitLabel::Drill, None, noon()).await;
+        assert_eq!(refused.unwrap_err(), ReportError::Record(RecordError::Signature));
+    }
+
+    #[tokio::test]
     async fn a_report_of_anothers_grant_is_refused() {
         let key = Key::new().await;
         let of =

@@ -22,18 +22,9 @@ pub struct TransitEngine {
 #[derive(Serialize)]
 struct Sign<'a> {
     key_version: u32,
-    #[serde(flatten)]
-    what: What,
+    batch_input: Vec<Input>,
     #[serde(flatten)]
     how: How<'a>,
-}
-
-/// One signature costs the server less alone than as a batch of one.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum What {
-    One(Input),
-    Batch { batch_input: Vec<Input> },
 }
 
 #[derive(Serialize)]
@@ -172,18 +163,11 @@ impl TransitEngine {
         kind: KeyKind,
         inputs: &[&[u8]],
     ) -> Result<Vec<Result<Vec<u8>, BaoError>>, BaoError> {
-        let input = |bytes: &&[u8]| Input { input: BASE64.encode(bytes) };
-        let what = match inputs {
-            [bytes] => What::One(input(bytes)),
-            _ => What::Batch { batch_input: inputs.iter().map(input).collect() },
-        };
-        let body = json(&Sign { key_version: version, what, how: kind.how() });
+        let batch_input = inputs.iter().map(|input| Input { input: BASE64.encode(input) }).collect();
+        let body = json(&Sign { key_version: version, batch_input, how: kind.how() });
         let answer = self.call(Method::POST, &self.path("sign", name)?, Some(body), Retry::Safe).await?;
-        let signed: Vec<One<'_>> = match inputs {
-            [_] => vec![answer.data()?],
-            _ => answer.data::<Signed<'_>>()?.batch_results,
-        };
-        if signed.len() != inputs.len() {
+        let signed: Signed<'_> = answer.data()?;
+        if signed.batch_results.len() != inputs.len() {
             return Err(answer.garbled("it has another number of signatures"));
         }
         let prefix = format!("vault:v{version}:");
@@ -197,7 +181,7 @@ impl TransitEngine {
             let bytes = text.and_then(|text| BASE64.decode(text.as_bytes()).ok());
             bytes.ok_or_else(|| answer.garbled("a signature is none of the version that was asked for"))
         };
-        Ok(signed.iter().map(one).collect())
+        Ok(signed.batch_results.iter().map(one).collect())
     }
 
     /// The path at which this key signs: for asking what our token may do.
