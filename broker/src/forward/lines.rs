@@ -64,6 +64,8 @@ impl Lines {
         match open {
             Open::File(file, _) => {
                 file.write_all(lines).await?;
+                // what went wrong with the write is told here, and nowhere else: `sync_data` drops it
+                file.flush().await?;
                 file.sync_data().await
             }
             Open::Pipe(pipe) => match tokio::time::timeout(PATIENCE, pipe.write_all(lines)).await {
