@@ -4,6 +4,7 @@ mod lines;
 mod metadata;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::clock::Clock;
 use crate::dpop::{DpopKey, ProofOf};
 use crate::error::Error;
 use crate::session::Session;
+use crate::settings::{Settings, Source};
 use crate::tls::{self, Trust};
 
 pub use metadata::Metadata;
@@ -42,6 +44,7 @@ struct Inner {
     trust: Trust,
     clock: Clock,
     audit_key: Option<LogKey>,
+    trusting: Option<PathBuf>,
     http: OnceLock<reqwest::Client>,
     /// The last `DPoP-Nonce` that the broker sent (RFC 9449 §8).
     nonce: Mutex<Option<String>>,
@@ -76,11 +79,18 @@ impl Broker {
     /// The same, where the key of its audit log is known from elsewhere.
     #[must_use]
     pub fn with_audit_key(url: Url, trust: Trust, clock: Clock, audit_key: Option<LogKey>) -> Self {
+        Self::found(Settings { broker: url, trust, audit_key, source: Source::Flag, trusting: None }, clock)
+    }
+
+    /// The broker that the settings name. No connection is made yet.
+    #[must_use]
+    pub fn found(settings: Settings, clock: Clock) -> Self {
         Self(Arc::new(Inner {
-            url,
-            trust,
+            url: settings.broker,
+            trust: settings.trust,
             clock,
-            audit_key,
+            audit_key: settings.audit_key,
+            trusting: settings.trusting,
             http: OnceLock::new(),
             nonce: Mutex::new(None),
             skew: Mutex::new(None),
@@ -97,6 +107,18 @@ impl Broker {
     #[must_use]
     pub fn audit_key(&self) -> Option<&LogKey> {
         self.0.audit_key.as_ref()
+    }
+
+    /// What its certificate must lead to.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.0.trust
+    }
+
+    /// The project's file that says so, where neither the person nor the machine does.
+    #[must_use]
+    pub fn trusting(&self) -> Option<&Path> {
+        self.0.trusting.as_deref()
     }
 
     /// The clock that proofs are dated with.

@@ -19,6 +19,9 @@ use crate::error::Error;
 use crate::forms;
 use crate::private_file;
 
+/// How many trusts of one broker are remembered: a CA and its successor, each as a file and as a pin.
+const MOST_TRUSTS: usize = 4;
+
 /// A session at one broker. Token and key are wiped when it is dropped and never shown.
 pub struct Session {
     broker: Broker,
@@ -32,7 +35,8 @@ pub struct Session {
 #[derive(Clone, Debug)]
 pub struct SessionStore {
     folder: PathBuf,
-    /// One file for each broker that this user has ever logged in at, whatever became of the session.
+    /// One file for each broker that this user has ever logged in at, whatever became of the session: its URL, and a line for
+    /// each trust with which that was, the newest first.
     known: PathBuf,
     keyring: bool,
 }
@@ -157,8 +161,35 @@ impl SessionStore {
     /// Whether this user has ever logged in at the broker with this URL.
     #[must_use]
     pub fn knows(&self, broker: &str) -> bool {
-        let kept = private_file::read(&self.known.join(name(broker)), 4096);
-        kept.is_ok_and(|kept| kept.is_some_and(|kept| kept.as_str() == broker))
+        self.known(broker).is_some()
+    }
+
+    /// Whether what the broker's certificate must lead to is this user's own choice: nobody else chose it (no project's file
+    /// did), or this user has logged in there with the very same.
+    ///
+    /// # Errors
+    /// When the CA file cannot be read.
+    pub fn agrees(&self, broker: &Broker) -> Result<bool, Error> {
+        if broker.trusting().is_none() {
+            return Ok(true);
+        }
+        let trust = broker.trust().fingerprint()?;
+        Ok(self.known(&broker.url()).is_some_and(|trusts| trusts.contains(&trust)))
+    }
+
+    /// With which trusts this user has logged in there; none where they never did.
+    fn known(&self, broker: &str) -> Option<Vec<String>> {
+        let kept = private_file::read(&self.known.join(name(broker)), 4096).ok()??;
+        let mut lines = kept.lines();
+        (lines.next() == Some(broker)).then(|| lines.map(str::to_owned).collect())
+    }
+
+    fn make_known(&self, broker: &Broker) -> Result<(), Error> {
+        let (url, trust) = (broker.url(), broker.trust().fingerprint()?);
+        let before = self.known(&url).unwrap_or_default();
+        let before = before.into_iter().filter(|kept| *kept != trust);
+        let lines: Vec<String> = [url.clone(), trust.clone()].into_iter().chain(before).take(1 + MOST_TRUSTS).collect();
+        private_file::write(&self.known.join(name(&url)), lines.join("\n").as_bytes())
     }
 
     /// Keeps the session; in the keyring where there is one that works, else in a file. The other place is emptied.
@@ -175,7 +206,7 @@ impl SessionStore {
             session_id: session.session_id,
         };
         let json = Zeroizing::new(serde_json::to_string(&kept).map_err(|_| Error::Bug("a session is not JSON"))?);
-        private_file::write(&self.known.join(name(&broker)), broker.as_bytes())?;
+        self.make_known(&session.broker)?;
         let file = self.file(&broker);
         if self.keyring && keyring(&broker, KeyringAct::Set(json.clone())).is_some() {
             private_file::remove(&file)?;
@@ -188,10 +219,17 @@ impl SessionStore {
     /// The kept session for `broker`.
     ///
     /// # Errors
-    /// [`Error::NotLoggedIn`] where there is none, [`Error::SessionEnded`] where its time is over.
+    /// [`Error::NotLoggedIn`] where there is none, [`Error::SessionEnded`] where its time is over, and a refusal where a
+    /// project's file has another server believed than the one that this user logged in at ([`SessionStore::agrees`]).
     pub fn load(&self, broker: &Broker) -> Result<Session, Error> {
         let url = broker.url();
         let none = || Error::NotLoggedIn { broker: url.clone() };
+        if let (false, Some(file)) = (self.agrees(broker)?, broker.trusting()) {
+            return Err(Error::usage(
+                format!("`{}` names a CA for {url} with which you have never logged in there", file.display()),
+                "if it is the right one, run `ichor login` here; else remove it from the file",
+            ));
+        }
         let json = match private_file::read_secret(&self.file(&url), 64 * 1024)? {
             Some(json) => json,
             None if self.keyring => keyring(&url, KeyringAct::Take).flatten().ok_or_else(none)?,

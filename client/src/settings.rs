@@ -32,6 +32,8 @@ pub struct Settings {
     pub audit_key: Option<LogKey>,
     /// Who named the broker.
     pub source: Source,
+    /// The project's file whose `ca_file` or `ca_pin` says what is trusted, where one does: perhaps a stranger's.
+    pub trusting: Option<PathBuf>,
 }
 
 /// Who named the broker. As text: `--broker`, `ICHOR_BROKER`, or the file's path.
@@ -102,6 +104,12 @@ impl Settings {
             Some((Source::Project(path) | Source::Settings(path), file)) => file.audit_key(path)?,
             _ => None,
         };
+        let trusting = match (&flags.ca, &file) {
+            (None, Some((Source::Project(path), file))) if file.ca_file.is_some() || file.ca_pin.is_some() => {
+                Some(path.clone())
+            }
+            _ => None,
+        };
         let trust = match (&flags.ca, file) {
             (Some(path), _) => Trust::CaFile(environment.working_dir.join(path)),
             (None, Some((Source::Project(path) | Source::Settings(path), file))) => file.trust(&path)?,
@@ -111,7 +119,7 @@ impl Settings {
             Trust::System { .. } => Trust::System { bundle: environment.ssl_cert_file.clone() },
             other => other,
         };
-        Ok(Self { broker, trust, audit_key, source })
+        Ok(Self { broker, trust, audit_key, source, trusting })
     }
 
     /// How a server's certificate is trusted that is no broker: by `--ca`, else by the system's roots.
@@ -313,6 +321,11 @@ mod tests {
         assert!(matches!(trust(&flags("https://other.example")), Trust::System { .. }));
         let ca = BrokerFlags { ca: Some("ca.pem".into()), ..flags("https://file.example") };
         assert!(matches!(trust(&ca), Trust::CaFile(_)), "--ca goes before the file");
+        let trusting = |flags: &BrokerFlags| Settings::find(&environment, flags).unwrap().trusting;
+        let file = environment.working_dir.ancestors().nth(2).unwrap().join(PROJECT_FILE);
+        assert_eq!(trusting(&BrokerFlags::default()), Some(file.clone()));
+        assert_eq!(trusting(&flags("https://file.example/")), Some(file), "also of a broker that the person named");
+        assert_eq!((trusting(&flags("https://other.example")), trusting(&ca)), (None, None));
     }
 
     #[test]

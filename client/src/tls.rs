@@ -1,5 +1,6 @@
 //! Whom we believe to be the broker.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -63,6 +64,26 @@ struct PinnedVerifier {
 // === impl Trust ===
 
 impl Trust {
+    /// What this believes, in one line without its source: `system`, a pin as it stands in the settings, or
+    /// `sha256s:` and the SHA-256 digest of the SHA-256 digests of a file's certificates, in order, each once. Two files with the
+    /// same certificates are the same trust, and a file that was changed is another.
+    ///
+    /// # Errors
+    /// When a file cannot be read or holds no certificate.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        let pem = match self {
+            Self::System { .. } => return Ok("system".into()),
+            Self::Pin(pin) => return Ok(pin.to_string()),
+            Self::CaFile(path) => read_ca(path)?,
+            Self::CaPem(pem) => pem.clone().into_bytes(),
+        };
+        let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
+        let digests: BTreeSet<[u8; 32]> = certificates.map(|der| Sha256::digest(&der).into()).collect();
+        let mut whole = Sha256::new();
+        digests.iter().for_each(|digest| whole.update(digest));
+        Ok(format!("sha256s:{}", data_encoding::HEXLOWER.encode(&whole.finalize())))
+    }
+
     /// A TLS configuration that believes only this; TLS 1.2 and 1.3.
     ///
     /// # Errors
@@ -74,13 +95,9 @@ impl Trust {
             Self::System { bundle } => {
                 builder.with_root_certificates(system_roots(bundle.as_deref())?).with_no_client_auth()
             }
-            Self::CaFile(path) => {
-                let pem = std::fs::read(path).map_err(|error| {
-                    let message = format!("cannot read the CA file `{}`: {error}", path.display());
-                    Error::usage(message, "name a file that is there, with `--ca` or as `ca_file` in the settings")
-                })?;
-                builder.with_root_certificates(roots(&pem, &path.display().to_string())?).with_no_client_auth()
-            }
+            Self::CaFile(path) => builder
+                .with_root_certificates(roots(&read_ca(path)?, &path.display().to_string())?)
+                .with_no_client_auth(),
             Self::CaPem(pem) => builder.with_root_certificates(roots(pem.as_bytes(), "the CA")?).with_no_client_auth(),
             Self::Pin(pin) => {
                 let verifier = PinnedVerifier { pin: *pin, provider };
@@ -175,6 +192,13 @@ fn builder(provider: &Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig,
     versions.map_err(|_| Error::Bug("the TLS library has no protocol version"))
 }
 
+fn read_ca(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| {
+        let message = format!("cannot read the CA file `{}`: {error}", path.display());
+        Error::usage(message, "name a file that is there, with `--ca` or as `ca_file` in the settings")
+    })
+}
+
 fn roots(pem: &[u8], name: &str) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem).filter_map(Result::ok) {
@@ -252,6 +276,26 @@ mod tests {
         for bad in ["", "sha256:", "sha256:00", "md5:00", "0707"] {
             assert_eq!(bad.parse::<Pin>(), Err(PinError), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_trust_is_told_by_what_it_believes_and_not_by_where_that_stands() {
+        let (one, two) = (rcgen_pem(), rcgen_pem());
+        let of = |pem: &str| Trust::CaPem(pem.into()).fingerprint().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, format!("# the two\n{two}{one}{two}")).unwrap();
+        assert_eq!(Trust::CaFile(file).fingerprint().unwrap(), of(&format!("{one}{two}")));
+        assert_ne!(of(&one), of(&two));
+        assert_ne!(of(&one), of(&format!("{one}{two}")));
+        assert_eq!(Trust::Pin(Pin([7; 32])).fingerprint().unwrap(), Pin([7; 32]).to_string());
+        assert_eq!(Trust::System { bundle: Some("b".into()) }.fingerprint().unwrap(), "system");
+        assert!(Trust::CaFile(folder.path().join("none")).fingerprint().is_err());
+    }
+
+    fn rcgen_pem() -> String {
+        let key = KeyPair::generate().unwrap();
+        CertificateParams::default().self_signed(&key).unwrap().pem()
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::terminal::{Terminal, Tone};
 use super::{Here, block_on};
+use crate::broker::Broker;
 use crate::error::Error;
 use crate::login::{Event, LoginOptions, Way, login};
 use crate::session::{KeptIn, SessionStore};
@@ -78,7 +79,7 @@ pub(super) struct How {
 pub(super) fn log_in(here: &mut Here, how: How) -> Result<(SessionAnswer, KeptIn), Error> {
     let broker = here.broker()?;
     let store = here.sessions()?;
-    agree_to_project(here, &broker.url(), &store)?;
+    agree_to_project(here, &broker, &store)?;
     let pasted = matches!(how.way, Way::Paste(_));
     // What happens is told at once, from within the login; the terminal is back afterwards.
     let silent = Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false, false);
@@ -108,26 +109,50 @@ pub(super) fn log_in(here: &mut Here, how: How) -> Result<(SessionAnswer, KeptIn
 }
 
 /// Asks, before anything is sent or opened, whether a broker is meant that only a project's file names and where this user
-/// has never logged in: the file may have come with a stranger's repository. Where nobody can be asked, the login ends here.
-fn agree_to_project(here: &mut Here, broker: &str, store: &SessionStore) -> Result<(), Error> {
-    let Source::Project(file) = Settings::find(&here.around.environment, &here.flags)?.source else { return Ok(()) };
-    if store.knows(broker) {
-        return Ok(());
-    }
+/// has never logged in, and whether a CA is right that only such a file names: it may have come with a stranger's
+/// repository. Where nobody can be asked, the login ends here.
+fn agree_to_project(here: &mut Here, broker: &Broker, store: &SessionStore) -> Result<(), Error> {
+    let (url, known) = (broker.url(), store.knows(&broker.url()));
+    let source = Settings::find(&here.around.environment, &here.flags)?.source;
+    let ca = if store.agrees(broker)? { None } else { broker.trusting() };
+    let (file, next) = match (&source, ca) {
+        (_, Some(file)) => {
+            let next = "if it is your broker's, name the CA yourself: `ichor login --ca FILE`, or `broker` with `ca_file` or \
+                        `ca_pin` in a config.toml of your own";
+            (file, next.to_owned())
+        }
+        (Source::Project(file), None) if !known => {
+            (file.as_path(), format!("if this is your broker, run `ichor login --broker {url}`"))
+        }
+        _ => return Ok(()),
+    };
     let file = file.display();
     let terminal = &mut here.around.terminal;
-    let stopped = |message: String| {
-        Err(Error::usage(message, format!("if this is your broker, run `ichor login --broker {broker}`")))
-    };
     let Some(ask) = &here.around.ask else {
-        return stopped(format!("you have never logged in at {broker}, which only `{file}` names"));
+        let message = match ca {
+            Some(_) => format!("you have never logged in at {url} with the CA that `{file}` names"),
+            None => format!("you have never logged in at {url}, which only `{file}` names"),
+        };
+        return Err(Error::usage(message, next));
     };
-    terminal.toned_note(&[(Tone::Plain, "You have never logged in at  "), (Tone::Strong, broker)]);
-    terminal.note(&format!("It is named by  {file}"));
-    terminal.note("Press Enter or y to log in there, anything else to stop.");
-    match ask() {
-        Ok(answer) if matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes") => Ok(()),
-        _ => stopped(format!("nothing was sent to {broker}")),
+    let before = if known { "You have logged in before at  " } else { "You have never logged in at  " };
+    terminal.toned_note(&[(Tone::Plain, before), (Tone::Strong, &url)]);
+    if matches!(source, Source::Project(_)) {
+        terminal.note(&format!("It is named by  {file}"));
+    }
+    if ca.is_some() {
+        let whose = if known { "Another CA than then is believed because of  " } else { "Its CA is named by  " };
+        terminal.toned_note(&[(Tone::Plain, whose), (Tone::Strong, &file.to_string())]);
+    }
+    // Enter alone is no answer where a broker that one knows is all at once to be believed for another reason.
+    let how = match known {
+        true => "Type y if you know why, anything else to stop.",
+        false => "Press Enter or y to log in there, anything else to stop.",
+    };
+    terminal.note(how);
+    match ask().map(|answer| answer.trim().to_ascii_lowercase()) {
+        Ok(answer) if matches!(answer.as_str(), "y" | "yes") || (!known && answer.is_empty()) => Ok(()),
+        _ => Err(Error::usage(format!("nothing was sent to {url}"), next)),
     }
 }
 

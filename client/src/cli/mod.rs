@@ -212,8 +212,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut around: Surroundin
 impl Here {
     fn broker(&self) -> Result<Broker, Error> {
         let settings = Settings::find(&self.around.environment, &self.flags)?;
-        let clock = self.around.clock.clone();
-        Ok(Broker::with_audit_key(settings.broker, settings.trust, clock, settings.audit_key))
+        Ok(Broker::found(settings, self.around.clock.clone()))
     }
 
     fn sessions(&self) -> Result<SessionStore, Error> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ichor_client::cli::terminal::Terminal;
 use ichor_client::cli::{Surroundings, run};
 use ichor_client::{Clock, Environment};
+use ichor_standins::authority::Authority;
 
 use crate::fake::{Fake, Tamper};
 use crate::world::{World, address, get, mode};
@@ -180,28 +181,81 @@ fn a_broker_that_only_a_project_file_names_is_agreed_to_first() {
     assert!(ran.code == 2 && ran.err.contains("can be written by others"), "{}", ran.transcript());
 }
 
+/// Such a file would have the session sent to whoever stands between.
+#[test]
+fn a_project_file_does_not_choose_whom_a_known_broker_is_believed_to_be() {
+    let world = World::new();
+    let (ours, theirs) = (Authority::new("corp").unwrap(), Authority::new("corp").unwrap());
+    for (name, ca) in [("ours.pem", &ours), ("same.pem", &ours), ("theirs.pem", &theirs)] {
+        world.write(name, &ca.certificate());
+    }
+    world.log_in(&["--ca", "ours.pem"]).ok();
+    let names = |ca: &str| world.write(".ichor.toml", &format!("broker = \"{}\"\n{ca}\n", world.fake.url));
+    world.fake.with(|state| state.seen.clear());
+    for ca in [format!("ca_pin = \"sha256:{}\"", "ab".repeat(32)), "ca_file = \"theirs.pem\"".to_owned()] {
+        names(&ca);
+        for command in [&["clusters"][..], &["status"], &["talosconfig", "prod"], &["audit", "log"]] {
+            let ran = world.ichor(command);
+            assert_eq!(ran.code, 2, "{}", ran.transcript());
+            assert!(ran.err.contains("with which you have never logged in there"), "{}", ran.transcript());
+        }
+        // Also where the person names the broker: they did not name the CA.
+        let url = world.fake.url.clone();
+        let ran = world.ichor(&["--broker", &url, "login"]);
+        assert!(ran.code == 2 && ran.err.contains("with the CA that"), "{}", ran.transcript());
+        assert!(world.fake.with(|state| state.seen.is_empty()), "nothing was sent");
+    }
+    world.ichor(&["clusters", "--ca", "ours.pem"]).ok();
+    names("ca_file = \"same.pem\"");
+    world.ichor(&["clusters"]).ok();
+    // What the person chose themselves holds, and the older choice stays one.
+    world.log_in(&["--ca", "theirs.pem"]).ok();
+    for ca in ["ca_file = \"theirs.pem\"", "ca_file = \"same.pem\"", ""] {
+        names(ca);
+        world.ichor(&["clusters"]).ok();
+    }
+    // A file that changed is another CA.
+    names("ca_file = \"same.pem\"");
+    world.write("same.pem", &Authority::new("corp").unwrap().certificate());
+    assert_eq!(world.ichor(&["clusters"]).code, 2);
+}
+
+/// Whether `ichor login` asked for something of the broker after this was typed at the question.
+fn went_on(world: &World, typed: Option<&'static str>) -> bool {
+    let around = Surroundings {
+        environment: Environment { working_dir: world.path(""), ..Environment::isolated(&world.path("")) },
+        clock: Clock::system(),
+        terminal: Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), true, false),
+        open: Arc::new(|_| ()),
+        ask: Some(Box::new(move || typed.map(str::to_owned).ok_or(std::io::ErrorKind::UnexpectedEof.into()))),
+        host: "here".into(),
+    };
+    world.fake.with(|state| state.seen.clear());
+    // Whoever agrees gets as far as this refusal.
+    run(["ichor", "login", "--device"].map(Into::into), around);
+    world.fake.with(|state| !state.seen.is_empty())
+}
+
 #[test]
 fn who_sits_at_a_terminal_is_asked_before_anything_is_sent() {
-    let world = World::new();
+    let mut world = World::new();
     world.write(".ichor.toml", &format!("broker = \"{}\"\n", world.fake.url));
-    let asks = |typed: Option<&'static str>| {
-        let around = Surroundings {
-            environment: Environment { working_dir: world.path(""), ..Environment::isolated(&world.path("")) },
-            clock: Clock::system(),
-            terminal: Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), true, false),
-            open: Arc::new(|_| ()),
-            ask: Some(Box::new(move || typed.map(str::to_owned).ok_or(std::io::ErrorKind::UnexpectedEof.into()))),
-            host: "here".into(),
-        };
-        // Whoever agrees gets as far as this refusal.
-        run(["ichor", "login", "--device"].map(Into::into), around);
-        world.fake.with(|state| !std::mem::take(&mut state.seen).is_empty())
-    };
     for typed in ["", "y", "Y ", "yes"] {
-        assert!(asks(Some(typed)), "`{typed}`");
+        assert!(went_on(&world, Some(typed)), "`{typed}`");
     }
     for typed in [Some("n"), Some("what?"), None] {
-        assert!(!asks(typed), "{typed:?}");
+        assert!(!went_on(&world, typed), "{typed:?}");
+    }
+    // A known broker that is to be believed for another reason takes more than an Enter.
+    let state = world.path("state").display().to_string();
+    world.set("XDG_STATE_HOME", &state);
+    let url = world.fake.url.clone();
+    world.log_in(&["--broker", &url]).ok();
+    let pin = "ab".repeat(32);
+    world.write(".ichor.toml", &format!("broker = \"{url}\"\nca_pin = \"sha256:{pin}\"\n"));
+    assert!(went_on(&world, Some("y")));
+    for typed in [Some(""), Some("n"), None] {
+        assert!(!went_on(&world, typed), "{typed:?}");
     }
 }
 

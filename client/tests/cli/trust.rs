@@ -58,15 +58,15 @@ async fn only_the_named_ca_is_believed() {
         let pin =
             |ca: &Authority| Pin::of(&CertificateDer::from_pem_slice(ca.certificate().as_bytes()).unwrap()).unwrap();
         for (settings, expected) in [
-            ("ca_file = \"ours.pem\"".to_owned(), true),
-            ("ca_file = \"other.pem\"".to_owned(), false),
+            ("ca_file = \"../../ours.pem\"".to_owned(), true),
+            ("ca_file = \"../../other.pem\"".to_owned(), false),
             (format!("ca_pin = \"{}\"", pin(&ours)), true),
             (format!("ca_pin = \"{}\"", pin(&other)), false),
         ] {
-            world.write(".ichor.toml", &format!("broker = \"{url}\"\n{settings}\n"));
+            world.write(".config/ichor/config.toml", &format!("broker = \"{url}\"\n{settings}\n"));
             assert_eq!(login(&[]), expected, "{settings}");
         }
-        std::fs::remove_file(world.path(".ichor.toml")).unwrap();
+        std::fs::remove_file(world.path(".config/ichor/config.toml")).unwrap();
         let mut world = world;
         let bundle = world.path("ours.pem").display().to_string();
         world.set("SSL_CERT_FILE", &bundle);

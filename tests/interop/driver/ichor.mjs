@@ -141,7 +141,8 @@ export class Person {
    */
   async login(form, { flags = [], confirm = () => true } = {}) {
     const opened = await urlCatcher();
-    const client = new Background('ichor login', program('ichor'), ['login', '--broker', this.broker.url, ...flags], {
+    const named = ['login', '--broker', this.broker.url, '--ca', this.broker.ca()];
+    const client = new Background('ichor login', program('ichor'), [...named, ...flags], {
       env: { ...this.env, INTEROP_BROWSER: opened.address, PWD: this.home }, cwd: this.home,
     });
     try {
