@@ -3,6 +3,8 @@
 //! Brokers on one database append to one log, and so can whoever writes the database. Their entries are evidence, whatever they say, but
 //! for one kind: an entry that names the log's next key hands the log over to it, once the key before has signed a tree that has it.
 
+use std::sync::Arc;
+
 use ichor_wire::log::tree::{Edge, Hash};
 use ichor_wire::log::{Content, Kind, LogKey};
 
@@ -30,6 +32,13 @@ impl Foreign {
         let count = u64::try_from(own.clone().count()).unwrap_or(u64::MAX);
         let end = after.size().checked_sub(count).filter(|end| *end > before.size())?;
         Some(Self { before: before.clone(), end, own: own.collect(), after: after.clone() })
+    }
+
+    /// These, one behind the other, as one stretch of which everything is looked at, also what is ours. `None` of none.
+    pub(super) fn all(stretches: &[Arc<Self>]) -> Option<Self> {
+        let (first, last) = (stretches.first()?, stretches.last()?);
+        let (before, after) = (first.before.clone(), last.after.clone());
+        Some(Self { before, end: after.size(), own: Vec::new(), after })
     }
 
     /// The size of the tree that has them.

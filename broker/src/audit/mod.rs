@@ -44,6 +44,8 @@ pub use walk::Walk;
 #[cfg(test)]
 mod opening_tests;
 #[cfg(test)]
+mod shared_log_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 #[cfg(test)]
 mod vouching_tests;

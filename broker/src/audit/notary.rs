@@ -110,7 +110,7 @@ impl Notary {
         let mut all = Ok(());
         let (readable, witnesses): (Vec<_>, Vec<_>) = self.anchors.iter().partition(|anchor| anchor.can_be_read());
         for anchor in witnesses.into_iter().chain(readable) {
-            match anchor.hold(store, &signed).await {
+            match anchor.hold(store, &self.log, &signed).await {
                 Ok(lines) if lines.is_empty() => {}
                 Ok(lines) => signed.note = format!("{}{lines}", signed.note).into(),
                 // what cannot come right is told rather than what may

@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::SharedClock;
-use crate::store::{Append, Appended, Committed, Grown, Store, StoreError, StoredCheckpoint};
+use crate::store::{Append, Appended, Committed, Grown, LogHead, Store, StoreError, StoredCheckpoint};
 
+use super::anchor::AnchorError;
 use super::foreign::Foreign;
 use super::notary::{Notary, Signed, Vouched};
 use super::recorded::{Place, Proof};
@@ -53,7 +54,30 @@ pub(super) struct Task {
     foreign: Vec<Arc<Foreign>>,
     /// The newest checkpoint, until it is kept beside the log.
     unkept: Option<StoredCheckpoint>,
+    /// How far the tree lags behind the log, which others append to.
+    lag: Lag,
+    /// How often in a row an anchor had seen more than the tree that it was shown.
+    overtaken: usize,
+    /// Why the last commit failed of which nobody waited for an answer.
+    failed: Option<StoreError>,
 }
+
+/// Whether the tree is to be read anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lag {
+    /// As far as is known there is nothing new.
+    None,
+    /// Others have appended: the next commit, if only an empty one, brings the tree.
+    Known,
+    /// That commit runs.
+    Read,
+}
+
+/// So often in a row a tree is read anew because an anchor has seen more; then the anchor counts as out, for its grace.
+const MOST_OVERTAKEN: usize = 8;
+
+/// Beyond so many stretches of others' entries, that wait while the key is out, all between them is read again instead.
+const MOST_FOREIGN: usize = 256;
 
 impl Task {
     pub(super) fn new(
@@ -75,6 +99,9 @@ impl Task {
             committed: Vec::new(),
             foreign: Vec::new(),
             unkept: None,
+            lag: Lag::None,
+            overtaken: 0,
+            failed: None,
         }
     }
 
@@ -85,20 +112,22 @@ impl Task {
         // one for those who wait, one that tries again what is out
         let mut vouching: Option<(Running<Vouched>, Vec<Committing>)> = None;
         let mut trying: Option<Running<Vouched>> = None;
+        let mut looking: Option<Running<Result<LogHead, StoreError>>> = None;
         let mut open = true;
         let mut ticks = tokio::time::interval_at(Instant::now() + self.settings.pace, self.settings.pace);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if commit.is_none() && !self.gathered.is_empty() {
+            if commit.is_none() && (!self.gathered.is_empty() || self.lag == Lag::Known) {
                 commit = Some(self.commit());
             }
             // two at once would race to the anchors; what tries again while something is out is not waited for
-            if vouching.is_none() && !self.committed.is_empty() && (trying.is_none() || self.is_out()) {
+            let is_free = vouching.is_none() && (trying.is_none() || self.is_out());
+            if is_free && !self.committed.is_empty() && self.lag == Lag::None {
                 vouching = self.vouch();
             }
-            if !open && commit.is_none() && vouching.is_none() {
+            if !open && commit.is_none() && vouching.is_none() && self.committed.is_empty() {
                 // whoever has gone waits for nothing
-                drop(trying);
+                drop((trying, looking));
                 self.end().await;
                 return;
             }
@@ -118,19 +147,34 @@ impl Task {
                 }
                 vouched = async { match &mut vouching { Some((vouching, _)) => vouching.await, None => pending().await } } => {
                     if let Some((_, writers)) = vouching.take() {
-                        let signed = self.take(vouched);
-                        answer(signed.as_deref(), writers);
+                        if self.is_overtaken(&vouched) {
+                            // they wait for the tree that is next
+                            self.committed.splice(0..0, writers);
+                        } else {
+                            let signed = self.take(vouched);
+                            answer(signed.as_deref(), writers);
+                        }
                     }
                 }
                 vouched = running(&mut trying) => {
                     trying = None;
-                    self.take(vouched);
+                    if !self.is_overtaken(&vouched) {
+                        self.take(vouched);
+                    }
+                }
+                head = running(&mut looking) => {
+                    looking = None;
+                    if head.is_ok_and(|head| head.size > self.tree.edge.size()) && self.lag == Lag::None {
+                        self.lag = Lag::Known;
+                    }
                 }
                 _ = ticks.tick() => {
                     if trying.is_none() && vouching.is_none() && self.is_behind() {
                         trying = self.attempt();
                     } else if commit.is_none() && self.unkept.is_some() {
                         commit = Some(self.commit());
+                    } else if commit.is_none() && looking.is_none() && self.notary.is_some() {
+                        looking = Some(self.look());
                     }
                 }
             }
@@ -148,7 +192,26 @@ impl Task {
         }
     }
 
+    /// Asks how far the log has come: one that records nothing itself shows what others recorded all the same.
+    fn look(&self) -> Running<Result<LogHead, StoreError>> {
+        let store = Arc::clone(&self.store);
+        Box::pin(async move { store.head().await })
+    }
+
+    /// Whether an anchor has seen more of the log than this tree has: then the tree is read anew before anyone is answered.
+    fn is_overtaken(&mut self, vouched: &Vouched) -> bool {
+        let is_ahead = matches!(vouched.anchored, Some(Err(AnchorError::Ahead { .. })));
+        self.overtaken = if is_ahead && self.overtaken < MOST_OVERTAKEN { self.overtaken + 1 } else { 0 };
+        if self.overtaken > 0 {
+            self.lag = Lag::Known;
+        }
+        self.overtaken > 0
+    }
+
     fn commit(&mut self) -> Commit {
+        if self.lag == Lag::Known {
+            self.lag = Lag::Read;
+        }
         let (batch, writers): (Vec<_>, Vec<_>) = self.gathered.drain(..).unzip();
         let (store, checkpoint) = (Arc::clone(&self.store), self.unkept.take());
         Box::pin(async move {
@@ -161,10 +224,17 @@ impl Task {
 
     /// Answers those who need no more, and keeps the others for the next checkpoint.
     fn committed(&mut self, committed: Result<Committed, StoreError>, writers: Vec<Writer>) {
+        if self.lag == Lag::Read {
+            self.lag = Lag::None;
+        }
         let Committed { parts, tree } = match committed {
             Ok(committed) => committed,
             Err(error) => {
-                tracing::error!(entries = writers.len(), %error, "entries could not be recorded");
+                // said once where nobody waits, or it would be said each second
+                if !writers.is_empty() || self.failed.as_ref() != Some(&error) {
+                    tracing::error!(entries = writers.len(), %error, "entries could not be recorded");
+                }
+                self.failed = Some(error.clone());
                 // the checkpoint that went with it is not kept either; the next one is newer
                 for writer in writers {
                     writer.answer.give(Err(error.clone().into()));
@@ -172,6 +242,7 @@ impl Task {
                 return;
             }
         };
+        self.failed = None;
         if tree.edge.size() > 0 {
             note_size(tree.edge.size());
         }
@@ -181,6 +252,9 @@ impl Task {
         });
         let foreign = self.notary.as_ref().and_then(|_| Foreign::between(&self.tree.edge, own, &tree.edge));
         self.foreign.extend(foreign.map(Arc::new));
+        if self.foreign.len() > MOST_FOREIGN {
+            self.foreign = Foreign::all(&self.foreign).into_iter().map(Arc::new).collect();
+        }
         if tree.edge.size() >= self.tree.edge.size() {
             self.tree = if self.committed.is_empty() { tree } else { Arc::new(self.tree.followed_by(&tree)) };
         }

@@ -26,9 +26,9 @@ const GRACE: Grace = Grace { key: SignedDuration::from_mins(5), anchor: SignedDu
 
 /// What a certificate is to the sequencer, and what a grant is.
 #[derive(Debug)]
-struct Outcome;
+pub(super) struct Outcome;
 #[derive(Debug)]
-struct Step;
+pub(super) struct Step;
 
 impl sealed::Sealed for Outcome {}
 impl sealed::Sealed for Step {}
@@ -102,7 +102,7 @@ impl Vouched {
 }
 
 /// Whether a recorded value's proof holds, with the log's key alone.
-fn holds<T>(recorded: &Recorded<T>, notary: &Notary) -> Checkpoint {
+pub(super) fn holds<T>(recorded: &Recorded<T>, notary: &Notary) -> Checkpoint {
     let place = recorded.place();
     let proof = place.proof.as_ref().expect("a proof");
     let checkpoint = Checkpoint::parse_and_verify(&proof.checkpoint, notary.log()).unwrap();

@@ -6,9 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ichor_wire::log::Checkpoint;
 use ichor_wire::log::note::MAX_NOTE;
 
 use super::AnchorError;
+use crate::audit::notary::Signed;
 
 /// The longest that a write may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -37,9 +39,23 @@ impl FileAnchor {
         self.bounded(move || read(&path)).await
     }
 
-    pub(super) async fn hold(&self, note: &str) -> Result<(), AnchorError> {
-        let (path, note) = (self.path.clone(), note.to_owned());
-        self.bounded(move || write(&path, note.as_bytes())).await
+    /// Writes the note, unless the file has one of the same log with more entries: that stays, and is answered.
+    pub(super) async fn hold(&self, signed: &Signed) -> Result<Option<String>, AnchorError> {
+        let (path, signed) = (self.path.clone(), signed.clone());
+        self.bounded(move || {
+            // of brokers that share the file, one at a time
+            let _locked = lock(&path);
+            let is_later = |held: &Checkpoint| {
+                held.origin() == signed.checkpoint.origin() && held.size() > signed.checkpoint.size()
+            };
+            let held = read(&path)?;
+            if held.as_deref().and_then(|held| Checkpoint::parse_unverified(held).ok()).is_some_and(|it| is_later(&it))
+            {
+                return Ok(held);
+            }
+            write(&path, signed.note.as_bytes()).map(|()| None)
+        })
+        .await
     }
 
     /// A disk that hangs keeps one thread, not the broker.
@@ -56,6 +72,17 @@ impl FileAnchor {
     }
 }
 
+/// The lock of the file's folder, where the file system has such.
+fn lock(path: &Path) -> Option<File> {
+    let folder = File::open(folder(path)).ok()?;
+    folder.lock().ok()?;
+    Some(folder)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn read(path: &Path) -> std::io::Result<Option<String>> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -69,7 +96,7 @@ fn read(path: &Path) -> std::io::Result<Option<String>> {
 
 /// Beside, synced, renamed, the folder synced: whenever the machine stops, the file is whole.
 fn write(path: &Path, note: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     let mut beside = tempfile::Builder::new().prefix(".checkpoint-").tempfile_in(folder)?;
     beside.write_all(note)?;
     // nothing in it is secret, and whoever monitors the log may read it
@@ -81,25 +108,59 @@ fn write(path: &Path, note: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::SignedDuration;
+
     use super::*;
+    use crate::audit::{Grace, Notary};
+    use crate::custody::AuditKey;
+    use crate::store::Grown;
+
+    /// A checkpoint of so many entries of this log.
+    async fn signed(log: &str, size: u8) -> Signed {
+        let grace = Grace { key: SignedDuration::ZERO, anchor: SignedDuration::ZERO };
+        let notary = Notary::new(AuditKey::from_seed(&[7; 32]).unwrap(), log, Vec::new(), grace).unwrap();
+        let mut tree = Grown::default();
+        for leaf in 0..size {
+            tree.edge.push([leaf; 32]);
+        }
+        notary.sign(Arc::new(tree)).await.unwrap()
+    }
 
     #[tokio::test]
     async fn the_file_holds_the_newest_note_whole_or_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let anchor = FileAnchor::new(folder.path().join("checkpoint"));
         assert_eq!(anchor.held().await, Ok(None));
-        anchor.hold("first\n").await.unwrap();
-        anchor.hold("second\n").await.unwrap();
-        assert_eq!(anchor.held().await, Ok(Some("second\n".into())));
+        for size in [1, 2, 2] {
+            let signed = signed("log.example", size).await;
+            assert_eq!(anchor.hold(&signed).await, Ok(None));
+            assert_eq!(anchor.held().await, Ok(Some(signed.note.to_string())));
+        }
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(names, ["checkpoint"], "nothing is left beside it");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_brokers_share_does_not_go_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let anchor = FileAnchor::new(folder.path().join("checkpoint"));
+        let later = signed("log.example", 9).await;
+        anchor.hold(&later).await.unwrap();
+        assert_eq!(anchor.hold(&signed("log.example", 8).await).await, Ok(Some(later.note.to_string())));
+        assert_eq!(anchor.held().await, Ok(Some(later.note.to_string())));
+        // a log that was opened again is another one
+        let again = signed("log.example/2", 3).await;
+        assert_eq!(anchor.hold(&again).await, Ok(None));
+        assert_eq!(anchor.held().await, Ok(Some(again.note.to_string())));
     }
 
     #[tokio::test]
     async fn a_disk_that_is_not_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let anchor = FileAnchor::new(folder.path().join("not-mounted/checkpoint"));
-        let failed = anchor.hold("note").await.unwrap_err().to_string();
+        let failed = anchor.hold(&signed("log.example", 1).await).await.unwrap_err().to_string();
         assert!(failed.starts_with("the anchor file `") && failed.contains("not-mounted"), "{failed}");
         assert!(!folder.path().join("not-mounted").exists(), "no folder is made in its place");
     }

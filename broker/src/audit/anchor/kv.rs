@@ -1,10 +1,10 @@
 //! The newest checkpoint as a secret of KV version 2: whoever writes the database cannot write it.
 
-use ichor_wire::log::Checkpoint;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::AnchorError;
+use super::{AnchorError, size};
+use crate::audit::notary::Signed;
 use crate::openbao::{BaoError, Kind, Kv};
 
 /// A secret that holds the whole signed note.
@@ -44,15 +44,15 @@ impl KvAnchor {
     }
 
     /// Writes over the version that was read or written last, and over no other: a version that someone else wrote is looked
-    /// at first.
-    pub(super) async fn hold(&self, note: &str) -> Result<(), AnchorError> {
+    /// at first. Where that speaks of more entries it stays, and is answered.
+    pub(super) async fn hold(&self, signed: &Signed) -> Result<Option<String>, AnchorError> {
         let mut version = self.version.lock().await;
-        let fields = Fields { checkpoint: note.to_owned() };
+        let fields = Fields { checkpoint: signed.note.to_string() };
         if let Some(over) = *version {
             match self.kv.write(&self.path, &fields, over).await {
                 Ok(written) => {
                     *version = Some(written);
-                    return Ok(());
+                    return Ok(None);
                 }
                 // an answer that was lost may stand for a write that was done, so that the next one is refused
                 Err(error) if matches!(error.kind(), Kind::Refused(words) if words.contains("check-and-set")) => {}
@@ -61,15 +61,11 @@ impl KvAnchor {
         }
         *version = None;
         let (held, newest) = self.read().await?;
-        let size = |note: &str| Checkpoint::parse_unverified(note).map_or(0, |checkpoint| checkpoint.size());
-        if let Some(held) = held.filter(|held| size(held) > size(note)) {
-            return Err(AnchorError::Forked {
-                anchor: self.said(),
-                why: format!("it was written with {} entries, ours has {}", size(&held), size(note)),
-            });
+        if let Some(later) = held.filter(|held| size(held) > signed.checkpoint.size()) {
+            return Ok(Some(later));
         }
         *version = Some(self.kv.write(&self.path, &fields, newest).await.map_err(|error| self.failing(&error))?);
-        Ok(())
+        Ok(None)
     }
 
     /// What it holds, and the number of the newest version, whether that is deleted or not.

@@ -5,10 +5,14 @@ mod file;
 mod kv;
 mod witness;
 
+use ichor_wire::log::{Checkpoint, LogKey};
+
 use crate::store::Store;
 
 use super::notary::Signed;
 
+#[cfg(test)]
+pub(in crate::audit) use cosignature::tests::cosigned;
 pub use cosignature::{WitnessKey, WitnessKeyError};
 pub use file::FileAnchor;
 pub use kv::KvAnchor;
@@ -37,6 +41,16 @@ pub enum AnchorError {
         anchor: String,
         /// Why.
         why: String,
+    },
+    /// It has seen more of the log than we have: another broker signed meanwhile. Another try with the newest tree helps.
+    #[error("{anchor} has seen {seen} entries, and ours are {ours} so far")]
+    Ahead {
+        /// Which.
+        anchor: String,
+        /// How many it has seen.
+        seen: u64,
+        /// How many there are in the tree that it was shown.
+        ours: u64,
     },
     /// It holds a log that ours is not the continuation of. No further try helps.
     #[error("{anchor} knows another log than ours: {why}")]
@@ -79,17 +93,48 @@ impl Anchor {
         }
     }
 
-    /// Returns once the checkpoint lies there durably, with the lines that a witness signed.
+    /// Returns once this checkpoint, or a later one of the same log that another broker signed, lies there durably, with the lines that a
+    /// witness signed.
     ///
     /// # Errors
     /// When it does not.
-    pub(super) async fn hold(&self, store: &dyn Store, signed: &Signed) -> Result<String, AnchorError> {
-        match self {
-            Self::File(file) => file.hold(&signed.note).await.map(|()| String::new()),
-            Self::Kv(kv) => kv.hold(&signed.note).await.map(|()| String::new()),
-            Self::Witness(witness) => witness.cosign(store, signed).await,
+    pub(super) async fn hold(&self, store: &dyn Store, log: &LogKey, signed: &Signed) -> Result<String, AnchorError> {
+        let later = match self {
+            Self::File(file) => file.hold(signed).await?,
+            Self::Kv(kv) => kv.hold(signed).await?,
+            Self::Witness(witness) => return witness.cosign(store, signed).await,
+        };
+        if let Some(later) = later {
+            self.is_ours(store, log, signed, &later).await?;
         }
+        Ok(String::new())
     }
+
+    /// Returns if the note of more entries than ours is one that our key signed of a log that begins with ours: of the one in
+    /// the database, which another broker has appended to.
+    async fn is_ours(&self, store: &dyn Store, log: &LogKey, signed: &Signed, later: &str) -> Result<(), AnchorError> {
+        let forked = |why: String| AnchorError::Forked { anchor: self.said(), why };
+        let failing = |error: crate::store::StoreError| AnchorError::failing(&self.said(), error);
+        let ours = signed.checkpoint.size();
+        let later = Checkpoint::parse_and_verify(later, log).map_err(|error| {
+            forked(format!("it was written with {} entries, ours has {ours}, and not by our key: {error}", size(later)))
+        })?;
+        let there = store.head().await.map_err(failing)?.size;
+        if later.size() > there {
+            return Err(forked(format!("it was written with {} entries, ours has {there}", later.size())));
+        }
+        for checkpoint in [&signed.checkpoint, &later] {
+            if store.edge(checkpoint.size()).await.map_err(failing)?.root() != *checkpoint.root() {
+                return Err(forked(format!("its {} entries are not those of the database", later.size())));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many entries the note says there are; 0 where it is no checkpoint.
+fn size(note: &str) -> u64 {
+    Checkpoint::parse_unverified(note).map_or(0, |checkpoint| checkpoint.size())
 }
 
 // === impl AnchorError ===

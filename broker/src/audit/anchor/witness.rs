@@ -20,8 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The largest answer that is read: a few signature lines.
 const LARGEST_ANSWER: usize = 16 * 1024;
 
-/// A witness told from which size it expects us to go on, and was wrong about it again, is not asked a third time.
-const TRIES: usize = 2;
+/// How often a witness is asked that tells each time from which other size it expects us to go on: other brokers of the same log ask
+/// it meanwhile.
+const TRIES: usize = 6;
 
 /// A witness of the log.
 #[derive(Debug)]
@@ -59,10 +60,13 @@ impl Witness {
         said(&self.key)
     }
 
-    /// Returns the witness' signature line once it has seen that this checkpoint continues the one before.
+    /// Returns the witness' signature line once it has seen that this checkpoint continues the one before. Where it has signed
+    /// more entries than these, that is [`AnchorError::Ahead`] as long as the database has so many: it must see the newest tree then.
     pub(super) async fn cosign(&self, store: &dyn Store, signed: &Signed) -> Result<String, AnchorError> {
         let mut from = self.size.lock().await;
         let size = signed.checkpoint.size();
+        // another tree of ours, or a witness that lost its memory: it says itself where it is
+        *from = (*from).min(size);
         for _ in 0..TRIES {
             match self.ask(store, signed, *from).await? {
                 Answer::Signed(line) => {
@@ -70,9 +74,14 @@ impl Witness {
                     return Ok(line);
                 }
                 Answer::From(known) if known > size => {
-                    return Err(AnchorError::Forked {
-                        anchor: self.said(),
-                        why: format!("it has cosigned {known} entries, ours has {size}"),
+                    let there = store.head().await.map_err(|error| self.failing(error))?.size;
+                    let anchor = self.said();
+                    return Err(match known <= there {
+                        true => AnchorError::Ahead { anchor, seen: known, ours: size },
+                        false => {
+                            let why = format!("it has cosigned {known} entries, ours has {there}");
+                            AnchorError::Forked { anchor, why }
+                        }
                     });
                 }
                 Answer::From(known) if known == *from => {
