@@ -148,8 +148,7 @@ impl Task {
                 vouched = async { match &mut vouching { Some((vouching, _)) => vouching.await, None => pending().await } } => {
                     if let Some((_, writers)) = vouching.take() {
                         if self.is_overtaken(&vouched) {
-                            // they wait for the tree that is next
-                            self.committed.splice(0..0, writers);
+                            self.wait_again(&vouched, writers);
                         } else {
                             let signed = self.take(vouched);
                             answer(signed.as_deref(), writers);
@@ -206,6 +205,16 @@ impl Task {
             self.lag = Lag::Known;
         }
         self.overtaken > 0
+    }
+
+    /// Has writers wait for the next tree, which then has the tiles too that were completed since the oldest of them.
+    fn wait_again(&mut self, vouched: &Vouched, writers: Vec<Committing>) {
+        if let Ok(signed) = &vouched.signed
+            && signed.tree.edge.size() < self.tree.edge.size()
+        {
+            self.tree = Arc::new(signed.tree.followed_by(&self.tree));
+        }
+        self.committed.splice(0..0, writers);
     }
 
     fn commit(&mut self) -> Commit {

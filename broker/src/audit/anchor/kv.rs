@@ -7,6 +7,9 @@ use super::{AnchorError, size};
 use crate::audit::notary::Signed;
 use crate::openbao::{BaoError, Kind, Kv};
 
+/// How often it is written over what others wrote meanwhile.
+const TRIES: usize = 8;
+
 /// A secret that holds the whole signed note.
 #[derive(Debug)]
 pub struct KvAnchor {
@@ -48,24 +51,28 @@ impl KvAnchor {
     pub(super) async fn hold(&self, signed: &Signed) -> Result<Option<String>, AnchorError> {
         let mut version = self.version.lock().await;
         let fields = Fields { checkpoint: signed.note.to_string() };
-        if let Some(over) = *version {
+        for _ in 0..TRIES {
+            let over = match version.take() {
+                Some(over) => over,
+                None => {
+                    let (held, newest) = self.read().await?;
+                    if let Some(later) = held.filter(|held| size(held) > signed.checkpoint.size()) {
+                        return Ok(Some(later));
+                    }
+                    newest
+                }
+            };
             match self.kv.write(&self.path, &fields, over).await {
                 Ok(written) => {
                     *version = Some(written);
                     return Ok(None);
                 }
-                // an answer that was lost may stand for a write that was done, so that the next one is refused
+                // an answer that was lost may stand for a write that was done, and other brokers write too
                 Err(error) if matches!(error.kind(), Kind::Refused(words) if words.contains("check-and-set")) => {}
                 Err(error) => return Err(self.failing(&error)),
             }
         }
-        *version = None;
-        let (held, newest) = self.read().await?;
-        if let Some(later) = held.filter(|held| size(held) > signed.checkpoint.size()) {
-            return Ok(Some(later));
-        }
-        *version = Some(self.kv.write(&self.path, &fields, newest).await.map_err(|error| self.failing(&error))?);
-        Ok(None)
+        Err(AnchorError::failing(&self.said, "others write it all the time"))
     }
 
     /// What it holds, and the number of the newest version, whether that is deleted or not.
