@@ -143,7 +143,12 @@ impl Task {
                 }
                 (done, writers) = running(&mut commit) => {
                     commit = None;
+                    let was_read = self.lag == Lag::Read;
                     self.committed(done, writers);
+                    // whoever asks this broker waits for it
+                    if was_read && self.committed.is_empty() && trying.is_none() && vouching.is_none() && self.is_behind() {
+                        trying = self.attempt();
+                    }
                 }
                 vouched = async { match &mut vouching { Some((vouching, _)) => vouching.await, None => pending().await } } => {
                     if let Some((_, writers)) = vouching.take() {

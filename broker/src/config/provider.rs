@@ -31,7 +31,8 @@ pub struct Provider {
     /// Whether groups come from the `id-token` or from `userinfo`.
     #[serde(default)]
     pub groups_from: GroupsFrom,
-    /// Claims that may become `user:` in certificates, in order; name only claims that people cannot edit themselves.
+    /// Claims that may become `user:` in certificates, in order; name only claims that people cannot edit themselves. An `email`
+    /// beside which `email_verified` is not true is passed over.
     #[serde(default = "default_user_claims")]
     pub user_claims: Vec<String>,
     /// The claim that tells which human is behind an account, as an employee's number, where people have several accounts; name

@@ -105,6 +105,17 @@ impl Claims {
         self.at(path).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
+    /// Whether the claim at `path` is an address that the provider says it has not verified (`email_verified`, OpenID Connect Core
+    /// §5.1, beside it): whoever has the account may have typed anybody's. One that says nothing of that says nothing against it.
+    fn is_unverified(&self, path: &str) -> bool {
+        let Some(parent) = path.strip_suffix("email").filter(|parent| parent.is_empty() || parent.ends_with('.'))
+        else {
+            return false;
+        };
+        let told = self.at(&format!("{parent}email_verified"));
+        told.is_some_and(|told| told != &Value::Null && told != &Value::Bool(true) && told != "true")
+    }
+
     /// A text, or a whole number as text: employees are often numbered.
     fn scalar(&self, path: &str) -> Option<String> {
         match self.at(path)? {
@@ -145,7 +156,8 @@ impl Claims {
 
     /// A name to show: what the provider tells, without what could disturb a page or terminal.
     fn name(&self) -> Option<String> {
-        let told = ["name", "preferred_username", "email"].into_iter().find_map(|claim| self.text(claim))?;
+        let claims = ["name", "preferred_username", "email"].into_iter();
+        let told = claims.filter(|claim| !self.is_unverified(claim)).find_map(|claim| self.text(claim))?;
         let shown: String = told.chars().filter(|c| !is_unseen(*c)).take(LONGEST_NAME).collect();
         (!shown.trim().is_empty()).then(|| shown.trim().to_owned())
     }
@@ -169,6 +181,7 @@ impl Mapping {
         let candidates: Vec<&str> = self
             .user_claims
             .iter()
+            .filter(|claim| !sources.into_iter().flatten().any(|source| source.is_unverified(claim)))
             .filter_map(|claim| sources.into_iter().flatten().find_map(|source| source.text(claim)))
             .collect();
         let (user, _) = user_value(&verified.issuer, &verified.subject, &candidates);
@@ -274,6 +287,49 @@ mod tests {
         assert_eq!(name(json!({"name": "", "email": "a@b"})).as_deref(), Some("a@b"));
         assert_eq!(name(json!({"name": " \u{200b} "})), None);
         assert_eq!(name(json!({"name": "x".repeat(1000)})).map(|name| name.len()), Some(LONGEST_NAME));
+    }
+
+    /// Else whoever may type an address at the provider has certificates, audit entries and requests in another's name.
+    #[test]
+    fn an_address_that_the_provider_has_not_verified_is_nobodys_name() {
+        let user = |token: Value, userinfo: Option<Value>| {
+            let mapping = Mapping {
+                provider: ProviderAlias::new("corp").unwrap(),
+                groups_claim: "groups".into(),
+                groups_from: GroupsFrom::IdToken,
+                user_claims: ["email", "realm.email", "preferred_username"].map(String::from).to_vec(),
+                local_groups: LocalGroups::default(),
+                human_claim: None,
+            };
+            let verified = Verified {
+                issuer: "https://idp".into(),
+                subject: "s1".into(),
+                acr: None,
+                auth_time: None,
+                claims: claims(token),
+            };
+            let userinfo = userinfo.map(claims);
+            let identity = mapping.identity(verified, userinfo.as_ref(), Timestamp::UNIX_EPOCH).unwrap();
+            (identity.user, identity.name)
+        };
+        let bob = "bob@example.com";
+        for verified in [json!(true), json!("true"), Value::Null] {
+            let token = json!({ "email": bob, "email_verified": verified, "preferred_username": "mallory" });
+            assert_eq!(user(token, None), (bob.into(), "mallory".into()), "{verified}");
+        }
+        assert_eq!(user(json!({ "email": bob }), None), (bob.into(), bob.into()), "one that says nothing of it");
+        for verified in [json!(false), json!("false"), json!(0), json!("yes")] {
+            let token = json!({ "email": bob, "email_verified": verified, "preferred_username": "mallory" });
+            assert_eq!(user(token, None), ("mallory".into(), "mallory".into()), "{verified}");
+            let token = json!({ "email": bob, "email_verified": verified });
+            let (user, name) = user(token, None);
+            assert!(user.starts_with('~') && name == "s1", "{user} {name}");
+        }
+        let denied = json!({ "sub": "s1", "email": bob, "email_verified": false });
+        assert_eq!(user(json!({ "email": bob, "preferred_username": "mallory" }), Some(denied)).0, "mallory");
+        let nested = json!({ "realm": { "email": bob, "email_verified": false }, "preferred_username": "mallory" });
+        assert_eq!(user(nested, None).0, "mallory");
+        assert_eq!(user(json!({ "realm": { "email": bob } }), None).0, bob);
     }
 
     #[test]

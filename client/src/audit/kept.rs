@@ -19,8 +19,10 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::session::Session;
 
-/// How long one broker of several may be behind another.
-const BEHIND: Duration = Duration::from_millis(300);
+/// One broker of several may be behind another for a second or so: it is asked again so often, each time this much later than
+/// before: 1.5 seconds in all.
+const TRIES: u32 = 6;
+const LATER: Duration = Duration::from_millis(100);
 
 /// What became of the check.
 #[derive(Clone, Debug, Serialize)]
@@ -41,8 +43,10 @@ pub struct Report {
     pub pending: usize,
     /// How many are of another log: one that this broker wrote before a restore. They are not checked.
     pub other_log: usize,
-    /// What does not hold, one sentence each.
+    /// What does not hold, one sentence each. It is kept as evidence, and said for good.
     pub faults: Vec<String>,
+    /// What the broker does not show though it should by now, one sentence each. It may yet: the next check asks again.
+    pub doubts: Vec<String>,
 }
 
 /// Completes what was pending, verifies every kept receipt, and has the broker show that each of their checkpoints, and the
@@ -63,8 +67,14 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
     let Some(newest) = keys.iter().find(|key| key.to_string() == told.key).cloned() else {
         return Err(Error::Bug("a key that was followed is gone"));
     };
+    let receipts = Receipts::of(environment, broker)?;
+    let all = receipts.all()?;
     let before = known.checkpoint().map(|(checkpoint, note)| (checkpoint, note.to_owned()));
-    let note = newest_note(session, before.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size())).await?;
+    // also what came with certificates since: perhaps of a broker that is ahead of the one that answers now
+    let came = all.iter().filter(|kept| kept.fault.is_none()).filter_map(|kept| kept.verify(&keys).ok());
+    let came = came.map(|proven| proven.checkpoint).filter(|it| it.origin() == newest.name()).map(|it| it.size()).max();
+    let seen = before.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size()).max(came.unwrap_or_default());
+    let note = newest_note(session, seen).await?;
     let head = match Known::verify(&keys, &note) {
         Ok(head) => head,
         Err(error) => {
@@ -74,7 +84,7 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
     };
     let mut shown = Shown { session, head: &head, proofs: BTreeMap::new() };
     if let Some((before, kept)) = &before
-        && let Err(why) = shown.continues(before).await?
+        && let Err(Broken::Shorter(why) | Broken::Other(why)) = shown.continues(before).await?
     {
         let proof = shown.proofs.get(&before.size());
         let seen = json!({ "why": why, "kept": kept, "shown": note, "consistency": proof, "key": told });
@@ -82,7 +92,6 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
     }
     // Before any receipt is marked: what is marked has been shown to lead here.
     known.save(&keys, Some(&note))?;
-    let receipts = Receipts::of(environment, broker)?;
     let mut report = Report {
         origin: newest.name().to_owned(),
         key: newest,
@@ -93,8 +102,9 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
         pending: 0,
         other_log: 0,
         faults: Vec::new(),
+        doubts: Vec::new(),
     };
-    for mut kept in receipts.all()? {
+    for mut kept in all {
         let before = kept.clone();
         if let Some(origin) = kept.origin().filter(|origin| origin != head.origin()) {
             // of a log that was opened again under the name that is believed now: nobody can say any more what it was
@@ -107,11 +117,24 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
                 continue;
             }
         }
+        let index = kept.receipt.index;
         match one(&mut kept, &keys, &mut shown).await? {
-            Ok(true) => report.verified += 1,
-            Ok(false) => report.pending += 1,
-            Err(why) => {
-                report.faults.push(format!("the receipt of entry {} does not hold: {why}", kept.receipt.index));
+            Standing::Holds => report.verified += 1,
+            Standing::Pending => {
+                report.pending += 1;
+                if kept.not_after <= broker.clock().now() {
+                    let since = kept.not_after;
+                    report
+                        .doubts
+                        .push(format!("entry {index} is not signed yet, and its certificate ended at {since}"));
+                }
+            }
+            Standing::Doubtful(why) => {
+                report.pending += usize::from(kept.receipt.is_pending());
+                report.doubts.push(format!("entry {index}: {why}"));
+            }
+            Standing::False(why) => {
+                report.faults.push(format!("the receipt of entry {index} does not hold: {why}"));
                 kept.fault = Some(why);
             }
         }
@@ -131,67 +154,107 @@ async fn newest_note(session: &Session, seen: u64) -> Result<String, Error> {
         let note = session.broker().get_text(session, &["audit", "checkpoint"]).await?;
         asked += 1;
         let size = Checkpoint::parse_unverified(&note).map_or(u64::MAX, |checkpoint| checkpoint.size());
-        if size >= seen || asked == 3 {
+        if size >= seen || asked == TRIES {
             return Ok(note);
         }
-        tokio::time::sleep(BEHIND).await;
+        tokio::time::sleep(LATER * asked).await;
     }
 }
 
-/// Whether the receipt holds (or is still pending), or why it does not.
-async fn one(kept: &mut Kept, keys: &[LogKey], shown: &mut Shown<'_>) -> Result<Result<bool, String>, Error> {
+/// What is known of a receipt now.
+enum Standing {
+    Holds,
+    /// The log as it is shown does not reach to its entry.
+    Pending,
+    /// The broker does not show what it has to have by now. That is no proof against it: one of several may be behind.
+    Doubtful(String),
+    /// It does not hold, and never will.
+    False(String),
+}
+
+/// What is known of this receipt, completed where it was pending.
+async fn one(kept: &mut Kept, keys: &[LogKey], shown: &mut Shown<'_>) -> Result<Standing, Error> {
     // What was found false once stays so, whatever the broker says later; what no believed key had signed is looked at again.
     if let Some(why) = &kept.fault {
         if !kept.is_of_key || kept.verify(keys).is_err() {
-            return Ok(Err(why.clone()));
+            return Ok(Standing::False(why.clone()));
         }
         kept.believe();
     }
     if kept.receipt.is_pending() {
         let answer = match completed(kept, shown).await? {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Ok(Ok(false)),
-            Err(why) => return Ok(Err(why)),
+            Ok(answer) => answer,
+            Err(standing) => return Ok(standing),
         };
         let completed = Kept { receipt: answer, ..kept.clone() };
         if let Err(error) = completed.verify(keys) {
-            return Ok(Err(error.to_string()));
+            return Ok(Standing::False(error.to_string()));
         }
         *kept = completed;
     }
     let proven = match kept.verify(keys) {
         Ok(proven) => proven,
-        Err(error) => return Ok(Err(error.to_string())),
+        Err(error) => return Ok(Standing::False(error.to_string())),
     };
     // Shown before, and the newest checkpoint seen then continues in this one.
     if kept.agrees_up_to.is_some() {
-        return Ok(Ok(true));
+        return Ok(Standing::Holds);
     }
-    if let Err(why) = shown.continues(&proven.checkpoint).await? {
-        return Ok(Err(why));
-    }
-    kept.agrees_up_to = Some(shown.head.size());
-    Ok(Ok(true))
+    Ok(match shown.continues(&proven.checkpoint).await? {
+        Ok(()) => {
+            kept.agrees_up_to = Some(shown.head.size());
+            Standing::Holds
+        }
+        Err(Broken::Shorter(why)) => Standing::Doubtful(why),
+        Err(Broken::Other(why)) => Standing::False(why),
+    })
 }
 
-/// The receipt in place of a pending one; `None` where it is pending still, or is not ours to ask for in this session.
-async fn completed(kept: &Kept, shown: &Shown<'_>) -> Result<Result<Option<Receipt>, String>, Error> {
+/// The receipt in place of a pending one; else what is known of it as it is.
+async fn completed(kept: &Kept, shown: &Shown<'_>) -> Result<Result<Receipt, Standing>, Error> {
     let index = kept.receipt.index;
+    let is_signed = index < shown.head.size();
     let path = ["audit", "receipts", &index.to_string()];
-    let answer: Receipt = match shown.session.broker().get(shown.session, &path, &[]).await {
-        Ok(answer) => answer,
-        Err(Error::Problem(problem)) => match problem.code {
-            Code::Refused => return Ok(Ok(None)),
-            Code::NotFound if index >= shown.head.size() => return Ok(Ok(None)),
-            Code::NotFound => return Ok(Err("the log has signed more entries, and does not have this one".into())),
-            _ => return Err(Error::Problem(problem)),
-        },
-        Err(error) => return Err(error),
-    };
-    if (answer.index, &answer.leaf_hash) != (index, &kept.receipt.leaf_hash) {
-        return Ok(Err("the log has another entry in its place".into()));
+    let mut asked = 0;
+    loop {
+        let answer: Result<Receipt, Error> = shown.session.broker().get(shown.session, &path, &[]).await;
+        asked += 1;
+        let standing = match answer {
+            Ok(answer) if (answer.index, &answer.leaf_hash) != (index, &kept.receipt.leaf_hash) => {
+                return Ok(Err(Standing::False("the log has another entry in its place".into())));
+            }
+            Ok(answer) if !answer.is_pending() => return Ok(Ok(answer)),
+            Ok(_) if is_signed => {
+                Standing::Doubtful(format!("the log has {} signed entries, and it is not proven", shown.head.size()))
+            }
+            Err(Error::Problem(problem)) => match problem.code {
+                Code::Refused if is_signed => {
+                    let why = "the broker does not show it in this session: run this as who got the certificate";
+                    return Ok(Err(Standing::Doubtful(why.into())));
+                }
+                Code::NotFound if is_signed => {
+                    Standing::Doubtful("the log has signed more entries, and does not have this one".into())
+                }
+                Code::Refused | Code::NotFound => Standing::Pending,
+                _ => return Err(Error::Problem(problem)),
+            },
+            Ok(_) => Standing::Pending,
+            Err(error) => return Err(error),
+        };
+        // another broker than the one that showed the checkpoint may be behind it
+        if !matches!(standing, Standing::Doubtful(_)) || asked == TRIES {
+            return Ok(Err(standing));
+        }
+        tokio::time::sleep(LATER * asked).await;
     }
-    Ok(Ok(Some(answer).filter(|answer| !answer.is_pending())))
+}
+
+/// Why the log as it is shown does not continue what was seen.
+enum Broken {
+    /// It has fewer entries.
+    Shorter(String),
+    /// It has others.
+    Other(String),
 }
 
 /// The log as it is now, and what the broker has shown of its growth.
@@ -203,22 +266,39 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     /// Whether the log as it is now continues the one of `before`; else why not.
-    async fn continues(&mut self, before: &Checkpoint) -> Result<Result<(), String>, Error> {
+    async fn continues(&mut self, before: &Checkpoint) -> Result<Result<(), Broken>, Error> {
         let (from, to) = (before.size(), self.head.size());
         if from > to {
-            return Ok(Err(format!("the log had {from} entries and has {to} now: some were taken away")));
+            let why = format!("the log had {from} entries and has {to} now: some were taken away");
+            return Ok(Err(Broken::Shorter(why)));
         }
         if from > 0 && from < to && !self.proofs.contains_key(&from) {
-            let query = [("from", from.to_string()), ("to", to.to_string())];
-            let answer: ConsistencyAnswer =
-                self.session.broker().get(self.session, &["audit", "consistency"], &query).await?;
-            self.proofs.insert(from, answer.proof);
+            self.proofs.insert(from, self.proof(from, to).await?);
         }
         let proof = self.proofs.get(&from).map(|proof| hashes(proof)).unwrap_or_else(|| Ok(Vec::new()));
         let held =
             proof.is_ok_and(|proof| verify_consistency(from, to, before.root(), self.head.root(), &proof).is_ok());
-        let why = || format!("the log of {to} entries does not continue the one of {from}: it was written anew");
+        let why = || {
+            Broken::Other(format!("the log of {to} entries does not continue the one of {from}: it was written anew"))
+        };
         Ok(held.then_some(()).ok_or_else(why))
+    }
+
+    /// The broker's proof; of another broker than the one that showed the head, once it has come so far.
+    async fn proof(&self, from: u64, to: u64) -> Result<Vec<String>, Error> {
+        let query = [("from", from.to_string()), ("to", to.to_string())];
+        let mut asked = 0;
+        loop {
+            let answer: Result<ConsistencyAnswer, Error> =
+                self.session.broker().get(self.session, &["audit", "consistency"], &query).await;
+            asked += 1;
+            match answer {
+                Err(Error::Problem(problem)) if problem.code == Code::BadRequest && asked < TRIES => {
+                    tokio::time::sleep(LATER * asked).await;
+                }
+                answer => return Ok(answer?.proof),
+            }
+        }
     }
 }
 

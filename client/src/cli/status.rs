@@ -96,7 +96,11 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             None => said_of(terminal, open),
         }
     })?;
-    Ok(if report.is_some_and(|report| !report.faults.is_empty()) { EXIT_FAILED } else { code })
+    Ok(if report.is_some_and(|report| !(report.faults.is_empty() && report.doubts.is_empty())) {
+        EXIT_FAILED
+    } else {
+        code
+    })
 }
 
 /// What is open of the receipts, as they lie here.
@@ -126,6 +130,7 @@ fn verified(terminal: &mut Terminal, report: &Report) -> std::io::Result<()> {
     said.extend((report.pending > 0).then(|| format!("{} the log has not signed yet", report.pending)));
     said.extend((report.other_log > 0).then(|| format!("{} are of a log before this one", report.other_log)));
     terminal.line(&format!("receipts {}", said.join(", ")))?;
+    report.doubts.iter().try_for_each(|doubt| terminal.line(&format!("NOT SHOWN {doubt}")))?;
     report.faults.iter().try_for_each(|fault| terminal.line(&format!("FALSE    {fault}")))?;
     if report.faults.is_empty() {
         return Ok(());

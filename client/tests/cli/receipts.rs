@@ -1,8 +1,10 @@
 //! Receipts, proofs, and whole logs: what holds, and what is said of what does not.
 
+use data_encoding::BASE64;
 use ichor_wire::api::Receipt;
 use ichor_wire::log::{Checkpoint, LogKey};
 
+use crate::fake::Hides;
 use crate::fake::log::{TOKEN, receipts, text, vector};
 use crate::world::World;
 
@@ -161,12 +163,95 @@ fn a_pending_receipt_is_kept_and_completed_later() {
     let ran = world.ichor(&["status", "--verify"]);
     assert!(ran.code == 1 && ran.out.contains("does not have this one"), "{}", ran.transcript());
     let told = world.ichor(&["status"]).ok().out;
-    assert!(told.contains("receipts 1 the log had not signed yet, 1 found FALSE"), "{told}");
+    assert!(told.contains("receipts 2 the log had not signed yet"), "no proof of anything: it is asked again: {told}");
     // another entry in its place
     world.fake.with(|state| state.receipt = Some(pending(index, &"00".repeat(32))));
     world.ichor(&["talosconfig", "prod", "--reason", "x"]).ok();
     let ran = world.ichor(&["status", "--verify"]);
     assert!(ran.code == 1 && ran.out.contains("the log has another entry in its place"), "{}", ran.transcript());
+}
+
+/// Else a broker that never shows anything would never be found out.
+#[test]
+fn a_pending_receipt_that_the_broker_should_show_by_now_is_doubted_until_it_does() {
+    let world = World::logged_in();
+    let (kept_receipt, _) = keep_a_true_receipt(&world, true);
+    for (hides, says) in [
+        (Hides::Pending, "the log has 300 signed entries, and it is not proven"),
+        (Hides::Refused, "the broker does not show it in this session"),
+    ] {
+        world.fake.with(|state| state.hides = Some(hides));
+        let ran = world.ichor(&["status", "--verify"]);
+        assert!(ran.code == 1 && ran.out.contains(says), "{}", ran.transcript());
+        let json = world.ichor(&["status", "--verify", "-o", "json"]).json();
+        assert_eq!(
+            (json["audit"]["pending"].as_u64(), json["audit"]["doubts"].as_array().map(Vec::len)),
+            (Some(1), Some(1))
+        );
+    }
+    world.fake.with(|state| state.hides = None);
+    let json = world.ichor(&["status", "--verify", "-o", "json"]).ok().json();
+    assert_eq!(json["audit"]["verified"], 1, "it is proven once it is shown");
+    // one that nobody ever signs, of a certificate that has ended
+    let (_, file) = keep_a_true_receipt(&world, true);
+    let mut json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    json["receipt"]["index"] = 400.into();
+    for (end, code) in [("2999-01-01T00:00:00Z", 0), ("2026-01-01T00:00:00Z", 1)] {
+        json["not_after"] = end.into();
+        std::fs::write(&file, json.to_string()).unwrap();
+        let ran = world.ichor(&["status", "--verify"]);
+        assert_eq!(
+            (ran.code, ran.out.contains("is not signed yet, and its certificate ended")),
+            (code, code == 1),
+            "{}",
+            ran.transcript()
+        );
+    }
+    let _ = kept_receipt;
+}
+
+#[test]
+fn a_broker_that_is_behind_another_for_a_moment_has_cut_nothing() {
+    let world = World::logged_in();
+    keep_a_true_receipt(&world, false);
+    // nothing was seen of the log yet but what came with the certificate
+    world.fake.with(|state| state.behind = 3);
+    let json = world.ichor(&["status", "--verify", "-o", "json"]).ok().json();
+    assert_eq!((json["audit"]["size"].as_u64(), json["audit"]["verified"].as_u64()), (Some(300), Some(1)));
+    // one that stays behind is doubted, and the receipt is none the worse for it
+    let world = World::logged_in();
+    keep_a_true_receipt(&world, false);
+    world.fake.with(|state| state.head = Some("checkpoint-257"));
+    let ran = world.ichor(&["status", "--verify"]);
+    assert!(ran.code == 1 && ran.out.contains("the log had 300 entries and has 257 now"), "{}", ran.transcript());
+    world.fake.with(|state| state.head = None);
+    world.ichor(&["status", "--verify"]).ok();
+}
+
+/// Keeps a receipt of the published log, as it came with a certificate, or without its proof; where it lies.
+fn keep_a_true_receipt(world: &World, is_pending: bool) -> (Receipt, std::path::PathBuf) {
+    world.ichor(&["talosconfig", "prod"]).ok();
+    let folder = kept(world).join("receipts");
+    for file in std::fs::read_dir(&folder).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let is_issued = |receipt: &Receipt| {
+        let entry = ichor_wire::log::Entry::decode(&BASE64.decode(receipt.entry.as_deref()?.as_bytes()).ok()?).ok()?;
+        let (grant, fingerprint) = (entry.content.grant?, entry.content.fingerprint?);
+        (entry.content.kind == ichor_wire::log::Kind::Issued).then_some((grant, fingerprint))
+    };
+    let (receipt, (grant, fingerprint)) =
+        receipts().into_iter().rev().find_map(|receipt| Some((receipt.clone(), is_issued(&receipt)?))).unwrap();
+    let grant = uuid::Uuid::from_slice(&grant).unwrap();
+    let bare = Receipt { index: receipt.index, leaf_hash: receipt.leaf_hash.clone(), ..Receipt::pending(0, &[0; 32]) };
+    let held = serde_json::json!({
+        "cluster": "prod", "grant_id": grant, "fingerprint": data_encoding::HEXLOWER.encode(&fingerprint),
+        "not_after": "2999-01-01T00:00:00Z", "receipt": if is_pending { &bare } else { &receipt },
+    });
+    let file = folder.join(format!("{:020}-{grant}.json", receipt.index));
+    std::fs::write(&file, held.to_string()).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    (receipt, file)
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Broker {
                     },
                 )
             }
-            ("GET", ["audit", path @ ..]) => log::answer(&state, path, query),
+            ("GET", ["audit", path @ ..]) => log::answer(&mut state, path, query),
             _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
         }
     }

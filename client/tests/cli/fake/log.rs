@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ichor_wire::api::{AuditKeyAnswer, ConsistencyAnswer, ProofFile, Receipt};
 use ichor_wire::problem::{Code, Problem};
 
+use super::Hides;
 use super::State;
 use super::http::{Asked, Reply};
 
@@ -29,13 +30,17 @@ fn plain(body: Vec<u8>) -> Reply {
     Reply { status: 200, headers: Vec::new(), body }
 }
 
-pub(super) fn answer(state: &State, path: &[&str], query: &HashMap<String, String>) -> Reply {
+pub(super) fn answer(state: &mut State, path: &[&str], query: &HashMap<String, String>) -> Reply {
     let proof: ProofFile = serde_json::from_str(&text("proof-3.json")).unwrap();
     match path {
         ["key"] => {
             let key = text("key-2").trim().to_owned();
             let origin = key.split('+').next().unwrap().to_owned();
             Reply::json(200, &AuditKeyAnswer { origin, key, rotations: proof.rotations })
+        }
+        ["checkpoint"] if state.behind > 0 => {
+            state.behind -= 1;
+            plain(text("checkpoint-257").into())
         }
         ["checkpoint"] => plain(text(state.head.unwrap_or("checkpoint")).into()),
         ["consistency"] => {
@@ -53,9 +58,15 @@ pub(super) fn answer(state: &State, path: &[&str], query: &HashMap<String, Strin
         }
         ["receipts", index] => {
             let found = receipts().into_iter().find(|receipt| index.parse() == Ok(receipt.index));
-            match found {
-                Some(receipt) => Reply::json(200, &receipt),
-                None => Reply::problem(Problem::new(Code::NotFound, "no such entry")),
+            match (found, state.hides) {
+                (Some(receipt), None) => Reply::json(200, &receipt),
+                (Some(receipt), Some(Hides::Pending)) => {
+                    let bare =
+                        Receipt { index: receipt.index, leaf_hash: receipt.leaf_hash, ..Receipt::pending(0, &[0; 32]) };
+                    Reply::json(200, &bare)
+                }
+                (_, Some(Hides::Refused)) => Reply::problem(Problem::new(Code::Refused, "not yours")),
+                (None, _) => Reply::problem(Problem::new(Code::NotFound, "no such entry")),
             }
         }
         ["proofs", _] => Reply::json(200, &proof),

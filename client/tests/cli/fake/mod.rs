@@ -22,6 +22,15 @@ use http::{Asked, Reply};
 
 const TOKEN: &str = "the-access-token";
 
+/// A broker that does not show what it has.
+#[derive(Clone, Copy, Debug)]
+pub enum Hides {
+    /// It calls the receipt pending.
+    Pending,
+    /// It refuses.
+    Refused,
+}
+
 /// What a test may change, and what it may look at.
 #[derive(Default)]
 pub struct State {
@@ -59,6 +68,10 @@ pub struct State {
     pub receipt: Option<ichor_wire::api::Receipt>,
     /// Which of the published log's checkpoints is the newest, instead of the last.
     pub head: Option<&'static str>,
+    /// So often an older one is shown first: by another broker, which is behind.
+    pub behind: u32,
+    /// How receipts are answered that are asked for, instead of with themselves.
+    pub hides: Option<Hides>,
     /// So many who follow the log are told that they ask too often.
     pub crowded: u32,
     /// Nodes' own logs are taken in.
