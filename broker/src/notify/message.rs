@@ -116,7 +116,7 @@ fn title(entry: &AuditEntry) -> Option<&'static str> {
         "kit-opened" => "Break-glass kit: an opening was reported",
         "kit-drill" => "Break-glass kit: drill",
         "kit-revoked" => "Break-glass kit: revoked",
-        "kit-overdue" => "Break-glass kit: ITS DRILL IS OVERDUE",
+        "kit-overdue" => "Break-glass kit: A DRILL OR ANOTHER KIT IS DUE",
         "kit-in-use" => "A BREAK-GLASS KIT IS IN USE and nobody reported it",
         "lock" => "Locked",
         "unlock" => "A lock is gone",

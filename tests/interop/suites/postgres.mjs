@@ -241,6 +241,8 @@ async function suite(dir, server) {
     same(new Set(order.split('|')).size, 1, `indexes without gaps (${order})`);
   });
 
+  await check('brokers that share an anchor do not take each other for a fork, and it does not go back', () => anchored(world, server));
+
   await check('a log is copied to a file and to another database, its proofs intact', async () => {
     for (const broker of brokers.all) await broker.process.end();
     const file = path.join(dir, 'copied.db');
@@ -267,6 +269,35 @@ async function suite(dir, server) {
   await rolledBack(world, server, 'second');
   await overTls(world, server, 'second');
   balancer.close();
+}
+
+/** Both brokers with one anchor file and no patience, in turns and at once. */
+async function anchored(world, server) {
+  const { brokers, dir } = world;
+  const file = path.join(dir, 'anchor', 'checkpoint');
+  fs.mkdirSync(path.dirname(file));
+  const before = brokers.all.map((broker) => fs.readFileSync(path.join(broker.dir, 'config.toml'), 'utf8'));
+  const again = async (config) => {
+    for (const broker of brokers.all) await broker.process.end();
+    for (const [number, broker] of brokers.all.entries()) fs.writeFileSync(path.join(broker.dir, 'config.toml'), config(number));
+    await Promise.all([brokers.start(0), brokers.start(1)]);
+  };
+  const lines = `anchor_file = "${file}"\nanchor_grace = "0s"\n`;
+  await again((number) => (/^\[audit\]$/m.test(before[number])
+    ? before[number].replace(/^\[audit\]$/m, `[audit]\n${lines}`) : `${before[number]}\n[audit]\n${lines}`));
+  const size = () => Number(fs.readFileSync(file, 'utf8').split('\n')[1]);
+  let largest = size();
+  for (let round = 0; round < 6; round += 1) {
+    brokers.balancer.to(round % 3 === 2 ? undefined : round % 3);
+    for (const { result } of await Promise.all([ask(world), ask(world), ask(world), ask(world)])) same(result.code, 0, `exit codes (${result.text})`);
+    if (size() < largest) throw new Error(`the anchor went back from ${largest} to ${size()}`);
+    largest = size();
+    for (const number of [0, 1]) same(await brokers.ready(number), 200, `readiness of broker ${number}`);
+  }
+  const head = Number(await server.sql('ichor', 'SELECT size FROM log_head'));
+  await eventually(() => { if (size() < head) throw new Error(`the anchor has ${size()} of ${head} entries`); }, 10);
+  brokers.balancer.to(undefined);
+  await again((number) => before[number]);
 }
 
 async function build(dir, server) {

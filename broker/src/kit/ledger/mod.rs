@@ -17,6 +17,9 @@ use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 /// A kit is to be drilled at least this often.
 pub const DRILL_EVERY: SignedDuration = SignedDuration::from_hours(24 * 90);
 
+/// So long before its end a kit is to be replaced; of a short-lived one the last quarter of its life.
+pub const REPLACE_WITHIN: SignedDuration = SignedDuration::from_hours(24 * 30);
+
 /// A node's clock may be behind by so much; what ends at a whole second may be over a second later.
 pub(super) const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -63,7 +66,7 @@ pub struct Standing {
     pub challenge: Option<(Timestamp, [u8; 32])>,
     /// The openings that were reported.
     pub openings: Vec<Opening>,
-    /// Uses of it that nodes' logs tell of and nobody has reported.
+    /// Uses of it that nodes' logs tell of and nobody has reported; of a revoked kit those that were seen since.
     pub unreported: BTreeSet<Use>,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
@@ -100,15 +103,15 @@ pub struct Opening {
 /// How a kit stands; of several that hold, the first of this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
+    /// A node's log names an opening that nobody has reported; of a revoked kit one since then, for a node takes it still.
+    Unreported,
     /// Nodes were told to trust it no more.
     Revoked,
-    /// A node's log names an opening that nobody has reported.
-    Unreported,
     /// It was opened: its shares have met, so another is to be made in its place.
     Used,
     /// Its CA has ended.
     Expired,
-    /// Its last drill is too long ago, or the first one is too late.
+    /// Its last drill is too long ago, or the first one is too late; or its end is near, and no other takes its place yet.
     Due,
     /// It was made lately, and no drill has shown yet that its shares are there and nodes accept it.
     Undrilled,
@@ -272,7 +275,11 @@ impl Standing {
                     self.unreported.insert(used);
                 }
             }
-            Kind::KitRevoked => self.revoked = Some(at),
+            Kind::KitRevoked => {
+                // what is seen from now on is worse than what was
+                self.revoked = Some(at);
+                self.unreported.clear();
+            }
             Kind::KitOverdue => self.reminded = Some(at),
             _ => {}
         }
@@ -312,15 +319,15 @@ impl Standing {
     /// How it stands at `now`.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> State {
-        if self.revoked.is_some() {
-            State::Revoked
-        } else if !self.unreported.is_empty() {
+        if !self.unreported.is_empty() {
             State::Unreported
+        } else if self.revoked.is_some() {
+            State::Revoked
         } else if !self.openings.is_empty() {
             State::Used
         } else if now >= self.until {
             State::Expired
-        } else if now >= self.next_drill() {
+        } else if now >= self.next_drill() || self.is_near_its_end(now) {
             State::Due
         } else if self.drilled.is_none() {
             State::Undrilled
@@ -336,12 +343,23 @@ impl Standing {
         since.checked_add(DRILL_EVERY).unwrap_or(Timestamp::MAX)
     }
 
+    /// Whether it is time for another in its place, and there is none.
+    #[must_use]
+    pub fn is_near_its_end(&self, now: Timestamp) -> bool {
+        let within = REPLACE_WITHIN.min(self.until.duration_since(self.made) / 4);
+        self.replaced_by.is_none() && now >= self.until.saturating_sub(within).unwrap_or(self.until)
+    }
+
     /// What is to be done about it, one sentence; nothing for a fresh kit, a revoked one, and one whose first drill has time.
     #[must_use]
     pub fn complaint(&self, now: Timestamp) -> Option<String> {
         let Self { number, cluster, .. } = self;
         let said = match self.state(now) {
             State::Fresh | State::Undrilled | State::Revoked => None,
+            State::Due if now < self.next_drill() => Some(format!(
+                "kit {number} of cluster `{cluster}` ends at {:.0}; run `ichor-broker kit rotate {number}`",
+                self.until
+            )),
             State::Due => Some(format!(
                 "kit {number} of cluster `{cluster}` was to be drilled by {:.0}; run `ichor-broker kit drill {number}`",
                 self.next_drill()
@@ -352,6 +370,10 @@ impl Standing {
             )),
             State::Used => Some(format!(
                 "kit {number} of cluster `{cluster}` was opened; run `ichor-broker kit rotate {number}`, then `kit revoke {number}`"
+            )),
+            State::Unreported if self.revoked.is_some() => Some(format!(
+                "kit {number} of cluster `{cluster}` was revoked, and a node takes it still: find out who opened it, and take its CA out \
+                 of every node with `ichor-broker kit revoke {number} --machine-config FILE`"
             )),
             State::Unreported => Some(format!(
                 "kit {number} of cluster `{cluster}` is in use, and nobody has reported it: find out who opened it; import their \
@@ -415,5 +437,5 @@ impl State {
 
     /// Every state.
     pub const ALL: [Self; 7] =
-        [Self::Revoked, Self::Unreported, Self::Used, Self::Expired, Self::Due, Self::Undrilled, Self::Fresh];
+        [Self::Unreported, Self::Revoked, Self::Used, Self::Expired, Self::Due, Self::Undrilled, Self::Fresh];
 }

@@ -112,6 +112,34 @@ async fn a_kit_is_fresh_by_a_whole_drill_alone_and_due_ninety_days_later() {
 }
 
 #[tokio::test]
+async fn a_kit_whose_end_is_near_is_due_and_told_once_a_week_unless_another_takes_its_place() {
+    let room = Room::new([]);
+    room.sequencer.note(made(), None).await.unwrap();
+    // drilled the day before, so that nothing else is to be done
+    let last = SignedDuration::from_hours(24 * (365 - 30));
+    room.clock.advance(last - SignedDuration::from_hours(24));
+    room.sequencer.note(proved(&[1, 2], (2, 2)), None).await.unwrap();
+    let told = async |hours: i64| {
+        room.clock.advance(SignedDuration::from_hours(hours));
+        let (kits, size) = read_with_size(&*room.store).await.unwrap();
+        crate::kit::remind(&kits, size, &room.sequencer, room.clock.now()).await.unwrap();
+        let log = room.log().await.into_iter();
+        (kits[0].state(room.clock.now()), log.filter(|entry| entry.content.kind == Kind::KitOverdue).count())
+    };
+    assert_eq!(told(23).await, (State::Fresh, 0));
+    assert_eq!(told(1).await, (State::Due, 1));
+    let entry = room.log().await.pop().unwrap().content;
+    assert!(entry.message.unwrap().contains("ends at 2027-11-22T12:00:00Z; run `ichor-broker kit rotate 7`"));
+    assert_eq!(told(24 * 7 - 1).await, (State::Due, 1), "once a week");
+    assert_eq!(told(1).await, (State::Due, 2));
+    let mut kits = states(vec![made()]).await;
+    kits[0].drilled = Some(room.clock.now());
+    assert!(kits[0].is_near_its_end(room.clock.now()));
+    kits[0].replaced_by = Some(8);
+    assert_eq!(kits[0].state(room.clock.now()), State::Fresh);
+}
+
+#[tokio::test]
 async fn an_overdue_drill_is_told_once_a_day_until_it_is_done() {
     let room = Room::new([]);
     room.sequencer.note(made(), None).await.unwrap();
@@ -207,7 +235,16 @@ async fn what_a_node_saw_stays_until_it_is_reported() {
     assert_eq!(state(vec![made(), in_use(1, "prod"), opened(2, "emergency")]).await, State::Unreported);
     assert_eq!(state(vec![made(), opened(1, "emergency"), in_use(1, "prod")]).await, State::Used);
     let revoked = Content { kit: Some(kit()), ..Content::of(Kind::KitRevoked) };
-    assert_eq!(state(vec![made(), in_use(1, "prod"), revoked]).await, State::Revoked);
+    assert_eq!(state(vec![made(), in_use(1, "prod"), revoked.clone()]).await, State::Revoked);
+    // a node to which the patch did not come
+    let kit = states(vec![made(), revoked, in_use(1, "prod")]).await.remove(0);
+    assert_eq!(kit.state(noon()), State::Unreported);
+    let complaint = kit.complaint(noon()).unwrap();
+    assert!(
+        complaint.contains("was revoked, and a node takes it still")
+            && complaint.contains("kit revoke 7 --machine-config"),
+        "{complaint}"
+    );
     for label in ["drill", "emergency", "misuse"] {
         let [kit] = &states(vec![made(), proved(&[1, 2], (1, 1)), opened(1, label)]).await[..] else { panic!() };
         assert_eq!(kit.state(noon()), State::Used, "the shares have met, {label} or not");

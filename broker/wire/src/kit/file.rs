@@ -4,16 +4,29 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::facts::{Facts, FactsError, VERSION};
 use super::split::{Gathered, SplitError, combine};
+use crate::reason::is_unseen;
 
 /// The largest kit's file, in bytes.
 pub const MAX_FILE: usize = 256 * 1024;
 
 /// What stands above everything else in the file, for who opens it in an editor.
 const HEAD: &str = "\
+# A break-glass kit of Ichor. Nothing in this file is secret by itself: the sealed part opens only with enough shares.
+# Change nothing: what is written here is sealed too, and a kit whose two parts differ is not opened.
+#
+#   ichor kit show FILE     what it says of itself; that nobody changed this only opening it tells
+#   ichor kit open FILE     open it, with the shares of as many holders as `threshold` says
+
+";
+
+/// What stood there before: files that are kept have it.
+const FORMER_HEAD: &str = "\
 # A break-glass kit of Ichor. Nothing in this file is secret by itself: the sealed part opens only with enough shares.
 # Change nothing: what is written here is sealed too, and a kit whose two parts differ is not opened.
 #
@@ -28,6 +41,9 @@ const HEAD: &str = "\
 pub struct KitFile {
     kit: Facts,
     sealed: Sealed,
+    /// SHA-256 of the text as it was read or made.
+    #[serde(skip)]
+    digest: [u8; 32],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +105,12 @@ pub enum KitError {
         "the plain part was changed: `{0}` differs from what is sealed; trust neither, and take another copy of the file"
     )]
     Differs(String),
+    /// A comment stands in the file that no broker wrote.
+    #[error(
+        "`{0}` was written into the file after it was made, and is not sealed; trust none of it, and take another copy of the file, or take \
+         that line out"
+    )]
+    Comment(String),
     /// It cannot be sealed.
     #[error("the kit cannot be sealed")]
     NotSealed,
@@ -121,7 +143,9 @@ impl KitFile {
         }
         lines.push('\n');
         let sealed = Sealed { cipher: CIPHER.into(), nonce: HEXLOWER.encode(&nonce), data: lines };
-        Ok(Self { kit, sealed })
+        let mut file = Self { kit, sealed, digest: [0; 32] };
+        file.digest = Sha256::digest(file.to_text()?).into();
+        Ok(file)
     }
 
     /// The file's text.
@@ -137,7 +161,7 @@ impl KitFile {
     /// Reads a file. That the plain part is what was sealed only opening can tell.
     ///
     /// # Errors
-    /// When it is no kit, of a newer version, or breaks a rule of the format.
+    /// When it is no kit, of a newer version, breaks a rule of the format, or has a comment that is not a broker's.
     pub fn parse(text: &str) -> Result<Self, KitError> {
         if text.len() > MAX_FILE {
             return Err(KitError::TooLarge);
@@ -154,8 +178,10 @@ impl KitFile {
             Some(_) => {}
             None => return Err(KitError::Malformed("it has no `kit.version`".into())),
         }
-        let file: Self = toml::from_str(text).map_err(malformed)?;
+        let mut file: Self = toml::from_str(text).map_err(malformed)?;
+        file.digest = Sha256::digest(text).into();
         file.kit.check()?;
+        check_comments(text)?;
         if file.sealed.cipher != CIPHER {
             return Err(KitError::Malformed("it is sealed by another cipher".into()));
         }
@@ -168,12 +194,10 @@ impl KitFile {
         &self.kit
     }
 
-    /// SHA-256 of the file's text, lower-case hex: by it a copy is known.
-    ///
-    /// # Errors
-    /// As [`Self::to_text`].
-    pub fn fingerprint(&self) -> Result<String, KitError> {
-        Ok(HEXLOWER.encode(&Sha256::digest(self.to_text()?)))
+    /// SHA-256 of the file's text as it was read, lower-case hex: by it a copy is known.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        HEXLOWER.encode(&self.digest)
     }
 
     /// The facts and the secret, if the shares are enough, the sealed part opens, and it says what the plain part says.
@@ -223,6 +247,21 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Secret").finish_non_exhaustive()
     }
+}
+
+/// Values are sealed; comments are not, and a person in a hurry reads them as instructions.
+fn check_comments(text: &str) -> Result<(), KitError> {
+    let tokens = Source::new(text).lex().filter(|token| token.kind() == TokenKind::Comment);
+    let found: Vec<&str> =
+        tokens.filter_map(|token| text.get(token.span().start()..token.span().end())).map(str::trim_end).collect();
+    let ours = |head: &'static str| head.lines().filter(|line| line.starts_with('#'));
+    if found.is_empty() || [HEAD, FORMER_HEAD].into_iter().any(|head| ours(head).eq(found.iter().copied())) {
+        return Ok(());
+    }
+    let strange = found.iter().find(|line| !ours(HEAD).chain(ours(FORMER_HEAD)).any(|known| known == **line));
+    let strange: String =
+        strange.or(found.first()).unwrap_or(&"").chars().filter(|c| !is_unseen(*c)).take(80).collect();
+    Err(KitError::Comment(strange))
 }
 
 fn cipher(key: &[u8; 32]) -> Result<LessSafeKey, KitError> {

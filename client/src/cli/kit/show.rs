@@ -17,7 +17,7 @@ pub(super) struct Args {
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let file = read(&args.file)?;
     let facts = file.unverified_facts().clone();
-    let fingerprint = file.fingerprint().unwrap_or_default();
+    let fingerprint = file.fingerprint();
     let now = here.around.clock.now();
     here.print(&facts, |terminal| {
         let roles: Vec<&str> = facts.roles.iter().map(|role| role.as_str()).collect();
