@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use ichor_broker::app::WrapStore;
 use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::{
-    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, Condition,
-    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin,
-    SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallsTaken, Committed,
+    Condition, DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, KnownPerson, LockRow, LogHead, NodeHeld,
+    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::log::tree::{Edge, FullTile};
@@ -353,6 +353,12 @@ impl Store for Faulty {
     }
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.faults.read(self.inner.call_range(from, limit)).await
+    }
+    async fn calls_held(&self) -> Result<Vec<NodeHeld>, StoreError> {
+        self.faults.read(self.inner.calls_held()).await
+    }
+    async fn calls_taken(&self) -> Result<Vec<CallsTaken>, StoreError> {
+        self.faults.read(self.inner.calls_taken()).await
     }
     async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError> {
         // asked for at the broker's own pace, as sweeping is

@@ -94,6 +94,7 @@ impl Bound {
             clock: Arc::clone(&parts.clock),
             issuers: parts.issuers.clone(),
             max_calls: settings.max_calls,
+            kept_for: settings.kept_for,
         };
         let (intake, sink) = Intake::new(intake, Arc::clone(&board));
         tasks.spawn(named("the intake of node logs", intake.run(told(stopped.clone()))));

@@ -29,9 +29,13 @@ pub struct NodeLog {
     /// Connections of nodes at once, eight of one address at most; more are closed.
     #[serde(default = "default_connections")]
     pub connections: usize,
-    /// So many calls are kept; beyond, the oldest go. A call takes some 200 bytes on disk.
+    /// So many calls are kept; beyond, the oldest go of the node that holds most. A call takes some 200 bytes on disk.
     #[serde(default = "default_max_calls")]
     pub max_calls: u64,
+    /// Calls are expected to be kept for so long. Where the quota takes one that came later, an entry `node-alarm` with the code
+    /// `quota` says so, once an hour and cluster at most. `off`: never.
+    #[serde(default = "default_kept_for")]
+    pub kept_for: String,
     /// How often each node named in a source is called, to see that the lines of its services come; at least 30s. `off`: never.
     #[serde(default = "default_heartbeat")]
     pub heartbeat: String,
@@ -60,6 +64,10 @@ fn default_max_calls() -> u64 {
     10_000_000
 }
 
+fn default_kept_for() -> String {
+    "168h".into()
+}
+
 fn default_heartbeat() -> String {
     "5m".into()
 }
@@ -71,6 +79,7 @@ impl Default for NodeLog {
             udp: None,
             connections: default_connections(),
             max_calls: default_max_calls(),
+            kept_for: default_kept_for(),
             heartbeat: default_heartbeat(),
         }
     }
@@ -99,6 +108,12 @@ pub(super) fn check(path: &Path, file: &File) -> Result<Settings, ConfigError> {
             )
         }
     };
+    let kept_for = match section.kept_for.as_str() {
+        "off" => None,
+        text => Some(
+            parse_duration(text).ok_or_else(|| value("nodelog.kept_for", "write a duration, as `168h`, or `off`"))?,
+        ),
+    };
     let mut sources = Vec::new();
     for source in &file.nodelog_source {
         sources.push(source.check().map_err(|(key, why)| value(&format!("nodelog_source.{key}"), &why))?);
@@ -115,6 +130,7 @@ pub(super) fn check(path: &Path, file: &File) -> Result<Settings, ConfigError> {
         udp: section.udp,
         connections: section.connections,
         max_calls: section.max_calls,
+        kept_for,
         heartbeat,
         sources: Sources(sources),
     })
@@ -165,6 +181,16 @@ mod tests {
         assert_eq!(beat("heartbeat = \"30s\""), Ok(Some(std::time::Duration::from_secs(30))));
         assert_eq!(beat("heartbeat = \"off\""), Ok(None));
         assert!(beat("heartbeat = \"29s\"").is_err() && beat("heartbeat = \"on\"").is_err());
+    }
+
+    #[test]
+    fn calls_are_expected_to_be_kept_for_as_long_as_is_written() {
+        let kept =
+            |text: &str| settings(&format!("[nodelog]\ntcp = \"127.0.0.1:0\"\n{text}\n{SOURCE}")).map(|s| s.kept_for);
+        assert_eq!(kept(""), Ok(Some(jiff::SignedDuration::from_hours(168))));
+        assert_eq!(kept("kept_for = \"36h\""), Ok(Some(jiff::SignedDuration::from_hours(36))));
+        assert_eq!(kept("kept_for = \"off\""), Ok(None));
+        assert!(kept("kept_for = \"0s\"").is_err() && kept("kept_for = \"long\"").is_err());
     }
 
     #[test]

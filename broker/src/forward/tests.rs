@@ -171,6 +171,45 @@ async fn a_pipe_waits_for_its_reader() {
     assert_eq!(log.cursor().await, 3);
 }
 
+#[tokio::test]
+async fn a_pipe_whose_reader_stalls_gets_whole_lines() {
+    use std::io::{BufRead, BufReader};
+    let log = Log::of(40).await;
+    // longer than a pipe takes at once, and more than it holds
+    let long = Content { message: Some("x".repeat(9_000)), ..Content::of(Kind::Reload) };
+    for _ in 0..40 {
+        log.sequencer.note(long.clone(), None).await.unwrap();
+    }
+    let path = log.path("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // one that is open and does not read
+    let reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    let mut forwarder = log.to(Destination::Lines(path)).await;
+    for _ in 0..2 {
+        tokio::time::pause();
+        let refused = forwarder.step().await.unwrap_err();
+        tokio::time::resume();
+        assert!(refused.0.ends_with("nobody reads the pipe"), "{refused}");
+        assert_eq!(log.cursor().await, 0);
+    }
+    let read = tokio::task::spawn_blocking(move || {
+        let mut indexes = Vec::new();
+        for line in BufReader::new(reader).lines() {
+            let entry: Value = serde_json::from_str(&line.unwrap()).expect("a whole line");
+            indexes.push(entry["index"].as_u64().unwrap());
+            if indexes.last() == Some(&79) {
+                break;
+            }
+        }
+        indexes
+    });
+    while forwarder.step().await.is_err() {}
+    let indexes = read.await.unwrap();
+    let again = indexes.iter().rposition(|index| *index == 0).unwrap();
+    assert!(again > 40, "a part of the batch came first: {indexes:?}");
+    assert_eq!(indexes[again..], (0..80).collect::<Vec<_>>(), "and then the whole once more");
+}
+
 /// What a collector does at one request.
 #[derive(Clone, Copy, Debug)]
 enum Answers {

@@ -1,6 +1,10 @@
-//! The digest of a batch of calls, as `docs/nodelog.md` writes it down: SHA-256 over the calls' encodings, one behind the
-//! other. Each is a CBOR array (RFC 8949 §4.2.1) of what is kept of the call.
+//! The digests of a batch of calls, as `docs/nodelog.md` writes them down: SHA-256 over the calls' encodings, one behind the
+//! other, of all calls and of each node's. Each is a CBOR array (RFC 8949 §4.2.1) of what is kept of the call; a node's digest has each
+//! call's place in the batch before it, so that what the quota takes of one node leaves the others' calls proved, ids included.
 
+use std::collections::BTreeMap;
+
+use ichor_wire::log::NodeCalls;
 use minicbor::Encoder;
 use minicbor::encode::{Error, Write};
 use sha2::{Digest, Sha256};
@@ -10,15 +14,57 @@ use crate::store::Call;
 /// The digest of these calls in this order.
 #[must_use]
 pub(super) fn digest<'a>(calls: impl IntoIterator<Item = &'a Call>) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    let mut bytes = Vec::with_capacity(512);
+    let (mut hash, mut bytes) = (Sha256::new(), Vec::with_capacity(512));
     for call in calls {
-        bytes.clear();
-        // writing to memory does not fail
-        let _ = encode(&mut Encoder::new(&mut bytes), call);
-        hash.update(&bytes);
+        hash.update(encoded(&mut bytes, call));
     }
     hash.finalize().into()
+}
+
+/// The digest of the calls of one node, each with its place in the batch.
+#[must_use]
+pub(super) fn digest_of_node<'a>(calls: impl IntoIterator<Item = (u64, &'a Call)>) -> [u8; 32] {
+    let (mut hash, mut bytes) = (Sha256::new(), Vec::with_capacity(512));
+    for (place, call) in calls {
+        hash.update(numbered(&mut bytes, place));
+        hash.update(encoded(&mut bytes, call));
+    }
+    hash.finalize().into()
+}
+
+/// The digests of a batch: of all calls, and of each node's in the order of their names.
+#[must_use]
+pub(super) fn digests(calls: &[Call]) -> ([u8; 32], Vec<NodeCalls>) {
+    let (mut all, mut bytes) = (Sha256::new(), Vec::with_capacity(512));
+    let mut nodes: BTreeMap<&str, (u64, Sha256)> = BTreeMap::new();
+    for (place, call) in (0..).zip(calls) {
+        let (count, hash) = nodes.entry(&call.node).or_default();
+        *count += 1;
+        hash.update(numbered(&mut bytes, place));
+        let encoded = encoded(&mut bytes, call);
+        hash.update(encoded);
+        all.update(encoded);
+    }
+    let nodes = nodes.into_iter().map(|(node, (count, hash))| NodeCalls {
+        node: node.to_owned(),
+        count,
+        calls: hash.finalize().to_vec(),
+    });
+    (all.finalize().into(), nodes.collect())
+}
+
+fn encoded<'a>(bytes: &'a mut Vec<u8>, call: &Call) -> &'a [u8] {
+    bytes.clear();
+    // writing to memory does not fail
+    let _ = encode(&mut Encoder::new(&mut *bytes), call);
+    bytes
+}
+
+fn numbered(bytes: &mut Vec<u8>, place: u64) -> &[u8] {
+    bytes.clear();
+    // nor does this
+    let _ = Encoder::new(&mut *bytes).u64(place);
+    bytes
 }
 
 fn encode<W: Write>(e: &mut Encoder<W>, call: &Call) -> Result<(), Error<W::Error>> {
@@ -75,6 +121,11 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 16);
+        let (all, nodes) = digests(&[one.clone(), call("cp-0", "ada", 1), one.clone()]);
+        assert_eq!(all, digest([&one, &call("cp-0", "ada", 1), &one]));
+        assert_eq!(nodes.iter().map(|of| (of.node.as_str(), of.count)).collect::<Vec<_>>(), [("cp-0", 1), ("cp-1", 2)]);
+        assert_eq!(nodes[1].calls, digest_of_node([(0, &one), (2, &one)]));
+        assert_ne!(nodes[1].calls, digest_of_node([(0, &one), (1, &one)]), "their places count");
         assert_eq!(HEXLOWER.encode(&digest([])), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

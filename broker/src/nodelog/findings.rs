@@ -1,11 +1,10 @@
 //! What there is to tell of a batch of calls once it is kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::alarm::Finding;
-use crate::domain::GrantId;
+use super::alarm::{Finding, NamedKit};
 use crate::store::{Call, CallClass};
 
 /// The code of the finding that a kit is in use.
@@ -23,17 +22,16 @@ pub(super) struct Findings {
 // === impl Findings ===
 
 impl Findings {
-    /// Counts the calls by class, and those that want a look by what there is to tell. `in_use` has the grants of kits that nobody
-    /// has reported, with the kits' numbers.
-    pub(super) fn of(calls: &[Call], in_use: &HashMap<GrantId, u16>) -> Self {
+    /// Counts the calls by class, and those that want a look by what there is to tell. Each call comes with the kit that its line names,
+    /// where nobody has reported its opening.
+    pub(super) fn of<'a>(calls: impl IntoIterator<Item = (&'a Call, Option<NamedKit>)>) -> Self {
         let mut findings = Self::default();
-        for call in calls {
+        for (call, kit) in calls {
             *findings.classes.entry(call.class).or_default() += 1;
             if call.class != CallClass::Explained {
-                let kit = call.grant.and_then(|id| Some((*in_use.get(&id)?, id.0)));
                 let finding = match kit {
                     // once a grant and node, whatever was called: what matters is that a kit is in use
-                    Some(kit) => Finding { code: IN_USE, method: String::new(), kit: Some(kit), ..finding(call) },
+                    Some(_) => Finding { code: IN_USE, method: String::new(), kit, ..finding(call) },
                     None => finding(call),
                 };
                 let new = || (0, call.why.clone(), call.started);

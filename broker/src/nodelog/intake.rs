@@ -2,28 +2,34 @@
 //! commits calls and digest together, tells findings. While the store is slow or out it takes nothing, so readers wait, and the
 //! nodes with them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter::Peekable;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::profile::GrantName;
+use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::access::Access;
-use super::alarm::Alarms;
+use super::alarm::{Alarms, NamedKit};
 use super::board::Board;
 use super::classify::{Classed, Found, Known, classify};
-use super::digest::digest;
+use super::digest::digests;
 use super::doubt::Doubts;
 use super::findings::Findings;
 use super::grants::Grants;
+use super::kits::Kits;
 use super::reader::{Arrived, Load, Sink, count};
+use super::taking::Taking;
 use super::touched::Touched;
 use super::tries::Tries;
-use crate::audit::Sequencer;
+use crate::audit::{RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::domain::{ClusterName, GrantId};
 use crate::mint::Issuers;
@@ -32,12 +38,20 @@ use crate::store::{Call, CallClass, Change, NodeService, Store, StoreError};
 /// At most so many calls a commit: grants wait for it.
 const BATCH: usize = 2048;
 
+/// At most so many bytes of an entry name nodes: a name, and what is said of its calls.
+const NAMES: usize = 32 * 1024;
+const OF_A_NAME: usize = 48;
+
 /// How long calls are gathered before those that came in the time before are kept. So each waits for what comes close behind it,
 /// and a cluster costs at most one entry a second, and one more for each full batch.
 const GATHER: Duration = Duration::from_secs(1);
 
 /// How long is waited before the store is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// So long after a stop is waited for what readers have read, and so long the store may take for what is not kept then.
+const PARTING: Duration = Duration::from_secs(1);
+const LAST: Duration = Duration::from_secs(10);
 
 /// So many grants' peers are remembered; beyond, memory is emptied and fills again.
 const REMEMBERED: usize = 20_000;
@@ -55,6 +69,8 @@ pub struct Parts {
     pub issuers: watch::Receiver<Issuers>,
     /// The quota.
     pub max_calls: u64,
+    /// For how long calls are expected to be kept; `None`: nothing is told where the quota takes younger ones.
+    pub kept_for: Option<SignedDuration>,
 }
 
 /// Takes lines in.
@@ -66,8 +82,8 @@ pub struct Intake {
     doubts: Doubts,
     /// The address by which each grant was first used.
     peers: HashMap<GrantId, String>,
-    /// Grants of kits, unreported, among the calls of the batch at hand; and the kit of each.
-    in_use: HashMap<GrantId, u16>,
+    kits: Kits,
+    taking: Taking,
     touched: Touched,
 }
 
@@ -85,6 +101,8 @@ struct Stop<S> {
     /// Ends when it does; not to be waited for again.
     told: S,
     is_told: bool,
+    /// Until when the store may take what is not kept.
+    last: Option<Instant>,
 }
 
 // === impl Intake ===
@@ -94,6 +112,8 @@ impl Intake {
     #[must_use]
     pub fn new(parts: Parts, board: Arc<Board>) -> (Self, Sink) {
         let (sink, from) = Sink::new(board, Arc::clone(&parts.clock));
+        let kits = Kits::new(Arc::clone(&parts.store));
+        let taking = Taking::new(Arc::clone(&parts.store), Arc::clone(&parts.clock), parts.kept_for);
         let intake = Self {
             grants: Grants::new(Arc::clone(&parts.store)),
             parts,
@@ -101,7 +121,8 @@ impl Intake {
             alarms: Alarms::default(),
             doubts: Doubts::default(),
             peers: HashMap::new(),
-            in_use: HashMap::new(),
+            kits,
+            taking,
             touched: Touched::default(),
         };
         (intake, sink)
@@ -109,14 +130,14 @@ impl Intake {
 
     /// Takes lines in until `stop` ends or every sink is gone; what was taken is kept then, where the store takes it.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let mut stop = Stop { told: std::pin::pin!(stop), is_told: false };
+        let mut stop = Stop { told: std::pin::pin!(stop), is_told: false, last: None };
         let mut held = Gathered::default();
         while !stop.is_told {
             let mut came = Gathered::default();
             let mut due = std::pin::pin!(tokio::time::sleep(GATHER));
             loop {
                 tokio::select! {
-                    () = &mut stop.told => stop.is_told = true,
+                    () = &mut stop.told => stop.hear(),
                     load = self.from.recv() => match load {
                         Some(load) => {
                             came.take(load);
@@ -124,23 +145,50 @@ impl Intake {
                                 continue;
                             }
                         }
-                        None => stop.is_told = true,
+                        None => stop.hear(),
                     },
                     () = &mut due => {}
                 }
                 break;
             }
-            for (cluster, came) in &mut came.lines {
-                let held = held.lines.get_mut(cluster).map(Vec::as_mut_slice);
-                self.doubts.mark(held.unwrap_or_default(), came);
-            }
+            self.mark(&mut held, &mut came);
             self.keep_all(std::mem::replace(&mut held, came), &mut stop).await;
             if stop.is_told {
+                let mut rest = self.drain().await;
+                self.mark(&mut held, &mut rest);
                 self.keep_all(std::mem::take(&mut held), &mut stop).await;
+                self.keep_all(rest, &mut stop).await;
             }
-            for content in self.alarms.over() {
-                self.tell(content).await;
+            self.alarms.over();
+            match in_time(stop.last, self.taking.look()).await {
+                Ok(due) => due.into_iter().for_each(|content| self.alarms.again(content)),
+                Err(error) => tracing::warn!(error, "what the quota took is not known"),
             }
+            if let Err(error) = in_time(stop.last, self.tell()).await {
+                tracing::error!(error, "what nodes' logs tell could not be recorded");
+            }
+        }
+    }
+
+    /// Takes what was read when the broker was told to stop. The listeners end then, and with them every sink.
+    async fn drain(&mut self) -> Gathered {
+        let mut came = Gathered::default();
+        let until = Instant::now() + PARTING;
+        while let Ok(Some(load)) = tokio::time::timeout_at(until, self.from.recv()).await {
+            came.take(load);
+        }
+        self.from.close();
+        while let Ok(load) = self.from.try_recv() {
+            came.take(load);
+        }
+        came
+    }
+
+    /// Marks what a caller may have written, with what came behind it.
+    fn mark(&mut self, held: &mut Gathered, came: &mut Gathered) {
+        for (cluster, came) in &mut came.lines {
+            let held = held.lines.get_mut(cluster).map(Vec::as_mut_slice);
+            self.doubts.mark(held.unwrap_or_default(), came);
         }
     }
 
@@ -153,7 +201,7 @@ impl Intake {
         for (cluster, lines) in lines {
             let mut rest = lines.into_iter().filter(is_evidence).peekable();
             while rest.peek().is_some() {
-                let batch: Vec<_> = rest.by_ref().take(BATCH).collect();
+                let batch = next_batch(&mut rest);
                 self.keep(&cluster, batch, stop).await;
             }
         }
@@ -166,9 +214,25 @@ impl Intake {
     {
         let mut tries = Tries::default();
         loop {
-            match self.attempt(cluster, &lines, &mut tries).await {
+            let was_told = stop.is_told;
+            let done = {
+                let mut attempt = std::pin::pin!(self.attempt(cluster, &lines, &mut tries));
+                let done = tokio::select! {
+                    done = &mut attempt, if !was_told => Some(done),
+                    () = &mut stop.told, if !was_told => {
+                        stop.hear();
+                        None
+                    }
+                    else => None,
+                };
+                match done {
+                    Some(done) => done,
+                    None => in_time(stop.last, attempt).await,
+                }
+            };
+            match done {
                 Ok(()) => return,
-                Err(error) if stop.is_told => {
+                Err(error) if was_told => {
                     tracing::error!(calls = lines.len(), error, "calls that nodes told of are lost with this stop");
                     return count("lost", lines.len() as u64);
                 }
@@ -176,7 +240,7 @@ impl Intake {
                     tracing::warn!(calls = lines.len(), error, "calls that nodes told of cannot be kept; tried again");
                     tokio::select! {
                         // they get one more try
-                        () = &mut stop.told => stop.is_told = true,
+                        () = &mut stop.told, if !stop.is_told => stop.hear(),
                         () = tokio::time::sleep(AGAIN) => {}
                     }
                 }
@@ -184,31 +248,44 @@ impl Intake {
         }
     }
 
-    /// Commits the batch with its digest, unless an earlier try did, whose answer was lost; then tells of what wants a look.
+    /// Commits the batch with its digest, unless an earlier try did, whose answer was lost. What there is to tell of it is recorded before:
+    /// whoever is to be told must be, also when the broker ends in between.
     async fn attempt(&mut self, cluster: &Arc<str>, lines: &[Arrived], tries: &mut Tries) -> Result<(), String> {
         let kept = tries.kept(&*self.parts.store, cluster).await.map_err(|error| error.to_string())?;
         let findings = match kept {
             Some(findings) => findings,
             None => {
-                let calls = self.class(cluster, lines).await.map_err(|error| error.to_string())?;
-                // before the calls are kept: whoever is to be told of the first must be, also when the broker ends in between
-                self.touched
-                    .record(&self.parts.sequencer, &self.parts.clock)
-                    .await
-                    .map_err(|error| error.to_string())?;
-                let (content, findings) = (content(cluster, lines, &calls), Findings::of(&calls, &self.in_use));
+                let classed = self.class(cluster, lines).await.map_err(|error| error.to_string())?;
+                let findings = Findings::of(classed.iter().map(|(call, kit)| (call, *kit)));
+                let calls: Vec<Call> = classed.into_iter().map(|(call, _)| call).collect();
+                let told = self.touched.record(&self.parts.sequencer, &self.parts.clock).await;
+                told.map_err(|error| error.to_string())?;
+                for (finding, (count, why, began)) in &findings.wanting {
+                    if tries.is_news(finding) {
+                        self.alarms.note(finding, *count, why.as_deref(), *began);
+                    }
+                }
+                self.tell().await.map_err(|error| error.to_string())?;
+                let content = content(cluster, lines, &calls);
                 tries.begin(self.parts.clock.now(), &content, findings.clone());
                 let change = Change::CallsKept { calls, most: self.parts.max_calls };
                 self.parts.sequencer.note(content, Some(change)).await.map_err(|error| error.to_string())?;
                 findings
             }
         };
-        self.in_use.clear();
-        self.tell_of(cluster, findings).await;
+        count_calls(cluster, &findings);
         Ok(())
     }
 
-    async fn class(&mut self, cluster: &Arc<str>, lines: &[Arrived]) -> Result<Vec<Call>, StoreError> {
+    /// Each line's call, and the kit that it names where nobody has reported its opening.
+    async fn class(
+        &mut self,
+        cluster: &Arc<str>,
+        lines: &[Arrived],
+    ) -> Result<Vec<(Call, Option<NamedKit>)>, StoreError> {
+        if lines.iter().any(|line| line.access.grant.as_deref().is_some_and(|grant| grant.starts_with("kit-"))) {
+            self.kits.learn().await?;
+        }
         let names_grants = ClusterName::new(cluster)
             .ok()
             .and_then(|name| self.parts.issuers.borrow().get(&name).map(|issuer| issuer.names_grants()))
@@ -220,7 +297,7 @@ impl Intake {
         Ok(calls)
     }
 
-    async fn call(&mut self, line: &Arrived, names_grants: bool) -> Result<Call, StoreError> {
+    async fn call(&mut self, line: &Arrived, names_grants: bool) -> Result<(Call, Option<NamedKit>), StoreError> {
         let access = &line.access;
         let name: Option<Option<GrantName>> = access.grant.as_deref().map(|text| text.parse().ok());
         let id = name.map(|name| name.map(|name| GrantId(name.id())));
@@ -247,12 +324,12 @@ impl Intake {
             _ => classify(access, &line.origin.cluster, line.started, found),
         };
         let fits = !matches!(class, CallClass::Suspect | CallClass::Unexplained);
-        if let (Some(kit), Some(Some(id)), None) = (kit, id, &named) {
-            // so many distinct ones only a forger would print
-            if self.in_use.len() < REMEMBERED {
-                self.in_use.insert(id, kit);
+        let in_use = match (kit, id, &named) {
+            (Some(number), Some(Some(GrantId(grant))), None) => {
+                Some(NamedKit { number, grant, is_made: self.kits.has(&line.origin.cluster, number, grant) })
             }
-        }
+            _ => None,
+        };
         if let (Some(named), Some(Some(id))) = (&named, id) {
             match class {
                 CallClass::Unexplained => {}
@@ -264,7 +341,7 @@ impl Intake {
         if let (Some(peer), Some(Some(id)), true) = (&access.peer, id, fits) {
             why = why.or(self.second_peer(id, peer));
         }
-        Ok(call(line, class, why, id.flatten(), known.as_deref()))
+        Ok((call(line, class, why, id.flatten(), known.as_deref()), in_use))
     }
 
     /// What there is to say where a grant is used from another address than at first.
@@ -277,38 +354,67 @@ impl Intake {
         (*first != host(peer)).then(|| format!("its grant is used from a second address; the first was {first}"))
     }
 
-    async fn tell_of(&mut self, cluster: &Arc<str>, findings: Findings) {
-        for (class, count) in findings.classes {
-            let labels = [("cluster", cluster.to_string()), ("class", class.as_str().to_owned())];
-            metrics::counter!("ichor_node_calls_total", &labels).increment(count);
+    /// Returns once all that is due is recorded. What cannot be now stays due: nothing that was found is forgotten.
+    async fn tell(&mut self) -> Result<(), RecordError> {
+        let due = self.alarms.due();
+        let recorded = join_all(due.iter().map(|content| self.parts.sequencer.note(content.clone(), None))).await;
+        let mut failed = None;
+        for (content, recorded) in due.into_iter().zip(recorded) {
+            match recorded {
+                Ok(_) => show(&content),
+                Err(RecordError::Entry(why)) => tracing::error!(why, "a finding in a node's log is no entry"),
+                Err(error) => {
+                    self.alarms.again(content);
+                    failed = Some(error);
+                }
+            }
         }
-        for (finding, (count, why, began)) in findings.wanting {
-            if let Some((number, _)) = finding.kit {
-                let labels = [("cluster", cluster.to_string()), ("kit", number.to_string())];
-                metrics::counter!("ichor_kit_in_use_total", &labels).increment(count);
-            }
-            if let Some(content) = self.alarms.note(&finding, count, why.as_deref(), began) {
-                self.tell(content).await;
-            }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// What this ends with, or that it took too long.
+async fn in_time<T, E: ToString>(last: Option<Instant>, what: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    let Some(last) = last else { return what.await.map_err(|error| error.to_string()) };
+    match tokio::time::timeout_at(last, what).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("the store takes too long".into()),
+    }
+}
+
+fn show(content: &Content) {
+    tracing::warn!(
+        cluster = content.cluster,
+        node = content.node,
+        method = content.method,
+        class = content.code,
+        count = content.count,
+        why = content.message,
+        "calls at a node want a look"
+    );
+}
+
+/// Counts what was kept. No label is a line's text: a kit that the log does not have is `unknown`.
+fn count_calls(cluster: &Arc<str>, findings: &Findings) {
+    for (class, count) in &findings.classes {
+        let labels = [("cluster", cluster.to_string()), ("class", class.as_str().to_owned())];
+        metrics::counter!("ichor_node_calls_total", &labels).increment(*count);
+    }
+    for (finding, (count, ..)) in &findings.wanting {
+        if let Some(NamedKit { number, is_made, .. }) = finding.kit {
+            let kit = if is_made { number.to_string() } else { "unknown".into() };
+            metrics::counter!("ichor_kit_in_use_total", &[("cluster", cluster.to_string()), ("kit", kit)])
+                .increment(*count);
         }
     }
+}
 
-    /// A finding that cannot be recorded is not lost: the calls are kept, and the metric counts them. That a kit is in use is told
-    /// again, for kits are judged by those entries.
-    async fn tell(&mut self, content: Content) {
-        tracing::warn!(
-            cluster = content.cluster,
-            node = content.node,
-            method = content.method,
-            class = content.code,
-            count = content.count,
-            why = content.message,
-            "calls at a node want a look"
-        );
-        if let Err(error) = self.parts.sequencer.note(content.clone(), None).await {
-            tracing::error!(%error, "a finding in a node's log could not be recorded");
-            self.alarms.again(content);
-        }
+// === impl Stop ===
+
+impl<S> Stop<S> {
+    fn hear(&mut self) {
+        self.is_told = true;
+        self.last.get_or_insert_with(|| Instant::now() + LAST);
     }
 }
 
@@ -317,7 +423,7 @@ impl Intake {
 impl Gathered {
     /// Takes the lines of a load, and keeps its room.
     fn take(&mut self, mut load: Load) {
-        for line in std::mem::take(&mut load.lines) {
+        for line in load.lines.take() {
             self.lines.entry(Arc::clone(&line.origin.cluster)).or_default().push(line);
         }
         self.room.push(load);
@@ -330,6 +436,23 @@ impl std::fmt::Debug for Intake {
     }
 }
 
+/// The next lines that are kept together.
+fn next_batch(rest: &mut Peekable<impl Iterator<Item = Arrived>>) -> Vec<Arrived> {
+    let (mut batch, mut nodes, mut room) = (Vec::new(), HashSet::new(), NAMES);
+    while batch.len() < BATCH {
+        let fits = |line: &Arrived| {
+            let node = &line.origin.node;
+            nodes.contains(node) || nodes.is_empty() || node.len().saturating_add(OF_A_NAME) <= room
+        };
+        let Some(line) = rest.next_if(fits) else { break };
+        if nodes.insert(Arc::clone(&line.origin.node)) {
+            room = room.saturating_sub(line.origin.node.len().saturating_add(OF_A_NAME));
+        }
+        batch.push(line);
+    }
+    batch
+}
+
 /// The entry of a batch.
 fn content(cluster: &Arc<str>, lines: &[Arrived], calls: &[Call]) -> Content {
     let mut raw = Sha256::new();
@@ -337,10 +460,12 @@ fn content(cluster: &Arc<str>, lines: &[Arrived], calls: &[Call]) -> Content {
         raw.update(&line.raw);
         raw.update(b"\n");
     }
+    let (all, nodes) = digests(calls);
     Content {
         cluster: Some(cluster.to_string()),
         count: Some(calls.len() as u64),
-        calls: Some(digest(calls).to_vec()),
+        calls: Some(all.to_vec()),
+        node_calls: Some(nodes),
         lines: Some(raw.finalize().to_vec()),
         ..Content::of(Kind::NodeLog)
     }

@@ -18,14 +18,17 @@ mod findings;
 mod grants;
 pub mod heartbeat;
 mod intake;
+mod kits;
 mod line;
 mod listener;
 mod reader;
 mod sources;
 mod split;
+mod taking;
 mod touched;
 mod tries;
 mod verify;
+mod waiting;
 
 pub use access::{PROBE_KEY, code_name};
 pub use board::Board;
@@ -42,6 +45,8 @@ mod tests;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 /// What node logs are taken in, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -53,6 +58,8 @@ pub struct Settings {
     pub connections: usize,
     /// How many calls are kept.
     pub max_calls: u64,
+    /// For how long calls are expected to be kept; `None`: nothing is told where the quota takes younger ones.
+    pub kept_for: Option<SignedDuration>,
     /// How often each declared node is probed; `None`: never.
     pub heartbeat: Option<Duration>,
     /// Whose lines are taken.

@@ -1,11 +1,11 @@
 //! From a line to what may be a call: what each connection does on its own, before the intake.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use super::board::Board;
 use super::line::Line;
 use super::sources::Origin;
 use super::split::Piece;
+use super::waiting;
 use crate::clock::SharedClock;
 use crate::store::NodeService;
 
@@ -54,9 +55,13 @@ pub(super) struct Arrived {
 /// Lines on their way to the intake, with the room that they take.
 #[derive(Debug)]
 pub(super) struct Load {
-    pub(super) lines: Vec<Arrived>,
+    pub(super) lines: Lines,
     _room: OwnedSemaphorePermit,
 }
+
+/// Lines that were read and not taken yet. Those that are still here when it is dropped are lost with a stop, and counted.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<Arrived>);
 
 /// Where readers put what they read. Cheap to clone.
 #[derive(Clone)]
@@ -65,9 +70,7 @@ pub struct Sink {
     room: Arc<Semaphore>,
     board: Arc<Board>,
     clock: SharedClock,
-    began: Instant,
-    /// How long readers have waited for the intake, in microseconds, all together.
-    waited: Arc<AtomicU64>,
+    waiting: Arc<waiting::Clock>,
     sampled: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -78,7 +81,7 @@ pub(super) struct Reader {
     is_packet: bool,
     /// The last time printed by each service of this connection.
     last: HashMap<NodeService, Timestamp>,
-    gathered: Vec<Arrived>,
+    gathered: Lines,
     bytes: usize,
 }
 
@@ -93,15 +96,10 @@ impl Sink {
             room: Arc::new(Semaphore::new(WAITING)),
             board,
             clock,
-            began: Instant::now(),
-            waited: Arc::default(),
+            waiting: Arc::new(waiting::Clock::new()),
             sampled: Arc::default(),
         };
         (sink, from)
-    }
-
-    fn heard(&self) -> Duration {
-        self.began.elapsed().saturating_sub(Duration::from_micros(self.waited.load(Ordering::Relaxed)))
     }
 
     /// Counts a line that is none, and shows one of them a minute.
@@ -138,11 +136,29 @@ pub(super) fn count(outcome: &'static str, lines: u64) {
     metrics::counter!("ichor_node_lines_total", "outcome" => outcome).increment(lines);
 }
 
+// === impl Lines ===
+
+impl Lines {
+    /// The lines, for whoever keeps or counts them.
+    pub(super) fn take(&mut self) -> Vec<Arrived> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            tracing::error!(lines = self.0.len(), "lines of nodes that were read are lost with this stop");
+            count("lost", self.0.len() as u64);
+        }
+    }
+}
+
 // === impl Reader ===
 
 impl Reader {
     pub(super) fn new(sink: Sink, is_packet: bool) -> Self {
-        Self { sink, is_packet, last: HashMap::new(), gathered: Vec::new(), bytes: 0 }
+        Self { sink, is_packet, last: HashMap::new(), gathered: Lines::default(), bytes: 0 }
     }
 
     /// Reads one line. What may be a call waits for [`Self::send`].
@@ -177,29 +193,30 @@ impl Reader {
     /// Hands on what was read; waits for room, and so stops the connection from being read.
     pub(super) async fn send(&mut self) {
         let Some((lines, bytes)) = self.load() else { return };
-        let began = Instant::now();
+        let _waits = self.sink.waiting.wait();
         let room = Arc::clone(&self.sink.room).acquire_many_owned(bytes).await;
         if let Ok(room) = room {
             let _ = self.sink.to.send(Load { lines, _room: room }).await;
         }
-        let waited = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.sink.waited.fetch_add(waited, Ordering::Relaxed);
     }
 
     /// Hands on what was read, or drops it where there is no room.
     pub(super) fn send_or_drop(&mut self) {
-        let Some((lines, bytes)) = self.load() else { return };
-        let dropped = lines.len() as u64;
-        let room = Arc::clone(&self.sink.room).try_acquire_many_owned(bytes);
-        if !room.is_ok_and(|room| self.sink.to.try_send(Load { lines, _room: room }).is_ok()) {
-            count("dropped", dropped);
-        }
+        let Some((mut lines, bytes)) = self.load() else { return };
+        let outcome = match Arc::clone(&self.sink.room).try_acquire_many_owned(bytes) {
+            Ok(room) => match self.sink.to.try_send(Load { lines, _room: room }) {
+                Ok(()) | Err(TrySendError::Closed(_)) => return,
+                Err(TrySendError::Full(mut load)) => load.lines.take(),
+            },
+            Err(_) => lines.take(),
+        };
+        count("dropped", outcome.len() as u64);
     }
 
-    fn load(&mut self) -> Option<(Vec<Arrived>, u32)> {
+    fn load(&mut self) -> Option<(Lines, u32)> {
         let bytes = u32::try_from(std::mem::take(&mut self.bytes).min(WAITING)).unwrap_or(u32::MAX);
         let lines = std::mem::take(&mut self.gathered);
-        (!lines.is_empty()).then_some((lines, bytes))
+        (!lines.0.is_empty()).then_some((lines, bytes))
     }
 
     fn gather(
@@ -215,12 +232,12 @@ impl Reader {
         let mark = access.probe.as_deref().filter(|_| access.sign.is_none());
         let is_probe = mark.is_some_and(|mark| self.sink.board.came_back(origin, service, mark, now));
         self.bytes += raw.len() + OVERHEAD;
-        self.gathered.push(Arrived {
+        self.gathered.0.push(Arrived {
             origin: origin.clone(),
             service,
             started: ended.saturating_sub(access.duration).unwrap_or(ended),
             access,
-            heard: self.sink.heard(),
+            heard: self.sink.waiting.now(),
             is_packet: self.is_packet,
             is_probe,
             raw,

@@ -24,6 +24,8 @@ use crate::store::faulty::Fault;
 use crate::store::{Call, CallClass, CallFilter, NodeService, Store};
 
 mod broken;
+mod stopping;
+mod telling;
 
 /// The grant that the tests' calls have.
 const GRANT: Uuid = Uuid::from_u128(0x0193_533d_9c00_7000_8000_0000_0000_0001);
@@ -70,6 +72,7 @@ impl Bench {
             clock: room.clock.clone(),
             issuers: published,
             max_calls,
+            kept_for: Some(jiff::SignedDuration::from_hours(24)),
         };
         let (intake, sink) = Intake::new(parts, Arc::clone(&board));
         let (stop, stopped) = watch::channel(false);
@@ -443,7 +446,9 @@ async fn a_store_that_fails_is_tried_again_and_nothing_is_kept_twice() {
 
 #[tokio::test]
 async fn a_batch_whose_answer_was_lost_is_kept_once_and_told_of() {
-    let bench = Bench::new([Fault::Before, Fault::After], 9, 100).await;
+    // the alarm comes first, and is recorded at the second try
+    let gate = Arc::new(Semaphore::new(1));
+    let bench = Bench::new([Fault::Before, Fault::Hold(gate), Fault::Before, Fault::After], 9, 100).await;
     bench.send(&[call_line("Version", &roles(GRANT)), call_line("Reboot", "talos-role=os:admin")].concat()).await;
     bench.calls(2).await;
     // the same lines once more are other calls

@@ -1,9 +1,12 @@
 //! The tries to keep one batch. One whose answer was lost may have been committed: its digests tell, which are looked for before
 //! the batch is given to the store again.
 
+use std::collections::BTreeSet;
+
 use ichor_wire::log::{Content, Kind};
 use jiff::Timestamp;
 
+use super::alarm::Finding;
 use super::findings::Findings;
 use crate::audit::as_recorded;
 use crate::store::{EntryFilter, Store, StoreError};
@@ -17,6 +20,8 @@ pub(super) struct Tries {
     since: Option<Timestamp>,
     /// Each different outcome of classing: the entry's content, and what there is to tell.
     tried: Vec<(Content, Findings)>,
+    /// What was noted to be told.
+    noted: BTreeSet<Finding>,
 }
 
 // === impl Tries ===
@@ -28,6 +33,11 @@ impl Tries {
         if self.tried.iter().all(|(tried, _)| tried != content) {
             self.tried.push((content.clone(), findings));
         }
+    }
+
+    /// Whether no earlier try noted this finding.
+    pub(super) fn is_news(&mut self, finding: &Finding) -> bool {
+        !self.noted.contains(finding) && self.noted.insert(finding.clone())
     }
 
     /// What there is to tell, where a try was committed: an entry of this cluster, not older than the first try, has exactly its

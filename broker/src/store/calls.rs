@@ -68,7 +68,7 @@ pub struct Call {
 /// A call as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCall {
-    /// Counts up, without a gap, in the order in which calls were kept.
+    /// Counts up, without a gap, in the order in which calls were kept; those that the quota took leave gaps.
     pub id: u64,
     /// The index of the log's entry that has the digest of the calls kept with it.
     pub batch: u64,
@@ -115,6 +115,32 @@ pub struct CallFilter {
     pub since: Option<Timestamp>,
     /// Begun before.
     pub until: Option<Timestamp>,
+}
+
+/// The calls that are kept of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeHeld {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's name.
+    pub node: String,
+    /// How many calls.
+    pub calls: u64,
+    /// The id of the oldest.
+    pub oldest: u64,
+    /// The index of the entry that the oldest is kept under.
+    pub batch: u64,
+}
+
+/// What the quota has taken of one cluster's calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallsTaken {
+    /// The cluster's name.
+    pub cluster: String,
+    /// How many calls, ever.
+    pub calls: u64,
+    /// When the youngest of them had come.
+    pub youngest: Timestamp,
 }
 
 /// When a node's service was last heard of.

@@ -223,6 +223,12 @@ impl Store for FaultyStore {
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.inner.call_range(from, limit).await
     }
+    async fn calls_held(&self) -> Result<Vec<NodeHeld>, StoreError> {
+        self.inner.calls_held().await
+    }
+    async fn calls_taken(&self) -> Result<Vec<CallsTaken>, StoreError> {
+        self.inner.calls_taken().await
+    }
     async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError> {
         self.write(self.inner.see_nodes(seen)).await
     }

@@ -6,6 +6,7 @@ pub mod change;
 pub mod copy;
 pub mod lock;
 pub mod postgres;
+mod quota;
 pub mod rows;
 pub mod sqlite;
 
@@ -28,7 +29,9 @@ pub use break_glass::{
     ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
     ToldRow, UseRow,
 };
-pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeName, NodeSeen, NodeService, StoredCall};
+pub use calls::{
+    Call, CallClass, CallFilter, CallPlace, CallsTaken, NodeHeld, NodeName, NodeSeen, NodeService, StoredCall,
+};
 pub use change::{Change, Condition};
 pub use lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockQuota, LockRow};
 pub use rows::{
@@ -227,6 +230,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The calls kept with an id of at least `from`, in the order of their ids, at most `limit`: for verification.
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError>;
+
+    /// Every node that calls are kept of, with how many and the oldest.
+    async fn calls_held(&self) -> Result<Vec<NodeHeld>, StoreError>;
+
+    /// What the quota has ever taken of each cluster.
+    async fn calls_taken(&self) -> Result<Vec<CallsTaken>, StoreError>;
 
     /// Notes when services of nodes were last heard of. No time goes back.
     async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError>;

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
-    Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, ForwardRow, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow, Store,
-    StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallsTaken, Committed, DeviceLogin,
+    DropRequest, EntryFilter, ForwardRow, KnownPerson, LockRow, LogHead, NodeHeld, NodeSeen, PendingLogin, SessionRow,
+    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -87,6 +87,8 @@ pass_on! {
     pinned_issuer(alias: &ProviderAlias) -> Option<String>;
     calls(filter: &CallFilter, before: Option<CallPlace>, limit: u32) -> Vec<StoredCall>;
     call_range(from: u64, limit: u32) -> Vec<StoredCall>;
+    calls_held() -> Vec<NodeHeld>;
+    calls_taken() -> Vec<CallsTaken>;
     see_nodes(seen: &[NodeSeen]) -> ();
     nodes_seen() -> Vec<NodeSeen>;
     sweep(now: Timestamp) -> ();

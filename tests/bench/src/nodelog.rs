@@ -70,6 +70,7 @@ async fn load(folder: &Path) -> anyhow::Result<(Duration, Duration)> {
         clock: clock.clone(),
         issuers: published,
         max_calls: u64::MAX,
+        kept_for: None,
     };
     let (intake, sink) = Intake::new(parts, Arc::new(Board::default()));
     let (stop, stopped) = watch::channel(false);

@@ -158,6 +158,7 @@ const TESTED: &[(&str, &str, &str)] = &[
         "max_calls",
         "tests/suites/config_keys/nodelog.rs::nodes_take_no_more_connections_and_calls_than_configured",
     ),
+    ("[nodelog]", "kept_for", "broker/src/config/nodelog.rs::calls_are_expected_to_be_kept_for_as_long_as_is_written"),
     ("[nodelog]", "heartbeat", "broker/src/config/nodelog.rs::the_heartbeat_is_as_written"),
     (
         "[[nodelog_source]]",

@@ -146,7 +146,7 @@ async fn a_line_waits_for_what_comes_close_behind_it() {
     let (_issuers, published) = watch::channel(Issuers::default());
     let store: Arc<dyn Store> = room.store.clone();
     let (sequencer, clock) = (room.sequencer.clone(), room.clock.clone());
-    let parts = Parts { store, sequencer, clock, issuers: published, max_calls: 100 };
+    let parts = Parts { store, sequencer, clock, issuers: published, max_calls: 100, kept_for: None };
     let (intake, sink) = Intake::new(parts, Arc::new(Board::default()));
     let (stop, stopped) = oneshot::channel::<()>();
     let intake = tokio::spawn(intake.run(async move { _ = stopped.await }));
@@ -206,7 +206,7 @@ async fn what_whoever_writes_the_database_puts_in_a_grants_place_explains_nothin
 }
 
 /// The roles of a certificate of a kit.
-fn of_kit(number: u16, id: u128) -> String {
+pub(super) fn of_kit(number: u16, id: u128) -> String {
     format!("talos-role=grant:kit-{number}-{},os:admin,user:claimed:ada", Uuid::from_u128(id))
 }
 
@@ -222,6 +222,7 @@ async fn a_kit_is_in_use_however_its_users_line_is_bent() {
         json("apid", &format!("y;{};user-agent=x)", of_kit(7, 5)), noon()),
     ];
     let bench = Bench::new([], 9, 100).await;
+    bench.room.sequencer.note(crate::kit::ledger::tests::made(), None).await.unwrap();
     assert_eq!(bench.told(&lines.concat(), 6).await, [CallClass::Suspect; 6]);
     let told = bench.kits_in_use(5).await;
     let mut grants: Vec<_> = told.iter().filter_map(|told| told.grant.clone()).collect();

@@ -211,6 +211,43 @@ pub(crate) async fn the_oldest_calls_beyond_the_quota_are_dropped(store: Arc<dyn
     assert_eq!(store.call_range(0, 9_999).await.unwrap(), []);
 }
 
+pub(crate) async fn a_node_that_holds_less_than_its_share_loses_no_call(store: Arc<dyn Store>) {
+    let of = |node: &str, count: i64| -> Vec<Call> { (0..count).map(|second| call(node, "ada", second)).collect() };
+    let lab = |call: Call| Call { cluster: "lab".into(), ..call };
+    let held = async || -> Vec<(String, String, u64, u64)> {
+        let held = store.calls_held().await.unwrap().into_iter();
+        held.map(|held| (held.cluster, held.node, held.calls, held.oldest)).collect()
+    };
+    let row = |cluster: &str, node: &str, calls, oldest| (cluster.to_owned(), node.to_owned(), calls, oldest);
+    // ids 0 to 2, 3 to 6, 7 and 8
+    let quiet = [of("cp-1", 3), of("cp-2", 4), of("cp-1", 2).into_iter().map(lab).collect()].concat();
+    one(&*store, kept(quiet, 20, noon())).await;
+    assert_eq!(store.calls_taken().await.unwrap(), []);
+    for round in 1..=3 {
+        one(&*store, kept(of("cp-2", 30), 20, after(round * 60))).await;
+    }
+    // 99 came, so ids 0 to 98; cp-2 has the newest 15
+    let after_flood = [row("lab", "cp-1", 2, 7), row("prod", "cp-1", 3, 0), row("prod", "cp-2", 15, 84)];
+    assert_eq!(held().await, after_flood, "what others hold is untouched");
+    let taken = store.calls_taken().await.unwrap();
+    let [taken] = &taken[..] else { panic!("{taken:?}") };
+    assert_eq!((taken.cluster.as_str(), taken.calls), ("prod", 79));
+    assert!(taken.youngest >= after(60) && taken.youngest <= after(180), "{taken:?}");
+
+    // two that hold most come down together, and of those that hold as much the one with the oldest call gives one more
+    one(&*store, kept(of("cp-3", 15), 20, after(240))).await;
+    let level =
+        [row("lab", "cp-1", 2, 7), row("prod", "cp-1", 3, 0), row("prod", "cp-2", 7, 92), row("prod", "cp-3", 8, 106)];
+    assert_eq!(held().await, level);
+    // fewer places than nodes: the newest calls have them
+    one(&*store, kept(Vec::new(), 2, after(300))).await;
+    assert_eq!(held().await, [row("prod", "cp-2", 1, 98), row("prod", "cp-3", 1, 113)]);
+    one(&*store, kept(of("cp-4", 1), 2, after(360))).await;
+    assert_eq!(held().await, [row("prod", "cp-3", 1, 113), row("prod", "cp-4", 1, 114)], "ids go on counting");
+    let taken = store.calls_taken().await.unwrap();
+    assert_eq!(taken.iter().map(|taken| taken.calls).collect::<Vec<_>>(), [2, 111]);
+}
+
 pub(crate) async fn nodes_are_seen_and_no_time_goes_back(store: Arc<dyn Store>) {
     let seen = node_seen();
     let apid = NodeSeen { service: NodeService::Apid, probe: Some(noon()), ..seen.clone() };

@@ -154,7 +154,12 @@ pub(crate) const TABLES: &[Table] = &[
         key: 1,
         is_numbered: false,
     },
-    Table { name: "call_node", columns: &[("id", Int), ("cluster", Text), ("name", Text)], key: 1, is_numbered: true },
+    Table {
+        name: "call_node",
+        columns: &[("id", Int), ("cluster", Text), ("name", Text), ("held", Int)],
+        key: 1,
+        is_numbered: true,
+    },
     Table { name: "call_method", columns: &[("id", Int), ("name", Text)], key: 1, is_numbered: true },
     Table { name: "call_user", columns: &[("id", Int), ("name", Text)], key: 1, is_numbered: true },
     Table {
@@ -177,6 +182,12 @@ pub(crate) const TABLES: &[Table] = &[
             ("why", Text),
             ("entry", Int),
         ],
+        key: 1,
+        is_numbered: false,
+    },
+    Table {
+        name: "call_taken",
+        columns: &[("cluster", Text), ("calls", Int), ("youngest", Int)],
         key: 1,
         is_numbered: false,
     },

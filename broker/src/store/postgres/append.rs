@@ -17,7 +17,7 @@ use crate::store::{Change, Condition};
 use super::change::Changes;
 use super::log::{self, Rows};
 use super::names::Names;
-use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, calls, drops, tree};
+use super::{Append, Appended, Committed, Failure, Grown, StoredCheckpoint, drops, kept, tree};
 
 /// What is known of the log before a batch.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub(super) async fn batch(
             None => {
                 let index = head.size;
                 if let Some(Change::CallsKept { calls, most }) = &part.change {
-                    calls::keep(&transaction, index, calls, *most).await?;
+                    kept::keep(&transaction, index, calls, *most).await?;
                 }
                 head.size += 1;
                 head.time = part.entry.entry.time;

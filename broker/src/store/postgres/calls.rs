@@ -1,11 +1,11 @@
-//! Calls that nodes told of: kept with their entry, dropped beyond the quota, found by node, person, grant, class and method.
+//! Calls that nodes told of: found by node, person, grant, class and method. They are kept by [`super::kept`].
 //!
 //! A query reads at most `limit` rows from each stretch of one index, one stretch per node, person or class, newest first; what
 //! an index does not have in front is compared inside it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -15,163 +15,9 @@ use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, Node
 use super::Failure;
 use super::value::{id, micros, signed, time, unsigned};
 
-/// At most so many calls more than are kept with it are dropped by one change, so that no commit takes long.
-const DROPPED_BEYOND: u64 = 1_000;
-
 type Values<'a> = Vec<&'a (dyn ToSql + Sync)>;
 
-// === writing ===
-
-/// The numbers of names, given where they have none.
-#[derive(Default)]
-struct Numbers {
-    nodes: HashMap<(String, String), i64>,
-    methods: HashMap<String, i64>,
-    users: HashMap<String, i64>,
-    owners: HashMap<[String; 4], i64>,
-}
-
-/// Keeps the calls under the entry at `batch`, and drops the oldest of those beyond `most`, in bounded steps. Under the lock of
-/// the log's end.
-pub(super) async fn keep(db: &Transaction<'_>, batch: u64, calls: &[Call], most: u64) -> Result<(), Failure> {
-    let (_, next) = span(db).await?;
-    let insert = db
-        .prepare_cached(
-            r#"INSERT INTO call (id, batch, node, service, method, code, started, duration, roles, owner, "user", grant_id,
-                 peer, class, why, entry)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"#,
-        )
-        .await?;
-    let mut numbers = Numbers::default();
-    for (place, call) in (next..).zip(calls) {
-        let node = numbers.node(db, &call.cluster, &call.node).await?;
-        let method = numbers.method(db, &call.method).await?;
-        let (owner, user) = match (&call.owner, &call.user) {
-            (Some(owner), Some(user)) => (Some(numbers.owner(db, owner, user).await?), None),
-            (None, Some(user)) => (None, Some(numbers.user(db, user).await?)),
-            (_, None) => (None, None),
-        };
-        let (batch, service) = (signed(batch), i16::from(call.service.number()));
-        let (code, started, duration) = (call.code.map(i16::from), micros(call.started), call.duration);
-        let grant = call.grant.map(|grant| grant.0.into_bytes().to_vec());
-        let (class, entry) = (i16::from(call.class.number()), call.entry.map(signed));
-        let row: [&(dyn ToSql + Sync); 16] = [
-            &place,
-            &batch,
-            &node,
-            &service,
-            &method,
-            &code,
-            &started,
-            &duration,
-            &call.roles,
-            &owner,
-            &user,
-            &grant,
-            &call.peer,
-            &class,
-            &call.why,
-            &entry,
-        ];
-        db.execute(&insert, &row).await?;
-    }
-    drop_oldest(db, most, calls.len() as u64).await
-}
-
-impl Numbers {
-    async fn node(&mut self, db: &Transaction<'_>, cluster: &str, name: &str) -> Result<i64, Failure> {
-        let key = (cluster.to_owned(), name.to_owned());
-        if let Some(known) = self.nodes.get(&key) {
-            return Ok(*known);
-        }
-        let insert = "INSERT INTO call_node (cluster, name) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        let select = "SELECT id FROM call_node WHERE cluster = $1 AND name = $2";
-        let number = number(db, insert, select, &[&cluster, &name]).await?;
-        self.nodes.insert(key, number);
-        Ok(number)
-    }
-
-    async fn method(&mut self, db: &Transaction<'_>, name: &str) -> Result<i64, Failure> {
-        if let Some(known) = self.methods.get(name) {
-            return Ok(*known);
-        }
-        let insert = "INSERT INTO call_method (name) VALUES ($1) ON CONFLICT DO NOTHING";
-        let number = number(db, insert, "SELECT id FROM call_method WHERE name = $1", &[&name]).await?;
-        self.methods.insert(name.to_owned(), number);
-        Ok(number)
-    }
-
-    async fn user(&mut self, db: &Transaction<'_>, name: &str) -> Result<i64, Failure> {
-        if let Some(known) = self.users.get(name) {
-            return Ok(*known);
-        }
-        let insert = "INSERT INTO call_user (name) VALUES ($1) ON CONFLICT DO NOTHING";
-        let number = number(db, insert, "SELECT id FROM call_user WHERE name = $1", &[&name]).await?;
-        self.users.insert(name.to_owned(), number);
-        Ok(number)
-    }
-
-    async fn owner(&mut self, db: &Transaction<'_>, owner: &Person, user: &str) -> Result<i64, Failure> {
-        let person = owner.logged("", user);
-        let key = [person.subject, person.issuer, person.provider, person.user];
-        if let Some(known) = self.owners.get(&key) {
-            return Ok(*known);
-        }
-        let insert = r#"INSERT INTO log_person (subject, issuer, provider, "user") VALUES ($1, $2, $3, $4)
-            ON CONFLICT DO NOTHING"#;
-        let select =
-            r#"SELECT id FROM log_person WHERE subject = $1 AND issuer = $2 AND provider = $3 AND "user" = $4"#;
-        let [subject, issuer, provider, user] = &key;
-        let number = number(db, insert, select, &[subject, issuer, provider, user]).await?;
-        self.owners.insert(key, number);
-        Ok(number)
-    }
-}
-
-async fn number(
-    db: &Transaction<'_>,
-    insert: &str,
-    select: &str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<i64, Failure> {
-    db.execute(&db.prepare_cached(insert).await?, values).await?;
-    Ok(db.query_one(&db.prepare_cached(select).await?, values).await?.try_get(0)?)
-}
-
-/// The first id that is kept and the one that comes next.
-async fn span(db: &Transaction<'_>) -> Result<(i64, i64), Failure> {
-    let select = db.prepare_cached("SELECT min(id), max(id) FROM call").await?;
-    let row = db.query_one(&select, &[]).await?;
-    let (oldest, newest): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-    let next = newest.map_or(0, |newest| newest.saturating_add(1));
-    Ok((oldest.unwrap_or(next), next))
-}
-
-/// Drops the oldest calls beyond `most`, at most as many as were just kept and [`DROPPED_BEYOND`] more, and the names that no
-/// call has any more.
-async fn drop_oldest(db: &Transaction<'_>, most: u64, kept: u64) -> Result<(), Failure> {
-    let (oldest, next) = span(db).await?;
-    let beyond = (next - oldest).saturating_sub(signed(most)).min(signed(kept.saturating_add(DROPPED_BEYOND)));
-    if beyond <= 0 {
-        return Ok(());
-    }
-    let (mut nodes, mut methods, mut users) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let delete = db.prepare_cached(r#"DELETE FROM call WHERE id < $1 RETURNING node, method, "user""#).await?;
-    for row in db.query(&delete, &[&(oldest + beyond)]).await? {
-        nodes.insert(row.try_get::<_, i64>(0)?);
-        methods.insert(row.try_get::<_, i64>(1)?);
-        users.extend(row.try_get::<_, Option<i64>>(2)?);
-    }
-    for (table, column, ids) in
-        [("call_node", "node", nodes), ("call_method", "method", methods), ("call_user", "\"user\"", users)]
-    {
-        let sql = format!(
-            "DELETE FROM {table} WHERE id = ANY ($1) AND NOT EXISTS (SELECT FROM call WHERE call.{column} = {table}.id)"
-        );
-        db.execute(&db.prepare_cached(&sql).await?, &[&Vec::from_iter(ids)]).await?;
-    }
-    Ok(())
-}
+// === nodes ===
 
 /// Notes when services were last heard of; a time never goes back.
 pub(super) async fn see(db: &Object, seen: &[NodeSeen]) -> Result<(), Failure> {

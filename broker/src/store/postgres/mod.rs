@@ -14,6 +14,7 @@ mod connections;
 mod devices;
 mod drops;
 mod forwards;
+mod kept;
 mod locks;
 mod log;
 mod logins;
@@ -43,9 +44,9 @@ use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
-    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallsTaken, Committed,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld, NodeSeen,
+    PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -368,6 +369,14 @@ impl Store for PostgresStore {
 
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.connections.read(|| async { calls::range(&self.connections.one().await?, from, limit).await }).await
+    }
+
+    async fn calls_held(&self) -> Result<Vec<NodeHeld>, StoreError> {
+        self.connections.read(|| async { kept::held(&self.connections.one().await?).await }).await
+    }
+
+    async fn calls_taken(&self) -> Result<Vec<CallsTaken>, StoreError> {
+        self.connections.read(|| async { kept::taken(&self.connections.one().await?).await }).await
     }
 
     async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError> {

@@ -481,3 +481,27 @@ case!(a_copy_there_and_back_is_the_same_and_goes_on, |database, address| {
     let cut = folder.path().join("cut.db");
     assert!(copy(&between, &Place::Sqlite(cut)).await.is_ok(), "bodies may be dropped");
 });
+
+/// Counts the statements that write where calls are kept.
+const COUNTING: &str = "CREATE TABLE counted (what text);
+    CREATE FUNCTION count_it() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO counted VALUES (TG_OP || TG_TABLE_NAME); RETURN NULL; END';
+    CREATE TRIGGER one AFTER INSERT OR UPDATE OR DELETE ON call FOR EACH STATEMENT EXECUTE FUNCTION count_it();
+    CREATE TRIGGER one AFTER INSERT OR UPDATE OR DELETE ON call_node FOR EACH STATEMENT EXECUTE FUNCTION count_it();
+    CREATE TRIGGER one AFTER INSERT OR UPDATE OR DELETE ON call_method FOR EACH STATEMENT EXECUTE FUNCTION count_it();";
+
+case!(two_thousand_calls_are_kept_and_as_many_dropped_by_a_few_statements, |database, address| {
+    let store = open(&address).await;
+    run(&database, COUNTING).await;
+    let call = |number: i64| crate::store::Call {
+        method: format!("/a.B/M{}", number % 60),
+        ..conformance::call(&format!("node-{}", number % 50), "ada", number)
+    };
+    for batch in 0..2 {
+        let calls = (0..2_048).map(|number| call(number + batch)).collect();
+        one(&*store, conformance::kept(calls, 2_048, noon())).await;
+    }
+    assert_eq!(store.call_range(0, 9_999).await.unwrap().len(), 2_048);
+    let few = "DO 'BEGIN IF (SELECT count(*) FROM counted) > 20 THEN RAISE EXCEPTION ''too many''; END IF; END'";
+    run(&database, few).await;
+});

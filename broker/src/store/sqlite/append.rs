@@ -9,7 +9,7 @@ use super::locks::Approved;
 use super::names::Names;
 use super::value::micros;
 use super::{
-    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, calls, devices, drops, locks,
+    Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, devices, drops, kept, locks,
     log, logins, schema, sessions, tree,
 };
 use crate::store::{Change, Condition};
@@ -173,8 +173,8 @@ fn make(
             return drops::run(db, names, &drops::Drop { request, approver, places, min_age, next, done, now });
         }
         Change::AsRead { kinds, from } => (!log::has_since(db, kinds, *from)?, Condition::Stale),
-        Change::CallsKept { calls: kept, most } => {
-            calls::keep(db, names, index, kept, *most)?;
+        Change::CallsKept { calls, most } => {
+            kept::keep(db, names, index, calls, *most)?;
             (true, Condition::Stale)
         }
     };

@@ -1,109 +1,20 @@
-//! Calls that nodes told of: kept with their entry, dropped beyond the quota, found by node, person, grant, class and method.
+//! Calls that nodes told of: found by node, person, grant, class and method. They are kept by [`super::kept`].
 //!
 //! As with the log, a query reads at most `limit` rows from each stretch of one index, one stretch per node, person or class,
 //! newest first; what an index does not have in front is compared inside it. No query's cost grows with the number of calls,
 //! but for a person *and* a node (or method) together, which walks along that person's own calls.
 
-use std::collections::BTreeSet;
-
-use rusqlite::types::{ToSql, Value};
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row};
 
 use crate::domain::{GrantId, Person};
 use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 
 use super::Failure;
-use super::names::{self, Names};
+use super::names;
 use super::value::{id, micros, signed, time, unsigned};
 
-/// At most so many calls more than are kept with it are dropped by one change, so that no commit takes long.
-const DROPPED_BEYOND: u64 = 1_000;
-
-// === writing ===
-
-/// Keeps the calls under the entry at `batch`, and drops the oldest of those beyond `most`, in bounded steps.
-pub(super) fn keep(db: &Connection, names: &mut Names, batch: u64, calls: &[Call], most: u64) -> Result<(), Failure> {
-    let (_, next) = span(db)?;
-    let mut insert = db.prepare_cached(
-        "INSERT INTO call (id, batch, node, service, method, code, started, duration, roles, owner, user, grant_id, peer,
-             class, why, entry)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-    )?;
-    for (place, call) in (next..).zip(calls) {
-        let node = names.node(db, &call.cluster, &call.node)?;
-        let method = names.method(db, &call.method)?;
-        let (owner, user) = match (&call.owner, &call.user) {
-            (Some(owner), Some(user)) => (Some(names.person(db, &owner.logged("", user))?), None),
-            (None, Some(user)) => (None, Some(names.user(db, user)?)),
-            (_, None) => (None, None),
-        };
-        let row: [&dyn ToSql; 16] = [
-            &place,
-            &signed(batch),
-            &node,
-            &call.service.number(),
-            &method,
-            &call.code,
-            &micros(call.started),
-            &call.duration,
-            &call.roles,
-            &owner,
-            &user,
-            &call.grant.map(|grant| grant.0.into_bytes()),
-            &call.peer,
-            &call.class.number(),
-            &call.why,
-            &call.entry.map(signed),
-        ];
-        insert.execute(row.as_slice())?;
-    }
-    drop_oldest(db, names, most, calls.len() as u64)
-}
-
-/// The first id that is kept and the one that comes next.
-fn span(db: &Connection) -> Result<(i64, i64), Failure> {
-    let end = |sql: &str| -> Result<Option<i64>, Failure> {
-        Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?)
-    };
-    let newest = end("SELECT id FROM call ORDER BY id DESC LIMIT 1")?;
-    let oldest = end("SELECT id FROM call ORDER BY id LIMIT 1")?;
-    let next = newest.map_or(0, |newest| newest.saturating_add(1));
-    Ok((oldest.unwrap_or(next), next))
-}
-
-/// Drops the oldest calls beyond `most`, at most as many as were just kept and [`DROPPED_BEYOND`] more, and the names that no
-/// call has any more.
-fn drop_oldest(db: &Connection, names: &mut Names, most: u64, kept: u64) -> Result<(), Failure> {
-    let (oldest, next) = span(db)?;
-    let beyond = (next - oldest).saturating_sub(signed(most)).min(signed(kept.saturating_add(DROPPED_BEYOND)));
-    if beyond <= 0 {
-        return Ok(());
-    }
-    let (mut nodes, mut methods, mut users) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut dropped = db.prepare_cached("DELETE FROM call WHERE id < ?1 RETURNING node, method, user")?;
-    for row in dropped.query_map([oldest + beyond], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
-        let (node, method, user): (i64, i64, Option<i64>) = row?;
-        nodes.insert(node);
-        methods.insert(method);
-        users.extend(user);
-    }
-    let unused = [
-        ("DELETE FROM call_node WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM call WHERE node = ?1)", nodes),
-        ("DELETE FROM call_method WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM call WHERE method = ?1)", methods),
-        ("DELETE FROM call_user WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM call WHERE user = ?1)", users),
-    ];
-    let mut gone = 0;
-    for (sql, ids) in unused {
-        let mut delete = db.prepare_cached(sql)?;
-        for id in ids {
-            gone += delete.execute([id])?;
-        }
-    }
-    if gone > 0 {
-        names.forget_calls();
-    }
-    Ok(())
-}
+// === nodes ===
 
 /// Notes when services were last heard of; a time never goes back.
 pub(super) fn see(db: &Connection, seen: &[NodeSeen]) -> Result<(), Failure> {

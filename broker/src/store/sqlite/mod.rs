@@ -11,6 +11,7 @@ mod certificates;
 mod devices;
 mod drops;
 mod forwards;
+mod kept;
 mod locks;
 mod log;
 mod logins;
@@ -44,9 +45,9 @@ use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
-    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallsTaken, Committed,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld, NodeSeen,
+    PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
@@ -319,6 +320,14 @@ impl Store for SqliteStore {
 
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.readers.read(move |db| calls::range(db, from, limit)).await
+    }
+
+    async fn calls_held(&self) -> Result<Vec<NodeHeld>, StoreError> {
+        self.readers.read(kept::held).await
+    }
+
+    async fn calls_taken(&self) -> Result<Vec<CallsTaken>, StoreError> {
+        self.readers.read(kept::taken).await
     }
 
     async fn see_nodes(&self, seen: &[NodeSeen]) -> Result<(), StoreError> {

@@ -143,7 +143,7 @@ async fn a_log_without_a_tree_gets_one_when_it_is_opened() {
     };
     assert_eq!(tiles.len(), 3);
     // as the first schema left it, and as a step that was cut short did
-    const FIRST_SCHEMA: &str = "DROP TABLE tile; DROP TABLE checkpoint; DROP TABLE call; DROP TABLE call_node; \
+    const FIRST_SCHEMA: &str = "DROP TABLE tile; DROP TABLE checkpoint; DROP TABLE call; DROP TABLE call_taken; DROP TABLE call_node; \
                                 DROP TABLE call_method; DROP TABLE call_user; DROP TABLE node_seen; \
                                 DROP TABLE certificate; DROP TABLE forward; DROP TABLE drop_request; \
                                 DROP TABLE break_glass; DROP TABLE break_glass_approval; DROP TABLE break_glass_use; DROP TABLE lock; DROP TABLE break_glass_told; \

@@ -56,6 +56,7 @@ impl Entry {
             contents,
             kit,
             challenge,
+            node_calls,
             ..
         } = &self.content;
         if dropped.as_ref().is_some_and(|numbers| Places::read(numbers).is_none()) {
@@ -75,6 +76,9 @@ impl Entry {
         length("break-glass request", break_glass.as_ref(), ID)?;
         length("digest of contents", contents.as_ref(), DIGEST)?;
         length("challenge", challenge.as_ref(), DIGEST)?;
+        for of_node in node_calls.iter().flatten() {
+            length("digest of a node's calls", Some(&of_node.calls), DIGEST)?;
+        }
         let Some(kit) = kit else { return Ok(()) };
         length("kit's id", kit.id.as_ref(), ID)?;
         length("kit's file digest", kit.file.as_ref(), DIGEST)?;

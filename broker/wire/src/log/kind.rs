@@ -240,6 +240,7 @@ impl Content {
             channel: None,
             auth_time: None,
             acr: None,
+            node_calls: None,
         }
     }
 }

@@ -365,6 +365,24 @@ pub struct Content {
     /// The authentication context that the provider vouched for.
     #[n(63)]
     pub acr: Option<String>,
+    /// The calls that are kept under this entry, by node (see `docs/nodelog.md`).
+    #[n(64)]
+    pub node_calls: Option<Vec<NodeCalls>>,
+}
+
+/// The calls of one node that are kept under an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct NodeCalls {
+    /// The node's name.
+    #[n(0)]
+    pub node: String,
+    /// How many.
+    #[n(1)]
+    pub count: u64,
+    /// SHA-256 over them, each with its place among the entry's calls.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub calls: Vec<u8>,
 }
 
 /// A break-glass kit: which one, and where it is made its public facts.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Entry, KitHolder, Leaf, Places};
+use super::{Entry, KitHolder, Leaf, NodeCalls, Places};
 use crate::api::AuditEntry;
 
 impl AuditEntry {
@@ -125,6 +125,7 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("channel", content.channel.clone()),
         ("auth_time", content.auth_time.map(seconds)),
         ("acr", content.acr.clone()),
+        ("node_calls", content.node_calls.as_deref().map(node_calls)),
     ];
     let named = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let digests = content.digests.iter().flatten().map(|(name, digest)| (format!("digest of {name}"), digest.clone()));
@@ -137,6 +138,12 @@ fn holders(holders: &[KitHolder]) -> String {
         Some(recipient) => format!("{} ({recipient})", holder.name),
         None => format!("{} (paper)", holder.name),
     });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Each node with how many calls, and their digest.
+fn node_calls(nodes: &[NodeCalls]) -> String {
+    let each = nodes.iter().map(|of| format!("{} {} {}", of.node, of.count, hex(&of.calls)));
     each.collect::<Vec<_>>().join(", ")
 }
 

@@ -83,6 +83,7 @@ fn full() -> Entry {
         channel: None,
         auth_time: None,
         acr: None,
+        node_calls: None,
     })
 }
 
@@ -124,6 +125,9 @@ fn later() -> Vec<(String, Entry, u64)> {
         lines: Some(vec![29; 32]),
         ..Content::of(Kind::NodeLog)
     };
+    let of_node = |node: &str, count, byte| NodeCalls { node: node.into(), count, calls: vec![byte; 32] };
+    let by_node =
+        Content { node_calls: Some(vec![of_node("cp-1", 2, 64), of_node("worker-1", 1, 65)]), ..kept.clone() };
     let alarm = Content {
         cluster: Some("prod".into()),
         code: Some("suspect".into()),
@@ -269,6 +273,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("log-opened-after-restore".into(), entry(reopened()), 23),
         ("body-dropped-three".into(), entry(dropped), 26),
         ("node-log-of-three".into(), entry(kept), 28),
+        ("node-log-of-two-nodes".into(), entry(by_node), 64),
         ("node-alarm-suspect".into(), entry(alarm), 30),
         ("break-glass-request-of-two".into(), entry(asked), 32),
         ("grant-by-approval".into(), entry(granted), 35),

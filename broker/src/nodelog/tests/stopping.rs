@@ -1,0 +1,81 @@
+//! A stop: what was read is kept where the store takes it, and counted where it does not.
+
+use super::*;
+use crate::nodelog::reader::Reader;
+use crate::nodelog::split::Piece;
+
+/// An intake with so many lines in its queue, each of another load, and every sink gone.
+async fn queued(room: &Room, lines: usize) -> Intake {
+    let (store, issuers): (Arc<dyn Store>, _) = (room.store.clone(), watch::channel(Issuers::default()).1);
+    let parts = Parts {
+        store,
+        sequencer: room.sequencer.clone(),
+        clock: room.clock.clone(),
+        issuers,
+        max_calls: 1_000,
+        kept_for: None,
+    };
+    let (intake, sink) = Intake::new(parts, Arc::new(Board::default()));
+    let origin = Origin { cluster: "prod".into(), node: "cp-1".into() };
+    let mut reader = Reader::new(sink, false);
+    for _ in 0..lines {
+        reader.take(&origin, Piece::Line(call_line("Version", &roles(GRANT)).trim_ascii_end()));
+        reader.send().await;
+    }
+    intake
+}
+
+#[tokio::test]
+async fn what_waits_in_the_queue_is_kept_at_a_stop() {
+    let room = Room::new([]);
+    let intake = queued(&room, 100).await;
+    intake.run(std::future::ready(())).await;
+    assert_eq!(room.store.call_range(0, 1_000).await.unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn what_the_store_does_not_take_in_time_is_counted_and_the_intake_ends() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let never = Arc::new(Semaphore::new(0));
+    let room = Room::new(std::iter::repeat_n(Fault::Hold(never), 1_000));
+    let intake = queued(&room, 100).await;
+    tokio::time::pause();
+    intake.run(std::future::ready(())).await;
+    let page = recorder.handle().render();
+    assert!(page.contains("ichor_node_lines_total{outcome=\"lost\"} 100"), "{page}");
+}
+
+#[tokio::test]
+async fn a_stop_is_heard_while_the_store_does_not_answer() {
+    let never = Arc::new(Semaphore::new(0));
+    let room = Room::new(std::iter::repeat_n(Fault::Hold(never), 1_000));
+    let intake = queued(&room, 100).await;
+    let (stop, stopped) = oneshot::channel();
+    let running = tokio::spawn(intake.run(async move { stopped.await.unwrap() }));
+    room.store.held(1).await;
+    tokio::time::pause();
+    stop.send(()).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn lines_that_were_read_and_not_handed_on_are_counted() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let room = Room::new([]);
+    let (sink, intake) = crate::nodelog::reader::Sink::new(Arc::new(Board::default()), room.clock.clone());
+    let origin = Origin { cluster: "prod".into(), node: "cp-1".into() };
+    let line = call_line("Version", &roles(GRANT));
+    let mut reader = Reader::new(sink, false);
+    for _ in 0..3 {
+        reader.take(&origin, Piece::Line(line.trim_ascii_end()));
+    }
+    // the end of its task while it waits for room, and of one that has not come to that
+    drop(intake);
+    reader.send().await;
+    reader.take(&origin, Piece::Line(line.trim_ascii_end()));
+    drop(reader);
+    let page = recorder.handle().render();
+    assert!(page.contains("ichor_node_lines_total{outcome=\"lost\"} 4"), "{page}");
+}
