@@ -153,6 +153,7 @@ fn released_steps_are_never_edited() {
             "b91eac6e8487f148de1677e3ee7de0f5ca9a8fc5017f6ed2f3ff09ef9e1c2bf9",
             "5ecc40ddd4d57b201cd72b8948dc4ac4ac454f4474d8584e5f661eb61df7b91c",
             "b4c39ab8669d2de97a78c664790d0851b383a59ea2ae2b7c666a279cc03774c3",
+            "c92e4cc8b14ee659633ac12c936d9d8044b714b5e1aaedb334722df973ac6ef1",
         ]
     );
 }

@@ -30,7 +30,7 @@ pub use break_glass::{
 };
 pub use calls::{Call, CallClass, CallFilter, CallPlace, NodeName, NodeSeen, NodeService, StoredCall};
 pub use change::{Change, Condition};
-pub use lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockQuota, LockRow};
+pub use lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, LockQuota, LockRow};
 pub use rows::{
     DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, LogHead, NewEntry, PendingLogin, SessionRow,
     StoredCheckpoint, StoredEntry,

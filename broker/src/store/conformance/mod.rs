@@ -55,7 +55,9 @@ macro_rules! cases {
             a_locked_session_is_over_and_everything_locked_lets_people_log_in, of_fifty_grants_and_a_lock_each_has_its_place,
             a_lock_of_everything_is_lifted_by_two, a_lock_ends_by_itself_and_not_by_a_clock_that_goes_back,
             locks_are_bounded_and_set_in_live_sessions, a_setters_locks_count_against_their_own_bound_alone,
-            what_its_setter_locks_twice_is_one_lock, break_glass_stops_under_a_lock,
+            what_its_setter_locks_twice_is_one_lock, a_lock_is_changed_by_the_account_that_set_it,
+            an_asking_counts_while_whoever_asked_is_logged_in_and_not_locked, an_asking_is_taken_over_where_it_was_looked_at,
+            break_glass_stops_under_a_lock,
             of_what_follows_from_one_reading_one_is_recorded
         }
     };
