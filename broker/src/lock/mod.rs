@@ -33,7 +33,7 @@ use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{self, AuditScope, LockAct, PolicySet};
 use crate::store::{KnownPerson, LockRow};
-pub use book::{Book, LONGEST, MOST, MOST_OWN, SHORTEST, Who};
+pub use book::{Book, LONGEST, MOST, MOST_OWN, MayAsk, SHORTEST, Who};
 pub use error::LockError;
 pub use ledger::Ledger;
 pub use outstanding::{Outstanding, beyond, outstanding};

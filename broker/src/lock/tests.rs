@@ -176,10 +176,12 @@ async fn a_lock_whose_entry_was_hidden_while_its_row_was_taken_is_told() {
         let book = super::tests::book(&room);
         let row = set(&book, LockTarget::Everything, None).await;
         let mut ledger = Ledger::default();
-        room.edit(&format!("CREATE TABLE kept AS SELECT * FROM body; {hide}; DELETE FROM lock"));
+        room.edit(&format!("CREATE TABLE aside.kept AS SELECT * FROM body; {hide}; DELETE FROM lock"));
         let refused = ledger.vanished(&*room.store, None, noon()).await;
         assert!(matches!(refused, Err(LedgerError::Forged(_))), "{hide}: {refused:?}");
-        room.edit("DELETE FROM body; INSERT INTO body (idx, body) SELECT idx, body FROM kept; DROP TABLE kept");
+        room.edit(
+            "DELETE FROM body; INSERT INTO body (idx, body) SELECT idx, body FROM aside.kept; DROP TABLE aside.kept",
+        );
         assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), [row.id], "{hide}");
     }
 }

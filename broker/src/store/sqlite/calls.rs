@@ -13,6 +13,7 @@ use crate::domain::{GrantId, Person};
 use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
 
 use super::Failure;
+use super::log;
 use super::names::{self, Names};
 use super::value::{id, micros, signed, time, unsigned};
 
@@ -55,7 +56,7 @@ pub(super) fn keep(db: &Connection, names: &mut Names, batch: u64, calls: &[Call
             &call.why,
             &call.entry.map(signed),
         ];
-        insert.execute(row.as_slice())?;
+        insert.execute(row.as_slice()).map(log::is_stored)??;
     }
     drop_oldest(db, names, most, calls.len() as u64)
 }
