@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::{ClusterName, Human, LockTarget};
 
-fn lock(number: u8, target: LockTarget) -> LockRow {
+pub(super) fn lock(number: u8, target: LockTarget) -> LockRow {
     LockRow {
         id: LockId(Uuid::from_bytes([number; 16])),
         target,
@@ -27,7 +27,7 @@ fn changed(change: LockChange, now: Timestamp) -> Append {
     Append { entry: entry(Content::of(Kind::Lock), now), change: Some(Change::Lock { change, now }) }
 }
 
-fn set(row: &LockRow, now: Timestamp) -> Append {
+pub(super) fn set(row: &LockRow, now: Timestamp) -> Append {
     changed(LockChange::Set { lock: Box::new(row.clone()), session: None, quota: None }, now)
 }
 
@@ -35,7 +35,7 @@ fn human(subject: &str) -> Human {
     Human { person: person(subject), told: None }
 }
 
-fn lift(row: &LockRow, who: Option<&str>, now: Timestamp) -> Append {
+pub(super) fn lift(row: &LockRow, who: Option<&str>, now: Timestamp) -> Append {
     changed(LockChange::Lift { lock: row.id, person: who.map(human), by: "eve".into(), session: None }, now)
 }
 

@@ -41,7 +41,7 @@ macro_rules! cases {
             a_batch_proves_its_entries, a_refused_part_is_no_leaf, the_newest_checkpoint_is_kept, a_tree_beyond_the_log_is_none,
             the_log_is_read_forwards_too, certificates_are_found_by_either_name,
             a_forwarding_moves_on_from_what_is_kept_alone, a_dropped_body_is_gone_with_its_names, a_body_stays_unless_every_condition_holds,
-            bodies_may_go_while_the_log_is_read, bodies_are_dropped_by_two_humans, a_lock_of_everything_is_lifted_by_two_humans, a_browsers_session_reads_back,
+            bodies_may_go_while_the_log_is_read, bodies_are_dropped_by_two_humans, no_body_is_dropped_under_a_lock, a_lock_of_everything_is_lifted_by_two_humans, a_browsers_session_reads_back,
             calls_are_kept_with_their_entry,
             calls_that_are_not_recorded_are_not_kept, calls_are_found_newest_first, own_calls_are_matched_by_the_whole_key,
             a_page_of_calls_follows_the_other, the_oldest_calls_beyond_the_quota_are_dropped, nodes_are_seen_and_no_time_goes_back,

@@ -163,11 +163,16 @@ fn make(
         }
         Change::BreakGlass { change, now, .. } => return break_glass::change(db, change, *now),
         Change::Lock { change, now } => return locks::change(db, change, *now),
-        Change::DropAsk { request } => {
+        Change::DropAsk { keys, now, .. } | Change::BodyDrop { keys, now, .. }
+            if locks::stops(db, keys, micros(*now))? =>
+        {
+            (false, Condition::Locked)
+        }
+        Change::DropAsk { request, .. } => {
             drops::ask(db, request)?;
             return Ok(Ok(()));
         }
-        Change::BodyDrop { request, approver, places, min_age, next, done, now } => {
+        Change::BodyDrop { request, approver, places, min_age, next, done, now, .. } => {
             let (request, min_age, next, done, now) = (*request, *min_age, *next, *done, *now);
             return drops::run(db, names, &drops::Drop { request, approver, places, min_age, next, done, now });
         }

@@ -84,6 +84,17 @@ pub(super) fn stops_approver(db: &Connection, approved: Approved, now: i64) -> R
         .exists((request.as_ref().map(Uuid::as_bytes), grant.as_ref().map(Uuid::as_bytes), now))?)
 }
 
+/// Whether at `now` someone is locked who asked for bodies to be dropped, or the session that they asked in.
+pub(super) fn stops_asker(db: &Connection, request: Uuid, now: i64) -> Result<bool, Failure> {
+    Ok(db
+        .prepare_cached(
+            "SELECT 1 FROM drop_request d JOIN lock ON (lock.kind = 0 AND lock.one = d.issuer AND lock.two = d.subject)
+                 OR (lock.kind = 1 AND lock.one = lower(hex(d.session)))
+             WHERE d.id = ?1 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)",
+        )?
+        .exists((request.as_bytes(), now))?)
+}
+
 /// Whether a lock on this user holds at `now`: they do not log in. A lock of everything is no reason.
 pub(super) fn stops_login(db: &Connection, person: &Person, now: i64) -> Result<bool, Failure> {
     Ok(db
