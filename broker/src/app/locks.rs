@@ -91,6 +91,7 @@ mod tests {
             id: LockId(uuid::Uuid::nil()),
             target,
             by: "ada".into(),
+            setter: None,
             reason: "stolen laptop".into(),
             at: noon(),
             until: None,

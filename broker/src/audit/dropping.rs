@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::as_recorded;
 use crate::custody::DataKey;
-use crate::domain::{Human, Person};
-use crate::store::{Change, DropRequest, EntryFilter, Store, StoreError};
+use crate::domain::{Human, Person, SessionId};
+use crate::store::{Change, DropRequest, EntryFilter, LockKeys, Store, StoreError};
 
 /// So many bodies go with one entry: a transaction that holds up nobody for long, and places that surely fit.
 const AT_ONCE: usize = 1_000;
@@ -63,6 +63,7 @@ fn marked(key: &DataKey, request: &DropRequest, millis: u64) -> Uuid {
         said.extend_from_slice(&at.as_microsecond().to_be_bytes());
     }
     request.asker_told.iter().for_each(|told| said.extend_from_slice(told));
+    request.session.iter().for_each(|session| said.extend_from_slice(session.0.as_bytes()));
     said.extend_from_slice(&millis.to_be_bytes());
     let tag = key.tag(MARK, &said);
     let random = tag.first_chunk::<10>().copied().unwrap_or_default();
@@ -119,12 +120,13 @@ fn may_go(content: &Content) -> bool {
         && content.mode.as_deref().is_none_or(|mode| mode == ORDINARY)
 }
 
-/// The entry by which these bodies go, and the change that it commits with. `base` says who approves.
+/// The entry by which these bodies go, and the change that it commits with. `base` says who approves, in that session.
 #[must_use]
 pub fn drop_bodies(
     base: Content,
     request: &DropRequest,
     approver: &Human,
+    session: Option<SessionId>,
     bodies: &NextBodies,
     min_age: SignedDuration,
     now: Timestamp,
@@ -139,8 +141,8 @@ pub fn drop_bodies(
         message: Some(format!("bodies dropped{}", if done { "; that was the last of the request" } else { "" })),
         ..base
     };
-    let approver = approver.clone();
-    (content, Change::BodyDrop { request: request.id, approver, places, min_age, next, done, now })
+    let (approver, keys) = (approver.clone(), Box::new(LockKeys::of(&approver.person, session, None)));
+    (content, Change::BodyDrop { request: request.id, approver, places, min_age, next, done, keys, now })
 }
 
 #[cfg(test)]
@@ -180,6 +182,7 @@ mod tests {
             approved_at: None,
             done_at: None,
             asker_told: None,
+            session: None,
         };
         let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
         let expected: Places = [0, 2, 4, 6, 8, 13].into_iter().collect();
@@ -205,6 +208,7 @@ mod tests {
             approved_at: None,
             done_at: None,
             asker_told: None,
+            session: Some(SessionId(Uuid::from_u128(1))),
         };
         let asked = DropRequest { id: drop_id(&key, &asked, noon()), ..asked };
         assert_eq!(asked.id.get_version_num(), 7);
@@ -217,10 +221,12 @@ mod tests {
             DropRequest { before: later, ..asked.clone() },
             DropRequest { expires_at: noon(), ..asked.clone() },
             DropRequest { asker_told: Some([1; 32]), ..asked.clone() },
+            DropRequest { session: Some(SessionId(Uuid::from_u128(2))), ..asked.clone() },
+            DropRequest { session: None, ..asked.clone() },
             DropRequest { id: drop_id(&key, &asked, later), ..asked.clone() },
         ];
         for (number, other) in others.iter().enumerate() {
-            assert_eq!(is_as_asked(&key, other), number == 6, "{other:?}");
+            assert_eq!(is_as_asked(&key, other), number == 8, "{other:?}");
         }
         assert!(!is_as_asked(&DataKey::new(&[8; 32]).unwrap(), &asked));
     }

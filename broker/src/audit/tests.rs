@@ -56,10 +56,12 @@ impl Room {
         Self { store, clock, sequencer, ended, folder }
     }
 
-    /// Does to the database what someone who writes there could.
+    /// Does to the database what someone who writes there could. What they keep for later is in a database of their own, `aside`.
     pub(crate) fn edit(&self, sql: &str) {
-        let path = self.folder.path().join("ichor.db");
-        rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+        let [path, aside] = ["ichor.db", "aside.db"].map(|name| self.folder.path().join(name));
+        let db = rusqlite::Connection::open(path).unwrap();
+        db.execute("ATTACH ?1 AS aside", [aside.to_str()]).unwrap();
+        db.execute_batch(sql).unwrap();
     }
 
     async fn note(&self, kind: Kind) -> Result<u64, RecordError> {

@@ -75,7 +75,9 @@ impl Log {
 
     /// Does to the database what nobody but the broker should.
     fn tamper(&self, sql: &str) {
-        rusqlite::Connection::open(self.path("ichor.db")).unwrap().execute_batch(sql).unwrap();
+        let db = rusqlite::Connection::open(self.path("ichor.db")).unwrap();
+        db.execute("ATTACH ?1 AS aside", [self.path("aside.db").to_str()]).unwrap();
+        db.execute_batch(sql).unwrap();
     }
 }
 
@@ -108,7 +110,7 @@ async fn a_file_has_every_entry_in_order_also_after_a_restart() {
 async fn an_entry_whose_body_was_taken_away_is_waited_for() {
     let log = Log::of(3).await;
     let mut forwarder = log.to_file().await;
-    log.tamper("CREATE TABLE side AS SELECT * FROM body WHERE idx = 1; DELETE FROM body WHERE idx = 1");
+    log.tamper("CREATE TABLE aside.side AS SELECT * FROM body WHERE idx = 1; DELETE FROM body WHERE idx = 1");
     let refused = forwarder.step().await.unwrap_err();
     assert!(refused.0.contains("entry 1 has lost its body"), "{refused}");
     assert_eq!(log.cursor().await, 0);

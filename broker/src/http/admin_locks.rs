@@ -101,6 +101,7 @@ pub async fn people_at(book: &Book, name: &str) -> Result<PeopleAnswer, ApiError
 pub async fn unlock_at(book: &Book, user: &str, id: LockId, act: Act<UnlockAsk>) -> Result<LockAnswer, ApiError> {
     let lock = book.find(id).await?;
     let who = Who::Host(user, &act.host);
-    let lifted = book.lift(who, Content::of(Kind::Unlock), &lock, act.ask.reason.trim(), act.ask.confirm).await?;
+    let lifted =
+        book.lift(who, Content::of(Kind::Unlock), &lock, act.ask.reason.trim(), act.ask.confirm, &|_, _| false).await?;
     Ok(answer(lifted, book.now()))
 }

@@ -8,10 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::audit::as_recorded;
 use crate::custody::DataKey;
 use crate::domain::{LockId, Person};
+use crate::identity::Identity;
 use crate::store::{EntryFilter, LiftAsk, Store, StoreError};
 
 /// What the mark is made for.
-const MARK: &[u8] = b"ichor asks to lift 1\0";
+const MARK: &[u8] = b"ichor asks to lift 2\0";
 
 /// An asking is open for an hour; brokers' clocks may differ by a little.
 const LOOKED_BACK: SignedDuration = SignedDuration::from_mins(70);
@@ -31,8 +32,8 @@ impl Asks {
         Self { store, key }
     }
 
-    /// The mark that the entry of this asking bears: on the lock, on who asks, what their provider tells of the human, and until
-    /// when.
+    /// The mark that the entry of this asking bears: on the lock, on who asks in which session, what their provider tells of the human,
+    /// and until when.
     pub(super) fn mark(&self, lock: LockId, ask: &LiftAsk) -> Option<Vec<u8>> {
         let key = self.key.as_ref()?;
         let Person { provider, issuer, subject } = &ask.person;
@@ -42,8 +43,21 @@ impl Asks {
             said.extend_from_slice(part.as_bytes());
         }
         said.extend_from_slice(&ask.until.as_microsecond().to_be_bytes());
+        said.extend_from_slice(ask.session.0.as_bytes());
         ask.told.iter().for_each(|told| said.extend_from_slice(told));
         Some(key.tag(MARK, &said).to_vec())
+    }
+
+    /// Who asked, as their session's row says by now, while that session is live; nothing where it is over, or where the broker did not
+    /// write the row.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) async fn asker(&self, ask: &LiftAsk, now: Timestamp) -> Result<Option<Identity>, StoreError> {
+        let (Some(key), Some(row)) = (&self.key, self.store.session(ask.session).await?) else { return Ok(None) };
+        let is_live = row.ended_at.is_none() && now < row.expires_at;
+        let identity = Identity::restore(&row, key).ok().filter(|_| is_live);
+        Ok(identity.filter(|identity| *identity.person() == ask.person))
     }
 
     /// Whether the log has the entry of this asking. One that it does not have was asked by nobody, whatever the row says, and that

@@ -15,7 +15,9 @@ use crate::domain::{ClusterName, GrantId, LockId, LockTarget, SessionId, check_r
 use crate::entropy;
 use crate::identity::Identity;
 use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, Refusal};
-use crate::store::{Change, Condition, EntryFilter, KnownPerson, LiftAsk, LockChange, LockQuota, LockRow, Store};
+use crate::store::{
+    Account, Change, Condition, EntryFilter, KnownPerson, LiftAsk, LockChange, LockQuota, LockRow, Store, StoreError,
+};
 
 /// At most so many locks of people hold at once: every grant looks through them. Neither those of everything nor the host's count.
 pub const MOST: u64 = 1_000;
@@ -44,6 +46,21 @@ pub enum Who<'a> {
     Person(&'a Identity),
     /// An operating-system user at the broker's own host, by their name and the host's.
     Host(&'a str, &'a str),
+}
+
+/// Whether policy would let this person ask for a lock of everything to be lifted, had they asked at that time.
+pub type MayAsk<'a> = &'a (dyn Fn(&Identity, Timestamp) -> bool + Sync);
+
+/// What there is of an asking for a lock of everything to be lifted.
+enum Asked<'a> {
+    /// Nobody asks.
+    Not,
+    /// Somebody does, whose asking may be confirmed.
+    Counts(&'a LiftAsk),
+    /// Somebody did, who is locked, logged in no more, or may not ask any more.
+    CountsNoMore(&'a LiftAsk),
+    /// The database says so, and nobody did.
+    Forged(&'a LiftAsk),
 }
 
 /// Where locks are recorded.
@@ -91,6 +108,7 @@ impl Book {
             id: LockId(entropy::uuid_v7(now)?),
             target,
             by: who.said(),
+            setter: who.account(),
             reason,
             at: micros(now),
             until: until.map(micros),
@@ -129,11 +147,12 @@ impl Book {
     async fn own(&self, new: &LockRow) -> Result<Option<LockRow>, LockError> {
         let now = self.clock.now();
         let all = self.store.locks(false, super::LISTED).await?.into_iter();
-        let own = all.filter(|row| row.by == new.by && row.target == new.target && row.holds(now));
+        let own = all.filter(|row| row.has_the_setter_of(new) && row.target == new.target && row.holds(now));
         Ok(own.max_by_key(|row| (row.until.is_none(), row.until)))
     }
 
-    /// Returns the lock once it is lifted, or, one of everything, once that is asked for.
+    /// Returns the lock once it is lifted, or, one of everything, once that is asked for. `may_ask` is asked of whoever asked for the
+    /// latter before, with the time at which they did.
     ///
     /// # Errors
     /// When it does not hold, or another person is needed.
@@ -144,6 +163,7 @@ impl Book {
         lock: &LockRow,
         reason: &str,
         confirms: bool,
+        may_ask: MayAsk<'_>,
     ) -> Result<LockRow, LockError> {
         check_reason(reason)?;
         let now = self.clock.now();
@@ -152,10 +172,7 @@ impl Book {
         }
         let base =
             Content { lock: Some(lock.id.0.as_bytes().to_vec()), reason: Some(reason.to_owned()), ..who.named(base) };
-        let asked = match lock.asked.as_ref().filter(|ask| now < ask.until) {
-            Some(ask) if self.asks.were_recorded(lock.id, ask, now).await? => Some(ask),
-            _ => None,
-        };
+        let asked = self.asked(lock, now, may_ask).await?;
         let (content, change) = match (&lock.target, who) {
             (LockTarget::Everything, Who::Host(..)) => {
                 let refusal = Refusal::plain(
@@ -165,7 +182,9 @@ impl Book {
                 return Err(self.no(&lock.target, base, refusal).await?);
             }
             (LockTarget::Everything, Who::Person(identity)) if !confirms => {
-                if let Some(ask) = asked.filter(|ask| ask.person != *identity.person()) {
+                if let Asked::Counts(ask) = asked
+                    && ask.person != *identity.person()
+                {
                     return Err(LockError::Bad(format!(
                         "{} has asked for this already; confirm it if you agree (`ichor unlock everything --confirm`)",
                         ask.user
@@ -176,7 +195,12 @@ impl Book {
                 let Some(human) = identity.human() else {
                     return Err(self.no(&lock.target, base, Refusal::plain(NO_HUMAN, NO_HUMAN_HELP)).await?);
                 };
-                let ask = LiftAsk { person: human.person, user: identity.user().into(), until, told: human.told };
+                let user = identity.user().into();
+                let ask = LiftAsk { person: human.person, user, until, told: human.told, session };
+                let instead = match asked {
+                    Asked::CountsNoMore(old) | Asked::Forged(old) => Some(old.session),
+                    Asked::Not | Asked::Counts(_) => None,
+                };
                 let content = Content {
                     message: Some(
                         "asks for the lock of everything to be lifted; another person must confirm it".into(),
@@ -184,13 +208,16 @@ impl Book {
                     contents: self.asks.mark(lock.id, &ask),
                     ..about(Kind::UnlockAsked, &lock.target, base)
                 };
-                (content, LockChange::AskLift { lock: lock.id, ask: Box::new(ask), session })
+                (content, LockChange::AskLift { lock: lock.id, ask: Box::new(ask), instead })
             }
             (LockTarget::Everything, Who::Person(identity)) => {
-                if let Some(refusal) = not_the_second(identity, asked) {
+                if let Some(refusal) = not_the_second(identity, &asked) {
                     return Err(self.no(&lock.target, base, refusal).await?);
                 }
-                let requester = asked.map(|ask| ask.user.clone());
+                let requester = match asked {
+                    Asked::Counts(ask) => Some(ask.user.clone()),
+                    Asked::Not | Asked::CountsNoMore(_) | Asked::Forged(_) => None,
+                };
                 let content = Content { requester, ..lifted(&lock.target, base) };
                 (content, self.lifting(who, lock))
             }
@@ -198,6 +225,21 @@ impl Book {
         };
         self.sequencer.note(content, Some(Change::Lock { change, now })).await?;
         self.store.lock(lock.id).await?.ok_or(LockError::Unknown)
+    }
+
+    /// What there is of an asking at `now`. The store holds it once more, but for what policy says, where it is confirmed.
+    async fn asked<'a>(&self, lock: &'a LockRow, now: Timestamp, may_ask: MayAsk<'_>) -> Result<Asked<'a>, StoreError> {
+        let Some(ask) = lock.asked.as_ref().filter(|ask| now < ask.until) else { return Ok(Asked::Not) };
+        if !self.asks.were_recorded(lock.id, ask, now).await? {
+            return Ok(Asked::Forged(ask));
+        }
+        // as it was then: how long ago someone logged in is no reason to take back what they asked a moment later
+        let asked_at = ask.until.checked_sub(OPEN).unwrap_or(now);
+        let asker = self.asks.asker(ask, now).await?;
+        Ok(match asker.is_some_and(|asker| may_ask(&asker, asked_at)) {
+            true => Asked::Counts(ask),
+            false => Asked::CountsNoMore(ask),
+        })
     }
 
     /// The target that is this grant, with where its renewals would come from.
@@ -308,6 +350,13 @@ impl Who<'_> {
         }
     }
 
+    fn account(self) -> Option<Account> {
+        match self {
+            Self::Person(identity) => Some(Account::of(identity.person())),
+            Self::Host(..) => None,
+        }
+    }
+
     fn session(self) -> Option<SessionId> {
         match self {
             Self::Person(identity) => identity.session(),
@@ -329,19 +378,25 @@ fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> 
 }
 
 /// Why this person is not the second of two; nothing where they are.
-fn not_the_second(identity: &Identity, asked: Option<&LiftAsk>) -> Option<Refusal> {
+fn not_the_second(identity: &Identity, asked: &Asked<'_>) -> Option<Refusal> {
     let help =
         "let one person run `ichor unlock everything`, and another of the same provider confirm it within the hour";
     let Some(human) = identity.human() else { return Some(Refusal::plain(NO_HUMAN, NO_HUMAN_HELP)) };
     match asked {
-        None => Some(Refusal::plain("nobody has asked for the lock of everything to be lifted", help)),
-        Some(ask) if ask.person == human.person => {
+        Asked::Not | Asked::Forged(_) => {
+            Some(Refusal::plain("nobody has asked for the lock of everything to be lifted", help))
+        }
+        Asked::CountsNoMore(_) => Some(Refusal::plain(
+            "whoever asked for the lock of everything to be lifted is locked, logged in no more, or may not ask for it now",
+            "ask for it yourself with `ichor unlock everything`, and let another of the same provider confirm it within the hour",
+        )),
+        Asked::Counts(ask) if ask.person == human.person => {
             Some(Refusal::plain("whoever asked for the lock of everything to be lifted does not confirm it", help))
         }
-        Some(ask) if !human.is_surely_another(&ask.human()) => {
+        Asked::Counts(ask) if !human.is_surely_another(&ask.human()) => {
             Some(Refusal::plain("the two accounts may be the same person's", help))
         }
-        Some(_) => None,
+        Asked::Counts(_) => None,
     }
 }
 

@@ -33,7 +33,7 @@ use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{self, AuditScope, LockAct, PolicySet};
 use crate::store::{KnownPerson, LockRow};
-pub use book::{Book, LONGEST, MOST, MOST_OWN, SHORTEST, Who};
+pub use book::{Book, LONGEST, MOST, MOST_OWN, MayAsk, SHORTEST, Who};
 pub use error::LockError;
 pub use ledger::Ledger;
 pub use outstanding::{Outstanding, beyond, outstanding};
@@ -90,12 +90,18 @@ impl Locks {
     /// Returns the lock once it is lifted; one of everything, once that is asked for, or was asked for by another and is confirmed.
     ///
     /// # Errors
-    /// When policy does not let this person lift it, it does not hold, or another person is needed.
+    /// When policy does not let this person lift it, it does not hold, or another person is needed: also where whoever asked is locked,
+    /// logged in no more, or not let by policy any more.
     pub async fn lift(&self, identity: &Identity, id: LockId, lifting: Lifting) -> Result<LockRow, LockError> {
         let lock = self.visible(identity, id).await?;
         let base = Content { reason: Some(lifting.reason.clone()), ..by(identity, lifting.address) };
         self.permitted(identity, LockAct::Unlock, &lock.target, base.clone()).await?;
-        self.book.lift(Who::Person(identity), base, &lock, &lifting.reason, lifting.confirms).await
+        let policies = self.policies();
+        // a lock of everything is on no cluster
+        let may_ask = |asker: &Identity, at| {
+            policy::may_lock(&policies, asker, LockAct::Unlock, LockKind::Everything, None, at).is_ok()
+        };
+        self.book.lift(Who::Person(identity), base, &lock, &lifting.reason, lifting.confirms, &may_ask).await
     }
 
     /// The locks that this person may see, newest first: those that they may set or lift, and to whoever reads the whole audit, all.

@@ -7,8 +7,10 @@ use super::ledger::Ledger;
 use super::*;
 use crate::audit::tests::Room;
 use crate::audit::{LedgerError, RecordError};
-use crate::domain::GrantId;
+use crate::domain::{GrantId, Group};
 use crate::identity::fixture::{key, who};
+use crate::identity::vouch;
+use crate::policy::{Limits, Source};
 use crate::store::conformance::{after, log_person, login, noon, person, session};
 use crate::store::{Change, Condition, LockChange, SessionRow, Store as _};
 
@@ -33,7 +35,9 @@ async fn a_lock_that_vanished_from_the_database_is_told() {
         set(&book, LockTarget::Everything, None).await,
     ];
     assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), []);
-    book.lift(Who::Host("root", "broker-1"), Content::of(Kind::Unlock), &lifted, "over", false).await.unwrap();
+    book.lift(Who::Host("root", "broker-1"), Content::of(Kind::Unlock), &lifted, "over", false, &|_, _| true)
+        .await
+        .unwrap();
     assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), []);
     // as a writer of the database would: the row is ended, and no entry says so
     for row in [&taken, &ends] {
@@ -77,7 +81,7 @@ async fn what_its_setter_locks_twice_is_one_lock_and_the_later_end_holds() {
     let by_another = Who::Host("eve", "broker-1");
     let other = book.set(by_another, Content::of(Kind::Lock), prod(), None, "INC-42".into()).await.unwrap();
     assert_ne!(other.id, first.id, "another's is another's");
-    book.lift(by_another, Content::of(Kind::Unlock), &first, "over", false).await.unwrap();
+    book.lift(by_another, Content::of(Kind::Unlock), &first, "over", false, &|_, _| true).await.unwrap();
     let anew = set(&book, prod(), Some(60)).await;
     assert!(anew.id != first.id && anew.until == end(60), "what was lifted is over");
 }
@@ -103,7 +107,7 @@ async fn whoever_sets_a_hundred_locks_keeps_nobody_from_locking() {
     }
     assert_eq!(book.list(false).await.unwrap().len() as u64, MOST_OWN + 3);
     let of_ada = book.list(false).await.unwrap().into_iter().find(|lock| lock.by == "ada" && lock.target == cluster(7));
-    book.lift(ada, Content::of(Kind::Unlock), &of_ada.unwrap(), "over", false).await.unwrap();
+    book.lift(ada, Content::of(Kind::Unlock), &of_ada.unwrap(), "over", false, &|_, _| true).await.unwrap();
     by(ada, cluster(MOST_OWN)).await.unwrap();
 }
 
@@ -172,17 +176,22 @@ async fn a_lock_whose_entry_was_hidden_while_its_row_was_taken_is_told() {
         let book = super::tests::book(&room);
         let row = set(&book, LockTarget::Everything, None).await;
         let mut ledger = Ledger::default();
-        room.edit(&format!("CREATE TABLE kept AS SELECT * FROM body; {hide}; DELETE FROM lock"));
+        room.edit(&format!("CREATE TABLE aside.kept AS SELECT * FROM body; {hide}; DELETE FROM lock"));
         let refused = ledger.vanished(&*room.store, None, noon()).await;
         assert!(matches!(refused, Err(LedgerError::Forged(_))), "{hide}: {refused:?}");
-        room.edit("DELETE FROM body; INSERT INTO body (idx, body) SELECT idx, body FROM kept; DROP TABLE kept");
+        room.edit(
+            "DELETE FROM body; INSERT INTO body (idx, body) SELECT idx, body FROM aside.kept; DROP TABLE aside.kept",
+        );
         assert_eq!(ledger.vanished(&*room.store, None, noon()).await.unwrap(), [row.id], "{hide}");
     }
 }
 
 async fn logs_in(room: &Room, number: u8, subject: &str) -> Identity {
     assert!(room.store.begin_login(login(number, after(600)), 1000, noon()).await.unwrap());
-    let row = SessionRow { person: person(subject), ..session(number) };
+    let of = person(subject);
+    let groups = vec![Group { provider: of.provider.clone(), name: subject.into() }];
+    let mut row = SessionRow { person: of, groups, ..session(number) };
+    vouch(&mut row, &key());
     let change = Change::SessionCreate { session: Box::new(row.clone()), code_hash: [number + 100; 32], now: noon() };
     room.sequencer.note(Content::of(Kind::Login), Some(change)).await.unwrap();
     who(&row)
@@ -196,12 +205,13 @@ async fn an_asking_that_only_the_database_has_is_none() {
     let (alice, bob) = (logs_in(&room, 1, "alice").await, logs_in(&room, 2, "bob").await);
     let lifts = async |who: &Identity, confirms| {
         let lock = book.list(false).await.unwrap().remove(0);
-        book.lift(Who::Person(who), Content::of(Kind::Unlock), &lock, "over", confirms).await
+        book.lift(Who::Person(who), Content::of(Kind::Unlock), &lock, "over", confirms, &|_, _| true).await
     };
     set(&book, LockTarget::Everything, None).await;
     let as_bob =
-        "UPDATE lock SET asked_provider = provider, asked_issuer = issuer, asked_subject = subject, asked_user = user
-        FROM (SELECT provider, issuer, subject, user FROM session WHERE subject = 'bob')";
+        "UPDATE lock SET asked_provider = provider, asked_issuer = issuer, asked_subject = subject, asked_user = user,
+            asked_session = session_id
+        FROM (SELECT provider, issuer, subject, user, id AS session_id FROM session WHERE subject = 'bob')";
     let until = (noon() + SignedDuration::from_mins(30)).as_microsecond();
     room.edit(&format!("{as_bob}; UPDATE lock SET asked_until = {until}"));
     let asked = book.list(false).await.unwrap().remove(0).asked.unwrap();
@@ -220,6 +230,86 @@ async fn an_asking_that_only_the_database_has_is_none() {
     lifts(&alice, false).await.unwrap();
     let lifted = lifts(&bob, true).await.unwrap();
     assert!(lifted.ended.is_some(), "what was asked is confirmed");
+}
+
+fn policies(text: &str) -> Arc<PolicySet> {
+    let source = Source { name: "test.cedar".into(), text: text.into() };
+    Arc::new(PolicySet::load(&[source], Limits::default()).unwrap())
+}
+
+/// Policy is asked of both again: of whoever confirms, and of whoever asked, as their session says by now and as of when they asked.
+#[tokio::test]
+async fn what_someone_asked_who_may_ask_no_more_is_confirmed_by_nobody() {
+    let room = Room::new([]);
+    let (alice, bob, carol) =
+        (logs_in(&room, 1, "alice").await, logs_in(&room, 2, "bob").await, logs_in(&room, 3, "carol").await);
+    let all = r#"@id("all") permit (principal, action == Action::"unlock", resource)
+        when { context has auth_age && context.auth_age < 600 };"#;
+    let but = |subject: &str| {
+        policies(&format!(
+            r#"{all} @id("not") forbid (principal in Group::"corp/{subject}", action == Action::"unlock", resource);"#
+        ))
+    };
+    let (set_policies, in_force) = watch::channel(policies(all));
+    let locks = Locks::new(book(&room), in_force, watch::channel(Clusters::default()).1);
+    let lock = set(&locks.book, LockTarget::Everything, None).await;
+    let lifts = async |who: &Identity, confirms| {
+        let lifting = Lifting { reason: "over".into(), confirms, address: "192.0.2.7".parse().unwrap() };
+        locks.lift(who, lock.id, lifting).await
+    };
+    let no_more = |answer: Result<LockRow, LockError>| match answer {
+        Err(LockError::Refused(no)) => no.sentence.contains("may not ask for it now"),
+        other => panic!("{other:?}"),
+    };
+    lifts(&alice, false).await.unwrap();
+    set_policies.send_replace(but("alice"));
+    assert!(no_more(lifts(&bob, true).await));
+    assert_eq!(room.log().await.last().unwrap().content.kind, Kind::Refusal, "it is recorded");
+    let asked = lifts(&bob, false).await.unwrap().asked.unwrap();
+    assert_eq!(asked.person, *bob.person(), "and is in nobody's way");
+    assert!(
+        matches!(lifts(&carol, false).await, Err(LockError::Bad(why)) if why.contains("has asked for this already"))
+    );
+    // a session that is over asks nothing; the lock of a person ends theirs
+    let ends = Change::SessionEnd { session: bob.session().unwrap(), now: noon() };
+    room.sequencer.note(Content::of(Kind::SessionEnd), Some(ends)).await.unwrap();
+    assert!(no_more(lifts(&carol, true).await));
+    lifts(&carol, false).await.unwrap();
+    set(&locks.book, LockTarget::User { issuer: carol.person().issuer.clone(), subject: "carol".into() }, None).await;
+    set_policies.send_replace(policies(all));
+    assert!(no_more(lifts(&alice, true).await));
+    // how long ago whoever asked had logged in counts as of when they asked
+    lifts(&alice, false).await.unwrap();
+    room.clock.advance(SignedDuration::from_mins(30));
+    let late = SessionRow { person: person("dave"), auth_time: Some(after(1790)), ..session(4) };
+    assert!(lifts(&alice, false).await.is_err(), "too long ago by now");
+    assert!(lifts(&who(&late), true).await.is_err(), "a session that is none");
+    assert!(room.store.begin_login(login(4, after(3600)), 1000, after(1800)).await.unwrap());
+    let change = Change::SessionCreate { session: Box::new(late.clone()), code_hash: [104; 32], now: after(1800) };
+    room.sequencer.note(Content::of(Kind::Login), Some(change)).await.unwrap();
+    assert!(lifts(&who(&late), true).await.unwrap().ended.is_some());
+}
+
+/// Two accounts may have one value behind `user:`: what one locks the other neither moves nor takes an asking from.
+#[tokio::test]
+async fn what_another_account_of_the_same_name_locks_is_a_lock_of_its_own() {
+    let room = Room::new([]);
+    let book = book(&room);
+    let (one, other) = (logs_in(&room, 1, "one").await, logs_in(&room, 2, "other").await);
+    assert_eq!(one.user(), other.user());
+    let by = async |who, seconds| {
+        book.set(Who::Person(who), Content::of(Kind::Lock), LockTarget::Everything, seconds, "INC-42".into())
+            .await
+            .unwrap()
+    };
+    let first = by(&one, Some(600)).await;
+    let asks = book.lift(Who::Person(&other), Content::of(Kind::Unlock), &first, "over", false, &|_, _| true);
+    let asked = asks.await.unwrap();
+    assert!(asked.asked.is_some());
+    assert_ne!(by(&other, Some(900)).await.id, first.id);
+    assert_eq!(book.find(first.id).await.unwrap(), asked);
+    assert_eq!(by(&one, Some(900)).await.id, first.id);
+    assert_eq!(book.list(false).await.unwrap().len(), 2);
 }
 
 /// A grant is locked as it was recorded, or not at all.

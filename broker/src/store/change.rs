@@ -87,14 +87,19 @@ pub enum Change {
         /// The time that its own times are held against.
         now: Timestamp,
     },
-    /// Someone asks to drop bodies.
+    /// Someone asks to drop bodies. Condition: no lock on them, on their session or on everything holds.
     DropAsk {
         /// The request.
         request: Box<DropRequest>,
+        /// What a lock would be on.
+        keys: Box<LockKeys>,
+        /// The time that locks are held against.
+        now: Timestamp,
     },
     /// Bodies are dropped, and with them what the columns say of anyone; the leaves stay. Conditions: the request is open at
     /// `now` or was approved before, `approver` is surely another human than who asked, and each of `places` has a body of a kind that
-    /// may be dropped, from before the request's time and at least `min_age` old.
+    /// may be dropped, from before the request's time and at least `min_age` old; and no lock holds on everything, nor on either of the two
+    /// or the session that they asked or approve in.
     BodyDrop {
         /// The request.
         request: Uuid,
@@ -108,7 +113,9 @@ pub enum Change {
         next: u64,
         /// Whether the request is done with this.
         done: bool,
-        /// The time that ages are held against.
+        /// What a lock on whoever approves would be on.
+        keys: Box<LockKeys>,
+        /// The time that ages and locks are held against.
         now: Timestamp,
     },
     /// Nothing but the entry, which follows from what the log said before `from`. Condition: no entry of these kinds has come since, from
@@ -208,8 +215,9 @@ impl Change {
             | Self::CertificateMade { now, .. }
             | Self::BreakGlass { now, .. }
             | Self::Lock { now, .. }
+            | Self::DropAsk { now, .. }
             | Self::BodyDrop { now, .. } => *now = at,
-            Self::DropAsk { .. } | Self::AsRead { .. } | Self::CallsKept { .. } => {}
+            Self::AsRead { .. } | Self::CallsKept { .. } => {}
         }
         self
     }

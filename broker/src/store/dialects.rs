@@ -154,6 +154,7 @@ fn released_steps_are_never_edited() {
             "5ecc40ddd4d57b201cd72b8948dc4ac4ac454f4474d8584e5f661eb61df7b91c",
             "b4c39ab8669d2de97a78c664790d0851b383a59ea2ae2b7c666a279cc03774c3",
             "b33b744d2d4a9570c29df0422c034ceb2bd7fea8b332679849e099120bf2e80f",
+            "c92e4cc8b14ee659633ac12c936d9d8044b714b5e1aaedb334722df973ac6ef1",
         ]
     );
 }

@@ -15,6 +15,8 @@ pub struct LockRow {
     pub target: LockTarget,
     /// Who set it: a person's `user:` value, or an operating-system user with the host.
     pub by: String,
+    /// The account that set it; absent at the broker's own host, and in a row of before this was kept.
+    pub setter: Option<Account>,
     /// Why.
     pub reason: String,
     /// When.
@@ -25,6 +27,15 @@ pub struct LockRow {
     pub asked: Option<LiftAsk>,
     /// Who ended it, and when.
     pub ended: Option<(String, Timestamp)>,
+}
+
+/// An account by what tells it from others: neither the provider's alias nor a `user:` value does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The issuer.
+    pub issuer: String,
+    /// The subject.
+    pub subject: String,
 }
 
 /// The first half of what two people do.
@@ -38,6 +49,8 @@ pub struct LiftAsk {
     pub until: Timestamp,
     /// What the provider tells of the human; `None` where no claim is configured.
     pub told: Option<[u8; 32]>,
+    /// The session that they asked in: the asking counts while it is live.
+    pub session: SessionId,
 }
 
 /// What a lock is looked for by: whose act it is, in which session, on which cluster, under which grant. What is absent matches no
@@ -60,7 +73,7 @@ pub struct LockKeys {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockChange {
     /// A lock is set, and the sessions that it is on end. Where its setter has it set already, by its id, its end moves, and nobody's
-    /// asking for it to be lifted counts any more. Conditions: the session in which it is set, if any, is live; its setter has no
+    /// asking for it to be lifted counts any more. A setter is an account, or, where there is none, [`LockRow::by`]. Conditions: the session in which it is set, if any, is live; its setter has no
     /// other lock of this target; one that moves holds, and does not end earlier than before; a new one keeps within the quota.
     Set {
         /// The lock.
@@ -70,18 +83,19 @@ pub enum LockChange {
         /// The bounds; absent for what nobody may be kept from: a lock of everything, and one set at the broker's own host.
         quota: Option<LockQuota>,
     },
-    /// Someone asks for a lock of everything to be lifted. Conditions: it is one and holds; nobody else's asking is open; the session
-    /// is live.
+    /// Someone asks for a lock of everything to be lifted. Conditions: it is one and holds; nobody else's asking is open and counts,
+    /// but for that in the session `instead`; the session that they ask in is live. An asking counts while its session is live, and no
+    /// lock holds on that session or on whoever asked.
     AskLift {
         /// The lock.
         lock: LockId,
-        /// Who asks.
+        /// Who asks, in which session.
         ask: Box<LiftAsk>,
-        /// In which session.
-        session: SessionId,
+        /// An asking in this session was looked at, and counts for nothing.
+        instead: Option<SessionId>,
     },
     /// The lock is lifted. Conditions: it holds; the session, if any, is live; one of everything was asked to be lifted by another
-    /// human, whose asking is open.
+    /// human, whose asking is open and counts.
     Lift {
         /// The lock.
         lock: LockId,
@@ -120,6 +134,16 @@ pub struct KnownPerson {
     pub user: String,
 }
 
+// === impl Account ===
+
+impl Account {
+    /// The person's.
+    #[must_use]
+    pub fn of(person: &Person) -> Self {
+        Self { issuer: person.issuer.clone(), subject: person.subject.clone() }
+    }
+}
+
 // === impl LiftAsk ===
 
 impl LiftAsk {
@@ -133,6 +157,12 @@ impl LiftAsk {
 // === impl LockRow ===
 
 impl LockRow {
+    /// Whether whoever set it set the other too.
+    #[must_use]
+    pub fn has_the_setter_of(&self, other: &Self) -> bool {
+        self.setter == other.setter && (self.setter.is_some() || self.by == other.by)
+    }
+
     /// Whether it holds at `now`.
     #[must_use]
     pub fn holds(&self, now: Timestamp) -> bool {

@@ -33,7 +33,7 @@ pub use calls::{
     Call, CallClass, CallFilter, CallPlace, CallsTaken, NodeHeld, NodeName, NodeSeen, NodeService, StoredCall,
 };
 pub use change::{Change, Condition};
-pub use lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockQuota, LockRow};
+pub use lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, LockQuota, LockRow};
 pub use rows::{
     DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, LogHead, NewEntry, PendingLogin, SessionRow,
     StoredCheckpoint, StoredEntry,

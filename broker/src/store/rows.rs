@@ -180,6 +180,8 @@ pub struct DropRequest {
     pub done_at: Option<Timestamp>,
     /// What the provider tells of the human who asks; `None` where no claim is configured.
     pub asker_told: Option<[u8; 32]>,
+    /// The session that they asked in; absent in a row of before this was kept.
+    pub session: Option<SessionId>,
 }
 
 /// What to look for; every given part must match. A person matches by `user:` value or by subject.

@@ -2,21 +2,21 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use ichor_wire::api::{DropAnswer, DropAsk, DroppedAnswer, Nothing};
+use ichor_wire::api::{DropAnswer, DropAsk, DroppedAnswer, Nothing, Receipt};
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::{Code, Problem};
 use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::Api;
-use crate::audit;
+use crate::audit::{self, RecordError};
 use crate::domain::{Human, check_reason};
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, Signed};
 use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{self, NO_HUMAN, NO_HUMAN_HELP, Refusal};
-use crate::store::{Change, DropRequest};
+use crate::store::{Change, Condition, DropRequest, LockKeys};
 
 /// How long a request can be approved.
 const OPEN: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -33,7 +33,7 @@ const COUNTED: u64 = 10_000;
     (status = 200, description = "the request, for someone else to approve", body = DropAnswer),
     (status = 400, description = "the request cannot be", body = Problem),
     (status = 401, description = "no valid session or proof", body = Problem),
-    (status = 403, description = "policy refuses", body = Problem),
+    (status = 403, description = "policy refuses, or a lock stops it", body = Problem),
 ))]
 pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json<DropAnswer>, ApiError> {
     may_drop(&api, &signed.identity)?;
@@ -60,6 +60,7 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
         approved_at: None,
         done_at: None,
         asker_told: asker.told,
+        session: signed.identity.session(),
     };
     let request = DropRequest { id: audit::drop_id(&api.data_key, &request, now), ..request };
     let whose = if request.person.is_some() { "one person's entries" } else { "entries" };
@@ -69,7 +70,8 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
         message: Some(format!("asks to drop the bodies of {whose} before {}", request.before)),
         ..by(&signed.identity, signed.address)
     };
-    api.sequencer.note(content, Some(Change::DropAsk { request: Box::new(request.clone()) })).await?;
+    let keys = Box::new(LockKeys::of(signed.identity.person(), signed.identity.session(), None));
+    note(&api, content, Change::DropAsk { request: Box::new(request.clone()), keys, now }).await?;
     Ok(Json(answer(&api, &request).await?))
 }
 
@@ -96,7 +98,7 @@ pub async fn show(State(api): State<Api>, Path(id): Path<String>, caller: Fresh)
     responses(
         (status = 200, description = "what went", body = DroppedAnswer),
         (status = 401, description = "no valid session or proof", body = Problem),
-        (status = 403, description = "policy refuses", body = Problem),
+        (status = 403, description = "policy refuses, or a lock stops it: also one of whoever asked", body = Problem),
         (status = 404, description = "no such request", body = Problem),
         (status = 409, description = "who asked cannot approve, or the request is over", body = Problem),
     ))]
@@ -113,12 +115,29 @@ pub async fn approve(
         let now = api.clock.now();
         let bodies = audit::next_bodies(&*api.store, &request, api.drop_min_age, now).await?;
         let base = by(&signed.identity, signed.address);
-        let (content, change) = audit::drop_bodies(base, &request, &approver, &bodies, api.drop_min_age, now);
-        dropped.receipts.push(api.sequencer.note(content, Some(change)).await?);
+        let session = signed.identity.session();
+        let (content, change) = audit::drop_bodies(base, &request, &approver, session, &bodies, api.drop_min_age, now);
+        dropped.receipts.push(note(&api, content, change).await?);
         dropped.bodies = dropped.bodies.saturating_add(bodies.places.count());
         dropped.more = !bodies.done;
     }
     Ok(Json(dropped))
+}
+
+/// Returns once the change is made, with its entry. What a lock stops is an entry too.
+async fn note(api: &Api, content: Content, change: Change) -> Result<Receipt, ApiError> {
+    let about = Content { dropped: None, count: None, ..content.clone() };
+    let noted = api.sequencer.note(content, Some(change)).await;
+    if matches!(noted, Err(RecordError::Refused(Condition::Locked))) {
+        let refusal = Content {
+            kind: Kind::Refusal,
+            code: Some(Code::Locked.as_str().into()),
+            message: Some(Condition::Locked.to_string()),
+            ..about
+        };
+        api.sequencer.note(refusal, None).await?;
+    }
+    Ok(noted?)
 }
 
 fn may_drop(api: &Api, identity: &Identity) -> Result<(), ApiError> {

@@ -192,7 +192,7 @@ async fn what_whoever_writes_the_database_puts_in_a_grants_place_explains_nothin
     entry.content.roles = Some(vec!["os:admin".into()]);
     let hex: String = entry.encode().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
     let body = |sql: &str| bench.room.edit(&format!("UPDATE body SET body = {sql} WHERE idx = 0"));
-    bench.room.edit("CREATE TABLE kept AS SELECT body FROM body WHERE idx = 0");
+    bench.room.edit("CREATE TABLE aside.kept AS SELECT body FROM body WHERE idx = 0");
     body(&format!("X'{hex}'"));
     let admin = roles(GRANT).replace("os:reader", "os:admin");
     assert_eq!(bench.told(&call_line("Version", &admin), 1).await, [CallClass::Unexplained]);

@@ -278,7 +278,7 @@ async fn an_entry_whose_body_was_taken_away_is_not_passed_over() {
     let kept = cursor(&glass).await;
     tell(&glass).await;
     glass.room.edit(
-        "CREATE TABLE side AS SELECT * FROM body WHERE idx = (SELECT max(idx) FROM leaf);
+        "CREATE TABLE aside.side AS SELECT * FROM body WHERE idx = (SELECT max(idx) FROM leaf);
          DELETE FROM body WHERE idx = (SELECT max(idx) FROM leaf)",
     );
     for _ in 0..5 {

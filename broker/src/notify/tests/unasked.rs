@@ -58,7 +58,7 @@ async fn a_lock_and_its_end_are_told() {
     };
     let lifted = set(None).await;
     assert_eq!(told(&mut courier, &hook).await, ["ichor.lock"]);
-    book.lift(host(), Content::of(Kind::Unlock), &lifted, "over", false).await.unwrap();
+    book.lift(host(), Content::of(Kind::Unlock), &lifted, "over", false, &|_, _| true).await.unwrap();
     assert_eq!(told(&mut courier, &hook).await, ["ichor.unlock"]);
     set(Some(60)).await;
     glass.room.clock.advance(SignedDuration::from_secs(60));

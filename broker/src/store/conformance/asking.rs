@@ -2,10 +2,11 @@
 
 use tokio::sync::{Semaphore, watch};
 
+use super::locks::{lift, lock, set};
 use super::*;
 use crate::audit;
 use crate::custody::AuditKey;
-use crate::domain::Human;
+use crate::domain::{ClusterName, Human, LockTarget};
 use crate::store::faulty::FaultyStore;
 
 fn issued(serial: &[u8], fingerprint: u8) -> Content {
@@ -107,6 +108,7 @@ fn request(number: u8) -> DropRequest {
         approved_at: None,
         done_at: None,
         asker_told: None,
+        session: Some(session(1).id),
     }
 }
 
@@ -120,9 +122,16 @@ fn drop_of(approver: &str, places: &[u64], done: bool, now: Timestamp) -> Append
         min_age: SignedDuration::from_secs(10),
         next: places.last().map_or(0, |last| last + 1),
         done,
+        keys: Box::new(LockKeys::of(&person(approver), Some(session(2).id), None)),
         now,
     };
     Append { entry: entry(content, now), change: Some(change) }
+}
+
+fn ask_for(request: DropRequest, now: Timestamp) -> Append {
+    let keys = Box::new(LockKeys::of(&request.asked_by, request.session, None));
+    let change = Some(Change::DropAsk { request: Box::new(request), keys, now });
+    Append { entry: entry(Content::of(Kind::BodyDropped), now), change }
 }
 
 /// Five entries, the second of a kind that stays, and a request for what is older than three seconds after noon.
@@ -139,11 +148,7 @@ async fn asked(store: &dyn Store) {
         ],
     )
     .await;
-    let ask = Append {
-        entry: entry(Content::of(Kind::BodyDropped), after(5)),
-        change: Some(Change::DropAsk { request: Box::new(request(1)) }),
-    };
-    assert!(matches!(one(store, ask).await, Appended::Recorded { index: 5, .. }));
+    assert!(matches!(one(store, ask_for(request(1), after(5))).await, Appended::Recorded { index: 5, .. }));
     assert_eq!(store.drop_request(request(1).id).await.unwrap(), Some(request(1)));
     assert_eq!(store.drop_request(request(2).id).await.unwrap(), None);
 }
@@ -219,8 +224,7 @@ pub(crate) async fn bodies_may_go_while_the_log_is_read(store: Arc<dyn Store>) {
     // more than are read at once, and old enough to go
     let old = noon() - SignedDuration::from_hours(48);
     append(&*store, (0..1500).map(|_| Append { entry: entry(login(), old), change: None }).collect()).await;
-    let ask = Change::DropAsk { request: Box::new(request(1)) };
-    one(&*store, Append { entry: entry(Content::of(Kind::BodyDropped), after(5)), change: Some(ask) }).await;
+    one(&*store, ask_for(request(1), after(5))).await;
     let faulty = FaultyStore::new(Arc::clone(&store), []);
     let dropped = async |count, places: &[u64]| {
         let gate = Arc::new(Semaphore::new(0));
@@ -246,13 +250,46 @@ pub(crate) async fn bodies_may_go_while_the_log_is_read(store: Arc<dyn Store>) {
     assert_eq!(audit::verify_log(&*store).await.unwrap().entries, 1504);
 }
 
+/// Nobody asks for it, nor approves it, who is locked or in a locked session; what someone asked who is locked by now is approved by
+/// nobody; and while everything is locked, nothing goes at all.
+pub(crate) async fn no_body_is_dropped_under_a_lock(store: Arc<dyn Store>) {
+    asked(&*store).await;
+    let refused = async |part| match one(&*store, part).await {
+        Appended::Refused(condition) => Some(condition),
+        Appended::Recorded { .. } => None,
+    };
+    let user = |subject: &str| LockTarget::User { issuer: "https://id.example.com".into(), subject: subject.into() };
+    let prod = ClusterName::new("prod").unwrap();
+    let targets = [
+        (user("ada"), true, true),
+        (LockTarget::Session(session(1).id), true, true),
+        (user("eve"), false, true),
+        (LockTarget::Session(session(2).id), false, true),
+        (user("Ada"), false, false),
+        (LockTarget::Session(session(3).id), false, false),
+        (LockTarget::Cluster(prod), false, false),
+        (LockTarget::Everything, true, true),
+    ];
+    for (number, (target, stops_asking, stops_dropping)) in (1..).zip(targets) {
+        let (row, other) = (lock(number, target.clone()), request(number + 10));
+        assert_eq!(refused(set(&row, after(30))).await, None);
+        let expected = |stops: bool| stops.then_some(Condition::Locked);
+        assert_eq!(refused(ask_for(other.clone(), after(30))).await, expected(stops_asking), "{target}");
+        assert_eq!(store.drop_request(other.id).await.unwrap().is_none(), stops_asking, "{target}");
+        let places: &[u64] = if stops_dropping { &[0] } else { &[] };
+        assert_eq!(refused(drop_of("eve", places, false, after(30))).await, expected(stops_dropping), "{target}");
+        if target != LockTarget::Everything {
+            assert_eq!(refused(lift(&row, None, after(30))).await, None);
+        }
+    }
+    assert!(store.entry_range(0..5).await.unwrap().iter().all(|row| row.body.is_some()), "nothing went");
+}
+
 /// By a claim that both providers tell, wherever the accounts are; and by nothing where only one tells it.
 pub(crate) async fn bodies_are_dropped_by_two_humans(store: Arc<dyn Store>) {
     asked(&*store).await;
     let told = DropRequest { id: Uuid::from_bytes([2; 16]), asker_told: Some([7; 32]), ..request(2) };
-    let ask = Change::DropAsk { request: Box::new(told.clone()) };
-    let ask = Append { entry: entry(Content::of(Kind::BodyDropped), after(6)), change: Some(ask) };
-    assert!(matches!(one(&*store, ask).await, Appended::Recorded { index: 6, .. }));
+    assert!(matches!(one(&*store, ask_for(told.clone(), after(6))).await, Appended::Recorded { index: 6, .. }));
     assert_eq!(store.drop_request(told.id).await.unwrap().as_ref(), Some(&told));
     let by = |subject: &str, provider: &str, own: Option<[u8; 32]>, number: u8| {
         let mut part = drop_of(subject, &[], false, after(30));

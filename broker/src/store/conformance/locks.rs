@@ -3,11 +3,12 @@
 use super::*;
 use crate::domain::{ClusterName, Human, LockTarget};
 
-fn lock(number: u8, target: LockTarget) -> LockRow {
+pub(super) fn lock(number: u8, target: LockTarget) -> LockRow {
     LockRow {
         id: LockId(Uuid::from_bytes([number; 16])),
         target,
         by: "bob".into(),
+        setter: Some(Account::of(&person("bob"))),
         reason: "stolen laptop".into(),
         at: noon(),
         until: None,
@@ -16,11 +17,17 @@ fn lock(number: u8, target: LockTarget) -> LockRow {
     }
 }
 
+/// The same lock, set by this account, or by someone at the host where the name has blanks.
+fn set_by(row: LockRow, by: &str) -> LockRow {
+    let setter = (!by.contains(' ')).then(|| Account::of(&person(by)));
+    LockRow { by: by.into(), setter, ..row }
+}
+
 fn changed(change: LockChange, now: Timestamp) -> Append {
     Append { entry: entry(Content::of(Kind::Lock), now), change: Some(Change::Lock { change, now }) }
 }
 
-fn set(row: &LockRow, now: Timestamp) -> Append {
+pub(super) fn set(row: &LockRow, now: Timestamp) -> Append {
     changed(LockChange::Set { lock: Box::new(row.clone()), session: None, quota: None }, now)
 }
 
@@ -28,15 +35,15 @@ fn human(subject: &str) -> Human {
     Human { person: person(subject), told: None }
 }
 
-fn lift(row: &LockRow, who: Option<&str>, now: Timestamp) -> Append {
+pub(super) fn lift(row: &LockRow, who: Option<&str>, now: Timestamp) -> Append {
     changed(LockChange::Lift { lock: row.id, person: who.map(human), by: "eve".into(), session: None }, now)
 }
 
 fn ask(row: &LockRow, who: &str, session: u8, now: Timestamp) -> Append {
     let until = now + SignedDuration::from_secs(600);
-    let ask = Box::new(LiftAsk { person: person(who), user: who.into(), until, told: None });
     let session = SessionId(Uuid::from_bytes([session; 16]));
-    changed(LockChange::AskLift { lock: row.id, ask, session }, now)
+    let ask = Box::new(LiftAsk { person: person(who), user: who.into(), until, told: None, session });
+    changed(LockChange::AskLift { lock: row.id, ask, instead: None }, now)
 }
 
 /// A grant of this session's, for a cluster, at `now`.
@@ -285,7 +292,7 @@ pub(crate) async fn locks_are_bounded_and_set_in_live_sessions(store: Arc<dyn St
 pub(crate) async fn a_setters_locks_count_against_their_own_bound_alone(store: Arc<dyn Store>) {
     let quota = Some(LockQuota { all: 4, own: 2 });
     let set_by = |number: u8, by: &str, target, quota| {
-        let lock = Box::new(LockRow { by: by.into(), ..lock(number, target) });
+        let lock = Box::new(set_by(lock(number, target), by));
         changed(LockChange::Set { lock, session: None, quota }, noon())
     };
     let cluster = |number: u8| LockTarget::Cluster(ClusterName::new(&format!("c{number}")).unwrap());
@@ -339,11 +346,106 @@ pub(crate) async fn what_its_setter_locks_twice_is_one_lock(store: Arc<dyn Store
     assert_eq!(one(&*store, confirmed).await, Appended::Refused(Condition::SecondPerson));
     assert_eq!(set_at(until(9, None), 3).await, None);
     assert_eq!(set_at(until(9, Some(5000)), 4).await, Some(Condition::Stale), "without an end is the latest");
-    let by_another = LockRow { by: "eve".into(), ..until(8, Some(600)) };
+    let by_another = set_by(until(8, Some(600)), "eve");
     assert_eq!(set_at(by_another.clone(), 4).await, None, "another's is another's");
     assert_eq!(store.locks(false, 9).await.unwrap(), [until(9, None), by_another.clone()]);
     assert_eq!(set_at(by_another, 600).await, Some(Condition::Stale), "its time is over");
-    assert_eq!(set_at(LockRow { by: "eve".into(), ..until(7, Some(900)) }, 600).await, None, "a new one");
+    assert_eq!(set_at(set_by(until(7, Some(900)), "eve"), 600).await, None, "a new one");
+}
+
+/// A setter is an account: another with the same value behind `user:` changes no lock of theirs, takes no asking away and is counted
+/// for itself, and who is known by another value by now is still the setter. At the host it is who is named.
+pub(crate) async fn a_lock_is_changed_by_the_account_that_set_it(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let everything = |number: u8| LockRow { until: Some(after(600)), ..lock(number, LockTarget::Everything) };
+    let refused = async |part| match one(&*store, part).await {
+        Appended::Refused(condition) => Some(condition),
+        Appended::Recorded { .. } => None,
+    };
+    let first = everything(9);
+    assert_eq!(refused(set(&first, noon())).await, None);
+    assert_eq!(refused(ask(&first, "ada", 1, after(1))).await, None);
+    let asked = store.lock(first.id).await.unwrap().unwrap();
+    assert!(asked.asked.is_some());
+    let longer = LockRow { until: Some(after(900)), ..first.clone() };
+    let elsewhere = Account { issuer: "https://other.example.com".into(), ..Account::of(&person("bob")) };
+    for setter in [Some(Account::of(&person("other"))), Some(elsewhere.clone()), None] {
+        let other = LockRow { setter: setter.clone(), ..longer.clone() };
+        assert_eq!(refused(set(&other, after(2))).await, Some(Condition::Stale), "{setter:?}");
+        assert_eq!(store.lock(first.id).await.unwrap().as_ref(), Some(&asked), "{setter:?}");
+    }
+    let own = LockRow { setter: Some(elsewhere), ..everything(8) };
+    assert_eq!(refused(set(&own, after(2))).await, None, "what they lock is their own");
+    assert_eq!(store.locks(false, 9).await.unwrap(), [asked, own]);
+    let renamed = LockRow { by: "bob2".into(), ..longer.clone() };
+    assert_eq!(
+        refused(set(&LockRow { id: LockId(Uuid::from_bytes([7; 16])), ..renamed.clone() }, after(3))).await,
+        Some(Condition::Stale)
+    );
+    assert_eq!(refused(set(&renamed, after(3))).await, None);
+    assert_eq!(store.lock(first.id).await.unwrap(), Some(longer), "its end moves, and nobody asks");
+    // and each has a bound of their own
+    let bounded = |number: u8, setter: &str| {
+        let name = ClusterName::new(&format!("c{number}")).unwrap();
+        let setter = Some(Account::of(&person(setter)));
+        let lock = Box::new(LockRow { setter, ..lock(number, LockTarget::Cluster(name)) });
+        changed(LockChange::Set { lock, session: None, quota: Some(LockQuota { all: 9, own: 1 }) }, after(4))
+    };
+    assert_eq!(refused(bounded(1, "bob")).await, None);
+    assert_eq!(refused(bounded(2, "bob")).await, Some(Condition::TooManyLocks));
+    assert_eq!(refused(bounded(3, "other")).await, None);
+    let host = |number: u8, by: &str| set_by(LockRow { until: Some(after(700)), ..everything(number) }, by);
+    assert_eq!(refused(set(&host(20, "root on a"), after(5))).await, None);
+    assert_eq!(refused(set(&host(21, "root on a"), after(5))).await, Some(Condition::Stale));
+    assert_eq!(refused(set(&host(22, "root on b"), after(5))).await, None);
+}
+
+/// What someone asked who is locked by now, or whose session is over or locked, counts for nothing: nobody confirms it, and it keeps
+/// nobody from asking.
+pub(crate) async fn an_asking_counts_while_whoever_asked_is_logged_in_and_not_locked(store: Arc<dyn Store>) {
+    let refused = async |part| match one(&*store, part).await {
+        Appended::Refused(condition) => Some(condition),
+        Appended::Recorded { .. } => None,
+    };
+    // the session is another's here, so that a lock of whoever asked does not end it
+    let ada = LockTarget::User { issuer: "https://id.example.com".into(), subject: "ada".into() };
+    for (number, fall) in [(1, Some(ada)), (11, Some(LockTarget::Session(session(11).id))), (21, None)] {
+        let (of_ada, everything) = (logged_in(&*store, number).await, lock(number + 50, LockTarget::Everything));
+        logged_in(&*store, number + 1).await;
+        one(&*store, set(&everything, noon())).await;
+        assert_eq!(refused(ask(&everything, "ada", number, noon())).await, None);
+        assert_eq!(refused(ask(&everything, "joe", number + 1, noon())).await, Some(Condition::LockGone), "it counts");
+        let end = Change::SessionEnd { session: of_ada.id, now: noon() };
+        let part = fall.as_ref().map_or_else(|| with(end), |target| set(&lock(number + 100, target.clone()), noon()));
+        assert_eq!(refused(part).await, None, "{fall:?}");
+        assert_eq!(refused(lift(&everything, Some("bob"), noon())).await, Some(Condition::SecondPerson), "{fall:?}");
+        assert_eq!(refused(ask(&everything, "joe", number + 1, noon())).await, None, "{fall:?}: it is in nobody's way");
+        let asked = store.lock(everything.id).await.unwrap().unwrap().asked.unwrap();
+        assert_eq!((asked.person, asked.session), (person("joe"), session(number + 1).id), "{fall:?}");
+        assert_eq!(refused(lift(&everything, Some("bob"), noon())).await, None, "{fall:?}");
+        if let Some(target) = fall {
+            one(&*store, lift(&lock(number + 100, target), None, noon())).await;
+        }
+    }
+}
+
+/// One that was looked at, and that policy would not let be asked any more, is replaced; that one alone.
+pub(crate) async fn an_asking_is_taken_over_where_it_was_looked_at(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    logged_in(&*store, 2).await;
+    let everything = lock(9, LockTarget::Everything);
+    one(&*store, set(&everything, noon())).await;
+    assert!(matches!(one(&*store, ask(&everything, "ada", 1, noon())).await, Appended::Recorded { .. }));
+    let instead_of = |session: u8| {
+        let mut part = ask(&everything, "joe", 2, noon());
+        if let Some(Change::Lock { change: LockChange::AskLift { instead, .. }, .. }) = &mut part.change {
+            *instead = Some(SessionId(Uuid::from_bytes([session; 16])));
+        }
+        part
+    };
+    assert_eq!(one(&*store, instead_of(2)).await, Appended::Refused(Condition::LockGone));
+    assert!(matches!(one(&*store, instead_of(1)).await, Appended::Recorded { .. }));
+    assert_eq!(store.lock(everything.id).await.unwrap().unwrap().asked.unwrap().person, person("joe"));
 }
 
 /// A break-glass request is neither made nor approved nor used under a lock; what ends it goes on.

@@ -41,7 +41,7 @@ macro_rules! cases {
             a_batch_proves_its_entries, a_refused_part_is_no_leaf, the_newest_checkpoint_is_kept, a_tree_beyond_the_log_is_none,
             the_log_is_read_forwards_too, certificates_are_found_by_either_name,
             a_forwarding_moves_on_from_what_is_kept_alone, a_dropped_body_is_gone_with_its_names, a_body_stays_unless_every_condition_holds,
-            bodies_may_go_while_the_log_is_read, bodies_are_dropped_by_two_humans, a_lock_of_everything_is_lifted_by_two_humans, a_browsers_session_reads_back,
+            bodies_may_go_while_the_log_is_read, bodies_are_dropped_by_two_humans, no_body_is_dropped_under_a_lock, a_lock_of_everything_is_lifted_by_two_humans, a_browsers_session_reads_back,
             calls_are_kept_with_their_entry,
             calls_that_are_not_recorded_are_not_kept, calls_are_found_newest_first, own_calls_are_matched_by_the_whole_key,
             a_page_of_calls_follows_the_other, the_oldest_calls_beyond_the_quota_are_dropped,
@@ -56,7 +56,9 @@ macro_rules! cases {
             a_locked_session_is_over_and_everything_locked_lets_people_log_in, of_fifty_grants_and_a_lock_each_has_its_place,
             a_lock_of_everything_is_lifted_by_two, a_lock_ends_by_itself_and_not_by_a_clock_that_goes_back,
             locks_are_bounded_and_set_in_live_sessions, a_setters_locks_count_against_their_own_bound_alone,
-            what_its_setter_locks_twice_is_one_lock, break_glass_stops_under_a_lock,
+            what_its_setter_locks_twice_is_one_lock, a_lock_is_changed_by_the_account_that_set_it,
+            an_asking_counts_while_whoever_asked_is_logged_in_and_not_locked, an_asking_is_taken_over_where_it_was_looked_at,
+            break_glass_stops_under_a_lock,
             of_what_follows_from_one_reading_one_is_recorded
         }
     };

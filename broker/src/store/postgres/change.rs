@@ -199,7 +199,13 @@ impl Changes {
                 let has: bool = db.query_one(&self.has_since, &[&kinds, &signed(*from)]).await?.try_get(0)?;
                 (!has, Condition::Stale)
             }
-            Change::DropAsk { request } => (drops::ask(db, request).await?, Condition::Stale),
+            // asked before, as for break-glass
+            Change::DropAsk { keys, now, .. } | Change::BodyDrop { keys, now, .. }
+                if self.locks.stops(db, keys, *now).await? =>
+            {
+                (false, Condition::Locked)
+            }
+            Change::DropAsk { request, .. } => (drops::ask(db, request).await?, Condition::Stale),
             Change::BodyDrop { .. } => return drops::run(db, change).await,
         };
         Ok(if done { Ok(()) } else { Err(otherwise) })

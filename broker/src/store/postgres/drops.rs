@@ -4,7 +4,7 @@ use deadpool_postgres::{Object, Transaction};
 use ichor_wire::log::Kind;
 use tokio_postgres::Row;
 
-use crate::domain::{Person, ProviderAlias};
+use crate::domain::{Person, ProviderAlias, SessionId};
 use crate::store::rows::DropRequest;
 use crate::store::{Append, Change, Condition};
 
@@ -18,8 +18,9 @@ pub(super) async fn ask(db: &Transaction<'_>, request: &DropRequest) -> Result<b
     let insert = db
         .prepare_cached(
             "INSERT INTO drop_request
-                 (id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+                 (id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human,
+                 session)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
         )
         .await?;
     let made = db
@@ -37,6 +38,7 @@ pub(super) async fn ask(db: &Transaction<'_>, request: &DropRequest) -> Result<b
                 &request.approved_at.map(micros),
                 &request.done_at.map(micros),
                 &request.asker_told.as_ref().map(<[u8; 32]>::as_slice),
+                &request.session.map(|session| session.0.as_bytes().to_vec()),
             ],
         )
         .await?;
@@ -46,7 +48,8 @@ pub(super) async fn ask(db: &Transaction<'_>, request: &DropRequest) -> Result<b
 pub(super) async fn by_id(db: &Object, id: uuid::Uuid) -> Result<Option<DropRequest>, Failure> {
     let select = db
         .prepare_cached(
-            "SELECT id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human
+            "SELECT id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human,
+                 session
              FROM drop_request WHERE id = $1",
         )
         .await?;
@@ -56,7 +59,7 @@ pub(super) async fn by_id(db: &Object, id: uuid::Uuid) -> Result<Option<DropRequ
 /// Drops the bodies of a [`Change::BodyDrop`], or nothing and answers the condition that failed. Persons who are nowhere after
 /// it are for [`forget`].
 pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<(), Condition>, Failure> {
-    let Change::BodyDrop { request, approver, places, min_age, next, done, now } = change else {
+    let Change::BodyDrop { request, approver, places, min_age, next, done, now, .. } = change else {
         return Ok(Err(Condition::Stale));
     };
     let Ok(oldest) = now.checked_sub(*min_age) else { return Ok(Err(Condition::BodyStays)) };
@@ -76,10 +79,14 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
                 other AS (SELECT FROM asked WHERE CASE
                     WHEN human IS NULL AND $13::bytea IS NULL THEN provider = $12 AND issuer = $3 AND subject <> $4
                     ELSE human <> $13::bytea AND NOT (provider = $12 AND issuer = $3 AND subject = $4) END),
+                held AS (SELECT FROM asked JOIN lock l ON (l.kind = 0 AND l.one = asked.issuer AND l.two = asked.subject)
+                        OR (l.kind = 1 AND l.one = encode(asked.session, 'hex'))
+                    WHERE l.ended_at IS NULL AND (l.until IS NULL OR l.until > $2)),
                 fit AS (SELECT count(*) AS number FROM leaf JOIN body ON body.idx = leaf.idx, asked
                     WHERE leaf.idx = ANY ($5::bigint[]) AND kind = ANY ($6::smallint[])
                     AND time <= $7 AND time < before),
-                fine AS (SELECT FROM opened, other, fit WHERE number = cardinality($5::bigint[])),
+                fine AS (SELECT FROM opened, other, fit WHERE number = cardinality($5::bigint[])
+                    AND NOT EXISTS (SELECT FROM held)),
                 bodies AS (DELETE FROM body WHERE idx = ANY ($5::bigint[]) AND EXISTS (SELECT FROM fine)),
                 blanked AS (UPDATE leaf SET person = NULL, cluster = NULL, grant_id = NULL
                     WHERE idx = ANY ($5::bigint[]) AND EXISTS (SELECT FROM fine)),
@@ -88,7 +95,8 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
                 noted AS (UPDATE drop_request SET approved_at = coalesce(approved_at, $2), next = $11,
                         done_at = CASE WHEN $10 THEN $2 END, person = CASE WHEN $10 THEN NULL ELSE person END
                     WHERE id = $1 AND EXISTS (SELECT FROM fine))
-             SELECT EXISTS (SELECT FROM opened), EXISTS (SELECT FROM other), EXISTS (SELECT FROM fine)",
+             SELECT EXISTS (SELECT FROM opened), EXISTS (SELECT FROM other), EXISTS (SELECT FROM fine),
+                EXISTS (SELECT FROM held)",
         )
         .await?;
     let row = db
@@ -111,11 +119,12 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
             ],
         )
         .await?;
-    Ok(match (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?) {
-        (false, _, _) => Err(Condition::RequestGone),
-        (_, false, _) => Err(Condition::SamePerson),
-        (_, _, false) => Err(Condition::BodyStays),
-        (true, true, true) => Ok(()),
+    Ok(match (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?, row.try_get(2)?) {
+        (false, _, _, _) => Err(Condition::RequestGone),
+        (_, false, _, _) => Err(Condition::SamePerson),
+        (_, _, true, _) => Err(Condition::Locked),
+        (_, _, _, false) => Err(Condition::BodyStays),
+        (true, true, false, true) => Ok(()),
     })
 }
 
@@ -177,5 +186,6 @@ fn parse(row: &Row) -> Result<DropRequest, Failure> {
         approved_at: row.try_get::<_, Option<i64>>(8)?.map(time).transpose()?,
         done_at: row.try_get::<_, Option<i64>>(9)?.map(time).transpose()?,
         asker_told: row.try_get::<_, Option<&[u8]>>(10)?.map(hash).transpose()?,
+        session: row.try_get::<_, Option<&[u8]>>(11)?.map(id).transpose()?.map(SessionId),
     })
 }

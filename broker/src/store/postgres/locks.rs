@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
-use crate::domain::{LockId, Person, ProviderAlias};
+use crate::domain::{LockId, Person, ProviderAlias, SessionId};
 use crate::store::Condition;
-use crate::store::lock::{KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
+use crate::store::lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
 
 use super::Failure;
 use super::value::{hash, id, micros, signed, time};
@@ -18,7 +18,7 @@ const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 const COLUMNS: &str =
     "SELECT id, kind, one, two, set_by, reason, at, until, asked_provider, asked_issuer, asked_subject,
-    asked_user, asked_until, ended_by, ended_at, asked_human FROM lock";
+    asked_user, asked_until, ended_by, ended_at, asked_human, set_issuer, set_subject, asked_session FROM lock";
 
 /// What a change comes to: done, or the condition that failed.
 type Done = Result<Result<(), Condition>, Failure>;
@@ -50,6 +50,17 @@ pub(super) fn stops_login(issuer: &str, subject: &str, now: &str) -> String {
     format!(
         "EXISTS (SELECT FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > {now}) AND kind = 0
              AND one = {issuer} AND two = {subject})"
+    )
+}
+
+/// The condition that whoever asked for the lock of the row `row` to be lifted may still count: they are in that session, and neither
+/// it nor they are locked.
+fn asking_counts(row: &str, now: &str) -> String {
+    format!(
+        "(EXISTS (SELECT FROM session s WHERE s.id = {row}.asked_session AND s.ended_at IS NULL AND s.expires_at > {now})
+            AND NOT EXISTS (SELECT FROM lock l WHERE l.ended_at IS NULL AND (l.until IS NULL OR l.until > {now})
+                AND ((l.kind = 0 AND l.one = {row}.asked_issuer AND l.two = {row}.asked_subject)
+                    OR (l.kind = 1 AND l.one = encode({row}.asked_session, 'hex')))))"
     )
 }
 
@@ -87,21 +98,24 @@ impl Statements {
     pub(super) async fn prepare(db: &Transaction<'_>) -> Result<Self, Failure> {
         let live = "($9::bytea IS NULL OR EXISTS (SELECT FROM session
             WHERE id = $9 AND ended_at IS NULL AND expires_at > $10))";
+        // an account by issuer and subject, anybody else by name
+        let set_by = "(set_issuer IS NOT DISTINCT FROM $13::text AND set_subject IS NOT DISTINCT FROM $14::text
+            AND ($13::text IS NOT NULL OR set_by = $5))";
         // its setter's own of the same, one that ended, and one whose end is later by now are in the way
         let set = format!(
             "WITH live AS (SELECT WHERE {live}),
                 moved AS (UPDATE lock SET until = $8, asked_provider = NULL, asked_issuer = NULL, asked_subject = NULL,
-                        asked_user = NULL, asked_until = NULL, asked_human = NULL
-                    WHERE id = $1 AND kind = $2 AND one = $3 AND two = $4 AND set_by = $5 AND ended_at IS NULL
+                        asked_user = NULL, asked_until = NULL, asked_human = NULL, asked_session = NULL
+                    WHERE id = $1 AND kind = $2 AND one = $3 AND two = $4 AND {set_by} AND ended_at IS NULL
                         AND (until IS NULL OR until > $10) AND ($8::bigint IS NULL OR until <= $8)
                         AND EXISTS (SELECT FROM live) RETURNING 1),
                 other AS (SELECT FROM lock WHERE NOT EXISTS (SELECT FROM moved) AND (id = $1 OR (kind = $2 AND one = $3
-                    AND two = $4 AND set_by = $5 AND ended_at IS NULL AND (until IS NULL OR until > $10)))),
+                    AND two = $4 AND {set_by} AND ended_at IS NULL AND (until IS NULL OR until > $10)))),
                 room AS (SELECT FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > $10) AND kind <> 4
                         AND set_by NOT LIKE '% %'
-                    HAVING $11::bigint IS NULL OR (count(*) < $11 AND count(*) FILTER (WHERE set_by = $5) < $12::bigint)),
-                made AS (INSERT INTO lock (id, kind, one, two, set_by, reason, at, until)
-                    SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT FROM live) AND EXISTS (SELECT FROM room)
+                    HAVING $11::bigint IS NULL OR (count(*) < $11 AND count(*) FILTER (WHERE {set_by}) < $12::bigint)),
+                made AS (INSERT INTO lock (id, kind, one, two, set_by, reason, at, until, set_issuer, set_subject)
+                    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $13, $14 WHERE EXISTS (SELECT FROM live) AND EXISTS (SELECT FROM room)
                         AND NOT EXISTS (SELECT FROM moved) AND NOT EXISTS (SELECT FROM other)
                     ON CONFLICT DO NOTHING RETURNING 1),
                 done AS (SELECT FROM made UNION ALL SELECT FROM moved),
@@ -115,23 +129,24 @@ impl Statements {
             stops: db.prepare_cached(&format!("SELECT {}", stops(2, "$1", ""))).await?,
             set: db.prepare_cached(&set).await?,
             ask_lift: db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "WITH live AS (SELECT FROM session WHERE id = $7 AND ended_at IS NULL AND expires_at > $8),
                         asked AS (UPDATE lock SET asked_provider = $2, asked_issuer = $3, asked_subject = $4, asked_user = $5,
-                                asked_until = $6, asked_human = $9
+                                asked_until = $6, asked_human = $9, asked_session = $7
                             WHERE id = $1 AND kind = 4 AND ended_at IS NULL AND (until IS NULL OR until > $8)
                                 AND (asked_until IS NULL OR asked_until <= $8 OR (asked_provider = $2 AND asked_issuer = $3
-                                    AND asked_subject = $4))
+                                    AND asked_subject = $4) OR asked_session = $10::bytea OR NOT {})
                                 AND EXISTS (SELECT FROM live) RETURNING 1)
                      SELECT EXISTS (SELECT FROM asked), EXISTS (SELECT FROM live)",
-                )
+                    asking_counts("lock", "$8")
+                ))
                 .await?,
             lift: db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "WITH live AS (SELECT WHERE $6::bytea IS NULL OR EXISTS (SELECT FROM session
                             WHERE id = $6 AND ended_at IS NULL AND expires_at > $7)),
                         held AS (SELECT * FROM lock WHERE id = $1 AND ended_at IS NULL AND (until IS NULL OR until > $7)),
-                        may AS (SELECT FROM held WHERE kind <> 4 OR (asked_until > $7 AND CASE
+                        may AS (SELECT FROM held WHERE kind <> 4 OR (asked_until > $7 AND {} AND CASE
                             WHEN asked_human IS NULL AND $8::bytea IS NULL THEN asked_provider = $3::text
                                 AND asked_issuer = $4::text AND asked_subject <> $5::text
                             ELSE asked_human <> $8::bytea AND NOT (asked_provider = $3::text AND asked_issuer = $4::text
@@ -139,7 +154,8 @@ impl Statements {
                         lifted AS (UPDATE lock SET ended_by = $2, ended_at = $7
                             WHERE id = $1 AND EXISTS (SELECT FROM live) AND EXISTS (SELECT FROM may) RETURNING 1)
                      SELECT EXISTS (SELECT FROM lifted), EXISTS (SELECT FROM live), EXISTS (SELECT FROM held)",
-                )
+                    asking_counts("held", "$7")
+                ))
                 .await?,
             time_out: db
                 .prepare_cached(
@@ -180,6 +196,8 @@ impl Statements {
                             &now,
                             &quota.map(|quota| signed(quota.all)),
                             &quota.map(|quota| signed(quota.own)),
+                            &lock.setter.as_ref().map(|account| account.issuer.as_str()),
+                            &lock.setter.as_ref().map(|account| account.subject.as_str()),
                         ],
                     )
                     .await?;
@@ -191,8 +209,8 @@ impl Statements {
                     _ => Err(Condition::Stale),
                 })
             }
-            LockChange::AskLift { lock, ask, session } => {
-                let LiftAsk { person: Person { provider, issuer, subject }, user, until, told } = &**ask;
+            LockChange::AskLift { lock, ask, instead } => {
+                let LiftAsk { person: Person { provider, issuer, subject }, user, until, told, session } = &**ask;
                 let row = db
                     .query_one(
                         &self.ask_lift,
@@ -206,6 +224,7 @@ impl Statements {
                             &session.0.as_bytes().as_slice(),
                             &now,
                             &told.as_ref().map(<[u8; 32]>::as_slice),
+                            &instead.map(|session| session.0.as_bytes().to_vec()),
                         ],
                     )
                     .await?;
@@ -291,17 +310,20 @@ fn person(row: &Row, at: usize) -> Result<Person, Failure> {
 fn parse(row: &Row) -> Result<LockRow, Failure> {
     let target = target(row.try_get::<_, i16>(1)?.into(), row.try_get(2)?, row.try_get(3)?);
     let at = |place| row.try_get::<_, Option<i64>>(place)?.map(time).transpose();
-    let asked = match (at(12)?, row.try_get(11)?) {
-        (Some(until), Some(user)) => {
+    // one without its session was asked before that was kept, and counts no more
+    let asked = match (at(12)?, row.try_get(11)?, row.try_get::<_, Option<&[u8]>>(18)?) {
+        (Some(until), Some(user), Some(session)) => {
             let told = row.try_get::<_, Option<&[u8]>>(15)?.map(hash).transpose()?;
-            Some(LiftAsk { person: person(row, 8)?, user, until, told })
+            Some(LiftAsk { person: person(row, 8)?, user, until, told, session: SessionId(id(session)?) })
         }
         _ => None,
     };
+    let setter = row.try_get::<_, Option<String>>(16)?.zip(row.try_get(17)?);
     Ok(LockRow {
         id: LockId(id(row.try_get(0)?)?),
         target: target.ok_or_else(|| Failure::Damaged("a lock is on nothing that this build knows".into()))?,
         by: row.try_get(4)?,
+        setter: setter.map(|(issuer, subject)| Account { issuer, subject }),
         reason: row.try_get(5)?,
         at: time(row.try_get(6)?)?,
         until: at(7)?,

@@ -10,7 +10,7 @@ use super::names::Names;
 use super::value::micros;
 use super::{
     Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, devices, drops, kept, locks,
-    log, logins, schema, sessions, tree,
+    log, logins, sessions, tree,
 };
 use crate::store::{Change, Condition};
 
@@ -61,7 +61,6 @@ impl Known {
     /// The edge to append to. Entries that this process did not append are somebody else's, whom the
     /// writer lock keeps out if they are a broker: nothing is appended to them, so nothing is signed that has them.
     pub(super) fn edge(self, db: &Connection) -> Result<Edge, Failure> {
-        schema::no_triggers(db)?;
         let size = log::head(db)?.size;
         let Self { seen, edge, doubtful } = self;
         if let Some(doubtful) = doubtful.filter(|doubtful| doubtful.size() == size && size != seen) {
@@ -164,11 +163,16 @@ fn make(
         }
         Change::BreakGlass { change, now, .. } => return break_glass::change(db, change, *now),
         Change::Lock { change, now } => return locks::change(db, change, *now),
-        Change::DropAsk { request } => {
+        Change::DropAsk { keys, now, .. } | Change::BodyDrop { keys, now, .. }
+            if locks::stops(db, keys, micros(*now))? =>
+        {
+            (false, Condition::Locked)
+        }
+        Change::DropAsk { request, .. } => {
             drops::ask(db, request)?;
             return Ok(Ok(()));
         }
-        Change::BodyDrop { request, approver, places, min_age, next, done, now } => {
+        Change::BodyDrop { request, approver, places, min_age, next, done, now, .. } => {
             let (request, min_age, next, done, now) = (*request, *min_age, *next, *done, *now);
             return drops::run(db, names, &drops::Drop { request, approver, places, min_age, next, done, now });
         }

@@ -11,8 +11,12 @@ use super::{Failure, StoredEntry, log};
 /// Notes the names of the certificate that entry `index` is about, if it is about one.
 pub(super) fn insert(db: &Connection, index: u64, content: &Content) -> Result<(), Failure> {
     for name in certificate_names(content) {
-        db.prepare_cached("INSERT INTO certificate (prefix, idx) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-            .execute((prefix(name), signed(index)))?;
+        // both names may begin alike, and then the one row is stored twice
+        db.prepare_cached(
+            "INSERT INTO certificate (prefix, idx) VALUES (?1, ?2) ON CONFLICT (prefix, idx) DO UPDATE SET idx = excluded.idx",
+        )?
+        .execute((prefix(name), signed(index)))
+        .map(log::is_stored)??;
     }
     Ok(())
 }

@@ -7,13 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use uuid::Uuid;
 
-use crate::domain::{Human, Person, ProviderAlias};
+use crate::domain::{Human, Person, ProviderAlias, SessionId};
 use crate::store::Condition;
 use crate::store::rows::DropRequest;
 
 use super::names::Names;
 use super::value::{hash, id, micros, signed, time, unsigned};
-use super::{Failure, certificates, log};
+use super::{Failure, certificates, locks, log};
 
 /// How long a request that is over stays for reading, in microseconds: 30 days.
 const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
@@ -32,8 +32,9 @@ pub(super) struct Drop<'a> {
 pub(super) fn ask(db: &Connection, request: &DropRequest) -> Result<(), Failure> {
     db.prepare_cached(
         "INSERT INTO drop_request (id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at,
-             human)
-         VALUES (:id, :provider, :issuer, :subject, :person, :before, :next, :expires_at, :approved_at, :done_at, :human)",
+             human, session)
+         VALUES (:id, :provider, :issuer, :subject, :person, :before, :next, :expires_at, :approved_at, :done_at, :human,
+             :session)",
     )?
     .execute(named_params! {
         ":id": request.id.as_bytes(),
@@ -47,13 +48,14 @@ pub(super) fn ask(db: &Connection, request: &DropRequest) -> Result<(), Failure>
         ":approved_at": request.approved_at.map(micros),
         ":done_at": request.done_at.map(micros),
         ":human": request.asker_told,
+        ":session": request.session.map(|session| session.0.into_bytes()),
     })?;
     Ok(())
 }
 
 pub(super) fn by_id(db: &Connection, id: Uuid) -> Result<Option<DropRequest>, Failure> {
     db.prepare_cached(
-        "SELECT id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human
+        "SELECT id, provider, issuer, subject, person, before, next, expires_at, approved_at, done_at, human, session
          FROM drop_request WHERE id = ?1",
     )?
     .query_row([id.as_bytes()], |row| Ok(parse(row)))
@@ -70,6 +72,9 @@ pub(super) fn run(db: &Connection, names: &mut Names, drop: &Drop<'_>) -> Result
     }
     if !drop.approver.is_surely_another(&request.asker()) {
         return Ok(Err(Condition::SamePerson));
+    }
+    if locks::stops_asker(db, drop.request, micros(drop.now))? {
+        return Ok(Err(Condition::Locked));
     }
     let Ok(oldest) = drop.now.checked_sub(drop.min_age) else { return Ok(Err(Condition::BodyStays)) };
     let (too_young, not_asked) = (micros(oldest), micros(request.before));
@@ -135,5 +140,6 @@ fn parse(row: &Row<'_>) -> Result<DropRequest, Failure> {
         approved_at: row.get::<_, Option<i64>>(8)?.map(time).transpose()?,
         done_at: row.get::<_, Option<i64>>(9)?.map(time).transpose()?,
         asker_told: row.get::<_, Option<Vec<u8>>>(10)?.as_deref().map(hash).transpose()?,
+        session: row.get::<_, Option<Vec<u8>>>(11)?.as_deref().map(id).transpose()?.map(SessionId),
     })
 }

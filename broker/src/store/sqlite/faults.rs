@@ -234,16 +234,53 @@ async fn a_batch_of_which_it_is_not_known_whether_it_stands_is_gone_on_from_and_
 }
 
 #[tokio::test]
-async fn a_database_with_a_trigger_takes_nothing_and_is_not_opened() {
-    let (_folder, path) = fresh();
-    let store = open(&path);
+async fn a_database_whose_schema_somebody_changed_takes_nothing_and_is_not_opened() {
     let hides = "CREATE TRIGGER hides AFTER INSERT ON body BEGIN DELETE FROM body WHERE idx = new.idx; END";
-    Connection::open(&path).unwrap().execute_batch(hides).unwrap();
-    let refused = store.append(vec![note(Kind::Start, noon())], None).await;
-    assert!(matches!(&refused, Err(StoreError::Damaged(why)) if why.contains("the trigger \"hides\"")), "{refused:?}");
-    assert!(matches!(store.probe().await, Err(StoreError::Damaged(_))));
-    drop(store);
-    assert!(matches!(SqliteStore::open(&path, Options::default()), Err(StoreError::Damaged(_))));
+    let ignores = "ALTER TABLE body RENAME TO old;
+        CREATE TABLE body (idx INTEGER PRIMARY KEY, body BLOB NOT NULL, one AS (1) UNIQUE ON CONFLICT IGNORE);
+        INSERT INTO body (idx, body) SELECT * FROM old; DROP TABLE old";
+    for (sql, said) in [(hides, "the trigger \"hides\""), (ignores, "its table \"body\" is not as a broker makes it")] {
+        let (_folder, path) = fresh();
+        let store = open(&path);
+        one(&*store, note(Kind::Start, noon())).await;
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        // what was compared once is compared again, by the same connection and by the next one
+        for _ in 0..2 {
+            let refused = store.append(vec![note(Kind::Start, noon())], None).await;
+            assert!(matches!(&refused, Err(StoreError::Damaged(why)) if why.contains(said)), "{refused:?}");
+        }
+        assert!(matches!(store.probe().await, Err(StoreError::Damaged(_))));
+        assert_eq!(store.head().await.unwrap().size, 1);
+        drop(store);
+        assert!(matches!(SqliteStore::open(&path, Options::default()), Err(StoreError::Damaged(_))));
+        assert!(matches!(SqliteStore::open_to_read(&path, Options::default()), Err(StoreError::Damaged(_))));
+    }
+}
+
+/// Whatever makes the database ignore a row: what was not stored was not recorded.
+#[tokio::test]
+async fn a_row_that_is_not_stored_undoes_the_batch() {
+    let issued = || {
+        let content = Content { serial: Some(vec![1; 8]), fingerprint: Some(vec![2; 32]), ..Content::of(Kind::Issued) };
+        Append { entry: entry(content, noon()), change: None }
+    };
+    for table in ["leaf", "body", "certificate", "tile", "log_person"] {
+        let (_folder, path) = fresh();
+        let (store, sabotage) = sabotaged(&path);
+        store.append((0..255).map(|_| note(Kind::Start, noon())).collect(), None).await.unwrap();
+        sabotage(&format!("CREATE TEMP TRIGGER skips BEFORE INSERT ON main.{table} BEGIN SELECT RAISE(IGNORE); END"));
+        store.writer.hang_up().await;
+        let mut part = issued();
+        if table == "log_person" {
+            let content = Content { person: Some(log_person("ada", "ada")), ..Content::of(Kind::Login) };
+            part = Append { entry: entry(content, noon()), change: None };
+        }
+        let refused = store.append(vec![part], None).await;
+        assert!(refused.is_err(), "{table}: {refused:?}");
+        assert_eq!(store.head().await.unwrap().size, 255, "{table}");
+        sabotage("");
+        assert!(matches!(one(&*store, issued()).await, Appended::Recorded { index: 255, .. }), "{table}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::store::calls::{Call, CallsTaken, NodeHeld};
 use crate::store::quota::{self, Takes};
 
 use super::Failure;
+use super::log;
 use super::names::Names;
 use super::value::{micros, signed, time, unsigned};
 
@@ -58,7 +59,7 @@ pub(super) fn keep(db: &Connection, names: &mut Names, batch: u64, calls: &[Call
             &call.why,
             &call.entry.map(signed),
         ];
-        insert.execute(row.as_slice())?;
+        insert.execute(row.as_slice()).map(log::is_stored)??;
         *held.entry(node).or_default() += 1;
     }
     let mut more = db.prepare_cached("UPDATE call_node SET held = held + ?2 WHERE id = ?1")?;

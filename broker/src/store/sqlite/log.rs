@@ -52,10 +52,23 @@ pub(super) fn insert(db: &Connection, names: &mut Names, index: u64, new: &NewEn
     db.prepare_cached(
         "INSERT INTO leaf (idx, time, kind, person, cluster, grant_id, leaf) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute((signed(index), time, content.kind.number(), person, cluster, &content.grant, &leaf))?;
-    db.prepare_cached("INSERT INTO body (idx, body) VALUES (?1, ?2)")?.execute((signed(index), &new.encoded))?;
+    .execute((signed(index), time, content.kind.number(), person, cluster, &content.grant, &leaf))
+    .map(is_stored)??;
+    let mut body = db.prepare_cached("INSERT INTO body (idx, body) VALUES (?1, ?2)")?;
+    body.execute((signed(index), &new.encoded)).map(is_stored)??;
     certificates::insert(db, index, content)?;
     Ok(leaf_hash(&leaf))
+}
+
+/// Fails where an `INSERT` of one row stored none, though it did not fail itself: then someone had it ignored.
+pub(super) fn is_stored(rows: usize) -> Result<(), Failure> {
+    match rows {
+        1 => Ok(()),
+        _ => Err(Failure::Damaged(
+            "a row that was recorded was not stored: somebody changed what the database does; find out who writes it"
+                .into(),
+        )),
+    }
 }
 
 /// Whether an entry of one of these kinds stands at `from` or behind it.

@@ -1,14 +1,15 @@
 //! Opening a connection, and the schema's steps.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 10] = [
+pub(in crate::store) const STEPS: [&str; 11] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
@@ -19,6 +20,7 @@ pub(in crate::store) const STEPS: [&str; 10] = [
     include_str!("../../../../migrations/sqlite/0008_page.sql"),
     include_str!("../../../../migrations/sqlite/0009_marked_places.sql"),
     include_str!("../../../../migrations/sqlite/0010_fair_quota.sql"),
+    include_str!("../../../../migrations/sqlite/0011_whose.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.
@@ -69,7 +71,12 @@ pub(super) fn open(path: &Path, purpose: Use, busy_timeout: Duration) -> Result<
 /// Brings the schema to this build's step, each missing step in one transaction.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
     let reached = reached(db)?;
-    no_triggers(db)?;
+    is_as_made(db, reached as usize)?;
+    take(db, reached)
+}
+
+/// Takes the steps behind this one.
+fn take(db: &mut Connection, reached: u32) -> Result<(), Failure> {
     for (step, sql) in (1u32..).zip(STEPS).skip(reached as usize) {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
@@ -82,23 +89,52 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses a database with a trigger: no step makes one, so somebody else did, who has entries or rows changed behind our back.
-pub(super) fn no_triggers(db: &Connection) -> Result<(), Failure> {
-    let mut any = db.prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'trigger' LIMIT 1")?;
-    let found: Option<String> = any.query_row([], |row| row.get(0)).optional()?;
-    match found {
+/// Refuses a database whose schema is not what the first `steps` make, to the letter of each object's statement. Whoever writes there could
+/// else have a trigger change an entry behind our back, or a constraint with `ON CONFLICT IGNORE` let none be stored. What `ANALYZE`
+/// keeps is nobody's doing: every query that matters names its index.
+pub(super) fn is_as_made(db: &Connection, steps: usize) -> Result<(), Failure> {
+    let made = Connection::open_in_memory()?;
+    STEPS.iter().take(steps).try_for_each(|sql| made.execute_batch(sql))?;
+    let (made, there) = (objects(&made)?, objects(db)?);
+    let changed = made.iter().find(|(object, statement)| there.get(*object) != Some(*statement));
+    if let Some((object @ (kind, name), _)) = changed {
+        let what = if there.contains_key(object) { "is not as a broker makes it" } else { "is gone" };
+        return Err(Failure::Damaged(format!("its {kind} {name:?} {what}; {RESTORE}")));
+    }
+    match there.keys().find(|object| !made.contains_key(*object)) {
         None => Ok(()),
-        Some(name) => Err(Failure::Damaged(format!(
-            "somebody made the trigger {name:?} in it, and a broker makes none; find out who writes the database, and take it out with \
-             `DROP TRIGGER`"
+        Some((kind, name)) => Err(Failure::Damaged(format!(
+            "somebody made the {kind} {name:?} in it, and a broker makes none such; find out who writes the database, and take it out with \
+             `DROP {}`",
+            kind.to_uppercase()
         ))),
     }
 }
 
-/// Checks that the schema is this build's, for one who may not change it.
+/// A number that is another after every change of the schema.
+pub(super) fn version(db: &Connection) -> Result<i64, Failure> {
+    Ok(db.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)
+}
+
+/// What to do about a schema that somebody changed.
+const RESTORE: &str = "find out who writes the database, and restore the one that the broker was writing to";
+
+/// What a database consists of: by kind and name, the table that it is of and the statement that made it.
+type Objects = BTreeMap<(String, String), (String, Option<String>)>;
+
+fn objects(db: &Connection) -> Result<Objects, Failure> {
+    let mut all = db.prepare(
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema
+         WHERE NOT (type = 'table' AND name IN ('sqlite_stat1', 'sqlite_stat4'))",
+    )?;
+    let rows = all.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get(3)?))))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Checks that the schema is this build's, and nobody else's, for one who may not change it.
 pub(super) fn check(db: &Connection) -> Result<(), Failure> {
     match reached(db)? as usize {
-        step if step == STEPS.len() => Ok(()),
+        step if step == STEPS.len() => is_as_made(db, step),
         step => Err(Failure::Damaged(format!(
             "it was written by an older build (schema {step}, this build knows {}); start the broker once",
             STEPS.len()
@@ -140,6 +176,7 @@ mod tests {
                 "1a6dce50227a3ef8770743b007dd0fbb930e339ae2008a84517a648a30e74c14",
                 "8d2f68da379d697227a58adf95bd3c4bacb7c28447e8bd160c19012b6fd93d3a",
                 "b4860c4a6f7304a0823388b976e928db6930de5fbdb5edc5bd9392026fcb888a",
+                "b422d31c987781007715fade3a4de0aaf7e89b16653bcadb7a87c6084b96b4fe",
             ]
         );
     }
@@ -151,23 +188,46 @@ mod tests {
         assert!(matches!(migrate(&mut db), Err(Failure::Damaged(why)) if why.contains("newer build")));
     }
 
+    /// A trigger, and what makes an `INSERT` store nothing and say nothing of it; an index alone, and less than there was.
     #[test]
-    fn a_trigger_that_no_step_made_is_refused() {
-        let mut db = Connection::open_in_memory().unwrap();
-        migrate(&mut db).unwrap();
-        migrate(&mut db).unwrap();
-        db.execute_batch("CREATE TRIGGER hide AFTER INSERT ON body BEGIN DELETE FROM body WHERE idx = new.idx; END")
-            .unwrap();
-        assert!(matches!(migrate(&mut db), Err(Failure::Damaged(why)) if why.contains("the trigger \"hide\"")));
+    fn a_schema_that_the_steps_did_not_make_is_refused() {
+        let ignoring = "ALTER TABLE body RENAME TO old;
+            CREATE TABLE body (idx INTEGER PRIMARY KEY, body BLOB NOT NULL, UNIQUE (body) ON CONFLICT IGNORE) STRICT;
+            INSERT INTO body SELECT * FROM old; DROP TABLE old";
+        for (sql, said) in [
+            (
+                "CREATE TRIGGER hide AFTER INSERT ON body BEGIN DELETE FROM body WHERE idx = new.idx; END",
+                "the trigger \"hide\"",
+            ),
+            (ignoring, "its table \"body\" is not as"),
+            ("CREATE UNIQUE INDEX one ON body (length(body))", "the index \"one\" in it"),
+            ("CREATE VIEW one AS SELECT * FROM body", "`DROP VIEW`"),
+            ("ALTER TABLE probe ADD COLUMN more INTEGER CHECK (more IS NULL)", "its table \"probe\" is not as"),
+            ("DROP INDEX leaf_by_kind", "its index \"leaf_by_kind\" is gone"),
+        ] {
+            let mut db = Connection::open_in_memory().unwrap();
+            migrate(&mut db).unwrap();
+            db.execute_batch("ANALYZE; VACUUM").unwrap();
+            migrate(&mut db).unwrap();
+            check(&db).unwrap();
+            let before = version(&db).unwrap();
+            db.execute_batch(sql).unwrap();
+            assert_ne!(version(&db).unwrap(), before, "{sql}");
+            for refused in [check(&db), migrate(&mut db)] {
+                assert!(matches!(&refused, Err(Failure::Damaged(why)) if why.contains(said)), "{sql}: {refused:?}");
+            }
+        }
     }
 
     #[test]
     fn a_step_that_fails_leaves_nothing() {
         let mut db = Connection::open_in_memory().unwrap();
-        db.execute_batch("CREATE TABLE probe (x)").unwrap();
-        assert!(migrate(&mut db).is_err());
+        // what the tree's step cannot make once more
+        db.execute_batch(STEPS[0]).unwrap();
+        db.execute_batch("CREATE TABLE tile (x)").unwrap();
+        assert!(take(&mut db, 1).is_err());
         let left: i64 =
-            db.query_row("SELECT count(*) FROM sqlite_schema WHERE name <> 'probe'", [], |r| r.get(0)).unwrap();
+            db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'checkpoint'", [], |r| r.get(0)).unwrap();
         assert_eq!(left, 0);
         assert_eq!(db.pragma_query_value(None, "user_version", |r| r.get::<_, u32>(0)).unwrap(), 0);
     }

@@ -16,13 +16,9 @@ const WIDTH: u64 = TILE_WIDTH as u64;
 
 /// Keeps a tile that an append completed.
 pub(super) fn insert(db: &Connection, tile: &FullTile) -> Result<(), Failure> {
-    db.prepare_cached("INSERT INTO tile (level, idx, root, hashes) VALUES (?1, ?2, ?3, ?4)")?.execute((
-        tile.level,
-        signed(tile.index),
-        tile.root,
-        tile.hashes.as_flattened(),
-    ))?;
-    Ok(())
+    db.prepare_cached("INSERT INTO tile (level, idx, root, hashes) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((tile.level, signed(tile.index), tile.root, tile.hashes.as_flattened()))
+        .map(log::is_stored)?
 }
 
 /// Keeps a checkpoint, unless a larger one is kept.

@@ -39,6 +39,8 @@ struct Desk {
     options: Options,
     /// Absent after a failure: the next write opens it anew, so the store recovers when the cause is gone.
     db: Option<Connection>,
+    /// The version of this connection's schema that was compared with what the steps make; `None` where none was.
+    compared: Option<i64>,
     /// Device and inode of the file that was opened. A record in a file that someone moved away would be no record.
     file: (u64, u64),
     /// How many entries the log has: nobody else appends.
@@ -162,7 +164,7 @@ impl Writer {
     #[cfg(test)]
     pub(super) async fn hang_up(&self) {
         self.run(|desk| {
-            desk.db = None;
+            (desk.db, desk.compared) = (None, None);
             Ok(())
         })
         .await
@@ -212,6 +214,7 @@ impl Desk {
             path: path.into(),
             options: options.clone(),
             db: Some(db),
+            compared: None,
             file,
             size,
             edge: None,
@@ -230,7 +233,7 @@ impl Desk {
     fn transact<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>) -> Result<T, StoreError> {
         let done = self.attempt(work);
         if done.is_err() {
-            self.db = None;
+            (self.db, self.compared) = (None, None);
         }
         Ok(done?)
     }
@@ -248,6 +251,12 @@ impl Desk {
             None => self.db.insert(reopen(&self.path, &self.options)?),
         };
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // the lock of this transaction keeps it as it is
+        let version = schema::version(&transaction)?;
+        if self.compared != Some(version) {
+            schema::is_as_made(&transaction, schema::STEPS.len())?;
+            self.compared = Some(version);
+        }
         let value = work(&transaction)?;
         transaction.commit()?;
         Ok(value)
