@@ -41,6 +41,8 @@ pub struct Opened {
     pub is_delegated: bool,
     /// Whether no entry of the log names this CA yet: one has to, before it is used.
     pub is_unnamed: bool,
+    /// Whether a rotation is under way, so that the log names the CA that is to come as well.
+    pub is_rotating: bool,
 }
 
 /// What makes certificates.
@@ -81,6 +83,17 @@ pub enum CustodyError {
         secret: &'static str,
         /// Where it should be.
         place: String,
+    },
+    /// Another secret is where one is to live.
+    #[error(
+        "{place} holds another {secret}, as of another broker, which would not start as it was without it; name another place with \
+         `--key`, or, where it is nobody's, write over it with `--replace`"
+    )]
+    OtherSecret {
+        /// Where.
+        place: String,
+        /// Which.
+        secret: &'static str,
     },
     /// The folder was made before logs were signed.
     #[error(
@@ -155,11 +168,6 @@ impl Custody {
     /// When the configuration has none of that name.
     pub fn server(&self, name: &str) -> Result<Client, CustodyError> {
         Ok(servers::client(&self.servers, name)?)
-    }
-
-    /// Uses another client for a server, as an operator's with a token of their own.
-    pub fn use_server(&mut self, name: &str, client: Client) {
-        self.servers.insert(name.to_owned(), client);
     }
 
     /// A cluster's record.
@@ -237,6 +245,7 @@ impl Custody {
     pub async fn open(&self, cluster: &ClusterName, known: &KnownCas) -> Result<Opened, CustodyError> {
         let record = self.record(cluster)?;
         let mut opened = self.open_place(cluster, &record.active, known).await?;
+        opened.is_rotating = record.rotation.is_some();
         if record.delegated {
             opened.mark.push_str("; through the cluster");
             opened.is_delegated = true;
@@ -314,6 +323,7 @@ impl Custody {
                     file: None,
                     is_delegated: false,
                     is_unnamed: false,
+                    is_rotating: false,
                 })
             }
             Place::Retired => Err(CustodyError::Retired(cluster.clone())),
@@ -335,6 +345,7 @@ impl Opened {
             file: None,
             is_delegated: false,
             is_unnamed: false,
+            is_rotating: false,
         }
     }
 
@@ -364,20 +375,30 @@ impl CustodyError {
         matches!(self, Self::None(_) | Self::TalosApi(_))
     }
 
-    /// Whether what was opened before is not to be used any longer either: its key may have left, or what bounds it bounds nothing
-    /// now. Any other error says nothing of that.
+    /// Whether what was opened before is not to be used any longer either: its key may have left, what bounds it bounds nothing
+    /// now, or the log says that it was retired, here or at another broker. Any other error says nothing of that.
     #[must_use]
     pub fn ends_use(&self) -> bool {
         matches!(
             self,
-            Self::Transit(TransitKeyError::Leaks { .. }) | Self::Pki(PkiError::TooMuch(_) | PkiError::WritesRoles(_))
+            Self::Transit(TransitKeyError::Leaks { .. })
+                | Self::Pki(PkiError::TooMuch(_) | PkiError::WritesRoles(_))
+                | Self::Foreign(ForeignCa::Retired { .. })
         )
     }
 
-    /// Whether there is no CA, rather than one that cannot be opened.
+    /// Whether there is no CA, rather than one that cannot be opened: also where a server that answers has no such secret, or none
+    /// of its versions but deleted ones.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        matches!(self, Self::None(_) | Self::Retired(_) | Self::TalosApi(_) | Self::Vault(VaultError::Missing(_)))
+        matches!(
+            self,
+            Self::None(_)
+                | Self::Retired(_)
+                | Self::TalosApi(_)
+                | Self::Vault(VaultError::Missing(_))
+                | Self::Kv(KvError::Missing(_))
+        )
     }
 }
 

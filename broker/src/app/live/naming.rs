@@ -7,7 +7,7 @@ use ichor_wire::log::{Content, Kind};
 use ichor_wire::profile::CaCertificate;
 
 use crate::audit::{RecordError, Sequencer};
-use crate::custody::CERTIFICATE;
+use crate::custody::{CERTIFICATE, PUBLIC_KEY};
 use crate::custody::ca::CaFacts;
 use crate::domain::ClusterName;
 use crate::readiness::Check;
@@ -25,7 +25,7 @@ pub(super) async fn name(
         let facts = CaFacts::of(certificate);
         let digests = BTreeMap::from([
             (CERTIFICATE.to_owned(), facts.fingerprint),
-            ("public key".to_owned(), facts.key_fingerprint),
+            (PUBLIC_KEY.to_owned(), facts.key_fingerprint),
         ]);
         let message =
             format!("cluster `{cluster}`: the CA found in custody, which no entry named, is this from now on: {said}");

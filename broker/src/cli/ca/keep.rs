@@ -12,7 +12,7 @@ use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
-use crate::custody::{CERTIFICATE, For, Place, Places, Record, Sealer, SettleError, Settled, Target, VaultError};
+use crate::custody::{CERTIFICATE, For, PUBLIC_KEY, Place, Places, Record, Sealer, SettleError, Settled, Target, VaultError};
 use crate::domain::ClusterName;
 use crate::readiness::Check;
 
@@ -38,7 +38,8 @@ impl Keeping<'_> {
 
     /// Makes the CA where it is to live: its digests are known only then.
     pub(super) fn create_there(self, now: Timestamp, years: u16) -> anyhow::Result<Settled> {
-        self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years).await)
+        let known = block_on(async { Ok(crate::app::known_cas(&self.loaded.settings).await?) })?;
+        self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years, &known).await)
     }
 
     /// Takes up the CA that a PKI engine has: its digests are known only then.
@@ -87,11 +88,14 @@ impl Keeping<'_> {
                 }
                 let settled = make(&places, of, target).await?;
                 let facts = digests(&CaFacts::of(&settled.certificate));
-                if facts != known {
+                let written = async || write(&sealer, of, before.as_ref(), &settled);
+                if facts == known {
+                    written().await?;
+                } else {
                     let message = format!("{}: {}", deed.message, settled.place.said());
-                    desk.record(Deed { message, digests: facts, ..deed.clone() }).await?;
+                    let made = Deed { message, digests: facts, ..deed.clone() };
+                    desk.act(made, "the CA in force is what it was", written).await?;
                 }
-                write(&sealer, of, before.as_ref(), &settled)?;
                 Ok(settled)
             });
             let settled = settled.await?;
@@ -144,6 +148,6 @@ fn write(sealer: &Sealer, of: For<'_>, before: Option<&Record>, settled: &Settle
 pub(super) fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
     BTreeMap::from([
         (CERTIFICATE.to_owned(), facts.fingerprint.clone()),
-        ("public key".to_owned(), facts.key_fingerprint.clone()),
+        (PUBLIC_KEY.to_owned(), facts.key_fingerprint.clone()),
     ])
 }

@@ -72,7 +72,7 @@ impl RecordCa {
                     if self.certificate.is_some() { ", and you another" } else { "" }
                 );
             }
-            if written.is_some() && familiar.is_ok() && newest.is_some() {
+            if written.is_some() && familiar.is_ok() && newest == Some(&*found.fingerprint) {
                 bail!("the CA of cluster `{cluster}` has its record, and the log knows it: there is nothing to do");
             }
             let desk = Desk::open(&loaded).await?;

@@ -54,12 +54,15 @@ impl Move {
                 reason: self.reason.clone(),
                 digests: digests(&CaFacts::of(material.certificate())),
             };
+            let undone = "the CA lives where it did";
             let sealer = custody.vault().sealer();
-            let settled = desk.act(deed, "the CA lives where it did", async || {
+            let settled = desk.act(deed.clone(), undone, async || {
                 let places = Places { sealer, servers: &servers };
                 let of = For { cluster: &cluster, generation: record.generation, replace: false };
                 let settled = places.bring(of, &target, &material).await?;
-                record.moved(settled.place.clone()).replace(sealer.dir(), &cluster, &record)?;
+                let message = format!("{} to {}", deed.message, settled.place.said());
+                let moved = async || Ok(record.moved(settled.place.clone()).replace(sealer.dir(), &cluster, &record)?);
+                desk.act(Deed { message, ..deed.clone() }, undone, moved).await?;
                 Ok(settled)
             });
             let settled = settled.await?;
