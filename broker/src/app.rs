@@ -39,9 +39,9 @@ use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
+pub use adopted::{Adopted, AdoptedError, End, adopted};
 pub use aliases::foreign_issuers;
 pub use endpoints::foreign_endpoints;
-pub use adopted::{Adopted, AdoptedError, End, adopted};
 pub use issuers::newer;
 pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, check_database_is_there, next_origin, notary, notary_over, open_log, pin_log};

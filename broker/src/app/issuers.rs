@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ichor_wire::profile::CaCertificate;
+use ichor_wire::role::Role;
 use jiff::SignedDuration;
 
 use super::adopted::{Adopted, AdoptedError, End, adopted};
@@ -36,8 +37,17 @@ pub(super) struct Opened {
     pub(super) is_waiting: bool,
     /// The CAs whose end is near or past, and what to say of it.
     pub(super) ending: BTreeMap<ClusterName, String>,
-    /// The CAs that the log does not name yet, by what it is to be told of them.
-    pub(super) unnamed: Vec<(ClusterName, CaCertificate, String)>,
+    /// The CAs that the log does not name yet.
+    pub(super) unnamed: Vec<Unnamed>,
+}
+
+/// A CA that the log does not name yet, and what it is to be told of it.
+pub(super) struct Unnamed {
+    pub(super) cluster: ClusterName,
+    pub(super) certificate: CaCertificate,
+    pub(super) said: String,
+    /// The secret of KV that it lies in.
+    pub(super) in_kv: Option<String>,
 }
 
 /// By cluster, what tells its CA from another.
@@ -87,9 +97,10 @@ pub(super) async fn open(
         unnamed: Vec::new(),
     };
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
+    let granted = delegating.policies.borrow().grantable();
     let all = clusters.values().map(async |cluster| match before.as_it_was(cluster, now) {
         Some(_) => (cluster, None),
-        None => (cluster, Some(custody.open(&cluster.name, before.known).await)),
+        None => (cluster, Some(look(custody, &cluster.name, before.known, &granted).await)),
     });
     for (cluster, found) in futures_util::future::join_all(all).await {
         let name = &cluster.name;
@@ -120,7 +131,13 @@ pub(super) async fn open(
                     && files.iter().all(|file| before.files.get(file) == now.get(file));
                 opened.changed |= !is_same || old.is_none();
                 if ca.is_unnamed {
-                    opened.unnamed.push((name.clone(), ca.certificate.clone(), ca.mark.clone()));
+                    let (cluster, certificate) = (name.clone(), ca.certificate.clone());
+                    opened.unnamed.push(Unnamed {
+                        cluster,
+                        certificate,
+                        said: ca.mark.clone(),
+                        in_kv: ca.in_kv.clone(),
+                    });
                 }
                 let end = opened.note_end(name, End::of_ca(&mark.certificate, time));
                 // one that the log does not name yet is named next, and is the newest then
@@ -192,6 +209,13 @@ pub(super) async fn open(
     opened.forget_ends(before.issuers.keys(), &issuers);
     opened.issuers = Arc::new(issuers);
     opened
+}
+
+/// The cluster's CA, opened, with what is to be said of roles that policies grant.
+async fn look(custody: &Custody, name: &ClusterName, known: &KnownCas, granted: &[Role]) -> Result<Ca, CustodyError> {
+    let mut ca = custody.open(name, known).await?;
+    ca.warn_of_roles(granted).await;
+    Ok(ca)
 }
 
 // === impl Before ===
@@ -378,13 +402,16 @@ mod tests {
         let mut learnt = KnownCas::default();
         for (said, fingerprint) in [(CERTIFICATE, &*own), (CERTIFICATE, "another"), (&format!("{RETIRED} 1"), &*own)] {
             learnt.learn("prod", &BTreeMap::from([(said.to_owned(), fingerprint.to_owned())]));
-            let heard =
-                Before { known: &learnt, issuers: &first.issuers, marks: &first.marks, files: &first.in_force };
+            let heard = Before { known: &learnt, issuers: &first.issuers, marks: &first.marks, files: &first.in_force };
             let opened = look(&there, heard, &files("one")).await;
             let line = opened.checks[0].detail.clone().unwrap_or_default();
             if said == CERTIFICATE {
                 assert!(opened.checks[0].ok && Arc::ptr_eq(&opened.issuers[&name], &first.issuers[&name]));
-                assert_eq!(line.contains("names another, with the certificate sha256 another"), fingerprint != own, "{line}");
+                assert_eq!(
+                    line.contains("names another, with the certificate sha256 another"),
+                    fingerprint != own,
+                    "{line}"
+                );
             } else {
                 assert!(!opened.checks[0].ok && opened.issuers.is_empty() && opened.changed, "{line}");
                 assert!(line.contains("which was retired by an entry of the audit log"), "{line}");

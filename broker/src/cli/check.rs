@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
+use ichor_wire::role::Role;
 
 use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app::{self, AdoptedError};
@@ -104,10 +105,12 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
         let sinks = config::sinks(&loaded.folder, &loaded.file);
         checks.push(sinks.map_or_else(|error| failed("notify", &error), |_| fine("notify", None)));
     }
+    // policies that are wrong have a line of their own
+    let granted = app::check_policies(settings).map(|set| set.grantable()).unwrap_or_default();
     match app::custody(loaded, vault) {
         Ok(custody) => {
             match app::known_cas(settings).await {
-                Ok(known) => checks.extend(cas(&custody, &clusters, &known).await),
+                Ok(known) => checks.extend(cas(&custody, &clusters, &known, &granted).await),
                 // a line of its own says what is wrong with it
                 Err(error) => checks.push(failed("ca keys, held against the audit log", &error)),
             }
@@ -142,7 +145,7 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
 }
 
 /// A line for each server and each cluster's CA, opened as the broker would.
-async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas) -> Vec<Check> {
+async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas, granted: &[Role]) -> Vec<Check> {
     let mut checks = Vec::new();
     let opened =
         futures_util::future::join_all(clusters.values().map(async |it| (it, custody.open(&it.name, known).await)))
@@ -156,7 +159,8 @@ async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas) -> Vec<Ch
     for (cluster, opened) in opened {
         let line = format!("ca {}", cluster.name);
         checks.push(match opened {
-            Ok(opened) => {
+            Ok(mut opened) => {
+                opened.warn_of_roles(granted).await;
                 let end = app::End::of_ca(&opened.certificate, SystemClock.now());
                 let newer = app::newer(known, &cluster.name, &opened.certificate).filter(|_| !opened.is_rotating);
                 let newer = newer.filter(|_| !opened.is_unnamed);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::known::kv_place;
 use super::pki::RoleSet;
 use super::vault::{VaultError, file};
 use crate::domain::ClusterName;
@@ -128,7 +129,15 @@ impl Record {
     /// The record of a cluster's first CA.
     #[must_use]
     pub fn first(active: Place) -> Self {
-        Self { version: VERSION, generation: 1, delegated: false, active, rotation: None, former: Vec::new(), retired: Vec::new() }
+        Self {
+            version: VERSION,
+            generation: 1,
+            delegated: false,
+            active,
+            rotation: None,
+            former: Vec::new(),
+            retired: Vec::new(),
+        }
     }
 
     /// The same for a CA that bears another number, so that its key is written over no other's.
@@ -291,6 +300,15 @@ impl Place {
         match self {
             Self::Transit { certificate, .. } | Self::Pki { certificate, .. } => Some(certificate),
             Self::Age { .. } | Self::Kv { .. } | Self::TalosApi | Self::Retired => None,
+        }
+    }
+
+    /// What entries of the log say of it where it is a secret of KV.
+    #[must_use]
+    pub fn in_kv(&self) -> Option<String> {
+        match self {
+            Self::Kv { server, mount, path } => Some(kv_place(server, mount, path)),
+            _ => None,
         }
     }
 

@@ -279,7 +279,8 @@ mod tests {
         assert_eq!(kind(503, ""), Kind::Failed(503, "(without a reason)".into()));
         assert_eq!(kind(429, r#"{"errors":["x"]}"#), Kind::Limited);
         assert_eq!(kind(404, r#"{"errors":[]}"#), Kind::Missing("transit/sign/k".into()));
-        let gone = r#"{"data":{"data":null,"metadata":{"version":2}},"request_id":"0b4a1bb2-1111-2222-3333-444455556666"}"#;
+        let gone =
+            r#"{"data":{"data":null,"metadata":{"version":2}},"request_id":"0b4a1bb2-1111-2222-3333-444455556666"}"#;
         assert_eq!(kind(404, gone), Kind::Missing("transit/sign/k".into()));
         let nowhere = r#"{"errors":["no handler for route \"transit/sign/k\". route entry not found."]}"#;
         for other in [nowhere, "<h1>Not Found</h1>", ""] {

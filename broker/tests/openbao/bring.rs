@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::ca::{self, CaMaterial};
-use ichor_broker::custody::{For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target, Vault};
+use ichor_broker::custody::{
+    For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target, Vault,
+};
 use ichor_broker::domain::ClusterName;
 use ichor_broker::openbao::{Client, Settings};
 use ichor_standins::openbao::Fault;

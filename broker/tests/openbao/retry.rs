@@ -58,7 +58,8 @@ async fn a_call_with_an_effect_is_sent_once() {
         assert_eq!(world.bao.count(&format!("secret/data/{path}")), 1, "{fault:?}");
     }
     // but what a server turned away did nothing
-    let turned_away = [Fault::Quota, Fault::Status(412, "not yet".into()), Fault::Status(503, "Vault is sealed".into())];
+    let turned_away =
+        [Fault::Quota, Fault::Status(412, "not yet".into()), Fault::Status(503, "Vault is sealed".into())];
     for (n, fault) in turned_away.into_iter().enumerate() {
         let path = format!("t{n}");
         world.bao.spoil_next(&format!("secret/data/{path}"), fault.clone(), 2);

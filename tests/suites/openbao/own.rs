@@ -72,8 +72,12 @@ async fn a_place_that_the_brokers_own_token_cannot_read_does_not_become_the_secr
     make_key(bao, "ichor.broker", json!({"type": "aes256-gcm96"})).await?;
     // deploy/openbao/transit.hcl, and what deploy/openbao/secrets.hcl adds
     let issuing = || [Rule::new("transit/keys/ichor-prod", ["read"]), Rule::new("transit/sign/ichor-prod", ["update"])];
-    let secrets =
-        || [Rule::new("transit/decrypt/ichor.broker", ["update"]), Rule::new("secret/data/ichor-broker/data-key", ["read"])];
+    let secrets = || {
+        [
+            Rule::new("transit/decrypt/ichor.broker", ["update"]),
+            Rule::new("secret/data/ichor-broker/data-key", ["read"]),
+        ]
+    };
     for to in ["kv", "transit"] {
         bao.allow_only(issuing());
         let said = moved(&world, &["--to", to, "--token-file", &token]).await.unwrap_err();

@@ -282,3 +282,37 @@ async fn a_secret_that_is_taken_away_ends_its_ca_and_an_outage_does_not() -> any
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_rewrites_the_record_neither_publishes_a_ca_nor_has_the_cluster_make_certificates() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let own = asks(&alice).await?.answer.issuing_ca;
+    let record = world.dir.join("vault/ca/prod.toml");
+    let good = std::fs::read_to_string(&record)?;
+    let refused = async |text: &str, words: &str| -> anyhow::Result<()> {
+        std::fs::write(&record, text)?;
+        let said = line(&world, "ca prod").await;
+        assert!(!said.ok && said.detail.as_deref().unwrap().contains(words), "{said:?}");
+        assert_eq!(asks(&alice).await?.answer.issuing_ca, own);
+        std::fs::write(&record, &good)?;
+        Ok(())
+    };
+    // a secret that the broker reads, and that someone else writes
+    let other = ichor_standins::authority::Authority::new("another client CA")?;
+    bao(&world).write_secret("ichor/dev", super::main_job::kv_fields(&other));
+    let (head, _) = good.split_once("[active]").context("a place")?;
+    let kv = format!("{head}[active]\ncustody = \"kv\"\nserver = \"main\"\nmount = \"secret\"\npath = \"ichor/dev\"\n");
+    refused(&kv, "which the audit log does not know").await?;
+    let delegated = good.replace("generation = 1\n", "generation = 1\ndelegated = true\n");
+    assert_ne!(delegated, good);
+    refused(&delegated, "no entry of the log says so").await?;
+    // where it is meant it is said, by the same command as ever
+    std::fs::write(&record, delegated)?;
+    recorded(&world, &["delegate", CLUSTER, "--offline"]).await?;
+    assert!(line(&world, "ca prod").await.ok);
+    assert!(asks(&alice).await?.key_made_by_cluster);
+    recorded(&world, &["delegate", CLUSTER, "--end"]).await?;
+    assert!(!asks(&alice).await?.key_made_by_cluster);
+    Ok(())
+}

@@ -117,7 +117,7 @@ impl Found {
         let opened = custody.open_place(cluster, place, &KnownCas::default()).await?;
         let facts = CaFacts::of(&opened.certificate);
         let said = format!("{} ({}), valid until {}", facts.subject, facts.algorithm, facts.not_after);
-        Ok(Self { digests: digests(&facts), fingerprint: facts.fingerprint, what: "the CA", said })
+        Ok(Self { digests: digests(&facts, Some(place)), fingerprint: facts.fingerprint, what: "the CA", said })
     }
 }
 

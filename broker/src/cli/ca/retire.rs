@@ -109,7 +109,10 @@ impl Work<'_> {
         self.desk.act(deed, "what of it was done stays; run the same command again", done).await?;
         writeln!(out, "{place} issues no more; from now on: {}", next.said())?;
         if seen.is_none() {
-            writeln!(out, "its certificate cannot be read, so the log has no digest by which one that is put back is refused")?;
+            writeln!(
+                out,
+                "its certificate cannot be read, so the log has no digest by which one that is put back is refused"
+            )?;
         }
         self.removal(out)?;
         Ok(true)
@@ -126,13 +129,20 @@ impl Work<'_> {
         self.desk.act(deed, "its key lies where it did", done).await?;
         writeln!(out, "{} was retired before, and its key is set aside now", left.place.said())?;
         if record.active != Place::Retired {
-            writeln!(out, "{} is in force as before; where it is compromised too, run this again", record.active.said())?;
+            writeln!(
+                out,
+                "{} is in force as before; where it is compromised too, run this again",
+                record.active.said()
+            )?;
         }
         self.removal(out)
     }
 
     fn removal(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        writeln!(out, "Certificates it signed, and any a stranger signs with it, work until the nodes stop to accept it.")?;
+        writeln!(
+            out,
+            "Certificates it signed, and any a stranger signs with it, work until the nodes stop to accept it."
+        )?;
         Ok(writeln!(out, "Take it out of every node now; for each node:")?)
     }
 

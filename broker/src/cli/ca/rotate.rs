@@ -92,6 +92,11 @@ impl Rotate {
                 work.drop_next(&rotation.next, out).await?;
                 record.abandoned().replace(work.dir(), cluster, &record)?;
                 writeln!(out, "dropped; the CA in force is still {}", record.active.said())?;
+                writeln!(
+                    out,
+                    "the key of the one that is dropped stays where it is; remove it there: {}",
+                    rotation.next.said()
+                )?;
                 return Ok(());
             }
             (Some(rotation), true, false) => writeln!(out, "going on with {}", rotation.next.said())?,
@@ -129,7 +134,8 @@ impl Work<'_> {
 
     fn deed(&self, message: String, settled: Option<&Settled>) -> Deed {
         let message = format!("cluster `{}`: {message}", self.cluster);
-        let digests = settled.map(|settled| digests(&CaFacts::of(&settled.certificate))).unwrap_or_default();
+        let of = |settled: &Settled| digests(&CaFacts::of(&settled.certificate), Some(&settled.place));
+        let digests = settled.map(of).unwrap_or_default();
         Deed { ca: true, cluster: Some(self.cluster.to_string()), message, reason: self.reason.clone(), digests }
     }
 
@@ -194,7 +200,11 @@ impl Work<'_> {
         let message =
             format!("every named node accepts the new CA, which issues from now on: {}", settled.place.said());
         self.record(message, Some(&settled)).await?;
-        record.succeeded_by(rotation.next.clone(), now, old.map(|old| old.pem())).replace(self.dir(), cluster, &record)?;
+        record.succeeded_by(rotation.next.clone(), now, old.map(|old| old.pem())).replace(
+            self.dir(),
+            cluster,
+            &record,
+        )?;
         self.desk.reload().await?;
         let until = now.saturating_add(self.loaded.settings.max_ttl).unwrap_or(now);
         write!(out, "{}", ca::rotated_text(cluster, &settled.place.said(), until, &self.at))?;
