@@ -1,6 +1,7 @@
 //! Wires everything. The only file that names concrete backends.
 
 mod acceptance;
+mod adopted;
 mod aliases;
 mod background;
 mod connections;
@@ -38,9 +39,10 @@ use crate::policy::LoadError;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
+pub use adopted::{Adopted, AdoptedError, End, adopted};
 pub use aliases::foreign_issuers;
 pub use endpoints::foreign_endpoints;
-pub use issuers::{AdoptedError, adopted, ca_warning};
+pub use issuers::newer;
 pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, check_database_is_there, next_origin, notary, notary_over, open_log, pin_log};
 pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};

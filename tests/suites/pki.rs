@@ -124,6 +124,10 @@ async fn an_engine_issues_by_its_roles_and_nothing_it_makes_up_leaves() -> anyho
 
     let said = company.import(&sets).await?;
     assert!(said.contains("its key stays in the PKI engine pki at main"), "{said}");
+    // roles that the shipped policies grant, and that were not applied
+    for said in [company.said().await, company.run(&["check"]).await.unwrap_or_else(|error| error.to_string())] {
+        assert!(said.contains("policies grant a role, and there is no PKI role `ichor-prod-"), "{said}");
+    }
     let shown = company.run(&["ca", "show", CLUSTER]).await?;
     assert!(shown.contains("lives in PKI engine pki at main"), "{shown}");
 

@@ -17,7 +17,12 @@ use ichor_wire::role::Role;
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use crate::metrics;
+
 const CLUSTER: &str = "adopted";
+
+/// How often the cluster made another certificate than was granted.
+const MISMATCHES: &str = "ichor_certificate_mismatches_total{cluster=\"adopted\"}";
 
 const POLICIES: &str = r#"@id("read") permit (principal, action == Action::"hold:os:reader", resource);
 @id("backup") permit (principal, action == Action::"hold:os:etcd:backup", resource);"#;
@@ -134,9 +139,16 @@ async fn what_the_cluster_made_wrongly_is_recorded_as_failed_and_never_leaves() 
     ] {
         adopting.node.set_making(making);
         let before = adopting.world.entries().await?.len();
+        let mismatches = async || anyhow::Ok(metrics::value(&metrics::scrape(&adopting.world).await?, MISMATCHES));
+        let counted = mismatches().await?;
         let refused = adopting.held(&alice, &[]).await.unwrap_err().to_string();
         assert!(!refused.contains("PRIVATE") && !refused.contains("CERTIFICATE"), "{making:?}: {refused}");
         assert_eq!(adopting.since(before).await?, ["grant", "issue-failed"], "{making:?}");
+        // what came back otherwise than it was granted is no outage: it alarms
+        let differs = !matches!(making, Making::Huge | Making::Worker);
+        let code = adopting.world.entries().await?.remove(0).detail["code"].clone();
+        assert_eq!(code == "certificate-mismatch", differs, "{making:?}: {code}");
+        assert_eq!(mismatches().await? > counted, differs, "{making:?}");
     }
     adopting.node.set_making(Making::AsAsked);
     adopting.held(&alice, &[]).await?;
@@ -178,7 +190,18 @@ async fn what_cannot_serve_is_not_adopted_and_nothing_is_left_behind() -> anyhow
     let has_ca = run_command(&has_ca).await.unwrap_err().to_string();
     assert!(has_ca.contains("has a CA in custody"), "{has_ca}");
 
-    adopting.adopt_usual().await?;
+    // ended after the cluster's file, or after the credential: the same command goes on
+    let file = adopting.talosconfig(&["os:admin"], year, &own)?;
+    let usual = ["--label", "env=prod"];
+    adopting.adopt(&file, &usual).await?;
+    let (record, credential) = (format!("vault/ca/{CLUSTER}.toml"), format!("vault/secrets/talos-{CLUSTER}.age"));
+    for gone in [&[record.as_str(), credential.as_str()][..], &[record.as_str()]] {
+        gone.iter().try_for_each(|file| std::fs::remove_file(adopting.world.dir.join(file)))?;
+        adopting.adopt(&file, &usual).await?;
+        assert!(adopting.world.dir.join(&record).exists() && adopting.world.dir.join(&credential).exists());
+    }
+    let other = adopting.adopt(&file, &["--label", "env=dev"]).await.unwrap_err().to_string();
+    assert!(other.contains("is declared already"), "{other}");
     let again = adopting.talosconfig(&["os:admin"], year, &own)?;
     let twice = adopting.adopt(&again, &[]).await.unwrap_err().to_string();
     assert!(twice.contains("`--replace` replaces it"), "{twice}");
@@ -379,5 +402,53 @@ async fn a_credential_that_no_entry_names_is_not_used_though_the_cluster_would_t
     assert!(line().await?.ok);
     adopting.held(&alice, &[]).await?;
     adopting.world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_takes_the_place_of_an_adopted_credential_which_then_goes() -> anyhow::Result<()> {
+    let adopting = Adopting::start().await?;
+    adopting.adopt_usual().await?;
+    let (world, dir) = (&adopting.world, adopting.world.dir.display().to_string());
+    let ca = async |command: &[&str]| {
+        let usual = ["--reason", "tests", "--dir", &dir];
+        run_command(&[&["ca"], command, &usual].concat()).await.map_err(|error| error.to_string())
+    };
+    let check = async || run_command(&["check", "--dir", &dir]).await.unwrap_or_else(|error| error.to_string());
+    let record = world.dir.join("vault/ca/adopted.toml");
+    let credential = world.dir.join("vault/secrets/talos-adopted.age");
+    let (before, sealed) = (std::fs::read(&record)?, std::fs::read(&credential)?);
+    let idle = "`vault/secrets/talos-adopted.age` still holds the adopted credential";
+    assert!(!check().await.contains(idle));
+
+    let node = adopting.node.address().to_string();
+    ca(&["rotate", CLUSTER, "--custody", "age", "--wait", "0s", "--node", &node]).await.unwrap_err();
+    let patch = run_command(&["ca", "patch", CLUSTER, "--next", "--dir", &dir]).await?;
+    let crt = patch.lines().find_map(|line| line.trim().strip_prefix("- crt: ")).context("a certificate")?;
+    adopting.node.set_accepted_cas(&String::from_utf8(data_encoding::BASE64.decode(crt.as_bytes())?)?)?;
+    ca(&["rotate", CLUSTER, "--continue", "--wait", "0s"]).await.unwrap();
+    let alice = Person::log_in(world, "alice").await?;
+    assert!(!adopting.held(&alice, &[]).await?.key_made_by_cluster);
+    assert!(check().await.contains(idle), "{}", check().await);
+    let shown = run_command(&["ca", "show", "--dir", &dir]).await?;
+    assert!(shown.contains(idle), "{shown}");
+
+    let text = std::fs::read_to_string(&record)?;
+    let past =
+        |line: &str| if line.starts_with("until = ") { "until = \"2020-01-01T00:00:00Z\"" } else { line }.to_owned();
+    std::fs::write(&record, text.lines().map(past).collect::<Vec<_>>().join("\n"))?;
+    let said = ca(&["retire", CLUSTER]).await.unwrap();
+    assert!(
+        said.contains("removed the adopted credential from the vault") && !said.contains("removal-patch"),
+        "{said}"
+    );
+    assert!(!credential.exists() && !check().await.contains(idle));
+    // put back, it is used no more
+    std::fs::write(&record, before)?;
+    std::fs::write(&credential, sealed)?;
+    let checks = world.running.reload().await;
+    let line = checks.into_iter().find(|check| check.name == format!("ca {CLUSTER}")).context("a line")?;
+    assert!(!line.ok && line.detail.as_deref().unwrap_or_default().contains("was retired by an entry"), "{line:?}");
+    adopting.held(&alice, &[]).await.unwrap_err();
     Ok(())
 }

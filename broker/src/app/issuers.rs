@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ichor_wire::profile::CaCertificate;
-use jiff::{SignedDuration, Timestamp};
+use ichor_wire::role::Role;
+use jiff::SignedDuration;
 
+use super::adopted::{Adopted, AdoptedError, End, adopted};
 use super::delegating::Delegating;
 use super::digests::Files;
 use crate::clock::SharedClock;
-use crate::custody::{Custody, CustodyError, Familiar, KnownCas, Means, Opened as Ca, Vault, VaultError};
+use crate::custody::{Custody, CustodyError, KnownCas, Means, Opened as Ca, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
-use crate::issuer::talos_api::{Credential, TalosApiError};
-use crate::issuer::{Issuer, LocalCa, PkiCa, TalosApi};
+use crate::issuer::{Issuer, LocalCa, PkiCa};
 use crate::mint::Issuers;
 use crate::readiness::Check;
-
-/// A CA whose end is nearer than this is warned of.
-const NEAR_END: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// The issuers after a look into custody, and what became of each cluster's.
 pub(super) struct Opened {
@@ -39,8 +37,17 @@ pub(super) struct Opened {
     pub(super) is_waiting: bool,
     /// The CAs whose end is near or past, and what to say of it.
     pub(super) ending: BTreeMap<ClusterName, String>,
-    /// The CAs that the log does not name yet, by what it is to be told of them.
-    pub(super) unnamed: Vec<(ClusterName, CaCertificate, String)>,
+    /// The CAs that the log does not name yet.
+    pub(super) unnamed: Vec<Unnamed>,
+}
+
+/// A CA that the log does not name yet, and what it is to be told of it.
+pub(super) struct Unnamed {
+    pub(super) cluster: ClusterName,
+    pub(super) certificate: CaCertificate,
+    pub(super) said: String,
+    /// The secret of KV that it lies in.
+    pub(super) in_kv: Option<String>,
 }
 
 /// By cluster, what tells its CA from another.
@@ -54,6 +61,7 @@ pub(super) struct Mark {
     certificate: CaCertificate,
     /// The vault's file that holds the key, where one does: while that and the record are as they were, nothing is opened.
     file: Option<String>,
+    is_rotating: bool,
 }
 
 /// What was in force before, and which CAs the log knows by now.
@@ -89,19 +97,22 @@ pub(super) async fn open(
         unnamed: Vec::new(),
     };
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
+    let granted = delegating.policies.borrow().grantable();
     let all = clusters.values().map(async |cluster| match before.as_it_was(cluster, now) {
         Some(_) => (cluster, None),
-        None => (cluster, Some(custody.open(&cluster.name, before.known).await)),
+        None => (cluster, Some(look(custody, &cluster.name, before.known, &granted).await)),
     });
     for (cluster, found) in futures_util::future::join_all(all).await {
         let name = &cluster.name;
         let Some(found) = found else {
             if let Some((issuer, mark)) = before.as_it_was(cluster, now) {
-                let end = opened.note_end(name, &mark.certificate, time);
+                let end = opened.note_end(name, End::of_ca(&mark.certificate, time));
+                let warnings: Vec<_> = end.said.into_iter().chain(before.newer(name, mark)).collect();
                 issuers.insert(name.clone(), Arc::clone(issuer));
                 opened.take_files(now, mark.files(name));
                 opened.marks.insert(name.clone(), mark.clone());
-                opened.checks.push(Check { name: check_name(name), ok: true, required: false, detail: end });
+                let detail = (!warnings.is_empty()).then(|| warnings.join("; "));
+                opened.checks.push(Check { name: check_name(name), ok: !end.is_over, required: false, detail });
             }
             continue;
         };
@@ -109,23 +120,36 @@ pub(super) async fn open(
         let files = [format!("{name}.age"), format!("{name}.toml")];
         let (ok, detail) = match found {
             Ok(ca) => {
-                let mark = Mark { text: ca.mark.clone(), certificate: ca.certificate.clone(), file: ca.file.clone() };
+                let mark = Mark {
+                    text: ca.mark.clone(),
+                    certificate: ca.certificate.clone(),
+                    file: ca.file.clone(),
+                    is_rotating: ca.is_rotating,
+                };
                 let files = mark.files(name);
                 let is_same = before.marks.get(name) == Some(&mark)
                     && files.iter().all(|file| before.files.get(file) == now.get(file));
                 opened.changed |= !is_same || old.is_none();
                 if ca.is_unnamed {
-                    opened.unnamed.push((name.clone(), ca.certificate.clone(), ca.mark.clone()));
+                    let (cluster, certificate) = (name.clone(), ca.certificate.clone());
+                    opened.unnamed.push(Unnamed {
+                        cluster,
+                        certificate,
+                        said: ca.mark.clone(),
+                        in_kv: ca.in_kv.clone(),
+                    });
                 }
-                let end = opened.note_end(name, &mark.certificate, time);
+                let end = opened.note_end(name, End::of_ca(&mark.certificate, time));
+                // one that the log does not name yet is named next, and is the newest then
+                let newer = if ca.is_unnamed { None } else { before.newer(name, &mark) };
                 opened.marks.insert(name.clone(), mark);
-                let mut warnings: Vec<_> = end.into_iter().chain(ca.warnings.clone()).collect();
+                let mut warnings: Vec<_> = end.said.into_iter().chain(newer).chain(ca.warnings.clone()).collect();
                 let issuer = match old.filter(|old| is_same && old.serves(cluster)) {
                     Some(old) => Ok(Arc::clone(old)),
                     None if ca.is_delegated => delegating.through(cluster, issuer(backdate, ca), clock),
                     None => Ok(issuer(backdate, ca)),
                 };
-                let is_usable = issuer.is_ok();
+                let is_usable = issuer.is_ok() && !end.is_over;
                 match issuer {
                     Ok(issuer) => drop(issuers.insert(name.clone(), issuer)),
                     Err(error) => warnings.push(opened.refuse(name, &error, false)),
@@ -134,18 +158,23 @@ pub(super) async fn open(
                 (is_usable, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
             Err(error) if error.may_be_adopted() => match adopted(custody.vault(), cluster, before.known, clock) {
-                Ok((issuer, warning)) => {
+                Ok(Adopted { issuer, end }) => {
+                    let end = opened.note_end(name, end);
                     let file = adopted_file(name);
                     let same = before.files.get(&file).is_some_and(|digest| now.get(&file) == Some(digest));
                     let old = old.filter(|old| same && old.serves(cluster));
                     opened.changed |= old.is_none();
                     issuers.insert(name.clone(), old.map_or_else(|| Arc::new(issuer) as Arc<dyn Issuer>, Arc::clone));
                     opened.take_files(now, files.into_iter().chain([file]));
-                    (true, warning)
+                    (!end.is_over, end.said)
                 }
                 Err(AdoptedError::Vault(VaultError::Missing(_))) => {
                     opened.changed |= old.is_some();
                     (false, Some(error.to_string()))
+                }
+                Err(error @ AdoptedError::Retired { .. }) => {
+                    opened.changed |= old.is_some();
+                    (false, Some(opened.end(name, &error)))
                 }
                 Err(error) => {
                     if let Some(old) = old {
@@ -159,7 +188,8 @@ pub(super) async fn open(
                 opened.changed |= old.is_some();
                 (false, Some(error.to_string()))
             }
-            // what it takes from a key that may have left, or from roles that bound nothing, is taken by others too
+            // what it takes from a key that may have left, or from roles that bound nothing, is taken by others too; and one that was
+            // retired, at whichever broker, is used at none
             Err(error) if error.ends_use() => {
                 opened.changed |= old.is_some();
                 (false, Some(opened.end(name, &error)))
@@ -176,21 +206,35 @@ pub(super) async fn open(
         };
         opened.checks.push(Check { name: check_name(name), ok, required: false, detail });
     }
+    opened.forget_ends(before.issuers.keys(), &issuers);
     opened.issuers = Arc::new(issuers);
     opened
+}
+
+/// The cluster's CA, opened, with what is to be said of roles that policies grant.
+async fn look(custody: &Custody, name: &ClusterName, known: &KnownCas, granted: &[Role]) -> Result<Ca, CustodyError> {
+    let mut ca = custody.open(name, known).await?;
+    ca.warn_of_roles(granted).await;
+    Ok(ca)
 }
 
 // === impl Before ===
 
 impl Before<'_> {
     /// The issuer and the mark of a cluster whose CA's key is in a file of the vault, where nothing of it is another than
-    /// before. Opening it again would tell nothing, and may ask a person to touch a key.
+    /// before, nor what the log says of it. Opening it again would tell nothing, and may ask a person to touch a key.
     fn as_it_was(&self, cluster: &Cluster, now: &Files) -> Option<(&Arc<dyn Issuer>, &Mark)> {
         let (issuer, mark) = (self.issuers.get(&cluster.name)?, self.marks.get(&cluster.name)?);
         let file = mark.file.as_ref()?;
         let is_same = |file: &String| self.files.get(file) == now.get(file);
         let is_there = now.contains_key(file) && mark.files(&cluster.name).iter().all(is_same);
-        (is_there && issuer.serves(cluster)).then_some((issuer, mark))
+        let is_known = self.known.check(&cluster.name, &mark.certificate).is_ok();
+        (is_there && is_known && issuer.serves(cluster)).then_some((issuer, mark))
+    }
+
+    /// What to say where the log names another CA of the cluster later than this one, and no rotation here explains it.
+    fn newer(&self, name: &ClusterName, mark: &Mark) -> Option<String> {
+        newer(self.known, name, &mark.certificate).filter(|_| !mark.is_rotating)
     }
 }
 
@@ -214,14 +258,21 @@ impl Opened {
         self.in_force.extend(files.into_iter().filter_map(|file| Some((file.clone(), from.get(&file)?.clone()))));
     }
 
-    /// When the CA ends, to metrics; what is to be said of that.
-    fn note_end(&mut self, name: &ClusterName, certificate: &CaCertificate, now: Timestamp) -> Option<String> {
-        let end = ca_warning(certificate, now);
-        self.ending.extend(end.clone().map(|warning| (name.clone(), warning)));
+    /// When what issues ends, to metrics; that end, with what is to be said of it.
+    fn note_end(&mut self, name: &ClusterName, end: End) -> End {
+        self.ending.extend(end.said.clone().map(|warning| (name.clone(), warning)));
         #[expect(clippy::cast_precision_loss, reason = "seconds of our time fit into a float's 53 bits")]
-        metrics::gauge!("ichor_ca_not_after_seconds", "cluster" => name.to_string())
-            .set(certificate.not_after().as_second() as f64);
+        gauge(name).set(end.at.as_second() as f64);
         end
+    }
+
+    /// Takes the ends of what issues no more out of the metrics: no number compares with what they are then.
+    fn forget_ends<'a>(
+        &self,
+        before: impl Iterator<Item = &'a ClusterName>,
+        now: &BTreeMap<ClusterName, Arc<dyn Issuer>>,
+    ) {
+        before.filter(|name| !now.contains_key(*name)).for_each(|name| gauge(name).set(f64::NAN));
     }
 
     /// What to say of a CA that is there and cannot be opened.
@@ -235,7 +286,7 @@ impl Opened {
     }
 
     /// What to say of a CA that is used no more.
-    fn end(&mut self, name: &ClusterName, error: &CustodyError) -> String {
+    fn end(&mut self, name: &ClusterName, error: &dyn std::fmt::Display) -> String {
         self.ended.push(without_id(name, error));
         format!("{error}; the CA opened before is not used any longer")
     }
@@ -260,58 +311,19 @@ pub(super) fn issuer(backdate: SignedDuration, ca: Ca) -> Arc<dyn Issuer> {
     }
 }
 
-/// Why a cluster whose credential was adopted has no issuer.
-#[derive(Debug, thiserror::Error)]
-pub enum AdoptedError {
-    /// The credential is not in the vault, or does not open.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// No entry of the log names it.
-    #[error(
-        "the standing credential of cluster `{cluster}` that lies in the vault has the certificate sha256 {found}, which no entry of the \
-         audit log names: someone else may have put it there. Look at who can write the vault's folder and adopt the right one with \
-         `ichor-broker cluster add {cluster} --adopt FILE --replace --reason …`, or, where this one is meant, say so with `ichor-broker \
-         ca record {cluster} --certificate {found} --reason …`"
-    )]
-    Unnamed {
-        /// The cluster.
-        cluster: ClusterName,
-        /// The fingerprint of what was opened.
-        found: String,
-    },
-    /// It is expired, or cannot be used with this cluster.
-    #[error(transparent)]
-    Issuer(#[from] TalosApiError),
+/// What to say where the log names another CA of the cluster later than this one.
+#[must_use]
+pub fn newer(known: &KnownCas, cluster: &ClusterName, certificate: &CaCertificate) -> Option<String> {
+    let newer = known.newer(cluster, certificate)?;
+    Some(format!(
+        "the newest entry of the log about its CA names another, with the certificate sha256 {newer}: once that one is in force at \
+         another broker, bring `ca/{cluster}.toml` of its vault into this one, with the file that it names"
+    ))
 }
 
-/// The issuer of a cluster whose own API makes the certificates, and what an operator should know of its credential. Nothing
-/// is called.
-///
-/// # Errors
-/// When there is no credential for it, the log does not name it (who adopts one has it recorded first), or it cannot be used.
-pub fn adopted(
-    vault: &Vault,
-    cluster: &Arc<Cluster>,
-    known: &KnownCas,
-    clock: &SharedClock,
-) -> Result<(TalosApi, Option<String>), AdoptedError> {
-    let credential = vault.open_talos_credential(&cluster.name)?;
-    let found = credential.fingerprint();
-    if known.check_fingerprint(&cluster.name, found.clone()) != Ok(Familiar::Named) {
-        return Err(AdoptedError::Unnamed { cluster: cluster.name.clone(), found });
-    }
-    credential.check_time(clock.now()).map_err(TalosApiError::from)?;
-    let end = credential.not_after();
-    let near = end.duration_since(clock.now()) < NEAR_END;
-    let warning = near.then(|| {
-        format!(
-            "the standing credential expires at {end}; adopt a new one with `ichor-broker cluster add {} --adopt FILE \
-             --replace` before that",
-            cluster.name
-        )
-    });
-    let issuer = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), Arc::clone(clock))?;
-    Ok((issuer, warning))
+/// When what issues for the cluster ends, in the metrics.
+fn gauge(cluster: &ClusterName) -> metrics::Gauge {
+    metrics::gauge!("ichor_ca_not_after_seconds", "cluster" => cluster.to_string())
 }
 
 /// How the digests name a cluster's standing credential.
@@ -324,23 +336,15 @@ pub(super) fn check_name(cluster: &ClusterName) -> String {
     format!("ca {cluster}")
 }
 
-/// What an operator should know of a CA: that its end is near, or past.
-#[must_use]
-pub fn ca_warning(certificate: &CaCertificate, now: Timestamp) -> Option<String> {
-    let end = certificate.not_after();
-    let left = end.duration_since(now);
-    if left.is_negative() {
-        return Some(format!("it expired at {end}; nothing can be issued: replace it with `ichor-broker ca rotate`"));
-    }
-    (left < NEAR_END).then(|| format!("it expires at {end}; replace it with `ichor-broker ca rotate` before that"))
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::audit::{self, Sequencer};
     use crate::clock::FrozenClock;
-    use crate::custody::{IdentitySource, Keep, ca};
+    use crate::custody::ca::{self, CaFacts};
+    use crate::custody::{CERTIFICATE, IdentitySource, Keep, RETIRED, Vault};
     use crate::mint::Press;
     use crate::policy::{Limits, PolicySet, Source};
     use crate::store::sqlite::{Options, SqliteStore};
@@ -393,6 +397,26 @@ mod tests {
         let same = look(&gone, before(), &files("one")).await;
         assert!(same.checks[0].ok && !same.changed && same.in_force == files("one"), "{:?}", same.checks);
         assert!(Arc::ptr_eq(&same.issuers[&name], &first.issuers[&name]));
+        // another broker's command brought a newer one, which is said; or retired it, which ends it here too
+        let own = CaFacts::of(&first.marks[&name].certificate).fingerprint;
+        let mut learnt = KnownCas::default();
+        for (said, fingerprint) in [(CERTIFICATE, &*own), (CERTIFICATE, "another"), (&format!("{RETIRED} 1"), &*own)] {
+            learnt.learn("prod", &BTreeMap::from([(said.to_owned(), fingerprint.to_owned())]));
+            let heard = Before { known: &learnt, issuers: &first.issuers, marks: &first.marks, files: &first.in_force };
+            let opened = look(&there, heard, &files("one")).await;
+            let line = opened.checks[0].detail.clone().unwrap_or_default();
+            if said == CERTIFICATE {
+                assert!(opened.checks[0].ok && Arc::ptr_eq(&opened.issuers[&name], &first.issuers[&name]));
+                assert_eq!(
+                    line.contains("names another, with the certificate sha256 another"),
+                    fingerprint != own,
+                    "{line}"
+                );
+            } else {
+                assert!(!opened.checks[0].ok && opened.issuers.is_empty() && opened.changed, "{line}");
+                assert!(line.contains("which was retired by an entry of the audit log"), "{line}");
+            }
+        }
         // another key, a record beside it, or no file at all
         let record = files("one").into_iter().chain([("prod.toml".to_owned(), "new".to_owned())]).collect();
         for changed in [files("two"), record, Files::new()] {

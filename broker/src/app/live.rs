@@ -1,7 +1,7 @@
 //! What can be loaded anew while the broker runs: policies, clusters, CA keys, TLS certificates, notification sinks. Each is
 //! published as a whole new value, once that is recorded. A bad one is refused, the old one stays, and readiness says so until a
 //! good one comes. A CA that is no longer in custody ends: taking it out is how an operator does that; so does one whose key may
-//! have left its server, or whose engine's roles bound nothing any more.
+//! have left its server, whose engine's roles bound nothing any more, or that an entry of the log retired, at whichever broker.
 
 mod naming;
 mod sinks;
@@ -62,7 +62,7 @@ pub struct Live {
     is_waiting: bool,
     /// What was refused when custody was last looked at, so that one refusal is recorded once.
     refused: Vec<String>,
-    /// Clusters whose CA's end was recorded to be near.
+    /// What was recorded of the ends that are near, or past.
     ending: BTreeMap<ClusterName, String>,
     /// Looks since custody was last asked.
     looks: u32,
@@ -226,6 +226,13 @@ impl Live {
         self.is_waiting || is_out || self.looks >= looks
     }
 
+    /// Whether the log says more of CAs than it did at the last look, so that custody is to be asked: where several brokers work on
+    /// one log, a command at another one may have retired a CA that issues here. Also where that cannot be told.
+    pub async fn hears_of_cas(&mut self) -> bool {
+        let before = self.known.next;
+        audit::learn_cas(&*self.store, &mut self.known).await.is_err() || self.known.next != before
+    }
+
     /// Asks custody alone, as [`Self::reload`] does for everything.
     pub async fn reload_custody(&mut self, sequencer: &Sequencer, readiness: &Readiness) {
         let now = Digests { vault: self.in_force.vault.clone(), ..self.seen.clone() };
@@ -324,7 +331,8 @@ impl Live {
         }
         self.refused = refused;
         for (cluster, warning) in &opened.ending {
-            if !self.ending.contains_key(cluster) && reload.note_end(cluster, warning).await {
+            // that it is past is another thing than that it was near
+            if self.ending.get(cluster) != Some(warning) && reload.note_end(cluster, warning).await {
                 self.ending.insert(cluster.clone(), warning.clone());
             }
         }
@@ -391,7 +399,7 @@ impl Reload<'_> {
     async fn note_end(&self, cluster: &ClusterName, warning: &str) -> bool {
         let message = format!("CA of cluster `{cluster}`: {warning}");
         let content = Content { message: Some(message), cluster: Some(cluster.to_string()), ..Content::of(Kind::Ca) };
-        tracing::warn!(%cluster, warning, "a CA's end is near");
+        tracing::warn!(%cluster, warning, "the end of a CA or standing credential is near, or past");
         self.sequencer.note(content, None).await.is_ok()
     }
 

@@ -440,7 +440,7 @@ async fn reload_on_change(
             _ = look.tick() => {
                 if live.look() {
                     live.reload(&sequencer, &readiness, None).await;
-                } else if live.is_custody_due() {
+                } else if live.hears_of_cas().await || live.is_custody_due() {
                     live.reload_custody(&sequencer, &readiness).await;
                 }
             }

@@ -50,20 +50,25 @@ impl Adopt {
         let credential = adopt().with_context(|| format!("`{}` cannot be adopted", file.display()))?;
         let name = &self.cluster.name;
         let sealer = unlock::sealer(&loaded.settings)?;
-        match Record::read(sealer.dir(), name)?.map(|record| record.active) {
-            None | Some(Place::TalosApi) => {}
-            Some(place) => bail!(
+        let record = Record::read(sealer.dir(), name)?;
+        if let Some(place) = record.as_ref().map(|record| &record.active).filter(|place| **place != Place::TalosApi) {
+            bail!(
                 "cluster `{name}` has a CA in custody ({}), which signs for it: there is nothing to adopt a credential for",
                 place.said()
-            ),
+            );
         }
-        if !self.replace && sealer.list()?.secrets.iter().any(|secret| *secret == format!("talos-{name}")) {
+        let has_one = sealer.list()?.secrets.iter().any(|secret| *secret == format!("talos-{name}"));
+        // a command was ended between the two: it lies there and no record says so
+        let is_unfinished = has_one
+            && record.is_none()
+            && unlock::vault(&loaded.settings)?.open_talos_credential(name)?.fingerprint() == credential.fingerprint();
+        if has_one && !self.replace && !is_unfinished {
             bail!("cluster `{name}` has a standing credential already; `--replace` replaces it");
         }
         if !self.offline {
             self.try_out(adopt()?, out)?;
         }
-        let checks = block_on(self.keep(loaded, &sealer, &credential))?;
+        let checks = block_on(self.keep(loaded, &sealer, &credential, self.replace || is_unfinished))?;
         if self.is_new {
             writeln!(out, "declared cluster `{name}`")?;
         }
@@ -103,6 +108,7 @@ impl Adopt {
         loaded: &Loaded,
         sealer: &Sealer,
         credential: &StandingCredential,
+        replace: bool,
     ) -> anyhow::Result<Vec<Check>> {
         let name = &self.cluster.name;
         let text = render_cluster(&self.cluster);
@@ -123,7 +129,7 @@ impl Adopt {
         let path = loaded.settings.clusters.join(format!("{name}.toml"));
         let done = desk.act(deed, "nothing was adopted", async || {
             let done = if self.is_new { write_file(&path, &text) } else { Ok(()) };
-            let done = done.and_then(|()| Ok(sealer.seal_talos_credential(name, credential, self.replace)?));
+            let done = done.and_then(|()| Ok(sealer.seal_talos_credential(name, credential, replace)?));
             // the record comes last: with it the cluster's certificates are made so
             let done = done.and_then(|()| match Record::read(sealer.dir(), name)? {
                 None => Ok(Record::first(Place::TalosApi).write(sealer.dir(), name, false)?),

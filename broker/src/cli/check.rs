@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
+use ichor_wire::role::Role;
 
 use super::{FolderArg, block_on, reload::print_checks, unlock};
 use crate::app::{self, AdoptedError};
@@ -104,10 +105,12 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
         let sinks = config::sinks(&loaded.folder, &loaded.file);
         checks.push(sinks.map_or_else(|error| failed("notify", &error), |_| fine("notify", None)));
     }
+    // policies that are wrong have a line of their own
+    let granted = app::check_policies(settings).map(|set| set.grantable()).unwrap_or_default();
     match app::custody(loaded, vault) {
         Ok(custody) => {
             match app::known_cas(settings).await {
-                Ok(known) => checks.extend(cas(&custody, &clusters, &known).await),
+                Ok(known) => checks.extend(cas(&custody, &clusters, &known, &granted).await),
                 // a line of its own says what is wrong with it
                 Err(error) => checks.push(failed("ca keys, held against the audit log", &error)),
             }
@@ -119,6 +122,18 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
                 }
                 Err(error) => checks.push(failed("copies of CA keys", &error)),
             }
+            match custody.idle_credentials() {
+                Ok(idle) if idle.is_empty() => {}
+                Ok(idle) => {
+                    let said: Vec<_> = idle.iter().map(super::ca::idle).collect();
+                    checks.push(fine("adopted credentials", Some(said.join("; "))));
+                }
+                Err(error) => checks.push(failed("adopted credentials", &error)),
+            }
+            checks.push(match custody.data_key().await {
+                Ok(_) => fine("data key", None),
+                Err(error) => failed("data key", &error),
+            });
             checks.push(match custody.audit_key().await {
                 Ok(_) => fine("audit key", None),
                 Err(error) => failed("audit key", &error),
@@ -130,7 +145,7 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
 }
 
 /// A line for each server and each cluster's CA, opened as the broker would.
-async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas) -> Vec<Check> {
+async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas, granted: &[Role]) -> Vec<Check> {
     let mut checks = Vec::new();
     let opened =
         futures_util::future::join_all(clusters.values().map(async |it| (it, custody.open(&it.name, known).await)))
@@ -144,10 +159,14 @@ async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas) -> Vec<Ch
     for (cluster, opened) in opened {
         let line = format!("ca {}", cluster.name);
         checks.push(match opened {
-            Ok(opened) => {
-                let end = app::ca_warning(&opened.certificate, SystemClock.now());
-                let warnings: Vec<_> = end.into_iter().chain(opened.warnings).collect();
-                fine(line, (!warnings.is_empty()).then(|| warnings.join("; ")))
+            Ok(mut opened) => {
+                opened.warn_of_roles(granted).await;
+                let end = app::End::of_ca(&opened.certificate, SystemClock.now());
+                let newer = app::newer(known, &cluster.name, &opened.certificate).filter(|_| !opened.is_rotating);
+                let newer = newer.filter(|_| !opened.is_unnamed);
+                let warnings: Vec<_> = end.said.into_iter().chain(newer).chain(opened.warnings).collect();
+                let said = (!warnings.is_empty()).then(|| warnings.join("; "));
+                Check { ok: !end.is_over, ..fine(line, said) }
             }
             Err(error) if error.may_be_adopted() => adopted(custody, cluster, known, &error).await,
             Err(error) => failed(line, &error),
@@ -168,7 +187,7 @@ async fn endpoints(clusters: &Clusters) -> Vec<Check> {
 async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, known: &KnownCas, missing: &CustodyError) -> Check {
     let name = format!("ca {}", cluster.name);
     let clock: SharedClock = Arc::new(SystemClock);
-    let (issuer, warning) = match app::adopted(custody.vault(), cluster, known, &clock) {
+    let app::Adopted { issuer, end } = match app::adopted(custody.vault(), cluster, known, &clock) {
         Ok(adopted) => adopted,
         Err(AdoptedError::Vault(VaultError::Missing(_))) => return failed(name, missing),
         Err(error) => return failed(name, &error),
@@ -179,7 +198,7 @@ async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, known: &KnownCas, mi
     if bad.len() == answers.len() {
         return failed(name, &format!("no endpoint makes certificates: {}", bad.join("; ")));
     }
-    let said: Vec<String> = warning.into_iter().chain(bad).collect();
+    let said: Vec<String> = end.said.into_iter().chain(bad).collect();
     fine(name, (!said.is_empty()).then(|| said.join("; ")))
 }
 

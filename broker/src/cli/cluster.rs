@@ -131,6 +131,8 @@ impl Add {
             let has_own = !(self.endpoints.is_empty() && self.nodes.is_empty() && self.labels.is_empty());
             let declared = load_clusters(&loaded.settings.clusters)?.get(&name).cloned();
             let (cluster, is_new) = match declared {
+                // a command that was ended is run again as it was
+                Some(declared) if has_own && *declared == self.described(&name, file, &text)? => (declared, false),
                 Some(_) if has_own => {
                     bail!(
                         "cluster `{name}` is declared already; edit its file, and leave `--endpoint`, `--node` and `--label` out"

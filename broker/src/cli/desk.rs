@@ -19,7 +19,7 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
 use crate::config::Loaded;
-use crate::custody::{Custody, KitEntry};
+use crate::custody::{CERTIFICATE, Custody, KitEntry, WITHDRAWN};
 use crate::domain::{ClusterName, check_reason};
 use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
 use crate::kit::Register;
@@ -154,7 +154,12 @@ impl Desk {
             Err(error) => {
                 let message = format!("{}: failed, {undone}: {error:#}", deed.message);
                 let message = message.chars().take(1_000).collect();
-                self.record(Deed { message, ..deed }).await?;
+                let mut digests = deed.digests.clone();
+                if let Some(certificate) = digests.remove(CERTIFICATE) {
+                    // what failed makes no CA known
+                    digests.insert(WITHDRAWN.to_owned(), certificate);
+                }
+                self.record(Deed { message, digests, ..deed }).await?;
                 Err(error)
             }
         }

@@ -4,11 +4,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ichor_wire::profile::CaCertificate;
+use sha2::{Digest, Sha256};
 
 use crate::domain::ClusterName;
 
 /// The digest by which an entry names a CA that was brought into custody: SHA-256 of its certificate, lower-case hex.
 pub const CERTIFICATE: &str = "certificate";
+
+/// The digest by which such an entry names its key: SHA-256 of the SubjectPublicKeyInfo, lower-case hex.
+pub const PUBLIC_KEY: &str = "public key";
+
+/// The digest by which such an entry names the secret of KV that the CA lies in: new versions are published there. [`kv_place`].
+pub const KV_PLACE: &str = "secret of KV";
+
+/// The digest by which an entry says that the cluster makes the certificates from then on, of the CA that asks it.
+pub const DELEGATED: &str = "certificate that the cluster is asked with";
+
+/// The digest by which an entry says that a CA, which an entry before named, was not brought into custody after all.
+pub const WITHDRAWN: &str = "certificate that was not brought";
 
 /// What the digests begin with by which an entry names CAs that are to issue no more.
 pub const RETIRED: &str = "retired certificate";
@@ -26,6 +39,13 @@ struct Known {
     /// Fingerprints, in the order in which they were last named.
     certificates: Vec<String>,
     retired: BTreeSet<String>,
+    /// The fingerprints of their keys, by theirs.
+    keys: BTreeMap<String, String>,
+    /// The secrets of KV that they lie in, by theirs.
+    places: BTreeMap<String, String>,
+    is_delegated: bool,
+    /// What was so of a fingerprint before it was last named: its place among them, and whether it was retired.
+    before: BTreeMap<String, (Option<usize>, bool)>,
 }
 
 /// What the log says of a CA.
@@ -76,16 +96,23 @@ impl KnownCas {
     pub fn learn(&mut self, cluster: &str, digests: &BTreeMap<String, String>) {
         let retired = digests.iter().filter(|(name, _)| name.starts_with(RETIRED)).map(|(_, digest)| digest);
         let (retired, named): (Vec<_>, _) = (retired.cloned().collect(), digests.get(CERTIFICATE));
-        if retired.is_empty() && named.is_none() {
+        let (withdrawn, delegated) = (digests.get(WITHDRAWN), digests.contains_key(DELEGATED));
+        if retired.is_empty() && named.is_none() && withdrawn.is_none() && !delegated {
             return;
         }
         let known = self.clusters.entry(cluster.to_owned()).or_default();
         known.retired.extend(retired);
         if let Some(named) = named {
-            known.retired.remove(named);
-            known.certificates.retain(|certificate| certificate != named);
-            known.certificates.push(named.clone());
+            known.name(named);
+            // named without one, it is in KV no more
+            known.places.remove(named);
+            known.places.extend(digests.get(KV_PLACE).map(|place| (named.clone(), place.clone())));
+            known.keys.extend(digests.get(PUBLIC_KEY).map(|key| (named.clone(), key.clone())));
         }
+        if let Some(withdrawn) = withdrawn {
+            known.withdraw(withdrawn);
+        }
+        known.is_delegated |= delegated;
     }
 
     /// What the log says of this CA as that cluster's.
@@ -113,11 +140,79 @@ impl KnownCas {
         }
     }
 
-    /// The fingerprint of the CA that the newest entry of this cluster names.
+    /// The fingerprint of the CA that the newest entry of this cluster names, of those that were not retired.
     #[must_use]
     pub fn newest(&self, cluster: &ClusterName) -> Option<&str> {
-        self.clusters.get(cluster.as_str())?.certificates.last().map(String::as_str)
+        let known = self.clusters.get(cluster.as_str())?;
+        let mut named = known.certificates.iter().rev().filter(|named| !known.retired.contains(*named));
+        named.next().map(String::as_str)
     }
+
+    /// Whether a CA of this cluster that was not retired lies in this secret of KV, so that new versions are published there.
+    #[must_use]
+    pub fn is_published_at(&self, cluster: &ClusterName, place: &str) -> bool {
+        let known = self.clusters.get(cluster.as_str());
+        let is_there =
+            |(named, there): (&String, &String)| there == place && known.is_some_and(|it| it.is_in_use(named));
+        known.is_some_and(|known| known.places.iter().any(is_there))
+    }
+
+    /// Whether an entry says that the cluster makes the certificates itself, asked with its CA's.
+    #[must_use]
+    pub fn is_delegated(&self, cluster: &ClusterName) -> bool {
+        self.clusters.get(cluster.as_str()).is_some_and(|known| known.is_delegated)
+    }
+
+    /// Whether a CA of this cluster that was retired has this key (SubjectPublicKeyInfo, DER).
+    #[must_use]
+    pub fn has_retired(&self, cluster: &ClusterName, public_key: &[u8]) -> bool {
+        let key = data_encoding::HEXLOWER.encode(&Sha256::digest(public_key));
+        let known = self.clusters.get(cluster.as_str());
+        known.is_some_and(|known| known.retired.iter().any(|retired| known.keys.get(retired) == Some(&key)))
+    }
+
+    /// The same where it is another CA than this one: a command at another broker may have put that one in force.
+    #[must_use]
+    pub fn newer(&self, cluster: &ClusterName, certificate: &CaCertificate) -> Option<&str> {
+        self.newest(cluster).filter(|newest| *newest != fingerprint(certificate))
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn is_in_use(&self, named: &String) -> bool {
+        self.certificates.contains(named) && !self.retired.contains(named)
+    }
+
+    fn name(&mut self, named: &str) {
+        let place = self.certificates.iter().position(|certificate| certificate == named);
+        let was_retired = self.retired.remove(named);
+        if let Some(place) = place {
+            self.certificates.remove(place);
+        }
+        self.certificates.push(named.to_owned());
+        self.before.insert(named.to_owned(), (place, was_retired));
+    }
+
+    /// As it was before it was last named: what failed neither makes a CA known nor brings a retired one back.
+    fn withdraw(&mut self, withdrawn: &str) {
+        let Some((place, was_retired)) = self.before.remove(withdrawn) else { return };
+        self.certificates.retain(|certificate| certificate != withdrawn);
+        if let Some(place) = place {
+            self.certificates.insert(place.min(self.certificates.len()), withdrawn.to_owned());
+        }
+        if was_retired {
+            self.retired.insert(withdrawn.to_owned());
+        }
+    }
+}
+
+/// What an entry says of a secret of KV: SHA-256 of where it is, lower-case hex.
+#[must_use]
+pub fn kv_place(server: &str, mount: &str, path: &str) -> String {
+    // none of the three can hold a line break
+    data_encoding::HEXLOWER.encode(&Sha256::digest(format!("ichor secret of KV\n{server}\n{mount}\n{path}")))
 }
 
 /// SHA-256 of a CA's certificate, lower-case hex.
@@ -128,7 +223,7 @@ pub(super) fn fingerprint(certificate: &CaCertificate) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::custody::ca;
+    use crate::custody::ca::{self, CaFacts};
 
     fn made(cluster: &ClusterName) -> CaCertificate {
         ca::create(cluster, "2026-11-22T12:00:00Z".parse().unwrap(), 5).unwrap().certificate().clone()
@@ -167,9 +262,63 @@ mod tests {
         let own = made(&cluster);
         let mut known = KnownCas::default();
         known.learn("prod", &digests(CERTIFICATE, &own));
+        let key = CaFacts::of(&own).key_fingerprint;
+        let both = digests(CERTIFICATE, &own).into_iter().chain([(PUBLIC_KEY.to_owned(), key)]).collect();
+        known.learn("prod", &both);
+        assert!(!known.has_retired(&cluster, own.public_key()));
         known.learn("prod", &digests(&format!("{RETIRED} 2"), &own));
         assert!(matches!(known.check(&cluster, &own), Err(ForeignCa::Retired { .. })));
+        assert!(
+            known.has_retired(&cluster, own.public_key()) && !known.has_retired(&cluster, made(&cluster).public_key())
+        );
         known.learn("prod", &digests(CERTIFICATE, &own));
         assert_eq!(known.check(&cluster, &own), Ok(Familiar::Named));
+    }
+
+    #[test]
+    fn new_versions_are_published_only_where_the_log_has_a_ca_of_the_cluster() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let (own, here) = (made(&cluster), kv_place("main", "secret", "ichor/prod"));
+        let in_kv = || digests(CERTIFICATE, &own).into_iter().chain([(KV_PLACE.to_owned(), here.clone())]).collect();
+        let mut known = KnownCas::default();
+        known.learn("prod", &digests(CERTIFICATE, &made(&cluster)));
+        assert!(!known.is_published_at(&cluster, &here));
+        known.learn("prod", &in_kv());
+        assert!(known.is_published_at(&cluster, &here));
+        assert!(!known.is_published_at(&cluster, &kv_place("main", "secret", "ichor/dev")));
+        assert!(!known.is_published_at(&ClusterName::new("dev").unwrap(), &here));
+        // retired, or moved elsewhere
+        let mut retired = known.clone();
+        retired.learn("prod", &digests(&format!("{RETIRED} 1"), &own));
+        assert!(!retired.is_published_at(&cluster, &here));
+        known.learn("prod", &digests(CERTIFICATE, &own));
+        assert!(!known.is_published_at(&cluster, &here));
+        assert!(!known.is_delegated(&cluster));
+        known.learn("prod", &digests(DELEGATED, &own));
+        assert!(known.is_delegated(&cluster));
+    }
+
+    #[test]
+    fn what_was_not_brought_in_after_all_is_as_it_was_before() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let (own, retired, other) = (made(&cluster), made(&cluster), made(&cluster));
+        let mut known = KnownCas::default();
+        known.learn("prod", &digests(CERTIFICATE, &retired));
+        known.learn("prod", &digests(CERTIFICATE, &own));
+        known.learn("prod", &digests(&format!("{RETIRED} 1"), &retired));
+        assert_eq!(known.newer(&cluster, &own), None);
+        for failed in [&retired, &other, &own] {
+            known.learn("prod", &digests(CERTIFICATE, failed));
+            assert_eq!(known.newest(&cluster), Some(&*fingerprint(failed)));
+            known.learn("prod", &digests(WITHDRAWN, failed));
+            assert_eq!(known.newest(&cluster), Some(&*fingerprint(&own)));
+            assert!(matches!(known.check(&cluster, &retired), Err(ForeignCa::Retired { .. })));
+            assert!(matches!(known.check(&cluster, &other), Err(ForeignCa::Unknown { .. })));
+            assert_eq!(known.check(&cluster, &own), Ok(Familiar::Named));
+        }
+        // one that issues while another was named later is told so
+        known.learn("prod", &digests(CERTIFICATE, &other));
+        assert_eq!(known.newer(&cluster, &own), Some(&*fingerprint(&other)));
+        assert_eq!(known.newer(&cluster, &other), None);
     }
 }

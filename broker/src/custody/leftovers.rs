@@ -18,7 +18,8 @@ impl Custody {
         for cluster in Record::all(dir)?.iter().filter_map(|name| ClusterName::new(name).ok()) {
             let Ok(Some(record)) = Record::written(dir, &cluster) else { continue };
             let next = record.rotation.map(|rotation| rotation.next);
-            let former = record.former.into_iter().map(|former| former.place);
+            // what is compromised is needed by nothing
+            let former = record.former.into_iter().filter(|former| !former.compromised).map(|former| former.place);
             let places = std::iter::once(record.active).chain(next).chain(former);
             needed.extend(places.filter_map(|place| if let Place::Age { file } = place { Some(file) } else { None }));
         }
@@ -26,5 +27,20 @@ impl Custody {
         let mut left: Vec<String> = files.filter(|file| !needed.contains(file)).collect();
         left.extend(self.vault().sealer().set_asides()?);
         Ok(left)
+    }
+
+    /// The clusters with a standing credential in the vault that no record needs: a CA took its place, and it still makes any role.
+    ///
+    /// # Errors
+    /// When the vault's folder cannot be read.
+    pub fn idle_credentials(&self) -> Result<Vec<ClusterName>, CustodyError> {
+        let dir = self.vault().sealer().dir();
+        let secrets = self.vault().list()?.secrets;
+        let clusters = secrets.iter().filter_map(|name| ClusterName::new(name.strip_prefix("talos-")?).ok());
+        let needs = |cluster: &ClusterName| match Record::written(dir, cluster) {
+            Ok(Some(record)) => record.active == Place::TalosApi,
+            _ => true,
+        };
+        Ok(clusters.filter(|cluster| !needs(cluster)).collect())
     }
 }

@@ -40,13 +40,15 @@ pub(crate) use audit_key::fixture as audit_key_fixture;
 pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use kit::{Holder, KitEntry, KitPlan, MadeKit, MadeShare, MakeKitError, RecordedKit, make_kit};
-pub use known::{CERTIFICATE, Familiar, ForeignCa, KnownCas, RETIRED};
+pub use known::{
+    CERTIFICATE, DELEGATED, Familiar, ForeignCa, KV_PLACE, KnownCas, PUBLIC_KEY, RETIRED, WITHDRAWN, kv_place,
+};
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use log_pin::{KeyRotation, LogPin};
 pub use open::{Custody, CustodyError, Means, Opened};
-pub use own::{Home, Secret};
+pub use own::{Home, Over, Secret};
 pub use pki::{
     Difference, NoRoleSet, Pinned as PinnedPki, PkiCustody, PkiError, Plan as PkiPlan, Planned as PlannedRole, RoleSet,
     ToBeCertified, plan as plan_pki,

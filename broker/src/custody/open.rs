@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ichor_wire::profile::{CaCertificate, CaError, KeyAlgorithm};
+use ichor_wire::role::Role;
 
 use super::ca::{CaMaterial, DEDICATED, KeyMismatch};
 use super::known::{Familiar, ForeignCa, KnownCas, fingerprint};
@@ -41,6 +42,10 @@ pub struct Opened {
     pub is_delegated: bool,
     /// Whether no entry of the log names this CA yet: one has to, before it is used.
     pub is_unnamed: bool,
+    /// What that entry says of the secret of KV that it lies in, if it is in one.
+    pub in_kv: Option<String>,
+    /// Whether a rotation is under way, so that the log names the CA that is to come as well.
+    pub is_rotating: bool,
 }
 
 /// What makes certificates.
@@ -82,6 +87,17 @@ pub enum CustodyError {
         /// Where it should be.
         place: String,
     },
+    /// Another secret is where one is to live.
+    #[error(
+        "{place} holds another {secret}, as of another broker, which would not start as it was without it; name another place with \
+         `--key`, or, where it is nobody's, write over it with `--replace`"
+    )]
+    OtherSecret {
+        /// Where.
+        place: String,
+        /// Which.
+        secret: &'static str,
+    },
     /// The folder was made before logs were signed.
     #[error(
         "the vault has no key that signs the audit log; if it had one, bring it back with `ichor-broker custody restore`; if it never had, \
@@ -96,6 +112,13 @@ pub enum CustodyError {
         "the record leads to the CA that was made for cluster `{0}`; restore the record, or make a CA with `ichor-broker ca create`"
     )]
     OthersCa(String),
+    /// The record has the cluster make the certificates, and the log knows nothing of it.
+    #[error(
+        "the record says that cluster `{0}` makes its certificates itself, asked with certificates of os:admin, and no entry of the log \
+         says so: someone else may have written it. Where it is meant, say so with `ichor-broker ca delegate {0} --reason …`, else end it \
+         with `--end`"
+    )]
+    NotDelegated(ClusterName),
     /// It is none that the audit log knows as this cluster's.
     #[error(transparent)]
     Foreign(#[from] ForeignCa),
@@ -155,11 +178,6 @@ impl Custody {
     /// When the configuration has none of that name.
     pub fn server(&self, name: &str) -> Result<Client, CustodyError> {
         Ok(servers::client(&self.servers, name)?)
-    }
-
-    /// Uses another client for a server, as an operator's with a token of their own.
-    pub fn use_server(&mut self, name: &str, client: Client) {
-        self.servers.insert(name.to_owned(), client);
     }
 
     /// A cluster's record.
@@ -237,6 +255,10 @@ impl Custody {
     pub async fn open(&self, cluster: &ClusterName, known: &KnownCas) -> Result<Opened, CustodyError> {
         let record = self.record(cluster)?;
         let mut opened = self.open_place(cluster, &record.active, known).await?;
+        opened.is_rotating = record.rotation.is_some();
+        if record.delegated && !known.is_delegated(cluster) {
+            return Err(CustodyError::NotDelegated(cluster.clone()));
+        }
         if record.delegated {
             opened.mark.push_str("; through the cluster");
             opened.is_delegated = true;
@@ -259,6 +281,7 @@ impl Custody {
         known: &KnownCas,
     ) -> Result<Opened, CustodyError> {
         let mut opened = self.found(cluster, place).await?;
+        opened.in_kv = place.in_kv();
         opened.is_unnamed = is_unnamed(cluster, place, &opened.certificate, known)?;
         Ok(opened)
     }
@@ -314,6 +337,8 @@ impl Custody {
                     file: None,
                     is_delegated: false,
                     is_unnamed: false,
+                    in_kv: None,
+                    is_rotating: false,
                 })
             }
             Place::Retired => Err(CustodyError::Retired(cluster.clone())),
@@ -335,7 +360,17 @@ impl Opened {
             file: None,
             is_delegated: false,
             is_unnamed: false,
+            in_kv: None,
+            is_rotating: false,
         }
+    }
+
+    /// Adds a warning for each role that policies grant and that the engine has no right role for, where it makes the certificates by
+    /// roles of its own: a person who asks for it would be the first to hear.
+    pub async fn warn_of_roles(&mut self, granted: &[Role]) {
+        let Means::Pki(engine) = &self.means else { return };
+        let found = engine.lacking(granted).await;
+        self.warnings.extend(found.into_iter().map(|error| format!("policies grant a role, and {error}")));
     }
 
     /// The kind of the CA's key.
@@ -364,25 +399,36 @@ impl CustodyError {
         matches!(self, Self::None(_) | Self::TalosApi(_))
     }
 
-    /// Whether what was opened before is not to be used any longer either: its key may have left, or what bounds it bounds nothing
-    /// now. Any other error says nothing of that.
+    /// Whether what was opened before is not to be used any longer either: its key may have left, what bounds it bounds nothing
+    /// now, or the log says that it was retired, here or at another broker. Any other error says nothing of that.
     #[must_use]
     pub fn ends_use(&self) -> bool {
         matches!(
             self,
-            Self::Transit(TransitKeyError::Leaks { .. }) | Self::Pki(PkiError::TooMuch(_) | PkiError::WritesRoles(_))
+            Self::Transit(TransitKeyError::Leaks { .. })
+                | Self::Pki(PkiError::TooMuch(_) | PkiError::OthersRole(_) | PkiError::WritesRoles(_))
+                | Self::Foreign(ForeignCa::Retired { .. })
         )
     }
 
-    /// Whether there is no CA, rather than one that cannot be opened.
+    /// Whether there is no CA, rather than one that cannot be opened: also where a server that answers has no such secret, or none
+    /// of its versions but deleted ones.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        matches!(self, Self::None(_) | Self::Retired(_) | Self::TalosApi(_) | Self::Vault(VaultError::Missing(_)))
+        matches!(
+            self,
+            Self::None(_)
+                | Self::Retired(_)
+                | Self::TalosApi(_)
+                | Self::Vault(VaultError::Missing(_))
+                | Self::Kv(KvError::Missing(_))
+        )
     }
 }
 
 /// Whether the log has yet to name the CA; an error where it may not be used. New versions of a secret in KV are published on purpose,
-/// by whoever may write there, which the folder's writers may not: such a one is used once it is named.
+/// by whoever may write there, which the folder's writers may not: such a one is used once it is named, where the log has a CA of
+/// this cluster in that very secret.
 fn is_unnamed(
     cluster: &ClusterName,
     place: &Place,
@@ -391,7 +437,12 @@ fn is_unnamed(
 ) -> Result<bool, ForeignCa> {
     match (known.check(cluster, certificate), place) {
         (Ok(Familiar::Named), _) => Ok(false),
-        (Ok(Familiar::First), _) | (Err(ForeignCa::Unknown { .. }), Place::Kv { .. }) => Ok(true),
+        (Ok(Familiar::First), _) => Ok(true),
+        (Err(ForeignCa::Unknown { .. }), place)
+            if place.in_kv().is_some_and(|place| known.is_published_at(cluster, &place)) =>
+        {
+            Ok(true)
+        }
         (Err(error), _) => Err(error),
     }
 }

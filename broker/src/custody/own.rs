@@ -15,7 +15,7 @@ use super::transit::check as check_key;
 use super::vault::{AUDIT_KEY, VaultError, file};
 use super::{AuditKey, Custody, CustodyError, DATA_KEY, DataKey, LockedBytes, TransitKeyError, TransitSigner};
 use crate::entropy;
-use crate::openbao::{Client, KeyKind, Kv, TransitEngine};
+use crate::openbao::{BaoError, Client, KeyKind, Kv, TransitEngine, Version};
 
 /// A secret of the broker's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,15 @@ pub enum Home {
         #[serde(default = "first_version")]
         version: u32,
     },
+}
+
+/// What a move of a secret may do beside writing where nothing is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Over<'a> {
+    /// An operator's client, and the server that it is of: it writes there in place of our own.
+    pub operator: Option<(&'a str, &'a Client)>,
+    /// Whether another secret that is there is written over.
+    pub replace: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -226,28 +235,38 @@ impl Custody {
         Ok(home.write(self.vault().sealer().dir(), Secret::Audit)?)
     }
 
-    /// Returns once the secret lives there: written, read back and compared before the record of it. The copy at the place
-    /// before stays.
+    /// Returns once the secret lives there: written, read back as each start will and compared before the record of it. The copy at
+    /// the place before stays. What is written over is only what `over` allows.
     ///
     /// # Errors
     /// When it did not get there; then it lives where it did.
-    pub async fn move_secret(&self, secret: Secret, to: Home) -> Result<Home, CustodyError> {
+    pub async fn move_secret(&self, secret: Secret, to: Home, over: Over<'_>) -> Result<Home, CustodyError> {
         let dir = self.vault().sealer().dir();
-        let bytes = self.secret_bytes(secret, &self.home(secret)?).await?;
+        let bytes = self.take_secret(secret, &self.home(secret)?, over).await?;
         let home = match to {
             Home::Age { file } => {
                 self.vault().sealer().seal_secret(file.as_deref().unwrap_or(secret.name()), bytes.as_slice(), true)?;
                 Home::Age { file }
             }
             Home::Kv { server, mount, path } => {
-                let kv = Kv::new(self.server(&server)?, &mount)?;
-                let value = Zeroizing::new(BASE64.encode(bytes.as_slice()));
-                let over = kv.newest(&path).await?;
-                kv.write(&path, &Value { value: &value }, over).await?;
-                Home::Kv { server, mount, path }
+                let kv = Kv::new(self.server_of(&server, over)?, &mount)?;
+                let home = Home::Kv { server, mount, path: path.clone() };
+                let version = match kv.read(&path).await? {
+                    Some(found) if is_it(&found, bytes.as_slice()) => None,
+                    Some(_) if !over.replace => {
+                        return Err(CustodyError::OtherSecret { place: home.said(secret), secret: secret.said() });
+                    }
+                    Some(found) => Some(found.number),
+                    None => Some(kv.newest(&path).await?),
+                };
+                if let Some(version) = version {
+                    let value = Zeroizing::new(BASE64.encode(bytes.as_slice()));
+                    kv.write(&path, &Value { value: &value }, version).await?;
+                }
+                home
             }
             Home::Transit { server, mount, key, .. } => {
-                let transit = TransitEngine::new(self.server(&server)?, &mount)?;
+                let transit = TransitEngine::new(self.server_of(&server, over)?, &mount)?;
                 let found = transit.key(&key).await?;
                 let found = found.ok_or_else(|| TransitKeyError::NoSealingKey(format!("{mount}/keys/{key}")))?;
                 check_key(&key, &found)?;
@@ -256,12 +275,31 @@ impl Custody {
             }
             born @ Home::TransitKey { .. } => return Err(CustodyError::Stays(born.said(secret))),
         };
+        // with our own clients, whoever wrote it: nobody else's token is there when the broker starts
         let back = self.secret_bytes(secret, &home).await?;
         if back.as_slice() != bytes.as_slice() {
             return Err(VaultError::Record(secret.record(dir)).into());
         }
         home.write(dir, secret)?;
         Ok(home)
+    }
+
+    /// The secret from where it lives, with the operator's token where ours may not have it any more.
+    async fn take_secret(&self, secret: Secret, home: &Home, over: Over<'_>) -> Result<LockedBytes, CustodyError> {
+        match (self.secret_bytes(secret, home).await, over.operator) {
+            (Err(_), Some((name, client))) if home.server() == Some(name) => {
+                self.secret_bytes_by(secret, home, client.clone()).await
+            }
+            (taken, _) => taken,
+        }
+    }
+
+    /// The operator's client of this server, or our own.
+    fn server_of(&self, name: &str, over: Over<'_>) -> Result<Client, CustodyError> {
+        match over.operator {
+            Some((server, client)) if server == name => Ok(client.clone()),
+            _ => self.server(name),
+        }
     }
 
     async fn audit_key_at(&self, home: &Home) -> Result<AuditKey, CustodyError> {
@@ -280,21 +318,38 @@ impl Custody {
     }
 
     async fn secret_bytes(&self, secret: Secret, home: &Home) -> Result<LockedBytes, CustodyError> {
-        let missing = || CustodyError::NoSecret { secret: secret.said(), place: home.said(secret) };
         match home {
             Home::Age { file } => Ok(self.vault().open_secret(file.as_deref().unwrap_or(secret.name()))?),
-            Home::Kv { server, mount, path } => {
-                let kv = Kv::new(self.server(server)?, mount)?;
-                let version = kv.read(path).await?.ok_or_else(missing)?;
-                let value: Value<'_> = version.data()?;
-                let decoded = BASE64.decode(value.value.as_bytes()).map(Zeroizing::new).map_err(|_| missing())?;
-                Ok(LockedBytes::copy_of(&decoded))
+            Home::Kv { server, .. } | Home::Transit { server, .. } | Home::TransitKey { server, .. } => {
+                self.secret_bytes_by(secret, home, self.server(server)?).await
             }
-            Home::Transit { server, mount, key, ciphertext } => {
-                let transit = TransitEngine::new(self.server(server)?, mount)?;
-                Ok(LockedBytes::copy_of(&transit.decrypt(key, ciphertext, secret.name()).await?))
-            }
-            Home::TransitKey { .. } => Err(CustodyError::Stays(home.said(secret))),
         }
     }
+
+    /// The same by this client of the server that it is at.
+    async fn secret_bytes_by(&self, secret: Secret, home: &Home, by: Client) -> Result<LockedBytes, CustodyError> {
+        let missing = || CustodyError::NoSecret { secret: secret.said(), place: home.said(secret) };
+        match home {
+            Home::Kv { mount, path, .. } => {
+                let version = Kv::new(by, mount)?.read(path).await?.ok_or_else(missing)?;
+                Ok(LockedBytes::copy_of(&value_of(&version)?.ok_or_else(missing)?))
+            }
+            Home::Transit { mount, key, ciphertext, .. } => {
+                let transit = TransitEngine::new(by, mount)?;
+                Ok(LockedBytes::copy_of(&transit.decrypt(key, ciphertext, secret.name()).await?))
+            }
+            Home::Age { .. } | Home::TransitKey { .. } => Err(CustodyError::Stays(home.said(secret))),
+        }
+    }
+}
+
+/// The secret in a version of KV's, where what is there is one.
+fn value_of(version: &Version) -> Result<Option<Zeroizing<Vec<u8>>>, BaoError> {
+    let value: Value<'_> = version.data()?;
+    Ok(BASE64.decode(value.value.as_bytes()).ok().map(Zeroizing::new))
+}
+
+/// Whether this is what a version of KV's holds.
+fn is_it(version: &Version, bytes: &[u8]) -> bool {
+    value_of(version).ok().flatten().is_some_and(|found| found.as_slice() == bytes)
 }

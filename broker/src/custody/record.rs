@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::known::kv_place;
 use super::pki::RoleSet;
 use super::vault::{VaultError, file};
 use crate::domain::ClusterName;
@@ -23,6 +24,9 @@ pub struct Record {
     /// cluster is asked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delegated: bool,
+    /// The certificates, PEM, of CAs that went out of custody: nodes may accept them still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<String>,
     /// The CA that issues.
     pub active: Place,
     /// The CA that is to take its place.
@@ -125,7 +129,15 @@ impl Record {
     /// The record of a cluster's first CA.
     #[must_use]
     pub fn first(active: Place) -> Self {
-        Self { version: VERSION, generation: 1, delegated: false, active, rotation: None, former: Vec::new() }
+        Self {
+            version: VERSION,
+            generation: 1,
+            delegated: false,
+            active,
+            rotation: None,
+            former: Vec::new(),
+            retired: Vec::new(),
+        }
     }
 
     /// The same for a CA that bears another number, so that its key is written over no other's.
@@ -168,10 +180,16 @@ impl Record {
         record
     }
 
-    /// The record once nothing is left of former CAs.
+    /// The record once nothing is left of former CAs but their certificates.
     #[must_use]
     pub fn without_former(&self) -> Self {
-        Self { former: Vec::new(), ..self.clone() }
+        let mut retired = self.retired.clone();
+        for certificate in self.former.iter().filter_map(|former| former.certificate.as_ref()) {
+            if !retired.contains(certificate) {
+                retired.push(certificate.clone());
+            }
+        }
+        Self { former: Vec::new(), retired, ..self.clone() }
     }
 
     /// The record once the cluster makes the certificates with the CA's help, or no longer does.
@@ -282,6 +300,15 @@ impl Place {
         match self {
             Self::Transit { certificate, .. } | Self::Pki { certificate, .. } => Some(certificate),
             Self::Age { .. } | Self::Kv { .. } | Self::TalosApi | Self::Retired => None,
+        }
+    }
+
+    /// What entries of the log say of it where it is a secret of KV.
+    #[must_use]
+    pub fn in_kv(&self) -> Option<String> {
+        match self {
+            Self::Kv { server, mount, path } => Some(kv_place(server, mount, path)),
+            _ => None,
         }
     }
 

@@ -6,7 +6,10 @@ use crate::openbao::Client;
 
 /// The configuration has no server of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no [[openbao]] named `{0}` in config.toml; add it there, or name one that is there")]
+#[error(
+    "there is no [[openbao]] named `{0}` in config.toml as it was read; name one that is there, or add it and restart the broker: a \
+     reload takes up no new one"
+)]
 pub struct UnknownServer(pub String);
 
 /// The client of a server.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::bring::import;
 use super::ca::{CaMaterial, CreateError, Draft};
+use super::known::KnownCas;
 use super::kv::{self, KvError};
 use super::pki::{self, Pinned, PkiCustody};
 use super::record::{Place, Record};
@@ -42,7 +43,8 @@ pub struct Settled {
 // === impl Places ===
 
 impl Places<'_> {
-    /// A new dedicated CA, its key born at the place. In Transit nobody ever holds it.
+    /// A new dedicated CA, its key born at the place. In Transit nobody ever holds it. A key that another CA of this cluster has or
+    /// had, as the record or the log tells, is none.
     ///
     /// # Errors
     /// When it did not come about. What is at the place then is taken up by the next try.
@@ -52,12 +54,14 @@ impl Places<'_> {
         target: &Target,
         now: Timestamp,
         years: u16,
+        known: &KnownCas,
     ) -> Result<Settled, SettleError> {
         if let Target::Pki { .. } = target {
             return Err(SettleError::OwnCa(of.cluster.clone()));
         }
         let Target::Transit { server, mount, key } = target else {
             if let Some(settled) = self.unfinished(of, target).await? {
+                check_key(of.cluster, settled.certificate.public_key(), &settled.place.said(), known)?;
                 return Ok(settled);
             }
             return self.bring(of, target, &ca::create(of.cluster, now, years)?).await;
@@ -65,6 +69,7 @@ impl Places<'_> {
         let transit = TransitEngine::new(self.server(server)?, mount)?;
         let name = key.clone().unwrap_or_else(|| of.named("-"));
         self.check_free(of, target, &name)?;
+        self.check_new(of, target, &name)?;
         let mut remarks = Vec::new();
         let found = match transit.key(&name).await? {
             Some(found) => {
@@ -82,6 +87,8 @@ impl Places<'_> {
         };
         let key_version = found.latest;
         let signer = TransitSigner::new(transit, &name, key_version, &found)?;
+        let said = format!("the Transit key `{mount}/{name}`");
+        check_key(of.cluster, signer.public_key(), &said, known)?;
         let draft = Draft::new(of.cluster, now, years, signer.public_key(), signer.algorithm())?;
         let signature = signer.sign(draft.to_be_signed()).await.map_err(CreateError::from)?;
         let certificate = draft.finish(&signature)?;
@@ -175,6 +182,7 @@ impl Places<'_> {
         let Target::Kv { server, mount, path } = target else { return Ok(None) };
         let path = path.clone().unwrap_or_else(|| of.named("/"));
         self.check_free(of, target, &path)?;
+        self.check_new(of, target, &path)?;
         let kv = Kv::new(self.server(server)?, mount)?;
         if of.replace || kv.newest(&path).await? == 0 {
             return Ok(None);
@@ -210,16 +218,40 @@ impl Places<'_> {
         for other in Record::all(dir)?.into_iter().filter(|other| other != of.cluster.as_str()) {
             let Ok(cluster) = ClusterName::new(&other) else { continue };
             let Some(record) = Record::written(dir, &cluster)? else { continue };
-            let next = record.rotation.as_ref().map(|rotation| &rotation.next);
-            let former = record.former.iter().map(|former| &former.place);
-            if let Some(place) = std::iter::once(&record.active)
-                .chain(next)
-                .chain(former)
-                .find(|place| target.is_at(place, name, |one, other| self.is_one(one, other)))
-            {
+            if let Some(place) = self.place_in(&record, target, name) {
                 return Err(SettleError::Taken { place: place.said(), cluster: other });
             }
         }
         Ok(())
+    }
+
+    /// Whether this cluster's own record does not name this key or secret: a new CA needs a new key.
+    fn check_new(&self, of: For<'_>, target: &Target, name: &str) -> Result<(), SettleError> {
+        let own = Record::written(self.sealer.dir(), of.cluster)?;
+        match own.as_ref().and_then(|own| self.place_in(own, target, name)) {
+            Some(place) => Err(SettleError::OldKey(place.said())),
+            None => Ok(()),
+        }
+    }
+
+    /// The place in the record, of the CA in force, to come, or former, that is this key or secret.
+    fn place_in<'a>(&self, record: &'a Record, target: &Target, name: &str) -> Option<&'a Place> {
+        let next = record.rotation.as_ref().map(|rotation| &rotation.next);
+        let former = record.former.iter().map(|former| &former.place);
+        let mut places = std::iter::once(&record.active).chain(next).chain(former);
+        places.find(|place| target.is_at(place, name, |one, other| self.is_one(one, other)))
+    }
+}
+
+/// Whether no CA that the log says was retired has this key.
+fn check_key(
+    cluster: &ClusterName,
+    public_key: &[u8],
+    place: &impl std::fmt::Display,
+    known: &KnownCas,
+) -> Result<(), SettleError> {
+    match known.has_retired(cluster, public_key) {
+        true => Err(SettleError::OldKey(place.to_string())),
+        false => Ok(()),
     }
 }

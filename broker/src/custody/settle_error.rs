@@ -63,6 +63,12 @@ pub enum SettleError {
         "{0} is this cluster's CA in force, and what is written there issues at once; name another path with `--key`"
     )]
     InForce(String),
+    /// It is the key of another CA of this cluster.
+    #[error(
+        "{0} has the key of a CA that this cluster has or had, and a new CA needs a new key: leave `--key` out, or name one that is \
+         not there yet"
+    )]
+    OldKey(String),
     /// The wrapping key is another one than a moment ago.
     #[error(
         "the wrapping key of `{0}` was changed while the CA's key crossed, so nothing was imported; run this again, and look \

@@ -15,7 +15,7 @@ use super::error::Sent;
 use super::gate::{Gate, NoToken, Token};
 use super::settings::{Auth, Settings, SettingsError};
 use super::state::State;
-use super::transport::{self, Request};
+use super::transport::{self, Request, Shows};
 use super::{Answer, BaoError, Kind, keeper, login};
 use crate::entropy;
 
@@ -44,7 +44,7 @@ pub(super) struct Shared {
 pub enum Retry {
     /// Twice is the same as once.
     Safe,
-    /// Once it was sent, it is not sent again.
+    /// Once it was sent, it is not sent again, unless the server said that it did nothing.
     Never,
 }
 
@@ -62,7 +62,7 @@ impl Client {
     /// # Errors
     /// When the settings cannot be.
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
-        let http = RwLock::new(transport::build(&settings)?);
+        let http = RwLock::new(transport::build(&settings, Shows::Nothing)?);
         let (state, _) = watch::channel(State { ok: true, detail: None });
         let (places, gate, keeper) = (Semaphore::new(transport::AT_ONCE), Gate::default(), Mutex::new(None));
         let shared = Shared { name: settings.name.as_str().into(), settings, http, places, gate, state, keeper };
@@ -156,7 +156,7 @@ impl Client {
                 // the deadline ended this try: what ended the one before says more
                 return Err(before);
             }
-            let may_repeat = retry == Retry::Safe || generation.is_none();
+            let may_repeat = retry == Retry::Safe || generation.is_none() || error.kind().did_nothing();
             let pause = jitter(wait);
             if !may_repeat || !error.kind().is_worth_a_try() || Instant::now() + pause >= end {
                 return Err(error);
@@ -246,7 +246,7 @@ impl Client {
 
     /// Reads the client certificate's files anew.
     pub(super) fn rebuild(&self) -> Result<(), SettingsError> {
-        let http = transport::build(&self.shared.settings)?;
+        let http = transport::build(&self.shared.settings, Shows::ItsCertificate)?;
         *self.shared.http.write().unwrap_or_else(PoisonError::into_inner) = http;
         Ok(())
     }

@@ -34,8 +34,10 @@ pub enum Kind {
     Token,
     /// Its policy does not allow this path to our token.
     Denied(String),
-    /// No such mount, key, role or secret.
+    /// No such key, role or secret.
     Missing(String),
+    /// Nothing of its API is at this path: no such mount or namespace, or an engine of another kind.
+    NoRoute(String),
     /// It refuses what was asked, in its words.
     Refused(String),
     /// It failed by itself, with this status, in its words.
@@ -142,6 +144,7 @@ impl fmt::Display for BaoError {
                 write!(f, "does not allow `{path}` to our token; give its policy what deploy/openbao has")
             }
             Kind::Missing(what) => write!(f, "has no `{what}`"),
+            Kind::NoRoute(path) => write!(f, "has no `{path}`: no such engine is mounted there"),
             Kind::Refused(words) => write!(f, "refuses: {words}"),
             Kind::Failed(status, words) => write!(f, "failed with status {status}: {words}"),
             Kind::Garbled(what) => write!(f, "gave an answer that is none: {what}"),
@@ -169,7 +172,7 @@ impl Kind {
             Self::Limited => "limited",
             Self::Token => "token",
             Self::Denied(_) => "denied",
-            Self::Missing(_) => "missing",
+            Self::Missing(_) | Self::NoRoute(_) => "missing",
             Self::Refused(_) => "refused",
             Self::Failed(..) => "failed",
             Self::Garbled(_) => "garbled",
@@ -182,7 +185,7 @@ impl Kind {
         match self {
             Self::Unreachable(_) | Self::Late | Self::Sealed | Self::Standby | Self::Limited | Self::Failed(..) => true,
             Self::Uninitialized | Self::Token | Self::Login(_) => true,
-            Self::Denied(_) | Self::Missing(_) | Self::Refused(_) | Self::Garbled(_) => false,
+            Self::Denied(_) | Self::Missing(_) | Self::NoRoute(_) | Self::Refused(_) | Self::Garbled(_) => false,
         }
     }
 
@@ -191,13 +194,20 @@ impl Kind {
         match self {
             Self::Unreachable(_) | Self::Late | Self::Sealed | Self::Standby | Self::Limited | Self::Failed(..) => true,
             Self::Uninitialized | Self::Token | Self::Login(_) => false,
-            Self::Denied(_) | Self::Missing(_) | Self::Refused(_) | Self::Garbled(_) => false,
+            Self::Denied(_) | Self::Missing(_) | Self::NoRoute(_) | Self::Refused(_) | Self::Garbled(_) => false,
         }
+    }
+
+    /// Whether the server turned the call away before it did anything: by a quota, because it is sealed, is not the active one, or does
+    /// not have yet what the caller has seen.
+    pub(super) fn did_nothing(&self) -> bool {
+        matches!(self, Self::Limited | Self::Sealed | Self::Standby | Self::Failed(412, _))
     }
 
     /// Whether the server as such is out, and not only this call.
     pub(super) fn is_outage(&self) -> bool {
-        !matches!(self, Self::Denied(_) | Self::Missing(_) | Self::Refused(_) | Self::Garbled(_))
+        use Kind::{Denied, Garbled, Missing, NoRoute, Refused};
+        !matches!(self, Denied(_) | Missing(_) | NoRoute(_) | Refused(_) | Garbled(_))
     }
 
     /// What a status and its body mean, and the request's id. Words that hold something of `sent`, which is secret, are not
@@ -206,6 +216,7 @@ impl Kind {
         // a body that is no error of its API says nothing
         let body: Option<Body> = serde_json::from_slice(body).ok();
         let request = body.as_ref().and_then(|body| body.request_id.as_deref()).and_then(id);
+        let is_of_api = body.is_some();
         let errors = body.map(|body| body.errors).unwrap_or_default();
         let words = errors.first().map_or_else(|| "(without a reason)".into(), |first| sent.words_of(first));
         let says = |words: &str| errors.iter().any(|error| error.contains(words));
@@ -219,7 +230,9 @@ impl Kind {
             )),
             403 if is_bare || says("invalid token") => Self::Token,
             403 => Self::Denied(path.to_owned()),
-            404 => Self::Missing(path.to_owned()),
+            // what is not there is told without a reason; a mount that is not, or another server, with one or in another form
+            404 if is_of_api && errors.is_empty() => Self::Missing(path.to_owned()),
+            404 => Self::NoRoute(path.to_owned()),
             429 => Self::Limited,
             501 => Self::Uninitialized,
             400 | 500.. if says("not initialized") || says("not yet initialized") => Self::Uninitialized,
@@ -266,6 +279,13 @@ mod tests {
         assert_eq!(kind(503, ""), Kind::Failed(503, "(without a reason)".into()));
         assert_eq!(kind(429, r#"{"errors":["x"]}"#), Kind::Limited);
         assert_eq!(kind(404, r#"{"errors":[]}"#), Kind::Missing("transit/sign/k".into()));
+        let gone =
+            r#"{"data":{"data":null,"metadata":{"version":2}},"request_id":"0b4a1bb2-1111-2222-3333-444455556666"}"#;
+        assert_eq!(kind(404, gone), Kind::Missing("transit/sign/k".into()));
+        let nowhere = r#"{"errors":["no handler for route \"transit/sign/k\". route entry not found."]}"#;
+        for other in [nowhere, "<h1>Not Found</h1>", ""] {
+            assert_eq!(kind(404, other), Kind::NoRoute("transit/sign/k".into()), "{other}");
+        }
         assert_eq!(kind(307, ""), Kind::Standby);
         let vault = r#"{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}"#;
         assert_eq!(kind(403, vault), Kind::Token);

@@ -72,7 +72,7 @@ impl Kv {
         &self.client
     }
 
-    /// The newest version of a secret; `None` when there is none, or it was deleted.
+    /// The newest version of a secret; `None` when the engine has none, or it was deleted.
     ///
     /// # Errors
     /// When it cannot be asked.

@@ -89,7 +89,9 @@ async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
         let why = match error.kind() {
             Kind::Refused(words) => format!("{words}; {next}"),
             Kind::Denied(_) | Kind::Token => format!("permission denied; {next}"),
-            Kind::Missing(_) => format!("it has no login at `{path}`; look at `auth_mount` under its [[openbao]]"),
+            Kind::Missing(_) | Kind::NoRoute(_) => {
+                format!("it has no login at `{path}`; look at `auth_mount` under its [[openbao]]")
+            }
             Kind::Garbled(what) => (*what).to_owned(),
             _ => return error,
         };

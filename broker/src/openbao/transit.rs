@@ -104,7 +104,7 @@ impl TransitEngine {
     /// A 404 of a mount that does not exist is none of a key that does not exist.
     async fn missing(&self, error: BaoError) -> Result<Option<TransitKey>, BaoError> {
         match self.call(Method::GET, &format!("{}/wrapping_key", self.mount), None, Retry::Safe).await {
-            Err(other) if matches!(other.kind(), Kind::Missing(_)) => Err(self.client.error(
+            Err(other) if matches!(other.kind(), Kind::Missing(_) | Kind::NoRoute(_)) => Err(self.client.error(
                 Kind::Missing(format!("{}/ (a Transit mount)", self.mount)),
                 error.request().map(str::to_owned),
             )),

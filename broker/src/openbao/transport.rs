@@ -35,8 +35,17 @@ pub(super) struct Request<'a> {
     pub(super) token: Option<&'a SecretString>,
 }
 
-/// A client for this server. With certificate login the files are read now.
-pub(super) fn build(settings: &Settings) -> Result<reqwest::Client, SettingsError> {
+/// Whether a client shows the certificate that it logs in with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// No: before the first login. What a file lacks then is that login's error, and costs no other server's clusters anything.
+    Nothing,
+    /// The one in the files, which are read now, where it logs in so.
+    ItsCertificate,
+}
+
+/// A client for this server.
+pub(super) fn build(settings: &Settings, shows: Shows) -> Result<reqwest::Client, SettingsError> {
     Settings::check_address(&settings.address)?;
     // a server inside the company has no certificate of a public CA: with one named it is that and no other
     let roots = Roots::of(&settings.address, settings.ca.as_deref());
@@ -45,7 +54,7 @@ pub(super) fn build(settings: &Settings) -> Result<reqwest::Client, SettingsErro
         OutgoingError::NotPem | OutgoingError::NoCertificate => SettingsError::Ca,
     })?;
     let mut builder = builder.tcp_nodelay(true).http1_only().pool_max_idle_per_host(AT_ONCE);
-    if let Auth::Certificate { certificate, key, .. } = &settings.auth {
+    if let (Auth::Certificate { certificate, key, .. }, Shows::ItsCertificate) = (&settings.auth, shows) {
         let failed = |why: String| SettingsError::Certificate(why);
         let mut pem = Zeroizing::new(Vec::new());
         for path in [certificate, key] {

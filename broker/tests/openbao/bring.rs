@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::ca::{self, CaMaterial};
-use ichor_broker::custody::{For, IdentitySource, Keep, Place, Places, Record, SettleError, Settled, Target, Vault};
+use ichor_broker::custody::{
+    For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target, Vault,
+};
 use ichor_broker::domain::ClusterName;
 use ichor_broker::openbao::{Client, Settings};
 use ichor_standins::openbao::Fault;
@@ -45,7 +47,7 @@ impl Desk {
     }
 
     async fn create(&self, target: &Target) -> Result<Settled, SettleError> {
-        self.places().create(self.of(false), target, SystemClock.now(), 5).await
+        self.places().create(self.of(false), target, SystemClock.now(), 5, &KnownCas::default()).await
     }
 }
 
@@ -190,9 +192,9 @@ async fn the_secret_of_the_ca_in_force_is_not_written_over() {
     Record::first(settled.place).write(desk.vault.sealer().dir(), &desk.cluster, false).unwrap();
     let next = For { cluster: &desk.cluster, generation: 2, replace: true };
     let target = kv(Some("ichor/prod"));
-    let error = desk.places().create(next, &target, SystemClock.now(), 5).await.unwrap_err();
+    let error = desk.places().create(next, &target, SystemClock.now(), 5, &KnownCas::default()).await.unwrap_err();
     assert!(matches!(error, SettleError::InForce(_)), "{error}");
     assert!(error.to_string().contains("name another path with `--key`"), "{error}");
-    desk.places().create(next, &kv(None), SystemClock.now(), 5).await.unwrap();
+    desk.places().create(next, &kv(None), SystemClock.now(), 5, &KnownCas::default()).await.unwrap();
     assert!(desk.world.bao.secret("ichor/prod.2").is_some());
 }

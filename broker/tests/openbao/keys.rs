@@ -30,7 +30,7 @@ async fn create(world: &World, key: &str) -> Result<Settled, SettleError> {
     let target = Target::Transit { server: "main".into(), mount: "transit".into(), key: Some(key.into()) };
     let cluster = cluster();
     let of = For { cluster: &cluster, generation: 1, replace: false };
-    places.create(of, &target, SystemClock.now(), 5).await
+    places.create(of, &target, SystemClock.now(), 5, &KnownCas::default()).await
 }
 
 async fn open(world: &World, place: &Place) -> Result<(), CustodyError> {

@@ -27,7 +27,7 @@ async fn run(world: &World, vault: &Vault, target: &Target, material: Option<&Ca
     let of = For { cluster: &cluster, generation: 1, replace: false };
     let settled = match material {
         Some(material) => places.bring(of, target, material).await,
-        None => places.create(of, target, SystemClock.now(), 5).await,
+        None => places.create(of, target, SystemClock.now(), 5, &KnownCas::default()).await,
     };
     let Ok(settled) = settled else { return false };
     Record::first(settled.place).write(vault.sealer().dir(), &cluster, false).unwrap();

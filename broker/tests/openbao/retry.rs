@@ -57,7 +57,16 @@ async fn a_call_with_an_effect_is_sent_once() {
         kv.write(&path, &json!({"a": 1}), 0).await.unwrap_err();
         assert_eq!(world.bao.count(&format!("secret/data/{path}")), 1, "{fault:?}");
     }
-    // but a refused token did nothing
+    // but what a server turned away did nothing
+    let turned_away =
+        [Fault::Quota, Fault::Status(412, "not yet".into()), Fault::Status(503, "Vault is sealed".into())];
+    for (n, fault) in turned_away.into_iter().enumerate() {
+        let path = format!("t{n}");
+        world.bao.spoil_next(&format!("secret/data/{path}"), fault.clone(), 2);
+        assert_eq!(kv.write(&path, &json!({"a": 1}), 0).await.unwrap(), 1, "{fault:?}");
+        assert_eq!(world.bao.count(&format!("secret/data/{path}")), 3, "{fault:?}");
+    }
+    // and a refused token did nothing
     world.bao.revoke_tokens();
     assert_eq!(kv.write("t", &json!({"a": 1}), 0).await.unwrap(), 1);
     assert_eq!((world.bao.count("secret/data/t"), world.bao.logins()), (2, 2));

@@ -109,7 +109,7 @@ async fn one_login_serves_any_number_of_clusters() {
             Target::Kv { server: "main".into(), mount: "secret".into(), path: None }
         };
         let of = For { cluster, generation: 1, replace: false };
-        let settled = places.create(of, &target, SystemClock.now(), 5).await.unwrap();
+        let settled = places.create(of, &target, SystemClock.now(), 5, &KnownCas::default()).await.unwrap();
         Record::first(settled.place).write(&dir, cluster, false).unwrap();
     }
     let before = world.bao.logins();

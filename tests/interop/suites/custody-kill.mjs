@@ -53,6 +53,16 @@ async function line(dir, cluster = 'prod') {
   return stdout.split('\n').find((text) => text.includes(` ca ${cluster}`)) ?? '';
 }
 
+/** A file of the vault's folder of CAs. */
+function ca(dir, file) {
+  return path.join(dir, 'broker', 'vault', 'ca', file);
+}
+
+/** The record of the cluster's CA. */
+function record(dir) {
+  return fs.readFileSync(ca(dir, 'prod.toml'), 'utf8');
+}
+
 /** The fingerprint and place of the CA in force, from `ca show`; undefined where there is none. */
 async function inForce(dir, cluster = 'prod') {
   const { code, stdout, text } = await broker(dir, ['ca', 'show', cluster]);
@@ -124,10 +134,21 @@ export async function vaultKilled(world) {
     }],
     ['ca retire --compromised', {
       args: () => ['ca', 'retire', 'prod', '--compromised', '--reason', 'interop'],
-      left: async (dir, at) => has(await line(dir), /ok .*ca prod|was retired/, at),
-      again: async (dir) => (/was retired/.test(await line(dir)) ? undefined
-        : ['ca', 'retire', 'prod', '--compromised', '--reason', 'interop']),
-      whole: async (dir, at) => has(await line(dir), 'was retired', at),
+      left: async (dir, at) => {
+        has(await line(dir), /ok .*ca prod|was retired/, at);
+        fs.writeFileSync(path.join(dir, 'record'), record(base));
+      },
+      // done is what leaves neither the record nor the key in its place
+      again: async (dir) => (fs.existsSync(ca(dir, 'prod.age')) || !/custody = "retired"/.test(record(dir))
+        ? ['ca', 'retire', 'prod', '--compromised', '--reason', 'interop'] : undefined),
+      whole: async (dir, at) => {
+        has(await line(dir), 'was retired', at);
+        has(fs.existsSync(ca(dir, 'prod.age')) ? 'in its place' : 'set aside', 'set aside', at);
+        // put back, it is refused by the log
+        fs.renameSync(ca(dir, 'prod.age.retired'), ca(dir, 'prod.age'));
+        fs.copyFileSync(path.join(dir, 'record'), ca(dir, 'prod.toml'));
+        has(await line(dir), 'which was retired by an entry of the audit log', at);
+      },
     }],
   ]);
 
@@ -222,8 +243,10 @@ export async function serverKilled(world) {
   fs.writeFileSync(token, world.bao.root);
   const secrets = ['custody', 'move-secrets', '--to', 'kv', '--server', 'kv', '--token-file', token, '--reason', 'interop'];
   const values = new Set();
-  const rules = world.rules.transit;
+  const [rules, kv] = [world.rules.transit, world.rules.kv];
   await world.may('transit', [...rules, ['transit.hcl', 'born'], ['transit.hcl', 'moved']]);
+  // what the broker itself cannot read does not become its data key
+  await world.may('kv', [...kv, ['secrets.hcl', '']]);
   await commandsKilled(base, [
     ['ca create at OpenBao', {
       args: () => create,
@@ -257,4 +280,5 @@ export async function serverKilled(world) {
     }],
   ]);
   await world.may('transit', rules);
+  await world.may('kv', kv);
 }

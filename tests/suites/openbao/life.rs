@@ -15,17 +15,17 @@ use ichor_wire::profile::CaCertificate;
 use super::{asks, bao, line, world};
 
 /// What a `ca` command says.
-async fn ca(world: &World, command: &[&str]) -> anyhow::Result<String> {
+pub(super) async fn ca(world: &World, command: &[&str]) -> anyhow::Result<String> {
     let dir = world.dir.display().to_string();
     run_command(&[&["ca"], command, &["--dir", dir.as_str()]].concat()).await
 }
 
-async fn recorded(world: &World, command: &[&str]) -> anyhow::Result<String> {
+pub(super) async fn recorded(world: &World, command: &[&str]) -> anyhow::Result<String> {
     ca(world, &[command, &["--reason", "tests"]].concat()).await
 }
 
 /// The node that the world has.
-fn node(world: &World) -> String {
+pub(super) fn node(world: &World) -> String {
     world.node.address().to_string()
 }
 
@@ -197,6 +197,11 @@ async fn a_ca_moves_from_age_to_kv_to_transit_and_no_further() -> anyhow::Result
     let signed = bao(&world).signatures();
     let said = recorded(&world, &["move", CLUSTER, "--to", "transit", "--remove-old"]).await?;
     assert!(said.contains("removed age file prod.age"), "{said}");
+    // the log can tell where it went
+    let entries = world.entries().await?;
+    let told = |to: &str| entries.iter().any(|e| e.kind == "ca" && e.detail["message"].ends_with(to));
+    assert!(told("CA moved from KV secret secret/ichor/prod at main to age file prod.age"), "{entries:?}");
+    assert!(told("CA moved from age file prod.age to Transit key transit/ichor-prod version 1 at main"), "{entries:?}");
     assert_eq!(asks(&alice).await?.answer.issuing_ca, first);
     assert_eq!(bao(&world).signatures() - signed, 1);
     assert!(!world.dir.join("vault/ca/prod.age").exists());
@@ -268,41 +273,36 @@ async fn every_act_says_who_where_why_and_of_which_ca() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The certificate of the CA that is to be, as the record or the vault has it.
-async fn next(world: &World) -> anyhow::Result<String> {
-    if world.bao.is_none() {
-        let loaded = Folder::new(&world.dir).load()?;
-        let custody = app::custody(&loaded, Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?)?;
-        let cluster = ClusterName::new(CLUSTER)?;
-        let record = custody.record(&cluster)?;
-        return Ok(custody
-            .certificate_at(&cluster, &record.rotation.unwrap().next, &app::known_cas(&loaded.settings).await?)
-            .await?
-            .pem());
-    }
-    let text = std::fs::read_to_string(world.dir.join("vault/ca/prod.toml"))?;
-    let (_, rest) = text.split_once("[rotation.next]").unwrap();
-    let (_, rest) = rest.split_once("-----BEGIN").unwrap();
-    let (body, _) = rest.split_once("-----END CERTIFICATE-----").unwrap();
-    Ok(format!("-----BEGIN{body}-----END CERTIFICATE-----\n"))
+/// The certificate of the CA that is to be.
+pub(super) async fn next(world: &World) -> anyhow::Result<String> {
+    let loaded = Folder::new(&world.dir).load()?;
+    let custody = app::custody(&loaded, Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?)?;
+    let cluster = ClusterName::new(CLUSTER)?;
+    let record = custody.record(&cluster)?;
+    let known = app::known_cas(&loaded.settings).await?;
+    Ok(custody.certificate_at(&cluster, &record.rotation.unwrap().next, &known).await?.pem())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_near_its_end_is_recorded_once_and_shown() -> anyhow::Result<()> {
     let world = world(Lives::Age).await?;
-    let told = |entries: Vec<ichor_wire::api::AuditEntry>| {
-        entries.iter().filter(|e| e.detail.get("message").is_some_and(|text| text.contains("it expires at"))).count()
+    let told = |entries: Vec<ichor_wire::api::AuditEntry>, what: &str| {
+        entries.iter().filter(|e| e.detail.get("message").is_some_and(|text| text.contains(what))).count()
     };
     world.clock.advance(jiff::SignedDuration::from_hours(24 * (365 * 5 - 30)));
     for _ in 0..2 {
         let said = line(&world, "ca prod").await;
         assert!(said.ok && said.detail.as_deref().unwrap().contains("it expires at"), "{said:?}");
-        assert_eq!(told(world.entries().await?), 1);
+        assert_eq!(told(world.entries().await?, "it expires at"), 1);
     }
-    // past its end, it is said and nothing is issued
+    // past its end nothing is issued: that is another thing, and recorded too
     world.clock.advance(jiff::SignedDuration::from_hours(24 * 31));
-    let said = line(&world, "ca prod").await;
-    assert!(said.detail.as_deref().unwrap().contains("it expired at"), "{said:?}");
+    for _ in 0..2 {
+        let said = line(&world, "ca prod").await;
+        assert!(!said.ok && said.detail.as_deref().unwrap().contains("it expired at"), "{said:?}");
+        let entries = world.entries().await?;
+        assert_eq!((told(entries.clone(), "it expires at"), told(entries, "it expired at")), (1, 1));
+    }
     Ok(())
 }
 

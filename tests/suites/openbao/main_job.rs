@@ -109,7 +109,7 @@ async fn under_load_signatures_travel_together() -> anyhow::Result<()> {
 }
 
 /// A CA as `ca create --custody kv` writes it.
-fn kv_fields(authority: &Authority) -> serde_json::Value {
+pub(super) fn kv_fields(authority: &Authority) -> serde_json::Value {
     let key: String = authority.key().unwrap().lines().filter(|line| !line.starts_with('-')).collect();
     serde_json::json!({ "certificate": authority.certificate(), "key": key })
 }

@@ -5,6 +5,8 @@ pub(crate) mod faults;
 mod kinds;
 mod life;
 mod main_job;
+mod own;
+mod retiring;
 
 use ichor_broker::readiness::Check;
 use ichor_client::{Error, Held, Wish};

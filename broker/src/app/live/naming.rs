@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 
 use ichor_wire::log::{Content, Kind};
-use ichor_wire::profile::CaCertificate;
 
+use crate::app::issuers::Unnamed;
 use crate::audit::{RecordError, Sequencer};
-use crate::custody::CERTIFICATE;
 use crate::custody::ca::CaFacts;
-use crate::domain::ClusterName;
+use crate::custody::{CERTIFICATE, KV_PLACE, PUBLIC_KEY};
 use crate::readiness::Check;
 use crate::store::StoreError;
 
@@ -17,16 +16,14 @@ use crate::store::StoreError;
 ///
 /// # Errors
 /// When one could not be recorded: then none of them is to be used.
-pub(super) async fn name(
-    sequencer: &Sequencer,
-    unnamed: &[(ClusterName, CaCertificate, String)],
-) -> Result<(), RecordError> {
-    for (cluster, certificate, said) in unnamed {
+pub(super) async fn name(sequencer: &Sequencer, unnamed: &[Unnamed]) -> Result<(), RecordError> {
+    for Unnamed { cluster, certificate, said, in_kv } in unnamed {
         let facts = CaFacts::of(certificate);
-        let digests = BTreeMap::from([
+        let mut digests = BTreeMap::from([
             (CERTIFICATE.to_owned(), facts.fingerprint),
-            ("public key".to_owned(), facts.key_fingerprint),
+            (PUBLIC_KEY.to_owned(), facts.key_fingerprint),
         ]);
+        digests.extend(in_kv.clone().map(|place| (KV_PLACE.to_owned(), place)));
         let message =
             format!("cluster `{cluster}`: the CA found in custody, which no entry named, is this from now on: {said}");
         let content = Content {

@@ -12,6 +12,7 @@ use crate::app;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on, unlock};
 use crate::config::load_clusters;
+use crate::custody::DELEGATED;
 use crate::custody::ca::CaFacts;
 
 /// `ca delegate`.
@@ -40,14 +41,22 @@ impl Delegate {
         let cluster = clusters.get(&name).context("the cluster is not declared")?;
         let custody = Arc::new(app::custody(&loaded, unlock::vault(&loaded.settings)?)?);
         let record = custody.record(&name)?;
+        let known = block_on(async { Ok(app::known_cas(&loaded.settings).await?) })?;
         match (record.delegated, self.end) {
-            (true, false) => bail!("cluster `{name}` makes its certificates already; `--end` ends that"),
+            // a record that the log knows nothing of is said again
+            (true, false) if known.is_delegated(&name) => {
+                bail!("cluster `{name}` makes its certificates already; `--end` ends that")
+            }
             (false, true) => bail!("the CA of cluster `{name}` signs the certificates itself already"),
             _ => {}
         }
         // a CA that cannot be opened makes no certificate to ask with
-        let opened = block_on(async { Ok(custody.open(&name, &app::known_cas(&loaded.settings).await?).await?) })?;
-        let digests = digests(&CaFacts::of(&opened.certificate));
+        let opened = block_on(async { Ok(custody.open_place(&name, &record.active, &known).await?) })?;
+        let facts = CaFacts::of(&opened.certificate);
+        let mut digests = digests(&facts, Some(&record.active));
+        if !self.end {
+            digests.insert(DELEGATED.to_owned(), facts.fingerprint);
+        }
         block_on(async {
             let desk = Desk::open(&loaded).await?;
             if !self.end && !self.offline {

@@ -12,7 +12,9 @@ use crate::cli::unlock;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
-use crate::custody::{CERTIFICATE, For, Place, Places, Record, Sealer, SettleError, Settled, Target, VaultError};
+use crate::custody::{
+    CERTIFICATE, For, KV_PLACE, PUBLIC_KEY, Place, Places, Record, Sealer, SettleError, Settled, Target, VaultError,
+};
 use crate::domain::ClusterName;
 use crate::readiness::Check;
 
@@ -32,13 +34,14 @@ pub(super) struct Keeping<'a> {
 impl Keeping<'_> {
     /// Keeps a CA that is in memory.
     pub(super) fn keep(self, material: &CaMaterial) -> anyhow::Result<Settled> {
-        let digests = digests(&material.facts());
+        let digests = digests(&material.facts(), None);
         self.settle(digests, async |places, of, target| places.bring(of, target, material).await)
     }
 
     /// Makes the CA where it is to live: its digests are known only then.
     pub(super) fn create_there(self, now: Timestamp, years: u16) -> anyhow::Result<Settled> {
-        self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years).await)
+        let known = block_on(async { Ok(crate::app::known_cas(&self.loaded.settings).await?) })?;
+        self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years, &known).await)
     }
 
     /// Takes up the CA that a PKI engine has: its digests are known only then.
@@ -86,12 +89,15 @@ impl Keeping<'_> {
                     before = Some(first);
                 }
                 let settled = make(&places, of, target).await?;
-                let facts = digests(&CaFacts::of(&settled.certificate));
-                if facts != known {
+                let facts = digests(&CaFacts::of(&settled.certificate), Some(&settled.place));
+                let written = async || write(&sealer, of, before.as_ref(), &settled);
+                if facts == known {
+                    written().await?;
+                } else {
                     let message = format!("{}: {}", deed.message, settled.place.said());
-                    desk.record(Deed { message, digests: facts, ..deed.clone() }).await?;
+                    let made = Deed { message, digests: facts, ..deed.clone() };
+                    desk.act(made, "the CA in force is what it was", written).await?;
                 }
-                write(&sealer, of, before.as_ref(), &settled)?;
                 Ok(settled)
             });
             let settled = settled.await?;
@@ -140,10 +146,10 @@ fn write(sealer: &Sealer, of: For<'_>, before: Option<&Record>, settled: &Settle
     Ok(())
 }
 
-/// The digests by which a CA is known in entries.
-pub(super) fn digests(facts: &CaFacts) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (CERTIFICATE.to_owned(), facts.fingerprint.clone()),
-        ("public key".to_owned(), facts.key_fingerprint.clone()),
-    ])
+/// The digests by which a CA is known in entries, and the secret of KV that it lies in.
+pub(super) fn digests(facts: &CaFacts, place: Option<&Place>) -> BTreeMap<String, String> {
+    let in_kv = place.and_then(Place::in_kv).map(|place| (KV_PLACE.to_owned(), place));
+    let named =
+        [(CERTIFICATE.to_owned(), facts.fingerprint.clone()), (PUBLIC_KEY.to_owned(), facts.key_fingerprint.clone())];
+    named.into_iter().chain(in_kv).collect()
 }

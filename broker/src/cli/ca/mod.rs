@@ -20,13 +20,13 @@ use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-pub(super) use show::leftover;
+pub(super) use show::{idle, leftover};
 pub(super) use target::{operator, server_name};
 
 use super::{FolderArg, block_on, unlock};
 use crate::app;
 use crate::config::Loaded;
-use crate::custody::ca;
+use crate::custody::{Place, ca};
 use crate::domain::ClusterName;
 use crate::regular::{self, Links, ReadError};
 
@@ -85,7 +85,7 @@ pub(super) enum CaCommand {
         /// The node's machine config, as `talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{.spec}'` prints it.
         #[arg(long, value_name = "FILE")]
         machine_config: PathBuf,
-        /// The CA that issued before the one in force.
+        /// The CAs that issued before the one in force, those that were retired as well.
         #[arg(long, conflicts_with = "next")]
         former: bool,
         /// The new CA of a rotation under way.
@@ -126,8 +126,12 @@ impl CaCommand {
                     (_, true) => Which::Next,
                     _ => Which::Active,
                 };
-                let pem = certificate(&folder.folder().load()?, &cluster, which)?;
-                let patch = ca::removal_patch(&read(&machine_config)?, &[pem])?;
+                let loaded = folder.folder().load()?;
+                let pems = match which {
+                    Which::Former => formers(&loaded, &cluster, out)?,
+                    which => vec![certificate(&loaded, &cluster, which)?],
+                };
+                let patch = ca::removal_patch(&read(&machine_config)?, &pems)?;
                 for (name, text) in patch.files() {
                     std::fs::write(output.join(name), text)?;
                 }
@@ -157,20 +161,38 @@ fn certificate(loaded: &Loaded, cluster: &str, which: Which) -> anyhow::Result<S
             Some(rotation) => &rotation.next,
             None => bail!("no rotation of cluster `{cluster}` is under way"),
         },
-        Which::Former => {
-            let former = record.former.last();
-            let former = former.with_context(|| format!("cluster `{cluster}` has no former CA"))?;
-            match &former.certificate {
-                Some(pem) => return Ok(pem.clone()),
-                None => &former.place,
-            }
-        }
+        Which::Former => bail!("there may be several former CAs"),
     };
     let found = block_on(async {
         let known = app::known_cas(&loaded.settings).await?;
         Ok(custody.certificate_at(&cluster, place, &known).await?)
     })?;
     Ok(found.pem())
+}
+
+/// The certificates of the cluster's CAs that issued before, PEM, as far as they can be read; says of which they cannot.
+fn formers(loaded: &Loaded, cluster: &str, out: &mut dyn Write) -> anyhow::Result<Vec<String>> {
+    let custody = app::custody(loaded, unlock::vault(&loaded.settings)?)?;
+    let cluster = ClusterName::new(cluster)?;
+    let record = custody.record(&cluster)?;
+    let known = block_on(async { Ok(app::known_cas(&loaded.settings).await?) })?;
+    let at = |place: &Place| block_on(async { Ok(custody.certificate_at(&cluster, place, &known).await?) });
+    let mut pems = record.retired.clone();
+    // no node lists an adopted credential
+    for former in record.former.iter().filter(|former| former.place != Place::TalosApi) {
+        match former.certificate.clone().map_or_else(|| at(&former.place).map(|found| found.pem()), Ok) {
+            Ok(pem) => pems.push(pem),
+            Err(error) => writeln!(out, "the certificate of {} cannot be read: {error}", former.place.said())?,
+        }
+    }
+    // what was imported again issues
+    let in_use = std::iter::once(&record.active).chain(record.rotation.iter().map(|rotation| &rotation.next));
+    let in_use: Vec<_> = in_use.filter_map(|place| at(place).ok()).map(|found| found.pem()).collect();
+    pems.retain(|pem| !in_use.contains(pem));
+    if pems.is_empty() {
+        bail!("there is no certificate of a former CA of cluster `{cluster}`");
+    }
+    Ok(pems)
 }
 
 /// The value of `--wait`.

@@ -72,7 +72,7 @@ impl RecordCa {
                     if self.certificate.is_some() { ", and you another" } else { "" }
                 );
             }
-            if written.is_some() && familiar.is_ok() && newest.is_some() {
+            if written.is_some() && familiar.is_ok() && newest == Some(&*found.fingerprint) {
                 bail!("the CA of cluster `{cluster}` has its record, and the log knows it: there is nothing to do");
             }
             let desk = Desk::open(&loaded).await?;
@@ -117,7 +117,7 @@ impl Found {
         let opened = custody.open_place(cluster, place, &KnownCas::default()).await?;
         let facts = CaFacts::of(&opened.certificate);
         let said = format!("{} ({}), valid until {}", facts.subject, facts.algorithm, facts.not_after);
-        Ok(Self { digests: digests(&facts), fingerprint: facts.fingerprint, what: "the CA", said })
+        Ok(Self { digests: digests(&facts, Some(place)), fingerprint: facts.fingerprint, what: "the CA", said })
     }
 }
 

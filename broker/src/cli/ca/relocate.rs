@@ -52,14 +52,19 @@ impl Move {
                 cluster: Some(cluster.to_string()),
                 message: format!("cluster `{cluster}`: CA moved from {}", record.active.said()),
                 reason: self.reason.clone(),
-                digests: digests(&CaFacts::of(material.certificate())),
+                digests: digests(&CaFacts::of(material.certificate()), Some(&record.active)),
             };
+            let undone = "the CA lives where it did";
             let sealer = custody.vault().sealer();
-            let settled = desk.act(deed, "the CA lives where it did", async || {
+            let settled = desk.act(deed.clone(), undone, async || {
                 let places = Places { sealer, servers: &servers };
                 let of = For { cluster: &cluster, generation: record.generation, replace: false };
                 let settled = places.bring(of, &target, &material).await?;
-                record.moved(settled.place.clone()).replace(sealer.dir(), &cluster, &record)?;
+                let message = format!("{} to {}", deed.message, settled.place.said());
+                let moved =
+                    async || Ok(record.moved(settled.place.clone()).replace(sealer.dir(), &cluster, &record)?);
+                let digests = digests(&CaFacts::of(material.certificate()), Some(&settled.place));
+                desk.act(Deed { message, digests, ..deed.clone() }, undone, moved).await?;
                 Ok(settled)
             });
             let settled = settled.await?;

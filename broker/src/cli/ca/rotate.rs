@@ -92,6 +92,11 @@ impl Rotate {
                 work.drop_next(&rotation.next, out).await?;
                 record.abandoned().replace(work.dir(), cluster, &record)?;
                 writeln!(out, "dropped; the CA in force is still {}", record.active.said())?;
+                writeln!(
+                    out,
+                    "the key of the one that is dropped stays where it is; remove it there: {}",
+                    rotation.next.said()
+                )?;
                 return Ok(());
             }
             (Some(rotation), true, false) => writeln!(out, "going on with {}", rotation.next.said())?,
@@ -107,12 +112,15 @@ impl Rotate {
         let of = For { cluster, generation: record.generation + 1, replace: false };
         let servers = self.at.clients(&target, work.loaded)?;
         let places = Places { sealer: work.custody.vault().sealer(), servers: &servers };
+        let known = app::known_cas(&work.loaded.settings).await?;
         let deed = work.deed("rotation begun: a new client CA is made".into(), None);
-        let make = async || Ok(places.create(of, &target, now, self.years).await?);
+        let make = async || Ok(places.create(of, &target, now, self.years, &known).await?);
         let settled = work.desk.act(deed, "the CA in force is what it was", make).await?;
-        work.record(format!("new client CA made: {}", settled.place.said()), Some(&settled)).await?;
         let nodes = self.nodes.named(work.loaded, cluster)?;
-        record.rotating(settled.place.clone(), nodes, now).replace(work.dir(), cluster, record)?;
+        let rotating = record.rotating(settled.place.clone(), nodes, now);
+        let made = work.deed(format!("new client CA made: {}", settled.place.said()), Some(&settled));
+        let written = async || Ok(rotating.replace(work.dir(), cluster, record)?);
+        work.desk.act(made, "the CA in force is what it was", written).await?;
         settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
         write!(out, "{}", ca::rotating_text(cluster, &settled.certificate.pem(), &settled.place.said(), &work.at)?)?;
         Ok(())
@@ -126,7 +134,8 @@ impl Work<'_> {
 
     fn deed(&self, message: String, settled: Option<&Settled>) -> Deed {
         let message = format!("cluster `{}`: {message}", self.cluster);
-        let digests = settled.map(|settled| digests(&CaFacts::of(&settled.certificate))).unwrap_or_default();
+        let of = |settled: &Settled| digests(&CaFacts::of(&settled.certificate), Some(&settled.place));
+        let digests = settled.map(of).unwrap_or_default();
         Deed { ca: true, cluster: Some(self.cluster.to_string()), message, reason: self.reason.clone(), digests }
     }
 
@@ -184,13 +193,18 @@ impl Work<'_> {
         let record = self.custody.record(cluster)?;
         let Some(rotation) = &record.rotation else { bail!("no rotation is under way") };
         let known = app::known_cas(&self.loaded.settings).await?;
-        let old = self.custody.certificate(cluster, &known).await?;
+        // what was adopted or retired has none, and one that cannot be opened any more is no reason to keep it in force
+        let old = self.custody.certificate(cluster, &known).await.ok();
         let new = self.custody.open_place(cluster, &rotation.next, &known).await?;
         let settled = Settled { place: rotation.next.clone(), certificate: new.certificate, remarks: Vec::new() };
         let message =
             format!("every named node accepts the new CA, which issues from now on: {}", settled.place.said());
         self.record(message, Some(&settled)).await?;
-        record.succeeded_by(rotation.next.clone(), now, Some(old.pem())).replace(self.dir(), cluster, &record)?;
+        record.succeeded_by(rotation.next.clone(), now, old.map(|old| old.pem())).replace(
+            self.dir(),
+            cluster,
+            &record,
+        )?;
         self.desk.reload().await?;
         let until = now.saturating_add(self.loaded.settings.max_ttl).unwrap_or(now);
         write!(out, "{}", ca::rotated_text(cluster, &settled.place.said(), until, &self.at))?;

@@ -61,12 +61,23 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
     for file in custody.leftovers()? {
         writeln!(out, "{}", leftover(&file))?;
     }
+    for cluster in custody.idle_credentials()? {
+        writeln!(out, "{}", idle(&cluster))?;
+    }
     Ok(())
 }
 
 /// What to say of a file with a key that no record needs.
 pub(in crate::cli) fn leftover(file: &str) -> String {
     format!("`vault/ca/{file}` still holds the key of a CA, and no record needs it; remove it once nothing does")
+}
+
+/// What to say of an adopted credential where a CA took its place.
+pub(in crate::cli) fn idle(cluster: &ClusterName) -> String {
+    format!(
+        "`vault/secrets/talos-{cluster}.age` still holds the adopted credential of `{cluster}`, which makes any role there, and no \
+         record needs it; `ichor-broker ca retire {cluster}` takes it out once what it made has ended"
+    )
 }
 
 /// A cluster whose own API makes the certificates.

@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 
 use crate::app;
 use crate::cli::ca::{operator, server_name};
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on, unlock};
-use crate::custody::{Home, Secret};
+use crate::custody::{Home, Over, Secret};
 
 /// Where the broker's own secrets can live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,9 +55,12 @@ pub(in crate::cli) struct MoveSecrets {
     /// unless told otherwise.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
-    /// A file with an operator's token, for this command alone: the broker's own need not write.
+    /// A file with an operator's token, for this command alone: the broker's own need not write. It has to read.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Write over another secret that is there: what a broker sealed with that one is lost to it.
+    #[arg(long)]
+    replace: bool,
     /// Why; it goes into the audit.
     #[arg(long, value_parser = crate::cli::desk::reason)]
     reason: String,
@@ -65,7 +69,7 @@ pub(in crate::cli) struct MoveSecrets {
 impl MoveSecrets {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
-        let mut custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let secret = match self.secret {
             Which::Data => Secret::Data,
             Which::Audit => Secret::Audit,
@@ -73,6 +77,9 @@ impl MoveSecrets {
         let before = custody.home(secret)?;
         let (mount, key) = (self.mount.clone(), self.key.clone());
         let to = match self.to {
+            Kind::Age if self.server.is_some() || mount.is_some() || key.is_some() || self.replace => bail!(
+                "`--server`, `--mount`, `--key` and `--replace` are for `kv` and `transit`; the vault's files have their own names"
+            ),
             Kind::Age => Home::AGE,
             Kind::Kv => Home::Kv {
                 server: server_name(self.server.clone(), &loaded)?,
@@ -86,15 +93,20 @@ impl MoveSecrets {
                 ciphertext: String::new(),
             },
         };
-        if let (Some(token), Some(server)) = (&self.token_file, to.server()) {
-            custody.use_server(server, operator(&loaded, server, token)?);
-        }
+        // the token is for the server that it goes to, or else for the one that it comes from
+        let operator = match (&self.token_file, to.server().or(before.server())) {
+            (None, _) => None,
+            (Some(token), Some(server)) => Some((server.to_owned(), operator(&loaded, server, token)?)),
+            (Some(_), None) => bail!("a file of the vault needs no token: leave `--token-file` out"),
+        };
         let (name, from, into) = (secret.said(), before.said(secret), to.said(secret));
         let home = block_on(async {
             let desk = Desk::open(&loaded).await?;
             let message = format!("{name} moved from {from} to {into}");
             let deed = Deed { message, reason: self.reason.clone(), ..Deed::default() };
-            let act = async || Ok(custody.move_secret(secret, to).await?);
+            let operator = operator.as_ref().map(|(server, client)| (server.as_str(), client));
+            let over = Over { operator, replace: self.replace };
+            let act = async || Ok(custody.move_secret(secret, to, over).await?);
             let moved = desk.act(deed, "it lives where it did", act).await;
             desk.close().await;
             moved

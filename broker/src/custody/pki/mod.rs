@@ -127,6 +127,12 @@ pub enum PkiError {
          which allows `sign/` of its own roles and nothing else"
     )]
     TooMuch(String),
+    /// The token may sign by roles that are none of the cluster's.
+    #[error(
+        "our token may use `{0}`, a role that nobody compared with what it has to be; give the broker a policy like \
+         deploy/openbao/pki.hcl, which allows `sign/` of its own roles and nothing else"
+    )]
+    OthersRole(String),
     /// The token may change the roles, and nobody said that it may.
     #[error(
         "our token may write `{0}`, so the roles bound nothing; give the broker a policy like deploy/openbao/pki.hcl, or say that you \
@@ -174,7 +180,7 @@ impl PkiCustody {
             }
             role_sets.iter().map(|set| set.role_name(cluster)).collect::<Vec<_>>()
         };
-        powers::check(&engine.pki, &roles, role_per_person).await?;
+        powers::check(&engine.pki, cluster, &roles, role_per_person).await?;
         Ok(engine)
     }
 
@@ -182,6 +188,17 @@ impl PkiCustody {
     #[must_use]
     pub fn names_person(&self) -> bool {
         self.role_per_person
+    }
+
+    /// What is wrong with the engine's roles for each of these alone. Nothing where it makes one for each person, when it is needed.
+    pub async fn lacking(&self, granted: &[Role]) -> Vec<PkiError> {
+        let mut lacking = Vec::new();
+        for set in granted.iter().filter_map(|role| RoleSet::of(&[*role])).filter(|_| !self.role_per_person) {
+            if !self.known().contains(&self.name(&set, None)) {
+                lacking.extend(self.check_role(&set, None).await.err());
+            }
+        }
+        lacking
     }
 
     /// What the engine made of the request: DER, not believed in anything yet. It is to end `seconds` from when the engine makes it.

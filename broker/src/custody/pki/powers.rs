@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::PkiError;
+use crate::domain::ClusterName;
 use crate::openbao::{Capabilities, Pki};
 
 /// Where the engine signs what is asked, makes keys, or changes its CA, by its default issuer.
@@ -51,15 +52,30 @@ const ACTS: [&str; 5] = ["create", "update", "patch", "delete", "sudo"];
 ///
 /// # Errors
 /// With the path, and what the policy should say.
-pub(super) async fn check(pki: &Pki, roles: &[String], may_write_roles: bool) -> Result<(), PkiError> {
+pub(super) async fn check(
+    pki: &Pki,
+    cluster: &ClusterName,
+    roles: &[String],
+    may_write_roles: bool,
+) -> Result<(), PkiError> {
     let mount = pki.mount();
-    let never = never(pki, roles).await?;
+    let rules = pki.client().rules().await?;
+    let mut named = Named::default();
+    rules.below(mount).for_each(|rest| named.take(rest));
+    let never = never(pki, roles, &named).await?;
+    // a rule that takes in more than the roles that begin so takes in the name that it ends with
+    let own = format!("ichor-{cluster}-");
+    let others: Vec<String> =
+        named.signs.iter().filter(|name| !name.starts_with(&own)).map(|name| format!("{mount}/sign/{name}")).collect();
     let sign = roles.iter().map(|role| pki.sign_path(role)).collect::<Result<Vec<_>, _>>()?;
     let kept: Vec<String> = roles.iter().map(|role| format!("{mount}/roles/{role}")).collect();
-    let asked: Vec<&str> = never.iter().chain(&sign).chain(&kept).map(String::as_str).collect();
+    let asked: Vec<&str> = never.iter().chain(&others).chain(&sign).chain(&kept).map(String::as_str).collect();
     let may = pki.client().capabilities(&asked).await?;
     if let Some(path) = never.iter().find(|path| acts(&may, path)) {
         return Err(PkiError::TooMuch(path.clone()));
+    }
+    if let Some(path) = others.iter().find(|path| acts(&may, path)) {
+        return Err(PkiError::OthersRole(path.clone()));
     }
     for path in &kept {
         match (may_write_roles, acts(&may, path)) {
@@ -75,11 +91,8 @@ pub(super) async fn check(pki: &Pki, roles: &[String], may_write_roles: bool) ->
 }
 
 /// The paths that are to be closed to our token.
-async fn never(pki: &Pki, roles: &[String]) -> Result<Vec<String>, PkiError> {
+async fn never(pki: &Pki, roles: &[String], named: &Named) -> Result<Vec<String>, PkiError> {
     let issuer = pki.issuer().await?;
-    let rules = pki.client().rules().await?;
-    let mut named = Named::default();
-    rules.below(pki.mount()).for_each(|rest| named.take(rest));
     let issuers: Vec<&str> = std::iter::once(DEFAULT).chain(issuer.all()).collect();
     let roles: Vec<&str> = roles.iter().map(String::as_str).chain([ANY]).collect();
     let mut paths: Vec<String> = Vec::new();
@@ -100,6 +113,8 @@ async fn never(pki: &Pki, roles: &[String]) -> Result<Vec<String>, PkiError> {
 #[derive(Default)]
 struct Named {
     roles: BTreeSet<String>,
+    /// Those that it may sign by.
+    signs: BTreeSet<String>,
     /// With the role that is named behind the issuer.
     issuers: BTreeSet<(String, String)>,
 }
@@ -109,9 +124,16 @@ struct Named {
 impl Named {
     /// What the rest of a rule's path behind the mount names.
     fn take(&mut self, rest: &str) {
-        let or_any = |name: Option<&str>| name.filter(|name| !name.is_empty()).unwrap_or(ANY).to_owned();
+        let or_any =
+            |name: Option<&str>| name.filter(|name| !name.is_empty() && *name != "+").unwrap_or(ANY).to_owned();
         let mut parts = rest.split('/');
         match parts.next() {
+            Some("sign") => drop(self.signs.insert(or_any(parts.next()))),
+            Some("+") => {
+                let name = or_any(parts.next());
+                self.signs.insert(name.clone());
+                self.roles.insert(name);
+            }
             Some("sign-verbatim" | "issue") => drop(self.roles.insert(or_any(parts.next()))),
             Some("issuer") => {
                 let issuer = or_any(parts.next());

@@ -1,6 +1,6 @@
 //! What a role of the engine has to be, so that nothing but a client certificate of exactly its roles comes of it.
 
-use ichor_wire::profile::{MAX_BACKDATE, MAX_TTL};
+use ichor_wire::profile::{CLOCK_SLACK, MAX_BACKDATE, MAX_TTL};
 use serde_json::{Value, json};
 
 use super::RoleSet;
@@ -37,6 +37,9 @@ enum Right {
 
 /// What we write for a start in the past, in seconds; the engine's own default.
 const BACKDATE: u64 = 30;
+
+/// The least of it, in seconds: the engine's clock may be so far ahead of ours, and its certificates begin no later than now all the same.
+const LEAST_BACKDATE: u64 = CLOCK_SLACK.as_secs().unsigned_abs();
 
 /// Every field that decides what becomes of a certificate, whether it is written or only compared.
 fn rules(set: &RoleSet, user: Option<&str>) -> Vec<(&'static str, bool, Right)> {
@@ -90,7 +93,7 @@ fn rules(set: &RoleSet, user: Option<&str>) -> Vec<(&'static str, bool, Right)> 
         ("not_before_bound", true, Right::OneOf(&["forbid"])),
         ("not_after", false, Right::IsOrAbsent(json!(""))),
         ("not_before", false, Right::IsOrAbsent(json!(""))),
-        ("not_before_duration", true, Right::Within(0, MAX_BACKDATE.as_secs().unsigned_abs(), BACKDATE)),
+        ("not_before_duration", true, Right::Within(LEAST_BACKDATE, MAX_BACKDATE.as_secs().unsigned_abs(), BACKDATE)),
         // who signs, for which keys, and that the engine remembers it
         ("issuer_ref", true, Right::OneOf(&["default"])),
         ("key_type", true, Right::OneOf(&["any", "ed25519"])),
@@ -207,6 +210,7 @@ mod tests {
         };
         role.insert("organization".into(), json!(["os:reader", "os:operator", "os:admin"]));
         role.insert("server_flag".into(), json!(true));
+        role.insert("not_before_duration".into(), json!(9));
         role.insert("max_ttl".into(), json!(86_401));
         role.insert("country".into(), json!(["NL"]));
         role.insert("cn_validations".into(), json!(["disabled"]));
@@ -216,6 +220,8 @@ mod tests {
         assert_eq!(find(&role, "organization").unwrap(), organization);
         assert_eq!(find(&role, "server_flag").unwrap(), "`server_flag` is true, and has to be false");
         assert_eq!(find(&role, "max_ttl").unwrap(), "`max_ttl` is 86401, and has to be 60 to 86400 seconds");
+        let backdate = "`not_before_duration` is 9, and has to be 10 to 600 seconds";
+        assert_eq!(find(&role, "not_before_duration").unwrap(), backdate);
         assert_eq!(find(&role, "country").unwrap(), r#"`country` is ["NL"], and has to be []"#);
         assert!(find(&role, "cn_validations").is_some());
         assert_eq!(find(&role, "not_after_bound").unwrap(), r#"`not_after_bound` is "permit", and has to be "forbid""#);

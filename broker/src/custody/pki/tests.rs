@@ -151,6 +151,19 @@ async fn a_way_around_by_a_name_that_only_a_policy_has_is_refused() {
         let said = world.said(false).await;
         assert!(said.starts_with(&format!("our token may use `pki/{path}`")), "{pattern}: {said}");
     }
+    // roles that nobody compared, of this mount and not of this cluster
+    for (pattern, path) in [
+        ("pki/sign/web", "sign/web"),
+        ("pki/sign/*", "sign/ichor"),
+        ("pki/sign/+", "sign/ichor"),
+        ("pki/sign/ichor-*", "sign/ichor-"),
+        ("pki/sign/ichor-dev-*", "sign/ichor-dev-"),
+        ("pki/+/web", "sign-verbatim/web"),
+    ] {
+        world.bao.allow_only(usual().into_iter().chain([Rule::new(pattern, ["update"])]));
+        let said = world.said(false).await;
+        assert!(said.starts_with(&format!("our token may use `pki/{path}`")), "{pattern}: {said}");
+    }
     // what only reads, is another mount's, or is named to be denied, goes around nothing
     for more in [
         vec![Rule::new("pki/issuer/old-root", ["read"])],
@@ -223,6 +236,20 @@ async fn another_ca_a_missing_role_and_a_wider_one_are_told_apart() {
     // our own token may not even list, and plans nevertheless
     let planned = plan(&world.ours(), &prod(), &[readers()]).await.unwrap();
     assert_eq!((planned.persons, planned.roles.len()), (None, 1));
+}
+
+#[tokio::test]
+async fn a_role_that_policies_grant_and_the_engine_lacks_is_told_before_someone_asks() {
+    let world = World::usual().await;
+    let granted = [Role::Reader, Role::Operator];
+    let said = |lacking: Vec<PkiError>| lacking.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let lacking = said(world.open(false).await.unwrap().lacking(&granted).await);
+    assert!(lacking.len() == 1 && lacking[0].contains("no PKI role `ichor-prod-operator`"), "{lacking:?}");
+    let root = world.pki(OpenBao::ROOT_TOKEN);
+    for role in plan(&root, &prod(), &["operator".parse().unwrap()]).await.unwrap().roles {
+        role.write(&root, &prod()).await.unwrap();
+    }
+    assert_eq!(said(world.open(false).await.unwrap().lacking(&granted).await), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -71,6 +71,12 @@ impl Vault {
                 plan.files.push((path, plaintext));
             }
         }
+        // what was set aside holds a key as well: whoever is removed is not to open it
+        for name in self.sealer.set_asides()? {
+            let path = dir.join("ca").join(name);
+            let plaintext = plan.open(&path)?;
+            plan.files.push((path, plaintext));
+        }
         Ok(plan)
     }
 }
@@ -144,7 +150,8 @@ impl Reseal<'_> {
     fn open(&self, path: &Path) -> Result<LockedBytes, VaultError> {
         let plaintext = sealed::open(path, &self.vault.openers)?;
         let label: Label<'_> = sealed::parse(path, &plaintext)?;
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let stem = name.split_once(".age").map_or(name, |(stem, _)| stem);
         let is_ca = path.parent().is_some_and(|folder| folder.ends_with("ca"));
         let (said, meant) = if is_ca { (label.ca, cluster_of(stem)) } else { (label.secret, Some(stem)) };
         match said {

@@ -156,6 +156,15 @@ impl Sealer {
         file::remove(&path)
     }
 
+    /// Returns once the cluster's standing credential is gone; one that is not there is as good.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn remove_talos_credential(&self, cluster: &ClusterName) -> Result<(), VaultError> {
+        let _lock = file::lock(&self.dir)?;
+        file::remove(&self.dir.join("secrets").join(format!("{}.age", talos_credential(cluster))))
+    }
+
     /// Whether the place is a file of the vault that is not there.
     #[must_use]
     pub fn lacks_key_of(&self, place: &Place) -> bool {

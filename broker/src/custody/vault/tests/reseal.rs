@@ -41,6 +41,23 @@ impl Change {
 }
 
 #[test]
+fn a_key_that_was_set_aside_is_not_left_to_who_is_removed() {
+    let change = Change::new();
+    let sealer = Sealer::at(&change.dir).unwrap();
+    sealer.set_aside("prod.age", crate::custody::Aside::Retired).unwrap().unwrap();
+    sealer.seal_ca_file(&cluster("prod"), "prod.2.age", &made(), false).unwrap();
+    sealer.set_aside("prod.2.age", crate::custody::Aside::Moved).unwrap().unwrap();
+    let vault = open(&change.dir).unwrap();
+    change.plan(&vault).unwrap().apply().unwrap();
+    for (identity, opens) in [(&change.old, false), (&change.new, true)] {
+        let openers = Openers::parse(text(identity).expose_secret(), &Plugins::default()).unwrap();
+        for file in ["ca/prod.age.retired", "ca/prod.2.age.moved"] {
+            assert_eq!(sealed::open(&change.dir.join(file), &openers).is_ok(), opens, "{file}");
+        }
+    }
+}
+
+#[test]
 fn a_reseal_changes_who_can_open_everything() {
     let change = Change::new();
     let before = fs::read(change.dir.join("ca/prod.age")).unwrap();

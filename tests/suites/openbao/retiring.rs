@@ -1,0 +1,318 @@
+//! What ends a CA's use: retired here or at another broker, in one step or in several, taken away at its server; and that no new CA has an
+//! old one's key.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use data_encoding::BASE64;
+use ichor_broker::app;
+use ichor_broker::config::Folder;
+use ichor_broker::custody::ca::CaFacts;
+use ichor_broker::domain::ClusterName;
+use ichor_standins::openbao::{Fault, OpenBao};
+use ichor_tests::{CLUSTER, Lives, Options, Person, World};
+use ichor_wire::profile::CaCertificate;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::life::{ca, next, node, recorded};
+use super::{asks, bao, line, world};
+
+/// Nothing takes the broker so long: it stands still.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// A new CA that the world's node accepts is in force.
+async fn rotated(world: &World, options: &[&str]) -> anyhow::Result<()> {
+    let begin = ["rotate", CLUSTER, "--wait", "0s", "--node", &node(world)];
+    let said = recorded(world, &[&begin[..], options].concat()).await.unwrap_err().to_string();
+    assert!(said.contains("not every node accepts the new CA yet"), "{said}");
+    world.node.set_accepted_cas(&next(world).await?)?;
+    recorded(world, &["rotate", CLUSTER, "--continue", "--wait", "0s"]).await?;
+    Ok(())
+}
+
+/// The record says that the former CAs issued long ago.
+fn past(world: &World) -> anyhow::Result<()> {
+    let path = world.dir.join("vault/ca/prod.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let line = |line: &str| match line.starts_with("until = ") {
+        true => "until = \"2020-01-01T00:00:00Z\"\n".to_owned(),
+        false => format!("{line}\n"),
+    };
+    Ok(std::fs::write(&path, text.lines().map(line).collect::<String>())?)
+}
+
+/// What is printed for a node that accepts these CAs.
+async fn removal(world: &World, cas: &[&str]) -> anyhow::Result<String> {
+    let config = world.scratch().join("node.yaml");
+    let listed: String = cas.iter().map(|pem| format!("    - crt: {}\n", BASE64.encode(pem.as_bytes()))).collect();
+    std::fs::write(&config, format!("version: v1alpha1\nmachine:\n  type: worker\n  acceptedCAs:\n{listed}"))?;
+    let (config, output) = (config.display().to_string(), world.scratch().display().to_string());
+    ca(world, &["removal-patch", CLUSTER, "--former", "--machine-config", &config, "--output", &output]).await
+}
+
+/// What the log says of this CA.
+async fn familiar(world: &World, pem: &str) -> anyhow::Result<String> {
+    let known = app::known_cas(&Folder::new(&world.dir).load()?.settings).await?;
+    let said = known.check(&ClusterName::new(CLUSTER)?, &CaCertificate::parse(pem)?);
+    Ok(said.map_or_else(|error| error.to_string(), |familiar| format!("{familiar:?}")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_ca_leaves_is_its_certificate_for_the_nodes() -> anyhow::Result<()> {
+    for (custody, name) in [(Lives::Age, "age"), (Lives::Kv, "kv"), (Lives::Transit, "transit")] {
+        let world = world(custody).await?;
+        let old = ca(&world, &["export-public", CLUSTER]).await?;
+        // at once, so that the record has no certificate of the one in a file or secret
+        recorded(&world, &["create", CLUSTER, "--replace", "--custody", name]).await?;
+        let new = ca(&world, &["export-public", CLUSTER]).await?;
+        let early = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
+        assert!(early.contains("may be valid until"), "{early}");
+        assert_eq!(familiar(&world, &old).await?, "Named");
+        past(&world)?;
+        let said = recorded(&world, &["retire", CLUSTER]).await?;
+        assert!(said.contains("removal-patch prod --former"), "{said}");
+        let told = if custody == Lives::Age { "removed age file prod.age" } else { "remove it at the server" };
+        assert!(said.contains(told) && !world.dir.join("vault/ca/prod.age").exists(), "{said}");
+        // the command that it prints works, and leaves the CA in force
+        let said = removal(&world, &[&old, &new]).await?;
+        assert!(said.contains("1 other CAs stay"), "{said}");
+        assert!(familiar(&world, &old).await?.contains("was retired by an entry"));
+        assert_eq!(familiar(&world, &new).await?, "Named");
+        assert!(!std::fs::read_to_string(world.dir.join("vault/ca/prod.toml"))?.contains("[[former]]"));
+        let again = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
+        assert!(again.contains("no former CA of cluster `prod` is left"), "{again}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retirement_that_was_ended_in_between_is_gone_on_with() -> anyhow::Result<()> {
+    let world = world(Lives::Age).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let old = ca(&world, &["export-public", CLUSTER]).await?;
+    rotated(&world, &[]).await?;
+    past(&world)?;
+    // the file went, and the record was not written yet
+    std::fs::remove_file(world.dir.join("vault/ca/prod.age"))?;
+    recorded(&world, &["retire", CLUSTER]).await?;
+    assert!(removal(&world, &[&old]).await?.contains("0 other CAs stay"));
+    assert!(familiar(&world, &old).await?.contains("was retired by an entry"));
+    asks(&alice).await?;
+
+    // a compromised one: its digest is in the log, and nothing else was done
+    let (record, key) = (world.dir.join("vault/ca/prod.toml"), world.dir.join("vault/ca/prod.2.age"));
+    let aside = world.dir.join("vault/ca/prod.2.age.retired");
+    let before = std::fs::read(&record)?;
+    let second = ca(&world, &["export-public", CLUSTER]).await?;
+    let compromised = ["retire", CLUSTER, "--compromised"];
+    recorded(&world, &compromised).await?;
+    std::fs::write(&record, &before)?;
+    std::fs::rename(&aside, &key)?;
+    let said = line(&world, "ca prod").await;
+    assert!(!said.ok && said.detail.as_deref().unwrap().contains("was retired by an entry"), "{said:?}");
+    assert!(asks(&alice).await.is_err());
+    assert!(recorded(&world, &compromised).await?.contains("issues no more"));
+    assert!(aside.exists() && !key.exists());
+    assert!(removal(&world, &[&second]).await?.contains("0 other CAs stay"));
+
+    // the record was written, and the key not set aside
+    std::fs::rename(&aside, &key)?;
+    assert!(ca(&world, &["show", CLUSTER]).await?.contains("`vault/ca/prod.2.age` still holds the key of a CA"));
+    let said = recorded(&world, &compromised).await?;
+    assert!(said.contains("was retired before, and its key is set aside now"), "{said}");
+    assert!(aside.exists() && !key.exists());
+    let said = recorded(&world, &compromised).await.unwrap_err().to_string();
+    assert!(said.contains("was retired already: none is in force"), "{said}");
+    Ok(())
+}
+
+/// An entry about the cluster's CA, as another broker's command writes one: nothing is loaded anew by it.
+async fn tell(world: &World, digest: (&str, &str)) -> anyhow::Result<()> {
+    let act = serde_json::json!({
+        "ca": true, "cluster": CLUSTER, "message": "done at another broker", "reason": "tests", "host": "broker-b", "os_user": "root",
+        "digests": { digest.0: digest.1 },
+    });
+    let act = act.to_string();
+    let head = format!("content-type: application/json\r\nconnection: close\r\ncontent-length: {}", act.len());
+    let mut socket = UnixStream::connect(world.dir.join("data/admin.sock")).await?;
+    socket.write_all(format!("POST /v1/acts HTTP/1.1\r\nhost: admin\r\n{head}\r\n\r\n{act}").as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Ok(())
+}
+
+/// Returns once the line about the CA in the broker's readiness has these words.
+async fn until_told(world: &World, words: &str) -> anyhow::Result<()> {
+    let url = format!("http://{}/readyz", world.running.health_address().context("a health listener")?);
+    let http = world.http()?;
+    let looking = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            look.tick().await;
+            let said: serde_json::Value = http.get(&url).send().await?.json().await?;
+            let checks = said["checks"].as_array().context("checks")?;
+            if checks.iter().any(|check| check["name"] == "ca prod" && check["detail"].to_string().contains(words)) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(STUCK, looking).await?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_was_retired_at_another_broker_issues_no_more_here() -> anyhow::Result<()> {
+    for custody in [Lives::Age, Lives::Transit] {
+        let edits = vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
+        let look = Some(Duration::from_millis(20));
+        let world = World::with(Options { custody, edits, look, ..Options::default() }).await?;
+        let alice = Person::log_in(&world, "alice").await?;
+        let own = CaCertificate::parse(&ca(&world, &["export-public", CLUSTER]).await?)?;
+        // one that another broker put in force is told, and this one serves on: nodes accept both
+        tell(&world, ("certificate", &"7".repeat(64))).await?;
+        until_told(&world, "bring `ca/prod.toml` of its vault").await?;
+        asks(&alice).await?;
+        tell(&world, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
+        until_told(&world, "was retired by an entry of the audit log").await?;
+        assert!(asks(&alice).await.is_err());
+        // nor does a reload bring it back
+        let said = line(&world, "ca prod").await;
+        assert!(!said.ok && !said.detail.as_deref().unwrap().contains("stays in force"), "{said:?}");
+        assert!(asks(&alice).await.is_err());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_ca_has_no_key_that_the_cluster_has_or_had() -> anyhow::Result<()> {
+    for (custody, name, keys) in [
+        (Lives::Transit, "transit", ["ichor-prod", "ichor-prod.2", "ichor-prod.3"]),
+        (Lives::Kv, "kv", ["ichor/prod", "ichor/prod.2", "ichor/prod.3"]),
+    ] {
+        let world = world(custody).await?;
+        let [first, second, third] = keys;
+        let refused = async |command: &[&str], key: &str| {
+            let before = std::fs::read(world.dir.join("vault/ca/prod.toml")).unwrap();
+            let said = recorded(&world, &[command, &["--key", key]].concat()).await.unwrap_err().to_string();
+            let is_said = said.contains("a new CA needs a new key") || said.contains("is this cluster's CA in force");
+            assert!(is_said, "{command:?} {key}: {said}");
+            assert_eq!(std::fs::read(world.dir.join("vault/ca/prod.toml")).unwrap(), before);
+        };
+        let rotate: &[&str] = &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)];
+        let create: &[&str] = &["create", CLUSTER, "--replace", "--custody", name];
+        // the one in force, and the one that is to come
+        refused(rotate, first).await;
+        refused(create, first).await;
+        recorded(&world, rotate).await.unwrap_err();
+        refused(create, second).await;
+        // one that was dropped, which only the log tells
+        recorded(&world, &["rotate", CLUSTER, "--abandon"]).await?;
+        refused(rotate, second).await;
+        // one that issued before, and one that was retired
+        rotated(&world, &["--key", third]).await?;
+        refused(rotate, first).await;
+        refused(create, first).await;
+        past(&world)?;
+        recorded(&world, &["retire", CLUSTER]).await?;
+        refused(rotate, first).await;
+        recorded(&world, &["retire", CLUSTER, "--compromised"]).await?;
+        refused(create, third).await;
+        recorded(&world, create).await?;
+        assert!(line(&world, "ca prod").await.ok);
+    }
+    Ok(())
+}
+
+/// An operator's own call at the server.
+async fn operate(bao: &OpenBao, method: http::Method, path: &str) -> anyhow::Result<()> {
+    let ca = reqwest::Certificate::from_pem(bao.ca_pem().as_bytes())?;
+    #[expect(clippy::disallowed_methods, reason = "an operator's own client")]
+    let http = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build()?;
+    let url = format!("{}/v1/{path}", bao.url());
+    let answer = http.request(method, url).header("x-vault-token", OpenBao::ROOT_TOKEN).send().await?;
+    anyhow::ensure!(answer.status().is_success(), "{path}: {}", answer.status());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_ca_takes_the_place_of_one_that_was_retired_or_lost() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    operate(bao(&world), http::Method::DELETE, "secret/metadata/ichor/prod").await?;
+    rotated(&world, &["--custody", "age"]).await?;
+    asks(&alice).await?;
+    recorded(&world, &["retire", CLUSTER, "--compromised"]).await?;
+    assert!(asks(&alice).await.is_err());
+    rotated(&world, &["--custody", "transit"]).await?;
+    let held = asks(&alice).await?;
+    Person::connect(&world, &held).await?.version(&[]).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_taken_away_ends_its_ca_and_an_outage_does_not() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let bao = bao(&world);
+    let good = bao.secret("ichor/prod").context("a secret")?;
+    // nothing of this says that the secret is gone
+    let nowhere = "no handler for route \"secret/data/ichor/prod\". route entry not found.";
+    for fault in [
+        Fault::Status(404, nowhere.into()),
+        Fault::Status(403, "1 error occurred:\n\t* permission denied\n\n".into()),
+        Fault::Status(503, "Vault is sealed".into()),
+        Fault::Garbage,
+    ] {
+        bao.set_fault("secret/data/*", Some(fault.clone()));
+        let said = line(&world, "ca prod").await;
+        assert!(!said.ok, "{fault:?}: {said:?}");
+        asks(&alice).await?;
+        bao.set_fault("secret/data/*", None);
+        assert!(line(&world, "ca prod").await.ok);
+    }
+    for path in ["secret/data/ichor/prod", "secret/metadata/ichor/prod"] {
+        operate(bao, http::Method::DELETE, path).await?;
+        let said = line(&world, "ca prod").await;
+        assert!(!said.ok && said.detail.as_deref().unwrap().contains("there is no secret at"), "{path}: {said:?}");
+        assert!(asks(&alice).await.is_err(), "{path}");
+        bao.write_secret("ichor/prod", good.clone());
+        assert!(line(&world, "ca prod").await.ok);
+        asks(&alice).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_rewrites_the_record_neither_publishes_a_ca_nor_has_the_cluster_make_certificates() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let own = asks(&alice).await?.answer.issuing_ca;
+    let record = world.dir.join("vault/ca/prod.toml");
+    let good = std::fs::read_to_string(&record)?;
+    let refused = async |text: &str, words: &str| -> anyhow::Result<()> {
+        std::fs::write(&record, text)?;
+        let said = line(&world, "ca prod").await;
+        assert!(!said.ok && said.detail.as_deref().unwrap().contains(words), "{said:?}");
+        assert_eq!(asks(&alice).await?.answer.issuing_ca, own);
+        std::fs::write(&record, &good)?;
+        Ok(())
+    };
+    // a secret that the broker reads, and that someone else writes
+    let other = ichor_standins::authority::Authority::new("another client CA")?;
+    bao(&world).write_secret("ichor/dev", super::main_job::kv_fields(&other));
+    let (head, _) = good.split_once("[active]").context("a place")?;
+    let kv = format!("{head}[active]\ncustody = \"kv\"\nserver = \"main\"\nmount = \"secret\"\npath = \"ichor/dev\"\n");
+    refused(&kv, "which the audit log does not know").await?;
+    let delegated = good.replace("generation = 1\n", "generation = 1\ndelegated = true\n");
+    assert_ne!(delegated, good);
+    refused(&delegated, "no entry of the log says so").await?;
+    // where it is meant it is said, by the same command as ever
+    std::fs::write(&record, delegated)?;
+    recorded(&world, &["delegate", CLUSTER, "--offline"]).await?;
+    assert!(line(&world, "ca prod").await.ok);
+    assert!(asks(&alice).await?.key_made_by_cluster);
+    recorded(&world, &["delegate", CLUSTER, "--end"]).await?;
+    assert!(!asks(&alice).await?.key_made_by_cluster);
+    Ok(())
+}
