@@ -109,6 +109,12 @@ impl Mint {
         Self { policies, clusters, issuers, press }
     }
 
+    /// Whether the certificates of this cluster name their grants; `None` where it has no issuer.
+    #[must_use]
+    pub fn names_grants(&self, cluster: &ClusterName) -> Option<bool> {
+        self.issuers.borrow().get(cluster).map(|issuer| issuer.names_grants())
+    }
+
     /// Returns a certificate once its grant and the certificate itself are durably recorded. With `quorum` it uses what others
     /// approved.
     ///
@@ -265,10 +271,11 @@ impl Press {
         Step::RecordOutcome.begins(id);
         // ◆ the outcome; its transaction looks for locks again, and only now can the certificate's bytes be read
         match self.sequencer.record(issued).await {
-            Err(RecordError::Refused(Condition::Locked)) => {
-                let (why, asked) = (Condition::Locked.to_string(), asked(Kind::IssueFailed));
-                self.failed(id, is_approved, Code::Locked, why, asked).await?;
-                Err(RecordError::Refused(Condition::Locked).into())
+            // locked meanwhile, or so late that its use was given back: nothing leaves
+            Err(RecordError::Refused(condition @ (Condition::Locked | Condition::RequestMoved))) => {
+                let (why, asked) = (condition.to_string(), asked(Kind::IssueFailed));
+                self.failed(id, is_approved, code_of(condition), why, asked).await?;
+                Err(RecordError::Refused(condition).into())
             }
             other => Ok(other?),
         }
@@ -344,7 +351,9 @@ pub const fn code_of(condition: Condition) -> Code {
         Condition::RequestMoved | Condition::OtherKey | Condition::ApprovedBefore => Code::WrongState,
         Condition::OtherContents => Code::OtherContents,
         Condition::OwnRequest | Condition::SecondPerson => Code::Refused,
-        Condition::TooManyOpen | Condition::TooManyLocks => Code::TooManyRequests,
+        Condition::TooManyOpen | Condition::TooManyAsked | Condition::Unreviewed | Condition::TooManyLocks => {
+            Code::TooManyRequests
+        }
         Condition::Locked => Code::Locked,
         Condition::LockGone => Code::UnknownLock,
         _ => Code::Conflict,

@@ -153,6 +153,7 @@ fn released_steps_are_never_edited() {
             "b91eac6e8487f148de1677e3ee7de0f5ca9a8fc5017f6ed2f3ff09ef9e1c2bf9",
             "5ecc40ddd4d57b201cd72b8948dc4ac4ac454f4474d8584e5f661eb61df7b91c",
             "b4c39ab8669d2de97a78c664790d0851b383a59ea2ae2b7c666a279cc03774c3",
+            "b1d3e8bdca0457a50d1cb2067e7401eb6a560ff1a3a5502ff5576becd97c0845",
         ]
     );
 }

@@ -56,7 +56,9 @@ macro_rules! cases {
             a_lock_of_everything_is_lifted_by_two, a_lock_ends_by_itself_and_not_by_a_clock_that_goes_back,
             locks_are_bounded_and_set_in_live_sessions, a_setters_locks_count_against_their_own_bound_alone,
             what_its_setter_locks_twice_is_one_lock, break_glass_stops_under_a_lock,
-            of_what_follows_from_one_reading_one_is_recorded
+            of_what_follows_from_one_reading_one_is_recorded, a_human_asks_so_often_an_hour_and_no_more,
+            self_service_waits_for_reviews, a_use_without_an_outcome_is_given_back_or_kept_never_both,
+            every_call_of_a_grant_is_counted
         }
     };
 }

@@ -7,7 +7,7 @@ use tokio_postgres::GenericClient;
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is what `schema_step` says after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 9] = [
+pub(in crate::store) const STEPS: [&str; 10] = [
     include_str!("../../../../migrations/postgres/0001_first.sql"),
     include_str!("../../../../migrations/postgres/0002_tree.sql"),
     include_str!("../../../../migrations/postgres/0003_calls.sql"),
@@ -17,6 +17,7 @@ pub(in crate::store) const STEPS: [&str; 9] = [
     include_str!("../../../../migrations/postgres/0007_told.sql"),
     include_str!("../../../../migrations/postgres/0008_page.sql"),
     include_str!("../../../../migrations/postgres/0009_marked_places.sql"),
+    include_str!("../../../../migrations/postgres/0012_glass.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.

@@ -40,13 +40,13 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, Committed, DeviceLogin,
-    DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin, SessionRow,
-    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, Committed,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeSeen, PendingLogin,
+    SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
@@ -317,6 +317,10 @@ impl Store for SqliteStore {
         self.readers.read(move |db| calls::find(db, &filter, before, limit)).await
     }
 
+    async fn call_sums(&self, grant: GrantId, entry: Option<u64>, limit: u32) -> Result<Vec<CallSum>, StoreError> {
+        self.readers.read(move |db| calls::sums(db, grant, entry, limit)).await
+    }
+
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.readers.read(move |db| calls::range(db, from, limit)).await
     }
@@ -346,6 +350,15 @@ impl Store for SqliteStore {
 
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.readers.read(move |db| break_glass::due(db, micros(now), limit)).await
+    }
+
+    async fn break_glass_open_uses(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(BreakGlassId, GrantId)>, StoreError> {
+        let before = micros(before);
+        self.readers.read(move |db| break_glass::open_uses(db, before, limit)).await
     }
 
     async fn break_glass_overdue(

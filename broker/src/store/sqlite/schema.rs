@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 9] = [
+pub(in crate::store) const STEPS: [&str; 10] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
@@ -18,6 +18,7 @@ pub(in crate::store) const STEPS: [&str; 9] = [
     include_str!("../../../../migrations/sqlite/0007_told.sql"),
     include_str!("../../../../migrations/sqlite/0008_page.sql"),
     include_str!("../../../../migrations/sqlite/0009_marked_places.sql"),
+    include_str!("../../../../migrations/sqlite/0012_glass.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.
@@ -138,6 +139,7 @@ mod tests {
                 "1584ce57b00b4e2f06f1d68c129fbc28af56a7a6d28a0b8f1a6833adea7780b9",
                 "1a6dce50227a3ef8770743b007dd0fbb930e339ae2008a84517a648a30e74c14",
                 "8d2f68da379d697227a58adf95bd3c4bacb7c28447e8bd160c19012b6fd93d3a",
+                "ae8c513294f2da435ae4291db12addfa6588fa5cc76e552d08fa0a5c5fa49f83",
             ]
         );
     }
