@@ -144,7 +144,8 @@ async fn a_broker_that_stops_between_a_grant_and_its_outcome_costs_no_use() {
     signed.clock.advance(SignedDuration::from_mins(1));
     // of two brokers one gives it back
     let (one, other) = tokio::join!(signed.glass.give_back_abandoned(), signed.glass.give_back_abandoned());
-    (one.unwrap(), other.unwrap());
+    one.unwrap();
+    other.unwrap();
     let row = state(&signed).await;
     assert_eq!((row.state, row.used), (BreakGlassState::Approved, 0));
     let entries = crate::audit::entries_from(&*signed.store, &Default::default(), 0, 100).await.unwrap();

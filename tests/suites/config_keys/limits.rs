@@ -194,10 +194,9 @@ async fn nobody_lets_themselves_in_again_before_a_review_where_that_is_configure
             });
         }
     });
-    let config = format!(
-        "[limits]\nunreviewed_self_service = 1\n\n\
+    let config = "[limits]\nunreviewed_self_service = 1\n\n\
          [[notify]]\nname = \"pager\"\nkind = \"slack\"\nurl_file = \"sink-url\"\nevents = [\"break-glass\"]\n"
-    );
+        .to_owned();
     let prepare = move |dir: &std::path::Path| Ok(std::fs::write(dir.join("sink-url"), url)?);
     let options = Options { config, policies: Some(GLASS), prepare: Some(Box::new(prepare)), ..Options::default() };
     let world = World::with(options).await?;

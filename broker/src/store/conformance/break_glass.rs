@@ -246,6 +246,30 @@ pub(crate) async fn case_14_fifty_approvals_of_one_human_count_once(store: Arc<d
     assert_eq!((row.state, row.given), (BreakGlassState::Pending, 1));
 }
 
+pub(crate) async fn case_14_fifty_humans_at_once_make_one_quorum(store: Arc<dyn Store>) {
+    let row = request(1, 3, 1);
+    asked(&*store, &row).await;
+    let tasks: Vec<_> = (2..52)
+        .map(|number| {
+            let (store, given) = (Arc::clone(&store), approve(&row, approval(number), after(60)));
+            tokio::spawn(async move { one(&*store, given).await })
+        })
+        .collect();
+    let mut counted = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Appended::Recorded { .. } => counted += 1,
+            other => assert_eq!(other, refused(Condition::RequestMoved)),
+        }
+    }
+    let row = file(&*store, &row).await.request;
+    assert_eq!(
+        (counted, row.given, row.state),
+        (3, 3, BreakGlassState::Approved),
+        "once approved it waits for no more"
+    );
+}
+
 /// In one batch too, where nobody has seen the other's answer.
 pub(crate) async fn case_14_fifty_approvals_in_one_batch_make_one_quorum(store: Arc<dyn Store>) {
     logged_in(&*store, 1).await;

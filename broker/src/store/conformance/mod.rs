@@ -48,6 +48,7 @@ macro_rules! cases {
             a_break_glass_request_reads_back_with_what_became_of_it, case_23_nothing_is_used_without_its_approvals,
             an_approval_counts_for_another_human_and_the_same_contents, case_14_fifty_uses_at_once_have_one_winner,
             case_14_fifty_approvals_of_one_human_count_once, case_14_fifty_approvals_in_one_batch_make_one_quorum,
+            case_14_fifty_humans_at_once_make_one_quorum,
             a_use_that_failed_is_given_back_to_its_key_alone, a_use_needs_its_person_session_and_time,
             requests_are_bounded_listed_and_run_out, requests_walk_as_their_model_does,
             nobody_is_let_in_alone_before_someone_was_told, a_first_call_and_an_overdue_review_are_noted_once,
