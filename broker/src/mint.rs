@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ichor_wire::log::{self, Content, Kind};
 use ichor_wire::problem::Code;
 use ichor_wire::profile::CsrKey;
+use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use crate::audit::{Ledger, LedgerError, RecordError, Recorded, Sequencer};
@@ -22,6 +23,13 @@ use crate::identity::Identity;
 use crate::issuer::{IssueError, Issued, Issuer};
 use crate::policy::{self, Grant, PolicySet, Quorum, Refusal};
 use crate::store::{BreakGlassChange, Change, Condition};
+
+/// A certificate of a break-glass request that took longer is thrown away: half a minute before another broker gives its use back
+/// ([`crate::break_glass`]), whatever the database says of that.
+const IN_TIME: SignedDuration = SignedDuration::from_secs(30);
+
+/// Why it is.
+const TOO_SLOW: &str = "the certificate took longer than half a minute, so it was thrown away and the use given back";
 
 /// The issuers by cluster, published as one value.
 pub type Issuers = Arc<BTreeMap<ClusterName, Arc<dyn Issuer>>>;
@@ -107,6 +115,12 @@ impl Mint {
     ) -> Self {
         let press = Press { ledger: Some(ledger), ..Press::new(sequencer, clock) };
         Self { policies, clusters, issuers, press }
+    }
+
+    /// Whether the certificates of this cluster name their grants; `None` where it has no issuer.
+    #[must_use]
+    pub fn names_grants(&self, cluster: &ClusterName) -> Option<bool> {
+        self.issuers.borrow().get(cluster).map(|issuer| issuer.names_grants())
     }
 
     /// Returns a certificate once its grant and the certificate itself are durably recorded. With `quorum` it uses what others
@@ -221,7 +235,7 @@ impl Press {
         issuer: &dyn Issuer,
         asked: impl Fn(Kind) -> Content,
     ) -> Result<Recorded<Issued>, MintError> {
-        let (id, is_approved) = (grant.id(), grant.quorum().is_some());
+        let (id, is_approved, begun) = (grant.id(), grant.quorum().is_some(), self.clock.now());
         Step::RecordGrant.begins(id);
         // ◆ the grant; its transaction reads the session again
         let grant = match self.sequencer.record(grant).await {
@@ -263,12 +277,18 @@ impl Press {
         };
 
         Step::RecordOutcome.begins(id);
+        if is_approved && self.clock.now().duration_since(begun) >= IN_TIME {
+            let (condition, asked) = (Condition::RequestMoved, asked(Kind::IssueFailed));
+            self.failed(id, is_approved, code_of(condition), TOO_SLOW.into(), asked).await?;
+            return Err(RecordError::Refused(condition).into());
+        }
         // ◆ the outcome; its transaction looks for locks again, and only now can the certificate's bytes be read
         match self.sequencer.record(issued).await {
-            Err(RecordError::Refused(Condition::Locked)) => {
-                let (why, asked) = (Condition::Locked.to_string(), asked(Kind::IssueFailed));
-                self.failed(id, is_approved, Code::Locked, why, asked).await?;
-                Err(RecordError::Refused(Condition::Locked).into())
+            // locked meanwhile, or so late that its use was given back: nothing leaves
+            Err(RecordError::Refused(condition @ (Condition::Locked | Condition::RequestMoved))) => {
+                let (why, asked) = (condition.to_string(), asked(Kind::IssueFailed));
+                self.failed(id, is_approved, code_of(condition), why, asked).await?;
+                Err(RecordError::Refused(condition).into())
             }
             other => Ok(other?),
         }
@@ -344,7 +364,9 @@ pub const fn code_of(condition: Condition) -> Code {
         Condition::RequestMoved | Condition::OtherKey | Condition::ApprovedBefore => Code::WrongState,
         Condition::OtherContents => Code::OtherContents,
         Condition::OwnRequest | Condition::SecondPerson => Code::Refused,
-        Condition::TooManyOpen | Condition::TooManyLocks => Code::TooManyRequests,
+        Condition::TooManyOpen | Condition::TooManyAsked | Condition::Unreviewed | Condition::TooManyLocks => {
+            Code::TooManyRequests
+        }
         Condition::Locked => Code::Locked,
         Condition::LockGone => Code::UnknownLock,
         _ => Code::Conflict,

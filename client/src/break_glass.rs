@@ -16,6 +16,9 @@ use crate::session::Session;
 /// How often the broker is asked whether others have decided.
 const PACE: Duration = Duration::from_secs(2);
 
+/// So many requests are asked for at a time.
+const LARGEST_PAGE: usize = 500;
+
 /// A request whose contents were checked: what is shown is the text whose SHA-256 is approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glass {
@@ -59,6 +62,32 @@ pub async fn list(session: &Session, query: &[(&str, String)]) -> Result<(Vec<Gl
     let list: BreakGlassList = session.broker().get(session, &["break-glass"], query).await?;
     let glasses = list.requests.into_iter().map(|answer| Glass::of(session, answer)).collect::<Result<_, _>>()?;
     Ok((glasses, list.next))
+}
+
+/// Requests that this person may see, newest first, at most `limit` of them, page by page; and where to go on, if there are more.
+///
+/// # Errors
+/// The broker's problem.
+pub async fn list_up_to(
+    session: &Session,
+    query: &[(&str, String)],
+    limit: usize,
+) -> Result<(Vec<Glass>, Option<Uuid>), Error> {
+    let (mut found, mut next) = (Vec::new(), None);
+    loop {
+        let page = limit.saturating_sub(found.len()).min(LARGEST_PAGE);
+        let mut asked = vec![("limit", page.to_string())];
+        asked.extend_from_slice(query);
+        asked.extend(next.map(|next: Uuid| ("cursor", next.to_string())));
+        let (mut glasses, behind) = list(session, &asked).await?;
+        found.append(&mut glasses);
+        // a broker that leads nowhere is not followed
+        let is_stuck = behind.is_some() && behind == next;
+        next = behind;
+        if next.is_none() || is_stuck || found.len() >= limit {
+            return Ok((found, next));
+        }
+    }
 }
 
 /// One request.

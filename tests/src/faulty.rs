@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ichor_broker::app::WrapStore;
-use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
+use ichor_broker::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::{
-    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallsTaken, Committed,
-    Condition, DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, KnownPerson, LockRow, LogHead, NodeHeld,
-    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, CallsTaken,
+    Committed, Condition, DeviceLogin, DropRequest, EntryFilter, ForwardRow, Indexed, KnownPerson, LockRow, LogHead,
+    NodeHeld, NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::log::tree::{Edge, FullTile};
@@ -351,6 +351,9 @@ impl Store for Faulty {
     ) -> Result<Vec<StoredCall>, StoreError> {
         self.faults.read(self.inner.calls(f, before, limit)).await
     }
+    async fn call_sums(&self, grant: GrantId, entry: Option<u64>, limit: u32) -> Result<Vec<CallSum>, StoreError> {
+        self.faults.read(self.inner.call_sums(grant, entry, limit)).await
+    }
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.faults.read(self.inner.call_range(from, limit)).await
     }
@@ -382,6 +385,13 @@ impl Store for Faulty {
         let panics = std::mem::take(&mut self.faults.plan().panics_beside);
         assert!(!panics, "a test's fault");
         self.faults.read(self.inner.break_glass_due(now, limit)).await
+    }
+    async fn break_glass_open_uses(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(BreakGlassId, GrantId)>, StoreError> {
+        self.faults.read(self.inner.break_glass_open_uses(before, limit)).await
     }
     async fn break_glass_overdue(
         &self,

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use ichor_client::break_glass::{self, End, Glass, Vote};
 use ichor_client::{Error, Wish};
-use ichor_tests::{CLUSTER, Options, Person, World};
+use ichor_tests::{CLUSTER, Faults, Options, Person, World};
 use ichor_wire::api::{BreakGlassAsk, BreakGlassLabel, BreakGlassUse, BreakGlassVote};
+use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
 use ichor_wire::role::Role;
 use jiff::SignedDuration;
@@ -125,6 +126,33 @@ async fn a_use_that_no_certificate_came_of_is_given_back_to_its_key() -> anyhow:
             .map(|entry| entry.detail["break_glass"].clone())
             .eq([glass.answer.id.to_string(), glass.answer.id.to_string()])
     );
+    Ok(())
+}
+
+/// What takes so long that another broker could give its use back soon is thrown away: of one use there is never a second certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_took_too_long_is_none_and_its_use_is_given_back() -> anyhow::Result<()> {
+    let faults = Faults::none();
+    let wrap_store = Some(faults.wrap());
+    let world = World::with(Options { policies: Some(TWO), wrap_store, ..Options::default() }).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    let (alice, root) = (Person::log_in(&world, "alice").await?, Person::log_in(&world, "root").await?);
+    let glass = ask(&oscar).await?;
+    approve(&alice, &glass).await?;
+    let glass = approve(&root, &glass).await?;
+    let mut hold = faults.hold(Kind::Grant);
+    let late = async {
+        hold.arrived().await;
+        world.clock.advance(SignedDuration::from_secs(30));
+        hold.release();
+    };
+    let (answer, ()) = tokio::join!(break_glass::certificate(&oscar.session, &glass), late);
+    assert_eq!(code(answer), Code::WrongState);
+    let now = break_glass::show(&oscar.session, glass.answer.id).await?.answer;
+    assert_eq!((now.state.as_str(), now.used, now.grants), ("approved", 0, Vec::new()));
+    let kinds: Vec<_> = world.entries().await?.into_iter().map(|entry| entry.kind).take(2).collect();
+    assert_eq!(kinds, ["issue-failed", "grant"], "newest first");
+    break_glass::certificate(&oscar.session, &glass).await?;
     Ok(())
 }
 

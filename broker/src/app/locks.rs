@@ -11,8 +11,8 @@ use crate::lock::{Book, Ledger, LockError};
 use crate::readiness::{Check, Readiness};
 use crate::store::LockRow;
 
-/// How often the locks are looked at. No decision waits for this.
-const EVERY: Duration = Duration::from_secs(5);
+/// How often the locks are looked at. No decision waits for this; that people are told of a lock's end does.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// The name of the check.
 const NAME: &str = "locks";

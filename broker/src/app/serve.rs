@@ -40,7 +40,7 @@ use crate::notify::Courier;
 use crate::openbao::Client;
 use crate::policy::PolicySet;
 use crate::readiness::{Check, Readiness};
-use crate::store::Store;
+use crate::store::{AskBounds, Store};
 use crate::telemetry;
 
 /// How long ending our token may take at each OpenBao, once all else has ended.
@@ -145,7 +145,15 @@ impl Running {
             Arc::clone(&data_key),
             live.policies(),
             live.clusters(),
-            break_glass::Settings { review_within: settings.review_within, sinks: live.hearing() },
+            break_glass::Settings {
+                review_within: settings.review_within,
+                sinks: live.hearing(),
+                bounds: AskBounds {
+                    hourly: settings.requests_per_hour.into(),
+                    unreviewed_alone: settings.unreviewed_self_service.into(),
+                    ..AskBounds::default()
+                },
+            },
         ));
         let mint = Mint::new(
             live.policies(),

@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::serve::told;
 use crate::audit::{Out, Standing};
-use crate::break_glass::BreakGlass;
+use crate::break_glass::{BreakGlass, BreakGlassError};
 use crate::clock::SharedClock;
 use crate::http::limits::Limits;
 use crate::login::Login;
@@ -110,7 +110,7 @@ pub(super) async fn watch_providers(login: Arc<Login>, readiness: Arc<Readiness>
     }
 }
 
-/// Records what time does to break-glass requests, and reports uses that nobody reviewed in time.
+/// Records what time does to break-glass requests, gives back what no certificate came of, and reports uses that nobody reviewed in time.
 pub(super) async fn watch_requests(
     break_glass: Arc<BreakGlass>,
     readiness: Arc<Readiness>,
@@ -124,7 +124,7 @@ pub(super) async fn watch_requests(
         let failed = tokio::select! {
             () = &mut stop => return,
             _ = ends.tick() => break_glass.time_out().await.err(),
-            _ = reviews.tick() => match break_glass.remind().await {
+            _ = reviews.tick() => match give_back_and_remind(&break_glass).await {
                 Ok(overdue) => {
                     let detail = (overdue > 0).then(|| format!("{overdue} uses wait for a review, longer than configured"));
                     readiness.report(Check { name: NAME.into(), ok: overdue == 0, required: false, detail });
@@ -137,6 +137,11 @@ pub(super) async fn watch_requests(
             tracing::warn!(%error, "what time did to break-glass requests could not be recorded yet");
         }
     }
+}
+
+async fn give_back_and_remind(break_glass: &BreakGlass) -> Result<usize, BreakGlassError> {
+    break_glass.give_back_abandoned().await?;
+    break_glass.remind().await
 }
 
 pub(super) async fn sweep(

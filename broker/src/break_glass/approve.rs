@@ -32,7 +32,7 @@ impl BreakGlass {
         said: Option<String>,
         address: IpAddr,
     ) -> Result<(), BreakGlassError> {
-        let contents = self.voting(identity, id, looked_at, address).await?;
+        let contents = self.voting(identity, id, looked_at, address, Self::may_vote).await?;
         if contents.said.self_service {
             return Err(BreakGlassError::State("nobody approves this request; deny it, or let it be".into()));
         }
@@ -61,7 +61,8 @@ impl BreakGlass {
         self.record_unlocked(identity, content, approve).await
     }
 
-    /// Returns once the denial is recorded: one is enough.
+    /// Returns once the denial is recorded: one is enough. Whoever may approve such requests now may deny this one, whatever the policies
+    /// were when it was made.
     ///
     /// # Errors
     /// As [`Self::approve`].
@@ -73,7 +74,7 @@ impl BreakGlass {
         said: Option<String>,
         address: IpAddr,
     ) -> Result<(), BreakGlassError> {
-        let contents = self.voting(identity, id, looked_at, address).await?;
+        let contents = self.voting(identity, id, looked_at, address, Self::may_end).await?;
         self.close(
             identity,
             id,
@@ -84,13 +85,14 @@ impl BreakGlass {
         .await
     }
 
-    /// The contents, if this person may say yes or no to them now.
+    /// The contents, if this person may say that to them now.
     async fn voting(
         &self,
         identity: &Identity,
         id: BreakGlassId,
         looked_at: [u8; 32],
         address: IpAddr,
+        may: fn(&Self, &Identity, &Contents) -> Result<(), Refusal>,
     ) -> Result<Contents, BreakGlassError> {
         let (file, contents) = self.load(id).await?;
         self.may_see(identity, &contents)?;
@@ -103,7 +105,7 @@ impl BreakGlass {
         }
         self.believed(identity, &file, &contents).await?;
         self.is_fresh(identity, id, looked_at)?;
-        match self.may_vote(identity, &contents) {
+        match may(self, identity, &contents) {
             Ok(()) => Ok(contents),
             Err(refusal) => {
                 let content = about(Kind::Refusal, identity, &contents, address);
@@ -135,16 +137,35 @@ impl BreakGlass {
         }
     }
 
-    /// Whether this person may say yes or no: not to their own request, not where the two accounts could be one human's, and only
-    /// as policy lets them. Under other policies than it was made with nobody may.
+    /// Whether this person may approve: not their own request, not where the two accounts could be one human's, and only as policy lets
+    /// them. Under other policies than it was made with nobody may.
     pub(super) fn may_vote(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
-        let cluster = self.could_vote(identity, contents)?;
+        self.could_vote(identity, contents)?;
+        self.may_end(identity, contents)
+    }
+
+    /// Whether this person may take it away or say what it was: as for approving, but by the policies in force, whatever they were when
+    /// it was made.
+    pub(super) fn may_end(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
+        let cluster = self.could_end(identity, contents)?;
         let policies = std::sync::Arc::clone(&self.policies.borrow());
         policy::may_approve(&policies, identity, &cluster, &contents.said.roles, self.clock.now())
     }
 
-    /// The same but for what policy wants of the person now.
-    pub(super) fn could_vote(
+    /// As [`Self::may_vote`], but for what policy wants of the person now.
+    pub(super) fn could_vote(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
+        self.could_end(identity, contents)?;
+        if self.policies.borrow().digest() != contents.policy_digest {
+            return Err(Refusal::plain(
+                "the policies have changed since this was asked",
+                "deny it, or let it be; it can be asked again with `ichor break-glass request`",
+            ));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::may_end`], but for what policy wants of the person now.
+    pub(super) fn could_end(
         &self,
         identity: &Identity,
         contents: &Contents,
@@ -161,13 +182,6 @@ impl BreakGlass {
                 "this account and the requester's may be the same person's",
                 "approve with an account of the requester's provider, or ask whoever runs the broker for a claim that tells \
                  people apart at both (`human_claim`)",
-            ));
-        }
-        let policies = std::sync::Arc::clone(&self.policies.borrow());
-        if policies.digest() != contents.policy_digest {
-            return Err(Refusal::plain(
-                "the policies have changed since this was asked",
-                "let it be asked again with `ichor break-glass request`",
             ));
         }
         let cluster = self.clusters.borrow().get(&contents.cluster).cloned();

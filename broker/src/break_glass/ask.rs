@@ -7,7 +7,7 @@ use ichor_wire::log::{Content, Kind};
 use jiff::SignedDuration;
 use url::Url;
 
-use super::{BreakGlass, BreakGlassError, MOST_OPEN, about, contents, human};
+use super::{BreakGlass, BreakGlassError, about, contents, human};
 use crate::domain::{BreakGlassId, BreakGlassState, ClusterName, Role, check_reason};
 use crate::entropy;
 use crate::identity::Identity;
@@ -46,7 +46,7 @@ impl BreakGlass {
     /// Returns the request once it is recorded and waits for approvals. Every refusal of policy is recorded too.
     ///
     /// # Errors
-    /// When what is asked cannot be, policy does not let this person ask, or too many requests of theirs are pending.
+    /// When what is asked cannot be, policy does not let this person ask, or the human behind the account asks for too much.
     pub async fn ask(&self, identity: &Identity, ask: Ask) -> Result<BreakGlassId, BreakGlassError> {
         check(&ask)?;
         let now = self.clock.now();
@@ -132,10 +132,12 @@ impl BreakGlass {
             quorum: Some(contents.said.approvals).filter(|_| !contents.said.self_service),
             nodes: (!contents.said.nodes.is_empty()).then(|| contents.said.nodes.clone()),
             ticket: contents.said.ticket.clone(),
+            life: Some(contents.said.ttl),
+            uses: Some(contents.said.uses),
             not_after: Some(contents.said.waits_until.as_second()),
             ..about(Kind::BreakGlassRequest, identity, &contents, ask.address)
         };
-        let ask = BreakGlassChange::Ask { request: Box::new(row), most_open: MOST_OPEN };
+        let ask = BreakGlassChange::Ask { request: Box::new(row), bounds: self.settings.bounds };
         self.record_unlocked(identity, content, ask).await?;
         metrics::counter!("ichor_break_glass_requests_total", "cluster" => contents.said.cluster).increment(1);
         Ok(id)

@@ -50,7 +50,7 @@ impl BreakGlass {
     }
 
     /// Returns once the approved request allows nothing more. A certificate that was made of it lives until it expires. Whoever asked
-    /// and whoever may approve may do this.
+    /// and whoever may approve such requests now may do this, whatever the policies were when it was made.
     ///
     /// # Errors
     /// When this person may not, or nothing is left to take away.
@@ -64,7 +64,7 @@ impl BreakGlass {
         let (file, contents) = self.load(id).await?;
         self.may_see(identity, &contents)?;
         if *identity.person() != contents.person
-            && let Err(refusal) = self.may_vote(identity, &contents)
+            && let Err(refusal) = self.may_end(identity, &contents)
         {
             let content = about(Kind::Refusal, identity, &contents, address);
             return Err(self.refused(content, refusal).await?);
@@ -107,7 +107,7 @@ impl BreakGlass {
         let (file, contents) = self.load(id).await?;
         self.may_see(identity, &contents)?;
         check_reason(note)?;
-        if let Err(refusal) = self.may_review(identity, &contents) {
+        if let Err(refusal) = self.may_end(identity, &contents) {
             let content = about(Kind::Refusal, identity, &contents, address);
             return Err(self.refused(content, refusal).await?);
         }

@@ -14,11 +14,13 @@
 //! The database is not believed: contents and approvals bear the broker's mark, so whoever writes it can end a request or hold it
 //! up, but not make one, nor an approval.
 
+mod abandoned;
 mod approve;
 mod ask;
 mod contents;
 mod end;
 mod error;
+mod listing;
 mod quorum;
 mod suspect;
 mod times;
@@ -48,7 +50,7 @@ use crate::domain::{BreakGlassId, Cluster, ClusterName, Clusters, Human};
 use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, PolicySet, Refusal};
-use crate::store::{BreakGlassChange, BreakGlassFile, BreakGlassRow, Change, Condition, LockKeys, Store};
+use crate::store::{AskBounds, BreakGlassChange, BreakGlassFile, BreakGlassRow, Change, Condition, LockKeys, Store};
 pub use approve::FRESH;
 pub use ask::Ask;
 pub use contents::Contents;
@@ -57,9 +59,6 @@ pub use error::BreakGlassError;
 pub use quorum::Approved;
 pub use view::{ByPage, Seen};
 
-/// At most so many requests of one person may be pending at once: approvers are not to be flooded.
-pub const MOST_OPEN: u64 = 5;
-
 /// How break-glass is configured.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -67,6 +66,8 @@ pub struct Settings {
     pub review_within: SignedDuration,
     /// The sinks outside that are told of requests, as they are in force. Without any nobody lets themselves in.
     pub sinks: watch::Receiver<Vec<String>>,
+    /// How much one human may ask for: approvers are not to be flooded.
+    pub bounds: AskBounds,
 }
 
 /// The requests. One for the whole broker.

@@ -24,6 +24,8 @@ enum Act {
     Revoke,
     /// A grant, and whether a certificate comes of it.
     Use(bool),
+    /// A grant, behind which the broker stops; another starts, and a minute later gives back what was used.
+    StopInUse,
     Review,
     TimeOut,
     Restart,
@@ -38,6 +40,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Cancel),
         1 => Just(Act::Revoke),
         4 => any::<bool>().prop_map(Act::Use),
+        2 => Just(Act::StopInUse),
         2 => Just(Act::Review),
         2 => Just(Act::TimeOut),
         5 => Just(Act::Restart),
@@ -74,7 +77,7 @@ impl Facts {
             && match act {
                 Act::Approve | Act::Deny | Act::Cancel => self.is_pending(now),
                 Act::Revoke => self.is_good(now),
-                Act::Use(_) => self.is_good(now) && now < self.session_until,
+                Act::Use(_) | Act::StopInUse => self.is_good(now) && now < self.session_until,
                 Act::Review => {
                     let is_over = self.is_ended || self.issued == USES;
                     self.issued > 0 && is_over && !self.is_reviewed
@@ -92,7 +95,7 @@ impl Facts {
                     let lapsed = self.issued < USES && self.good_until.is_some_and(|until| now >= until);
                     self.is_ended |= waited || lapsed;
                 }
-                Act::Restart | Act::Jump(_) => {}
+                Act::StopInUse | Act::Restart | Act::Jump(_) => {}
             }
         }
         done
@@ -111,9 +114,11 @@ async fn restarts_and_jumping_clocks_give_nobody_more() {
 /// Each way through a request's life, with a restart behind every step.
 #[tokio::test]
 async fn a_restart_after_every_step_changes_nothing() {
-    let lives: [&[Act]; 5] = [
+    let lives: [&[Act]; 7] = [
         &[Act::Approve, Act::Use(true), Act::Use(true), Act::Review],
         &[Act::Approve, Act::Use(false), Act::Use(true), Act::Revoke, Act::Review],
+        &[Act::Approve, Act::StopInUse, Act::Use(true), Act::StopInUse, Act::Use(true), Act::Use(true), Act::Review],
+        &[Act::Approve, Act::StopInUse, Act::Revoke, Act::Use(true), Act::Review],
         &[Act::Deny, Act::Approve],
         &[Act::Cancel, Act::Approve],
         &[Act::Approve, Act::Revoke, Act::Use(true)],
@@ -122,6 +127,40 @@ async fn a_restart_after_every_step_changes_nothing() {
         let acts: Vec<_> = life.iter().flat_map(|act| [*act, Act::Restart]).collect();
         walk(&acts).await;
     }
+}
+
+/// What was used when a broker stopped is given back, once nobody can be at it any more, and to the key that used it alone.
+#[tokio::test]
+async fn a_broker_that_stops_between_a_grant_and_its_outcome_costs_no_use() {
+    let (folder, store) = sqlite();
+    let signed = Signed::new(store, 1).await;
+    let id = signed.asked().await;
+    signed.approve(id).await.unwrap();
+    let grant = signed.begins_a_use(id).await.unwrap();
+    let signed = signed.restarted(&folder).await;
+    let (state, used) = (async |signed: &Signed| signed.glass.load(id).await.unwrap().0.request, 1);
+    signed.glass.give_back_abandoned().await.unwrap();
+    assert_eq!(state(&signed).await.used, used, "whoever began may be at it still");
+    signed.clock.advance(SignedDuration::from_mins(1));
+    // of two brokers one gives it back
+    let (one, other) = tokio::join!(signed.glass.give_back_abandoned(), signed.glass.give_back_abandoned());
+    one.unwrap();
+    other.unwrap();
+    let row = state(&signed).await;
+    assert_eq!((row.state, row.used), (BreakGlassState::Approved, 0));
+    let entries = crate::audit::entries_from(&*signed.store, &Default::default(), 0, 100).await.unwrap();
+    let failed: Vec<_> = entries.iter().filter(|entry| entry.kind == Kind::IssueFailed.as_str()).collect();
+    assert_eq!((failed.len(), failed[0].grant_id), (1, Some(grant.0)));
+    assert_eq!(failed[0].detail["break_glass"], id.to_string());
+    assert!(failed[0].detail["message"].contains("stopped"), "{:?}", failed[0]);
+    let other_key = signed.glass.approved(&signed.ada, id, "another key").await.unwrap_err();
+    assert!(other_key.to_string().contains("another session's key"), "{other_key}");
+    assert!(signed.uses(id, true).await);
+    // a certificate that was recorded is never given back
+    signed.clock.advance(SignedDuration::from_mins(2));
+    signed.glass.give_back_abandoned().await.unwrap();
+    let row = state(&signed).await;
+    assert_eq!((row.state, row.used), (BreakGlassState::Used, 1));
 }
 
 /// Ahead over the end, and back: what was recorded as over stays so.
@@ -160,6 +199,13 @@ async fn walk(acts: &[Act]) {
             Act::Cancel => glass.cancel(&signed.ada, id, None, super::suspect_tests::address()).await.is_ok(),
             Act::Revoke => glass.revoke(&signed.bob, id, None, super::suspect_tests::address()).await.is_ok(),
             Act::Use(is_issued) => signed.uses(id, is_issued).await,
+            Act::StopInUse => {
+                let began = signed.begins_a_use(id).await.is_some();
+                signed = signed.restarted(&folder).await;
+                signed.clock.advance(SignedDuration::from_mins(1));
+                signed.glass.give_back_abandoned().await.unwrap();
+                began
+            }
             Act::Review => {
                 let address = super::suspect_tests::address();
                 glass.review(&signed.bob, id, Label::Drill, "a drill", address).await.is_ok()
@@ -181,6 +227,7 @@ async fn walk(acts: &[Act]) {
         facts.newest = Timestamp::from_microsecond(head.time).unwrap();
         let (file, contents) = signed.glass.load(id).await.unwrap();
         assert_eq!(signed.glass.suspicion(&file, &contents).await.unwrap(), None, "{act:?} at {place} of {acts:?}");
+        assert_eq!(file.request.used, u64::from(facts.issued), "{act:?} at {place} of {acts:?}");
         if facts.is_ended {
             let open = [BreakGlassState::Pending, BreakGlassState::Approved];
             assert!(

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::tests::{POLICIES, at_corp, load, prod, someone};
+use super::tests::{POLICIES, at_corp, bounds, load, prod, someone};
 use super::*;
 use crate::audit::{self, Grace, Known, LedgerError, Notary, Recorded};
 use crate::clock::FrozenClock;
@@ -81,6 +81,16 @@ impl Signed {
         Self::started(at(folder), clock, policies, ada).await
     }
 
+    /// Has a grant recorded of the request, if it can be used, and nothing behind it; which, if any.
+    pub(super) async fn begins_a_use(&self, id: BreakGlassId) -> Option<GrantId> {
+        let approved = self.approved(id).await.ok()?;
+        let grant = GrantId(crate::entropy::uuid_v7(noon()).unwrap());
+        let now = crate::clock::Clock::now(&*self.clock);
+        let (request, quorum) = (Self::request(&approved), Some(&approved.quorum));
+        let decided = decide(&self.policies, &self.ada, &prod(), &request, quorum, grant, now).ok()?;
+        self.sequencer.record(decided).await.ok().map(|_| grant)
+    }
+
     /// Uses the request if it can be used, and records what came of it; whether it could.
     pub(super) async fn uses(&self, id: BreakGlassId, is_issued: bool) -> bool {
         let Ok(approved) = self.approved(id).await else { return false };
@@ -95,7 +105,10 @@ impl Signed {
         }
         self.permits(&approved, grant).await.unwrap();
         let (kind, change) = match is_issued {
-            true => (Kind::Issued, None),
+            true => {
+                let keys = LockKeys { grant: Some(grant), ..LockKeys::of(self.ada.person(), None, None) };
+                (Kind::Issued, Some(Change::CertificateMade { keys: Box::new(keys), now }))
+            }
             false => {
                 let change = BreakGlassChange::Return { grant };
                 (Kind::IssueFailed, Some(Change::BreakGlass { change, now, keys: None }))
@@ -197,7 +210,11 @@ fn broker(
         Arc::new(key()),
         watch::channel(Arc::clone(policies)).1,
         watch::channel(clusters).1,
-        Settings { review_within: SignedDuration::from_hours(24), sinks: watch::channel(Vec::new()).1 },
+        Settings {
+            review_within: SignedDuration::from_hours(24),
+            sinks: watch::channel(Vec::new()).1,
+            bounds: bounds(),
+        },
     )
 }
 

@@ -31,6 +31,11 @@ pub(crate) struct Glass {
     pub(crate) bob: Identity,
 }
 
+/// More than any test asks for.
+pub(super) fn bounds() -> AskBounds {
+    AskBounds { open: 999, hourly: 9_999, unreviewed_alone: 99 }
+}
+
 pub(super) fn load(text: &str) -> Arc<PolicySet> {
     let source = Source { name: "test.cedar".into(), text: text.into() };
     Arc::new(PolicySet::load(&[source], Limits::default()).unwrap())
@@ -84,7 +89,11 @@ impl Glass {
             Arc::new(key()),
             policies_in_force,
             watch::channel(clusters).1,
-            Settings { review_within: SignedDuration::from_hours(24), sinks: watch::channel(vec!["pager".into()]).1 },
+            Settings {
+                review_within: SignedDuration::from_hours(24),
+                sinks: watch::channel(vec!["pager".into()]).1,
+                bounds: bounds(),
+            },
         ));
         Self { room, glass, policies, ada: who(&ada), bob: someone(2, at_corp("bob")) }
     }
@@ -186,7 +195,7 @@ async fn a_request_that_the_broker_did_not_write_is_none() {
     ];
     for (what, copy) in copies {
         let id = copy.id;
-        let change = BreakGlassChange::Ask { request: Box::new(copy), most_open: 99 };
+        let change = BreakGlassChange::Ask { request: Box::new(copy), bounds: bounds() };
         glass.record_forged(change).await;
         assert!(matches!(glass.glass.show(&glass.ada, id).await, Err(BreakGlassError::Unknown)), "{what}");
         assert!(matches!(glass.approved(id).await, Err(BreakGlassError::Unknown)), "{what}");
@@ -252,6 +261,74 @@ async fn under_other_policies_an_approval_is_none() {
     assert!(decide(&policies, &glass.ada, &prod(), &request, Some(&approved.quorum), id, noon()).is_ok());
 }
 
+/// A change of policies takes the approvals, and nobody's way to clear the request away: an earlier set may come back.
+#[tokio::test]
+async fn under_other_policies_a_request_can_still_be_denied_and_revoked() {
+    let glass = Glass::new().await;
+    let (waits, open) = (glass.asked().await, glass.asked().await);
+    glass.approve(open, &glass.bob).await.unwrap();
+    glass.policies.send_replace(load(&POLICIES.replace("30m", "31m")));
+    let may = async |id| glass.glass.show(&glass.bob, id).await.unwrap().may;
+    assert_eq!((may(waits).await, may(open).await), (vec!["deny"], vec!["revoke"]));
+    let seen = glass.glass.show(&glass.bob, waits).await.unwrap();
+    assert!(!matches!(glass.glass.by_page(&glass.bob, &seen), ByPage::Nothing(_)), "a browser denies it too");
+    let hash = seen.contents.hash;
+    glass.glass.deny(&glass.bob, waits, hash, None, address()).await.unwrap();
+    glass.glass.revoke(&glass.bob, open, None, address()).await.unwrap();
+    // the earlier policies are back, and nothing with them
+    glass.policies.send_replace(load(POLICIES));
+    for (id, state) in [(waits, BreakGlassState::Denied), (open, BreakGlassState::Revoked)] {
+        assert_eq!(glass.glass.load(id).await.unwrap().0.request.state, state);
+    }
+    assert!(glass.approved(open).await.is_err());
+    // whom the policies in force do not let approve ends nothing
+    let id = glass.asked().await;
+    let hash = glass.glass.load(id).await.unwrap().1.hash;
+    let mine = r#"@id("read") permit (principal, action == Action::"audit:read", resource);"#;
+    glass.policies.send_replace(load(mine));
+    let refused = glass.glass.deny(&glass.bob, id, hash, None, address()).await;
+    assert!(matches!(refused, Err(BreakGlassError::Refused(_))), "{refused:?}");
+}
+
+/// Whatever others have asked for since: it is found by whoever may decide it.
+#[tokio::test]
+async fn a_request_is_found_behind_any_number_of_others() {
+    let glass = Glass::new().await;
+    glass.policies.send_replace(load(
+        r#"@id("break") @approvals("1") @wait("15m")
+        permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin", Action::"hold:os:operator"], resource);
+        @id("approve") permit (principal, action == Action::"break-glass:approve", resource);
+        @id("not-of-admins") forbid (principal, action == Action::"break-glass:approve", resource)
+        when { context.roles.contains("os:admin") };"#,
+    ));
+    let id = glass.glass.ask(&glass.ada, Ask { roles: vec![Role::Operator], ..asks() }).await.unwrap();
+    for _ in 0..600 {
+        glass.asked().await;
+    }
+    let (bob, all) = (&glass.bob, crate::store::BreakGlassFilter::default());
+    let ids = |listed: &(Vec<Seen>, Option<BreakGlassId>)| {
+        listed.0.iter().map(|seen| seen.file.request.id).collect::<Vec<_>>()
+    };
+    let listed = glass.glass.list(bob, &all, None, 100).await.unwrap();
+    assert_eq!((ids(&listed), listed.1), (vec![id], None));
+    let listed = glass.glass.list(bob, &all, None, 1).await.unwrap();
+    assert_eq!((ids(&listed), listed.1), (vec![id], None), "the last row of all");
+    let to_decide = glass.glass.to_decide(bob, None, 51).await.unwrap();
+    assert_eq!((ids(&to_decide), to_decide.1), (vec![id], None));
+    // pages follow one another, and none is missing
+    let (mut found, mut next) = (0, None);
+    loop {
+        let (seen, behind) = glass.glass.list(&glass.ada, &all, next, 250).await.unwrap();
+        found += seen.len();
+        match behind {
+            Some(behind) => next = Some(behind),
+            None => break,
+        }
+    }
+    assert_eq!(found, 601);
+    assert_eq!(glass.glass.to_decide(&glass.ada, None, 51).await.unwrap().0.len(), 0, "one's own is not to be decided");
+}
+
 #[tokio::test]
 async fn case_28_what_was_taken_away_after_the_decision_gets_no_recorded_grant() {
     let glass = Glass::new().await;
@@ -315,7 +392,11 @@ async fn another_broker_goes_on_where_one_stopped() {
             Arc::new(key()),
             watch::channel(load(POLICIES)).1,
             watch::channel(clusters).1,
-            Settings { review_within: SignedDuration::from_hours(24), sinks: watch::channel(Vec::new()).1 },
+            Settings {
+                review_within: SignedDuration::from_hours(24),
+                sinks: watch::channel(Vec::new()).1,
+                bounds: bounds(),
+            },
         ))
     };
     let id = glass.asked().await;

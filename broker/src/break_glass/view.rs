@@ -5,7 +5,7 @@ use ichor_wire::problem::Code;
 use crate::domain::{BreakGlassId, BreakGlassState};
 use crate::identity::Identity;
 use crate::policy::{self, AuditScope, Refusal};
-use crate::store::{BreakGlassFile, BreakGlassFilter, BreakGlassRow};
+use crate::store::BreakGlassFile;
 
 use super::{BreakGlass, BreakGlassError, Contents};
 
@@ -28,7 +28,10 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ByPage {
     /// Decide now: the session comes of a fresh login for just these contents.
-    Decide,
+    Decide {
+        /// Why they can only deny it, where that is so.
+        only_deny: Option<Refusal>,
+    },
     /// Sign in for it, with this authentication context where policy wants one.
     SignIn {
         /// What to ask the provider for.
@@ -48,7 +51,7 @@ impl BreakGlass {
         if seen.suspect.is_some() {
             return ByPage::Nothing(Refusal::plain("the request is not what was recorded", Code::Suspect.next_step()));
         }
-        let cluster = match self.could_vote(identity, contents) {
+        let cluster = match self.could_end(identity, contents) {
             Ok(cluster) => cluster,
             Err(refusal) => return ByPage::Nothing(refusal),
         };
@@ -57,8 +60,8 @@ impl BreakGlass {
             return ByPage::Nothing(Refusal::plain("you have approved it", "wait for the others"));
         }
         let is_fresh = self.is_fresh(identity, id, contents.hash).is_ok();
-        let lacks = match self.may_vote(identity, contents) {
-            Ok(()) if is_fresh => return ByPage::Decide,
+        let lacks = match self.may_end(identity, contents) {
+            Ok(()) if is_fresh => return ByPage::Decide { only_deny: self.could_vote(identity, contents).err() },
             // to be told to sign in again, and again, helps nobody
             Err(refusal) if is_fresh => Some(refusal),
             _ => None,
@@ -86,34 +89,6 @@ impl BreakGlass {
         Ok(Seen { file, contents, state, suspect, may })
     }
 
-    /// The newest requests that match, behind `before`, as far as this person may see them; and the last one looked at, where there
-    /// may be more behind it.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn list(
-        &self,
-        identity: &Identity,
-        filter: &BreakGlassFilter,
-        before: Option<BreakGlassId>,
-        limit: u32,
-    ) -> Result<(Vec<Seen>, Option<BreakGlassId>), BreakGlassError> {
-        let rows = self.store.break_glass_list(filter, before, limit).await?;
-        let is_full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-        let next = rows.last().map(|row| row.id).filter(|_| is_full);
-        let mut seen = Vec::new();
-        // the oldest first: the log is read from there on
-        for BreakGlassRow { id, .. } in rows.into_iter().rev() {
-            match self.show(identity, id).await {
-                Ok(one) => seen.push(one),
-                Err(BreakGlassError::Unknown) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        seen.reverse();
-        Ok((seen, next))
-    }
-
     /// # Errors
     /// [`BreakGlassError::Unknown`]: to whoever may not see it, there is none.
     pub(super) fn may_see(&self, identity: &Identity, contents: &Contents) -> Result<(), BreakGlassError> {
@@ -131,12 +106,6 @@ impl BreakGlass {
         if may { Ok(()) } else { Err(BreakGlassError::Unknown) }
     }
 
-    /// Whether this person may label the use: as for approving, but the policies may have changed since.
-    pub(super) fn may_review(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
-        let now_digest = self.policies.borrow().digest();
-        self.may_vote(identity, &Contents { policy_digest: now_digest, ..contents.clone() })
-    }
-
     fn may_do(
         &self,
         identity: &Identity,
@@ -146,19 +115,18 @@ impl BreakGlass {
     ) -> Vec<&'static str> {
         let is_own = *identity.person() == contents.person;
         let is_voter = self.may_vote(identity, contents).is_ok();
+        let may_end = self.may_end(identity, contents).is_ok();
         let human = identity.human().map(|human| human.digest());
         let has_approved = file.approvals.iter().any(|row| Some(row.human) == human);
         let may = [
             ("approve", state == BreakGlassState::Pending && is_voter && !has_approved && !contents.said.self_service),
-            ("deny", state == BreakGlassState::Pending && is_voter),
+            ("deny", state == BreakGlassState::Pending && may_end),
             ("cancel", state == BreakGlassState::Pending && is_own),
             ("use", state == BreakGlassState::Approved && is_own),
-            ("revoke", state == BreakGlassState::Approved && (is_own || is_voter)),
+            ("revoke", state == BreakGlassState::Approved && (is_own || may_end)),
             (
                 "review",
-                matches!(state, BreakGlassState::Used | BreakGlassState::Revoked)
-                    && file.request.used > 0
-                    && self.may_review(identity, contents).is_ok(),
+                matches!(state, BreakGlassState::Used | BreakGlassState::Revoked) && file.request.used > 0 && may_end,
             ),
         ];
         may.into_iter().filter(|(_, is_so)| *is_so).map(|(what, _)| what).collect()

@@ -32,6 +32,14 @@ pub struct Limits {
     /// Logins of one address under way at once, so that one address cannot take all places. People behind one NAT share it.
     #[serde(default = "default_pending_per_address")]
     pub pending_per_address: u32,
+    /// Break-glass requests that one human may make within an hour, whatever became of them: approvers are not to be flooded. Five may
+    /// wait at once.
+    #[serde(default = "default_requests_per_hour")]
+    pub requests_per_hour: u32,
+    /// Uses of break-glass that nobody approved (`@self_service`) and that nobody has reviewed yet, before the same human asks to be let
+    /// in alone again: what is chained without end is no emergency.
+    #[serde(default = "default_unreviewed_self_service")]
+    pub unreviewed_self_service: u32,
 }
 
 fn default_per_person() -> u32 {
@@ -66,6 +74,14 @@ fn default_pending_per_address() -> u32 {
     100
 }
 
+fn default_requests_per_hour() -> u32 {
+    10
+}
+
+fn default_unreviewed_self_service() -> u32 {
+    3
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -77,6 +93,8 @@ impl Default for Limits {
             request_time: default_request_time(),
             pending_logins: default_pending_logins(),
             pending_per_address: default_pending_per_address(),
+            requests_per_hour: default_requests_per_hour(),
+            unreviewed_self_service: default_unreviewed_self_service(),
         }
     }
 }

@@ -26,6 +26,10 @@ pub struct Settings {
     pub drop_min_age: SignedDuration,
     /// So long after its last use a break-glass request should be reviewed.
     pub review_within: SignedDuration,
+    /// How many break-glass requests one human may make within an hour.
+    pub requests_per_hour: u32,
+    /// How many uses that nobody approved may wait for their review.
+    pub unreviewed_self_service: u32,
     /// Where to listen.
     pub listen: Listen,
     /// Certificate chain and key, PEM files; `None` for plain http.
@@ -174,6 +178,8 @@ impl Settings {
             ("limits.concurrent", file.limits.concurrent),
             ("limits.pending_logins", file.limits.pending_logins as usize),
             ("limits.pending_per_address", file.limits.pending_per_address as usize),
+            ("limits.requests_per_hour", file.limits.requests_per_hour as usize),
+            ("limits.unreviewed_self_service", file.limits.unreviewed_self_service as usize),
         ];
         for (key, number) in positive {
             if number == 0 {
@@ -199,6 +205,8 @@ impl Settings {
             public_url,
             drop_min_age,
             review_within,
+            requests_per_hour: file.limits.requests_per_hour,
+            unreviewed_self_service: file.limits.unreviewed_self_service,
             listen,
             tls,
             health: file.server.health_listen,

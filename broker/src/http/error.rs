@@ -98,6 +98,15 @@ impl From<RecordError> for ApiError {
                 Self::new(code_of(Condition::TooManyOpen), Condition::TooManyOpen.to_string())
                     .help("`ichor break-glass list --mine` shows them; withdraw one with `ichor break-glass cancel ID`")
             }
+            RecordError::Refused(Condition::TooManyAsked) => {
+                Self::new(code_of(Condition::TooManyAsked), Condition::TooManyAsked.to_string())
+                    .help("wait, and talk to an approver: one request, approved, is enough (`ichor break-glass list --mine`)")
+            }
+            RecordError::Refused(Condition::Unreviewed) => {
+                Self::new(code_of(Condition::Unreviewed), Condition::Unreviewed.to_string()).help(
+                    "have someone who may approve review one with `ichor break-glass review ID`, or ask for others' approval",
+                )
+            }
             RecordError::Refused(condition) => Self::new(code_of(condition), condition.to_string()),
             RecordError::Store(error) => error.into(),
             RecordError::NotVouched(why) => {

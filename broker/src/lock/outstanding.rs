@@ -90,6 +90,11 @@ fn is_on(target: &LockTarget, content: &Content) -> bool {
 #[must_use]
 pub fn beyond(target: &LockTarget, outstanding: &Outstanding) -> Vec<String> {
     let mut lines = vec![match (outstanding.certificates, outstanding.until) {
+        (0, _) | (_, None) if outstanding.more => format!(
+            "not all that was issued could be looked at: certificates issued before may be good still, for as long as a certificate \
+             lasts, {} hours at most: Talos has no revocation",
+            HARD_MAX_TTL.as_hours()
+        ),
         (0, _) | (_, None) => "no certificate is outstanding that the log knows of".to_owned(),
         (1, Some(until)) if !outstanding.more => {
             format!("1 certificate issued before stays good until it expires, at {until:.0}: Talos has no revocation")
@@ -101,13 +106,19 @@ pub fn beyond(target: &LockTarget, outstanding: &Outstanding) -> Vec<String> {
             )
         }
     }];
-    if outstanding.certificates > 0 {
+    if outstanding.certificates > 0 || outstanding.more {
         lines.push("an open connection, and new calls on it, go on even after that".into());
         for cluster in &outstanding.clusters {
             lines.push(format!(
                 "to end those of `{cluster}` at once, take its dedicated CA out of every node; for each node: \
                  talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml && ichor-broker ca removal-patch {cluster} --machine-config node.yaml"
             ));
+        }
+        if outstanding.more {
+            lines.push(
+                "certificates of other clusters may be among those that were not looked at; for each: `ichor-broker ca removal-patch CLUSTER`"
+                    .into(),
+            );
         }
         lines.push(
             "whoever held os:admin may hold the cluster: then, and where the CA is the cluster's own, only `talosctl rotate-ca` ends it"
@@ -118,6 +129,12 @@ pub fn beyond(target: &LockTarget, outstanding: &Outstanding) -> Vec<String> {
         lines.push(
             "nobody lifts it alone: one person asks with `ichor unlock everything`, and within the hour another, with an account of the \
              same provider, agrees with `ichor unlock everything --confirm`; policies must let both (`unlock`)"
+                .into(),
+        );
+    }
+    if !matches!(target, LockTarget::User { .. } | LockTarget::Session(_)) {
+        lines.push(
+            "sessions stay, and get nothing of what is locked; `ichor lock user` or `ichor lock session` ends them"
                 .into(),
         );
     }

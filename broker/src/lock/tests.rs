@@ -129,9 +129,11 @@ async fn locks_whose_time_is_over_are_recorded_once() {
 fn what_a_lock_does_not_end_is_said() {
     let cluster = LockTarget::Cluster(ClusterName::new("prod").unwrap());
     let none = beyond(&cluster, &Outstanding::default());
-    assert!(none[0].contains("no certificate is outstanding") && none[1].contains("kit"), "{none:?}");
+    assert!(none[0].contains("no certificate is outstanding") && none[2].contains("kit"), "{none:?}");
+    assert!(none[1].contains("sessions stay"), "{none:?}");
     let everything = beyond(&LockTarget::Everything, &Outstanding::default());
-    assert!(everything[1].contains("nobody lifts it alone") && everything[2].contains("kit"), "{everything:?}");
+    assert!(everything[1].contains("nobody lifts it alone") && everything[3].contains("kit"), "{everything:?}");
+    assert!(everything[2].contains("sessions stay"), "{everything:?}");
     assert!(!none.iter().any(|line| line.contains("alone")), "{none:?}");
     let until = Some(noon() + SignedDuration::from_millis(123));
     let some = Outstanding { certificates: 2, more: true, until, clusters: ["prod".into()].into() };
@@ -143,7 +145,16 @@ fn what_a_lock_does_not_end_is_said() {
     );
     assert!(lines[1].contains("open connection"), "{lines:?}");
     assert!(lines[2].contains("ichor-broker ca removal-patch prod --machine-config node.yaml"), "{lines:?}");
-    assert!(lines[3].contains("rotate-ca") && lines.len() == 4, "{lines:?}");
+    assert!(lines[3].contains("other clusters"), "{lines:?}");
+    assert!(lines[4].contains("rotate-ca") && lines.len() == 5, "{lines:?}");
+    let whole = beyond(&user, &Outstanding { more: false, ..some });
+    assert!(whole[0].starts_with("2 certificates") && whole.len() == 4, "{whole:?}");
+    assert!(!whole.iter().any(|line| line.contains("sessions")), "its sessions end: {whole:?}");
+    // who could not look at all of them does not say that there is none
+    let blind = beyond(&user, &Outstanding { more: true, ..Outstanding::default() });
+    assert!(blind[0].starts_with("not all that was issued could be looked at"), "{blind:?}");
+    assert!(blind[1].contains("open connection") && blind[2].contains("removal-patch CLUSTER"), "{blind:?}");
+    assert!(blind[3].contains("rotate-ca"), "{blind:?}");
 }
 
 /// What a column says of an entry hides no lock, and a body that is not what was recorded is seen.

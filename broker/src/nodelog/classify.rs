@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
-use crate::domain::Person;
+use crate::domain::{GrantId, Person};
 use crate::store::CallClass;
 
 /// How far before its grant a call may seem to begin: a node's clock may be behind, and certificates are backdated.
@@ -54,6 +54,8 @@ pub(super) struct Known {
     pub not_after: Timestamp,
     /// The index of its entry.
     pub entry: u64,
+    /// Its own id, where the log has its entry.
+    pub grant: Option<GrantId>,
     /// The break-glass request that it was made of (UUID).
     pub break_glass: Option<[u8; 16]>,
 }
@@ -156,6 +158,7 @@ mod tests {
             granted: noon(),
             not_after: after(600),
             entry: 7,
+            grant: None,
             break_glass: None,
         }
     }

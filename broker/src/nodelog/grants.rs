@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ichor_wire::log::Kind;
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
 use super::access::Access;
 use super::classify::Known;
@@ -117,6 +118,7 @@ fn known(stored: &StoredEntry, id: Option<GrantId>) -> Option<Known> {
         granted: Timestamp::from_microsecond(entry.time).ok()?,
         not_after: Timestamp::from_second(content.not_after?).ok()?,
         entry: stored.index,
+        grant: content.grant.and_then(|id| Uuid::from_slice(&id).ok()).map(GrantId),
         break_glass: content.break_glass.and_then(|id| id.try_into().ok()),
     })
 }
@@ -148,6 +150,7 @@ fn reported(stored: &StoredEntry, id: GrantId) -> Option<Reported> {
         granted: Timestamp::from_second(content.opened?).ok()?,
         not_after: Timestamp::from_second(content.not_after?).ok()?,
         entry: stored.index,
+        grant: Some(id),
         break_glass: None,
     };
     Some(Reported { kit: kit.number, is_static, known })

@@ -337,6 +337,9 @@ impl Intake {
                 _ => self.touched.note(id, named, &line.origin, &access.method),
             }
         }
+        if let (Some(named), None, true) = (&named, id, fits) {
+            self.touched.resembles(named, &line.origin, &access.method);
+        }
         let known = known.filter(|_| fits);
         if let (Some(peer), Some(Some(id)), true) = (&access.peer, id, fits) {
             why = why.or(self.second_peer(id, peer));

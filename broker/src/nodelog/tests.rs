@@ -694,6 +694,41 @@ async fn the_first_call_under_break_glass_is_told_once() {
     assert_eq!(log.iter().filter(|entry| entry.content.kind == Kind::BreakGlassTouched).count(), 1);
 }
 
+/// Nothing better than a weak match comes where certificates name no grant: it is told, once, as what it is.
+#[tokio::test]
+async fn where_certificates_name_no_grant_the_first_node_touched_is_told_as_weak() {
+    let glass = crate::break_glass::tests::Glass::new().await;
+    let id = glass.asked().await;
+    glass.approve(id, &glass.bob).await.unwrap();
+    let grant = glass.decided(&glass.approved(id).await.unwrap());
+    let grant_id = grant.id().0;
+    let place = glass.room.sequencer.record(grant).await.unwrap().receipt().index;
+    let bench = Bench::on(glass.room, [], 9, 100).await;
+    let nameless: Arc<dyn Issuer> = Arc::new(Nameless);
+    bench.issuers.send_replace(Arc::new([(ClusterName::new("prod").unwrap(), nameless)].into()));
+    let lines = [
+        // of the plain grant, which is of no request
+        call_line("Version", "talos-role=os:reader,user:ada@example.com"),
+        call_line("Reboot", "talos-role=os:admin,user:ada"),
+        call_line("Shutdown", "talos-role=os:admin,user:ada"),
+        call_line("Reboot", "talos-role=os:admin,user:eve"),
+    ];
+    bench.send(&lines.concat()).await;
+    let calls = bench.calls(lines.len()).await;
+    let under: Vec<_> = calls.iter().map(|call| call.entry == Some(place)).collect();
+    assert_eq!(under, [false, true, true, false], "{calls:#?}");
+    let room = bench.stopped().await;
+    let log = room.log().await;
+    let touched: Vec<_> = log.iter().filter(|entry| entry.content.kind == Kind::BreakGlassTouched).collect();
+    assert_eq!(touched.len(), 1, "once, and of hers alone");
+    let Content { grant, node, method, break_glass, code, message, .. } = &touched[0].content;
+    assert_eq!(grant.as_deref(), Some(grant_id.as_bytes().as_slice()));
+    assert_eq!(break_glass.as_deref(), Some(id.0.as_bytes().as_slice()));
+    assert_eq!((node.as_deref(), code.as_deref()), (Some("cp-1"), Some("weak")));
+    assert_eq!(method.as_deref(), Some("/machine.MachineService/Reboot"));
+    assert!(message.as_deref().unwrap().contains("names no grant"));
+}
+
 #[tokio::test]
 async fn a_static_kits_calls_are_explained_within_the_time_of_a_report_alone() {
     let id = Uuid::from_u128(0x0193_533d_9c00_7000_8000_0000_0000_0003);

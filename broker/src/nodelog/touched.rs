@@ -14,6 +14,9 @@ use crate::store::{BreakGlassChange, CallClass, Change, Condition};
 /// So many grants are remembered; beyond, memory is emptied: the store knows which call was the first.
 const REMEMBERED: usize = 20_000;
 
+/// What a weak match rests on.
+const RESEMBLES: &str = "its certificate names no grant; person, roles and time are this one's";
+
 /// Which grants of break-glass were seen in use.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
@@ -37,6 +40,18 @@ impl Touched {
             return;
         }
         self.new.push((grant, content(grant, known, request, origin, method)));
+    }
+
+    /// Takes in that a call was of a certificate that names no grant, and fits this one: where certificates name none, nothing better
+    /// comes, so it counts as the first.
+    pub(super) fn resembles(&mut self, known: &Known, origin: &Origin, method: &str) {
+        let (Some(grant), Some(request)) = (known.grant, known.break_glass) else { return };
+        if self.known.contains(&grant) || self.new.iter().any(|(noted, _)| *noted == grant) {
+            return;
+        }
+        let content = content(grant, known, request, origin, method);
+        let (code, message) = (CallClass::Weak.as_str().to_owned(), RESEMBLES.to_owned());
+        self.new.push((grant, Content { code: Some(code), message: Some(message), ..content }));
     }
 
     /// Takes in that a line names this grant which a caller may have written, or bent. That is told once, and uses nothing up: the first

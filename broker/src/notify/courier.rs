@@ -21,7 +21,10 @@ use crate::store::{Store, StoreError};
 const BATCH: u32 = 200;
 
 /// How often the log is looked at where nothing wakes the courier: another broker's entries do not.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The first wait after a failure.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// So long it waits at least from one look to the next, however often it is woken.
 const BREATH: Duration = Duration::from_millis(50);
@@ -29,7 +32,7 @@ const BREATH: Duration = Duration::from_millis(50);
 /// How often a broker asks whether a sink that another sends to is free.
 const ASK: Duration = Duration::from_secs(5);
 
-/// The longest wait after a failure; the first is [`LOOK`].
+/// The longest wait after a failure.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// So often a sink may refuse one entry for good before it is left behind.
@@ -270,7 +273,7 @@ impl Courier {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         let mut stop = std::pin::pin!(stop);
-        let mut backoff = Backoff::new(LOOK, LONGEST_WAIT);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
             woken.mark_unchanged();
             let (pause, is_to_be_woken) = tokio::select! {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::event::is_mismatch;
 use crate::domain::visible;
+use crate::store::CallClass;
 
 /// The longest value, in characters: a message is to be read at a glance.
 const LONGEST: usize = 600;
@@ -15,6 +16,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("requester", "requester"),
     ("roles", "roles"),
     ("reason", "reason"),
+    ("life", "how long"),
+    ("uses", "certificates"),
     ("nodes", "nodes named"),
     ("node", "node"),
     ("method", "method"),
@@ -28,6 +31,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("quorum", "approvals needed"),
     ("approvers", "approved by"),
     ("told", "told to"),
+    ("witnesses", "present"),
+    ("locked_until", "until"),
     ("address", "from"),
 ];
 
@@ -42,12 +47,15 @@ pub(super) struct Message {
     pub(super) ticket: Option<Url>,
     /// What to do next, in our words and the request's id.
     pub(super) next: Option<String>,
+    /// The request's page at the broker, where that is reached over https.
+    pub(super) page: Option<Url>,
 }
 
 // === impl Message ===
 
 impl Message {
-    pub(super) fn of(entry: &AuditEntry) -> Self {
+    /// `broker` is the URL that people know the broker by.
+    pub(super) fn of(entry: &AuditEntry, broker: &str) -> Self {
         let detail = |name: &str| entry.detail.get(name).map(String::as_str);
         let mut lines = Vec::new();
         let mut line = |label: &str, value: Option<&str>| {
@@ -57,6 +65,10 @@ impl Message {
         };
         let who = match (detail("name"), entry.user.as_deref()) {
             (Some(name), Some(user)) => Some(format!("{name} ({user})")),
+            (None, None) => match (detail("os_user"), detail("host")) {
+                (Some(user), Some(host)) => Some(format!("{user}, at the host {host}")),
+                (user, _) => user.map(Into::into),
+            },
             (name, user) => name.or(user).map(Into::into),
         };
         line("who", who.as_deref());
@@ -83,6 +95,7 @@ impl Message {
             lines,
             ticket: detail("ticket").and_then(link),
             next: request.and_then(|id| next(entry, id)),
+            page: request.and_then(|id| link(&format!("{}/break-glass/{id}", broker.trim_end_matches('/')))),
         }
     }
 }
@@ -99,6 +112,9 @@ fn title(entry: &AuditEntry) -> Option<&'static str> {
         "break-glass-revoked" => "Break-glass: access was revoked",
         "break-glass-over" => "Break-glass: the time ran out",
         "break-glass-review" => "Break-glass: the use was reviewed",
+        "break-glass-touched" if entry.detail.get("code").is_some_and(|code| code == CallClass::Weak.as_str()) => {
+            "Break-glass: a node was touched by a certificate that fits, and names no grant"
+        }
         "break-glass-touched" if entry.detail.contains_key("code") => {
             "Break-glass: a node was touched, says a line that a caller may have written"
         }

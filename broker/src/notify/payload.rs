@@ -10,7 +10,7 @@ pub(super) fn webhook(entry: &AuditEntry, message: &Message, broker: &str) -> Va
     json!({
         "type": format!("ichor.{}", entry.kind),
         "timestamp": entry.time,
-        "data": { "broker": broker, "title": message.title, "next": message.next, "entry": entry },
+        "data": { "broker": broker, "title": message.title, "next": message.next, "page": message.page, "entry": entry },
     })
 }
 
@@ -25,6 +25,9 @@ pub(super) fn slack(message: &Message) -> Value {
         // what would end the link, or name it otherwise
         let ticket = ticket.as_str().replace('|', "%7C").replace('<', "%3C").replace('>', "%3E");
         text.push_str(&format!("\nticket: <{}>", entities(&ticket)));
+    }
+    if let Some(page) = &message.page {
+        text.push_str(&format!("\npage: <{}>", entities(page.as_str())));
     }
     if let Some(next) = &message.next {
         text.push_str(&format!("\n→ {}", code(next)));
@@ -54,8 +57,10 @@ pub(super) fn teams(message: &Message) -> Value {
         vec![json!({ "type": "TextBlock", "text": message.title, "weight": "Bolder", "size": "Medium", "wrap": true })];
     body.extend(message.lines.iter().map(|(label, value)| rich(label, value)));
     body.extend(message.next.iter().map(|next| rich("next", next)));
-    let open =
-        message.ticket.iter().map(|url| json!({ "type": "Action.OpenUrl", "title": "Ticket", "url": url.as_str() }));
+    let links = [("Request", &message.page), ("Ticket", &message.ticket)];
+    let open = links.into_iter().filter_map(|(title, url)| {
+        url.as_ref().map(|url| json!({ "type": "Action.OpenUrl", "title": title, "url": url.as_str() }))
+    });
     json!({
         "type": "message",
         "attachments": [{
@@ -76,8 +81,9 @@ pub(super) fn text(message: &Message) -> String {
     let mut text = format!("{}\r\n\r\n", message.title);
     let ticket = message.ticket.iter().map(|url| ("ticket", url.as_str()));
     let next = message.next.iter().map(|next| ("next", next.as_str()));
+    let page = message.page.iter().map(|url| ("page", url.as_str()));
     let lines = message.lines.iter().map(|(label, value)| (label.as_str(), value.as_str()));
-    for (label, value) in lines.chain(ticket).chain(next) {
+    for (label, value) in lines.chain(ticket).chain(page).chain(next) {
         text.push_str(&format!("{label}: {value}\r\n"));
     }
     text

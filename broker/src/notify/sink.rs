@@ -20,7 +20,13 @@ pub(super) enum Failure {
 }
 
 /// An open sink.
-pub(super) enum Sink {
+pub(super) struct Sink {
+    to: To,
+    /// The URL that people know the broker by.
+    broker: String,
+}
+
+enum To {
     Http(Http),
     Mail(Box<Mail>),
 }
@@ -31,18 +37,18 @@ impl Sink {
     /// Nothing is opened or sent yet. `broker` is the URL that people know the broker by.
     pub(super) fn new(settings: &Settings, broker: &str, clock: SharedClock) -> Result<Self, BadSink> {
         let made = match &settings.to {
-            Destination::Http(to) => Http::new(to, broker, clock).map(Self::Http),
-            Destination::Mail(to) => Mail::new(to).map(|mail| Self::Mail(Box::new(mail))),
+            Destination::Http(to) => Http::new(to, broker, clock).map(To::Http),
+            Destination::Mail(to) => Mail::new(to).map(|mail| To::Mail(Box::new(mail))),
         };
-        made.map_err(|why| BadSink { name: settings.name.clone(), why })
+        made.map(|to| Self { to, broker: broker.into() }).map_err(|why| BadSink { name: settings.name.clone(), why })
     }
 
     /// Returns once the sink has said that it has it. What was said to be failed may have arrived all the same.
     pub(super) async fn send(&self, entry: &AuditEntry) -> Result<(), Failure> {
-        let message = Message::of(entry);
-        match self {
-            Self::Http(http) => http.send(entry, &message).await,
-            Self::Mail(mail) => mail.send(entry, &message).await,
+        let message = Message::of(entry, &self.broker);
+        match &self.to {
+            To::Http(http) => http.send(entry, &message).await,
+            To::Mail(mail) => mail.send(entry, &message).await,
         }
     }
 }

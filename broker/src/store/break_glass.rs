@@ -163,15 +163,32 @@ pub struct BreakGlassUse {
     pub uses: u64,
 }
 
+/// How much one human may ask for, whatever accounts they use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskBounds {
+    /// How many of their requests may be pending at once.
+    pub open: u64,
+    /// How many requests they may make within an hour, whatever became of them.
+    pub hourly: u64,
+    /// How many uses of requests that nobody approved may wait for their review, before they ask to be let in alone again.
+    pub unreviewed_alone: u64,
+}
+
+impl Default for AskBounds {
+    fn default() -> Self {
+        Self { open: 5, hourly: 10, unreviewed_alone: 3 }
+    }
+}
+
 /// A change of a request, with its condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BreakGlassChange {
-    /// Someone asks. Condition: fewer than `most_open` of theirs are pending.
+    /// Someone asks. Condition: the human behind the account stays within the bounds with it.
     Ask {
         /// The request, pending.
         request: Box<BreakGlassRow>,
-        /// How many may be pending at once.
-        most_open: u64,
+        /// How much they may ask for.
+        bounds: AskBounds,
     },
     /// Someone approves. Condition: it is pending and waits still, its contents have this hash, whoever approves is another
     /// person and another human than whoever asked, that human has not approved it before, and it is one that others approve. With
@@ -210,6 +227,15 @@ pub enum BreakGlassChange {
     Return {
         /// The grant.
         grant: GrantId,
+    },
+    /// No outcome of the grant was recorded, and whoever was to record it has stopped: its use is given back, to the key that made it.
+    /// Condition: it is not given back yet, it was made at `before` or earlier, and no certificate of it is recorded. None will be: that
+    /// has the condition that its use was not given back.
+    Abandon {
+        /// The grant.
+        grant: GrantId,
+        /// When it must have been made at the latest.
+        before: Timestamp,
     },
     /// A node was called under the grant. Condition: it is a grant of a request, and no call was noted before.
     Touch {

@@ -105,8 +105,10 @@ pub struct CallFilter {
     pub user: Option<String>,
     /// The key of the grant's person, exactly: what "everyone may see their own" uses.
     pub own: Option<Person>,
-    /// The grant.
+    /// The grant that the line names.
     pub grant: Option<GrantId>,
+    /// The entry that a weak match rests on: a grant's, of which the line names none. It is not looked at beside `grant`.
+    pub entry: Option<u64>,
     /// One of these classes; empty: any.
     pub classes: Vec<CallClass>,
     /// The method, whole, or what stands behind its last slash.
@@ -141,6 +143,19 @@ pub struct CallsTaken {
     pub calls: u64,
     /// When the youngest of them had come.
     pub youngest: Timestamp,
+}
+
+/// How many calls of one kind were made under a grant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallSum {
+    /// The node's name.
+    pub node: String,
+    /// The gRPC method.
+    pub method: String,
+    /// What they are.
+    pub class: CallClass,
+    /// How many.
+    pub count: u64,
 }
 
 /// When a node's service was last heard of.

@@ -63,7 +63,8 @@ pub enum Change {
         /// What a lock would be on.
         keys: Box<LockKeys>,
     },
-    /// A certificate of a recorded grant is finished. Condition: no lock on it holds.
+    /// A certificate of a recorded grant is finished. Condition: no lock on it holds, and a use that the grant made of a break-glass
+    /// request was not given back meanwhile. That there is a certificate is noted with the use.
     CertificateMade {
         /// What a lock would be on.
         keys: Box<LockKeys>,
@@ -168,6 +169,12 @@ pub enum Condition {
     /// Too many requests of this person are pending.
     #[error("too many break-glass requests of this person are pending")]
     TooManyOpen,
+    /// This human has made too many requests within the hour.
+    #[error("too many break-glass requests of this person were made within the hour")]
+    TooManyAsked,
+    /// Too many uses of this human's, that nobody approved, wait for their review.
+    #[error("too many of this person's self-service uses wait for a review")]
+    Unreviewed,
     /// A use of the request is bound to another key.
     #[error("the request was used with another key")]
     OtherKey,

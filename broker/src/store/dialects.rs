@@ -155,6 +155,7 @@ fn released_steps_are_never_edited() {
             "b4c39ab8669d2de97a78c664790d0851b383a59ea2ae2b7c666a279cc03774c3",
             "b33b744d2d4a9570c29df0422c034ceb2bd7fea8b332679849e099120bf2e80f",
             "c92e4cc8b14ee659633ac12c936d9d8044b714b5e1aaedb334722df973ac6ef1",
+            "b1d3e8bdca0457a50d1cb2067e7401eb6a560ff1a3a5502ff5576becd97c0845",
         ]
     );
 }

@@ -220,6 +220,9 @@ impl Store for FaultyStore {
     ) -> Result<Vec<StoredCall>, StoreError> {
         self.inner.calls(f, before, limit).await
     }
+    async fn call_sums(&self, grant: GrantId, entry: Option<u64>, limit: u32) -> Result<Vec<CallSum>, StoreError> {
+        self.inner.call_sums(grant, entry, limit).await
+    }
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.inner.call_range(from, limit).await
     }
@@ -245,6 +248,13 @@ impl Store for FaultyStore {
         limit: u32,
     ) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.inner.break_glass_list(f, before, limit).await
+    }
+    async fn break_glass_open_uses(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(BreakGlassId, GrantId)>, StoreError> {
+        self.inner.break_glass_open_uses(before, limit).await
     }
     async fn break_glass_overdue(
         &self,

@@ -24,13 +24,13 @@ use async_trait::async_trait;
 use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 
-use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 pub use break_glass::{
-    ApprovalRow, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing, Review,
-    ToldRow, UseRow,
+    ApprovalRow, AskBounds, BreakGlassChange, BreakGlassFile, BreakGlassFilter, BreakGlassRow, BreakGlassUse, Closing,
+    Review, ToldRow, UseRow,
 };
 pub use calls::{
-    Call, CallClass, CallFilter, CallPlace, CallsTaken, NodeHeld, NodeName, NodeSeen, NodeService, StoredCall,
+    Call, CallClass, CallFilter, CallPlace, CallSum, CallsTaken, NodeHeld, NodeName, NodeSeen, NodeService, StoredCall,
 };
 pub use change::{Change, Condition};
 pub use lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, LockQuota, LockRow};
@@ -228,6 +228,10 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredCall>, StoreError>;
 
+    /// All calls whose line names this grant, and those that name none and rest on the entry at `entry`, counted by node, method and
+    /// class: at most `limit` sums, by node, method and class. Its cost grows with the calls of the grant.
+    async fn call_sums(&self, grant: GrantId, entry: Option<u64>, limit: u32) -> Result<Vec<CallSum>, StoreError>;
+
     /// The calls kept with an id of at least `from`, in the order of their ids, at most `limit`: for verification.
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError>;
 
@@ -256,6 +260,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Break-glass requests whose time ran out by `now` and is not recorded yet, at most `limit`.
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError>;
+
+    /// Grants that used a request at `before` or earlier, were not given back, and of which no certificate is recorded, oldest first, at
+    /// most `limit`.
+    async fn break_glass_open_uses(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(BreakGlassId, GrantId)>, StoreError>;
 
     /// Break-glass requests whose last use was before `used` and is not reviewed, nor was said to be overdue since `reminded` where
     /// that is given, at most `limit`.

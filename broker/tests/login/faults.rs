@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use ichor_broker::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
+use ichor_broker::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 use ichor_broker::store::rows::Indexed;
 use ichor_broker::store::{
-    Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallsTaken, Committed, DeviceLogin,
-    DropRequest, EntryFilter, ForwardRow, KnownPerson, LockRow, LogHead, NodeHeld, NodeSeen, PendingLogin, SessionRow,
-    Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, CallsTaken, Committed,
+    DeviceLogin, DropRequest, EntryFilter, ForwardRow, KnownPerson, LockRow, LogHead, NodeHeld, NodeSeen, PendingLogin,
+    SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use ichor_standins::browser::Browser;
 use ichor_wire::log::Kind;
@@ -66,6 +66,7 @@ pass_on! {
     break_glass(id: BreakGlassId) -> Option<BreakGlassFile>;
     break_glass_list(filter: &BreakGlassFilter, before: Option<BreakGlassId>, limit: u32) -> Vec<BreakGlassRow>;
     break_glass_due(now: Timestamp, limit: u32) -> Vec<BreakGlassRow>;
+    break_glass_open_uses(before: Timestamp, limit: u32) -> Vec<(BreakGlassId, GrantId)>;
     break_glass_overdue(used: Timestamp, reminded: Option<Timestamp>, limit: u32) -> Vec<BreakGlassRow>;
     session(id: SessionId) -> Option<SessionRow>;
     lock(id: LockId) -> Option<LockRow>;
@@ -86,6 +87,7 @@ pass_on! {
     pin_provider(alias: &ProviderAlias, issuer: &str) -> String;
     pinned_issuer(alias: &ProviderAlias) -> Option<String>;
     calls(filter: &CallFilter, before: Option<CallPlace>, limit: u32) -> Vec<StoredCall>;
+    call_sums(grant: GrantId, entry: Option<u64>, limit: u32) -> Vec<CallSum>;
     call_range(from: u64, limit: u32) -> Vec<StoredCall>;
     calls_held() -> Vec<NodeHeld>;
     calls_taken() -> Vec<CallsTaken>;

@@ -113,9 +113,18 @@ fn a_list_is_of_what_was_asked_for() {
         world.ichor(&[&["break-glass", "list"], flags].concat()).ok();
         assert_eq!(last(), format!("GET /v1/break-glass?{query}"));
     }
-    assert_eq!(world.ichor(&["break-glass", "list", "--limit", "501"]).code, 2);
+    assert_eq!(world.ichor(&["break-glass", "list", "--limit", "10001"]).code, 2);
+    // what lies behind pages of others' is found all the same
+    world.fake.with(|state| state.requests_behind = 3);
+    let ran = world.ichor(&["break-glass", "list"]).ok();
+    assert!(ran.out.contains(&id()) && !ran.out.contains("there are more"), "{}", ran.transcript());
+    assert!(last().ends_with("&cursor=00000000-0000-0000-0000-000000000003"), "{}", last());
+    world.fake.with(|state| state.requests_behind = 0);
     let ran = world.ichor(&["break-glass", "report", &id()]).ok();
     assert!(ran.out.contains("calls at `node-b`, which the request did not name"), "{}", ran.transcript());
+    assert!(ran.out.contains("0 of 501 calls are shown"), "{}", ran.transcript());
+    assert!(ran.out.contains("501    node-b  Reboot  weak"), "{}", ran.transcript());
+    assert!(ran.out.contains("certificates of this cluster name no grant"), "{}", ran.transcript());
     world.fake.assert_kept();
 }
 

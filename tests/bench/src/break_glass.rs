@@ -1,6 +1,8 @@
 //! `break-glass`: what asking, listing, approving and using cost while ever more requests of others are open, and whether
 //! plain certificates notice.
 //!
+//! The page for approvers too, of one who could decide everything and of one who could decide nothing. With `--postgres` on that database as well.
+//!
 //! Requests are opened as people do it, over HTTPS and each by a session of its own: the broker lets one person have five. At
 //! every size the same acts are timed, one after the other.
 
@@ -25,7 +27,10 @@ use crate::world::World;
 const POLICIES: &str = "@id(\"ask\") @approvals(\"1\") @max_ttl(\"30m\") @wait(\"8h\")\n\
     permit (principal in Group::\"corp/sre\", action in [Action::\"break-glass:request\", Action::\"hold:os:admin\"], resource);\n\
     @id(\"approve\")\n\
-    permit (principal in Group::\"corp/leads\", action == Action::\"break-glass:approve\", resource);\n";
+    permit (principal in Group::\"corp/leads\", action == Action::\"break-glass:approve\", resource);\n\
+    @id(\"approve-operators\")\n\
+    permit (principal in Group::\"corp/juniors\", action == Action::\"break-glass:approve\", resource)\n\
+    when { context.roles.contains(\"os:operator\") };\n";
 
 /// Open requests of others at each step.
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
@@ -37,6 +42,8 @@ const TIMES: usize = 100;
 const AT_ONCE: usize = 16;
 /// Requests on a page where no limit is named.
 const PAGE: usize = 100;
+/// How long the page of someone may take who could decide none of the largest number: all of them are looked through.
+const NONE_OF_ALL: f64 = 1000.0;
 /// How much slower the last size may be than the first.
 const SLOWER: f64 = 1.5;
 
@@ -50,6 +57,8 @@ enum Act {
     Use,
     Cancel,
     Plain,
+    Page,
+    PageOfNone,
 }
 
 // === impl Act ===
@@ -64,18 +73,33 @@ impl Act {
             Self::Use => "use",
             Self::Cancel => "cancel",
             Self::Plain => "plain certificate",
+            Self::Page => "the approvers' page",
+            Self::PageOfNone => "the page of one who could decide none",
         }
     }
 }
 
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("break-glass");
+    sweep(settings, None, &mut report).await?;
+    if let Some(url) = &settings.postgres {
+        crate::postgres::empty(url).await?;
+        sweep(settings, Some(url), &mut report).await?;
+    }
+    Ok(report)
+}
+
+async fn sweep(settings: &Settings, postgres: Option<&str>, report: &mut Report) -> anyhow::Result<()> {
+    let on = postgres.map_or("SQLite", |_| "Postgres");
     let most = SIZES.iter().copied().max().unwrap_or_default();
-    report.note(format!("{TIMES} of each act at each size, one after the other, over HTTPS; SQLite, synchronous=FULL"));
+    report.note(format!("{TIMES} of each act at each size, one after the other, over HTTPS; {on}, durable commits"));
     let crowd = (0..most.div_ceil(EACH)).map(|number| Person::new(&format!("p{number}"), "One of many", ["sre"]));
-    let people =
-        crowd.chain([Person::new("alice", "Alice Example", ["sre"]), Person::new("lena", "Lena Lead", ["leads"])]);
-    let world = World::start_with_people(settings, people.collect(), async |dir| {
+    let people = crowd.chain([
+        Person::new("alice", "Alice Example", ["sre"]),
+        Person::new("lena", "Lena Lead", ["leads"]),
+        Person::new("june", "June Junior", ["juniors"]),
+    ]);
+    let world = World::start_with_people(settings, people.collect(), postgres, async |dir| {
         Ok(std::fs::write(dir.join("policies/break-glass.cedar"), POLICIES)?)
     })
     .await?;
@@ -91,23 +115,48 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
         for _ in 0..TIMES {
             once(&alice, &lena, &mut times).await?;
         }
+        for (name, act) in [("lena", Act::Page), ("june", Act::PageOfNone)] {
+            pages(&world, name, act, &mut times).await?;
+        }
         for (act, mut times) in times {
             let (p50, p99) = (times.percentile(0.5), times.percentile(0.99));
-            report.add(format!("{size} open: {}, p50", act.said()), millis(p50), "ms");
-            report.add(format!("{size} open: {}, p99", act.said()), millis(p99), "ms");
+            report.add(format!("{on}, {size} open: {}, p50", act.said()), millis(p50), "ms");
+            report.add(format!("{on}, {size} open: {}, p99", act.said()), millis(p99), "ms");
+            if act == Act::PageOfNone {
+                if size == most {
+                    let name = format!("{on}, {size} open: {}, p50", act.said());
+                    report.hold(name, millis(p50), "ms", Goal::AtMost(NONE_OF_ALL));
+                }
+                continue;
+            }
             // a page that is not full yet costs less for its rows, not for what else is open
-            if act == Act::List && size < PAGE {
+            if matches!(act, Act::List | Act::Page) && size < PAGE {
                 continue;
             }
             let (least, first) = *first.entry(act).or_insert((size, p50));
             if size == most {
-                let name = format!("{}: that p50 over the one at {least} open", act.said());
+                let name = format!("{on}, {}: that p50 over the one at {least} open", act.said());
                 report.hold(name, p50.as_secs_f64() / first.as_secs_f64(), "×", Goal::AtMost(SLOWER));
             }
         }
     }
-    report.add("the broker's memory at the end", f64::from(world.broker_memory()?) / 1024.0, "MiB");
-    Ok(report)
+    report.add(format!("{on}: the broker's memory at the end"), f64::from(world.broker_memory()?) / 1024.0, "MiB");
+    Ok(())
+}
+
+/// The page for approvers, in a browser that has just signed in.
+async fn pages(world: &World, name: &str, act: Act, times: &mut BTreeMap<Act, Times>) -> anyhow::Result<()> {
+    let browser = Browser::new(&[&world.tls_ca])?;
+    ichor_tests::sign_in(&browser, &world.url.join("/break-glass/sign-in?to=list&provider=corp")?, name).await?;
+    let page = world.url.join("/break-glass")?;
+    for _ in 0..TIMES {
+        let began = Instant::now();
+        let shown = browser.open(page.as_str()).await?;
+        times.entry(act).or_default().push(began.elapsed());
+        let waits = shown.body.contains("INC-4242");
+        ensure!(waits == (act == Act::Page), "{name} sees on the page: {}", shown.body);
+    }
+    Ok(())
 }
 
 /// Each act once, on requests of Alice's own; none of them stays open.

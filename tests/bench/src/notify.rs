@@ -1,10 +1,15 @@
-//! `notify`: from asking for access to a sink's acceptance of the notification.
+//! `notify`: from what happens to a sink's acceptance of the notification: asking for access, the first node touched and a kit in use as
+//! a node's log tells of them, and the end of a lock.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ichor_client::break_glass::{self, End};
-use ichor_wire::api::BreakGlassAsk;
+use anyhow::Context;
+use ichor_client::break_glass::{self, End, Vote};
+use ichor_client::{Session, locks};
+use ichor_standins::browser::Browser;
+use ichor_wire::api::{BreakGlassAsk, LockAsk, LockOn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -16,10 +21,16 @@ use crate::report::{Goal, Report};
 use crate::world::World;
 
 const REQUESTS: usize = 100;
+/// Lines of nodes' logs, each of another grant.
+const LINES: usize = 20;
+/// What a lock may last at least.
+const LOCKED: u64 = 60;
 
 /// Whoever may read may also ask others for os:admin.
 const POLICIES: &str = "@id(\"break\") @approvals(\"1\") @max_ttl(\"30m\")\n\
-    permit (principal, action in [Action::\"break-glass:request\", Action::\"hold:os:admin\"], resource);\n";
+    permit (principal, action in [Action::\"break-glass:request\", Action::\"hold:os:admin\"], resource);\n\
+    @id(\"approve\") permit (principal, action == Action::\"break-glass:approve\", resource);\n\
+    @id(\"lock\") permit (principal, action == Action::\"lock\", resource);\n";
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
 
@@ -27,11 +38,13 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("notify");
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let at = listener.local_addr()?;
+    let node = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let prepare = async |dir: &Path| {
         let config = dir.join("config.toml");
         let text = std::fs::read_to_string(&config)?;
         let sink = format!(
-            "\n[[notify]]\nname = \"bench\"\nkind = \"webhook\"\nurl = \"http://{at}/\"\nsecret_file = \"hook-secret\"\n"
+            "\n[nodelog]\ntcp = \"{node}\"\nheartbeat = \"off\"\n\n\
+             [[nodelog_source]]\ncluster = \"prod\"\nnodes = {{ \"127.0.0.1\" = \"cp-1\" }}\n\n[[notify]]\nname = \"bench\"\nkind = \"webhook\"\nurl = \"http://{at}/\"\nsecret_file = \"hook-secret\"\n"
         );
         std::fs::write(config, format!("{text}{sink}"))?;
         std::fs::write(dir.join("hook-secret"), SECRET)?;
@@ -47,17 +60,8 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let session = world.log_in().await?;
     let (mut from_asking, mut from_answer) = (Times::default(), Times::default());
     for number in 0..REQUESTS {
-        let ask = BreakGlassAsk {
-            cluster: "prod".into(),
-            roles: vec!["os:admin".into()],
-            ttl: None,
-            reason: format!("INC-{number}"),
-            nodes: Vec::new(),
-            ticket: None,
-            self_service: false,
-        };
         let began = Instant::now();
-        let glass = break_glass::ask(&session, &ask).await?;
+        let glass = break_glass::ask(&session, &wanted(number)).await?;
         let answered = Instant::now();
         let came = next(&mut arrived, "ichor.break-glass-request").await?;
         from_asking.push(came.duration_since(began));
@@ -65,18 +69,103 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
         break_glass::end(&session, glass.answer.id, End::Cancel, None).await?;
         next(&mut arrived, "ichor.break-glass-cancelled").await?;
     }
+    let (touched, kit) = lines(&world, &session, node, &mut arrived).await?;
+    let unlocked = lock(&session, &mut arrived).await?;
     report.note(format!("{REQUESTS} requests, one after the other; a webhook on loopback, SQLite, no other load"));
     report.add("from asking, p50", millis(from_asking.percentile(0.5)), "ms");
     report.hold("from asking, the longest", millis(from_asking.percentile(1.0)), "ms", Goal::AtMost(2000.0));
     report.add("from the answer, p50", millis(from_answer.percentile(0.5)), "ms");
     report.add("from the answer, the longest", millis(from_answer.percentile(1.0)), "ms");
+    for (what, mut times) in
+        [("a node's first line", touched), ("a line of a kit in use", kit), ("a lock's end", unlocked)]
+    {
+        report.add(format!("from {what}, p50"), millis(times.percentile(0.5)), "ms");
+        // a line waits for what comes behind it
+        let most = if what == "a lock's end" { 2000.0 } else { 3000.0 };
+        report.hold(format!("from {what}, the longest"), millis(times.percentile(1.0)), "ms", Goal::AtMost(most));
+    }
     Ok(report)
 }
 
+/// From a node's line to the notification of the first node touched, and of a kit in use.
+async fn lines(
+    world: &World,
+    session: &Session,
+    node: SocketAddr,
+    arrived: &mut Arrived,
+) -> anyhow::Result<(Times, Times)> {
+    let bob = ichor_tests::log_in(&world.client(), &Browser::new(&[&world.tls_ca])?, "bob", |_| {}).await?;
+    let mut log = tokio::net::TcpStream::connect(node).await?;
+    let (mut touched, mut kit) = (Times::default(), Times::default());
+    for number in 0..LINES {
+        let glass = break_glass::ask(session, &wanted(number)).await?;
+        break_glass::vote(&bob, &glass, Vote::Approve, None).await?;
+        let held = break_glass::certificate(session, &glass).await?.answer;
+        until(arrived, "ichor.grant").await?;
+        let began = Instant::now();
+        log.write_all(line(&format!("grant:{},os:admin,user:{}", held.grant_id, held.user)).as_bytes()).await?;
+        touched.push(until(arrived, "ichor.break-glass-touched").await?.duration_since(began));
+        let began = Instant::now();
+        let kit_grant = uuid::Uuid::from_u128(0x0193_533d_9c00_7000_8000_0000_0000_0000 + number as u128);
+        log.write_all(line(&format!("grant:kit-{}-{kit_grant},os:admin,user:claimed:ada", number + 1)).as_bytes())
+            .await?;
+        kit.push(until(arrived, "ichor.kit-in-use").await?.duration_since(began));
+    }
+    Ok((touched, kit))
+}
+
+/// From a lock's end to the notification of it: its end is on a whole second of the broker's clock, which is ours.
+async fn lock(session: &Session, arrived: &mut Arrived) -> anyhow::Result<Times> {
+    let ask = LockAsk { on: LockOn::Cluster { name: "prod".into() }, seconds: Some(LOCKED), reason: "bench".into() };
+    let set = locks::set(session, &ask).await?;
+    let until_then = set.lock.until.context("a lock without an end")?;
+    until(arrived, "ichor.lock").await?;
+    let left = until_then.duration_since(ichor_client::Clock::system().now());
+    let end = Instant::now() + left.unsigned_abs();
+    let mut times = Times::default();
+    times.push(until(arrived, "ichor.unlock").await?.saturating_duration_since(end));
+    Ok(times)
+}
+
+/// A line as a node sends it, of a call just now.
+fn line(roles: &str) -> String {
+    let now = ichor_client::Clock::system().now();
+    let (first, second) = (now.strftime("%Y/%m/%d %H:%M:%S"), now.strftime("%Y-%m-%dT%H:%M:%SZ"));
+    let message =
+        format!("machined {first} OK [/machine.MachineService/Version] 1ms unary Success (talos-role={roles})");
+    format!("{{\"msg\":\"{message}\",\"talos-service\":\"machined\",\"talos-time\":\"{second}\"}}\n")
+}
+
+fn wanted(number: usize) -> BreakGlassAsk {
+    BreakGlassAsk {
+        cluster: "prod".into(),
+        roles: vec!["os:admin".into()],
+        ttl: None,
+        reason: format!("INC-{number}"),
+        nodes: Vec::new(),
+        ticket: None,
+        self_service: false,
+    }
+}
+
+/// Notifications as they come, with the time.
+type Arrived = mpsc::UnboundedReceiver<(Instant, String)>;
+
+/// When the next notification of this type came; others before it are passed by.
+async fn until(arrived: &mut Arrived, kind: &str) -> anyhow::Result<Instant> {
+    loop {
+        let came = tokio::time::timeout(Duration::from_secs(90), arrived.recv()).await?;
+        let (at, body) = came.context("the sink has gone")?;
+        if body.contains(&format!("\"{kind}\"")) {
+            return Ok(at);
+        }
+    }
+}
+
 /// When the next notification came, which is of this type.
-async fn next(arrived: &mut mpsc::UnboundedReceiver<(Instant, String)>, kind: &str) -> anyhow::Result<Instant> {
+async fn next(arrived: &mut Arrived, kind: &str) -> anyhow::Result<Instant> {
     let came = tokio::time::timeout(Duration::from_secs(30), arrived.recv()).await?;
-    let (at, body) = came.ok_or_else(|| anyhow::anyhow!("the sink has gone"))?;
+    let (at, body) = came.context("the sink has gone")?;
     anyhow::ensure!(body.contains(kind), "something else than {kind} came: {body}");
     Ok(at)
 }

@@ -60,13 +60,14 @@ impl World {
         Self::started(settings, ProviderOptions::default().people, None, prepare).await
     }
 
-    /// The same with these people at the provider.
+    /// The same with these people at the provider, and its state in a Postgres database where one is named.
     pub(crate) async fn start_with_people(
         settings: &Settings,
         people: Vec<Person>,
+        postgres: Option<&str>,
         prepare: impl AsyncFnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        Self::started(settings, people, None, prepare).await
+        Self::started(settings, people, postgres, prepare).await
     }
 
     async fn started(
@@ -225,7 +226,7 @@ fn configure(dir: &Path, provider: &Provider, health: SocketAddr) -> anyhow::Res
     let text = std::fs::read_to_string(&path)?;
     let mut text = text.replacen("[server]\n", &format!("[server]\nhealth_listen = \"{health}\"\n"), 1);
     text.push_str(&format!(
-        "\n[limits]\nper_person = 100000000\nper_address = 100000000\npending_per_address = 10000\n\n[log]\nlevel = \"warn\"\n\n\
+        "\n[limits]\nper_person = 100000000\nper_address = 100000000\nrequests_per_hour = 100000000\npending_per_address = 10000\n\n[log]\nlevel = \"warn\"\n\n\
          [[provider]]\nalias = \"corp\"\nissuer = \"{}\"\nclient_id = \"ichor\"\n",
         provider.issuer()
     ));

@@ -44,6 +44,7 @@ export class Broker {
     if (health) fs.writeFileSync(config, fs.readFileSync(config, 'utf8').replace(/^# health_listen = .*$/m, `health_listen = "${health}"`));
     fs.appendFileSync(config, `
 [limits]
+requests_per_hour = 1000
 per_person = 1000
 
 [[provider]]

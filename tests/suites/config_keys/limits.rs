@@ -1,13 +1,15 @@
 //! What is too many or takes too long, by the keys of `[limits]`.
 
+use ichor_client::break_glass::{self, End};
 use ichor_client::{Error, Wish};
 use ichor_standins::provider::Endpoint;
 use ichor_tests::{CLUSTER, Options, Person, World};
+use ichor_wire::api::{BreakGlassAsk, BreakGlassLabel};
 use ichor_wire::problem::{Code, Problem};
 use jiff::SignedDuration;
 use reqwest::StatusCode;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::plain::{CALLBACK, Plain, ask, http, soon};
 
@@ -133,6 +135,84 @@ async fn one_login_too_many_of_an_address_is_turned_away() -> anyhow::Result<()>
         back.push(broker.authorize_from(Some(address), CALLBACK).await?.unwrap().as_str().starts_with(CALLBACK));
     }
     assert_eq!(back, [false, true, false]);
+    Ok(())
+}
+
+/// Who may ask, who approves, and who lets themselves in.
+const GLASS: &str = r#"
+@id("ask") @approvals("1") @max_ttl("30m")
+permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);
+@id("alone") @self_service("true") @max_ttl("10m")
+permit (principal, action in [Action::"break-glass:request", Action::"hold:os:admin"], resource);
+@id("approve") permit (principal, action == Action::"break-glass:approve", resource);
+"#;
+
+fn asks(self_service: bool) -> BreakGlassAsk {
+    BreakGlassAsk {
+        cluster: CLUSTER.into(),
+        roles: vec!["os:admin".into()],
+        ttl: None,
+        reason: "INC-42".into(),
+        nodes: Vec::new(),
+        ticket: None,
+        self_service,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_more_often_than_configured() -> anyhow::Result<()> {
+    let config = "[limits]\nrequests_per_hour = 2\n".to_owned();
+    let world = World::with(Options { config, policies: Some(GLASS), ..Options::default() }).await?;
+    let oscar = Person::log_in(&world, "oscar").await?;
+    for _ in 0..2 {
+        let glass = break_glass::ask(&oscar.session, &asks(false)).await?;
+        break_glass::end(&oscar.session, glass.answer.id, End::Cancel, None).await?;
+    }
+    let Err(Error::Problem(problem)) = break_glass::ask(&oscar.session, &asks(false)).await else {
+        anyhow::bail!("no problem")
+    };
+    assert_eq!(problem.code, Code::TooManyRequests);
+    assert!(problem.detail.contains("within the hour") && problem.help[0].contains("approver"), "{problem:?}");
+    world.clock.advance(SignedDuration::from_hours(1));
+    break_glass::ask(&oscar.session, &asks(false)).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_lets_themselves_in_again_before_a_review_where_that_is_configured() -> anyhow::Result<()> {
+    ichor_standins::install_tls_provider();
+    let sink = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/", sink.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = sink.accept().await {
+            tokio::spawn(async move {
+                let mut chunk = [0; 64 * 1024];
+                // whatever comes is taken
+                while stream.read(&mut chunk).await.is_ok_and(|read| read > 0) {
+                    let _ = stream.write_all(b"HTTP/1.1 200 x\r\ncontent-length: 0\r\n\r\n").await;
+                }
+            });
+        }
+    });
+    let config = "[limits]\nunreviewed_self_service = 1\n\n\
+         [[notify]]\nname = \"pager\"\nkind = \"slack\"\nurl_file = \"sink-url\"\nevents = [\"break-glass\"]\n"
+        .to_owned();
+    let prepare = move |dir: &std::path::Path| Ok(std::fs::write(dir.join("sink-url"), url)?);
+    let options = Options { config, policies: Some(GLASS), prepare: Some(Box::new(prepare)), ..Options::default() };
+    let world = World::with(options).await?;
+    let (oscar, alice) = (Person::log_in(&world, "oscar").await?, Person::log_in(&world, "alice").await?);
+    let glass = break_glass::ask(&oscar.session, &asks(true)).await?;
+    let open = break_glass::decided(&oscar.session, glass.answer.id).await?;
+    break_glass::certificate(&oscar.session, &open).await?;
+    let Err(Error::Problem(problem)) = break_glass::ask(&oscar.session, &asks(true)).await else {
+        anyhow::bail!("no problem")
+    };
+    assert_eq!(problem.code, Code::TooManyRequests);
+    assert!(problem.detail.contains("wait for a review") && problem.help[0].contains("review"), "{problem:?}");
+    break_glass::ask(&oscar.session, &asks(false)).await?;
+    let label = BreakGlassLabel { label: "drill".into(), note: "a drill".into() };
+    break_glass::review(&alice.session, glass.answer.id, &label).await?;
+    break_glass::ask(&oscar.session, &asks(true)).await?;
     Ok(())
 }
 

@@ -145,6 +145,12 @@ const TESTED: &[(&str, &str, &str)] = &[
         "pending_per_address",
         "tests/suites/config_keys/limits.rs::one_login_too_many_of_an_address_is_turned_away",
     ),
+    ("[limits]", "requests_per_hour", "tests/suites/config_keys/limits.rs::nobody_is_asked_more_often_than_configured"),
+    (
+        "[limits]",
+        "unreviewed_self_service",
+        "tests/suites/config_keys/limits.rs::nobody_lets_themselves_in_again_before_a_review_where_that_is_configured",
+    ),
     ("[limits]", "pending_logins", "tests/suites/config_keys/limits.rs::one_login_too_many_is_turned_away"),
     ("[nodelog]", "tcp", "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured"),
     ("[nodelog]", "udp", "tests/suites/config_keys/nodelog.rs::lines_are_taken_where_and_from_whom_it_is_configured"),

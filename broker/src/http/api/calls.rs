@@ -46,6 +46,7 @@ pub async fn list(
         user: query.user.clone(),
         own: None,
         grant: query.grant.map(GrantId),
+        entry: None,
         classes: query.class.as_deref().map(classes).transpose()?.unwrap_or_default(),
         method: query.method.clone(),
         since: query.since,

@@ -1,28 +1,23 @@
 //! What was approved, and what came of it: `POST /v1/break-glass/{id}/certificates` and `GET /v1/break-glass/{id}/report`.
 
-use std::collections::BTreeSet;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use ichor_wire::api::{BreakGlassReport, BreakGlassUse, CertificateAnswer};
+use ichor_wire::api::{AuditEntry, BreakGlassReport, BreakGlassUse, CertificateAnswer};
 use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::{Code, Problem};
 use ichor_wire::profile;
 
-use super::Api;
 use super::break_glass::{answer, named};
 use super::calls::show as call;
 use super::certificates::minted;
+use super::{Api, under};
 use crate::audit;
-use crate::domain::Request;
+use crate::domain::{GrantId, Request};
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, Signed};
 use crate::mint::person;
-use crate::store::{CallFilter, EntryFilter};
-
-/// The most calls in a report.
-const CALLS: u32 = 500;
+use crate::store::EntryFilter;
 
 /// The certificate that others approved, for the caller's key. Everything that a certificate needs is checked again; it uses one
 /// of the request's uses, which is given back where no certificate comes of it, to the same session's key.
@@ -82,20 +77,28 @@ pub async fn report(
         };
         api.sequencer.note(content, None).await?;
     }
-    let (mut entries, mut calls) = (Vec::new(), Vec::new());
+    let mut entries = Vec::new();
     for used in &seen.file.uses {
         let filter = EntryFilter { grant: Some(used.grant), ..EntryFilter::default() };
         let found = audit::entries(&*api.store, &filter, None, 100).await;
         let mut found = found.map_err(|error| ApiError::internal(&error))?.entries;
         found.reverse();
         entries.append(&mut found);
-        let filter = CallFilter { grant: Some(used.grant), ..CallFilter::default() };
-        calls.extend(api.store.calls(&filter, None, CALLS).await?.into_iter().map(call));
     }
-    calls.truncate(usize::try_from(CALLS).unwrap_or(usize::MAX));
-    let named = &seen.contents.said.nodes;
-    let touched: BTreeSet<_> = calls.iter().map(|call| call.node.clone()).collect();
-    let is_other = |node: &String| !named.is_empty() && !named.contains(node);
-    let other_nodes = touched.into_iter().filter(is_other).collect();
-    Ok(Json(BreakGlassReport { request: answer(seen), entries, calls, other_nodes }))
+    let place = |grant: GrantId| {
+        let of = |entry: &&AuditEntry| entry.kind == Kind::Grant.as_str() && entry.grant_id == Some(grant.0);
+        (grant, entries.iter().find(of).map(|entry| entry.index))
+    };
+    let grants: Vec<_> = seen.file.uses.iter().map(|used| place(used.grant)).collect();
+    let made = under::made(&*api.store, &grants, |node| is_named(&api, &seen.contents.said.nodes, node)).await?;
+    let is_nameless = api.mint.names_grants(&seen.contents.cluster) == Some(false);
+    let under::Made { calls, more, sums, other_nodes } = made;
+    let calls = calls.into_iter().map(call).collect();
+    Ok(Json(BreakGlassReport { request: answer(seen), entries, calls, more, sums, other_nodes, is_nameless }))
+}
+
+/// Whether the request names this node, by its name or its address; one that names none names all.
+fn is_named(api: &Api, named: &[String], node: &str) -> bool {
+    let means = |name: &String| name == node || api.sources.meant(name).iter().any(|meant| meant.node == node);
+    named.is_empty() || named.iter().any(means)
 }

@@ -14,6 +14,7 @@ pub mod log;
 pub mod proofs;
 pub mod session;
 pub mod stories;
+mod under;
 
 use std::ops::Deref;
 use std::sync::Arc;

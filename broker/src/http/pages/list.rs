@@ -6,17 +6,16 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::{browser, said, view};
-use crate::break_glass::ByPage;
-use crate::domain::BreakGlassState;
 use crate::http::ClientAddress;
 use crate::http::api::Api;
-use crate::store::BreakGlassFilter;
 
 /// The most shown.
 const SHOWN: usize = 50;
 
-/// So many pending requests are looked through, in pages of so many.
-const LOOKED_AT: (u32, u32) = (500, 100);
+/// So many that this person could decide are asked for at a time, and so often.
+const PAGE: u32 = 51;
+/// See [`PAGE`]: among them are those that they have approved.
+const PAGES: u32 = 10;
 
 /// The page.
 pub(super) async fn show(
@@ -28,19 +27,13 @@ pub(super) async fn show(
         Ok(browser) => browser,
         Err(page) => return page,
     };
-    let filter = BreakGlassFilter { states: vec![BreakGlassState::Pending], ..BreakGlassFilter::default() };
-    let (most, page) = LOOKED_AT;
     let (mut waiting, mut before) = (Vec::new(), None);
-    for _ in 0..most / page {
-        let (seen, next) = match api.break_glass.list(&browser.identity, &filter, before, page).await {
+    for _ in 0..PAGES {
+        let (mut seen, next) = match api.break_glass.to_decide(&browser.identity, before, PAGE).await {
             Ok(listed) => listed,
             Err(error) => return said(&error.into()),
         };
-        let is_mine_to_decide = |seen: &crate::break_glass::Seen| {
-            seen.state == BreakGlassState::Pending
-                && !matches!(api.break_glass.by_page(&browser.identity, seen), ByPage::Nothing(_))
-        };
-        waiting.extend(seen.into_iter().filter(is_mine_to_decide));
+        waiting.append(&mut seen);
         before = next;
         if before.is_none() || waiting.len() > SHOWN {
             break;

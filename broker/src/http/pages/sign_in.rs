@@ -73,7 +73,7 @@ pub(super) async fn again(
     }
     let acr = match api.break_glass.by_page(&browser.identity, &seen) {
         ByPage::SignIn { acr, .. } => acr,
-        ByPage::Decide => browser.identity.acr().map(Into::into),
+        ByPage::Decide { .. } => browser.identity.acr().map(Into::into),
         ByPage::Nothing(refusal) => return said(&refusal.into()),
     };
     let deciding = Deciding { request: id.0, hash: seen.contents.hash, acr };

@@ -13,6 +13,7 @@ use crate::http::api::Api;
 use crate::http::oauth::sentence;
 use crate::http::web::page;
 use crate::login::PAGE_IDLE;
+use crate::policy::Refusal;
 
 #[derive(Template)]
 #[template(path = "page_signed_out.html")]
@@ -60,6 +61,7 @@ struct Request<'a> {
     sha256: String,
     /// Forms and links, where there is something to do.
     form: Option<String>,
+    may_approve: bool,
     sign_in: Option<String>,
     nothing: Option<String>,
 }
@@ -104,9 +106,14 @@ pub(super) fn request(api: &Api, browser: &Browser, seen: &Seen) -> Response {
     let (says, row) = (&seen.contents.said, &seen.file.request);
     let sha256 = data_encoding::HEXLOWER.encode(&seen.contents.hash);
     let (mut form, mut sign_in, mut nothing) = (None, None, None);
+    let mut may_approve = !says.self_service;
     if seen.state == BreakGlassState::Pending {
         match api.break_glass.by_page(&browser.identity, seen) {
-            ByPage::Decide => form = Some(api.login.form_mark(&browser.session, &deciding(row.id, &sha256))),
+            ByPage::Decide { only_deny } => {
+                form = Some(api.login.form_mark(&browser.session, &deciding(row.id, &sha256)));
+                may_approve = may_approve && only_deny.is_none();
+                nothing = only_deny.map(|refusal| refused(&refusal));
+            }
             ByPage::SignIn { lacks, .. } => {
                 sign_in = Some(format!("/break-glass/{}/sign-in", row.id));
                 nothing = lacks.map(|lacks| {
@@ -117,8 +124,7 @@ pub(super) fn request(api: &Api, browser: &Browser, seen: &Seen) -> Response {
                 });
             }
             ByPage::Nothing(refusal) => {
-                let help = refusal.help.first().map(|help| sentence(help)).unwrap_or_default();
-                nothing = Some(format!("{} {help}", sentence(&refusal.sentence)));
+                nothing = Some(refused(&refusal));
             }
         }
     }
@@ -152,10 +158,16 @@ pub(super) fn request(api: &Api, browser: &Browser, seen: &Seen) -> Response {
         }),
         sha256,
         form,
+        may_approve,
         sign_in,
         nothing,
     };
     page(StatusCode::OK, &view, None)
+}
+
+fn refused(refusal: &Refusal) -> String {
+    let help = refusal.help.first().map(|help| sentence(help)).unwrap_or_default();
+    format!("{} {help}", sentence(&refusal.sentence))
 }
 
 fn what(contents: &Contents) -> String {

@@ -14,6 +14,12 @@ use crate::store::conformance::noon;
 const HOSTILE: &str = "<!channel> @here *b* _i_ `x` ``` [a](https://evil.example) <https://evil.example|tickets> **B** &lt; \
     <at>all</at> https://evil.example/x\r\nBcc: c@evil.example\u{202e}\u{200b}";
 
+/// The broker as people know it.
+const BROKER: &str = "https://ichor.example.com/";
+
+/// The page of the request that every entry here names.
+const PAGE: &str = "https://ichor.example.com/break-glass/0193533d-9c00-7000-8000-000000000001";
+
 fn entry(kind: &str, ticket: &str) -> AuditEntry {
     let detail = [
         ("name", HOSTILE),
@@ -46,7 +52,7 @@ const KINDS: &[&str] =
 #[test]
 fn slack_shows_what_was_typed_and_reads_no_markup_in_it() {
     for kind in KINDS {
-        let message = Message::of(&entry(kind, "https://tickets.example.com/a|b?x=<1>&y=2"));
+        let message = Message::of(&entry(kind, "https://tickets.example.com/a|b?x=<1>&y=2"), BROKER);
         let value = payload::slack(&message);
         let text = value["text"].as_str().unwrap();
         assert_eq!(value["unfurl_links"], false);
@@ -56,6 +62,10 @@ fn slack_shows_what_was_typed_and_reads_no_markup_in_it() {
         for line in lines {
             if let Some(ticket) = line.strip_prefix("ticket: ").filter(|_| !line.contains('`')) {
                 assert_eq!(ticket, "<https://tickets.example.com/a%7Cb?x=%3C1%3E&amp;y=2>");
+                continue;
+            }
+            if let Some(page) = line.strip_prefix("page: ").filter(|_| !line.contains('`')) {
+                assert_eq!(page, format!("<{PAGE}>"));
                 continue;
             }
             // one code span to the line's end, with no mark of a mention or link in it
@@ -72,7 +82,7 @@ fn slack_shows_what_was_typed_and_reads_no_markup_in_it() {
 #[test]
 fn teams_gets_what_was_typed_where_no_markdown_is_read() {
     for kind in KINDS {
-        let message = Message::of(&entry(kind, "https://tickets.example.com/1"));
+        let message = Message::of(&entry(kind, "https://tickets.example.com/1"), BROKER);
         let card = payload::teams(&message)["attachments"][0]["content"].clone();
         let mut typed = 0;
         for block in card["body"].as_array().unwrap() {
@@ -92,7 +102,8 @@ fn teams_gets_what_was_typed_where_no_markdown_is_read() {
         }
         assert!(typed >= 2, "{kind}: it is shown");
         let actions = card["actions"].as_array().unwrap();
-        assert_eq!((actions.len(), &actions[0]["url"]), (1, &Value::from("https://tickets.example.com/1")));
+        let urls: Vec<_> = actions.iter().map(|action| action["url"].as_str().unwrap()).collect();
+        assert_eq!(urls, [PAGE, "https://tickets.example.com/1"]);
     }
 }
 
@@ -108,18 +119,19 @@ fn nobody_is_led_anywhere_but_over_https() {
         "tickets/1",
         "",
     ] {
-        let message = Message::of(&entry("break-glass-request", ticket));
+        let message = Message::of(&entry("break-glass-request", ticket), BROKER);
         assert_eq!(message.ticket, None, "{ticket}");
         let card = payload::teams(&message);
-        assert_eq!(card["attachments"][0]["content"]["actions"], serde_json::json!([]), "{ticket}");
+        let actions = card["attachments"][0]["content"]["actions"].as_array().unwrap();
+        assert!(actions.iter().all(|action| action["url"] == PAGE), "{ticket}");
         assert!(!payload::slack(&message)["text"].as_str().unwrap().contains("ticket: <"), "{ticket}");
     }
-    assert!(Message::of(&entry("break-glass-request", "https://tickets.example.com/1")).ticket.is_some());
+    assert!(Message::of(&entry("break-glass-request", "https://tickets.example.com/1"), BROKER).ticket.is_some());
 }
 
 #[test]
 fn a_line_of_plain_text_is_one_line() {
-    let message = Message::of(&entry("break-glass-request", "https://tickets.example.com/1"));
+    let message = Message::of(&entry("break-glass-request", "https://tickets.example.com/1"), BROKER);
     let text = payload::text(&message);
     assert!(text.lines().all(|line| !line.starts_with("Bcc")), "{text}");
     assert_eq!(text.matches("Bcc: c@evil.example").count(), 4, "{text}");
@@ -128,17 +140,42 @@ fn a_line_of_plain_text_is_one_line() {
 
 #[test]
 fn a_kind_that_nobody_knows_is_told_plainly() {
-    let message = Message::of(&entry("break-glass-wink", ""));
+    let message = Message::of(&entry("break-glass-wink", ""), BROKER);
     assert_eq!(message.title, "Ichor recorded: break-glass-wink");
     assert!(message.lines.iter().any(|(label, _)| label == "reason"));
     assert_eq!(message.next, None);
+}
+
+/// What someone needs who is woken by it: by whom, for how long, and where to look.
+#[test]
+fn a_message_says_by_whom_how_long_and_where_to_look() {
+    let mut asked = entry("break-glass-request", "");
+    asked.detail.extend([("life", "30m"), ("uses", "2")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let message = Message::of(&asked, BROKER);
+    for line in [("how long", "30m"), ("certificates", "2")] {
+        assert!(message.lines.contains(&(line.0.into(), line.1.into())), "{:?}", message.lines);
+    }
+    assert!(payload::text(&message).contains(&format!("\r\npage: {PAGE}\r\n")));
+    assert_eq!(payload::webhook(&asked, &message, BROKER)["data"]["page"], PAGE);
+    assert_eq!(Message::of(&asked, "http://127.0.0.1:8080/").page, None, "nobody is led anywhere but over https");
+
+    let mut locked = entry("lock", "");
+    locked.user = None;
+    locked.detail = [("os_user", "root"), ("host", "broker-1"), ("locked_until", "2026-11-22T13:00:00Z")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let message = Message::of(&locked, BROKER);
+    for line in [("who", "root, at the host broker-1"), ("until", "2026-11-22T13:00:00Z")] {
+        assert!(message.lines.contains(&(line.0.into(), line.1.into())), "{:?}", message.lines);
+    }
+    assert_eq!(message.page, None);
 }
 
 #[test]
 fn a_long_text_is_cut() {
     let mut long = entry("break-glass-request", "");
     long.detail.insert("reason".into(), "é".repeat(5_000));
-    let message = Message::of(&long);
+    let message = Message::of(&long, BROKER);
     let (_, reason) = message.lines.iter().find(|(label, _)| label == "reason").unwrap();
     assert_eq!(reason.chars().count(), 601);
 }
@@ -152,7 +189,7 @@ fn what_custody_made_and_nobody_granted_is_told_as_the_cas_and_as_the_uses() {
     assert_eq!(Event::among(&failed, &only(Event::Ca)), Some(Event::Ca));
     assert_eq!(Event::among(&failed, &only(Event::BreakGlass)), Some(Event::BreakGlass));
     assert_eq!(Event::among(&failed, &only(Event::Lock)), None);
-    assert!(Message::of(&failed).title.starts_with("CUSTODY MADE WHAT NOBODY GRANTED"));
+    assert!(Message::of(&failed, BROKER).title.starts_with("CUSTODY MADE WHAT NOBODY GRANTED"));
     // whoever it was for
     failed.detail.remove("break_glass");
     assert_eq!(Event::of(&failed), Some(Event::Ca));

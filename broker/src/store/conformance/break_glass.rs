@@ -91,9 +91,17 @@ fn grant_of(append: &Append) -> GrantId {
     }
 }
 
+/// More than any case asks for.
+pub(crate) fn free() -> AskBounds {
+    AskBounds { open: 1000, hourly: 1000, unreviewed_alone: 1000 }
+}
+
+fn asks(row: &BreakGlassRow, bounds: AskBounds, now: Timestamp) -> Append {
+    changed(BreakGlassChange::Ask { request: Box::new(row.clone()), bounds }, now)
+}
+
 async fn asked(store: &dyn Store, row: &BreakGlassRow) {
-    let ask = BreakGlassChange::Ask { request: Box::new(row.clone()), most_open: 1000 };
-    assert!(matches!(one(store, changed(ask, noon())).await, Appended::Recorded { .. }));
+    assert!(matches!(one(store, asks(row, free(), noon())).await, Appended::Recorded { .. }));
 }
 
 async fn file(store: &dyn Store, row: &BreakGlassRow) -> BreakGlassFile {
@@ -238,6 +246,30 @@ pub(crate) async fn case_14_fifty_approvals_of_one_human_count_once(store: Arc<d
     assert_eq!((row.state, row.given), (BreakGlassState::Pending, 1));
 }
 
+pub(crate) async fn case_14_fifty_humans_at_once_make_one_quorum(store: Arc<dyn Store>) {
+    let row = request(1, 3, 1);
+    asked(&*store, &row).await;
+    let tasks: Vec<_> = (2..52)
+        .map(|number| {
+            let (store, given) = (Arc::clone(&store), approve(&row, approval(number), after(60)));
+            tokio::spawn(async move { one(&*store, given).await })
+        })
+        .collect();
+    let mut counted = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Appended::Recorded { .. } => counted += 1,
+            other => assert_eq!(other, refused(Condition::RequestMoved)),
+        }
+    }
+    let row = file(&*store, &row).await.request;
+    assert_eq!(
+        (counted, row.given, row.state),
+        (3, 3, BreakGlassState::Approved),
+        "once approved it waits for no more"
+    );
+}
+
 /// In one batch too, where nobody has seen the other's answer.
 pub(crate) async fn case_14_fifty_approvals_in_one_batch_make_one_quorum(store: Arc<dyn Store>) {
     logged_in(&*store, 1).await;
@@ -305,12 +337,18 @@ pub(crate) async fn a_use_needs_its_person_session_and_time(store: Arc<dyn Store
 }
 
 pub(crate) async fn requests_are_bounded_listed_and_run_out(store: Arc<dyn Store>) {
-    let ask = |row: BreakGlassRow, now| changed(BreakGlassChange::Ask { request: Box::new(row), most_open: 2 }, now);
+    let ask = |row: BreakGlassRow, now| asks(&row, AskBounds { open: 2, ..free() }, now);
     for number in [1, 2] {
         assert!(matches!(one(&*store, ask(request(number, 1, 1), noon())).await, Appended::Recorded { .. }));
     }
     assert_eq!(one(&*store, ask(request(3, 1, 1), noon())).await, refused(Condition::TooManyOpen));
-    let other = BreakGlassRow { person: person("other"), cluster: "lab".into(), ..request(4, 1, 1) };
+    let twin = BreakGlassRow { person: person("twin"), ..request(3, 1, 1) };
+    assert_eq!(
+        one(&*store, ask(twin, noon())).await,
+        refused(Condition::TooManyOpen),
+        "another account of the same human"
+    );
+    let other = BreakGlassRow { person: person("other"), human: [2; 32], cluster: "lab".into(), ..request(4, 1, 1) };
     assert!(matches!(one(&*store, ask(other.clone(), noon())).await, Appended::Recorded { .. }), "each has their own");
     let late = BreakGlassRow { waits_until: after(5000), ..request(5, 1, 1) };
     assert!(
@@ -341,6 +379,110 @@ pub(crate) async fn requests_are_bounded_listed_and_run_out(store: Arc<dyn Store
     assert_eq!(one(&*store, run_out(1, after(901))).await, refused(Condition::RequestMoved), "once");
     assert_eq!(file(&*store, &request(1, 1, 1)).await.request.state, BreakGlassState::Expired);
     assert_eq!(ids(BreakGlassFilter { states: vec![BreakGlassState::Expired], ..all }, None, 9).await, [1]);
+}
+
+/// Whoever asks and takes back in a loop floods nobody, whatever accounts they use.
+pub(crate) async fn a_human_asks_so_often_an_hour_and_no_more(store: Arc<dyn Store>) {
+    let bounds = AskBounds { open: 2, hourly: 3, ..free() };
+    let ask = |row: BreakGlassRow, now| asks(&row, bounds, now);
+    for number in 1..=3 {
+        let row = request(number, 1, 1);
+        assert!(matches!(one(&*store, ask(row.clone(), after(i64::from(number)))).await, Appended::Recorded { .. }));
+        assert!(matches!(
+            one(&*store, close(&row, BreakGlassState::Cancelled, after(i64::from(number)))).await,
+            Appended::Recorded { .. }
+        ));
+    }
+    let late = |number, seconds: i64| BreakGlassRow { waits_until: after(seconds + 900), ..request(number, 1, 1) };
+    assert_eq!(one(&*store, ask(late(4, 3600), after(3600))).await, refused(Condition::TooManyAsked));
+    let twin = BreakGlassRow { person: person("twin"), ..late(4, 3600) };
+    assert_eq!(one(&*store, ask(twin, after(3600))).await, refused(Condition::TooManyAsked), "the same human");
+    let other = BreakGlassRow { human: [2; 32], person: person("other"), ..late(5, 3600) };
+    assert!(matches!(one(&*store, ask(other, after(3600))).await, Appended::Recorded { .. }), "each has their own");
+    assert!(matches!(one(&*store, ask(late(4, 3601), after(3601))).await, Appended::Recorded { .. }), "an hour later");
+    assert_eq!(
+        one(&*store, ask(late(6, 3601), after(3601))).await,
+        refused(Condition::TooManyAsked),
+        "one, and no more"
+    );
+}
+
+/// Who lets themselves in asks again once someone has looked at what they did.
+pub(crate) async fn self_service_waits_for_reviews(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let bounds = AskBounds { unreviewed_alone: 2, ..free() };
+    let alone = |number| BreakGlassRow { self_service: true, quorum: 0, ..request(number, 1, 1) };
+    let use_alone = async |number: u16| {
+        let row = alone(number);
+        assert!(matches!(one(&*store, asks(&row, bounds, noon())).await, Appended::Recorded { .. }), "{number}");
+        let told = ToldRow { hash: HASH, sink: "pager".into(), at: noon(), tag: [36; 32] };
+        one(&*store, changed(BreakGlassChange::Told { request: row.id, told: Box::new(told) }, noon())).await;
+        let used = uses(&row, number, "key", noon());
+        let grant = grant_of(&used);
+        assert!(matches!(one(&*store, used).await, Appended::Recorded { .. }));
+        grant
+    };
+    use_alone(1).await;
+    let second = use_alone(2).await;
+    assert_eq!(one(&*store, asks(&alone(3), bounds, noon())).await, refused(Condition::Unreviewed));
+    let twin = BreakGlassRow { person: person("twin"), ..alone(3) };
+    assert_eq!(one(&*store, asks(&twin, bounds, noon())).await, refused(Condition::Unreviewed), "the same human");
+    assert!(
+        matches!(one(&*store, asks(&request(4, 1, 1), bounds, noon())).await, Appended::Recorded { .. }),
+        "of others"
+    );
+    // what led to no certificate waits for no review
+    one(&*store, changed(BreakGlassChange::Return { grant: second }, noon())).await;
+    use_alone(5).await;
+    assert_eq!(one(&*store, asks(&alone(6), bounds, noon())).await, refused(Condition::Unreviewed));
+    let review = Review { label: "emergency".into(), note: "x".into(), by: "bob".into(), at: noon() };
+    let review = BreakGlassChange::Review { request: alone(1).id, review: Box::new(review) };
+    assert!(matches!(one(&*store, changed(review, noon())).await, Appended::Recorded { .. }));
+    use_alone(6).await;
+}
+
+/// A broker that stops between a grant's entry and its outcome costs nobody the use; one that is slow makes no second certificate.
+pub(crate) async fn a_use_without_an_outcome_is_given_back_or_kept_never_both(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let row = request(1, 1, 1);
+    asked(&*store, &row).await;
+    one(&*store, approve(&row, approval(2), after(60))).await;
+    let first = uses(&row, 1, "key", after(61));
+    let stopped = grant_of(&first);
+    one(&*store, first).await;
+    let open = async |before| store.break_glass_open_uses(before, 9).await.unwrap();
+    assert_eq!(open(after(60)).await, []);
+    assert_eq!(open(after(61)).await, [(row.id, stopped)]);
+    let abandon = |grant, before| changed(BreakGlassChange::Abandon { grant, before }, after(200));
+    let moved = || refused(Condition::RequestMoved);
+    assert_eq!(one(&*store, abandon(stopped, after(60))).await, moved(), "it may be on its way still");
+    assert!(matches!(one(&*store, abandon(stopped, after(61))).await, Appended::Recorded { .. }));
+    assert_eq!(one(&*store, abandon(stopped, after(61))).await, moved(), "once");
+    assert_eq!(open(after(999)).await, []);
+    let back = file(&*store, &row).await.request;
+    assert_eq!((back.state, back.used), (BreakGlassState::Approved, 0));
+
+    // whoever was slow comes too late
+    let made = |grant| {
+        let keys = Box::new(LockKeys { grant: Some(grant), ..*keys() });
+        with(Change::CertificateMade { keys, now: after(201) })
+    };
+    assert_eq!(one(&*store, made(stopped)).await, moved(), "the use is no longer its own");
+    assert_eq!(
+        one(&*store, uses(&row, 2, "other", after(202))).await,
+        refused(Condition::OtherKey),
+        "to its key alone"
+    );
+    let second = uses(&row, 2, "key", after(202));
+    let issued = grant_of(&second);
+    assert!(matches!(one(&*store, second).await, Appended::Recorded { .. }));
+    assert!(matches!(one(&*store, made(issued)).await, Appended::Recorded { .. }));
+    assert_eq!(open(after(999)).await, []);
+    assert_eq!(one(&*store, abandon(issued, after(999))).await, moved(), "a certificate came of it");
+    assert_eq!(file(&*store, &row).await.request.used, 1);
+    let unknown = GrantId(Uuid::nil());
+    assert_eq!(one(&*store, abandon(unknown, after(999))).await, moved());
+    assert!(matches!(one(&*store, made(unknown)).await, Appended::Recorded { .. }), "one that used no request");
 }
 
 /// What a random walk does next, and how many seconds later.

@@ -263,3 +263,36 @@ async fn found(store: &dyn Store, filter: CallFilter) -> Vec<i64> {
     let found = store.calls(&filter, None, 100).await.unwrap();
     found.iter().map(|stored| stored.call.started.as_second() - noon().as_second()).collect()
 }
+
+/// However many there are: who reviews a grant is told of each, by its name and by the entry that a nameless one rests on.
+pub(crate) async fn every_call_of_a_grant_is_counted(store: Arc<dyn Store>) {
+    let grant = GrantId(Uuid::from_bytes([5; 16]));
+    let reboot = Call { method: "/machine.MachineService/Reboot".into(), ..call("cp-9", "ada", 1) };
+    let mut calls = vec![reboot.clone()];
+    calls.extend((2..602).map(|second| call("cp-1", "ada", second)));
+    let nameless = Call { grant: None, class: CallClass::Weak, entry: Some(7), ..call("cp-2", "ada", 700) };
+    calls.push(nameless.clone());
+    calls.push(Call { entry: Some(8), ..nameless.clone() });
+    calls.push(Call { grant: Some(GrantId(Uuid::from_bytes([6; 16]))), ..call("cp-3", "ada", 701) });
+    one(&*store, kept(calls, 10_000, noon())).await;
+    let sum = |node: &str, method: &str, class, count| CallSum {
+        node: node.into(),
+        method: format!("/machine.MachineService/{method}"),
+        class,
+        count,
+    };
+    let own = [
+        sum("cp-1", "Version", CallClass::Explained, 600),
+        sum("cp-2", "Version", CallClass::Weak, 1),
+        sum("cp-9", "Reboot", CallClass::Explained, 1),
+    ];
+    assert_eq!(store.call_sums(grant, Some(7), 100).await.unwrap(), own);
+    assert_eq!(store.call_sums(grant, Some(7), 1).await.unwrap(), own[..1]);
+    let [first, _, last] = own;
+    assert_eq!(store.call_sums(grant, None, 100).await.unwrap(), [first, last]);
+    assert_eq!(found(&*store, CallFilter { entry: Some(7), ..CallFilter::default() }).await, [700]);
+    let of_nobody = CallFilter { entry: Some(7), own: Some(person("bob")), ..CallFilter::default() };
+    assert_eq!(found(&*store, of_nobody).await, NONE);
+    let explained = CallFilter { entry: Some(7), classes: vec![CallClass::Explained], ..CallFilter::default() };
+    assert_eq!(found(&*store, explained).await, NONE);
+}

@@ -452,7 +452,7 @@ pub(crate) async fn an_asking_is_taken_over_where_it_was_looked_at(store: Arc<dy
 pub(crate) async fn break_glass_stops_under_a_lock(store: Arc<dyn Store>) {
     logged_in(&*store, 1).await;
     let asks = |number: u16, locked: bool| {
-        let change = BreakGlassChange::Ask { request: Box::new(request(number, 1, 2)), most_open: 99 };
+        let change = BreakGlassChange::Ask { request: Box::new(request(number, 1, 2)), bounds: free() };
         let keys = locked.then(|| Box::new(LockKeys { grant: None, ..*keys() }));
         with(Change::BreakGlass { change, now: noon(), keys })
     };

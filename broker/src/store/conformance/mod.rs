@@ -49,6 +49,7 @@ macro_rules! cases {
             a_break_glass_request_reads_back_with_what_became_of_it, case_23_nothing_is_used_without_its_approvals,
             an_approval_counts_for_another_human_and_the_same_contents, case_14_fifty_uses_at_once_have_one_winner,
             case_14_fifty_approvals_of_one_human_count_once, case_14_fifty_approvals_in_one_batch_make_one_quorum,
+            case_14_fifty_humans_at_once_make_one_quorum,
             a_use_that_failed_is_given_back_to_its_key_alone, a_use_needs_its_person_session_and_time,
             requests_are_bounded_listed_and_run_out, requests_walk_as_their_model_does,
             nobody_is_let_in_alone_before_someone_was_told, a_first_call_and_an_overdue_review_are_noted_once,
@@ -59,7 +60,9 @@ macro_rules! cases {
             what_its_setter_locks_twice_is_one_lock, a_lock_is_changed_by_the_account_that_set_it,
             an_asking_counts_while_whoever_asked_is_logged_in_and_not_locked, an_asking_is_taken_over_where_it_was_looked_at,
             break_glass_stops_under_a_lock,
-            of_what_follows_from_one_reading_one_is_recorded
+            of_what_follows_from_one_reading_one_is_recorded, a_human_asks_so_often_an_hour_and_no_more,
+            self_service_waits_for_reviews, a_use_without_an_outcome_is_given_back_or_kept_never_both,
+            every_call_of_a_grant_is_counted
         }
     };
 }

@@ -227,6 +227,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("reviewed_at", Int),
             ("self_service", Small),
             ("reminded_at", Int),
+            ("asked_at", Int),
         ],
         key: 1,
         is_numbered: false,
@@ -252,7 +253,14 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table {
         name: "break_glass_use",
-        columns: &[("grant_id", Bytes), ("request", Bytes), ("at", Int), ("returned", Small), ("touched_at", Int)],
+        columns: &[
+            ("grant_id", Bytes),
+            ("request", Bytes),
+            ("at", Int),
+            ("returned", Small),
+            ("touched_at", Int),
+            ("issued_at", Int),
+        ],
         key: 1,
         is_numbered: false,
     },

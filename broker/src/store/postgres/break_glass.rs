@@ -15,8 +15,8 @@ use crate::store::lock::LockKeys;
 use super::Failure;
 use super::locks::{self, Held};
 use super::sessions::LIVE;
-use super::value::{micros, signed};
-pub(super) use reading::{due, file, list, overdue};
+use super::value::{HOUR, micros, signed};
+pub(super) use reading::{due, file, list, open_uses, overdue};
 
 /// What a change comes to: done, or the condition that failed.
 type Done = Result<Result<(), Condition>, Failure>;
@@ -28,6 +28,7 @@ pub(super) struct Statements {
     close: Statement,
     time_out: Statement,
     give_back: Statement,
+    abandon: Statement,
     review: Statement,
     tell: Statement,
     touch: Statement,
@@ -66,12 +67,17 @@ impl Statements {
             ask: db
                 .prepare_cached(
                     "WITH open AS (SELECT count(*) AS number FROM break_glass
-                            WHERE provider = $2 AND issuer = $3 AND subject = $4 AND state = 0 AND waits_until > $14),
+                            WHERE human = $5 AND state = 0 AND waits_until > $14),
+                        asked AS (SELECT count(*) AS number FROM break_glass WHERE human = $5 AND asked_at > $17),
+                        alone AS (SELECT count(*) AS number FROM break_glass
+                            WHERE human = $5 AND state IN (5, 6) AND self_service = 1 AND used > 0),
+                        bound AS (SELECT open.number >= $15 AS open, asked.number >= $18 AS asked,
+                            $16::smallint = 1 AND alone.number >= $19 AS alone FROM open, asked, alone),
                         made AS (INSERT INTO break_glass (id, state, provider, issuer, subject, human, cluster, contents, hash,
-                                tag, quorum, uses, life, waits_until, used, self_service)
-                            SELECT $1, 0, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, $16::smallint FROM open
-                            WHERE open.number < $15 ON CONFLICT DO NOTHING RETURNING 1)
-                     SELECT EXISTS (SELECT FROM made), (SELECT number >= $15 FROM open)",
+                                tag, quorum, uses, life, waits_until, used, self_service, asked_at)
+                            SELECT $1, 0, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, $16::smallint, $14 FROM bound
+                            WHERE NOT bound.open AND NOT bound.asked AND NOT bound.alone ON CONFLICT DO NOTHING RETURNING 1)
+                     SELECT EXISTS (SELECT FROM made), open, asked, alone FROM bound",
                 )
                 .await?,
             approve: db
@@ -117,6 +123,15 @@ impl Statements {
                      WHERE id = (SELECT request FROM given) AND state IN (1, 5, 6) AND used > 0",
                 )
                 .await?,
+            abandon: db
+                .prepare_cached(
+                    "WITH given AS (UPDATE break_glass_use SET returned = 1
+                            WHERE grant_id = $1 AND returned = 0 AND issued_at IS NULL AND at <= $2 RETURNING request),
+                        back AS (UPDATE break_glass SET used = used - 1, state = CASE WHEN state = 5 THEN 1 ELSE state END
+                            WHERE id = (SELECT request FROM given) AND state IN (1, 5, 6) AND used > 0)
+                     SELECT EXISTS (SELECT FROM given)",
+                )
+                .await?,
             review: db
                 .prepare_cached(
                     "UPDATE break_glass SET state = 8, label = $2, note = $3, reviewed_by = $4, reviewed_at = $5
@@ -149,7 +164,7 @@ impl Statements {
     pub(super) async fn change(&self, db: &Transaction<'_>, change: &BreakGlassChange, now: Timestamp) -> Done {
         let at = micros(now);
         match change {
-            BreakGlassChange::Ask { request, most_open } => {
+            BreakGlassChange::Ask { request, bounds } => {
                 let Person { provider, issuer, subject } = &request.person;
                 let row = db
                     .query_one(
@@ -169,12 +184,20 @@ impl Statements {
                             &i64::try_from(request.life.as_micros()).unwrap_or(i64::MAX),
                             &micros(request.waits_until),
                             &at,
-                            &signed(*most_open),
+                            &signed(bounds.open),
                             &i16::from(request.self_service),
+                            &at.saturating_sub(HOUR),
+                            &signed(bounds.hourly),
+                            &signed(bounds.unreviewed_alone),
                         ],
                     )
                     .await?;
-                let otherwise = if row.try_get(1)? { Condition::TooManyOpen } else { Condition::Stale };
+                let otherwise = match (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?) {
+                    (true, ..) => Condition::TooManyOpen,
+                    (_, true, _) => Condition::TooManyAsked,
+                    (.., true) => Condition::Unreviewed,
+                    _ => Condition::Stale,
+                };
                 Ok(if row.try_get(0)? { Ok(()) } else { Err(otherwise) })
             }
             BreakGlassChange::Approve { request, approval } => {
@@ -226,6 +249,10 @@ impl Statements {
             BreakGlassChange::Return { grant } => {
                 db.execute(&self.give_back, &[&grant.0.as_bytes().as_slice()]).await?;
                 Ok(Ok(()))
+            }
+            BreakGlassChange::Abandon { grant, before } => {
+                let values: [&(dyn ToSql + Sync); 2] = [&grant.0.as_bytes().as_slice(), &micros(*before)];
+                Ok(moved(db.query_one(&self.abandon, &values).await?.try_get(0)?))
             }
             BreakGlassChange::Told { request, told } => {
                 let values: [&(dyn ToSql + Sync); 6] = [

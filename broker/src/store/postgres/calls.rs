@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::{GrantId, Person};
-use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
+use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, CallSum, NodeSeen, NodeService, StoredCall};
 
 use super::Failure;
 use super::value::{id, micros, signed, time, unsigned};
@@ -57,6 +57,28 @@ pub(super) async fn seen(db: &Object) -> Result<Vec<NodeSeen>, Failure> {
 pub(super) async fn range(db: &Object, from: u64, limit: u32) -> Result<Vec<StoredCall>, Failure> {
     let select = db.prepare_cached(&format!("{CALL} WHERE call.id >= $1 ORDER BY call.id LIMIT $2")).await?;
     db.query(&select, &[&signed(from), &i64::from(limit)]).await?.iter().map(stored).collect()
+}
+
+/// Every call of the grant, counted.
+pub(super) async fn sums(db: &Object, grant: GrantId, entry: Option<u64>, limit: u32) -> Result<Vec<CallSum>, Failure> {
+    let select = r#"SELECT call_node.name, call_method.name, class, count(*)
+        FROM (SELECT node, method, class FROM call WHERE grant_id = $1
+            UNION ALL SELECT node, method, class FROM call WHERE entry = $2 AND grant_id IS NULL) made
+            JOIN call_node ON call_node.id = node JOIN call_method ON call_method.id = method
+        GROUP BY call_node.name, call_method.name, class
+        ORDER BY call_node.name COLLATE "C", call_method.name COLLATE "C", class LIMIT $3"#;
+    let values: [&(dyn ToSql + Sync); 3] = [&grant.0.as_bytes().as_slice(), &entry.map(signed), &i64::from(limit)];
+    let rows = db.query(&db.prepare_cached(select).await?, &values).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(CallSum {
+                node: row.try_get(0)?,
+                method: row.try_get(1)?,
+                class: class(small(row.try_get(2)?)?)?,
+                count: unsigned(row.try_get(3)?)?,
+            })
+        })
+        .collect()
 }
 
 pub(super) async fn find(
@@ -115,7 +137,7 @@ impl Sought {
         };
         let classes: Vec<_> = filter.classes.iter().map(|class| i64::from(class.number())).collect();
         let is_alarming = !classes.is_empty() && !classes.contains(&i64::from(CallClass::Explained.number()));
-        let is_by_node = filter.grant.is_none() && persons.is_none() && !is_alarming;
+        let is_by_node = filter.grant.is_none() && filter.entry.is_none() && persons.is_none() && !is_alarming;
         let nodes = match is_by_place || is_by_node {
             true => Some(nodes(db, filter).await?),
             false => None,
@@ -126,11 +148,14 @@ impl Sought {
         let (mut among, mut by_node, mut by_class) = (Vec::new(), false, false);
         let stretches = if let Some(grant) = filter.grant {
             if let Some((owners, users)) = &persons {
-                // a call has an owner or a user: what is compared is whichever it has
-                let either = owners.iter().copied().chain(users.iter().map(|user| -1 - user)).collect();
-                among.push((r#"coalesce(owner, -1 - "user")"#, either));
+                among.push(either(owners, users));
             }
             vec![Stretch { fixed: Vec::new(), grant: Some(grant.0.into_bytes().to_vec()) }]
+        } else if let Some(entry) = filter.entry {
+            if let Some((owners, users)) = &persons {
+                among.push(either(owners, users));
+            }
+            vec![Stretch { fixed: vec![("entry", signed(entry))], grant: None }]
         } else if let Some((owners, users)) = &persons {
             let mut both = one("owner", owners);
             both.extend(one("\"user\"", users));
@@ -191,9 +216,11 @@ impl Sought {
         for (column, value) in &stretch.fixed {
             values.push(value);
             sql += &format!(" AND {column} = ${}::bigint", values.len());
-            if *column == "class" {
-                // what the index leaves out must be said to be left out
-                sql += " AND class <> 0";
+            // what the index leaves out must be said to be left out
+            match *column {
+                "class" => sql += " AND class <> 0",
+                "entry" => sql += " AND grant_id IS NULL",
+                _ => {}
             }
         }
         for (column, ids) in &self.among {
@@ -287,12 +314,20 @@ fn stored(row: &Row) -> Result<StoredCall, Failure> {
         owner,
         grant: row.try_get::<_, Option<Vec<u8>>>(11)?.map(|bytes| id(&bytes)).transpose()?.map(GrantId),
         peer: row.try_get(12)?,
-        class: CallClass::of_number(class)
-            .ok_or_else(|| Failure::Damaged(format!("`{class}` is no class of calls")))?,
+        class: self::class(class)?,
         why: row.try_get(14)?,
         entry: row.try_get::<_, Option<i64>>(15)?.map(unsigned).transpose()?,
     };
     Ok(StoredCall { id: unsigned(row.try_get(0)?)?, batch: unsigned(row.try_get(1)?)?, call })
+}
+
+/// A call has an owner or a user: what is compared is whichever it has.
+fn either(owners: &[i64], users: &[i64]) -> (&'static str, Vec<i64>) {
+    (r#"coalesce(owner, -1 - "user")"#, owners.iter().copied().chain(users.iter().map(|user| -1 - user)).collect())
+}
+
+fn class(number: u8) -> Result<CallClass, Failure> {
+    CallClass::of_number(number).ok_or_else(|| Failure::Damaged(format!("`{number}` is no class of calls")))
 }
 
 fn service(number: i16) -> Result<NodeService, Failure> {

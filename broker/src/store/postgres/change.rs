@@ -21,7 +21,7 @@ pub(super) struct Changes {
     end: tokio_postgres::Statement,
     refresh: tokio_postgres::Statement,
     live: tokio_postgres::Statement,
-    stops_certificate: tokio_postgres::Statement,
+    certificate: tokio_postgres::Statement,
     has_since: tokio_postgres::Statement,
     locks: locks::Statements,
     break_glass: Statements,
@@ -71,10 +71,14 @@ impl Changes {
                     locks::stops(3, "$2", "")
                 ))
                 .await?,
-            // of a grant that used a break-glass request, whoever approved that too
-            stops_certificate: db
+            // of a grant that used a break-glass request, whoever approved that too; and its use is the grant's still
+            certificate: db
                 .prepare_cached(&format!(
-                    "SELECT {} OR {}",
+                    "WITH stopped AS (SELECT WHERE {} OR {}),
+                        used AS (SELECT returned FROM break_glass_use WHERE grant_id = decode($5::text, 'hex')),
+                        noted AS (UPDATE break_glass_use SET issued_at = $1
+                            WHERE grant_id = decode($5::text, 'hex') AND returned = 0 AND NOT EXISTS (SELECT FROM stopped))
+                     SELECT EXISTS (SELECT FROM stopped), EXISTS (SELECT FROM used WHERE returned <> 0)",
                     locks::stops(2, "$1", ""),
                     locks::stops_approver(
                         "(SELECT request FROM break_glass_use WHERE grant_id = decode($5::text, 'hex'))",
@@ -168,8 +172,11 @@ impl Changes {
                 let (held, at) = (locks::Held::of(keys), micros(*now));
                 let values: Vec<&(dyn ToSql + Sync)> =
                     std::iter::once(&at as &(dyn ToSql + Sync)).chain(held.values()).collect();
-                let stopped: bool = db.query_one(&self.stops_certificate, &values).await?.try_get(0)?;
-                (!stopped, Condition::Locked)
+                let row = db.query_one(&self.certificate, &values).await?;
+                match (row.try_get(0)?, row.try_get::<_, bool>(1)?) {
+                    (true, _) => (false, Condition::Locked),
+                    (false, was_returned) => (!was_returned, Condition::RequestMoved),
+                }
             }
             Change::BreakGlass { change, now, keys } => {
                 // Asked before, which is when this part's first statement stands in the order of the batch's: a lock of an earlier part

@@ -40,13 +40,13 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallsTaken, Committed,
-    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld, NodeSeen,
-    PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, CallsTaken,
+    Committed, DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld,
+    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -367,6 +367,10 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn call_sums(&self, grant: GrantId, entry: Option<u64>, limit: u32) -> Result<Vec<CallSum>, StoreError> {
+        self.connections.read(|| async { calls::sums(&self.connections.one().await?, grant, entry, limit).await }).await
+    }
+
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.connections.read(|| async { calls::range(&self.connections.one().await?, from, limit).await }).await
     }
@@ -405,6 +409,17 @@ impl Store for PostgresStore {
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
         let now = micros(now);
         self.connections.read(|| async { break_glass::due(&self.connections.one().await?, now, limit).await }).await
+    }
+
+    async fn break_glass_open_uses(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(BreakGlassId, GrantId)>, StoreError> {
+        let before = micros(before);
+        self.connections
+            .read(|| async { break_glass::open_uses(&self.connections.one().await?, before, limit).await })
+            .await
     }
 
     async fn break_glass_overdue(

@@ -7,7 +7,7 @@ use tokio_postgres::GenericClient;
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is what `schema_step` says after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 11] = [
+pub(in crate::store) const STEPS: [&str; 12] = [
     include_str!("../../../../migrations/postgres/0001_first.sql"),
     include_str!("../../../../migrations/postgres/0002_tree.sql"),
     include_str!("../../../../migrations/postgres/0003_calls.sql"),
@@ -19,6 +19,7 @@ pub(in crate::store) const STEPS: [&str; 11] = [
     include_str!("../../../../migrations/postgres/0009_marked_places.sql"),
     include_str!("../../../../migrations/postgres/0010_fair_quota.sql"),
     include_str!("../../../../migrations/postgres/0011_whose.sql"),
+    include_str!("../../../../migrations/postgres/0012_glass.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.

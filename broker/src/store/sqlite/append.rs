@@ -156,7 +156,11 @@ fn make(
         Change::CertificateMade { keys, now } => {
             let grant = |grant| locks::stops_approver(db, Approved::UsedBy(grant), micros(*now));
             let stopped = locks::stops(db, keys, micros(*now))? || keys.grant.map_or(Ok(false), grant)?;
-            (!stopped, Condition::Locked)
+            let issued = |grant| break_glass::issued(db, grant, micros(*now));
+            match stopped {
+                true => (false, Condition::Locked),
+                false => (keys.grant.map_or(Ok(true), issued)?, Condition::RequestMoved),
+            }
         }
         Change::BreakGlass { keys: Some(keys), now, .. } if locks::stops(db, keys, micros(*now))? => {
             (false, Condition::Locked)

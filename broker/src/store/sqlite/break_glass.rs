@@ -7,12 +7,14 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person};
 use crate::store::Condition;
-use crate::store::break_glass::{ApprovalRow, BreakGlassChange, BreakGlassRow, BreakGlassUse, Closing, ToldRow};
+use crate::store::break_glass::{
+    ApprovalRow, AskBounds, BreakGlassChange, BreakGlassRow, BreakGlassUse, Closing, ToldRow,
+};
 
 use super::Failure;
 use super::locks::{self, Approved};
-use super::value::{micros, signed};
-pub(super) use reading::{due, file, list, overdue};
+use super::value::{HOUR, micros, signed};
+pub(super) use reading::{due, file, list, open_uses, overdue};
 
 /// What a change comes to: done, or the condition that failed.
 type Done = Result<Result<(), Condition>, Failure>;
@@ -22,7 +24,7 @@ type Done = Result<Result<(), Condition>, Failure>;
 pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp) -> Done {
     let at = micros(now);
     match change {
-        BreakGlassChange::Ask { request, most_open } => ask(db, request, *most_open, at),
+        BreakGlassChange::Ask { request, bounds } => ask(db, request, *bounds, at),
         BreakGlassChange::Approve { request, approval } => approve(db, *request, approval, at),
         BreakGlassChange::Close { request, to, closing } => close(db, *request, *to, closing, at),
         BreakGlassChange::TimeOut { request } => {
@@ -38,6 +40,17 @@ pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp)
         BreakGlassChange::Return { grant } => {
             give_back(db, *grant)?;
             Ok(Ok(()))
+        }
+        BreakGlassChange::Abandon { grant, before } => {
+            let is_open = db
+                .prepare_cached(
+                    "SELECT 1 FROM break_glass_use WHERE grant_id = ?1 AND returned = 0 AND issued_at IS NULL AND at <= ?2",
+                )?
+                .exists((grant.0.as_bytes(), micros(*before)))?;
+            if is_open {
+                give_back(db, *grant)?;
+            }
+            Ok(moved(is_open))
         }
         BreakGlassChange::Told { request, told } => tell(db, *request, told, at),
         BreakGlassChange::Touch { grant } => {
@@ -113,22 +126,42 @@ pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Do
     Ok(Err(if is_other { Condition::OtherKey } else { Condition::RequestMoved }))
 }
 
-fn ask(db: &Connection, row: &BreakGlassRow, most_open: u64, now: i64) -> Done {
+/// Notes that a certificate was made of the grant, if it used a request; whether its use is the grant's still.
+pub(super) fn issued(db: &Connection, grant: GrantId, now: i64) -> Result<bool, Failure> {
+    let noted = db
+        .prepare_cached("UPDATE break_glass_use SET issued_at = ?2 WHERE grant_id = ?1 AND returned = 0")?
+        .execute((grant.0.as_bytes(), now))?;
+    Ok(noted == 1
+        || !db.prepare_cached("SELECT 1 FROM break_glass_use WHERE grant_id = ?1")?.exists([grant.0.as_bytes()])?)
+}
+
+fn ask(db: &Connection, row: &BreakGlassRow, bounds: AskBounds, now: i64) -> Done {
     let Person { provider, issuer, subject } = &row.person;
-    let open: i64 = db
-        .prepare_cached(
-            "SELECT count(*) FROM break_glass
-             WHERE provider = ?1 AND issuer = ?2 AND subject = ?3 AND state = 0 AND waits_until > ?4",
-        )?
-        .query_row((provider.as_str(), issuer, subject, now), |row| row.get(0))?;
-    if open >= signed(most_open) {
+    let count = |sql: &str, since: Option<i64>| -> Result<i64, Failure> {
+        let mut counted = db.prepare_cached(sql)?;
+        Ok(match since {
+            Some(since) => counted.query_row((row.human, since), |row| row.get(0))?,
+            None => counted.query_row([row.human], |row| row.get(0))?,
+        })
+    };
+    let open = "SELECT count(*) FROM break_glass WHERE human = ?1 AND state = 0 AND waits_until > ?2";
+    if count(open, Some(now))? >= signed(bounds.open) {
         return Ok(Err(Condition::TooManyOpen));
+    }
+    let asked = "SELECT count(*) FROM break_glass WHERE human = ?1 AND asked_at > ?2";
+    if count(asked, Some(now.saturating_sub(HOUR)))? >= signed(bounds.hourly) {
+        return Ok(Err(Condition::TooManyAsked));
+    }
+    let alone =
+        "SELECT count(*) FROM break_glass WHERE human = ?1 AND state IN (5, 6) AND self_service = 1 AND used > 0";
+    if row.self_service && count(alone, None)? >= signed(bounds.unreviewed_alone) {
+        return Ok(Err(Condition::Unreviewed));
     }
     db.prepare_cached(
         "INSERT INTO break_glass (id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses,
-             life, waits_until, used, self_service)
+             life, waits_until, used, self_service, asked_at)
          VALUES (:id, 0, :provider, :issuer, :subject, :human, :cluster, :contents, :hash, :tag, :quorum, :uses, :life,
-             :waits_until, 0, :self_service)",
+             :waits_until, 0, :self_service, :asked_at)",
     )?
     .execute(named_params! {
         ":id": row.id.0.as_bytes(),
@@ -145,6 +178,7 @@ fn ask(db: &Connection, row: &BreakGlassRow, most_open: u64, now: i64) -> Done {
         ":life": i64::try_from(row.life.as_micros()).unwrap_or(i64::MAX),
         ":waits_until": micros(row.waits_until),
         ":self_service": row.self_service,
+        ":asked_at": now,
     })?;
     Ok(Ok(()))
 }

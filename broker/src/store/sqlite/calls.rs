@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
 use crate::domain::{GrantId, Person};
-use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, NodeSeen, NodeService, StoredCall};
+use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, CallSum, NodeSeen, NodeService, StoredCall};
 
 use super::Failure;
 use super::names;
@@ -50,6 +50,29 @@ pub(super) fn range(db: &Connection, from: u64, limit: u32) -> Result<Vec<Stored
     db.prepare_cached(&format!("{CALL} WHERE call.id >= ?1 ORDER BY call.id LIMIT ?2"))?
         .query_and_then((signed(from), limit), stored)?
         .collect()
+}
+
+/// Every call of the grant, counted.
+pub(super) fn sums(db: &Connection, grant: GrantId, entry: Option<u64>, limit: u32) -> Result<Vec<CallSum>, Failure> {
+    db.prepare_cached(
+        "SELECT call_node.name, call_method.name, class, count(*)
+         FROM (SELECT node, method, class FROM call INDEXED BY call_by_grant WHERE grant_id = ?1 AND grant_id IS NOT NULL
+             UNION ALL
+             SELECT node, method, class FROM call INDEXED BY call_by_entry
+             WHERE entry = ?2 AND entry IS NOT NULL AND grant_id IS NULL)
+             JOIN call_node ON call_node.id = node JOIN call_method ON call_method.id = method
+         GROUP BY call_node.name, call_method.name, class ORDER BY call_node.name, call_method.name, class LIMIT ?3",
+    )?
+    .query_and_then((grant.0.as_bytes(), entry.map(signed), limit), |row| {
+        let class: u8 = row.get(2)?;
+        Ok(CallSum {
+            node: row.get(0)?,
+            method: row.get(1)?,
+            class: self::class(class)?,
+            count: unsigned(row.get(3)?)?,
+        })
+    })?
+    .collect()
 }
 
 pub(super) fn find(
@@ -95,7 +118,7 @@ impl Sought {
         let methods = filter.method.as_deref().map(|method| names::methods(db, method)).transpose()?;
         let classes: Vec<_> = filter.classes.iter().map(|class| i64::from(class.number())).collect();
         let is_alarming = !classes.is_empty() && !classes.contains(&i64::from(CallClass::Explained.number()));
-        let is_by_node = filter.grant.is_none() && persons.is_none() && !is_alarming;
+        let is_by_node = filter.grant.is_none() && filter.entry.is_none() && persons.is_none() && !is_alarming;
         let nodes = match is_by_place || is_by_node {
             true => Some(names::nodes(db, filter.cluster.as_deref(), &filter.nodes)?),
             false => None,
@@ -109,13 +132,14 @@ impl Sought {
         let stretches = if let Some(grant) = filter.grant {
             let fixed = vec![("grant_id", Value::Blob(grant.0.into_bytes().to_vec()))];
             if let Some((owners, users)) = &persons {
-                // a call has an owner or a user: what is compared is whichever it has
-                among.push((
-                    "coalesce(owner, -1 - user)",
-                    owners.iter().copied().chain(users.iter().map(|user| -1 - user)).collect(),
-                ));
+                among.push(either(owners, users));
             }
             vec![Stretch { index: "call_by_grant", fixed }]
+        } else if let Some(entry) = filter.entry {
+            if let Some((owners, users)) = &persons {
+                among.push(either(owners, users));
+            }
+            vec![Stretch { index: "call_by_entry", fixed: vec![("entry", Value::Integer(signed(entry)))] }]
         } else if let Some((owners, users)) = &persons {
             let mut both = one("call_by_owner", "owner", owners);
             both.extend(one("call_by_user", "user", users));
@@ -167,9 +191,11 @@ impl Sought {
         }
         for (column, value) in &stretch.fixed {
             sql.push_str(&format!(" AND {column} = ?"));
-            if *column == "class" {
-                // what the index leaves out must be said to be left out
-                sql.push_str(" AND class <> 0");
+            // what the index leaves out must be said to be left out
+            match *column {
+                "class" => sql.push_str(" AND class <> 0"),
+                "entry" => sql.push_str(" AND entry IS NOT NULL AND grant_id IS NULL"),
+                _ => {}
             }
             bound.push(value.clone());
         }
@@ -220,12 +246,20 @@ fn stored(row: &Row<'_>) -> Result<StoredCall, Failure> {
         owner,
         grant: row.get::<_, Option<Vec<u8>>>(11)?.map(|bytes| id(&bytes)).transpose()?.map(GrantId),
         peer: row.get(12)?,
-        class: CallClass::of_number(class)
-            .ok_or_else(|| Failure::Damaged(format!("`{class}` is no class of calls")))?,
+        class: self::class(class)?,
         why: row.get(14)?,
         entry: row.get::<_, Option<i64>>(15)?.map(unsigned).transpose()?,
     };
     Ok(StoredCall { id: unsigned(row.get(0)?)?, batch: unsigned(row.get(1)?)?, call })
+}
+
+/// A call has an owner or a user: what is compared is whichever it has.
+fn either(owners: &[i64], users: &[i64]) -> (&'static str, Vec<i64>) {
+    ("coalesce(owner, -1 - user)", owners.iter().copied().chain(users.iter().map(|user| -1 - user)).collect())
+}
+
+fn class(number: u8) -> Result<CallClass, Failure> {
+    CallClass::of_number(number).ok_or_else(|| Failure::Damaged(format!("`{number}` is no class of calls")))
 }
 
 fn service(number: u8) -> Result<NodeService, Failure> {

@@ -41,13 +41,13 @@ use ichor_wire::log::tree::{Edge, FullTile};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::{BreakGlassId, LockId, ProviderAlias, SessionId};
+use crate::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
 use super::{
-    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallsTaken, Committed,
-    DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld, NodeSeen,
-    PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, CallsTaken,
+    Committed, DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld,
+    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 use readers::Readers;
 use recent::Recent;
@@ -318,6 +318,10 @@ impl Store for SqliteStore {
         self.readers.read(move |db| calls::find(db, &filter, before, limit)).await
     }
 
+    async fn call_sums(&self, grant: GrantId, entry: Option<u64>, limit: u32) -> Result<Vec<CallSum>, StoreError> {
+        self.readers.read(move |db| calls::sums(db, grant, entry, limit)).await
+    }
+
     async fn call_range(&self, from: u64, limit: u32) -> Result<Vec<StoredCall>, StoreError> {
         self.readers.read(move |db| calls::range(db, from, limit)).await
     }
@@ -355,6 +359,15 @@ impl Store for SqliteStore {
 
     async fn break_glass_due(&self, now: Timestamp, limit: u32) -> Result<Vec<BreakGlassRow>, StoreError> {
         self.readers.read(move |db| break_glass::due(db, micros(now), limit)).await
+    }
+
+    async fn break_glass_open_uses(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(BreakGlassId, GrantId)>, StoreError> {
+        let before = micros(before);
+        self.readers.read(move |db| break_glass::open_uses(db, before, limit)).await
     }
 
     async fn break_glass_overdue(

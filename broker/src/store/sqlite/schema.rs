@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::{Failure, certificates};
 
 /// The schema's steps, in order; the position of a step plus one is the `user_version` after it. Append-only.
-pub(in crate::store) const STEPS: [&str; 11] = [
+pub(in crate::store) const STEPS: [&str; 12] = [
     include_str!("../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../migrations/sqlite/0002_tree.sql"),
     include_str!("../../../../migrations/sqlite/0003_calls.sql"),
@@ -21,6 +21,7 @@ pub(in crate::store) const STEPS: [&str; 11] = [
     include_str!("../../../../migrations/sqlite/0009_marked_places.sql"),
     include_str!("../../../../migrations/sqlite/0010_fair_quota.sql"),
     include_str!("../../../../migrations/sqlite/0011_whose.sql"),
+    include_str!("../../../../migrations/sqlite/0012_glass.sql"),
 ];
 
 /// The step whose tables are filled from what the log says already.
@@ -177,6 +178,7 @@ mod tests {
                 "8d2f68da379d697227a58adf95bd3c4bacb7c28447e8bd160c19012b6fd93d3a",
                 "b4860c4a6f7304a0823388b976e928db6930de5fbdb5edc5bd9392026fcb888a",
                 "b422d31c987781007715fade3a4de0aaf7e89b16653bcadb7a87c6084b96b4fe",
+                "ae8c513294f2da435ae4291db12addfa6588fa5cc76e552d08fa0a5c5fa49f83",
             ]
         );
     }

@@ -250,10 +250,34 @@ pub struct BreakGlassReport {
     pub request: BreakGlassAnswer,
     /// The log's entries about its grants, oldest first: grants, certificates, failures.
     pub entries: Vec<AuditEntry>,
-    /// The calls that nodes' own logs tell of, newest first, at most 500.
+    /// The calls that nodes' own logs tell of, at most 500: those that want a look first, then those at nodes that the request did not
+    /// name, then the rest; of each the newest first.
     pub calls: Vec<NodeCall>,
-    /// Nodes among them that the request did not name, where it named any.
+    /// Whether there are more calls than these. `sums` has them all.
+    #[serde(default)]
+    pub more: bool,
+    /// All calls, counted by node, method and class.
+    #[serde(default)]
+    pub sums: Vec<CallSum>,
+    /// Nodes of any of the calls that the request did not name, where it named any.
     pub other_nodes: Vec<String>,
+    /// Whether the cluster's certificates name no grant: then its calls are taken to be of this request by person, roles and time alone,
+    /// and are `weak`.
+    #[serde(default)]
+    pub is_nameless: bool,
+}
+
+/// How many calls of one kind were made under a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallSum {
+    /// The node.
+    pub node: String,
+    /// The gRPC method.
+    pub method: String,
+    /// As a call's `class`.
+    pub class: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// SHA-256 of a request's contents, lower-case hex.

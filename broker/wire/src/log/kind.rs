@@ -237,6 +237,8 @@ impl Content {
             accepting: None,
             self_service: None,
             told: None,
+            life: None,
+            uses: None,
             channel: None,
             auth_time: None,
             acr: None,

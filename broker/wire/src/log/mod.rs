@@ -356,6 +356,12 @@ pub struct Content {
     /// The notification sink that took the notification.
     #[n(56)]
     pub told: Option<String>,
+    /// How long the access lasts that is asked for, in seconds.
+    #[n(57)]
+    pub life: Option<u64>,
+    /// How many certificates are asked for.
+    #[n(58)]
+    pub uses: Option<u64>,
     /// How it was done where that was not by a session's key: `page`.
     #[n(61)]
     pub channel: Option<String>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -50,6 +50,11 @@ impl AuditEntry {
             leaf_hash: HEXLOWER.encode(leaf_hash),
         }
     }
+}
+
+/// A length of time, as `30m`.
+fn life(seconds: u64) -> String {
+    format!("{:#}", SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
 }
 
 /// Every field that has no place of its own, by its name. A file's digest is named `digest of FILE`.
@@ -121,6 +126,8 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("opened", content.opened.map(seconds)),
         ("self_service", content.self_service.map(|is_alone| is_alone.to_string())),
         ("told", content.told.clone()),
+        ("life", content.life.map(life)),
+        ("uses", content.uses.map(|uses| uses.to_string())),
         ("accepting", content.accepting.map(|(accept, asked)| format!("{accept} of {asked}"))),
         ("channel", content.channel.clone()),
         ("auth_time", content.auth_time.map(seconds)),

@@ -80,6 +80,8 @@ fn full() -> Entry {
         accepting: None,
         self_service: None,
         told: None,
+        life: None,
+        uses: None,
         channel: None,
         auth_time: None,
         acr: None,
@@ -183,6 +185,8 @@ fn later() -> Vec<(String, Entry, u64)> {
         told: Some("pager".into()),
         ..Content::of(Kind::BreakGlassTold)
     };
+    let timed =
+        Content { life: Some(1800), uses: Some(2), quorum: Some(2), ..Content { self_service: None, ..alone.clone() } };
     let holder = |name: &str, recipient: Option<&str>, seed| KitHolder {
         name: name.into(),
         recipient: recipient.map(Into::into),
@@ -281,6 +285,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("break-glass-request-alone".into(), entry(alone), 55),
         ("break-glass-told-by-a-sink".into(), entry(told), 56),
         ("break-glass-approval-by-page".into(), entry(on_a_page), 61),
+        ("break-glass-request-with-its-life".into(), entry(timed), 57),
     ]
 }
 

@@ -22,7 +22,7 @@ pub(super) struct ListArgs {
     #[arg(long)]
     mine: bool,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=500))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
 }
 
@@ -36,18 +36,27 @@ pub(super) struct ShowArgs {
 
 pub(super) fn list(here: &mut Here, args: ListArgs) -> Result<u8, Error> {
     let session = here.session()?;
-    let mut query = vec![("limit", args.limit.to_string())];
+    let mut query = Vec::new();
     query.extend(args.cluster.map(|cluster| ("cluster", cluster)));
     query.extend(args.state.map(|state| ("state", state)));
     query.extend(args.mine.then(|| ("mine", "true".to_owned())));
-    let (glasses, next) = block_on(break_glass::list(&session, &query))?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let (glasses, next) = block_on(break_glass::list_up_to(&session, &query, limit))?;
     let answers: Vec<_> = glasses.iter().map(|glass| &glass.answer).collect();
     let heading = ["REQUEST", "STATE", "WHO", "CLUSTER", "ROLES", "AGREED", "YOU MAY", "WHY"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(glasses.iter().map(shown::row));
     here.print(&json!({ "requests": answers, "next": next }), |terminal| match glasses.len() {
         0 => terminal.line("no request, as far as you may see"),
-        _ => terminal.table(&rows),
+        shown => {
+            terminal.table(&rows)?;
+            match next {
+                None => Ok(()),
+                Some(_) => terminal.line(&format!(
+                    "there are more than these {shown}: what waits is shown by `--state pending`, more by `--limit N`"
+                )),
+            }
+        }
     })
 }
 

@@ -1,12 +1,15 @@
 //! `ichor break-glass review` and `report`
 
-use ichor_wire::api::{AuditEntry, BreakGlassLabel, NodeCall};
+use ichor_wire::api::{AuditEntry, BreakGlassLabel, CallSum, NodeCall};
 use uuid::Uuid;
 
 use super::shown;
 use crate::break_glass;
 use crate::cli::{Here, block_on};
 use crate::error::Error;
+
+/// What is said where a call is of a request by what it looks like alone.
+const NAMELESS: &str = "certificates of this cluster name no grant";
 
 /// Say what someone else's use was
 #[derive(Debug, clap::Args)]
@@ -48,15 +51,32 @@ pub(super) fn report(here: &mut Here, args: ReportArgs) -> Result<u8, Error> {
     entries.extend(report.entries.iter().map(entry));
     let mut calls = vec![["STARTED", "NODE", "METHOD", "CODE", "CLASS"].map(str::to_owned).to_vec()];
     calls.extend(report.calls.iter().map(call));
+    let mut sums = vec![["CALLS", "NODE", "METHOD", "CLASS"].map(str::to_owned).to_vec()];
+    sums.extend(report.sums.iter().map(sum));
     here.print(&report, |terminal| {
         shown::print(terminal, &glass, now)?;
         match report.entries.len() {
             0 => terminal.line("nothing was made of it")?,
             _ => terminal.table(&entries)?,
         }
-        match report.calls.len() {
-            0 => terminal.line("no node's log tells of a call by its certificates")?,
-            _ => terminal.table(&calls)?,
+        match (report.calls.len(), report.is_nameless) {
+            (0, false) => terminal.line("no node's log tells of a call by its certificates")?,
+            (0, true) => terminal
+                .line(&format!("no node's log tells of a call that could be by its certificates; {NAMELESS}"))?,
+            (_, is_nameless) => {
+                terminal.table(&calls)?;
+                if is_nameless {
+                    terminal.line(&format!("  {NAMELESS}: these calls fit by person, roles and time"))?;
+                }
+            }
+        }
+        if report.more {
+            terminal.line(&format!(
+                "  {} of {} calls are shown, those first that want a look; all of them, counted:",
+                report.calls.len(),
+                report.sums.iter().map(|sum| sum.count).sum::<u64>()
+            ))?;
+            terminal.table(&sums)?;
         }
         report
             .other_nodes
@@ -70,11 +90,19 @@ fn entry(entry: &AuditEntry) -> Vec<String> {
     vec![entry.index.to_string(), entry.time.to_string(), entry.kind.clone(), grant]
 }
 
+fn sum(sum: &CallSum) -> Vec<String> {
+    vec![sum.count.to_string(), sum.node.clone(), method(&sum.method), sum.class.clone()]
+}
+
+fn method(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or_default().into()
+}
+
 fn call(call: &NodeCall) -> Vec<String> {
     vec![
         call.started.to_string(),
         call.node.clone(),
-        call.method.rsplit('/').next().unwrap_or_default().into(),
+        method(&call.method),
         call.code.clone().unwrap_or_default(),
         call.class.clone(),
     ]

@@ -37,6 +37,7 @@ impl Broker {
                     None => Reply::json(200, &self.certificate(&state, name, &request)),
                 }
             }
+            ("GET", ["break-glass"]) if state.requests_behind > 0 => self.requests_behind(&state, query),
             (method, ["break-glass", rest @ ..]) => self.break_glass(&mut state, method, rest, &asked.body),
             ("POST", ["kits", "reports"]) => {
                 let ask: KitReportAsk = serde_json::from_slice(&asked.body).unwrap();

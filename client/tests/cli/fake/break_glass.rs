@@ -1,5 +1,7 @@
 //! Break-glass requests: every one was approved where nothing else is said, and may be used.
 
+use std::collections::HashMap;
+
 use ichor_client::Clock;
 use ichor_wire::api::*;
 use ichor_wire::problem::{Code, Problem};
@@ -18,8 +20,22 @@ impl Broker {
             ("GET", []) => Reply::json(200, &BreakGlassList { requests: vec![answer(state, id)], next: None }),
             ("GET", [_]) => Reply::json(200, &answer(state, id)),
             ("GET", [_, "report"]) => {
-                let (entries, calls, other_nodes) = (Vec::new(), Vec::new(), vec!["node-b".into()]);
-                Reply::json(200, &BreakGlassReport { request: answer(state, id), entries, calls, other_nodes })
+                let sums = vec![CallSum {
+                    node: "node-b".into(),
+                    method: "/machine.MachineService/Reboot".into(),
+                    class: "weak".into(),
+                    count: 501,
+                }];
+                let report = BreakGlassReport {
+                    request: answer(state, id),
+                    entries: Vec::new(),
+                    calls: Vec::new(),
+                    more: true,
+                    sums,
+                    other_nodes: vec!["node-b".into()],
+                    is_nameless: true,
+                };
+                Reply::json(200, &report)
             }
             ("POST", []) => {
                 if let Some(wanted) = wants_a_login(state) {
@@ -50,6 +66,16 @@ impl Broker {
             }
             _ => Reply::problem(Problem::new(Code::NotFound, "no such path")),
         }
+    }
+}
+
+impl Broker {
+    /// A page that has none, and the last of them the one.
+    pub(super) fn requests_behind(&self, state: &State, query: &HashMap<String, String>) -> Reply {
+        let page = query.get("cursor").map_or(0, |cursor| Uuid::parse_str(cursor).unwrap().as_u128());
+        let is_last = page >= state.requests_behind;
+        let requests = if is_last { vec![answer(state, Uuid::from_u128(5))] } else { Vec::new() };
+        Reply::json(200, &BreakGlassList { requests, next: (!is_last).then(|| Uuid::from_u128(page + 1)) })
     }
 }
 

@@ -102,6 +102,17 @@ pub(in crate::store::postgres) async fn overdue(
     db.query(&select, &[&used, &reminded, &i64::from(limit)]).await?.iter().map(parse).collect()
 }
 
+pub(in crate::store::postgres) async fn open_uses(
+    db: &Object,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<(BreakGlassId, GrantId)>, Failure> {
+    let select = "SELECT request, grant_id FROM break_glass_use WHERE returned = 0 AND issued_at IS NULL AND at <= $1
+         ORDER BY at, grant_id LIMIT $2";
+    let rows = db.query(&db.prepare_cached(select).await?, &[&before, &i64::from(limit)]).await?;
+    rows.iter().map(|row| Ok((BreakGlassId(id(row.try_get(0)?)?), GrantId(id(row.try_get(1)?)?)))).collect()
+}
+
 fn person(row: &Row, at: usize) -> Result<Person, Failure> {
     let provider = ProviderAlias::new(row.try_get(at)?).map_err(|error| Failure::Damaged(error.to_string()))?;
     Ok(Person { provider, issuer: row.try_get(at + 1)?, subject: row.try_get(at + 2)? })

@@ -102,6 +102,22 @@ pub(in crate::store::sqlite) fn overdue(
         .collect::<Result<Result<_, _>, _>>()?
 }
 
+pub(in crate::store::sqlite) fn open_uses(
+    db: &Connection,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<(BreakGlassId, GrantId)>, Failure> {
+    db.prepare_cached(
+        "SELECT request, grant_id FROM break_glass_use WHERE returned = 0 AND issued_at IS NULL AND at <= ?1
+         ORDER BY at, grant_id LIMIT ?2",
+    )?
+    .query_and_then((before, limit), |row| {
+        let (request, grant): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        Ok((BreakGlassId(id(&request)?), GrantId(id(&grant)?)))
+    })?
+    .collect()
+}
+
 fn person(row: &Row<'_>, at: usize) -> Result<Person, Failure> {
     let provider =
         ProviderAlias::new(&row.get::<_, String>(at)?).map_err(|error| Failure::Damaged(error.to_string()))?;
