@@ -171,6 +171,19 @@ impl Told {
     }
 }
 
+/// Says in the broker's log what was recorded.
+pub(super) fn show(content: &Content) {
+    tracing::warn!(
+        cluster = content.cluster,
+        node = content.node,
+        method = content.method,
+        class = content.code,
+        count = content.count,
+        why = content.message,
+        "calls at a node want a look"
+    );
+}
+
 fn content(finding: &Finding, count: u64, why: Option<&str>) -> Content {
     let why = match finding.kit {
         Some(NamedKit { number, is_made: false, .. }) => Some(format!(

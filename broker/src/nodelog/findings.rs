@@ -1,6 +1,7 @@
 //! What there is to tell of a batch of calls once it is kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -41,6 +42,21 @@ impl Findings {
             }
         }
         findings
+    }
+
+    /// Counts what was kept. No label is a line's text: a kit that the log does not have is `unknown`.
+    pub(super) fn count(&self, cluster: &Arc<str>) {
+        for (class, count) in &self.classes {
+            let labels = [("cluster", cluster.to_string()), ("class", class.as_str().to_owned())];
+            metrics::counter!("ichor_node_calls_total", &labels).increment(*count);
+        }
+        for (finding, (count, ..)) in &self.wanting {
+            if let Some(NamedKit { number, is_made, .. }) = finding.kit {
+                let kit = if is_made { number.to_string() } else { "unknown".into() };
+                metrics::counter!("ichor_kit_in_use_total", &[("cluster", cluster.to_string()), ("kit", kit)])
+                    .increment(*count);
+            }
+        }
     }
 }
 

@@ -2,25 +2,21 @@
 //! commits calls and digest together, tells findings. While the store is slow or out it takes nothing, so readers wait, and the
 //! nodes with them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::iter::Peekable;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ichor_wire::log::{Content, Kind};
 use ichor_wire::profile::GrantName;
 use jiff::SignedDuration;
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::access::Access;
-use super::alarm::{Alarms, NamedKit};
+use super::alarm::{self, Alarms, NamedKit};
+use super::batch::{BATCH, Gathered, call, content, is_evidence, next_batch};
 use super::board::Board;
-use super::classify::{Classed, Found, Known, classify};
-use super::digest::digests;
+use super::classify::{Classed, Found, classify};
 use super::doubt::Doubts;
 use super::findings::Findings;
 use super::grants::Grants;
@@ -33,14 +29,7 @@ use crate::audit::{RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::domain::{ClusterName, GrantId};
 use crate::mint::Issuers;
-use crate::store::{Call, CallClass, Change, NodeService, Store, StoreError};
-
-/// At most so many calls a commit: grants wait for it.
-const BATCH: usize = 2048;
-
-/// At most so many bytes of an entry name nodes: a name, and what is said of its calls.
-const NAMES: usize = 32 * 1024;
-const OF_A_NAME: usize = 48;
+use crate::store::{Call, CallClass, Change, Store, StoreError};
 
 /// How long calls are gathered before those that came in the time before are kept. So each waits for what comes close behind it,
 /// and a cluster costs at most one entry a second, and one more for each full batch.
@@ -85,15 +74,6 @@ pub struct Intake {
     kits: Kits,
     taking: Taking,
     touched: Touched,
-}
-
-/// What was gathered in one time.
-#[derive(Default)]
-struct Gathered {
-    /// By cluster, in the order in which they came.
-    lines: BTreeMap<Arc<str>, Vec<Arrived>>,
-    /// Their room, which is given back once they are kept.
-    room: Vec<Load>,
 }
 
 /// Whether the broker stops.
@@ -273,7 +253,7 @@ impl Intake {
                 findings
             }
         };
-        count_calls(cluster, &findings);
+        findings.count(cluster);
         Ok(())
     }
 
@@ -364,7 +344,7 @@ impl Intake {
         let mut failed = None;
         for (content, recorded) in due.into_iter().zip(recorded) {
             match recorded {
-                Ok(_) => show(&content),
+                Ok(_) => alarm::show(&content),
                 Err(RecordError::Entry(why)) => tracing::error!(why, "a finding in a node's log is no entry"),
                 Err(error) => {
                     self.alarms.again(content);
@@ -385,33 +365,6 @@ async fn in_time<T, E: ToString>(last: Option<Instant>, what: impl Future<Output
     }
 }
 
-fn show(content: &Content) {
-    tracing::warn!(
-        cluster = content.cluster,
-        node = content.node,
-        method = content.method,
-        class = content.code,
-        count = content.count,
-        why = content.message,
-        "calls at a node want a look"
-    );
-}
-
-/// Counts what was kept. No label is a line's text: a kit that the log does not have is `unknown`.
-fn count_calls(cluster: &Arc<str>, findings: &Findings) {
-    for (class, count) in &findings.classes {
-        let labels = [("cluster", cluster.to_string()), ("class", class.as_str().to_owned())];
-        metrics::counter!("ichor_node_calls_total", &labels).increment(*count);
-    }
-    for (finding, (count, ..)) in &findings.wanting {
-        if let Some(NamedKit { number, is_made, .. }) = finding.kit {
-            let kit = if is_made { number.to_string() } else { "unknown".into() };
-            metrics::counter!("ichor_kit_in_use_total", &[("cluster", cluster.to_string()), ("kit", kit)])
-                .increment(*count);
-        }
-    }
-}
-
 // === impl Stop ===
 
 impl<S> Stop<S> {
@@ -421,96 +374,8 @@ impl<S> Stop<S> {
     }
 }
 
-// === impl Gathered ===
-
-impl Gathered {
-    /// Takes the lines of a load, and keeps its room.
-    fn take(&mut self, mut load: Load) {
-        for line in load.lines.take() {
-            self.lines.entry(Arc::clone(&line.origin.cluster)).or_default().push(line);
-        }
-        self.room.push(load);
-    }
-}
-
 impl std::fmt::Debug for Intake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Intake").finish_non_exhaustive()
-    }
-}
-
-/// The next lines that are kept together.
-fn next_batch(rest: &mut Peekable<impl Iterator<Item = Arrived>>) -> Vec<Arrived> {
-    let (mut batch, mut nodes, mut room) = (Vec::new(), HashSet::new(), NAMES);
-    while batch.len() < BATCH {
-        let fits = |line: &Arrived| {
-            let node = &line.origin.node;
-            nodes.contains(node) || nodes.is_empty() || node.len().saturating_add(OF_A_NAME) <= room
-        };
-        let Some(line) = rest.next_if(fits) else { break };
-        if nodes.insert(Arc::clone(&line.origin.node)) {
-            room = room.saturating_sub(line.origin.node.len().saturating_add(OF_A_NAME));
-        }
-        batch.push(line);
-    }
-    batch
-}
-
-/// The entry of a batch.
-fn content(cluster: &Arc<str>, lines: &[Arrived], calls: &[Call]) -> Content {
-    let mut raw = Sha256::new();
-    for line in lines {
-        raw.update(&line.raw);
-        raw.update(b"\n");
-    }
-    let (all, nodes) = digests(calls);
-    Content {
-        cluster: Some(cluster.to_string()),
-        count: Some(calls.len() as u64),
-        calls: Some(all.to_vec()),
-        node_calls: Some(nodes),
-        lines: Some(raw.finalize().to_vec()),
-        ..Content::of(Kind::NodeLog)
-    }
-}
-
-/// Whether the line tells of a call, or of a try to make one up. machined serves the calls and has the roles from apid, which
-/// has them from the certificate. apid's own line repeats what the caller sent, roles and `proxyfrom` included, so of apid only
-/// what gives a forger away counts. What came over the node's own socket came from a process of the node.
-fn is_evidence(line: &Arrived) -> bool {
-    if line.access.sign.is_some() {
-        return true;
-    }
-    match line.service {
-        NodeService::Machined if !line.access.is_local => true,
-        NodeService::Machined => {
-            count("local", 1);
-            false
-        }
-        NodeService::Apid => {
-            count("apid", 1);
-            false
-        }
-    }
-}
-
-fn call(line: &Arrived, class: CallClass, why: Option<String>, grant: Option<GrantId>, known: Option<&Known>) -> Call {
-    let Access { method, code, duration, roles, user, peer, .. } = &line.access;
-    Call {
-        cluster: line.origin.cluster.to_string(),
-        node: line.origin.node.to_string(),
-        service: line.service,
-        method: method.clone(),
-        code: *code,
-        started: line.started,
-        duration: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-        roles: roles.join(" "),
-        owner: known.and_then(|known| known.owner.clone()),
-        user: known.map(|known| known.user.clone()).or_else(|| user.clone()),
-        grant,
-        peer: peer.clone(),
-        class,
-        why,
-        entry: known.filter(|_| grant.is_none()).map(|known| known.entry),
     }
 }

@@ -10,6 +10,7 @@
 
 mod access;
 mod alarm;
+mod batch;
 mod board;
 mod classify;
 mod digest;

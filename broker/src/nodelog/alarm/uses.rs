@@ -25,6 +25,9 @@ type Of = (String, u16);
 /// Where a use waits: its kit, and the node that told of it.
 type Line = (Of, String);
 
+/// Uses that wait, in the order in which they came.
+type Queue = VecDeque<(Finding, Content)>;
+
 /// The uses of kits.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
@@ -33,7 +36,7 @@ pub(super) struct Uses {
     /// The kits of which a use was told in this window.
     kits: BTreeSet<Of>,
     /// What is to be told in the next ones. No queue is empty.
-    waiting: BTreeMap<Line, VecDeque<(Finding, Content)>>,
+    waiting: BTreeMap<Line, Queue>,
     /// What waits.
     known: BTreeSet<Finding>,
     /// The queue that was served last.
@@ -118,11 +121,7 @@ impl Uses {
         true
     }
 
-    fn pop(
-        &mut self,
-        line: &Line,
-        pop: fn(&mut VecDeque<(Finding, Content)>) -> Option<(Finding, Content)>,
-    ) -> Option<(Finding, Content)> {
+    fn pop(&mut self, line: &Line, pop: fn(&mut Queue) -> Option<(Finding, Content)>) -> Option<(Finding, Content)> {
         let Entry::Occupied(mut queue) = self.waiting.entry(line.clone()) else { return None };
         let popped = pop(queue.get_mut());
         if queue.get().is_empty() {

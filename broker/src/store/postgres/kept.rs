@@ -58,7 +58,7 @@ async fn insert(db: &Transaction<'_>, batch: u64, calls: &[Call]) -> Result<(), 
         let node = number(&numbers.nodes, &node(call))?;
         *held.entry(node).or_default() += 1;
         nodes.push(node);
-        methods.push(number(&numbers.methods, &[call.method.clone()])?);
+        methods.push(number(&numbers.methods, &method(call))?);
         owners.push(owner(call).map(|owner| number(&numbers.owners, &owner)).transpose()?);
         users.push(user(call).map(|user| number(&numbers.users, &user)).transpose()?);
     }
@@ -206,6 +206,10 @@ fn node(call: &Call) -> [String; 2] {
     [call.cluster.clone(), call.node.clone()]
 }
 
+fn method(call: &Call) -> [String; 1] {
+    [call.method.clone()]
+}
+
 /// The person that the call is kept under: the name that people read does not count.
 fn owner(call: &Call) -> Option<[String; 4]> {
     let person = call.owner.as_ref()?.logged("", call.user.as_ref()?);
@@ -227,7 +231,7 @@ impl Numbers {
     async fn of(db: &Transaction<'_>, calls: &[Call]) -> Result<Self, Failure> {
         Ok(Self {
             nodes: numbers(db, "call_node", ["cluster", "name"], calls.iter().map(node)).await?,
-            methods: numbers(db, "call_method", ["name"], calls.iter().map(|call| [call.method.clone()])).await?,
+            methods: numbers(db, "call_method", ["name"], calls.iter().map(method)).await?,
             users: numbers(db, "call_user", ["name"], calls.iter().filter_map(user)).await?,
             owners: numbers(
                 db,
