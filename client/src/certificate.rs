@@ -7,7 +7,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use ichor_wire::api::{CertificateAnswer, CertificateRequest};
 use ichor_wire::profile::pem;
 use ichor_wire::role::Role;
-use ichor_wire::talosconfig::{Ours, is_fresh};
+use ichor_wire::talosconfig::{Ours, is_endpoint, is_fresh};
 use jiff::Timestamp;
 use rcgen::{CertificateParams, DistinguishedName};
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,15 @@ pub(crate) async fn issued<T: Serialize>(
     if !is_for(&answer, wish, key.public_key().as_ref()) {
         return Err(other());
     }
+    if let Some(target) = not_a_target(&answer) {
+        return Err(session.broker().not_a_broker(&format!("`{target}`, which it answered, is no host or address")));
+    }
     Ok(Held { answer, key: pem, key_made_by_cluster })
+}
+
+/// What among the cluster's endpoints and nodes is neither a host nor an address: a talosconfig gets nothing else.
+fn not_a_target(answer: &CertificateAnswer) -> Option<&str> {
+    answer.endpoints.iter().chain(&answer.nodes).map(String::as_str).find(|target| !is_endpoint(target))
 }
 
 /// A key that the cluster made, written anew: nothing else that came with it is kept.
@@ -174,7 +182,7 @@ impl CertificateStore {
         let Some(json) = private_file::read_secret(&path, 256 * 1024)? else { return Ok(None) };
         // A file of another version is as good as none.
         let held: Option<Held> = serde_json::from_str(&json).ok();
-        Ok(held.filter(|held| held.is_fresh(broker.clock().now())))
+        Ok(held.filter(|held| held.is_fresh(broker.clock().now()) && not_a_target(&held.answer).is_none()))
     }
 
     /// Forgets every certificate of this broker.

@@ -8,7 +8,10 @@ use ichor_broker::store::CallFilter;
 use ichor_client::{Error, Session, Wish};
 use ichor_standins::authority::{Authority, Leaf};
 use ichor_tests::{CLUSTER, Fault, Faults, Options, Person, World};
-use ichor_wire::api::{AuditEntry, CallAnswer, DropAnswer, DropAsk, DroppedAnswer, NodeCall, Nothing, StoryAnswer};
+use ichor_wire::api::{
+    AuditEntry, CallAnswer, DropAnswer, DropAsk, DroppedAnswer, LockAnswer, LockAsk, LockOn, LockSetAnswer, NodeCall,
+    Nothing, StoryAnswer, UnlockAsk,
+};
 use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
@@ -21,6 +24,7 @@ const POLICIES: &str = r#"
 @id("audit-prod") permit (principal in Group::"corp/talos-operators", action == Action::"audit:read", resource in Label::"env=prod");
 @id("drop") permit (principal, action == Action::"audit:drop", resource == Ichor::"broker")
   when { principal in Group::"corp/talos-admins" || principal in Group::"corp/talos-operators" };
+@id("lock") permit (principal in Group::"corp/talos-operators", action in [Action::"lock", Action::"unlock"], resource == Ichor::"broker");
 "#;
 
 async fn world(config: &str) -> anyhow::Result<World> {
@@ -245,16 +249,28 @@ async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
     };
     assert_eq!(code(ask_for(&alice).await.unwrap_err()), Code::Refused);
     let root = Person::log_in(&world, "root").await?;
-    assert_eq!(ask_for(&root).await?.bodies, 0, "nothing is a day old");
+    assert_eq!(ask_for(&root).await?.bodies, Some(0), "nothing is a day old");
 
     world.clock.advance(SignedDuration::from_hours(25));
     let (root, oscar) = (Person::log_in(&world, "root").await?, Person::log_in(&world, "oscar").await?);
     let asked = ask_for(&root).await?;
-    assert_eq!(asked.bodies, 3, "login, grant, issued");
-    let said = world.entries().await?.remove(0);
-    assert_eq!(said.kind, "body-dropped");
-    assert!(!format!("{:?}", said.detail).contains("alice"), "whose they are is not in the log: {said:?}");
+    assert_eq!(asked.bodies, Some(3), "login, grant, issued");
+    let said = world.entries().await?;
+    let [read, said] = &said[..2] else { panic!("{said:?}") };
+    assert_eq!((read.kind.as_str(), said.kind.as_str()), ("audit-read", "body-dropped"), "what was counted was read");
+    for entry in [read, said] {
+        assert!(!format!("{:?}", entry.detail).contains("alice"), "whose they are is not in the log: {entry:?}");
+    }
     let id = asked.request_id.to_string();
+    // how many entries someone has is told to those who may read them, and that they were told is recorded
+    let show = async |person: &Person| -> Result<DropAnswer, Error> {
+        person.session.broker().get(&person.session, &["audit", "drops", id.as_str()], &[]).await
+    };
+    let size = world.running.store().head().await?.size;
+    assert_eq!(show(&oscar).await?.bodies, None, "an operator does not read the whole audit");
+    assert_eq!(world.running.store().head().await?.size, size);
+    assert_eq!(show(&root).await?.bodies, Some(3));
+    assert_eq!(world.running.store().head().await?.size, size + 1, "{:?}", world.entries().await?[0]);
     let path = ["audit", "drops", id.as_str(), "approval"];
     let approve = async |person: &Person| -> Result<DroppedAnswer, Error> {
         person.session.broker().post(&person.session, &path, &Nothing {}).await
@@ -267,6 +283,18 @@ async fn bodies_go_when_two_agree_and_only_old_ones() -> anyhow::Result<()> {
     }
     faults.set_other_asker(false);
     assert!(world.entries().await?.iter().all(|entry| entry.kind != "dropped"), "nothing went");
+    // nor does anything go that someone asked for who is locked by now
+    let on = LockOn::User { issuer: said.issuer.clone().unwrap(), subject: said.subject.clone().unwrap() };
+    let lock = LockAsk { on, seconds: None, reason: "stolen laptop".into() };
+    let lock: LockSetAnswer = oscar.session.broker().post(&oscar.session, &["locks"], &lock).await?;
+    assert_eq!(code(approve(&oscar).await.unwrap_err()), Code::Locked);
+    let refusal = world.entries().await?.remove(0);
+    assert_eq!((refusal.kind.as_str(), refusal.detail["code"].as_str()), ("refusal", "locked"), "{refusal:?}");
+    let unlock = UnlockAsk { reason: "found".into(), confirm: false };
+    let path_of_lock = ["locks", &lock.lock.id.to_string(), "unlock"];
+    let lifted: LockAnswer = oscar.session.broker().post(&oscar.session, &path_of_lock, &unlock).await?;
+    assert!(!lifted.holds);
+    let root = Person::log_in(&world, "root").await?;
     let dropped = approve(&oscar).await?;
     assert_eq!((dropped.bodies, dropped.more), (3, false));
     assert_eq!(code(approve(&oscar).await.unwrap_err()), Code::Conflict, "it is done");
@@ -304,7 +332,7 @@ async fn bodies_go_with_the_entry_that_says_so_or_stay() -> anyhow::Result<()> {
     };
     let gone = async || anyhow::Ok(world.entries().await?.iter().filter(|entry| entry.kind == "dropped").count());
     let store = world.running.store();
-    for (fault, expected) in [(Fault::Before, 0), (Fault::After, usize::try_from(asked.bodies)?)] {
+    for (fault, expected) in [(Fault::Before, 0), (Fault::After, usize::try_from(asked.bodies.unwrap())?)] {
         faults.at_entry(Kind::BodyDropped, fault);
         assert_eq!(code(approve().await), Some(Code::StoreUnavailable), "{fault:?}");
         assert!(faults.happened(), "{fault:?}");
@@ -313,7 +341,7 @@ async fn bodies_go_with_the_entry_that_says_so_or_stay() -> anyhow::Result<()> {
     }
     // whoever was not answered is told what became of it
     assert_eq!(code(approve().await), Some(Code::Conflict), "it is done");
-    assert_eq!(gone().await?, usize::try_from(asked.bodies)?);
+    assert_eq!(gone().await?, usize::try_from(asked.bodies.unwrap())?);
     Ok(())
 }
 

@@ -84,7 +84,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ),
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),
     // the tree's edge is read back too
-    ("restore", &["identity", "login/tagged.rs", "store"]),
+    // and whoever asked for everything to be unlocked is only asked about, at policy
+    ("restore", &["identity", "lock/asked.rs", "login/tagged.rs", "store"]),
 ];
 
 /// Who may call a method of such a name, whosever it is.

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use ichor_wire::api::{LockAnswer, LockAsk, LockList, LockOn, LockSetAnswer, PeopleAnswer, UnlockAsk};
+use ichor_wire::reason::printable;
 use jiff::SignedDuration;
 use uuid::Uuid;
 
@@ -122,7 +123,7 @@ impl Lock {
             set
         })?;
         writeln!(out, "{}", said(&set.lock))?;
-        set.beyond.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+        set.beyond.iter().try_for_each(|line| writeln!(out, "  {}", printable(line)))?;
         Ok(())
     }
 }
@@ -136,7 +137,7 @@ impl Unlock {
             desk.close().await;
             lifted
         })?;
-        writeln!(out, "lifted: {}", on(&lifted.on))?;
+        writeln!(out, "lifted: {}", printable(&on(&lifted.on)))?;
         Ok(())
     }
 }
@@ -204,9 +205,9 @@ impl Desk {
                 writeln!(
                     out,
                     "`{name}` is {} (issuer {}, subject {})",
-                    one.name.escape_debug(),
-                    one.issuer,
-                    one.subject
+                    printable(&one.name),
+                    printable(&one.issuer),
+                    printable(&one.subject)
                 )?;
                 Ok(LockOn::User { issuer: one.issuer.clone(), subject: one.subject.clone() })
             }
@@ -216,7 +217,7 @@ impl Desk {
             several => {
                 let each: Vec<_> =
                     several.iter().map(|one| format!("--issuer {} --subject {}", one.issuer, one.subject)).collect();
-                bail!("`{name}` is the name of several; say which: {}", each.join(" or "))
+                bail!("`{name}` is the name of several; say which: {}", printable(&each.join(" or ")))
             }
         }
     }
@@ -228,12 +229,15 @@ fn acting<T>(ask: T) -> Act<T> {
 }
 
 fn told(error: &ApiError) -> anyhow::Error {
-    anyhow!("{}", error.detail())
+    anyhow!("{}", printable(error.detail()))
 }
 
+/// A lock on one line: its words stand in the database, where others may write.
 fn said(lock: &LockAnswer) -> String {
     let until = lock.until.map_or_else(String::new, |until| format!(", until {until:.0}"));
-    format!("{}  {} is locked{until}, since {:.0} by {}: {}", lock.id, on(&lock.on), lock.at, lock.by, lock.reason)
+    let said =
+        format!("{}  {} is locked{until}, since {:.0} by {}: {}", lock.id, on(&lock.on), lock.at, lock.by, lock.reason);
+    printable(&said)
 }
 
 fn on(on: &LockOn) -> String {
@@ -250,4 +254,30 @@ fn on(on: &LockOn) -> String {
 fn seconds(text: &str) -> Result<u64, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|time| u64::try_from(time.as_secs()).ok());
     parsed.filter(|seconds| *seconds > 0).ok_or_else(|| "write a time as 30m, 1h or 24h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_one_line_whatever_the_database_says_of_it() {
+        let hostile = "x\r\n0193  everything is locked\u{1b}[2J\u{202e}\u{9b}1m";
+        let lock = LockAnswer {
+            id: Uuid::nil(),
+            on: LockOn::User { issuer: hostile.into(), subject: hostile.into() },
+            by: hostile.into(),
+            reason: hostile.into(),
+            at: "2026-11-22T12:00:00Z".parse().unwrap(),
+            until: None,
+            holds: true,
+            asked_by: None,
+            asked_until: None,
+            ended_by: None,
+            ended_at: None,
+        };
+        let line = said(&lock);
+        assert!(!line.chars().any(ichor_wire::reason::is_unseen), "{line:?}");
+        assert_eq!(line.matches("x\\u{d}\\u{a}0193").count(), 4, "shown, not left out: {line}");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use ichor_wire::talosconfig::is_endpoint;
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -133,10 +134,9 @@ fn check_bundle(pem: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The client takes nothing else.
 fn check_target(target: &str) -> Result<(), String> {
-    let fits = !target.is_empty()
-        && target.len() <= 255
-        && target.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | ',' | '\\' | '{' | '}'));
+    let fits = target.len() <= 255 && is_endpoint(target);
     if fits { Ok(()) } else { Err(format!("`{}` is not a host or address", target.escape_default())) }
 }
 

@@ -56,8 +56,12 @@ impl Asks {
     pub(super) async fn asker(&self, ask: &LiftAsk, now: Timestamp) -> Result<Option<Identity>, StoreError> {
         let (Some(key), Some(row)) = (&self.key, self.store.session(ask.session).await?) else { return Ok(None) };
         let is_live = row.ended_at.is_none() && now < row.expires_at;
-        let identity = Identity::restore(&row, key).ok().filter(|_| is_live);
-        Ok(identity.filter(|identity| *identity.person() == ask.person))
+        let identity = Identity::restore(&row, key).inspect_err(|_| {
+            let session = row.id.0;
+            tracing::error!(%session, "a session's row in the database was not written by this broker: someone else writes it");
+            metrics::counter!("ichor_forged_rows_total", "table" => "session").increment(1);
+        });
+        Ok(identity.ok().filter(|_| is_live).filter(|identity| *identity.person() == ask.person))
     }
 
     /// Whether the log has the entry of this asking. One that it does not have was asked by nobody, whatever the row says, and that

@@ -1,4 +1,6 @@
-//! What passes for a reason.
+//! What passes for a reason, and how words of others are shown.
+
+use std::fmt::Write as _;
 
 /// The longest reason, in characters.
 const LONGEST: usize = 500;
@@ -45,6 +47,21 @@ pub fn visible(text: &str, most: usize) -> String {
         shown.push('…');
     }
     shown.trim().to_owned()
+}
+
+/// The text with every control (C0, DEL, C1) and hidden character written out, as `\u{202e}`: nothing of it moves the cursor,
+/// begins a line, or is invisible.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if is_unseen(letter) {
+            let _ = write!(shown, "\\u{{{:x}}}", u32::from(letter));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// Whether nothing is seen of the character, or it changes how what is around it is seen: controls; Unicode's general category `Cf` (format, among them the bidirectional and zero-width ones); what has the property

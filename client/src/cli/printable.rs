@@ -3,20 +3,7 @@
 use std::fmt::Write as _;
 
 use ichor_wire::reason::is_unseen;
-
-/// The text with every control (C0, DEL, C1) and hidden character written out, as `\u{202e}`: nothing of it moves the cursor,
-/// begins a line, or is invisible.
-pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if is_unseen(letter) {
-            let _ = write!(shown, "\\u{{{:x}}}", u32::from(letter));
-        } else {
-            shown.push(letter);
-        }
-    }
-    shown
-}
+pub(super) use ichor_wire::reason::printable;
 
 /// As [`printable`], for text that has lines.
 pub(super) fn printable_lines(text: &str) -> String {

@@ -72,3 +72,20 @@ fn nor_are_its_refusals_its_codes_and_its_providers() {
         harmless(&ran);
     }
 }
+
+/// What it names as the cluster's is written into a talosconfig only if it is a host or an address.
+#[test]
+fn nor_is_what_is_no_address_written_into_a_talosconfig() {
+    let world = World::logged_in();
+    for (endpoint, node) in [(HOSTILE, "10.0.0.5"), ("10.0.0.2\n    ca: x", "10.0.0.5"), ("10.0.0.2", HOSTILE)] {
+        world.fake.with(|state| {
+            state.endpoints = vec!["10.0.0.2".into(), endpoint.into()];
+            state.nodes = vec![node.into()];
+        });
+        let ran = world.ichor(&["talosconfig", "prod"]);
+        assert_ne!(ran.code, 0, "{}", ran.transcript());
+        assert!(ran.err.contains("is no host or address"), "{}", ran.transcript());
+        harmless(&ran);
+        assert!(!world.path(".talos/config").exists(), "{}", ran.transcript());
+    }
+}

@@ -1,5 +1,7 @@
 //! `/v1/audit/drops`: bodies of old entries go, asked for by one person and approved by another.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use ichor_wire::api::{DropAnswer, DropAsk, DroppedAnswer, Nothing, Receipt};
@@ -9,6 +11,7 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::Api;
+use super::audit::{may_read, record};
 use crate::audit::{self, RecordError};
 use crate::domain::{Human, check_reason};
 use crate::http::error::ApiError;
@@ -72,10 +75,11 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
     };
     let keys = Box::new(LockKeys::of(signed.identity.person(), signed.identity.session(), None));
     note(&api, content, Change::DropAsk { request: Box::new(request.clone()), keys, now }).await?;
-    Ok(Json(answer(&api, &request).await?))
+    Ok(Json(answer(&api, &signed.identity, signed.address, &request).await?))
 }
 
-/// A request, and how many bodies would go now. Needs policy (`audit:drop`).
+/// A request, and, for whoever may read the whole audit (`audit:read`), how many bodies would go now: that is read and recorded as any
+/// other part of the audit. Needs policy (`audit:drop`).
 #[utoipa::path(get, path = "/v1/audit/drops/{id}", tag = "audit",
     params(("id" = Uuid, Path, description = "the request's id")),
     responses(
@@ -87,7 +91,7 @@ pub async fn ask(State(api): State<Api>, signed: Signed<DropAsk>) -> Result<Json
 pub async fn show(State(api): State<Api>, Path(id): Path<String>, caller: Fresh) -> Result<Json<DropAnswer>, ApiError> {
     may_drop(&api, &caller.identity)?;
     let request = find(&api, &id).await?;
-    Ok(Json(answer(&api, &request).await?))
+    Ok(Json(answer(&api, &caller.identity, caller.address, &request).await?))
 }
 
 /// Approves a request of someone else and drops its bodies, up to 20,000 at once; where there are more, approve again. Needs
@@ -163,17 +167,22 @@ async fn find(api: &Api, id: &str) -> Result<DropRequest, ApiError> {
     Ok(request)
 }
 
-async fn answer(api: &Api, request: &DropRequest) -> Result<DropAnswer, ApiError> {
-    let mut rest = request.clone();
-    let mut bodies: u64 = 0;
-    while request.done_at.is_none() && bodies < COUNTED {
-        let next = audit::next_bodies(&*api.store, &rest, api.drop_min_age, api.clock.now()).await?;
-        bodies = bodies.saturating_add(next.places.count());
-        rest.next = next.next;
-        if next.done {
-            break;
+async fn answer(
+    api: &Api,
+    identity: &Identity,
+    address: IpAddr,
+    request: &DropRequest,
+) -> Result<DropAnswer, ApiError> {
+    // how many entries someone has is in the audit, and told to those alone who may read it
+    let tells = request.done_at.is_none() && may_read(api, identity, None).is_ok();
+    let bodies = match tells {
+        true => {
+            // whose they are is not in the log
+            record(api, identity, address, None, format!("how many bodies request {} would drop", request.id)).await?;
+            Some(count(api, request).await?)
         }
-    }
+        false => None,
+    };
     Ok(DropAnswer {
         request_id: request.id,
         asked_by: request.asked_by.subject.clone(),
@@ -185,7 +194,22 @@ async fn answer(api: &Api, request: &DropRequest) -> Result<DropAnswer, ApiError
     })
 }
 
-fn by(identity: &Identity, address: std::net::IpAddr) -> Content {
+/// How many bodies would go now, up to about [`COUNTED`].
+async fn count(api: &Api, request: &DropRequest) -> Result<u64, ApiError> {
+    let mut rest = request.clone();
+    let mut bodies: u64 = 0;
+    while bodies < COUNTED {
+        let next = audit::next_bodies(&*api.store, &rest, api.drop_min_age, api.clock.now()).await?;
+        bodies = bodies.saturating_add(next.places.count());
+        rest.next = next.next;
+        if next.done {
+            break;
+        }
+    }
+    Ok(bodies)
+}
+
+fn by(identity: &Identity, address: IpAddr) -> Content {
     Content {
         person: Some(person(identity)),
         session: identity.session().map(|id| id.0.as_bytes().to_vec()),

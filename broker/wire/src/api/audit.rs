@@ -302,8 +302,9 @@ pub struct DropAnswer {
     /// Until when it can be approved.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// How many bodies would go now, counted up to 10,000.
-    pub bodies: u64,
+    /// How many bodies would go now, counted up to 10,000; absent for whoever may not read the whole audit, and of a request that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bodies: Option<u64>,
     /// Whether it is done.
     pub done: bool,
 }

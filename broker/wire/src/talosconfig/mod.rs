@@ -19,7 +19,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub use edit::{EditError, NewContext, Renewal};
-pub use endpoint::host_and_port;
+pub use endpoint::{host_and_port, is_endpoint};
 pub use ours::{Ours, PemError, fingerprint, is_fresh};
 
 /// The largest file that is read, in bytes (4 MiB; a thousand contexts are 2 MiB).

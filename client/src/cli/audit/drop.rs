@@ -106,8 +106,11 @@ fn said(request: &DropAnswer, zone: &Zone) -> Vec<String> {
     };
     let state = match request.done {
         true => "done".into(),
-        false if request.bodies >= 10_000 => format!("{} bodies or more would go", request.bodies),
-        false => format!("{} bodies would go", request.bodies),
+        false => match request.bodies {
+            Some(bodies) if bodies >= 10_000 => format!("{bodies} bodies or more would go"),
+            Some(bodies) => format!("{bodies} bodies would go"),
+            None => "how many bodies would go is told to whoever may read the whole audit".into(),
+        },
     };
     vec![
         format!("request {}: bodies {whose} before {}", request.request_id, zone.show(request.before)),

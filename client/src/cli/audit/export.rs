@@ -114,23 +114,50 @@ fn csv(entry: &AuditEntry) -> String {
         text(&entry.grant_id.map(|id| id.to_string())),
         text(&entry.session_id.map(|id| id.to_string())),
         entry.leaf_hash.clone(),
-        super::super::printable::printable_json(&detail),
+        json_cell(&super::super::printable::printable_json(&detail)),
     ];
     cells.iter().map(|cell| self::cell(cell)).collect::<Vec<_>>().join(",")
 }
 
+/// What a spreadsheet may take for the end of a cell, whatever quotes it: many are set to semicolons or tabs, and then a comma ends none.
+const SEPARATORS: [char; 5] = [';', '\t', '\n', '\r', '|'];
+
 /// A cell. A spreadsheet takes one that begins with `=`, `+`, `-`, `@` or a blank that it skips for a formula: names and
-/// reasons are other people's words, so such a one gets an apostrophe, which makes it text.
+/// reasons are other people's words, so such a one gets an apostrophe, which makes it text; so does what stands like that behind a
+/// [separator](SEPARATORS) within it.
 fn cell(text: &str) -> String {
-    let first = text.trim_start().chars().next();
-    let is_formula = first.is_some_and(|first| matches!(first, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠'))
-        || text.starts_with(['\t', '\r', '\n']);
-    let text = if is_formula { format!("'{text}") } else { text.to_owned() };
-    if text.contains(['"', ',', ';', '\n', '\r', '\'', '\t']) {
+    let is_skipped = |letter: char| letter.is_whitespace() || letter == '"';
+    let is_formula = |rest: &str| {
+        let first = rest.trim_start_matches(is_skipped).chars().next();
+        first.is_some_and(|first| matches!(first, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠'))
+    };
+    let mut shown = String::with_capacity(text.len());
+    if text.starts_with(['\t', '\r', '\n']) && !is_formula(text) {
+        shown.push('\'');
+    }
+    let mut rest = text;
+    loop {
+        if is_formula(rest) {
+            shown.push('\'');
+        }
+        let Some((before, behind)) = rest.split_inclusive(SEPARATORS).next().map(|part| rest.split_at(part.len()))
+        else {
+            break;
+        };
+        shown.push_str(before);
+        rest = behind;
+    }
+    let text = shown;
+    if text.contains(['"', ',', ';', '|', '\n', '\r', '\'', '\t']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
         text
     }
+}
+
+/// JSON as a cell, with the separators in its texts as JSON's own escapes: its values stay what they are.
+fn json_cell(json: &str) -> String {
+    json.replace(';', "\\u003b").replace('|', "\\u007c")
 }
 
 #[cfg(test)]
@@ -146,7 +173,17 @@ mod tests {
             ("-2", "\"'-2\""),
             ("+49", "\"'+49\""),
             ("  =x", "\"'  =x\""),
-            ("\t=x", "\"'\t=x\""),
+            ("\t=x", "\"'\t'=x\""),
+            ("\tx", "\"'\tx\""),
+            ("a;=1+1", "\"a;'=1+1\""),
+            ("a; =1+1;b;@x", "\"a;' =1+1;b;'@x\""),
+            ("a\t-2", "\"a\t'-2\""),
+            ("a\r\n+2", "\"a\r'\n'+2\""),
+            ("a|=x", "\"a|'=x\""),
+            (";=x", "\"';'=x\""),
+            ("a;\"=x", "\"a;'\"\"=x\""),
+            ("a;＝x", "\"a;'＝x\""),
+            ("a;b", "\"a;b\""),
             ("＝x", "\"'＝x\""),
             ("a,\"b\"", "\"a,\"\"b\"\"\""),
             ("a=b", "a=b"),
@@ -154,5 +191,13 @@ mod tests {
         ] {
             assert_eq!(cell(text), shown, "{text:?}");
         }
+    }
+
+    #[test]
+    fn nor_is_what_stands_behind_a_separator_in_the_details() {
+        let detail = serde_json::json!({ "reason": "a;=cmd|' /C calc'!A0;+1" });
+        let json = json_cell(&detail.to_string());
+        assert!(!json.contains([';', '|']), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), detail);
     }
 }

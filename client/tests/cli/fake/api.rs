@@ -379,7 +379,7 @@ fn drop_request(person: Option<String>, before: Option<Timestamp>) -> DropAnswer
         person,
         before: before.unwrap_or(Timestamp::from_second(1_800_000_000).unwrap()),
         expires_at: Timestamp::from_second(1_800_600_000).unwrap(),
-        bodies: 20_007,
+        bodies: Some(20_007),
         done: false,
     }
 }
