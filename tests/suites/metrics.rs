@@ -1,7 +1,7 @@
 //! What `/metrics` says of the main job. All brokers of this process count together, so only a rise is certain.
 
 use ichor_client::Wish;
-use ichor_tests::{CLUSTER, Person, World};
+use ichor_tests::{CLUSTER, Person, World, run_command};
 use ichor_wire::role::Role;
 
 use crate::named;
@@ -44,10 +44,25 @@ async fn the_metrics_tell_of_the_main_job() -> anyhow::Result<()> {
         assert!(value(&after, &series) > value(&before, &series), "{series}:\n{after}");
     }
     assert!(value(&after, "ichor_log_entries") >= 1.0, "{after}");
-    let end = value(&after, &format!("ichor_ca_not_after_seconds{{cluster=\"{CLUSTER}\"}}"));
-    assert!(end > 1.7e9, "the CA's end, in seconds since 1970: {end}");
     assert!(after.contains("ichor_commit_seconds_bucket{le=\"0.01\"}"), "{after}");
     assert!(after.contains("ichor_ready{check=\"policies\"}"), "{after}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_ca_is_told_until_it_issues_no_more() -> anyhow::Result<()> {
+    let world = World::with_health().await?;
+    // all brokers of this process count together: a cluster that only this one has
+    let (dir, facts) =
+        (world.dir.display().to_string(), world.scratch().join("operator-talosconfig").display().to_string());
+    let recorded = ["--reason", "tests", "--dir", &dir];
+    run_command(&[&["cluster", "add", "ending", "--from", &facts], &recorded[..]].concat()).await?;
+    run_command(&[&["ca", "create", "ending"], &recorded[..]].concat()).await?;
+    let end = async || anyhow::Ok(value(&scrape(&world).await?, "ichor_ca_not_after_seconds{cluster=\"ending\"}"));
+    let told = end().await?;
+    assert!(told > 1.7e9, "seconds since 1970: {told}");
+    run_command(&[&["ca", "retire", "ending", "--compromised"], &recorded[..]].concat()).await?;
+    assert!(end().await?.is_nan(), "no alarm of a CA that is gone");
     Ok(())
 }
 

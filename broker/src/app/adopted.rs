@@ -118,3 +118,28 @@ impl End {
         Self { at, said, is_over }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::custody::ca;
+
+    #[test]
+    fn an_end_is_told_when_it_is_near_and_is_over_once_it_is_past() {
+        let made: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let cluster = ClusterName::new("prod").unwrap();
+        let material = ca::create(&cluster, made, 1).unwrap();
+        let of = |time| End::of_ca(material.certificate(), time);
+        let at = material.certificate().not_after();
+        assert_eq!(of(made), End { at, said: None, is_over: false });
+        let near = of(at - SignedDuration::from_hours(24 * 59));
+        assert!(!near.is_over && near.said.is_some_and(|said| said.starts_with(&format!("it expires at {at}; "))));
+        let past = of(at + SignedDuration::from_secs(1));
+        assert!(past.is_over && past.said.is_some_and(|said| said.contains("nothing can be issued")));
+        let credential = End::of_credential(&cluster, at, at + SignedDuration::from_secs(1)).said.unwrap();
+        assert!(
+            credential.starts_with("the standing credential expired at") && credential.contains("--adopt"),
+            "{credential}"
+        );
+    }
+}

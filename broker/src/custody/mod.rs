@@ -22,6 +22,7 @@ mod local;
 mod locked;
 mod log_pin;
 mod open;
+mod open_error;
 mod own;
 mod pki;
 mod record;
@@ -47,7 +48,8 @@ pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use log_pin::{KeyRotation, LogPin};
-pub use open::{Custody, CustodyError, Means, Opened};
+pub use open::{Custody, Means, Opened};
+pub use open_error::CustodyError;
 pub use own::{Home, Over, Secret};
 pub use pki::{
     Difference, NoRoleSet, Pinned as PinnedPki, PkiCustody, PkiError, Plan as PkiPlan, Planned as PlannedRole, RoleSet,

@@ -180,7 +180,10 @@ async fn what_a_record_names_wrongly_is_said_at_check_and_at_start() -> anyhow::
     let key = |name: &str| good.replace("\"ichor-prod\"", &format!("\"{name}\""));
     for (record, expected) in [
         (good.replace("mount = \"transit\"", "mount = \"nowhere\""), "has no `nowhere/"),
-        (good.replace("server = \"main\"", "server = \"other\""), "there is no [[openbao]] named `other`"),
+        (
+            good.replace("server = \"main\"", "server = \"other\""),
+            "named `other` in config.toml as it was read; name one that is there, or add it and restart the broker",
+        ),
         (key("missing"), "there is no Transit key `transit/missing`"),
         (key("leaky"), "has `exportable` set"),
         (key("backed-up"), "has `allow_plaintext_backup` set"),
@@ -215,6 +218,22 @@ async fn a_secret_whose_halves_do_not_match_is_said_at_check_and_at_start() -> a
         [(mixed, "key and certificate differ"), (json!({ "certificate": good["certificate"] }), "secret/ichor/prod")]
     {
         bao.write_secret("ichor/prod", secret);
+        for said in stopped.told().await? {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+    }
+    // no such mount is another thing than no such secret
+    let path = world.dir.join("vault/ca/prod.toml");
+    let record = std::fs::read_to_string(&path)?;
+    for (from, to, expected) in [
+        (
+            "mount = \"secret\"",
+            "mount = \"nowhere\"",
+            "has no `nowhere/data/ichor/prod`: no such engine is mounted there",
+        ),
+        ("path = \"ichor/prod\"", "path = \"ichor/other\"", "there is no secret at `secret/ichor/other`"),
+    ] {
+        std::fs::write(&path, record.replace(from, to))?;
         for said in stopped.told().await? {
             assert!(said.contains(expected), "{expected}: {said}");
         }

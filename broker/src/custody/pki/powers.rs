@@ -63,10 +63,11 @@ pub(super) async fn check(
     let mut named = Named::default();
     rules.below(mount).for_each(|rest| named.take(rest));
     let never = never(pki, roles, &named).await?;
-    // a rule that takes in more than the roles that begin so takes in the name that it ends with
+    // a rule that takes in more than the roles that begin so takes in the name that it ends with; one with a `+` is not told, and takes
+    // in any name
     let own = format!("ichor-{cluster}-");
-    let others: Vec<String> =
-        named.signs.iter().filter(|name| !name.starts_with(&own)).map(|name| format!("{mount}/sign/{name}")).collect();
+    let names = named.signs.iter().map(String::as_str).filter(|name| !name.starts_with(&own));
+    let others: Vec<String> = names.chain([ANY]).map(|name| format!("{mount}/sign/{name}")).collect();
     let sign = roles.iter().map(|role| pki.sign_path(role)).collect::<Result<Vec<_>, _>>()?;
     let kept: Vec<String> = roles.iter().map(|role| format!("{mount}/roles/{role}")).collect();
     let asked: Vec<&str> = never.iter().chain(&others).chain(&sign).chain(&kept).map(String::as_str).collect();
@@ -124,16 +125,10 @@ struct Named {
 impl Named {
     /// What the rest of a rule's path behind the mount names.
     fn take(&mut self, rest: &str) {
-        let or_any =
-            |name: Option<&str>| name.filter(|name| !name.is_empty() && *name != "+").unwrap_or(ANY).to_owned();
+        let or_any = |name: Option<&str>| name.filter(|name| !name.is_empty()).unwrap_or(ANY).to_owned();
         let mut parts = rest.split('/');
         match parts.next() {
             Some("sign") => drop(self.signs.insert(or_any(parts.next()))),
-            Some("+") => {
-                let name = or_any(parts.next());
-                self.signs.insert(name.clone());
-                self.roles.insert(name);
-            }
             Some("sign-verbatim" | "issue") => drop(self.roles.insert(or_any(parts.next()))),
             Some("issuer") => {
                 let issuer = or_any(parts.next());
