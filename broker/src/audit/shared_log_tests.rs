@@ -3,6 +3,7 @@
 //! On Postgres each has a store of its own; here they share one, for SQLite's takes no other writer.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ struct Shared {
 struct Broker {
     notary: Arc<Notary>,
     sequencer: Sequencer,
-    is_key_out: Arc<std::sync::atomic::AtomicBool>,
+    is_key_out: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -188,18 +189,38 @@ async fn a_broker_that_records_nothing_shows_what_others_recorded() {
 /// Else a key that is out for a day beside a busy broker would cost the memory of a day's entries.
 #[tokio::test]
 async fn what_others_append_while_the_key_is_out_is_looked_at_in_one_stretch_afterwards() {
-    let shared = Shared::new();
-    let broker = shared.filed("broker-1").await;
-    holds(&broker.sequencer.record(Outcome).await.unwrap(), &broker.notary);
-    broker.is_key_out.store(true, std::sync::atomic::Ordering::SeqCst);
-    for _ in 0..600 {
-        shared.store.append(vec![Append { entry: anothers(), change: None }], None).await.unwrap();
-        assert_eq!(broker.sequencer.record(Outcome).await.unwrap().place().proof, None);
+    for hands_over in [false, true] {
+        let shared = Shared::new();
+        let broker = shared.filed("broker-1").await;
+        holds(&broker.sequencer.record(Outcome).await.unwrap(), &broker.notary);
+        broker.is_key_out.store(true, Ordering::SeqCst);
+        for number in 0..300 {
+            let part = match number == 7 && hands_over {
+                true => crate::store::conformance::entry(handing_over(), noon()),
+                false => anothers(),
+            };
+            shared.store.append(vec![Append { entry: part, change: None }], None).await.unwrap();
+            assert_eq!(broker.sequencer.record(Outcome).await.unwrap().place().proof, None);
+        }
+        broker.is_key_out.store(false, Ordering::SeqCst);
+        let mut standing = broker.sequencer.standing();
+        if hands_over {
+            let said =
+                |it: &Standing| it.key_out.as_ref().is_some_and(|out| out.why.contains("entry 15 names another key"));
+            standing.wait_for(said).await.unwrap();
+        } else {
+            let is_whole = |it: &Standing| it.newest.as_ref().is_some_and(|signed| signed.checkpoint.size() == 601);
+            standing.wait_for(is_whole).await.unwrap();
+            holds(&broker.sequencer.record(Outcome).await.unwrap(), &broker.notary);
+        }
     }
-    broker.is_key_out.store(false, std::sync::atomic::Ordering::SeqCst);
-    let mut standing = broker.sequencer.standing();
-    standing.wait_for(|it| it.newest.as_ref().is_some_and(|signed| signed.checkpoint.size() == 1201)).await.unwrap();
-    holds(&broker.sequencer.record(Outcome).await.unwrap(), &broker.notary);
+}
+
+/// An entry that hands the log over to a key to which nobody changed.
+fn handing_over() -> Content {
+    let key = |seed: u8| ichor_wire::log::LogKey::ed25519("log.example", &[seed; 32]).unwrap().to_string();
+    let change = ichor_wire::log::KeyChange { origin: "log.example".into(), new: key(9), old: Some(key(8)) };
+    Content { log_key: Some(change), ..Content::of(Kind::AuditKey) }
 }
 
 /// What a witness has cosigned last.
