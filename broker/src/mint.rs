@@ -26,10 +26,7 @@ use crate::store::{BreakGlassChange, Change, Condition};
 
 /// A certificate of a break-glass request that took longer is thrown away: half a minute before another broker gives its use back
 /// ([`crate::break_glass`]), whatever the database says of that.
-const IN_TIME: SignedDuration = SignedDuration::from_secs(30);
-
-/// Why it is.
-const TOO_SLOW: &str = "the certificate took longer than half a minute, so it was thrown away and the use given back";
+pub(crate) const IN_TIME: SignedDuration = SignedDuration::from_secs(30);
 
 /// The issuers by cluster, published as one value.
 pub type Issuers = Arc<BTreeMap<ClusterName, Arc<dyn Issuer>>>;
@@ -97,6 +94,9 @@ pub enum MintError {
     /// recorded too.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The certificate of a break-glass request took so long that it was thrown away; that is recorded too.
+    #[error("the certificate took longer than half a minute, so it was thrown away and the use given back")]
+    TooSlow,
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -278,9 +278,9 @@ impl Press {
 
         Step::RecordOutcome.begins(id);
         if is_approved && self.clock.now().duration_since(begun) >= IN_TIME {
-            let (condition, asked) = (Condition::RequestMoved, asked(Kind::IssueFailed));
-            self.failed(id, is_approved, code_of(condition), TOO_SLOW.into(), asked).await?;
-            return Err(RecordError::Refused(condition).into());
+            let (error, asked) = (MintError::TooSlow, asked(Kind::IssueFailed));
+            self.failed(id, is_approved, Code::CustodyUnavailable, error.to_string(), asked).await?;
+            return Err(error);
         }
         // ◆ the outcome; its transaction looks for locks again, and only now can the certificate's bytes be read
         match self.sequencer.record(issued).await {

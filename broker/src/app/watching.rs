@@ -139,9 +139,11 @@ pub(super) async fn watch_requests(
     }
 }
 
+/// One that fails does not keep the other from its work.
 async fn give_back_and_remind(break_glass: &BreakGlass) -> Result<usize, BreakGlassError> {
-    break_glass.give_back_abandoned().await?;
-    break_glass.remind().await
+    let given = break_glass.give_back_abandoned().await;
+    let overdue = break_glass.remind().await?;
+    given.map(|()| overdue)
 }
 
 pub(super) async fn sweep(

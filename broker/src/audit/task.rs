@@ -4,6 +4,7 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ichor_wire::log::tree::FullTile;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -48,6 +49,10 @@ pub(super) struct Task {
     gathered: Vec<(Append, Writer)>,
     /// The tree after the last commit, with all tiles that were completed since the oldest entry in `committed`.
     tree: Arc<Grown>,
+    /// The tiles that were completed since the tree that is vouched for now.
+    since: Vec<FullTile>,
+    /// Someone waits for a tree to be vouched for.
+    is_vouching: bool,
     /// Durable, and waiting for a checkpoint.
     committed: Vec<Committing>,
     /// Entries of others that no tree that we signed has yet.
@@ -96,6 +101,8 @@ impl Task {
             standing,
             gathered: Vec::new(),
             tree,
+            since: Vec::new(),
+            is_vouching: false,
             committed: Vec::new(),
             foreign: Vec::new(),
             unkept: None,
@@ -124,6 +131,8 @@ impl Task {
             let is_free = vouching.is_none() && (trying.is_none() || self.is_out());
             if is_free && !self.committed.is_empty() && self.lag == Lag::None {
                 vouching = self.vouch();
+                self.is_vouching = vouching.is_some();
+                self.since.clear();
             }
             if !open && commit.is_none() && vouching.is_none() && self.committed.is_empty() {
                 // whoever has gone waits for nothing
@@ -151,6 +160,7 @@ impl Task {
                     }
                 }
                 vouched = async { match &mut vouching { Some((vouching, _)) => vouching.await, None => pending().await } } => {
+                    self.is_vouching = false;
                     if let Some((_, writers)) = vouching.take() {
                         if self.is_overtaken(&vouched) {
                             self.wait_again(&vouched, writers);
@@ -217,7 +227,8 @@ impl Task {
         if let Ok(signed) = &vouched.signed
             && signed.tree.edge.size() < self.tree.edge.size()
         {
-            self.tree = Arc::new(signed.tree.followed_by(&self.tree));
+            let since = Grown { edge: self.tree.edge.clone(), tiles: std::mem::take(&mut self.since) };
+            self.tree = Arc::new(signed.tree.followed_by(&since));
         }
         self.committed.splice(0..0, writers);
     }
@@ -270,6 +281,7 @@ impl Task {
             self.foreign = Foreign::all(&self.foreign).into_iter().map(Arc::new).collect();
         }
         if tree.edge.size() >= self.tree.edge.size() {
+            self.since.extend(tree.tiles.iter().filter(|_| self.is_vouching).cloned());
             self.tree = if self.committed.is_empty() { tree } else { Arc::new(self.tree.followed_by(&tree)) };
         }
         // A store that answers fewer parts than it was given drops the last writers' answers: they are refused.

@@ -7,11 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::{BreakGlass, BreakGlassError};
 use crate::audit::RecordError;
 use crate::domain::{BreakGlassId, GrantId};
+use crate::mint::IN_TIME;
 use crate::store::{BreakGlassChange, Condition, EntryFilter};
 
-/// A certificate takes seconds. Whoever is slower than this comes too late: the outcome's own transaction sees that the use was given
-/// back.
-pub(super) const STOPPED: SignedDuration = SignedDuration::from_mins(1);
+/// Twice as long as a certificate may take: whoever is slower has thrown theirs away long before, and comes too late besides, for the
+/// outcome's own transaction sees that the use was given back.
+pub(super) const ABANDONED_AFTER: SignedDuration = SignedDuration::from_secs(2 * IN_TIME.as_secs());
 
 impl BreakGlass {
     /// Gives back what grants used of which no outcome was recorded for a minute, whichever broker was to: to the key that made the use,
@@ -21,14 +22,22 @@ impl BreakGlass {
     /// # Errors
     /// When the store cannot be read, or something cannot be recorded; the rest is recorded next time.
     pub async fn give_back_abandoned(&self) -> Result<(), BreakGlassError> {
-        let before = self.clock.now().saturating_sub(STOPPED).unwrap_or(Timestamp::MIN);
+        let before = self.clock.now().saturating_sub(ABANDONED_AFTER).unwrap_or(Timestamp::MIN);
+        let mut failed = Ok(());
         for (request, grant) in self.store.break_glass_open_uses(before, super::times::AT_ONCE).await? {
-            self.abandon(request, grant, before).await?;
+            // one that cannot be given back keeps back no other
+            failed = failed.and(self.abandon(request, grant, before).await);
         }
-        Ok(())
+        failed
     }
 
     async fn abandon(&self, request: BreakGlassId, grant: GrantId, before: Timestamp) -> Result<(), BreakGlassError> {
+        // the row's time can be written by whoever writes the database; the grant's own is in its id, which the log has
+        if made_at(grant).is_none_or(|at| at > before) {
+            tracing::error!(%request, %grant, "the database says that a use is older than its grant: someone else writes it");
+            metrics::counter!("ichor_forged_rows_total", "table" => "break_glass_use").increment(1);
+            return Ok(());
+        }
         let issued = EntryFilter { grant: Some(grant), kind: Some(Kind::Issued), ..EntryFilter::default() };
         if !self.store.entries(&issued, None, 1).await?.is_empty() {
             tracing::error!(%request, %grant, "the database has no certificate of a use, and the log has: someone else writes it");
@@ -57,4 +66,10 @@ impl BreakGlass {
             other => other,
         }
     }
+}
+
+/// When the grant was made, to the millisecond, by its id (UUID version 7, RFC 9562 §5.7).
+fn made_at(grant: GrantId) -> Option<Timestamp> {
+    let (seconds, nanoseconds) = grant.0.get_timestamp()?.to_unix();
+    Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()
 }

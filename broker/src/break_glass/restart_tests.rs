@@ -141,6 +141,13 @@ async fn a_broker_that_stops_between_a_grant_and_its_outcome_costs_no_use() {
     let (state, used) = (async |signed: &Signed| signed.glass.load(id).await.unwrap().0.request, 1);
     signed.glass.give_back_abandoned().await.unwrap();
     assert_eq!(state(&signed).await.used, used, "whoever began may be at it still");
+    // whatever the database says of its age
+    let db = rusqlite::Connection::open(folder.path().join("ichor.db")).unwrap();
+    let at: i64 = db.query_row("SELECT at FROM break_glass_use", [], |row| row.get(0)).unwrap();
+    db.execute("UPDATE break_glass_use SET at = 0", []).unwrap();
+    signed.glass.give_back_abandoned().await.unwrap();
+    assert_eq!(state(&signed).await.used, used);
+    db.execute("UPDATE break_glass_use SET at = ?1", [at]).unwrap();
     signed.clock.advance(SignedDuration::from_mins(1));
     // of two brokers one gives it back
     let (one, other) = tokio::join!(signed.glass.give_back_abandoned(), signed.glass.give_back_abandoned());

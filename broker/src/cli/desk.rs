@@ -19,7 +19,7 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::SystemClock;
 use crate::config::Loaded;
-use crate::custody::{CERTIFICATE, Custody, KitEntry, WITHDRAWN};
+use crate::custody::{CERTIFICATE, Custody, DELEGATED, KitEntry, WITHDRAWN};
 use crate::domain::{ClusterName, check_reason};
 use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
 use crate::kit::Register;
@@ -159,6 +159,8 @@ impl Desk {
                     // what failed makes no CA known
                     digests.insert(WITHDRAWN.to_owned(), certificate);
                 }
+                // nor has the cluster make the certificates
+                digests.remove(DELEGATED);
                 self.record(Deed { message, digests, ..deed }).await?;
                 Err(error)
             }

@@ -36,8 +36,8 @@ pub struct Limits {
     /// wait at once.
     #[serde(default = "default_requests_per_hour")]
     pub requests_per_hour: u32,
-    /// Uses of break-glass that nobody approved (`@self_service`) and that nobody has reviewed yet, before the same human asks to be let
-    /// in alone again: what is chained without end is no emergency.
+    /// Break-glass requests that nobody approves (`@self_service`), and that are open or used and not reviewed yet, before the same
+    /// human asks to be let in alone again: what is chained without end is no emergency.
     #[serde(default = "default_unreviewed_self_service")]
     pub unreviewed_self_service: u32,
 }

@@ -44,8 +44,19 @@ struct Known {
     /// The secrets of KV that they lie in, by theirs.
     places: BTreeMap<String, String>,
     is_delegated: bool,
-    /// What was so of a fingerprint before it was last named: its place among them, and whether it was retired.
-    before: BTreeMap<String, (Option<usize>, bool)>,
+    /// What was so before a fingerprint was last named.
+    before: BTreeMap<String, Before>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Before {
+    /// Its place among the fingerprints.
+    place: Option<usize>,
+    was_retired: bool,
+    /// The secret of KV that it lay in.
+    in_kv: Option<String>,
+    /// Whether the cluster made the certificates.
+    was_delegated: bool,
 }
 
 /// What the log says of a CA.
@@ -103,9 +114,8 @@ impl KnownCas {
         let known = self.clusters.entry(cluster.to_owned()).or_default();
         known.retired.extend(retired);
         if let Some(named) = named {
-            known.name(named);
             // named without one, it is in KV no more
-            known.places.remove(named);
+            known.name(named);
             known.places.extend(digests.get(KV_PLACE).map(|place| (named.clone(), place.clone())));
             known.keys.extend(digests.get(PUBLIC_KEY).map(|key| (named.clone(), key.clone())));
         }
@@ -192,12 +202,13 @@ impl Known {
             self.certificates.remove(place);
         }
         self.certificates.push(named.to_owned());
-        self.before.insert(named.to_owned(), (place, was_retired));
+        let (in_kv, was_delegated) = (self.places.remove(named), self.is_delegated);
+        self.before.insert(named.to_owned(), Before { place, was_retired, in_kv, was_delegated });
     }
 
     /// As it was before it was last named: what failed neither makes a CA known nor brings a retired one back.
     fn withdraw(&mut self, withdrawn: &str) {
-        let Some((place, was_retired)) = self.before.remove(withdrawn) else { return };
+        let Some(Before { place, was_retired, in_kv, was_delegated }) = self.before.remove(withdrawn) else { return };
         self.certificates.retain(|certificate| certificate != withdrawn);
         if let Some(place) = place {
             self.certificates.insert(place.min(self.certificates.len()), withdrawn.to_owned());
@@ -205,6 +216,9 @@ impl Known {
         if was_retired {
             self.retired.insert(withdrawn.to_owned());
         }
+        self.places.remove(withdrawn);
+        self.places.extend(in_kv.map(|place| (withdrawn.to_owned(), place)));
+        self.is_delegated = was_delegated;
     }
 }
 
@@ -316,6 +330,22 @@ mod tests {
             assert!(matches!(known.check(&cluster, &other), Err(ForeignCa::Unknown { .. })));
             assert_eq!(known.check(&cluster, &own), Ok(Familiar::Named));
         }
+        // nor does what failed move one out of KV, or have the cluster make the certificates
+        let place = kv_place("main", "secret", "ca");
+        let with = |names: &[&str]| -> BTreeMap<String, String> {
+            let more = names.iter().map(|name| ((*name).to_owned(), place.clone()));
+            digests(CERTIFICATE, &own).into_iter().chain(more).collect()
+        };
+        known.learn("prod", &with(&[KV_PLACE]));
+        for failed in [with(&[]), with(&[KV_PLACE, DELEGATED])] {
+            known.learn("prod", &failed);
+            known.learn("prod", &digests(WITHDRAWN, &own));
+            assert!(known.is_published_at(&cluster, &place) && !known.is_delegated(&cluster));
+        }
+        known.learn("prod", &with(&[KV_PLACE, DELEGATED]));
+        known.learn("prod", &with(&[KV_PLACE]));
+        known.learn("prod", &digests(WITHDRAWN, &own));
+        assert!(known.is_delegated(&cluster), "what was so before stays");
         // one that issues while another was named later is told so
         known.learn("prod", &digests(CERTIFICATE, &other));
         assert_eq!(known.newer(&cluster, &own), Some(&*fingerprint(&other)));

@@ -198,6 +198,8 @@ impl From<MintError> for ApiError {
             MintError::Ledger(error) => {
                 Self::new(error.code(), format!("no certificate: {error}; the grant is recorded as failed"))
             }
+            slow @ MintError::TooSlow => Self::new(Code::CustodyUnavailable, slow.to_string())
+                .help("ask again from the same machine: the use is its key's again"),
             MintError::Entropy(error) => Self::internal(&error),
         }
     }

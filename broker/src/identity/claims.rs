@@ -187,8 +187,9 @@ impl Mapping {
         let (user, _) = user_value(&verified.issuer, &verified.subject, &candidates);
         let name = sources.into_iter().flatten().find_map(Claims::name);
         let human = self.human_claim.as_deref().map_or(HumanClaim::NotAsked, |claim| {
+            let is_unverified = sources.into_iter().flatten().any(|source| source.is_unverified(claim));
             let told = sources.into_iter().flatten().find_map(|source| source.scalar(claim));
-            told.map_or(HumanClaim::Untold, |told| HumanClaim::of(&told))
+            told.filter(|_| !is_unverified).map_or(HumanClaim::Untold, |told| HumanClaim::of(&told))
         });
         Ok(Identity {
             groups: self.groups(&verified.subject, told),
@@ -293,13 +294,14 @@ mod tests {
     #[test]
     fn an_address_that_the_provider_has_not_verified_is_nobodys_name() {
         let user = |token: Value, userinfo: Option<Value>| {
+            let nested = token.get("realm").is_some();
             let mapping = Mapping {
                 provider: ProviderAlias::new("corp").unwrap(),
                 groups_claim: "groups".into(),
                 groups_from: GroupsFrom::IdToken,
                 user_claims: ["email", "realm.email", "preferred_username"].map(String::from).to_vec(),
                 local_groups: LocalGroups::default(),
-                human_claim: None,
+                human_claim: Some("email".into()),
             };
             let verified = Verified {
                 issuer: "https://idp".into(),
@@ -310,6 +312,10 @@ mod tests {
             };
             let userinfo = userinfo.map(claims);
             let identity = mapping.identity(verified, userinfo.as_ref(), Timestamp::UNIX_EPOCH).unwrap();
+            assert_eq!(
+                identity.human == HumanClaim::of("bob@example.com"),
+                identity.user == "bob@example.com" && !nested
+            );
             (identity.user, identity.name)
         };
         let bob = "bob@example.com";

@@ -1,4 +1,4 @@
-//! What there is to tell of a batch of calls once it is kept.
+//! What there is to tell of a batch of calls, before it is kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Nodes' own logs: who touched which node, without a proxy.
 //!
 //! ```text
-//! TCP │ UDP ─ source? ─ line ─ access ─▶ intake ─ classify ─ batch ◆ (calls + digest in one commit)
+//! TCP │ UDP ─ source? ─ line ─ access ─▶ intake ─ classify ─ findings ◆ ─ batch ◆ (calls + digests in one commit)
 //!                                           └─ heartbeat: the line of a probe came back
 //! ```
 //!

@@ -68,7 +68,7 @@ pub struct Call {
 /// A call as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCall {
-    /// Counts up, without a gap, in the order in which calls were kept; those that the quota took leave gaps.
+    /// Counts up by one in the order in which calls were kept; ids that the quota took are not given again.
     pub id: u64,
     /// The index of the log's entry that has the digest of the calls kept with it.
     pub batch: u64,

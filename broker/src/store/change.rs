@@ -172,8 +172,8 @@ pub enum Condition {
     /// This human has made too many requests within the hour.
     #[error("too many break-glass requests of this person were made within the hour")]
     TooManyAsked,
-    /// Too many uses of this human's, that nobody approved, wait for their review.
-    #[error("too many of this person's self-service uses wait for a review")]
+    /// Too many requests of this human's that nobody approves are open or wait for their review.
+    #[error("too many of this person's self-service requests are open or wait for a review")]
     Unreviewed,
     /// A use of the request is bound to another key.
     #[error("the request was used with another key")]

@@ -1,6 +1,6 @@
 //! The newest checkpoint in a file on another disk.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,10 @@ use crate::audit::notary::Signed;
 
 /// The longest that a write may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// So often, and with such pauses, another broker's lock is waited for: 200 ms in all.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A file that holds the whole signed note.
 #[derive(Clone, Debug)]
@@ -72,11 +76,18 @@ impl FileAnchor {
     }
 }
 
-/// The lock of the file's folder, where the file system has such.
+/// The lock of the file's folder, where the file system has such and nobody keeps it: whoever may read the folder can, and must not hold
+/// up the log. Without it the file may go back for a moment.
 fn lock(path: &Path) -> Option<File> {
     let folder = File::open(folder(path)).ok()?;
-    folder.lock().ok()?;
-    Some(folder)
+    for _ in 0..LOCK_TRIES {
+        match folder.try_lock() {
+            Ok(()) => return Some(folder),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
 }
 
 fn folder(path: &Path) -> &Path {

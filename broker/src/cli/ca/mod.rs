@@ -121,15 +121,11 @@ impl CaCommand {
                 Ok(())
             }
             Self::RemovalPatch { folder, cluster, machine_config, former, next, output } => {
-                let which = match (former, next) {
-                    (true, _) => Which::Former,
-                    (_, true) => Which::Next,
-                    _ => Which::Active,
-                };
                 let loaded = folder.folder().load()?;
-                let pems = match which {
-                    Which::Former => formers(&loaded, &cluster, out)?,
-                    which => vec![certificate(&loaded, &cluster, which)?],
+                let pems = match (former, next) {
+                    (true, _) => formers(&loaded, &cluster, out)?,
+                    (false, true) => vec![certificate(&loaded, &cluster, Which::Next)?],
+                    (false, false) => vec![certificate(&loaded, &cluster, Which::Active)?],
                 };
                 let patch = ca::removal_patch(&read(&machine_config)?, &pems)?;
                 for (name, text) in patch.files() {
@@ -147,7 +143,6 @@ impl CaCommand {
 enum Which {
     Active,
     Next,
-    Former,
 }
 
 /// The certificate of one of the cluster's CAs, PEM.
@@ -161,7 +156,6 @@ fn certificate(loaded: &Loaded, cluster: &str, which: Which) -> anyhow::Result<S
             Some(rotation) => &rotation.next,
             None => bail!("no rotation of cluster `{cluster}` is under way"),
         },
-        Which::Former => bail!("there may be several former CAs"),
     };
     let found = block_on(async {
         let known = app::known_cas(&loaded.settings).await?;
@@ -190,7 +184,10 @@ fn formers(loaded: &Loaded, cluster: &str, out: &mut dyn Write) -> anyhow::Resul
     let in_use: Vec<_> = in_use.filter_map(|place| at(place).ok()).map(|found| found.pem()).collect();
     pems.retain(|pem| !in_use.contains(pem));
     if pems.is_empty() {
-        bail!("there is no certificate of a former CA of cluster `{cluster}`");
+        bail!(
+            "there is no certificate of a former CA of cluster `{cluster}`; `ichor-broker ca show {cluster}` tells which CAs it has, and \
+             without `--former` it is about the one in force"
+        );
     }
     Ok(pems)
 }

@@ -87,7 +87,9 @@ impl Work<'_> {
             return Ok(true);
         }
         if record.active == Place::Retired {
-            bail!("the CA of cluster `{cluster}` was retired already: none is in force");
+            bail!(
+                "the CA of cluster `{cluster}` was retired already: none is in force; `ichor-broker ca create {cluster} --replace --reason …` makes one"
+            );
         }
         let next = record.rotation.as_ref().map_or(Place::Retired, |rotation| rotation.next.clone());
         let place = record.active.said();

@@ -431,8 +431,10 @@ pub(crate) async fn self_service_waits_for_reviews(store: Arc<dyn Store>) {
         matches!(one(&*store, asks(&request(4, 1, 1), bounds, noon())).await, Appended::Recorded { .. }),
         "of others"
     );
-    // what led to no certificate waits for no review
+    // what led to no certificate can be used again, and waits for no review once that is over
     one(&*store, changed(BreakGlassChange::Return { grant: second }, noon())).await;
+    assert_eq!(one(&*store, asks(&alone(5), bounds, noon())).await, refused(Condition::Unreviewed));
+    one(&*store, close(&alone(2), BreakGlassState::Revoked, noon())).await;
     use_alone(5).await;
     assert_eq!(one(&*store, asks(&alone(6), bounds, noon())).await, refused(Condition::Unreviewed));
     let review = Review { label: "emergency".into(), note: "x".into(), by: "bob".into(), at: noon() };

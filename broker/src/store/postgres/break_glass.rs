@@ -70,7 +70,7 @@ impl Statements {
                             WHERE human = $5 AND state = 0 AND waits_until > $14),
                         asked AS (SELECT count(*) AS number FROM break_glass WHERE human = $5 AND asked_at > $17),
                         alone AS (SELECT count(*) AS number FROM break_glass
-                            WHERE human = $5 AND state IN (5, 6) AND self_service = 1 AND used > 0),
+                            WHERE human = $5 AND self_service = 1 AND (state IN (0, 1) OR state IN (5, 6) AND used > 0)),
                         bound AS (SELECT open.number >= $15 AS open, asked.number >= $18 AS asked,
                             $16::smallint = 1 AND alone.number >= $19 AS alone FROM open, asked, alone),
                         made AS (INSERT INTO break_glass (id, state, provider, issuer, subject, human, cluster, contents, hash,

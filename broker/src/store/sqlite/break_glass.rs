@@ -152,8 +152,8 @@ fn ask(db: &Connection, row: &BreakGlassRow, bounds: AskBounds, now: i64) -> Don
     if count(asked, Some(now.saturating_sub(HOUR)))? >= signed(bounds.hourly) {
         return Ok(Err(Condition::TooManyAsked));
     }
-    let alone =
-        "SELECT count(*) FROM break_glass WHERE human = ?1 AND state IN (5, 6) AND self_service = 1 AND used > 0";
+    let alone = "SELECT count(*) FROM break_glass WHERE human = ?1 AND self_service = 1
+             AND (state IN (0, 1) OR state IN (5, 6) AND used > 0)";
     if row.self_service && count(alone, None)? >= signed(bounds.unreviewed_alone) {
         return Ok(Err(Condition::Unreviewed));
     }
