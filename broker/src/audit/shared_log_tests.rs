@@ -17,7 +17,7 @@ use ichor_wire::log::{Checkpoint, Content, Kind};
 use jiff::SignedDuration;
 use tempfile::TempDir;
 
-use super::anchor::{Anchor, FileAnchor, KvAnchor, Witness, cosigned};
+use super::anchor::{Anchor, AnchorError, FileAnchor, KvAnchor, Witness, cosigned};
 use super::vouching_tests::{Outcome, Step, holds};
 use super::*;
 use crate::clock::FrozenClock;
@@ -58,11 +58,20 @@ impl Shared {
 
     /// A broker that has no patience with its anchors.
     async fn broker(&self, name: &str, anchors: Vec<Anchor>) -> Result<Broker, OpenError> {
+        self.at_pace(name, anchors, Duration::from_millis(2)).await
+    }
+
+    /// One that does nothing unasked.
+    async fn still(&self, name: &str, anchors: Vec<Anchor>) -> Broker {
+        self.at_pace(name, anchors, Duration::from_secs(3600)).await.unwrap()
+    }
+
+    async fn at_pace(&self, name: &str, anchors: Vec<Anchor>, pace: Duration) -> Result<Broker, OpenError> {
         let is_key_out = Arc::default();
         let grace = Grace { key: SignedDuration::from_hours(1), anchor: SignedDuration::ZERO };
         let notary = Arc::new(Notary::new(flaky(7, &is_key_out), "log.example", anchors, grace).unwrap());
         let opened = open(&*self.store, &notary, &Known::default(), noon()).await?;
-        let settings = Settings { pace: Duration::from_millis(2), ..Settings::named(name) };
+        let settings = Settings { pace, ..Settings::named(name) };
         let (store, clock) = (Arc::clone(&self.store), FrozenClock::at(noon()));
         let (sequencer, _) = Sequencer::vouched(store, clock, settings, Arc::clone(&notary), opened.standing);
         Ok(Broker { notary, sequencer, is_key_out })
@@ -229,7 +238,8 @@ struct Seen {
     root: Hash,
     /// Shown to have grown by this much behind the back of whoever asks next.
     grows: Option<(u64, Hash)>,
-    overtaken: u32,
+    /// The next who asks has been overtaken by another broker, which appended here.
+    behind_our_back: Option<Arc<dyn Store>>,
 }
 
 /// As C2SP tlog-witness has it.
@@ -239,12 +249,16 @@ async fn add_checkpoint(State(seen): State<Arc<Mutex<Seen>>>, body: String) -> (
     let old: u64 = lines.next().unwrap().strip_prefix("old ").unwrap().parse().unwrap();
     let proof: Vec<Hash> = lines.map(|line| BASE64.decode(line.as_bytes()).unwrap().try_into().unwrap()).collect();
     let checkpoint = Checkpoint::parse_unverified(note).unwrap();
+    let overtaking = seen.lock().unwrap().behind_our_back.take();
+    if let Some(store) = overtaking {
+        let tree = store.append(vec![Append { entry: anothers(), change: None }], None).await.unwrap().tree;
+        seen.lock().unwrap().grows = Some((tree.edge.size(), tree.edge.root()));
+    }
     let mut seen = seen.lock().unwrap();
     if let Some((size, root)) = seen.grows.take() {
         (seen.size, seen.root) = (size, root);
     }
     if old != seen.size {
-        seen.overtaken += u32::from(seen.size > checkpoint.size());
         return (StatusCode::CONFLICT, format!("{}\n", seen.size));
     }
     if verify_consistency(old, checkpoint.size(), &seen.root, checkpoint.root(), &proof).is_err() {
@@ -257,7 +271,7 @@ async fn add_checkpoint(State(seen): State<Arc<Mutex<Seen>>>, body: String) -> (
 /// A witness, and what it has seen.
 async fn witness() -> (impl Fn() -> Anchor, Arc<Mutex<Seen>>) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let seen = Arc::new(Mutex::new(Seen { size: 0, root: empty_root(), grows: None, overtaken: 0 }));
+    let seen = Arc::new(Mutex::new(Seen { size: 0, root: empty_root(), grows: None, behind_our_back: None }));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let routes = axum::Router::new().route("/add-checkpoint", post(add_checkpoint)).with_state(Arc::clone(&seen));
@@ -281,24 +295,44 @@ async fn brokers_with_one_witness_do_not_take_each_other_for_a_fork() {
 async fn a_tree_that_a_witness_has_seen_more_of_is_read_anew_before_anyone_is_answered() {
     let (witness, seen) = witness().await;
     let shared = Shared::new();
-    let broker = shared.broker("broker-1", vec![witness()]).await.unwrap();
-    holds(&broker.sequencer.record(Outcome).await.unwrap(), &broker.notary);
-    // the next entry is the second; the other broker's come behind it and are cosigned before it
-    let mut edge = shared.store.edge(1).await.unwrap();
-    let (store, mark) = (Arc::clone(&shared.store), Arc::clone(&seen));
-    let one = broker.sequencer.record(Step).await.unwrap();
-    edge.push(one.place().leaf_hash);
-    let committed = store.append(vec![Append { entry: anothers(), change: None }], None).await.unwrap();
-    mark.lock().unwrap().grows = Some((committed.tree.edge.size(), committed.tree.edge.root()));
-    let (_, anchored) = broker.notary.anchor(&*store, broker.notary.sign(tree_of(edge)).await.unwrap()).await;
-    assert!(anchored.unwrap_err().to_string().contains("has seen 3 entries, and ours are 2 so far"));
-    let recorded = broker.sequencer.record(Outcome).await.unwrap();
-    assert_eq!(holds(&recorded, &broker.notary).size(), 4);
-    assert!(broker.sequencer.record(Step).await.is_ok());
+    let broker = shared.still("broker-1", vec![witness()]).await;
+    for size in [2, 4, 6] {
+        seen.lock().unwrap().behind_our_back = Some(Arc::clone(&shared.store));
+        let recorded = broker.sequencer.record(Outcome).await.unwrap();
+        assert_eq!(holds(&recorded, &broker.notary).size(), size);
+        assert_eq!(seen.lock().unwrap().size, size);
+    }
 }
 
 fn tree_of(edge: ichor_wire::log::tree::Edge) -> Arc<crate::store::Grown> {
     Arc::new(crate::store::Grown { edge, tiles: Vec::new() })
+}
+
+/// A broker that is far from the witness would never be the first there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_witness_signed_of_another_broker_covers_what_came_before() {
+    let (witness, seen) = witness().await;
+    let shared = Shared::new();
+    let one = shared.still("broker-1", vec![witness()]).await;
+    let two = shared.still("broker-2", vec![witness()]).await;
+    let mut edge = shared.store.edge(0).await.unwrap();
+    edge.push(one.sequencer.record(Step).await.unwrap().place().leaf_hash);
+    let before = one.notary.sign(tree_of(edge)).await.unwrap();
+    holds(&two.sequencer.record(Outcome).await.unwrap(), &two.notary);
+    // with which the checkpoint is kept
+    two.sequencer.record(Step).await.unwrap();
+    let (noted, anchored) = one.notary.anchor(&*shared.store, before.clone()).await;
+    assert_eq!((anchored, noted.note), (Ok(()), before.note.clone()), "it has no line of its own");
+    // one that no witness signed covers nothing
+    let kept = shared.store.checkpoint().await.unwrap().unwrap();
+    let bare = kept.note.lines().take_while(|line| !line.contains("witness.example")).map(|line| format!("{line}\n"));
+    rusqlite::Connection::open(shared.folder.path().join("ichor.db"))
+        .unwrap()
+        .execute("UPDATE checkpoint SET note = ?1", [bare.collect::<String>()])
+        .unwrap();
+    let (_, anchored) = one.notary.anchor(&*shared.store, before).await;
+    assert!(matches!(anchored, Err(AnchorError::Ahead { .. })), "{anchored:?}");
+    assert_eq!(seen.lock().unwrap().size, 2);
 }
 
 /// The witness' own word decides nothing: that many entries must be in the database.

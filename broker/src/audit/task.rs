@@ -79,7 +79,7 @@ enum Lag {
 }
 
 /// So often in a row a tree is read anew because an anchor has seen more; then the anchor counts as out, for its grace.
-const MOST_OVERTAKEN: usize = 8;
+const MOST_OVERTAKEN: usize = 32;
 
 /// Beyond so many stretches of others' entries, that wait while the key is out, all between them is read again instead.
 const MOST_FOREIGN: usize = 256;

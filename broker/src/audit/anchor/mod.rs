@@ -102,19 +102,30 @@ impl Anchor {
         let later = match self {
             Self::File(file) => file.hold(signed).await?,
             Self::Kv(kv) => kv.hold(signed).await?,
-            Self::Witness(witness) => return witness.cosign(store, signed).await,
+            Self::Witness(witness) => return witness.cosign(store, log, signed).await,
         };
         if let Some(later) = later {
-            self.is_ours(store, log, signed, &later).await?;
+            Later { store, log, anchor: &self.said() }.is_ours(signed, &later).await?;
         }
         Ok(String::new())
     }
+}
 
-    /// Returns if the note of more entries than ours is one that our key signed of a log that begins with ours: of the one in
-    /// the database, which another broker has appended to.
-    async fn is_ours(&self, store: &dyn Store, log: &LogKey, signed: &Signed, later: &str) -> Result<(), AnchorError> {
-        let forked = |why: String| AnchorError::Forked { anchor: self.said(), why };
-        let failing = |error: crate::store::StoreError| AnchorError::failing(&self.said(), error);
+/// What a note of more entries than ours is held against.
+struct Later<'a> {
+    store: &'a dyn Store,
+    log: &'a LogKey,
+    /// Where it was found.
+    anchor: &'a str,
+}
+
+impl Later<'_> {
+    /// Returns if the note is one that our key signed of a log that begins with ours: of the one in the database, which another broker
+    /// has appended to.
+    async fn is_ours(&self, signed: &Signed, later: &str) -> Result<(), AnchorError> {
+        let Self { store, log, anchor } = *self;
+        let forked = |why: String| AnchorError::Forked { anchor: anchor.to_owned(), why };
+        let failing = |error: crate::store::StoreError| AnchorError::failing(anchor, error);
         let ours = signed.checkpoint.size();
         let later = Checkpoint::parse_and_verify(later, log).map_err(|error| {
             forked(format!("it was written with {} entries, ours has {ours}, and not by our key: {error}", size(later)))

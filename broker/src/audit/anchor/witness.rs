@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use ichor_wire::log::Checkpoint;
+use ichor_wire::log::{Checkpoint, LogKey};
 use reqwest::StatusCode;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{AnchorError, WitnessKey};
+use super::{AnchorError, Later, WitnessKey};
 use crate::audit::notary::Signed;
 use crate::audit::prove;
 use crate::outgoing::{self, Roots, chain};
@@ -61,8 +61,10 @@ impl Witness {
     }
 
     /// Returns the witness' signature line once it has seen that this checkpoint continues the one before. Where it has signed
-    /// more entries than these, that is [`AnchorError::Ahead`] as long as the database has so many: it must see the newest tree then.
-    pub(super) async fn cosign(&self, store: &dyn Store, signed: &Signed) -> Result<String, AnchorError> {
+    /// more entries than these, of another broker's tree, it signs no fewer: then the checkpoint that it signed is looked for in the
+    /// database, where that broker keeps it, and no line is returned. Where it is not there yet, that is [`AnchorError::Ahead`], as long as
+    /// the database has so many entries: the witness is to see the newest tree then.
+    pub(super) async fn cosign(&self, store: &dyn Store, log: &LogKey, signed: &Signed) -> Result<String, AnchorError> {
         let mut from = self.size.lock().await;
         let size = signed.checkpoint.size();
         // another tree of ours, or a witness that lost its memory: it says itself where it is
@@ -76,6 +78,9 @@ impl Witness {
                 Answer::From(known) if known > size => {
                     let there = store.head().await.map_err(|error| self.failing(error))?.size;
                     let anchor = self.said();
+                    if known <= there && self.has_kept(store, log, signed).await? {
+                        return Ok(String::new());
+                    }
                     return Err(match known <= there {
                         true => AnchorError::Ahead { anchor, seen: known, ours: size },
                         false => {
@@ -94,6 +99,19 @@ impl Witness {
             }
         }
         Err(self.failing("it does not say from which size to go on"))
+    }
+
+    /// Whether the database keeps a checkpoint of ours that this witness signed and that has all entries of this one.
+    async fn has_kept(&self, store: &dyn Store, log: &LogKey, signed: &Signed) -> Result<bool, AnchorError> {
+        let Some(kept) = store.checkpoint().await.map_err(|error| self.failing(error))? else { return Ok(false) };
+        let Ok(checkpoint) = Checkpoint::parse_and_verify(&kept.note, log) else { return Ok(false) };
+        if checkpoint.size() < signed.checkpoint.size()
+            || self.key.find(&checkpoint.unsigned_text(), &kept.note).is_none()
+        {
+            return Ok(false);
+        }
+        Later { store, log, anchor: &self.said() }.is_ours(signed, &kept.note).await?;
+        Ok(true)
     }
 
     async fn ask(&self, store: &dyn Store, signed: &Signed, from: u64) -> Result<Answer, AnchorError> {
