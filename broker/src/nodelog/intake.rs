@@ -1,6 +1,6 @@
 //! The one task that holds lines against the grants and has them kept: gathers by cluster, waits for what comes behind them, classes,
-//! has what there is to tell recorded, then commits calls and digests together. While the store is slow or out it takes nothing, so readers wait, and the
-//! nodes with them.
+//! has what there is to tell recorded, then commits calls and digests together. While the store is slow or out it takes nothing, so
+//! readers wait, and the nodes with them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
