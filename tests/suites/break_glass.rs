@@ -147,7 +147,7 @@ async fn a_certificate_that_took_too_long_is_none_and_its_use_is_given_back() ->
         hold.release();
     };
     let (answer, ()) = tokio::join!(break_glass::certificate(&oscar.session, &glass), late);
-    assert_eq!(code(answer), Code::WrongState);
+    assert_eq!(code(answer), Code::CustodyUnavailable);
     let now = break_glass::show(&oscar.session, glass.answer.id).await?.answer;
     assert_eq!((now.state.as_str(), now.used, now.grants), ("approved", 0, Vec::new()));
     let kinds: Vec<_> = world.entries().await?.into_iter().map(|entry| entry.kind).take(2).collect();
