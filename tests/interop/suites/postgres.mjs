@@ -282,7 +282,7 @@ async function anchored(world, server) {
     for (const [number, broker] of brokers.all.entries()) fs.writeFileSync(path.join(broker.dir, 'config.toml'), config(number));
     await Promise.all([brokers.start(0), brokers.start(1)]);
   };
-  const lines = `anchor_file = "${file}"\nanchor_grace = "0s"\n`;
+  const lines = `anchor_file = "${file}"\nanchor_grace = "1s"\n`;
   await again((number) => (/^\[audit\]$/m.test(before[number])
     ? before[number].replace(/^\[audit\]$/m, `[audit]\n${lines}`) : `${before[number]}\n[audit]\n${lines}`));
   const size = () => Number(fs.readFileSync(file, 'utf8').split('\n')[1]);
