@@ -151,7 +151,7 @@ impl Running {
                 bounds: AskBounds {
                     hourly: settings.requests_per_hour.into(),
                     unreviewed_alone: settings.unreviewed_self_service.into(),
-                    ..AskBounds::default()
+                    open: break_glass::MOST_OPEN,
                 },
             },
         ));

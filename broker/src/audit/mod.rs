@@ -20,6 +20,7 @@ mod tally;
 mod task;
 mod verify;
 mod walk;
+mod writers;
 
 pub use as_recorded::{NotRecorded, as_recorded};
 pub use bare::YOUNGEST_DROPPED;

@@ -14,29 +14,16 @@ use crate::store::{Append, Appended, Committed, Grown, LogHead, Store, StoreErro
 use super::anchor::AnchorError;
 use super::foreign::Foreign;
 use super::notary::{Notary, Signed, Vouched};
-use super::recorded::{Place, Proof};
-use super::sequencer::{Answer, Care, Settings, Waiting, note_size};
+use super::recorded::Place;
+use super::sequencer::{Care, Settings, Waiting, note_size};
 use super::standing::Standing;
+use super::writers::{Committing, Writer, answer};
 
 /// What runs beside the task.
 type Running<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A batch whose commit runs, with the writers to answer.
 type Commit = Running<(Result<Committed, StoreError>, Vec<Writer>)>;
-
-/// One that waits for its entry, and for what.
-struct Writer {
-    answer: Answer,
-    care: Care,
-    /// The encoded entry, where it is part of the answer.
-    encoded: Option<Vec<u8>>,
-}
-
-/// One whose entry is durable and not yet vouched for.
-struct Committing {
-    place: Place,
-    writer: Writer,
-}
 
 /// The task.
 pub(super) struct Task {
@@ -51,8 +38,6 @@ pub(super) struct Task {
     tree: Arc<Grown>,
     /// The tiles that were completed since the tree that is vouched for now.
     since: Vec<FullTile>,
-    /// Someone waits for a tree to be vouched for.
-    is_vouching: bool,
     /// Durable, and waiting for a checkpoint.
     committed: Vec<Committing>,
     /// Entries of others that no tree that we signed has yet.
@@ -102,7 +87,6 @@ impl Task {
             gathered: Vec::new(),
             tree,
             since: Vec::new(),
-            is_vouching: false,
             committed: Vec::new(),
             foreign: Vec::new(),
             unkept: None,
@@ -131,7 +115,6 @@ impl Task {
             let is_free = vouching.is_none() && (trying.is_none() || self.is_out());
             if is_free && !self.committed.is_empty() && self.lag == Lag::None {
                 vouching = self.vouch();
-                self.is_vouching = vouching.is_some();
                 self.since.clear();
             }
             if !open && commit.is_none() && vouching.is_none() && self.committed.is_empty() {
@@ -153,14 +136,13 @@ impl Task {
                 (done, writers) = running(&mut commit) => {
                     commit = None;
                     let was_read = self.lag == Lag::Read;
-                    self.committed(done, writers);
+                    self.committed(done, writers, vouching.is_some());
                     // whoever asks this broker waits for it
                     if was_read && self.committed.is_empty() && trying.is_none() && vouching.is_none() && self.is_behind() {
                         trying = self.attempt();
                     }
                 }
                 vouched = async { match &mut vouching { Some((vouching, _)) => vouching.await, None => pending().await } } => {
-                    self.is_vouching = false;
                     if let Some((_, writers)) = vouching.take() {
                         if self.is_overtaken(&vouched) {
                             self.wait_again(&vouched, writers);
@@ -248,7 +230,7 @@ impl Task {
     }
 
     /// Answers those who need no more, and keeps the others for the next checkpoint.
-    fn committed(&mut self, committed: Result<Committed, StoreError>, writers: Vec<Writer>) {
+    fn committed(&mut self, committed: Result<Committed, StoreError>, writers: Vec<Writer>, is_vouching: bool) {
         if self.lag == Lag::Read {
             self.lag = Lag::None;
         }
@@ -281,7 +263,7 @@ impl Task {
             self.foreign = Foreign::all(&self.foreign).into_iter().map(Arc::new).collect();
         }
         if tree.edge.size() >= self.tree.edge.size() {
-            self.since.extend(tree.tiles.iter().filter(|_| self.is_vouching).cloned());
+            self.since.extend(tree.tiles.iter().filter(|_| is_vouching).cloned());
             self.tree = if self.committed.is_empty() { tree } else { Arc::new(self.tree.followed_by(&tree)) };
         }
         // A store that answers fewer parts than it was given drops the last writers' answers: they are refused.
@@ -391,22 +373,6 @@ async fn running<T>(running: &mut Option<Running<T>>) -> T {
     match running {
         Some(running) => running.await,
         None => pending().await,
-    }
-}
-
-/// Gives each writer its place, with the proof where there is a checkpoint and the writer asked for one.
-fn answer(signed: Option<&Signed>, writers: Vec<Committing>) {
-    let mut prover = signed.map(|signed| signed.tree.edge.prover(&signed.tree.tiles));
-    for Committing { mut place, writer } in writers {
-        if let (Some(entry), Some(prover), Some(signed)) = (writer.encoded, &mut prover, signed) {
-            // without one the receipt is pending, and can be asked for later
-            place.proof = prover.inclusion(place.index).ok().map(|path| Proof {
-                path,
-                checkpoint: Arc::clone(&signed.note),
-                entry,
-            });
-        }
-        writer.answer.give(Ok(place));
     }
 }
 

@@ -34,14 +34,12 @@ impl BreakGlass {
     async fn abandon(&self, request: BreakGlassId, grant: GrantId, before: Timestamp) -> Result<(), BreakGlassError> {
         // the row's time can be written by whoever writes the database; the grant's own is in its id, which the log has
         if made_at(grant).is_none_or(|at| at > before) {
-            tracing::error!(%request, %grant, "the database says that a use is older than its grant: someone else writes it");
-            metrics::counter!("ichor_forged_rows_total", "table" => "break_glass_use").increment(1);
+            forged(request, grant, "it is older than its grant");
             return Ok(());
         }
         let issued = EntryFilter { grant: Some(grant), kind: Some(Kind::Issued), ..EntryFilter::default() };
         if !self.store.entries(&issued, None, 1).await?.is_empty() {
-            tracing::error!(%request, %grant, "the database has no certificate of a use, and the log has: someone else writes it");
-            metrics::counter!("ichor_forged_rows_total", "table" => "break_glass_use").increment(1);
+            forged(request, grant, "it has no certificate, and the log has one");
             return Ok(());
         }
         let (_, contents) = match self.load(request).await {
@@ -66,6 +64,11 @@ impl BreakGlass {
             other => other,
         }
     }
+}
+
+fn forged(request: BreakGlassId, grant: GrantId, why: &str) {
+    tracing::error!(%request, %grant, why, "what the database says of a use is not so: someone else writes it");
+    metrics::counter!("ichor_forged_rows_total", "table" => "break_glass_use").increment(1);
 }
 
 /// When the grant was made, to the millisecond, by its id (UUID version 7, RFC 9562 §5.7).

@@ -59,6 +59,9 @@ pub use error::BreakGlassError;
 pub use quorum::Approved;
 pub use view::{ByPage, Seen};
 
+/// At most so many requests of one human may be pending at once: approvers are not to be flooded.
+pub const MOST_OPEN: u64 = 5;
+
 /// How break-glass is configured.
 #[derive(Clone, Debug)]
 pub struct Settings {

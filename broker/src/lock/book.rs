@@ -6,7 +6,7 @@ use ichor_wire::log::{Content, Kind};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::asked::Asks;
+use super::asked::{Asked, Asks, MayAsk, OPEN, not_the_second};
 use super::error::LockError;
 use crate::audit::{RecordError, Sequencer, as_recorded};
 use crate::clock::SharedClock;
@@ -16,7 +16,7 @@ use crate::entropy;
 use crate::identity::Identity;
 use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, Refusal};
 use crate::store::{
-    Account, Change, Condition, EntryFilter, KnownPerson, LiftAsk, LockChange, LockQuota, LockRow, Store, StoreError,
+    Account, Change, Condition, EntryFilter, KnownPerson, LiftAsk, LockChange, LockQuota, LockRow, Store,
 };
 
 /// At most so many locks of people hold at once: every grant looks through them. Neither those of everything nor the host's count.
@@ -33,9 +33,6 @@ pub const SHORTEST: SignedDuration = SignedDuration::from_mins(1);
 /// See [`SHORTEST`].
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// How long another person may confirm that a lock of everything is lifted.
-const OPEN: SignedDuration = SignedDuration::from_hours(1);
-
 /// The longest issuer or subject, in bytes.
 const LONGEST_NAME: usize = 512;
 
@@ -46,21 +43,6 @@ pub enum Who<'a> {
     Person(&'a Identity),
     /// An operating-system user at the broker's own host, by their name and the host's.
     Host(&'a str, &'a str),
-}
-
-/// Whether policy would let this person ask for a lock of everything to be lifted, had they asked at that time.
-pub type MayAsk<'a> = &'a (dyn Fn(&Identity, Timestamp) -> bool + Sync);
-
-/// What there is of an asking for a lock of everything to be lifted.
-enum Asked<'a> {
-    /// Nobody asks.
-    Not,
-    /// Somebody does, whose asking may be confirmed.
-    Counts(&'a LiftAsk),
-    /// Somebody did, who is locked, logged in no more, or may not ask any more.
-    CountsNoMore(&'a LiftAsk),
-    /// The database says so, and nobody did.
-    Forged(&'a LiftAsk),
 }
 
 /// Where locks are recorded.
@@ -172,7 +154,7 @@ impl Book {
         }
         let base =
             Content { lock: Some(lock.id.0.as_bytes().to_vec()), reason: Some(reason.to_owned()), ..who.named(base) };
-        let asked = self.asked(lock, now, may_ask).await?;
+        let asked = self.asks.look(lock, now, may_ask).await?;
         let (content, change) = match (&lock.target, who) {
             (LockTarget::Everything, Who::Host(..)) => {
                 let refusal = Refusal::plain(
@@ -225,21 +207,6 @@ impl Book {
         };
         self.sequencer.note(content, Some(Change::Lock { change, now })).await?;
         self.store.lock(lock.id).await?.ok_or(LockError::Unknown)
-    }
-
-    /// What there is of an asking at `now`. The store holds it once more, but for what policy says, where it is confirmed.
-    async fn asked<'a>(&self, lock: &'a LockRow, now: Timestamp, may_ask: MayAsk<'_>) -> Result<Asked<'a>, StoreError> {
-        let Some(ask) = lock.asked.as_ref().filter(|ask| now < ask.until) else { return Ok(Asked::Not) };
-        if !self.asks.were_recorded(lock.id, ask, now).await? {
-            return Ok(Asked::Forged(ask));
-        }
-        // as it was then: how long ago someone logged in is no reason to take back what they asked a moment later
-        let asked_at = ask.until.checked_sub(OPEN).unwrap_or(now);
-        let asker = self.asks.asker(ask, now).await?;
-        Ok(match asker.is_some_and(|asker| may_ask(&asker, asked_at)) {
-            true => Asked::Counts(ask),
-            false => Asked::CountsNoMore(ask),
-        })
     }
 
     /// The target that is this grant, with where its renewals would come from.
@@ -375,29 +342,6 @@ impl Who<'_> {
 /// The later of two ends; no end is the latest.
 fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     one.zip(other).map(|(one, other)| one.max(other))
-}
-
-/// Why this person is not the second of two; nothing where they are.
-fn not_the_second(identity: &Identity, asked: &Asked<'_>) -> Option<Refusal> {
-    let help =
-        "let one person run `ichor unlock everything`, and another of the same provider confirm it within the hour";
-    let Some(human) = identity.human() else { return Some(Refusal::plain(NO_HUMAN, NO_HUMAN_HELP)) };
-    match asked {
-        Asked::Not | Asked::Forged(_) => {
-            Some(Refusal::plain("nobody has asked for the lock of everything to be lifted", help))
-        }
-        Asked::CountsNoMore(_) => Some(Refusal::plain(
-            "whoever asked for the lock of everything to be lifted is locked, logged in no more, or may not ask for it now",
-            "ask for it yourself with `ichor unlock everything`, and let another of the same provider confirm it within the hour",
-        )),
-        Asked::Counts(ask) if ask.person == human.person => {
-            Some(Refusal::plain("whoever asked for the lock of everything to be lifted does not confirm it", help))
-        }
-        Asked::Counts(ask) if !human.is_surely_another(&ask.human()) => {
-            Some(Refusal::plain("the two accounts may be the same person's", help))
-        }
-        Asked::Counts(_) => None,
-    }
 }
 
 /// An entry's content about a lock of this.

@@ -21,8 +21,8 @@ use super::doubt::Doubts;
 use super::findings::Findings;
 use super::grants::Grants;
 use super::kits::Kits;
+use super::quota_watch::QuotaWatch;
 use super::reader::{Arrived, Load, Sink, count};
-use super::taking::Taking;
 use super::touched::Touched;
 use super::tries::Tries;
 use crate::audit::{RecordError, Sequencer};
@@ -72,7 +72,7 @@ pub struct Intake {
     /// The address by which each grant was first used.
     peers: HashMap<GrantId, String>,
     kits: Kits,
-    taking: Taking,
+    quota_watch: QuotaWatch,
     touched: Touched,
 }
 
@@ -93,7 +93,7 @@ impl Intake {
     pub fn new(parts: Parts, board: Arc<Board>) -> (Self, Sink) {
         let (sink, from) = Sink::new(board, Arc::clone(&parts.clock));
         let kits = Kits::new(Arc::clone(&parts.store));
-        let taking = Taking::new(Arc::clone(&parts.store), Arc::clone(&parts.clock), parts.kept_for);
+        let quota_watch = QuotaWatch::new(Arc::clone(&parts.store), Arc::clone(&parts.clock), parts.kept_for);
         let intake = Self {
             grants: Grants::new(Arc::clone(&parts.store)),
             parts,
@@ -102,7 +102,7 @@ impl Intake {
             doubts: Doubts::default(),
             peers: HashMap::new(),
             kits,
-            taking,
+            quota_watch,
             touched: Touched::default(),
         };
         (intake, sink)
@@ -140,7 +140,7 @@ impl Intake {
                 self.keep_all(rest, &mut stop).await;
             }
             self.alarms.over();
-            match in_time(stop.last, self.taking.look()).await {
+            match in_time(stop.last, self.quota_watch.look()).await {
                 Ok(due) => due.into_iter().for_each(|content| self.alarms.again(content)),
                 Err(error) => tracing::warn!(error, "what the quota took is not known"),
             }

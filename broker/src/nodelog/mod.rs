@@ -22,14 +22,14 @@ mod intake;
 mod kits;
 mod line;
 mod listener;
+mod quota_watch;
 mod reader;
+mod reading_time;
 mod sources;
 mod split;
-mod taking;
 mod touched;
 mod tries;
 mod verify;
-mod waiting;
 
 pub use access::{PROBE_KEY, code_name};
 pub use board::Board;

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::access::{self, Access, Message, Sign};
 use super::board::Board;
 use super::line::Line;
+use super::reading_time::ReadingTime;
 use super::sources::Origin;
 use super::split::Piece;
-use super::waiting;
 use crate::clock::SharedClock;
 use crate::store::NodeService;
 
@@ -70,7 +70,7 @@ pub struct Sink {
     room: Arc<Semaphore>,
     board: Arc<Board>,
     clock: SharedClock,
-    waiting: Arc<waiting::Clock>,
+    waiting: Arc<ReadingTime>,
     sampled: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -96,7 +96,7 @@ impl Sink {
             room: Arc::new(Semaphore::new(WAITING)),
             board,
             clock,
-            waiting: Arc::new(waiting::Clock::new()),
+            waiting: Arc::new(ReadingTime::new()),
             sampled: Arc::default(),
         };
         (sink, from)

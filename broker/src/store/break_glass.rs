@@ -170,13 +170,14 @@ pub struct AskBounds {
     pub open: u64,
     /// How many requests they may make within an hour, whatever became of them.
     pub hourly: u64,
-    /// How many uses of requests that nobody approved may wait for their review, before they ask to be let in alone again.
+    /// How many of their requests that nobody approves may be open, or used and not reviewed, before they ask to be let in alone again.
     pub unreviewed_alone: u64,
 }
 
-impl Default for AskBounds {
-    fn default() -> Self {
-        Self { open: 5, hourly: 10, unreviewed_alone: 3 }
+impl AskBounds {
+    /// Before this their requests count towards `hourly` no more.
+    pub(super) fn since(now: Timestamp) -> Timestamp {
+        now.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN)
     }
 }
 

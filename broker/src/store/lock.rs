@@ -73,8 +73,9 @@ pub struct LockKeys {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockChange {
     /// A lock is set, and the sessions that it is on end. Where its setter has it set already, by its id, its end moves, and nobody's
-    /// asking for it to be lifted counts any more. A setter is an account, or, where there is none, [`LockRow::by`]. Conditions: the session in which it is set, if any, is live; its setter has no
-    /// other lock of this target; one that moves holds, and does not end earlier than before; a new one keeps within the quota.
+    /// asking for it to be lifted counts any more. A setter is an account, or, where there is none, [`LockRow::by`]. Conditions: the
+    /// session in which it is set, if any, is live; its setter has no other lock of this target; one that moves holds, and does not
+    /// end earlier than before; a new one keeps within the quota.
     Set {
         /// The lock.
         lock: Box<LockRow>,

@@ -108,6 +108,9 @@ impl Grown {
     }
 }
 
+/// How long what is over stays for reading, in microseconds: 30 days. The log keeps what it says of it.
+const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
+
 /// Durable state behind one broker.
 ///
 /// Every method that writes returns once the write is durable (SQLite: `synchronous=FULL`; the log's file has been

@@ -1,8 +1,19 @@
 //! The quota on calls, fairly: what is beyond it is taken of the nodes that hold most, so that one node's lines push out no call of a
 //! node that holds less. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 /// At most so many calls more than are kept with it are dropped by one change, so that no commit takes long.
 pub(super) const DROPPED_BEYOND: u64 = 1_000;
+
+/// What was dropped, by the numbers of names.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    pub(super) methods: BTreeSet<i64>,
+    pub(super) users: BTreeSet<i64>,
+    /// By node: how many calls, and the newest entry that one of them was kept under.
+    pub(super) nodes: BTreeMap<i64, (i64, i64)>,
+}
 
 /// What is to be taken, so that the nodes that hold most come down to one level.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +24,16 @@ pub(super) struct Takes {
     pub(super) one_of: i64,
     /// These are such that hold more than this, those first whose oldest call is the oldest.
     pub(super) above: i64,
+}
+
+impl Dropped {
+    /// Counts a call that is dropped.
+    pub(super) fn count(&mut self, node: i64, method: i64, user: Option<i64>, batch: i64) {
+        self.methods.insert(method);
+        self.users.extend(user);
+        let (calls, newest) = self.nodes.entry(node).or_default();
+        (*calls, *newest) = (calls.saturating_add(1), batch.max(*newest));
+    }
 }
 
 /// How many calls are to be dropped where `held` are kept, `most` may be, and `kept` came in with this change.

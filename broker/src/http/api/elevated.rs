@@ -11,7 +11,7 @@ use ichor_wire::profile;
 use super::break_glass::{answer, named};
 use super::calls::show as call;
 use super::certificates::minted;
-use super::{Api, under};
+use super::{Api, report_calls};
 use crate::audit;
 use crate::domain::{GrantId, Request};
 use crate::http::error::ApiError;
@@ -90,11 +90,11 @@ pub async fn report(
         (grant, entries.iter().find(of).map(|entry| entry.index))
     };
     let grants: Vec<_> = seen.file.uses.iter().map(|used| place(used.grant)).collect();
-    let made = under::made(&*api.store, &grants, |node| is_named(&api, &seen.contents.said.nodes, node)).await?;
-    let is_nameless = api.mint.names_grants(&seen.contents.cluster) == Some(false);
-    let under::Made { calls, more, sums, other_nodes } = made;
+    let made = report_calls::of(&*api.store, &grants, |node| is_named(&api, &seen.contents.said.nodes, node)).await?;
+    let names_no_grant = api.mint.names_grants(&seen.contents.cluster) == Some(false);
+    let report_calls::Made { calls, more, sums, other_nodes } = made;
     let calls = calls.into_iter().map(call).collect();
-    Ok(Json(BreakGlassReport { request: answer(seen), entries, calls, more, sums, other_nodes, is_nameless }))
+    Ok(Json(BreakGlassReport { request: answer(seen), entries, calls, more, sums, other_nodes, names_no_grant }))
 }
 
 /// Whether the request names this node, by its name or its address; one that names none names all.

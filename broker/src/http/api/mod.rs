@@ -12,9 +12,9 @@ pub mod lines;
 pub mod locks;
 pub mod log;
 pub mod proofs;
+mod report_calls;
 pub mod session;
 pub mod stories;
-mod under;
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -202,24 +202,26 @@ pub(crate) async fn an_approval_counts_for_another_human_and_the_same_contents(s
 }
 
 /// CVE-2026-45720.
+/// Has all of these written by tasks of their own; how many were recorded, where each other met this condition.
+async fn at_once(store: &Arc<dyn Store>, parts: impl Iterator<Item = Append>, otherwise: Condition) -> usize {
+    let mut tasks = tokio::task::JoinSet::new();
+    for part in parts {
+        let store = Arc::clone(store);
+        tasks.spawn(async move { one(&*store, part).await });
+    }
+    let (recorded, others): (Vec<_>, Vec<_>) =
+        tasks.join_all().await.into_iter().partition(|done| matches!(done, Appended::Recorded { .. }));
+    others.into_iter().for_each(|other| assert_eq!(other, refused(otherwise)));
+    recorded.len()
+}
+
 pub(crate) async fn case_14_fifty_uses_at_once_have_one_winner(store: Arc<dyn Store>) {
     logged_in(&*store, 1).await;
     let row = request(1, 1, 1);
     asked(&*store, &row).await;
     one(&*store, approve(&row, approval(2), after(60))).await;
-    let tasks: Vec<_> = (0..50)
-        .map(|number| {
-            let (store, used) = (Arc::clone(&store), uses(&row, number, "key", after(61)));
-            tokio::spawn(async move { one(&*store, used).await })
-        })
-        .collect();
-    let mut won = 0;
-    for task in tasks {
-        match task.await.unwrap() {
-            Appended::Recorded { .. } => won += 1,
-            other => assert_eq!(other, refused(Condition::RequestMoved)),
-        }
-    }
+    let won =
+        at_once(&store, (0..50).map(|number| uses(&row, number, "key", after(61))), Condition::RequestMoved).await;
     let file = file(&*store, &row).await;
     assert_eq!((won, file.request.used, file.uses.len()), (1, 1, 1));
     assert_eq!(file.request.state, BreakGlassState::Used);
@@ -228,19 +230,8 @@ pub(crate) async fn case_14_fifty_uses_at_once_have_one_winner(store: Arc<dyn St
 pub(crate) async fn case_14_fifty_approvals_of_one_human_count_once(store: Arc<dyn Store>) {
     let row = request(1, 2, 1);
     asked(&*store, &row).await;
-    let tasks: Vec<_> = (0..50)
-        .map(|_| {
-            let (store, given) = (Arc::clone(&store), approve(&row, approval(2), after(60)));
-            tokio::spawn(async move { one(&*store, given).await })
-        })
-        .collect();
-    let mut counted = 0;
-    for task in tasks {
-        match task.await.unwrap() {
-            Appended::Recorded { .. } => counted += 1,
-            other => assert_eq!(other, refused(Condition::ApprovedBefore)),
-        }
-    }
+    let given = (0..50).map(|_| approve(&row, approval(2), after(60)));
+    let counted = at_once(&store, given, Condition::ApprovedBefore).await;
     assert_eq!(counted, 1);
     let row = file(&*store, &row).await.request;
     assert_eq!((row.state, row.given), (BreakGlassState::Pending, 1));
@@ -249,19 +240,8 @@ pub(crate) async fn case_14_fifty_approvals_of_one_human_count_once(store: Arc<d
 pub(crate) async fn case_14_fifty_humans_at_once_make_one_quorum(store: Arc<dyn Store>) {
     let row = request(1, 3, 1);
     asked(&*store, &row).await;
-    let tasks: Vec<_> = (2..52)
-        .map(|number| {
-            let (store, given) = (Arc::clone(&store), approve(&row, approval(number), after(60)));
-            tokio::spawn(async move { one(&*store, given).await })
-        })
-        .collect();
-    let mut counted = 0;
-    for task in tasks {
-        match task.await.unwrap() {
-            Appended::Recorded { .. } => counted += 1,
-            other => assert_eq!(other, refused(Condition::RequestMoved)),
-        }
-    }
+    let given = (2..52).map(|number| approve(&row, approval(number), after(60)));
+    let counted = at_once(&store, given, Condition::RequestMoved).await;
     let row = file(&*store, &row).await.request;
     assert_eq!(
         (counted, row.given, row.state),

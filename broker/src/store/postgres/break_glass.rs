@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
-use crate::domain::{Person, SessionId};
+use crate::domain::{GrantId, Person, SessionId};
 use crate::store::Condition;
-use crate::store::break_glass::{BreakGlassChange, BreakGlassUse};
+use crate::store::break_glass::{AskBounds, BreakGlassChange, BreakGlassUse};
 use crate::store::lock::LockKeys;
 
 use super::Failure;
 use super::locks::{self, Held};
 use super::sessions::LIVE;
-use super::value::{HOUR, micros, signed};
+use super::value::{micros, signed};
 pub(super) use reading::{due, file, list, open_uses, overdue};
 
 /// What a change comes to: done, or the condition that failed.
@@ -28,7 +28,6 @@ pub(super) struct Statements {
     close: Statement,
     time_out: Statement,
     give_back: Statement,
-    abandon: Statement,
     review: Statement,
     tell: Statement,
     touch: Statement,
@@ -115,18 +114,11 @@ impl Statements {
                      WHERE id = $1 AND ((state = 0 AND waits_until <= $2) OR (state = 1 AND good_until <= $2))",
                 )
                 .await?,
+            // with `$2`, only one of which no outcome is recorded, and that was made by then
             give_back: db
                 .prepare_cached(
                     "WITH given AS (UPDATE break_glass_use SET returned = 1 WHERE grant_id = $1 AND returned = 0
-                            RETURNING request)
-                     UPDATE break_glass SET used = used - 1, state = CASE WHEN state = 5 THEN 1 ELSE state END
-                     WHERE id = (SELECT request FROM given) AND state IN (1, 5, 6) AND used > 0",
-                )
-                .await?,
-            abandon: db
-                .prepare_cached(
-                    "WITH given AS (UPDATE break_glass_use SET returned = 1
-                            WHERE grant_id = $1 AND returned = 0 AND issued_at IS NULL AND at <= $2 RETURNING request),
+                            AND ($2::bigint IS NULL OR (issued_at IS NULL AND at <= $2)) RETURNING request),
                         back AS (UPDATE break_glass SET used = used - 1, state = CASE WHEN state = 5 THEN 1 ELSE state END
                             WHERE id = (SELECT request FROM given) AND state IN (1, 5, 6) AND used > 0)
                      SELECT EXISTS (SELECT FROM given)",
@@ -161,6 +153,11 @@ impl Statements {
         })
     }
 
+    /// Gives the grant's use back; with a time, only one that was made by then and of which no outcome is recorded. Whether it did.
+    async fn give_back(&self, db: &Transaction<'_>, grant: GrantId, before: Option<i64>) -> Result<bool, Failure> {
+        Ok(db.query_one(&self.give_back, &[&grant.0.as_bytes().as_slice(), &before]).await?.try_get(0)?)
+    }
+
     pub(super) async fn change(&self, db: &Transaction<'_>, change: &BreakGlassChange, now: Timestamp) -> Done {
         let at = micros(now);
         match change {
@@ -186,7 +183,7 @@ impl Statements {
                             &at,
                             &signed(bounds.open),
                             &i16::from(request.self_service),
-                            &at.saturating_sub(HOUR),
+                            &micros(AskBounds::since(now)),
                             &signed(bounds.hourly),
                             &signed(bounds.unreviewed_alone),
                         ],
@@ -247,12 +244,11 @@ impl Statements {
                 Ok(moved(changed == 1))
             }
             BreakGlassChange::Return { grant } => {
-                db.execute(&self.give_back, &[&grant.0.as_bytes().as_slice()]).await?;
+                self.give_back(db, *grant, None).await?;
                 Ok(Ok(()))
             }
             BreakGlassChange::Abandon { grant, before } => {
-                let values: [&(dyn ToSql + Sync); 2] = [&grant.0.as_bytes().as_slice(), &micros(*before)];
-                Ok(moved(db.query_one(&self.abandon, &values).await?.try_get(0)?))
+                Ok(moved(self.give_back(db, *grant, Some(micros(*before))).await?))
             }
             BreakGlassChange::Told { request, told } => {
                 let values: [&(dyn ToSql + Sync); 6] = [

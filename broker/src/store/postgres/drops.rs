@@ -5,14 +5,12 @@ use ichor_wire::log::Kind;
 use tokio_postgres::Row;
 
 use crate::domain::{Person, ProviderAlias, SessionId};
+use crate::store::KEPT;
 use crate::store::rows::DropRequest;
 use crate::store::{Append, Change, Condition};
 
 use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, certificates};
-
-/// How long a request that is over stays for reading, in microseconds: 30 days.
-const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 pub(super) async fn ask(db: &Transaction<'_>, request: &DropRequest) -> Result<bool, Failure> {
     let insert = db

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::store::calls::{Call, CallsTaken, NodeHeld};
-use crate::store::quota::{self, Takes};
+use crate::store::quota::{self, Dropped, Takes};
 
 use super::Failure;
 use super::value::{micros, signed, time, unsigned};
@@ -23,15 +23,6 @@ struct Numbers {
     methods: HashMap<[String; 1], i64>,
     users: HashMap<[String; 1], i64>,
     owners: HashMap<[String; 4], i64>,
-}
-
-/// What was dropped.
-#[derive(Default)]
-struct Dropped {
-    methods: BTreeSet<i64>,
-    users: BTreeSet<i64>,
-    /// By node: how many calls, and the newest entry that one of them was kept under.
-    nodes: BTreeMap<i64, (i64, i64)>,
 }
 
 // === writing ===
@@ -160,10 +151,7 @@ async fn drop_oldest(db: &Transaction<'_>, of: Vec<(i64, i64)>, dropped: &mut Dr
     let mut taken = BTreeMap::<i64, i64>::new();
     for row in db.query(&delete, &[&nodes, &counts]).await? {
         let (node, batch): (i64, i64) = (row.try_get(0)?, row.try_get(3)?);
-        dropped.methods.insert(row.try_get(1)?);
-        dropped.users.extend(row.try_get::<_, Option<i64>>(2)?);
-        let (calls, newest) = dropped.nodes.entry(node).or_default();
-        (*calls, *newest) = (*calls + 1, batch.max(*newest));
+        dropped.count(node, row.try_get(1)?, row.try_get(2)?, batch);
         *taken.entry(node).or_default() += 1;
     }
     let less =

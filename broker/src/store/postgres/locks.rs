@@ -8,13 +8,11 @@ use tokio_postgres::{Row, Statement};
 
 use crate::domain::{LockId, Person, ProviderAlias, SessionId};
 use crate::store::Condition;
+use crate::store::KEPT;
 use crate::store::lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
 
 use super::Failure;
 use super::value::{hash, id, micros, signed, time};
-
-/// How long a lock that is ended stays for reading, in microseconds: 30 days. The log keeps it.
-const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 const COLUMNS: &str =
     "SELECT id, kind, one, two, set_by, reason, at, until, asked_provider, asked_issuer, asked_subject,

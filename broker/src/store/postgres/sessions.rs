@@ -5,15 +5,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::domain::{Group, HumanClaim, PageUse, Person, ProviderAlias, SessionId};
+use crate::store::KEPT;
 
 use super::value::{hash, id, time, unsigned};
 use super::{Failure, SessionRow};
 
 /// A session's use is noted once in this time, in microseconds.
 const TOUCH: i64 = 60_000_000;
-
-/// How long an ended session stays for reading, in microseconds: 30 days.
-const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 /// A session's columns, in the order of [`parse`].
 pub(super) const COLUMNS: &str = r#"id, token_hash, jkt, provider, issuer, subject, name, "user", groups, groups_at, acr,

@@ -13,7 +13,7 @@ use crate::store::break_glass::{
 
 use super::Failure;
 use super::locks::{self, Approved};
-use super::value::{HOUR, micros, signed};
+use super::value::{micros, signed};
 pub(super) use reading::{due, file, list, open_uses, overdue};
 
 /// What a change comes to: done, or the condition that failed.
@@ -24,7 +24,7 @@ type Done = Result<Result<(), Condition>, Failure>;
 pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp) -> Done {
     let at = micros(now);
     match change {
-        BreakGlassChange::Ask { request, bounds } => ask(db, request, *bounds, at),
+        BreakGlassChange::Ask { request, bounds } => ask(db, request, *bounds, now),
         BreakGlassChange::Approve { request, approval } => approve(db, *request, approval, at),
         BreakGlassChange::Close { request, to, closing } => close(db, *request, *to, closing, at),
         BreakGlassChange::TimeOut { request } => {
@@ -128,14 +128,20 @@ pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Do
 
 /// Notes that a certificate was made of the grant, if it used a request; whether its use is the grant's still.
 pub(super) fn issued(db: &Connection, grant: GrantId, now: i64) -> Result<bool, Failure> {
-    let noted = db
-        .prepare_cached("UPDATE break_glass_use SET issued_at = ?2 WHERE grant_id = ?1 AND returned = 0")?
-        .execute((grant.0.as_bytes(), now))?;
-    Ok(noted == 1
-        || !db.prepare_cached("SELECT 1 FROM break_glass_use WHERE grant_id = ?1")?.exists([grant.0.as_bytes()])?)
+    // most grants use none
+    let is_returned: Option<bool> = db
+        .prepare_cached("SELECT returned FROM break_glass_use WHERE grant_id = ?1")?
+        .query_row([grant.0.as_bytes()], |row| row.get(0))
+        .optional()?;
+    if is_returned == Some(false) {
+        db.prepare_cached("UPDATE break_glass_use SET issued_at = ?2 WHERE grant_id = ?1")?
+            .execute((grant.0.as_bytes(), now))?;
+    }
+    Ok(is_returned != Some(true))
 }
 
-fn ask(db: &Connection, row: &BreakGlassRow, bounds: AskBounds, now: i64) -> Done {
+fn ask(db: &Connection, row: &BreakGlassRow, bounds: AskBounds, now: Timestamp) -> Done {
+    let (since, now) = (micros(AskBounds::since(now)), micros(now));
     let Person { provider, issuer, subject } = &row.person;
     let count = |sql: &str, since: Option<i64>| -> Result<i64, Failure> {
         let mut counted = db.prepare_cached(sql)?;
@@ -149,7 +155,7 @@ fn ask(db: &Connection, row: &BreakGlassRow, bounds: AskBounds, now: i64) -> Don
         return Ok(Err(Condition::TooManyOpen));
     }
     let asked = "SELECT count(*) FROM break_glass WHERE human = ?1 AND asked_at > ?2";
-    if count(asked, Some(now.saturating_sub(HOUR)))? >= signed(bounds.hourly) {
+    if count(asked, Some(since))? >= signed(bounds.hourly) {
         return Ok(Err(Condition::TooManyAsked));
     }
     let alone = "SELECT count(*) FROM break_glass WHERE human = ?1 AND self_service = 1

@@ -9,14 +9,12 @@ use uuid::Uuid;
 
 use crate::domain::{Human, Person, ProviderAlias, SessionId};
 use crate::store::Condition;
+use crate::store::KEPT;
 use crate::store::rows::DropRequest;
 
 use super::names::Names;
 use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, certificates, locks, log};
-
-/// How long a request that is over stays for reading, in microseconds: 30 days.
-const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 /// A drop, as [`crate::store::Change::BodyDrop`] has it.
 pub(super) struct Drop<'a> {

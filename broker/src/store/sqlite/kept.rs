@@ -6,21 +6,12 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Params};
 
 use crate::store::calls::{Call, CallsTaken, NodeHeld};
-use crate::store::quota::{self, Takes};
+use crate::store::quota::{self, Dropped, Takes};
 
 use super::Failure;
 use super::log;
 use super::names::Names;
 use super::value::{micros, signed, time, unsigned};
-
-/// What was dropped.
-#[derive(Default)]
-struct Dropped {
-    methods: BTreeSet<i64>,
-    users: BTreeSet<i64>,
-    /// By node: how many calls, and the newest entry that one of them was kept under.
-    nodes: BTreeMap<i64, (i64, i64)>,
-}
 
 // === writing ===
 
@@ -131,10 +122,7 @@ fn drop_oldest(db: &Connection, node: i64, count: i64, dropped: &mut Dropped) ->
     )?;
     for row in delete.query_map((node, count), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
         let (method, user, batch): (i64, Option<i64>, i64) = row?;
-        dropped.methods.insert(method);
-        dropped.users.extend(user);
-        let (calls, newest) = dropped.nodes.entry(node).or_default();
-        (*calls, *newest) = (*calls + 1, batch.max(*newest));
+        dropped.count(node, method, user, batch);
         taken += 1;
     }
     if taken == count {

@@ -6,14 +6,12 @@ use uuid::Uuid;
 
 use crate::domain::{BreakGlassId, GrantId, Human, LockId, LockTarget, Person, ProviderAlias, SessionId};
 use crate::store::Condition;
+use crate::store::KEPT;
 use crate::store::lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, LockQuota, LockRow, columns, target};
 
 use super::Failure;
 use super::sessions;
 use super::value::{hash, id, micros, signed, time};
-
-/// How long a lock that is ended stays for reading, in microseconds: 30 days. The log keeps it.
-const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 const COLUMNS: &str =
     "SELECT id, kind, one, two, set_by, reason, at, until, asked_provider, asked_issuer, asked_subject,

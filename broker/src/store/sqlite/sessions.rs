@@ -4,15 +4,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::domain::{Group, HumanClaim, PageUse, Person, ProviderAlias, SessionId};
+use crate::store::KEPT;
 
 use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, SessionRow};
 
 /// A session's use is noted once in this time, in microseconds.
 const TOUCH: i64 = 60_000_000;
-
-/// How long an ended session stays for reading, in microseconds: 30 days.
-const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
 const COLUMNS: &str =
     "SELECT id, token_hash, jkt, provider, issuer, subject, name, user, groups, groups_at, acr, auth_time,

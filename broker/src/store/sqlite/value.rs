@@ -5,9 +5,6 @@ use uuid::Uuid;
 
 use super::Failure;
 
-/// An hour, in microseconds.
-pub(super) const HOUR: i64 = 3_600_000_000;
-
 /// A time as a column has it: microseconds since the epoch.
 pub(super) fn micros(at: Timestamp) -> i64 {
     at.as_microsecond()

@@ -264,7 +264,7 @@ pub struct BreakGlassReport {
     /// Whether the cluster's certificates name no grant: then its calls are taken to be of this request by person, roles and time alone,
     /// and are `weak`.
     #[serde(default)]
-    pub is_nameless: bool,
+    pub names_no_grant: bool,
 }
 
 /// How many calls of one kind were made under a request.

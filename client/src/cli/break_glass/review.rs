@@ -59,13 +59,13 @@ pub(super) fn report(here: &mut Here, args: ReportArgs) -> Result<u8, Error> {
             0 => terminal.line("nothing was made of it")?,
             _ => terminal.table(&entries)?,
         }
-        match (report.calls.len(), report.is_nameless) {
+        match (report.calls.len(), report.names_no_grant) {
             (0, false) => terminal.line("no node's log tells of a call by its certificates")?,
             (0, true) => terminal
                 .line(&format!("no node's log tells of a call that could be by its certificates; {NAMELESS}"))?,
-            (_, is_nameless) => {
+            (_, names_no_grant) => {
                 terminal.table(&calls)?;
-                if is_nameless {
+                if names_no_grant {
                     terminal.line(&format!("  {NAMELESS}: these calls fit by person, roles and time"))?;
                 }
             }

@@ -33,7 +33,7 @@ impl Broker {
                     more: true,
                     sums,
                     other_nodes: vec!["node-b".into()],
-                    is_nameless: true,
+                    names_no_grant: true,
                 };
                 Reply::json(200, &report)
             }

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(60);
 const TOLD: Duration = Duration::from_secs(3600);
 
 /// Looks after the quota.
-pub(super) struct Taking {
+pub(super) struct QuotaWatch {
     store: Arc<dyn Store>,
     clock: SharedClock,
     /// For how long calls are expected to be kept; `None`: nothing is told.
@@ -36,9 +36,9 @@ struct Untold {
     told: Option<Instant>,
 }
 
-// === impl Taking ===
+// === impl QuotaWatch ===
 
-impl Taking {
+impl QuotaWatch {
     pub(super) fn new(store: Arc<dyn Store>, clock: SharedClock, kept_for: Option<SignedDuration>) -> Self {
         Self { store, clock, kept_for, looked: None, taken: None, clusters: BTreeMap::new() }
     }
@@ -104,9 +104,9 @@ mod tests {
         room.sequencer.note(Content::of(Kind::NodeLog), Some(change)).await.unwrap();
     }
 
-    async fn told(taking: &mut Taking) -> Vec<(Option<String>, Option<u64>)> {
+    async fn told(watch: &mut QuotaWatch) -> Vec<(Option<String>, Option<u64>)> {
         tokio::time::advance(LOOK).await;
-        let due = taking.look().await.unwrap();
+        let due = watch.look().await.unwrap();
         assert!(due.iter().all(|content| content.code.as_deref() == Some("quota")), "{due:?}");
         due.into_iter().map(|content| (content.node, content.count)).collect()
     }
@@ -116,16 +116,16 @@ mod tests {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _guard = metrics::set_default_local_recorder(&recorder);
         let room = Room::new([]);
-        let mut taking = Taking::new(room.store.clone(), room.clock.clone(), Some(SignedDuration::from_hours(1)));
+        let mut watch = QuotaWatch::new(room.store.clone(), room.clock.clone(), Some(SignedDuration::from_hours(1)));
         keep(&room, "cp-1", 3, 20).await;
-        assert_eq!(told(&mut taking).await, []);
+        assert_eq!(told(&mut watch).await, []);
         keep(&room, "loud", 50, 20).await;
-        assert_eq!(told(&mut taking).await, [(Some("loud".into()), Some(33))]);
+        assert_eq!(told(&mut watch).await, [(Some("loud".into()), Some(33))]);
         keep(&room, "loud", 50, 20).await;
-        assert_eq!(told(&mut taking).await, [], "within the hour");
+        assert_eq!(told(&mut watch).await, [], "within the hour");
         tokio::time::advance(TOLD).await;
-        assert_eq!(told(&mut taking).await, [(Some("loud".into()), Some(50))]);
-        assert_eq!(told(&mut taking).await, []);
+        assert_eq!(told(&mut watch).await, [(Some("loud".into()), Some(50))]);
+        assert_eq!(told(&mut watch).await, []);
         let page = recorder.handle().render();
         assert!(page.contains("ichor_node_calls_taken_total{cluster=\"prod\"} 83"), "{page}");
     }
@@ -133,14 +133,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn old_calls_that_the_quota_takes_are_as_expected() {
         let room = Room::new([]);
-        let new = |kept_for| Taking::new(room.store.clone(), room.clock.clone(), kept_for);
-        let (mut taking, mut off) = (new(Some(SignedDuration::from_hours(1))), new(None));
+        let new = |kept_for| QuotaWatch::new(room.store.clone(), room.clock.clone(), kept_for);
+        let (mut watch, mut off) = (new(Some(SignedDuration::from_hours(1))), new(None));
         keep(&room, "cp-1", 20, 20).await;
-        assert_eq!((told(&mut taking).await, told(&mut off).await), (vec![], vec![]));
+        assert_eq!((told(&mut watch).await, told(&mut off).await), (vec![], vec![]));
         room.clock.advance(SignedDuration::from_hours(2));
         keep(&room, "cp-1", 0, 10).await;
-        assert_eq!(told(&mut taking).await, []);
+        assert_eq!(told(&mut watch).await, []);
         keep(&room, "cp-1", 20, 10).await;
-        assert_eq!((told(&mut taking).await.len(), told(&mut off).await.len()), (1, 0));
+        assert_eq!((told(&mut watch).await.len(), told(&mut off).await.len()), (1, 0));
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// The clock. It begins at zero.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct ReadingTime {
     began: Instant,
     stood: Mutex<Stood>,
 }
@@ -25,11 +25,11 @@ struct Stood {
 
 /// Someone waits until this is dropped.
 #[derive(Debug)]
-pub(super) struct Waits<'a>(&'a Clock);
+pub(super) struct Waits<'a>(&'a ReadingTime);
 
-// === impl Clock ===
+// === impl ReadingTime ===
 
-impl Clock {
+impl ReadingTime {
     pub(super) fn new() -> Self {
         Self { began: Instant::now(), stood: Mutex::default() }
     }
@@ -72,7 +72,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_many_wait_the_clock_stands_once_and_goes_on_behind() {
         let second = Duration::from_secs(1);
-        let clock = Clock::new();
+        let clock = ReadingTime::new();
         tokio::time::advance(5 * second).await;
         let mut waits: Vec<_> = (0..500).map(|_| clock.wait()).collect();
         tokio::time::advance(60 * second).await;

@@ -31,7 +31,7 @@ pub(super) struct Made {
 }
 
 /// The calls under these grants, each with the index of its entry.
-pub(super) async fn made(
+pub(super) async fn of(
     store: &dyn Store,
     grants: &[(GrantId, Option<u64>)],
     is_named: impl Fn(&str) -> bool,
@@ -107,7 +107,7 @@ mod tests {
         let mut calls = vec![reboot.clone(), escape.clone()];
         calls.extend((3..900).map(|second| call("cp-1", "ada", second)));
         let (_folder, store) = store(calls).await;
-        let made = made(&store, &[(GRANT, None)], only_cp_1).await.unwrap();
+        let made = of(&store, &[(GRANT, None)], only_cp_1).await.unwrap();
         assert_eq!(made.other_nodes, ["cp-9"]);
         assert_eq!((made.calls.len(), made.more), (500, true));
         assert_eq!((&made.calls[0].call, &made.calls[1].call), (&escape, &reboot), "what wants a look comes first");
@@ -122,7 +122,7 @@ mod tests {
         let mut calls: Vec<_> = (10..800).map(|second| call("cp-1", "ada", second)).collect();
         calls.push(Call { grant: Some(second), ..call("cp-2", "ada", 1) });
         let (_folder, store) = store(calls).await;
-        let made = made(&store, &[(GRANT, None), (second, None)], only_cp_1).await.unwrap();
+        let made = of(&store, &[(GRANT, None), (second, None)], only_cp_1).await.unwrap();
         assert_eq!((made.other_nodes, made.more), (vec!["cp-2".to_owned()], true));
         assert_eq!(made.calls[0].call.node, "cp-2");
     }
@@ -131,7 +131,7 @@ mod tests {
     async fn calls_that_name_no_grant_are_found_by_its_entry() {
         let weak = Call { grant: None, class: CallClass::Weak, entry: Some(7), ..call("cp-2", "ada", 1) };
         let (_folder, store) = store(vec![weak.clone(), Call { entry: Some(8), ..weak.clone() }]).await;
-        let made = made(&store, &[(GRANT, Some(7))], only_cp_1).await.unwrap();
+        let made = of(&store, &[(GRANT, Some(7))], only_cp_1).await.unwrap();
         assert_eq!(made.calls.iter().map(|stored| &stored.call).collect::<Vec<_>>(), [&weak]);
         assert_eq!((made.other_nodes, made.more), (vec!["cp-2".to_owned()], false));
     }
