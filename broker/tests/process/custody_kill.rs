@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::Parser;
 use ichor_broker::app;
 use ichor_broker::cli::Cli;
@@ -141,10 +142,11 @@ impl Ground {
     /// Makes the node accept the CA in force and the one that is to be, as an operator's patches do.
     async fn patch(&self) -> anyhow::Result<()> {
         let (_, mut bundle) = self.here(&["ca", "export-public", CLUSTER]).await?;
-        let record = std::fs::read_to_string(self.dir().join(format!("vault/ca/{CLUSTER}.toml"))).unwrap_or_default();
-        for part in record.split("-----BEGIN CERTIFICATE-----").skip(1) {
-            let body = part.split("-----END CERTIFICATE-----").next().unwrap_or_default();
-            bundle.push_str(&format!("-----BEGIN CERTIFICATE-----{body}-----END CERTIFICATE-----\n"));
+        if self.is_rotating() {
+            let (is_printed, patch) = self.here(&["ca", "patch", CLUSTER, "--next"]).await?;
+            anyhow::ensure!(is_printed, "{patch}");
+            let next = patch.lines().find_map(|line| line.trim().strip_prefix("- crt: ")).context("a patch")?;
+            bundle.push_str(&String::from_utf8(data_encoding::BASE64.decode(next.as_bytes())?)?);
         }
         self.node.set_accepted_cas(&bundle)
     }
@@ -244,14 +246,15 @@ async fn is_killed_everywhere(case: &Case) -> anyhow::Result<()> {
 }
 
 const TRANSIT: &str = "Transit key transit/ichor-prod version 1 at main";
+const KV: &str = "KV secret secret/ichor/prod at main";
 const CREATE: &[&str] = &["ca", "create", CLUSTER, "--custody", "transit"];
+const CREATE_KV: &[&str] = &["ca", "create", CLUSTER, "--custody", "kv"];
 const ROTATE: &[&str] = &["ca", "rotate", CLUSTER, "--wait", "0s"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ca_create_killed_at_each_request() -> anyhow::Result<()> {
     is_killed_everywhere(&Case { before: &[], command: CREATE, ends_at: TRANSIT, least: 4 }).await?;
-    let command = &["ca", "create", CLUSTER, "--custody", "kv"];
-    is_killed_everywhere(&Case { before: &[], command, ends_at: "KV secret secret/ichor/prod at main", least: 3 }).await
+    is_killed_everywhere(&Case { before: &[], command: CREATE_KV, ends_at: KV, least: 3 }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,7 +262,7 @@ async fn ca_import_killed_at_each_request() -> anyhow::Result<()> {
     let command = &["ca", "import", CLUSTER, "--from", "ca.pem", "--custody", "transit"];
     is_killed_everywhere(&Case { before: &[], command, ends_at: TRANSIT, least: 5 }).await?;
     let command = &["ca", "import", CLUSTER, "--from", "ca.pem", "--custody", "kv"];
-    is_killed_everywhere(&Case { before: &[], command, ends_at: "KV secret secret/ichor/prod at main", least: 3 }).await
+    is_killed_everywhere(&Case { before: &[], command, ends_at: KV, least: 3 }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +271,7 @@ async fn ca_move_killed_at_each_request() -> anyhow::Result<()> {
     let command = &["ca", "move", CLUSTER, "--to", "transit"];
     is_killed_everywhere(&Case { before, command, ends_at: TRANSIT, least: 5 }).await?;
     let command = &["ca", "move", CLUSTER, "--to", "kv"];
-    is_killed_everywhere(&Case { before, command, ends_at: "KV secret secret/ichor/prod at main", least: 3 }).await
+    is_killed_everywhere(&Case { before, command, ends_at: KV, least: 3 }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,6 +281,20 @@ async fn ca_rotate_killed_at_each_request() -> anyhow::Result<()> {
     is_killed_everywhere(&Case { before: &[CREATE], command: ROTATE, ends_at, least: 5 }).await?;
     let command = &["ca", "rotate", CLUSTER, "--continue", "--wait", "0s"];
     is_killed_everywhere(&Case { before: &[CREATE, ROTATE], command, ends_at, least: 4 }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ca_move_out_of_kv_killed_at_each_request() -> anyhow::Result<()> {
+    let command = &["ca", "move", CLUSTER, "--to", "transit"];
+    is_killed_everywhere(&Case { before: &[CREATE_KV], command, ends_at: TRANSIT, least: 6 }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ca_rotate_in_kv_killed_at_each_request() -> anyhow::Result<()> {
+    let ends_at = "KV secret secret/ichor/prod.2 at main";
+    is_killed_everywhere(&Case { before: &[CREATE_KV], command: ROTATE, ends_at, least: 4 }).await?;
+    let command = &["ca", "rotate", CLUSTER, "--continue", "--wait", "0s"];
+    is_killed_everywhere(&Case { before: &[CREATE_KV, ROTATE], command, ends_at, least: 3 }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,6 +321,41 @@ async fn custody_move_secrets_killed_at_each_request() -> anyhow::Result<()> {
             after += 1;
         }
         assert!(after >= 3, "it made only {after} requests");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_rotate_key_killed_at_each_request() -> anyhow::Result<()> {
+    ichor_standins::install_tls_provider();
+    let room = tempfile::tempdir()?;
+    let template = template(room.path())?;
+    for (command, least) in
+        [(["audit", "rotate-key", "--to", "transit"], 3), (["audit", "rotate-key", "--to", "kv"], 3)]
+    {
+        for fault in [Fault::Stall, Fault::Silent] {
+            let mut after = 0;
+            loop {
+                let at = format!("`{}` killed at request {after}, {fault:?}", command.join(" "));
+                let ground = Ground::new(&template).await?;
+                let killed = ground.kills(&command, after, fault.clone()).await?;
+                let (_, log) = ground.here(&["audit", "verify"]).await?;
+                assert!(log.starts_with("no damage: "), "{at}: {log}");
+                if !killed {
+                    break;
+                }
+                let mut output = ground.runs(&command)?;
+                if said(&output).contains("already; name another with `--key`") {
+                    // one that was made and never signed is not taken on trust
+                    output = ground.runs(&[&command[..], &["--key", "another"]].concat())?;
+                }
+                assert!(output.status.success(), "{at}: {}", said(&output));
+                let (_, log) = ground.here(&["audit", "verify"]).await?;
+                assert!(log.starts_with("no damage: "), "{at}: {log}");
+                after += 1;
+            }
+            assert!(after >= least, "`{}` made only {after} requests", command.join(" "));
+        }
     }
     Ok(())
 }

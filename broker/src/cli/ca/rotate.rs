@@ -214,6 +214,7 @@ impl Work<'_> {
     fn not_yet(&self, out: &mut dyn Write) -> anyhow::Result<()> {
         let (cluster, at) = (&self.cluster, &self.at);
         writeln!(out, "the old CA stays in force until they all do; apply the patch, then go on:")?;
+        writeln!(out, "  ichor-broker ca patch {cluster} --next{at}")?;
         writeln!(out, "  ichor-broker ca rotate {cluster} --continue --reason …{at}")?;
         bail!("not every node accepts the new CA yet")
     }
