@@ -79,7 +79,7 @@ pub enum MintError {
     #[error("there is no cluster `{0}`")]
     UnknownCluster(ClusterName),
     /// The cluster is declared, but its CA is not in custody.
-    #[error("the CA of cluster `{0}` is not in custody")]
+    #[error("the CA of cluster `{0}` cannot be used: none is in custody, or its custody is out")]
     NoCustody(ClusterName),
     /// Policy says no; that is recorded.
     #[error("{}", .0.sentence)]

@@ -295,8 +295,8 @@ impl Store for Faulty {
     async fn lease_refresh(&self, id: SessionId, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
         self.faults.write(self.inner.lease_refresh(id, now, until)).await
     }
-    async fn release_refresh(&self, id: SessionId) -> Result<(), StoreError> {
-        self.faults.write(self.inner.release_refresh(id)).await
+    async fn release_refresh(&self, id: SessionId, until: Timestamp) -> Result<(), StoreError> {
+        self.faults.write(self.inner.release_refresh(id, until)).await
     }
     async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
         self.faults.write(self.inner.touch_session(id, now)).await

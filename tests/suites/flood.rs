@@ -1,5 +1,6 @@
 //! Floods over HTTP/2, frame by frame: the connection ends after a bounded amount, and everyone else is served.
-//! CVE-2023-44487 (rapid reset), RUSTSEC-2024-0332 (CONTINUATION without an end).
+//! CVE-2023-44487 (rapid reset), CVE-2025-8671 (MadeYouReset), RUSTSEC-2024-0332 (CONTINUATION without an end), DATA without bytes
+//! or an end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Frame types, flags (RFC 9113 §6).
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -89,6 +92,38 @@ async fn case_03_streams_that_are_reset_at_once_end_the_connection() -> anyhow::
     };
     let sent = flood(&world, batch, 400).await?;
     assert!(sent < 10 << 20, "{sent} bytes were taken");
+    others_are_served(&world).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_03_streams_that_the_broker_is_made_to_reset_end_the_connection() -> anyhow::Result<()> {
+    const BATCH: u32 = 500;
+    let world = World::start().await?;
+    let request = request();
+    let batch = move |number: u32| {
+        let one = |at: u32| {
+            let stream = 1 + 2 * (number * BATCH + at);
+            // an increment of 0 is a stream error (RFC 9113 §6.9)
+            let wrong = frame(WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes());
+            [frame(HEADERS, END_STREAM | END_HEADERS, stream, &request), wrong].concat()
+        };
+        (0..BATCH).flat_map(one).collect()
+    };
+    let sent = flood(&world, batch, 400).await?;
+    assert!(sent < 10 << 20, "{sent} bytes were taken");
+    others_are_served(&world).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_03_data_without_bytes_or_an_end_ends_the_connection() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (first, more) = (request(), frame(DATA, 0, 1, &[]).repeat(10_000));
+    let frames = move |number: u32| match number {
+        0 => frame(HEADERS, END_HEADERS, 1, &first),
+        _ => more.clone(),
+    };
+    let sent = flood(&world, frames, 2000).await?;
+    assert!(sent < 100 << 20, "{sent} bytes were taken");
     others_are_served(&world).await
 }
 

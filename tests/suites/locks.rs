@@ -190,6 +190,9 @@ async fn everything_is_unlocked_by_two_people_and_they_can_get_in() -> anyhow::R
         set.beyond
     );
     assert_eq!(code(reads(&alice).await), Code::Locked);
+    let told: serde_json::Value = alice.session.broker().get(&alice.session, &["clusters"], &[]).await?;
+    let (first, role) = (&told["clusters"][0], &told["clusters"][0]["roles"][0]);
+    assert_eq!((&first["unavailable"], &role["allowed"]), (&"a lock stops it".into(), &false.into()), "{told}");
     // what lifting needs goes on: logging in, reading the audit, seeing the locks
     let oscar = Person::log_in(&world, "oscar").await?;
     let log: serde_json::Value = root.session.broker().get(&root.session, &["audit", "entries"], &[]).await?;

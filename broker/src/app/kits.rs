@@ -30,6 +30,7 @@ pub(super) async fn watch_kits(
 ) {
     let mut stop = std::pin::pin!(told(stopped));
     let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut known = None;
     loop {
         tokio::select! {

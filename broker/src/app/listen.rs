@@ -1,4 +1,4 @@
-//! Listening: TCP with or without TLS, or a Unix socket, each connection within bounds.
+//! Listening: TCP with or without TLS, each connection within bounds, or a Unix socket, whose peer is a proxy of this host.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -104,12 +104,15 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-/// A Unix socket of this mode. A socket left by a broker that was killed is removed: the store's writer lock, taken before,
-/// shows that none runs.
+/// A Unix socket of this mode. A socket left by a broker that was killed is removed; one at which somebody answers is not.
 pub(super) fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, StartError> {
     let refused = |error: std::io::Error| StartError::Listen { at: path.display().to_string(), why: error.to_string() };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(refused)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        let why = "another broker listens there; stop it, or give this one a folder of its own";
+        return Err(StartError::Listen { at: path.display().to_string(), why: why.into() });
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),

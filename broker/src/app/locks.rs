@@ -21,6 +21,7 @@ const NAME: &str = "locks";
 pub(super) async fn watch_locks(book: Book, readiness: Arc<Readiness>, stopped: watch::Receiver<bool>) {
     let mut stop = std::pin::pin!(told(stopped));
     let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut ledger, mut known) = (Ledger::default(), None);
     loop {
         tokio::select! {

@@ -53,6 +53,7 @@ pub(super) async fn watch_log(
 ) {
     let mut stop = std::pin::pin!(told(stopped));
     let mut ticks = tokio::time::interval(LOG_PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = Vec::new();
     loop {
         let checks = {
@@ -97,6 +98,7 @@ fn log_checks(standing: &Standing, is_anchored: bool, now: jiff::Timestamp) -> V
 pub(super) async fn watch_providers(login: Arc<Login>, readiness: Arc<Readiness>, stopped: watch::Receiver<bool>) {
     let mut stop = std::pin::pin!(told(stopped));
     let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = &mut stop => return,
@@ -120,6 +122,7 @@ pub(super) async fn watch_requests(
     let mut stop = std::pin::pin!(told(stopped));
     let (mut ends, mut reviews) = (tokio::time::interval(ENDS), tokio::time::interval(SWEEP));
     ends.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    reviews.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let failed = tokio::select! {
             () = &mut stop => return,

@@ -34,6 +34,7 @@ impl BreakGlass {
     /// # Errors
     /// When the store cannot be read, or something cannot be recorded; the rest is recorded next time.
     pub async fn time_out(&self) -> Result<(), BreakGlassError> {
+        let mut failed = Ok(());
         for row in self.store.break_glass_due(self.clock.now(), AT_ONCE).await? {
             let content = Content {
                 cluster: Some(row.cluster.clone()),
@@ -45,10 +46,12 @@ impl BreakGlass {
             match self.record(content, BreakGlassChange::TimeOut { request: row.id }).await {
                 // another broker was first, or someone acted
                 Err(BreakGlassError::Record(RecordError::Refused(Condition::RequestMoved))) => {}
-                other => other?,
+                // it holds up none behind it
+                other => failed = failed.and(other),
             }
         }
-        self.read_on().await
+        self.read_on().await?;
+        failed
     }
 
     /// Records, once a day for each, the uses whose review is overdue, and shows how many wait for a review; answers how many are
@@ -60,6 +63,7 @@ impl BreakGlass {
         let now = self.clock.now();
         let used = now.saturating_sub(self.settings.review_within).unwrap_or(Timestamp::MIN);
         let before = now.saturating_sub(AGAIN).unwrap_or(Timestamp::MIN);
+        let mut failed = Ok(());
         for row in self.store.break_glass_overdue(used, Some(before), AT_ONCE).await? {
             let Some(contents) = contents::read(&row, &self.data_key) else { continue };
             let content = Content {
@@ -75,9 +79,10 @@ impl BreakGlass {
             match self.record(content, BreakGlassChange::Remind { request: row.id, before }).await {
                 // another broker was first, or someone reviewed it
                 Err(BreakGlassError::Record(RecordError::Refused(Condition::RequestMoved))) => {}
-                other => other?,
+                other => failed = failed.and(other),
             }
         }
+        failed?;
         let overdue = self.store.break_glass_overdue(used, None, AT_ONCE).await?.len();
         let states = vec![BreakGlassState::Used, BreakGlassState::Revoked];
         let filter = BreakGlassFilter { states, ..BreakGlassFilter::default() };

@@ -32,7 +32,8 @@ impl CheckCommand {
             Ok(loaded) => loaded,
             Err(error) => return print_checks(out, &[failed("config", &error)]),
         };
-        let mut checks = vec![fine("config", None)];
+        let open = config::too_open(&loaded);
+        let mut checks = vec![fine("config", (!open.is_empty()).then(|| open.join("; ")))];
         checks.push(policies(&loaded));
         checks.extend(labels(&loaded));
         checks.extend(block_on(async { Ok(vault_and_clusters(&loaded).await) })?);

@@ -68,7 +68,10 @@ impl Init {
         if fs::exists(&self.dir)? {
             fs::remove_dir(&self.dir)?;
         }
-        fs::rename(staging.keep(), &self.dir)?;
+        fs::rename(staging.path(), &self.dir)?;
+        // what was moved is not there to be removed
+        let _ = staging.keep();
+        fs::File::open(parent)?.sync_all()?;
         self.tell(out)?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `lock`, `unlock` and `locks`: at the broker's own host, for when nobody can log in.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
@@ -63,8 +63,11 @@ enum LockWhat {
         #[command(flatten)]
         how: How,
     },
-    /// Everything. Two people who log in lift it; logging in and reading the audit go on.
+    /// Everything. Two people who log in lift it, never this host; logging in and reading the audit go on.
     Everything {
+        /// Do not ask, at a terminal; elsewhere nobody is asked.
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         how: How,
     },
@@ -116,7 +119,12 @@ impl Lock {
                     super::ca::declared(&loaded, &name)?;
                     (LockOn::Cluster { name }, how)
                 }
-                LockWhat::Everything { how } => (LockOn::Everything, how),
+                LockWhat::Everything { yes, how } => {
+                    if !yes {
+                        sure(out)?;
+                    }
+                    (LockOn::Everything, how)
+                }
             };
             let set = desk.lock(LockAsk { on, seconds: how.life, reason: how.reason }).await;
             desk.close().await;
@@ -221,6 +229,26 @@ impl Desk {
             }
         }
     }
+}
+
+/// Waits for a yes of whoever sits at a terminal: this host cannot lift it again.
+fn sure(out: &mut dyn Write) -> anyhow::Result<()> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "nothing is issued to anyone then, and this host does not lift it: it takes two people of one provider who may `unlock`; lock \
+         everything? type yes:"
+    )?;
+    out.flush()?;
+    let mut typed = String::new();
+    input.read_line(&mut typed)?;
+    if typed.trim().eq_ignore_ascii_case("yes") {
+        return Ok(());
+    }
+    bail!("nothing was locked; lock a user or a cluster instead, or answer yes")
 }
 
 fn acting<T>(ask: T) -> Act<T> {

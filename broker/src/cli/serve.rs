@@ -33,6 +33,9 @@ impl Serve {
         for warning in hardening.warnings() {
             tracing::warn!("{warning}");
         }
+        for warning in crate::config::too_open(&loaded) {
+            tracing::warn!("{warning}");
+        }
         let vault = super::unlock::vault(&loaded.settings)?;
         for warning in vault.warnings() {
             tracing::warn!("{warning}");

@@ -187,9 +187,10 @@ impl From<MintError> for ApiError {
     fn from(error: MintError) -> Self {
         match error {
             MintError::UnknownCluster(name) => Self::new(Code::UnknownCluster, format!("there is no cluster `{name}`")),
-            MintError::NoCustody(name) => {
-                Self::new(Code::CustodyUnavailable, format!("the CA of cluster `{name}` is not in custody"))
-            }
+            MintError::NoCustody(name) => Self::new(
+                Code::CustodyUnavailable,
+                format!("the CA of cluster `{name}` cannot be used: none is in custody, or its custody is out"),
+            ),
             MintError::Refused(refusal) => refusal.into(),
             MintError::Record(error) => error.into(),
             MintError::Issue(error) => {

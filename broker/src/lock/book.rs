@@ -159,7 +159,8 @@ impl Book {
             (LockTarget::Everything, Who::Host(..)) => {
                 let refusal = Refusal::plain(
                     "a lock of everything is lifted by two people who log in, not at the broker's host",
-                    "run `ichor unlock everything`; logging in works under this lock",
+                    "run `ichor unlock everything`; logging in works under this lock, and where policies let only one person `unlock`, let them \
+                     allow a second (`policies/`, then `ichor-broker reload`)",
                 );
                 return Err(self.no(&lock.target, base, refusal).await?);
             }

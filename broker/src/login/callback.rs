@@ -1,6 +1,7 @@
 //! The provider's answer: checked, exchanged, verified, and kept until the person confirms.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
@@ -46,17 +47,22 @@ impl Login {
     /// # Errors
     /// When the answer does not belong to this browser's login, or the provider gives nobody. The login is over then.
     pub async fn callback(
-        &self,
-        alias: &str,
-        cookie: Option<&str>,
-        answer: &Answer,
+        self: &Arc<Self>,
+        alias: String,
+        cookie: Option<String>,
+        answer: Answer,
         address: IpAddr,
     ) -> Result<Arrived, LoginError> {
-        let result = self.try_callback(alias, cookie, answer, address).await;
-        result.inspect_err(|error| {
-            tracing::info!(provider = alias, cause = error.cause(), "login failed at the provider");
-            self.refused(address, error.problem());
-        })
+        // A task of its own: a browser that leaves meanwhile must not drop what the provider gave.
+        let login = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let result = login.try_callback(&alias, cookie.as_deref(), &answer, address).await;
+            result.inspect_err(|error| {
+                tracing::info!(provider = alias, cause = error.cause(), "login failed at the provider");
+                login.refused(address, error.problem());
+            })
+        });
+        task.await.unwrap_or(Err(LoginError::Over))
     }
 
     async fn try_callback(

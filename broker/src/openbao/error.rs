@@ -141,7 +141,11 @@ impl fmt::Display for BaoError {
             Kind::Limited => f.write_str("turns requests away by its rate quota"),
             Kind::Token => f.write_str("takes our token no more"),
             Kind::Denied(path) => {
-                write!(f, "does not allow `{path}` to our token; give its policy what deploy/openbao has")
+                write!(
+                    f,
+                    "does not allow `{path}` to our token; give its policy what deploy/openbao has, or, where a command makes or \
+                     writes what the broker only uses, an operator's token with `--token-file`"
+                )
             }
             Kind::Missing(what) => write!(f, "has no `{what}`"),
             Kind::NoRoute(path) => write!(f, "has no `{path}`: no such engine is mounted there"),

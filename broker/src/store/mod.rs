@@ -174,8 +174,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes the session's refresh lease until `until`, unless someone holds it past `now`: one refresh at a time.
     async fn lease_refresh(&self, id: SessionId, now: Timestamp, until: Timestamp) -> Result<bool, StoreError>;
 
-    /// Gives the lease back early.
-    async fn release_refresh(&self, id: SessionId) -> Result<(), StoreError>;
+    /// Gives back early the lease that was taken until `until`; another's, taken since, stays.
+    async fn release_refresh(&self, id: SessionId, until: Timestamp) -> Result<(), StoreError>;
 
     /// Notes that the session was used, at most once a minute's worth of precision; not an audited change.
     async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError>;

@@ -73,7 +73,7 @@ pass_on! {
     locks(with_ended: bool, limit: u32) -> Vec<LockRow>;
     people_named(name: &str, limit: u32) -> Vec<KnownPerson>;
     lease_refresh(id: SessionId, now: Timestamp, until: Timestamp) -> bool;
-    release_refresh(id: SessionId) -> ();
+    release_refresh(id: SessionId, until: Timestamp) -> ();
     touch_session(id: SessionId, now: Timestamp) -> ();
     begin_login(login: PendingLogin, max_pending: u32, now: Timestamp) -> bool;
     login_by_cookie(cookie_hash: &[u8; 32], now: Timestamp) -> Option<PendingLogin>;

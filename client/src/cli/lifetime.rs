@@ -36,10 +36,9 @@ pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
 
 /// That policy gave less time than was asked for, where it did.
 pub(super) fn shortened(asked: Option<u64>, answer: &CertificateAnswer) -> Option<Shortened> {
-    let asked = i64::try_from(asked?).unwrap_or(i64::MAX);
     let start = granted_at(&answer.grant_id.to_string(), answer.not_before, answer.not_after);
     let granted = answer.not_after.as_second().saturating_sub(start.as_second());
-    (granted.saturating_add(SLACK) < asked).then_some(Shortened { asked, granted })
+    Shortened::of(asked, u64::try_from(granted).unwrap_or_default())
 }
 
 /// The roles, and how long from `now`: `os:reader for 59 min`.
@@ -70,6 +69,15 @@ fn typed(seconds: i64) -> String {
 }
 
 // === impl Shortened ===
+
+impl Shortened {
+    /// Where less was granted than was asked for, both in seconds.
+    pub(super) fn of(asked: Option<u64>, granted: u64) -> Option<Self> {
+        let seconds = |time| i64::try_from(time).unwrap_or(i64::MAX);
+        let (asked, granted) = (seconds(asked?), seconds(granted));
+        (granted.saturating_add(SLACK) < asked).then_some(Self { asked, granted })
+    }
+}
 
 impl fmt::Display for Shortened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -126,6 +126,7 @@ fn agree_to_project(here: &mut Here, broker: &Broker, store: &SessionStore) -> R
         }
         _ => return Ok(()),
     };
+    let trust = if ca.is_some() { broker.trust().fingerprint()? } else { String::new() };
     let file = file.display();
     let terminal = &mut here.around.terminal;
     let Some(ask) = &here.around.ask else {
@@ -143,15 +144,18 @@ fn agree_to_project(here: &mut Here, broker: &Broker, store: &SessionStore) -> R
     if ca.is_some() {
         let whose = if known { "Another CA than then is believed because of  " } else { "Its CA is named by  " };
         terminal.toned_note(&[(Tone::Plain, whose), (Tone::Strong, &file.to_string())]);
+        terminal.note(&format!("Compare with whoever runs the broker:  {trust}"));
     }
-    // Enter alone is no answer where a broker that one knows is all at once to be believed for another reason.
-    let how = match known {
-        true => "Type y if you know why, anything else to stop.",
-        false => "Press Enter or y to log in there, anything else to stop.",
+    // Enter alone is no answer where whom to believe is told by a file that may be a stranger's
+    let is_plain = !known && ca.is_none();
+    let how = match (known, is_plain) {
+        (true, _) => "Type y if you know why, anything else to stop.",
+        (false, true) => "Press Enter or y to log in there, anything else to stop.",
+        (false, false) => "Type y if it is the broker's, anything else to stop.",
     };
     terminal.note(how);
     match ask().map(|answer| answer.trim().to_ascii_lowercase()) {
-        Ok(answer) if matches!(answer.as_str(), "y" | "yes") || (!known && answer.is_empty()) => Ok(()),
+        Ok(answer) if matches!(answer.as_str(), "y" | "yes") || (is_plain && answer.is_empty()) => Ok(()),
         _ => Err(Error::usage(format!("nothing was sent to {url}"), next)),
     }
 }

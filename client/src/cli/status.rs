@@ -1,6 +1,6 @@
 //! `ichor status`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ichor_wire::talosconfig::Ours;
 use jiff::{SignedDuration, Timestamp};
@@ -29,8 +29,18 @@ pub(super) struct Args {
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let settings = Settings::find(&here.around.environment, &here.flags)?;
-    let session = here.session()?;
-    let described = block_on(session.describe())?;
+    let asked = here.session().and_then(|session| Ok((block_on(session.describe())?, session)));
+    let (described, session) = match asked {
+        Ok(asked) => asked,
+        // what lies here is asked for just when nobody answers
+        Err(error) => {
+            if let Ok(held) = Held::find(here, args.talosconfig.as_deref()) {
+                let value = json!({ "session": null, "talosconfig": held.path, "contexts": held.json });
+                here.print(&value, |terminal| held.table(terminal))?;
+            }
+            return Err(error);
+        }
+    };
     let report = if args.verify {
         let waiting = here.around.terminal.waiting("checking the receipts".into());
         let report = block_on(kept::verify(&here.around.environment, &session));
@@ -41,37 +51,10 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     };
     let open = Receipts::of(&here.around.environment, session.broker())?.open()?;
     let now = here.around.clock.now();
-    let path = talosconfig::readable(&here.around.environment, args.talosconfig.as_deref())?;
-    let file = talosconfig::read(&path)?;
-    let records = Written::load(&here.around.environment)?;
-    let ours: Vec<(&str, Ours, bool)> = file
-        .names()
-        .filter_map(|name| {
-            let context = file.context(name)?;
-            let ours = records.ours(&path, name, &context)?;
-            Some((name, ours, records.key_made_by_cluster(&path, name, &context)))
-        })
-        .collect();
-    let contexts: Vec<_> = ours
-        .iter()
-        .map(|(name, ours, elsewhere)| {
-            let cluster = records.find(&path, name).map(|record| record.cluster.clone());
-            let key = if *elsewhere { "cluster" } else { "here" };
-            json!({
-                "context": name, "cluster": cluster, "roles": ours.roles, "not_after": ours.not_after,
-                "grant": ours.grant, "key_made_by": key,
-            })
-        })
-        .collect();
-    let rows: Vec<Vec<String>> = std::iter::once(["CONTEXT", "ROLES", "EXPIRES"].map(str::to_owned).to_vec())
-        .chain(ours.iter().map(|(name, ours, _)| {
-            let roles: Vec<&str> = ours.roles.iter().map(|role| role.as_str()).collect();
-            vec![(*name).to_owned(), roles.join(","), left(ours.not_after, now)]
-        }))
-        .collect();
+    let held = Held::find(here, args.talosconfig.as_deref())?;
     let mut value = json!({
         "broker": session.broker().url(), "broker_from": settings.source.to_string(), "session": described,
-        "talosconfig": path, "contexts": contexts, "receipts": open,
+        "talosconfig": held.path, "contexts": held.json, "receipts": open,
     });
     if let (Some(report), Some(value)) = (&report, value.as_object_mut()) {
         value.insert("audit".into(), json!(report));
@@ -84,13 +67,10 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             if described.groups.is_empty() { "none".into() } else { described.groups.join(", ") }
         ))?;
         terminal.line(&format!("session  {}", left(described.expires_at, now)))?;
-        if rows.len() > 1 {
+        if held.rows.len() > 1 {
             terminal.line("")?;
-            terminal.table(&rows)?;
         }
-        for (name, ..) in ours.iter().filter(|(_, _, elsewhere)| *elsewhere) {
-            terminal.line(&format!("{name}: its key was made by the cluster, not on this machine"))?;
-        }
+        held.table(terminal)?;
         match &report {
             Some(report) => verified(terminal, report),
             None => said_of(terminal, open),
@@ -101,6 +81,57 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     } else {
         code
     })
+}
+
+/// The contexts that lie here.
+struct Held {
+    path: PathBuf,
+    json: Vec<serde_json::Value>,
+    /// With a head.
+    rows: Vec<Vec<String>>,
+    /// Those whose key the cluster made.
+    elsewhere: Vec<String>,
+}
+
+impl Held {
+    fn find(here: &Here, talosconfig: Option<&Path>) -> Result<Self, Error> {
+        let now = here.around.clock.now();
+        let path = talosconfig::readable(&here.around.environment, talosconfig)?;
+        let file = talosconfig::read(&path)?;
+        let records = Written::load(&here.around.environment)?;
+        let ours: Vec<(&str, Ours, bool)> = file
+            .names()
+            .filter_map(|name| {
+                let context = file.context(name)?;
+                let ours = records.ours(&path, name, &context)?;
+                Some((name, ours, records.key_made_by_cluster(&path, name, &context)))
+            })
+            .collect();
+        let json = ours.iter().map(|(name, ours, elsewhere)| {
+            let cluster = records.find(&path, name).map(|record| record.cluster.clone());
+            let key = if *elsewhere { "cluster" } else { "here" };
+            json!({
+                "context": name, "cluster": cluster, "roles": ours.roles, "not_after": ours.not_after,
+                "grant": ours.grant, "key_made_by": key,
+            })
+        });
+        let head = std::iter::once(["CONTEXT", "ROLES", "EXPIRES"].map(str::to_owned).to_vec());
+        let rows = head.chain(ours.iter().map(|(name, ours, _)| {
+            let roles: Vec<&str> = ours.roles.iter().map(|role| role.as_str()).collect();
+            vec![(*name).to_owned(), roles.join(","), left(ours.not_after, now)]
+        }));
+        let elsewhere = ours.iter().filter(|(_, _, elsewhere)| *elsewhere).map(|(name, ..)| (*name).to_owned());
+        Ok(Self { json: json.collect(), rows: rows.collect(), elsewhere: elsewhere.collect(), path })
+    }
+
+    fn table(&self, terminal: &mut Terminal) -> std::io::Result<()> {
+        if self.rows.len() > 1 {
+            terminal.table(&self.rows)?;
+        }
+        self.elsewhere.iter().try_for_each(|name| {
+            terminal.line(&format!("{name}: its key was made by the cluster, not on this machine"))
+        })
+    }
 }
 
 /// What is open of the receipts, as they lie here.

@@ -99,7 +99,8 @@ fn who_touched_a_node_is_told_by_its_log_and_else_who_could_have() {
 #[test]
 fn all_of_a_person_is_told_in_its_order() {
     let world = World::logged_in();
-    let told = world.ichor(&["audit", "what", "--user", "alice", "--since", "30d", "--limit", "3", "--utc"]);
+    let told =
+        world.ichor(&["audit", "what", "--user", "alice", "--since", "2026-11-01T00:00:00Z", "--limit", "3", "--utc"]);
     insta::assert_snapshot!("audit_what", told.transcript());
     let seen = world.fake.with(|state| state.seen.clone());
     for parts in [["/v1/audit/entries?", "person=alice", "since=20"], ["/v1/audit/calls?", "user=alice", "since=20"]] {

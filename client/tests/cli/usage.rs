@@ -80,6 +80,16 @@ fn status_in_json_names_the_contexts() {
     assert_eq!(status["session"]["user"], "alice@example.com");
     let text = world.ichor(&["status", "--talosconfig", "team.yaml"]).ok().out;
     assert!(text.contains("prod     os:reader  in 59 min"), "{text}");
+    // what lies here is told also where the broker tells nothing
+    world.ichor(&["logout"]).ok();
+    let ran = world.ichor(&["status", "--talosconfig", "team.yaml"]);
+    assert!(
+        ran.out.contains("prod     os:reader  in 59 min") && ran.err.contains("not logged in"),
+        "{}",
+        ran.transcript()
+    );
+    let json = world.ichor(&["status", "--talosconfig", "team.yaml", "-o", "json"]).json();
+    assert_eq!((&json["session"], &json["contexts"][0]["cluster"]), (&serde_json::Value::Null, &"prod".into()));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use tokio::signal::ctrl_c;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::broker::Broker;
 use crate::call::Caller;
@@ -52,29 +52,45 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Ctrl-C ends the demo at any moment, in order; the temporary folder goes with it.
+/// Ctrl-C, SIGTERM or a terminal that closes ends the demo at any moment, in order; the temporary folder goes with it.
 async fn run(arguments: &Arguments, transcript: &mut Transcript) -> anyhow::Result<()> {
     ichor_standins::install_tls_provider();
+    let mut ending = Ending::new()?;
     let (world, broker) = tokio::select! {
         started = start() => started?,
-        _ = ctrl_c() => anyhow::bail!("interrupted"),
+        () = ending.comes() => anyhow::bail!("interrupted"),
     };
     let caller = Caller::find();
     let told = tokio::select! {
         told = story::tell(&world, &broker, &caller, transcript) => told,
-        _ = ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = ending.comes() => Err(anyhow::anyhow!("interrupted")),
     };
     if told.is_ok() && !arguments.once {
         by_hand::explain(&world, &broker, &caller, transcript)?;
-        ctrl_c().await?;
-        transcript.says("stopping; the temporary folder goes with it");
-        broker.stop().await;
-        return Ok(());
+        ending.comes().await;
+        transcript.says("the broker stops, and the temporary folder goes at the end");
     }
     broker.stop().await;
     match told? {
         Some(kit) => emergency::open_kit(&world, &kit, &caller, transcript).await,
         None => Ok(()),
+    }
+}
+
+/// What ends the demo from outside.
+struct Ending(Signal, Signal, Signal);
+
+impl Ending {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?))
+    }
+
+    async fn comes(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+            _ = self.2.recv() => {}
+        }
     }
 }
 

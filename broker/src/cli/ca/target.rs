@@ -42,8 +42,8 @@ pub(super) struct At {
     /// The engine's mount there: `transit`, `secret` or `pki` unless told otherwise.
     #[arg(long, value_name = "PATH")]
     mount: Option<String>,
-    /// The Transit key's name, or the KV secret's path: `ichor-CLUSTER` or `ichor/CLUSTER` unless told otherwise. One that is
-    /// there already is used if it can be.
+    /// The Transit key's name, or the KV secret's path: `ichor-CLUSTER` or `ichor/CLUSTER` unless told otherwise, with the
+    /// CA's number behind it from the cluster's second on, as `ichor-prod.2`. One that is there already is used if it can be.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
     /// Log in there with the token in this file, an operator's, and not as the broker does: the broker's own may not write.

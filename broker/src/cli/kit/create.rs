@@ -183,6 +183,9 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
         bail!("two shares have a holder of the same name; one person holds one share");
     }
     ceremony.paper_dir.as_deref().map_or(Ok(()), in_memory)?;
+    for dir in [Some(&ceremony.output), ceremony.paper_dir.as_ref()].into_iter().flatten() {
+        takes_files(dir)?;
+    }
     let plugins = unlock::plugins(&loaded.settings)?;
     crate::custody::harden_process();
     block_on(async {
@@ -193,7 +196,9 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
         let entry = desk.note_made(content(&made, &wanted, ceremony)?).await?;
         desk.close().await;
         let kit = made.recorded(entry)?;
-        let files = write(&kit, ceremony)?;
+        let files = write(&kit, ceremony).with_context(|| {
+            format!("kit {number} is recorded and not written whole; end it with `ichor-broker kit revoke {number} --reason …{at}` and make another")
+        })?;
         write!(out, "{}", words::made(&kit.facts, &files, wanted.replaces, at)?)?;
         anyhow::Ok(())
     })
@@ -306,6 +311,13 @@ fn in_memory(dir: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Refuses a folder that takes no file: a kit that is recorded and cannot be written is nobody's.
+fn takes_files(dir: &Path) -> anyhow::Result<()> {
+    tempfile::tempfile_in(dir)
+        .map(drop)
+        .with_context(|| format!("`{}` takes no file; name a folder that is there, and yours", dir.display()))
 }
 
 /// The value of `--shares`.

@@ -8,7 +8,7 @@ use ichor_wire::api::{ClusterAnswer, ClustersAnswer, RoleAnswer};
 use ichor_wire::problem::{Code, Problem};
 
 use super::Api;
-use crate::domain::{Cluster, ClusterName};
+use crate::domain::{Cluster, ClusterName, LockTarget};
 use crate::http::error::ApiError;
 use crate::http::extract::Fresh;
 use crate::identity::Identity;
@@ -20,10 +20,11 @@ use crate::policy;
     (status = 401, description = "no valid session or proof", body = Problem),
     (status = 503, description = "the provider or the store is out of reach", body = Problem),
 ))]
-pub async fn list(State(api): State<Api>, caller: Fresh) -> Json<ClustersAnswer> {
+pub async fn list(State(api): State<Api>, caller: Fresh) -> Result<Json<ClustersAnswer>, ApiError> {
+    let locked = locked(&api).await?;
     let clusters = api.clusters.borrow().clone();
-    let answer = |cluster| answer(&api, &caller.identity, caller.address, cluster);
-    Json(ClustersAnswer { clusters: clusters.values().map(|cluster| answer(cluster)).collect() })
+    let answer = |cluster| answer(&api, &locked, &caller.identity, caller.address, cluster);
+    Ok(Json(ClustersAnswer { clusters: clusters.values().map(|cluster| answer(cluster)).collect() }))
 }
 
 /// One cluster, likewise.
@@ -37,8 +38,8 @@ pub async fn show(
     Path(name): Path<String>,
     caller: Fresh,
 ) -> Result<Json<ClusterAnswer>, ApiError> {
-    let cluster = find(&api, &name)?;
-    Ok(Json(answer(&api, &caller.identity, caller.address, &cluster)))
+    let (cluster, locked) = (find(&api, &name)?, locked(&api).await?);
+    Ok(Json(answer(&api, &locked, &caller.identity, caller.address, &cluster)))
 }
 
 /// The cluster of that name.
@@ -48,34 +49,51 @@ pub(super) fn find(api: &Api, name: &str) -> Result<std::sync::Arc<Cluster>, Api
     api.clusters.borrow().get(&name).cloned().ok_or_else(unknown)
 }
 
-fn answer(api: &Api, identity: &Identity, address: IpAddr, cluster: &Cluster) -> ClusterAnswer {
+/// The locks on clusters and on everything that hold now.
+async fn locked(api: &Api) -> Result<Vec<LockTarget>, ApiError> {
+    let (locks, now) = (api.book.list(false).await?, api.clock.now());
+    Ok(locks.into_iter().filter(|lock| lock.holds(now)).map(|lock| lock.target).collect())
+}
+
+fn answer(api: &Api, locked: &[LockTarget], identity: &Identity, address: IpAddr, cluster: &Cluster) -> ClusterAnswer {
     let policies = api.policies.borrow().clone();
-    let in_custody = api.issuers.borrow().contains_key(&cluster.name);
+    let is_locked = locked.iter().any(|target| match target {
+        LockTarget::Everything => true,
+        LockTarget::Cluster(name) => *name == cluster.name,
+        _ => false,
+    });
+    let stops = match (is_locked, api.issuers.borrow().contains_key(&cluster.name)) {
+        (true, _) => Some((LOCKED, Code::Locked)),
+        (false, false) => Some((NO_CA, Code::CustodyUnavailable)),
+        (false, true) => None,
+    };
     let mut roles = policy::listing(&policies, identity, cluster, Some(address), api.clock.now());
-    if !in_custody {
-        roles.iter_mut().for_each(without_ca);
+    if let Some((why, code)) = stops {
+        roles.iter_mut().for_each(|role| stopped(role, why, code));
     }
     ClusterAnswer {
         name: cluster.name.as_str().into(),
         labels: cluster.labels.clone(),
         endpoints: cluster.endpoints.clone(),
         nodes: cluster.nodes.clone(),
-        unavailable: (!in_custody).then(|| NO_CA.into()),
+        unavailable: stops.map(|(why, _)| why.into()),
         roles,
     }
 }
 
 /// Why nothing can be issued for a cluster.
-const NO_CA: &str = "its CA is not in custody";
+const NO_CA: &str = "its CA cannot be used now";
+/// Why nothing is issued for a cluster.
+const LOCKED: &str = "a lock stops it";
 
-/// Policy's yes is none where nobody can sign: what is asked for now is refused. A no of policy stays what it is.
-fn without_ca(role: &mut RoleAnswer) {
+/// Policy's yes is none where nobody can sign, or a lock stops it: what is asked for now is refused. A no of policy stays what it is.
+fn stopped(role: &mut RoleAnswer, why: &str, code: Code) {
     role.by_request = false;
     if role.allowed {
         role.allowed = false;
         role.max_ttl = None;
-        role.why = Some(NO_CA.into());
-        role.help = vec![Code::CustodyUnavailable.next_step().into()];
+        role.why = Some(why.into());
+        role.help = vec![code.next_step().into()];
     }
 }
 
@@ -98,8 +116,8 @@ mod tests {
         };
         let (mut yes, mut no) = (row(true, None), row(false, Some("no policy permits it")));
         no.by_request = true;
-        without_ca(&mut yes);
-        without_ca(&mut no);
+        stopped(&mut yes, NO_CA, Code::CustodyUnavailable);
+        stopped(&mut no, NO_CA, Code::CustodyUnavailable);
         assert_eq!((yes.allowed, yes.max_ttl, yes.why.as_deref()), (false, None, Some(NO_CA)));
         assert_eq!(yes.help, ["tell the broker's operator"]);
         assert_eq!(no, row(false, Some("no policy permits it")));

@@ -76,7 +76,7 @@ pub(super) async fn callback(
     };
     let https = login.settings().is_https();
     let cookie = cookie::LOGIN.read(&headers, https);
-    match login.callback(&alias, cookie.as_deref(), &answer, address).await {
+    match login.callback(alias, cookie, answer, address).await {
         Ok(Arrived::ToConfirm) => Redirect::to("/oauth/confirm").into_response(),
         Ok(Arrived::AtPages(opened)) => {
             let mut response = Redirect::to(&opened.to).into_response();

@@ -153,7 +153,9 @@ impl Apid {
         }
         let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| of_tls(&error))?;
-        let driver = tokio::spawn(connection);
+        // it ends with this call, also where nobody waits for it any more
+        let mut driver = tokio::task::JoinSet::new();
+        driver.spawn(connection);
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let mut request = Request::builder()
             .method(Method::POST)
@@ -175,9 +177,7 @@ impl Apid {
             status(&head.headers).unwrap_or(Ok(()))?;
             read(body).await
         };
-        let answer = answer.await;
-        driver.abort();
-        answer
+        answer.await
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -26,8 +26,9 @@ use flights::{Flight, Last, Told};
 /// Groups older than this are asked again before a grant.
 pub(super) const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
-/// How long one broker may take for a refresh before another may try: more than two provider deadlines.
-const LEASE: SignedDuration = SignedDuration::from_secs(30);
+/// How long one broker may take for a refresh before another may try: more than the five provider deadlines that one can need
+/// (discovery, keys, tokens, newer keys, userinfo).
+const LEASE: SignedDuration = SignedDuration::from_secs(75);
 
 /// How long to wait for another broker's refresh, and how often to look.
 const WAIT: Duration = Duration::from_secs(15);
@@ -49,6 +50,14 @@ pub enum FreshError {
     /// What the provider told could not be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+/// What came of asking for a session's lease.
+enum Lease {
+    /// It is ours until then.
+    Ours(Timestamp),
+    /// Another broker had it, and this is what it was told.
+    NotNeeded(Box<Identity>),
 }
 
 // === impl Login ===
@@ -104,14 +113,14 @@ impl Login {
             return Err(error.clone());
         }
         let result = match self.lease(id).await {
-            Ok(None) => {
+            Ok(Lease::Ours(until)) => {
                 let result = self.ask_and_record(id, last).await;
-                if let Err(error) = self.store.release_refresh(id).await {
+                if let Err(error) = self.store.release_refresh(id, until).await {
                     tracing::warn!(session = %id, %error, "a refresh lease was not given back");
                 }
                 result
             }
-            Ok(Some(identity)) => Ok(identity),
+            Ok(Lease::NotNeeded(identity)) => Ok(*identity),
             Err(error) => Err(error),
         };
         flight.finished.fetch_add(1, Ordering::SeqCst);
@@ -130,17 +139,18 @@ impl Login {
     }
 
     /// Takes the session's lease, or waits for another broker that has it: then its result is the answer.
-    async fn lease(&self, id: SessionId) -> Result<Option<Identity>, FreshError> {
+    async fn lease(&self, id: SessionId) -> Result<Lease, FreshError> {
         let deadline = Instant::now().checked_add(WAIT);
         loop {
             let now = self.clock.now();
-            if self.store.lease_refresh(id, now, now.saturating_add(LEASE).unwrap_or(now)).await? {
-                return Ok(None);
+            let until = now.saturating_add(LEASE).unwrap_or(now);
+            if self.store.lease_refresh(id, now, until).await? {
+                return Ok(Lease::Ours(until));
             }
             tokio::time::sleep(LOOK).await;
             let row = self.live(id).await?;
             if self.is_fresh(&row) {
-                return Ok(Some(self.restored(&row)?));
+                return Ok(Lease::NotNeeded(Box::new(self.restored(&row)?)));
             }
             if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
                 return Err(FreshError::Unavailable("another broker's refresh did not end in time".into()));

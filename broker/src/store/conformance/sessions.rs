@@ -77,7 +77,9 @@ pub(crate) async fn one_refresh_lease_at_a_time(store: Arc<dyn Store>) {
     assert!(store.lease_refresh(row.id, noon(), after(10)).await.unwrap());
     assert!(!store.lease_refresh(row.id, after(9), after(20)).await.unwrap());
     assert!(store.lease_refresh(row.id, after(10), after(20)).await.unwrap(), "a lease that ran out is free");
-    store.release_refresh(row.id).await.unwrap();
+    store.release_refresh(row.id, after(10)).await.unwrap();
+    assert!(!store.lease_refresh(row.id, after(11), after(20)).await.unwrap(), "whose lease ran out gives none back");
+    store.release_refresh(row.id, after(20)).await.unwrap();
     assert!(store.lease_refresh(row.id, after(11), after(20)).await.unwrap());
     assert!(!store.lease_refresh(session(2).id, noon(), after(10)).await.unwrap(), "no such session");
 }

@@ -246,8 +246,10 @@ impl Store for PostgresStore {
         self.connections.write(async { sessions::lease(&self.connections.one().await?, id, now, until).await }).await
     }
 
-    async fn release_refresh(&self, id: SessionId) -> Result<(), StoreError> {
-        self.connections.write(async { sessions::release(&self.connections.one().await?, id).await }).await
+    async fn release_refresh(&self, id: SessionId, until: Timestamp) -> Result<(), StoreError> {
+        self.connections
+            .write(async { sessions::release(&self.connections.one().await?, id, micros(until)).await })
+            .await
     }
 
     async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {

@@ -36,9 +36,9 @@ pub(super) async fn lease(db: &Object, id: SessionId, now: i64, until: i64) -> R
     Ok(execute(db, &sql, &[&id.0.as_bytes().as_slice(), &now, &until]).await? == 1)
 }
 
-pub(super) async fn release(db: &Object, id: SessionId) -> Result<(), Failure> {
-    let sql = "UPDATE session SET lease_until = NULL WHERE id = $1 AND lease_until IS NOT NULL";
-    execute(db, sql, &[&id.0.as_bytes().as_slice()]).await?;
+pub(super) async fn release(db: &Object, id: SessionId, until: i64) -> Result<(), Failure> {
+    let sql = "UPDATE session SET lease_until = NULL WHERE id = $1 AND lease_until = $2";
+    execute(db, sql, &[&id.0.as_bytes().as_slice(), &until]).await?;
     Ok(())
 }
 

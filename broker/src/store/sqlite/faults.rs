@@ -48,7 +48,7 @@ async fn every_write(store: &SqliteStore) -> Vec<(&'static str, Result<(), Store
     vec![
         ("append", store.append(vec![note(Kind::Start, noon())], None).await.map(drop)),
         ("lease_refresh", store.lease_refresh(id, noon(), later).await.map(drop)),
-        ("release_refresh", store.release_refresh(id).await),
+        ("release_refresh", store.release_refresh(id, later).await),
         ("touch_session", store.touch_session(id, noon() + SignedDuration::from_mins(9)).await),
         ("begin_login", store.begin_login(login(8, later), 99, noon()).await.map(drop)),
         ("advance_login", store.advance_login(login(7, later)).await.map(drop)),

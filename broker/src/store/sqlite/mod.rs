@@ -206,8 +206,8 @@ impl Store for SqliteStore {
         self.writer.write(move |db| sessions::lease(db, id, micros(now), micros(until))).await
     }
 
-    async fn release_refresh(&self, id: SessionId) -> Result<(), StoreError> {
-        self.writer.write(move |db| sessions::release(db, id)).await
+    async fn release_refresh(&self, id: SessionId, until: Timestamp) -> Result<(), StoreError> {
+        self.writer.write(move |db| sessions::release(db, id, micros(until))).await
     }
 
     async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {

@@ -120,9 +120,9 @@ pub(super) fn lease(db: &Connection, id: SessionId, now: i64, until: i64) -> Res
     Ok(db.prepare_cached(&sql)?.execute((id.0.as_bytes(), now, until))? == 1)
 }
 
-pub(super) fn release(db: &Connection, id: SessionId) -> Result<(), Failure> {
-    db.prepare_cached("UPDATE session SET lease_until = NULL WHERE id = ?1 AND lease_until IS NOT NULL")?
-        .execute([id.0.as_bytes()])?;
+pub(super) fn release(db: &Connection, id: SessionId, until: i64) -> Result<(), Failure> {
+    db.prepare_cached("UPDATE session SET lease_until = NULL WHERE id = ?1 AND lease_until = ?2")?
+        .execute((id.0.as_bytes(), until))?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::times::{Zone, ZoneArgs, time};
+use super::times::{Zone, ZoneArgs, stretch};
 use super::{Query, entries, follow, more, who};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
@@ -91,11 +91,7 @@ impl FilterArgs {
         let texts = [("person", &self.person), ("cluster", &self.cluster), ("kind", &self.kind)];
         let mut query: Query = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
         query.extend(self.grant.map(|grant| ("grant", grant.to_string())));
-        for (name, value) in [("since", &self.since), ("until", &self.until)] {
-            if let Some(text) = value {
-                query.push((name, time(text, now)?.to_string()));
-            }
-        }
+        query.extend(stretch(self.since.as_deref(), self.until.as_deref(), now)?.query());
         Ok(query)
     }
 }

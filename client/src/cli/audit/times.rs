@@ -17,6 +17,24 @@ pub(super) struct ZoneArgs {
 #[derive(Clone, Debug)]
 pub(super) struct Zone(TimeZone);
 
+/// From when up to when, where it is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    pub(super) since: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
+}
+
+// === impl Stretch ===
+
+impl Stretch {
+    /// As a question's parameters.
+    pub(super) fn query(self) -> impl Iterator<Item = (&'static str, String)> {
+        [("since", self.since), ("until", self.until)]
+            .into_iter()
+            .filter_map(|(name, time)| Some((name, time?.to_string())))
+    }
+}
+
 // === impl ZoneArgs ===
 
 impl ZoneArgs {
@@ -56,6 +74,22 @@ pub(super) fn time(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     now.checked_sub(ago).map_err(|_| wrong())
 }
 
+/// The times of a stretch, as someone writes its ends.
+///
+/// # Errors
+/// For what is no time, and for a stretch that ends before it begins: nothing is in it, which would read as if nothing had been.
+pub(super) fn stretch(since: Option<&str>, until: Option<&str>, now: Timestamp) -> Result<Stretch, Error> {
+    let since = since.map(|text| time(text, now)).transpose()?;
+    let until = until.map(|text| time(text, now)).transpose()?;
+    match (since, until) {
+        (Some(since), Some(until)) if since >= until => Err(Error::usage(
+            format!("the time ends ({until:.0}) before it begins ({since:.0})"),
+            "`24h` is so long ago: write the longer one at `--since`, the shorter at `--until`",
+        )),
+        _ => Ok(Stretch { since, until }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +102,17 @@ mod tests {
         assert_eq!(time("1970-01-01T00:00:09Z", now).unwrap().as_second(), 9);
         for wrong in ["-1h", "yesterday", "", "1 month", "99999999999d"] {
             assert!(time(wrong, now).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_stretch_begins_before_it_ends() {
+        let now = Timestamp::from_second(10_000_000).unwrap();
+        let query: Vec<_> = stretch(Some("2h"), Some("1h"), now).unwrap().query().map(|(name, _)| name).collect();
+        assert_eq!(query, ["since", "until"]);
+        assert_eq!(stretch(None, None, now).unwrap().query().count(), 0);
+        for (since, until) in [("1h", "2h"), ("1h", "1h")] {
+            assert!(stretch(Some(since), Some(until), now).is_err(), "{since} to {until}");
         }
     }
 

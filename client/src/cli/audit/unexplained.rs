@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Query;
 use super::calls::calls;
-use super::times::time;
+use super::times::stretch;
 use crate::cli::{Here, block_on};
 use crate::error::Error;
 
@@ -45,11 +45,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let texts = [("cluster", &args.cluster), ("node", &args.node), ("user", &args.user), ("method", &args.method)];
     let mut query: Query = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     query.push(("class", args.class.clone()));
-    for (name, value) in [("since", &args.since), ("until", &args.until)] {
-        if let Some(text) = value {
-            query.push((name, time(text, now)?.to_string()));
-        }
-    }
+    query.extend(stretch(args.since.as_deref(), args.until.as_deref(), now)?.query());
     let waiting = here.around.terminal.waiting("asking the broker".into());
     let calls = block_on(calls(&session, &query, args.limit));
     drop(waiting);

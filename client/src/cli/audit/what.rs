@@ -6,7 +6,7 @@ use ichor_wire::api::{AuditEntry, NodeCall};
 use serde_json::json;
 
 use super::calls::{calls, short_method};
-use super::times::{Zone, ZoneArgs, time};
+use super::times::{Zone, ZoneArgs, stretch};
 use super::{Query, entries};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
@@ -33,10 +33,9 @@ pub(super) struct Args {
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let now = here.around.clock.now();
     let session = here.session()?;
-    let mut query: Query = vec![("person", args.user.clone()), ("since", time(&args.since, now)?.to_string())];
-    if let Some(until) = &args.until {
-        query.push(("until", time(until, now)?.to_string()));
-    }
+    let stretch = stretch(Some(&args.since), args.until.as_deref(), now)?;
+    let mut query: Query = vec![("person", args.user.clone())];
+    query.extend(stretch.query());
     let waiting = here.around.terminal.waiting("asking the broker".into());
     let found = block_on(async {
         let found = entries(&session, &query, args.limit).await?;
@@ -60,7 +59,8 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         timed.sort_by_key(|(time, _)| *time);
         rows.extend(timed.into_iter().map(|(_, row)| row));
         terminal.table(&rows)?;
-        terminal.line(&counted(&found, &calls))?;
+        let since = stretch.since.map_or_else(String::new, |since| format!("; since {}", zone.show(since)));
+        terminal.line(&format!("{}{since}", counted(&found, &calls)))?;
         if is_cut {
             terminal.line("there may be more: these are the newest, see --limit and --until")?;
         }

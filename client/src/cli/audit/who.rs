@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::calls::{calls, short_method};
-use super::times::{Zone, ZoneArgs, time};
+use super::times::{Stretch, Zone, ZoneArgs, stretch};
 use super::{Query, entries};
 use crate::cli::terminal::Terminal;
 use crate::cli::{Here, block_on};
@@ -54,8 +54,8 @@ struct Told {
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let now = here.around.clock.now();
-    let since = time(&args.since, now)?;
-    let until = args.until.as_deref().map(|until| time(until, now)).transpose()?;
+    let Stretch { since, until } = stretch(Some(&args.since), args.until.as_deref(), now)?;
+    let since = since.unwrap_or(now);
     let session = here.session()?;
     let waiting = here.around.terminal.waiting("asking the broker".into());
     let told = block_on(ask(&session, &args, since, until));

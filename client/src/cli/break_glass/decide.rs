@@ -28,7 +28,7 @@ pub(super) struct DenyArgs {
     #[arg(value_parser = super::request_id)]
     id: Uuid,
     /// In your words; recorded
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, alias = "reason", value_name = "TEXT")]
     comment: Option<String>,
     /// Do not ask again, at a terminal; elsewhere nobody is asked
     #[arg(long)]
@@ -42,7 +42,7 @@ pub(super) struct CancelArgs {
     #[arg(value_parser = super::request_id)]
     id: Uuid,
     /// In your words; recorded
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, alias = "reason", value_name = "TEXT")]
     comment: Option<String>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct RevokeArgs {
     #[arg(value_parser = super::request_id)]
     id: Uuid,
     /// In your words; recorded
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, alias = "reason", value_name = "TEXT")]
     comment: Option<String>,
 }
 

@@ -4,6 +4,7 @@ use ichor_wire::api::BreakGlassAsk;
 
 use super::{shown, take};
 use crate::break_glass;
+use crate::cli::lifetime::Shortened;
 use crate::cli::{Here, WishArgs, block_on, step_up};
 use crate::error::Error;
 
@@ -53,6 +54,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let now = here.around.clock.now();
     let id = glass.answer.id;
     let page = glass.page(session.broker());
+    if let Some(shortened) = Shortened::of(args.wish.ttl, glass.contents.ttl) {
+        here.around.terminal.note(&shortened.to_string());
+    }
     if !args.wait {
         return here.print(&glass.answer, |terminal| {
             shown::print(terminal, &glass, now)?;

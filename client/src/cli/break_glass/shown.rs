@@ -43,6 +43,7 @@ pub(super) fn lines(glass: &Glass, now: Timestamp) -> Vec<String> {
     }
     match answer.good_until {
         Some(until) => line("good until", format!("{until:.0}")),
+        None if answer.closing.is_some() => {}
         None => line("waits until", format!("{:.0}{}", contents.waits_until, left(contents.waits_until, now))),
     }
     if answer.used > 0 {
