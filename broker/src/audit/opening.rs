@@ -91,6 +91,12 @@ pub enum OpenError {
     /// An entry that was not signed yet has lost its body: what would be signed is not known.
     #[error("its entry {0} was not signed yet, and has no body; {RESTORE}")]
     Hollow(u64),
+    /// A restore made this database, and nobody has said yet that the log goes on from there: it may have gone on under its name.
+    #[error(
+        "its entry {0} tells of a restore, and what came after the backup may have been signed under the same name; run \
+         `ichor-broker audit reopen --reason …`, which goes on under the next one"
+    )]
+    Restored(u64),
     /// An anchor that was written to holds nothing any more.
     #[error("{0} was written to before and holds nothing now; put it back, or {REOPEN}")]
     AnchorGone(String),
@@ -105,6 +111,15 @@ pub enum OpenError {
 /// What to do about a log that is not what it was.
 const RESTORE: &str = "keep this database as evidence and put the right one back, or, where an older one was restored on \
                        purpose, run `ichor-broker audit reopen --reason …`";
+
+/// What the act of a restore names its backup by, among its digests. From that entry on nothing is signed until the log was opened
+/// again: whoever restored it knows that there was more, and no anchor need know.
+pub const RESTORED: &str = "restored";
+
+/// Whether the entry tells that a restore made this database.
+pub(super) fn is_restore(entry: &Entry) -> bool {
+    entry.content.digests.as_ref().is_some_and(|digests| digests.contains_key(RESTORED))
+}
 
 const REOPEN: &str = "run `ichor-broker audit reopen --reason …`";
 
@@ -237,6 +252,9 @@ async fn tail(store: &dyn Store, log: &LogKey, known: &Known, signed: u64, size:
     let mut foreign = None;
     let each = |leaf: Hash, body: Option<&Entry>| {
         let place = edge.size();
+        if place >= signed && body.is_some_and(is_restore) && foreign.is_none() {
+            foreign = Some(OpenError::Restored(place));
+        }
         if place >= signed && known.is_signed && foreign.is_none() {
             foreign = match body {
                 None => Some(OpenError::Hollow(place)),

@@ -102,6 +102,35 @@ async fn a_log_is_opened_again_wherever_it_was_closed() {
     }
 }
 
+/// Without an anchor nothing else tells that the log had gone on under its name.
+#[tokio::test]
+async fn case_21_a_log_that_a_restore_made_is_refused_until_the_tree_that_has_it_is_signed_by_hand() {
+    let disk = Disk::new();
+    let notary = disk.notary(7, false);
+    disk.grow(&notary, 3).await.unwrap();
+    let restored = Content { digests: Some([(RESTORED.to_owned(), "00".into())].into()), ..Content::of(Kind::Ca) };
+    let note = async |content: Content| {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(disk.database(), Options::default()).unwrap());
+        let (sequencer, ended) = Sequencer::start(store, FrozenClock::at(noon()), Settings::named("restore"));
+        sequencer.note(content, None).await.unwrap();
+        drop(sequencer);
+        ended.await.unwrap();
+    };
+    note(restored).await;
+    let refused = disk.open(&notary).await.unwrap_err();
+    assert_eq!(refused, OpenError::Restored(3));
+    assert!(refused.to_string().contains("ichor-broker audit reopen --reason"), "{refused}");
+    // what is recorded behind it, by whichever command, changes nothing: not even an opening again that was cut short
+    note(Content::of(Kind::LogOpened)).await;
+    assert_eq!(disk.open(&notary).await.unwrap_err(), OpenError::Restored(3));
+    let unseen = SqliteStore::open(disk.database(), Options::default()).unwrap();
+    assert_eq!(verify_log(&unseen).await.unwrap().restored, Some(3));
+    let tree = Grown { edge: unseen.edge(5).await.unwrap(), tiles: Vec::new() };
+    attest(&unseen, &notary, Arc::new(tree), noon()).await.unwrap();
+    drop(unseen);
+    disk.open(&notary).await.unwrap();
+}
+
 #[tokio::test]
 async fn case_21_whatever_is_done_to_the_end_of_the_log_is_found_and_named() {
     let whole = Disk::new();

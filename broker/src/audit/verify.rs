@@ -13,6 +13,7 @@ use ichor_wire::log::{Entry, KeyChange, Kind, Leaf, LogError, Places, leaf_hash}
 use jiff::Timestamp;
 
 use super::bare::{dropped_by, is_old_enough};
+use super::opening::is_restore;
 use crate::store::rows::{Columns, Indexed};
 use crate::store::{Store, StoreError};
 
@@ -30,6 +31,8 @@ pub struct VerifyReport {
     pub tree: Edge,
     /// The entries that begin a key of the log, and what they say. Whether the log's keys were changed so is not known from the log.
     pub changes: Vec<(u64, KeyChange)>,
+    /// The last entry that tells of a restore.
+    pub restored: Option<u64>,
 }
 
 /// A tile that is not what the leaves make.
@@ -107,13 +110,14 @@ pub enum Fault {
 /// With the first entry or tile that is not, or when the store cannot be read.
 pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> {
     let mut size = store.head().await?.size;
-    let (mut tree, mut changes) = (Edge::default(), Vec::new());
+    let (mut tree, mut changes, mut restored) = (Edge::default(), Vec::new(), None);
     let (mut next, mut newest, mut missing) = (0, None, Missing::from(0));
     loop {
         while next < size {
             let end = next.saturating_add(PAGE).min(size);
             let (mut tiles, after) = (Vec::new(), newest.unwrap_or(i64::MIN));
             let each = |leaf: Hash, body: Option<&Entry>| {
+                restored = body.filter(|entry| is_restore(entry)).map(|_| tree.size()).or(restored);
                 let begins = body.filter(|entry| entry.content.kind == Kind::AuditKey);
                 changes.extend(begins.and_then(|entry| Some((tree.size(), entry.content.log_key.clone()?))));
                 tiles.extend(tree.push(leaf));
@@ -133,7 +137,7 @@ pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> 
         }
     }
     let newest = newest.and_then(|time| Timestamp::from_microsecond(time).ok());
-    Ok(VerifyReport { entries: size, newest, tree, changes })
+    Ok(VerifyReport { entries: size, newest, tree, changes, restored })
 }
 
 /// The same for the entries from `first` on alone, without the tiles: what a start has time for. Each leaf's hash is handed

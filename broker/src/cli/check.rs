@@ -226,6 +226,7 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
             Err::<_, StoreError>(error) => return vec![failed("database", &error)],
         };
     let log = match super::audit::check(loaded, &*store).await {
+        Ok(super::audit::Checked { restored: Some(restored), .. }) => failed("audit log", &restored),
         Ok(super::audit::Checked { unknown: Some(unknown), .. }) => fine("audit log", Some(unknown)),
         Ok(checked) if loaded.settings.audit.is_anchored() => {
             fine(format!("audit log, {}", checked.lines.join("; ")), None)
