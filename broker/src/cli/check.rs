@@ -235,6 +235,9 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
         Err(error) => failed("audit log", &format!("{error:#}")),
     };
     let mut checks = vec![fine("database", warning), log];
+    if let Err(error) = app::check_clock(settings, &*store, SystemClock.now()).await {
+        checks.push(failed("clock", &error));
+    }
     checks.extend(locks(&*store).await);
     checks
 }

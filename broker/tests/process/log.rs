@@ -1,14 +1,17 @@
 //! The log's key changed and a log opened in place of another, as an operator does it: with the broker stopped.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use ichor_broker::audit;
+use ichor_broker::audit::{self, Sequencer};
+use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
 use ichor_broker::custody::LogPin;
 use ichor_broker::store::sqlite::{Options, SqliteStore};
 use ichor_broker::store::{Grown, Store};
 use ichor_wire::api::{EntryProof, ProofFile, Receipt};
 use ichor_wire::log::proof::follow;
 use ichor_wire::log::{Checkpoint, Content, Entry, Kind, LogKey};
+use jiff::{SignedDuration, Timestamp};
 
 use super::ledger::attempt;
 use super::{Host, run};
@@ -255,6 +258,48 @@ async fn case_21_no_name_of_the_log_is_used_a_second_time() -> anyhow::Result<()
     host.start()?;
     host.kill();
     act(&host, &["verify"])?;
+    Ok(())
+}
+
+/// One entry of a wrong time to come would keep everything from being recorded until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_25_a_clock_far_ahead_of_the_log_wants_a_word_and_one_behind_it_records_nothing() -> anyhow::Result<()> {
+    let days = |days: i64| SystemClock.now() + SignedDuration::from_hours(24 * days);
+    let entry_of = async |host: &Host, at: Timestamp| {
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{ending}", host.database.display()));
+        }
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&host.database, Options::default())?);
+        let (sequencer, ended) = Sequencer::start(store, FrozenClock::at(at), audit::Settings::named("before"));
+        sequencer.note(Content::of(Kind::Reload), None).await?;
+        drop(sequencer);
+        anyhow::Ok(ended.await?)
+    };
+    let mut host = Host::new().await?;
+    entry_of(&host, days(-31)).await?;
+    let error = refused(&mut host);
+    assert!(error.contains("start once with `--accept-clock`"), "{error}");
+    assert_eq!(contents(&host).await?.len(), 1, "nothing was recorded");
+    host.accept_clock = true;
+    host.start()?;
+    host.kill();
+    host.accept_clock = false;
+    host.start()?;
+    host.kill();
+
+    let mut host = Host::new().await?;
+    entry_of(&host, days(1)).await?;
+    let check = || run(&["check", "--dir", &host.dir.to_string_lossy()]).unwrap_err().to_string();
+    let lock = || run(&["lock", "everything", "--reason", "x", "--dir", &host.dir.to_string_lossy()]);
+    for error in [
+        check(),
+        lock().unwrap_err().to_string(),
+        act(&host, &["rotate-key", "--reason", "x"]).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("ahead of this host's clock, and nothing is recorded until then"), "{error}");
+    }
+    let error = refused(&mut host);
+    assert!(error.contains("ahead of this host's clock, and nothing is recorded until then"), "{error}");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use clap::Subcommand;
 
 use super::{block_on, owner};
 use crate::app;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::store::{Store, StoreError};
 pub(super) use verify::{Checked, check};
@@ -55,7 +56,10 @@ impl AuditCommand {
 async fn alone(loaded: &Loaded) -> anyhow::Result<Arc<dyn Store>> {
     owner::check(loaded)?;
     match app::open_store(&loaded.settings).await {
-        Ok(store) => Ok(store),
+        Ok(store) => {
+            app::check_clock(&loaded.settings, &*store, SystemClock.now()).await?;
+            Ok(store)
+        }
         Err(StoreError::Locked) => bail!("a broker runs on this folder; stop it first, then run this again"),
         Err(error) => Err(error.into()),
     }
