@@ -49,7 +49,9 @@ pub use log::{LogError, anchors, check_database_is_there, next_origin, notary, n
 pub use log_time::{ClockError, check_clock, check_plausible};
 pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};
 pub use serve::Running;
-pub use stores::{MoveError, known_cas, migrate_store, move_store, open_store, place_of, read_store, store_warning};
+pub use stores::{
+    MoveError, known_cas, migrate_store, move_store, open_alone, open_store, place_of, read_store, store_warning,
+};
 pub use watching::NO_ANCHOR;
 
 /// What a broker is started with, beside its config folder.

@@ -25,6 +25,17 @@ pub async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StoreErro
     })
 }
 
+/// The store as configured, with no broker and no other command beside it.
+///
+/// # Errors
+/// As [`open_store`]; [`StoreError::Locked`] where one has it open, on Postgres also another host's.
+pub async fn open_alone(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match &settings.postgres {
+        Some(postgres) => Arc::new(PostgresStore::open_alone(&address(postgres)?, &postgres.options).await?),
+        None => open_store(settings).await?,
+    })
+}
+
 /// The store as configured, only to read, beside brokers that may be running.
 ///
 /// # Errors
@@ -43,7 +54,7 @@ pub async fn read_store(settings: &Settings) -> Result<Arc<dyn Store>, StoreErro
 /// When the database cannot be opened, or was written by a newer build.
 pub async fn migrate_store(settings: &Settings) -> Result<usize, StoreError> {
     match &settings.postgres {
-        Some(postgres) => PostgresStore::migrate(&address(postgres)?, &postgres.options).await,
+        Some(postgres) => PostgresStore::migrate(&address(postgres)?).await,
         None => SqliteStore::open(&settings.database, Options::default()).map(|_| 0),
     }
 }
@@ -77,7 +88,7 @@ pub async fn move_store(from: &Place, to: &Place, deed: Content) -> Result<Copie
     };
     let options = crate::store::postgres::Options::default();
     if let Place::Postgres(address) = to {
-        PostgresStore::migrate(address, &options).await?;
+        PostgresStore::migrate(address).await?;
     }
     let copied = copy::copy(from, to).await?;
     let target: Arc<dyn Store> = match to {
