@@ -244,6 +244,10 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn stray(&self) -> Result<Option<String>, StoreError> {
+        self.connections.read(|| async { tree::stray(&self.connections.one().await?).await }).await
+    }
+
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.connections.read(|| async { tree::checkpoint(&self.connections.one().await?).await }).await
     }
