@@ -75,7 +75,8 @@ pub async fn known_cas(settings: &Settings) -> Result<KnownCas, StoreError> {
 /// SQLite source is held by its writer lock meanwhile.
 ///
 /// # Errors
-/// When a broker holds the source, the target is not empty, or either cannot be reached; then the target is as it was.
+/// When a broker holds the source, the target is not empty, or either cannot be reached; then the target is as it was. A copy whose log
+/// is not whole, or in which the act is not recorded, stays where it is, and the error says so.
 pub async fn move_store(from: &Place, to: &Place, deed: Content) -> Result<Copied, MoveError> {
     let _held = match from {
         Place::Sqlite(path) => {
@@ -112,10 +113,12 @@ pub enum MoveError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The copy is whole, but its log is not: neither was the one it was made of.
-    #[error("the log cannot be vouched for: {0}")]
+    #[error(
+        "the copy is what was read, and its log cannot be vouched for, nor could the source's; remove the copy, and use neither: {0}"
+    )]
     Log(#[from] audit::VerifyError),
     /// The copy is whole, but the act could not be recorded in it.
-    #[error("the copy is whole, but the act could not be recorded in it: {0}")]
+    #[error("the copy is whole, but the act could not be recorded in it; remove the copy, and make another: {0}")]
     Record(#[from] audit::RecordError),
 }
 
