@@ -14,6 +14,7 @@ mod listen;
 mod live;
 mod locks;
 mod log;
+mod log_time;
 mod nodelog;
 mod places;
 mod prober;
@@ -45,9 +46,12 @@ pub use endpoints::foreign_endpoints;
 pub use issuers::newer;
 pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, check_database_is_there, next_origin, notary, notary_over, open_log, pin_log};
+pub use log_time::{ClockError, check_clock, check_plausible};
 pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};
 pub use serve::Running;
-pub use stores::{MoveError, known_cas, migrate_store, move_store, open_store, place_of, read_store, store_warning};
+pub use stores::{
+    MoveError, known_cas, migrate_store, move_store, open_alone, open_store, place_of, read_store, store_warning,
+};
 pub use watching::NO_ANCHOR;
 
 /// What a broker is started with, beside its config folder.
@@ -86,6 +90,9 @@ pub enum StartError {
     /// The data key cannot be had.
     #[error(transparent)]
     Custody(#[from] CustodyError),
+    /// Nothing can be recorded by this clock.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),

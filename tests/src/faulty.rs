@@ -237,6 +237,9 @@ impl Store for Faulty {
     async fn edge(&self, size: u64) -> Result<Edge, StoreError> {
         self.faults.read(self.inner.edge(size)).await
     }
+    async fn stray(&self) -> Result<Option<String>, StoreError> {
+        self.faults.read(self.inner.stray()).await
+    }
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.faults.read(self.inner.checkpoint()).await
     }

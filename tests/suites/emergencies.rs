@@ -218,6 +218,22 @@ async fn the_audit_key_is_lost() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_clock_was_ahead() -> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    let (day, right) = (SignedDuration::from_hours(24), host.world.clock.now());
+    host.world.clock.advance(SystemClock.now().duration_since(right).max(SignedDuration::ZERO) + day);
+    is_served(&host.alice().await?).await?;
+    host.stop().await;
+    host.world.clock.advance(-day);
+    let refused = host.start().await.unwrap_err().to_string();
+    assert!(refused.contains("ahead of this host's clock, and nothing is recorded until then"), "{refused}");
+    host.run("The clock was ahead").await?;
+    assert!(host.said.contains("FAIL  clock"), "{}", host.said);
+    is_served(&host.alice().await?).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_brokers_host_is_lost() -> anyhow::Result<()> {
     let mut host = Host::new().await?;
     host.stop().await;

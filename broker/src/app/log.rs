@@ -35,6 +35,12 @@ pub enum LogError {
         /// The configuration's.
         configured: String,
     },
+    /// The vault has another key than its record of the log.
+    #[error(
+        "the audit key of this vault is not the one that its `secrets/audit-log.toml` knows: where it was copied from the vault of another \
+         broker, after `audit rotate-key` there, copy that file too"
+    )]
+    OtherKey,
     /// It cannot be called that.
     #[error("`audit.name`: {0}")]
     Unnameable(#[from] LogKeyError),
@@ -139,6 +145,11 @@ pub async fn open_log(
     let pin = custody.log_pin()?;
     let origin = origin(pin.as_ref(), settings, store).await?;
     let notary = notary(custody, settings, key, &origin)?;
+    let signs = notary.log().to_string();
+    if pin.as_ref().is_some_and(|pin| pin.key != signs && pin.next.as_ref() != Some(&signs)) {
+        // who followed the key before could not follow on from what this broker would show
+        return Err(LogError::OtherKey);
+    }
     let known = pin.as_ref().map(known).unwrap_or_default();
     let opened = audit::open(store, &notary, &known, now).await?;
     pin_log(custody, pin.as_ref(), &notary, opened.standing.anchor_out.is_none())?;

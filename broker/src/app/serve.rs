@@ -87,6 +87,7 @@ impl Running {
             None => store,
         };
         let clock = parts.clock;
+        super::check_clock(settings, &*store, clock.now()).await?;
         // nothing is added to a log that is not the continuation of what was signed and anchored
         let (notary, opened) = super::open_log(&custody, &settings.audit, &*store, clock.now()).await?;
         audit::note_size(opened.entries);
@@ -97,7 +98,8 @@ impl Running {
         }
         let log_key = notary.log().clone();
         let rotations = custody.log_pin()?.map(|pin| pin.rotations.into()).unwrap_or_else(|| [].into());
-        let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
+        let readiness =
+            Arc::new(Readiness::new(Arc::clone(&store)).by(Arc::clone(&clock), super::log_time::skew(settings)));
         let (sequencer, sequencing) = Sequencer::vouched(
             Arc::clone(&store),
             Arc::clone(&clock),

@@ -25,6 +25,17 @@ pub async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StoreErro
     })
 }
 
+/// The store as configured, with no broker and no other command beside it.
+///
+/// # Errors
+/// As [`open_store`]; [`StoreError::Locked`] where one has it open, on Postgres also another host's.
+pub async fn open_alone(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match &settings.postgres {
+        Some(postgres) => Arc::new(PostgresStore::open_alone(&address(postgres)?, &postgres.options).await?),
+        None => open_store(settings).await?,
+    })
+}
+
 /// The store as configured, only to read, beside brokers that may be running.
 ///
 /// # Errors
@@ -43,7 +54,7 @@ pub async fn read_store(settings: &Settings) -> Result<Arc<dyn Store>, StoreErro
 /// When the database cannot be opened, or was written by a newer build.
 pub async fn migrate_store(settings: &Settings) -> Result<usize, StoreError> {
     match &settings.postgres {
-        Some(postgres) => PostgresStore::migrate(&address(postgres)?, &postgres.options).await,
+        Some(postgres) => PostgresStore::migrate(&address(postgres)?).await,
         None => SqliteStore::open(&settings.database, Options::default()).map(|_| 0),
     }
 }
@@ -64,7 +75,8 @@ pub async fn known_cas(settings: &Settings) -> Result<KnownCas, StoreError> {
 /// SQLite source is held by its writer lock meanwhile.
 ///
 /// # Errors
-/// When a broker holds the source, the target is not empty, or either cannot be reached; then the target is as it was.
+/// When a broker holds the source, the target is not empty, or either cannot be reached; then the target is as it was. A copy whose log
+/// is not whole, or in which the act is not recorded, stays where it is, and the error says so.
 pub async fn move_store(from: &Place, to: &Place, deed: Content) -> Result<Copied, MoveError> {
     let _held = match from {
         Place::Sqlite(path) => {
@@ -77,7 +89,7 @@ pub async fn move_store(from: &Place, to: &Place, deed: Content) -> Result<Copie
     };
     let options = crate::store::postgres::Options::default();
     if let Place::Postgres(address) = to {
-        PostgresStore::migrate(address, &options).await?;
+        PostgresStore::migrate(address).await?;
     }
     let copied = copy::copy(from, to).await?;
     let target: Arc<dyn Store> = match to {
@@ -101,10 +113,12 @@ pub enum MoveError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The copy is whole, but its log is not: neither was the one it was made of.
-    #[error("the log cannot be vouched for: {0}")]
+    #[error(
+        "the copy is what was read, and its log cannot be vouched for, nor could the source's; remove the copy, and use neither: {0}"
+    )]
     Log(#[from] audit::VerifyError),
     /// The copy is whole, but the act could not be recorded in it.
-    #[error("the copy is whole, but the act could not be recorded in it: {0}")]
+    #[error("the copy is whole, but the act could not be recorded in it; remove the copy, and make another: {0}")]
     Record(#[from] audit::RecordError),
 }
 

@@ -71,7 +71,8 @@ pub(super) async fn watch_log(
         tokio::select! {
             () = &mut stop => return,
             changed = standing.changed() => if changed.is_err() { return },
-            _ = ticks.tick() => {}
+            // for its metric
+            _ = ticks.tick() => drop(readiness.clock().await),
         }
     }
 }

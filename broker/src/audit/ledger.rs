@@ -51,7 +51,7 @@ pub struct Said {
     asked: Option<u64>,
     /// The last entry behind that whose body is gone: nobody knows what it said.
     pub hollow: Option<u64>,
-    /// Where it was denied, taken back, revoked or over, and which.
+    /// Where it was denied, taken back, revoked or over, or the log was opened again after a restore, and which.
     pub end: Option<(u64, Kind)>,
     grants: BTreeMap<Uuid, Used>,
 }
@@ -197,6 +197,14 @@ fn take(
     place: u64,
     content: Content,
 ) {
+    if content.kind == Kind::LogOpened {
+        // what became of it later is in the part of the log that was lost
+        for (request, said) in requests.iter_mut() {
+            ended.entry(*request).or_insert((place, content.kind));
+            said.end.get_or_insert((place, content.kind));
+        }
+        return;
+    }
     let named = |bytes: Option<&[u8]>| bytes.and_then(|bytes| Uuid::from_slice(bytes).ok());
     let grant = named(content.grant.as_deref());
     // the certificate's own entry names the grant alone
@@ -285,6 +293,7 @@ const fn over(kind: Kind) -> &'static str {
         Kind::BreakGlassDenial => "was denied",
         Kind::BreakGlassCancelled => "was taken back",
         Kind::BreakGlassRevoked => "was revoked",
+        Kind::LogOpened => "was asked before the log was opened again",
         _ => "is over",
     }
 }

@@ -29,7 +29,7 @@ pub use dropping::{NextBodies, drop_bodies, drop_id, is_as_asked, next_bodies};
 pub use every::every_entry_from;
 pub use ledger::{Ledger, LedgerError, Said};
 pub use notary::{Grace, NotSigned, Notary, Signed};
-pub use opening::{Known, OpenError, Opened, attest, open};
+pub use opening::{Known, OpenError, Opened, RESTORED, attest, open};
 pub use prove::{ProveError, consistency, inclusion};
 pub use query::{QueryError, check_cursor, entries, entries_from};
 pub(crate) use recorded::sealed;

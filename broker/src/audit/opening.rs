@@ -6,7 +6,7 @@ use ichor_wire::log::tree::{Edge, Hash, TILE_WIDTH};
 use ichor_wire::log::{Checkpoint, CheckpointError, Entry, Kind, LogKey};
 use jiff::Timestamp;
 
-use crate::store::{Grown, Store, StoreError, StoredCheckpoint};
+use crate::store::{EntryFilter, Grown, Store, StoreError, StoredCheckpoint};
 
 use super::anchor::AnchorError;
 use super::as_recorded;
@@ -16,6 +16,9 @@ use super::verify::{Faulty, VerifyError, verify_from};
 
 /// So many of the newest entries are checked at the least; `ichor-broker audit verify` checks them all.
 const TAIL: u64 = 1_000;
+
+/// So many changes of the key are looked at to say which of them is not known here.
+const CHANGES: u32 = 1_000;
 
 /// What is known of a log from outside its database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,13 @@ pub enum OpenError {
     /// The checkpoint is not ours.
     #[error("its checkpoint is not one that our key signed: {0}; {RESTORE}")]
     Checkpoint(#[from] CheckpointError),
+    /// Another key signed the checkpoint, and the log says that it was changed from ours to that.
+    #[error(
+        "entry {0} of it changes the log's key to another than the one here, which signed its checkpoint: where `audit rotate-key` was run at \
+         another broker of this database, copy `secrets/audit-key*` and `secrets/audit-log.toml` from its vault; where nobody did that, keep \
+         this database as evidence and put the right one back"
+    )]
+    Rotated(u64),
     /// The checkpoint's row was edited: with a larger number in it, later checkpoints would not be kept.
     #[error("its checkpoint's row says {said} entries, and what was signed there says {signed}; {RESTORE}")]
     Row {
@@ -91,6 +101,12 @@ pub enum OpenError {
     /// An entry that was not signed yet has lost its body: what would be signed is not known.
     #[error("its entry {0} was not signed yet, and has no body; {RESTORE}")]
     Hollow(u64),
+    /// A restore made this database, and nobody has said yet that the log goes on from there: it may have gone on under its name.
+    #[error(
+        "its entry {0} tells of a restore, and what came after the backup may have been signed under the same name; run \
+         `ichor-broker audit reopen --reason …`, which goes on under the next one"
+    )]
+    Restored(u64),
     /// An anchor that was written to holds nothing any more.
     #[error("{0} was written to before and holds nothing now; put it back, or {REOPEN}")]
     AnchorGone(String),
@@ -105,6 +121,15 @@ pub enum OpenError {
 /// What to do about a log that is not what it was.
 const RESTORE: &str = "keep this database as evidence and put the right one back, or, where an older one was restored on \
                        purpose, run `ichor-broker audit reopen --reason …`";
+
+/// What the act of a restore names its backup by, among its digests. From that entry on nothing is signed until the log was opened
+/// again: whoever restored it knows that there was more, and no anchor need know.
+pub const RESTORED: &str = "restored";
+
+/// Whether the entry tells that a restore made this database.
+pub(super) fn is_restore(entry: &Entry) -> bool {
+    entry.content.digests.as_ref().is_some_and(|digests| digests.contains_key(RESTORED))
+}
 
 const REOPEN: &str = "run `ichor-broker audit reopen --reason …`";
 
@@ -186,12 +211,35 @@ async fn signed_before(
     let Some(kept) = kept else {
         return if known.is_signed { Err(OpenError::NoCheckpoint) } else { Ok(0) };
     };
-    let checkpoint = ours(store, notary.log(), known, &kept.note, kept.size).await?;
+    let checkpoint = match ours(store, notary.log(), known, &kept.note, kept.size).await {
+        Err(OpenError::Checkpoint(refused)) => {
+            return Err(changed_to(store, notary.log(), &kept.note).await?.map_or(refused.into(), OpenError::Rotated));
+        }
+        checked => checked?,
+    };
     if checkpoint.size() != kept.size {
         return Err(OpenError::Row { said: kept.size, signed: checkpoint.size() });
     }
     agrees(store, "its checkpoint", &checkpoint, size).await?;
     Ok(checkpoint.size())
+}
+
+/// The place of an entry that says that our key was followed by the one that signed this note. Whether that is lawful only the vault knows
+/// where it was done.
+async fn changed_to(store: &dyn Store, log: &LogKey, note: &str) -> Result<Option<u64>, OpenError> {
+    let filter = EntryFilter { kind: Some(Kind::AuditKey), ..EntryFilter::default() };
+    let mut key = log.clone();
+    let mut first = None;
+    for stored in store.entries_from(&filter, 0, CHANGES).await? {
+        let content = as_recorded(&stored, None).ok().flatten().map(|entry| entry.content);
+        let Some(change) = content.and_then(|content| content.log_key) else { continue };
+        let (Some(old), Ok(new)) = (change.old, change.new.parse::<LogKey>()) else { continue };
+        if old == key.to_string() {
+            first = first.or(Some(stored.index));
+            key = new;
+        }
+    }
+    Ok(first.filter(|_| Checkpoint::parse_and_verify(note, &key).is_ok()))
 }
 
 /// The checkpoint in a note that our key signed, or the key before, if an entry from `from` on says that ours follows it, and that
@@ -237,6 +285,9 @@ async fn tail(store: &dyn Store, log: &LogKey, known: &Known, signed: u64, size:
     let mut foreign = None;
     let each = |leaf: Hash, body: Option<&Entry>| {
         let place = edge.size();
+        if place >= signed && body.is_some_and(is_restore) && foreign.is_none() {
+            foreign = Some(OpenError::Restored(place));
+        }
         if place >= signed && known.is_signed && foreign.is_none() {
             foreign = match body {
                 None => Some(OpenError::Hollow(place)),

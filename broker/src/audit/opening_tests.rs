@@ -102,6 +102,59 @@ async fn a_log_is_opened_again_wherever_it_was_closed() {
     }
 }
 
+/// Without an anchor nothing else tells that the log had gone on under its name.
+#[tokio::test]
+async fn case_21_a_log_that_a_restore_made_is_refused_until_the_tree_that_has_it_is_signed_by_hand() {
+    let disk = Disk::new();
+    let notary = disk.notary(7, false);
+    disk.grow(&notary, 3).await.unwrap();
+    let restored = Content { digests: Some([(RESTORED.to_owned(), "00".into())].into()), ..Content::of(Kind::Ca) };
+    let note = async |content: Content| {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(disk.database(), Options::default()).unwrap());
+        let (sequencer, ended) = Sequencer::start(store, FrozenClock::at(noon()), Settings::named("restore"));
+        sequencer.note(content, None).await.unwrap();
+        drop(sequencer);
+        ended.await.unwrap();
+    };
+    note(restored).await;
+    let refused = disk.open(&notary).await.unwrap_err();
+    assert_eq!(refused, OpenError::Restored(3));
+    assert!(refused.to_string().contains("ichor-broker audit reopen --reason"), "{refused}");
+    // what is recorded behind it, by whichever command, changes nothing: not even an opening again that was cut short
+    note(Content::of(Kind::LogOpened)).await;
+    assert_eq!(disk.open(&notary).await.unwrap_err(), OpenError::Restored(3));
+    let unseen = SqliteStore::open(disk.database(), Options::default()).unwrap();
+    assert_eq!(verify_log(&unseen).await.unwrap().restored, Some(3));
+    let tree = Grown { edge: unseen.edge(5).await.unwrap(), tiles: Vec::new() };
+    attest(&unseen, &notary, Arc::new(tree), noon()).await.unwrap();
+    drop(unseen);
+    disk.open(&notary).await.unwrap();
+}
+
+/// The vault of another broker on this database, from before the key was changed at one.
+#[tokio::test]
+async fn a_vault_that_was_not_told_of_a_change_of_key_is_told_what_to_copy() {
+    let disk = Disk::new();
+    let [old, new] = [7, 8].map(|seed| disk.notary(seed, false));
+    disk.grow(&old, 2).await.unwrap();
+    let change =
+        KeyChange { origin: "log.example".into(), new: new.log().to_string(), old: Some(old.log().to_string()) };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(disk.database(), Options::default()).unwrap());
+    let (sequencer, ended) = Sequencer::start(Arc::clone(&store), FrozenClock::at(noon()), Settings::named("other"));
+    sequencer.note(Content { log_key: Some(change), ..Content::of(Kind::AuditKey) }, None).await.unwrap();
+    drop(sequencer);
+    ended.await.unwrap();
+    let tree = Arc::new(Grown { edge: store.edge(3).await.unwrap(), tiles: Vec::new() });
+    attest(&*store, &new, tree, noon()).await.unwrap();
+    drop(store);
+    let refused = disk.open(&old).await.unwrap_err();
+    assert_eq!(refused, OpenError::Rotated(2));
+    let said = refused.to_string();
+    assert!(said.contains("copy `secrets/audit-key*`") && !said.contains("audit reopen"), "{said}");
+    // a key that no entry names is what it always was
+    assert!(matches!(disk.open(&disk.notary(9, false)).await.unwrap_err(), OpenError::Checkpoint(_)));
+}
+
 #[tokio::test]
 async fn case_21_whatever_is_done_to_the_end_of_the_log_is_found_and_named() {
     let whole = Disk::new();

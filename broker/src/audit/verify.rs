@@ -13,6 +13,7 @@ use ichor_wire::log::{Entry, KeyChange, Kind, Leaf, LogError, Places, leaf_hash}
 use jiff::Timestamp;
 
 use super::bare::{dropped_by, is_old_enough};
+use super::opening::is_restore;
 use crate::store::rows::{Columns, Indexed};
 use crate::store::{Store, StoreError};
 
@@ -30,6 +31,8 @@ pub struct VerifyReport {
     pub tree: Edge,
     /// The entries that begin a key of the log, and what they say. Whether the log's keys were changed so is not known from the log.
     pub changes: Vec<(u64, KeyChange)>,
+    /// The last entry that tells of a restore.
+    pub restored: Option<u64>,
 }
 
 /// A tile that is not what the leaves make.
@@ -61,6 +64,12 @@ pub enum VerifyError {
         "the log's tree: {0} is missing or was changed; restore the database from a backup and keep this one as evidence"
     )]
     Tile(Faulty),
+    /// There is a row where no entry is.
+    #[error(
+        "behind the log's end, or before its beginning, there is a row that nobody recorded, {0}: find out who writes the database, restore \
+         it from a backup, and keep this one as evidence"
+    )]
+    Stray(String),
 }
 
 /// What does not fit in an entry.
@@ -100,20 +109,21 @@ pub enum Fault {
 }
 
 /// Reads the whole log up to its present end, and returns when every entry is what was recorded: places without a gap,
-/// each body the one its leaf stands for, each column what its body says, times in order; and every tile what the leaves make.
-/// Bodies may be dropped meanwhile.
+/// each body the one its leaf stands for, each column what its body says, times in order; every tile what the leaves make; and no
+/// body or tile where no entry is. Bodies may be dropped meanwhile.
 ///
 /// # Errors
 /// With the first entry or tile that is not, or when the store cannot be read.
 pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> {
     let mut size = store.head().await?.size;
-    let (mut tree, mut changes) = (Edge::default(), Vec::new());
+    let (mut tree, mut changes, mut restored) = (Edge::default(), Vec::new(), None);
     let (mut next, mut newest, mut missing) = (0, None, Missing::from(0));
     loop {
         while next < size {
             let end = next.saturating_add(PAGE).min(size);
             let (mut tiles, after) = (Vec::new(), newest.unwrap_or(i64::MIN));
             let each = |leaf: Hash, body: Option<&Entry>| {
+                restored = body.filter(|entry| is_restore(entry)).map(|_| tree.size()).or(restored);
                 let begins = body.filter(|entry| entry.content.kind == Kind::AuditKey);
                 changes.extend(begins.and_then(|entry| Some((tree.size(), entry.content.log_key.clone()?))));
                 tiles.extend(tree.push(leaf));
@@ -132,8 +142,11 @@ pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> 
             None => break,
         }
     }
+    if let Some(stray) = store.stray().await? {
+        return Err(VerifyError::Stray(stray));
+    }
     let newest = newest.and_then(|time| Timestamp::from_microsecond(time).ok());
-    Ok(VerifyReport { entries: size, newest, tree, changes })
+    Ok(VerifyReport { entries: size, newest, tree, changes, restored })
 }
 
 /// The same for the entries from `first` on alone, without the tiles: what a start has time for. Each leaf's hash is handed
@@ -531,6 +544,27 @@ mod tests {
             Connection::open(&path).unwrap().execute_batch(sql).unwrap();
             let found = verify_log(&store).await.unwrap_err().to_string();
             assert!(found.contains(named), "{sql}: {found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_row_where_no_entry_is_is_found_and_named() {
+        for (sql, named) in [
+            ("INSERT INTO body (idx, body) VALUES (4, x'00')", "body 4"),
+            ("INSERT INTO body (idx, body) VALUES (-1, x'00')", "body -1"),
+            (
+                "INSERT INTO tile (level, idx, root, hashes) VALUES (0, 0, zeroblob(32), zeroblob(8192))",
+                "tile 0 of level 0",
+            ),
+            (
+                "INSERT INTO tile (level, idx, root, hashes) VALUES (7, 0, zeroblob(32), zeroblob(8192))",
+                "tile 0 of level 7",
+            ),
+        ] {
+            let (_folder, path) = four().await;
+            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+            let found = verify(&path).await.unwrap_err();
+            assert_eq!(found, VerifyError::Stray(named.into()), "{sql}");
         }
     }
 

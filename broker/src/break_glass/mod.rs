@@ -57,6 +57,7 @@ pub use contents::Contents;
 pub use end::Label;
 pub use error::BreakGlassError;
 pub use quorum::Approved;
+pub use times::end_all;
 pub use view::{ByPage, Seen};
 
 /// At most so many requests of one human may be pending at once: approvers are not to be flooded.

@@ -242,6 +242,21 @@ pub(crate) async fn who_writes_the_database_undoes_nothing<E: Future<Output = ()
     }
     edit("DELETE FROM break_glass").await;
 
+    // open when the log was opened again, and one that is asked behind that
+    let id = signed.asked().await;
+    signed.approve(id).await.unwrap();
+    let approved = signed.approved(id).await.unwrap();
+    let (store, clock) = (Arc::clone(&signed.store), Arc::clone(&signed.clock));
+    signed.sequencer.note(Content::of(Kind::LogOpened), None).await.unwrap();
+    let why = "was asked before the log was opened again";
+    is_suspect(&signed.approved(id).await, why);
+    assert!(signed.suspect(id).await.contains(why));
+    let late = signed.used(&approved, false).await;
+    assert!(matches!(signed.permits(&approved, late).await, Err(LedgerError::Denied(said)) if said.contains(why)));
+    end_all(&*store, &signed.sequencer, &*clock).await.unwrap();
+    assert_eq!(signed.glass.show(&signed.ada, id).await.unwrap().suspect, None, "what was ended is what it says");
+    edit("DELETE FROM break_glass").await;
+
     // revoked
     let id = signed.asked().await;
     signed.approve(id).await.unwrap();

@@ -381,6 +381,31 @@ async fn what_time_ends_is_recorded_once() {
     }
 }
 
+#[tokio::test]
+async fn a_log_that_is_opened_again_ends_each_request_by_an_entry() {
+    let glass = Glass::new().await;
+    let (waits, unused, used) = (glass.asked().await, glass.asked().await, glass.asked().await);
+    for id in [unused, used] {
+        glass.approve(id, &glass.bob).await.unwrap();
+    }
+    glass.room.sequencer.record(glass.decided(&glass.approved(used).await.unwrap())).await.unwrap();
+    for _ in 0..2 {
+        end_all(&*glass.room.store, &glass.room.sequencer, &*glass.room.clock).await.unwrap();
+    }
+    let log = glass.room.log().await;
+    let over = log.iter().filter(|entry| entry.content.kind == Kind::BreakGlassOver);
+    let said: BTreeMap<_, _> = over.map(|entry| (&entry.content.break_glass, &entry.content.message)).collect();
+    // the one use of the last ended it before
+    assert_eq!(said.len(), 2);
+    for (id, state) in [(waits, "expired"), (unused, "lapsed"), (used, "used")] {
+        assert_eq!(glass.glass.load(id).await.unwrap().0.request.state.as_str(), state);
+        if id != used {
+            assert_eq!(said[&Some(id.0.as_bytes().to_vec())].as_deref(), Some(state));
+        }
+        assert!(glass.approved(id).await.is_err(), "{state}");
+    }
+}
+
 /// A restart between any two steps changes nothing: all of it is in the store.
 #[tokio::test]
 async fn another_broker_goes_on_where_one_stopped() {

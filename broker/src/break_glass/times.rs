@@ -5,15 +5,52 @@ use ichor_wire::log::{Content, Kind};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{BreakGlass, BreakGlassError, contents};
-use crate::audit::RecordError;
+use crate::audit::{RecordError, Sequencer};
+use crate::clock::Clock;
 use crate::domain::{BreakGlassState, BreakGlassStep};
-use crate::store::{BreakGlassChange, BreakGlassFilter, BreakGlassRow, Condition};
+use crate::store::{BreakGlassChange, BreakGlassFilter, BreakGlassRow, Change, Condition, Store};
 
 /// So many are looked at in one go.
 pub(super) const AT_ONCE: u32 = 500;
 
 /// An overdue review is recorded again after so long.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// Records the end of every request that is pending or approved, whatever its time: a backup that was put back knows of none what
+/// became of it later.
+///
+/// # Errors
+/// When the store cannot be read, or an end cannot be recorded; then it is to be called again.
+pub async fn end_all(store: &dyn Store, sequencer: &Sequencer, clock: &dyn Clock) -> Result<(), BreakGlassError> {
+    let states = vec![BreakGlassState::Pending, BreakGlassState::Approved];
+    let filter = BreakGlassFilter { states, ..BreakGlassFilter::default() };
+    loop {
+        let open = store.break_glass_list(&filter, None, AT_ONCE).await?;
+        if open.is_empty() {
+            return Ok(());
+        }
+        for row in open {
+            let step = match row.used {
+                0 => BreakGlassStep::TimeOut { was_used: false },
+                _ => BreakGlassStep::Revoke,
+            };
+            let content = over(&row, row.state.after(step).unwrap_or(row.state));
+            let change = BreakGlassChange::Reopened { request: row.id };
+            sequencer.note(content, Some(Change::BreakGlass { change, now: clock.now(), keys: None })).await?;
+        }
+    }
+}
+
+/// The entry of a request that ends so without anyone's act.
+fn over(row: &BreakGlassRow, state: BreakGlassState) -> Content {
+    Content {
+        cluster: Some(row.cluster.clone()),
+        break_glass: Some(row.id.0.as_bytes().to_vec()),
+        contents: Some(row.hash.to_vec()),
+        message: Some(state.to_string()),
+        ..Content::of(Kind::BreakGlassOver)
+    }
+}
 
 impl BreakGlass {
     /// Where a request stands now: its time may be over before that is recorded.
@@ -36,13 +73,7 @@ impl BreakGlass {
     pub async fn time_out(&self) -> Result<(), BreakGlassError> {
         let mut failed = Ok(());
         for row in self.store.break_glass_due(self.clock.now(), AT_ONCE).await? {
-            let content = Content {
-                cluster: Some(row.cluster.clone()),
-                break_glass: Some(row.id.0.as_bytes().to_vec()),
-                contents: Some(row.hash.to_vec()),
-                message: Some(self.state_now(&row).to_string()),
-                ..Content::of(Kind::BreakGlassOver)
-            };
+            let content = over(&row, self.state_now(&row));
             match self.record(content, BreakGlassChange::TimeOut { request: row.id }).await {
                 // another broker was first, or someone acted
                 Err(BreakGlassError::Record(RecordError::Refused(Condition::RequestMoved))) => {}

@@ -227,6 +227,7 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
             Err::<_, StoreError>(error) => return vec![failed("database", &error)],
         };
     let log = match super::audit::check(loaded, &*store).await {
+        Ok(super::audit::Checked { restored: Some(restored), .. }) => failed("audit log", &restored),
         Ok(super::audit::Checked { unknown: Some(unknown), .. }) => fine("audit log", Some(unknown)),
         Ok(checked) if loaded.settings.audit.is_anchored() => {
             fine(format!("audit log, {}", checked.lines.join("; ")), None)
@@ -235,6 +236,9 @@ async fn database(loaded: &Loaded) -> Vec<Check> {
         Err(error) => failed("audit log", &format!("{error:#}")),
     };
     let mut checks = vec![fine("database", warning), log];
+    if let Err(error) = app::check_clock(settings, &*store, SystemClock.now()).await {
+        checks.push(failed("clock", &error));
+    }
     checks.extend(locks(&*store).await);
     checks
 }

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use super::owner;
 use crate::app;
 use crate::audit::Sequencer;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::{CERTIFICATE, Custody, DELEGATED, KitEntry, WITHDRAWN};
 use crate::domain::{ClusterName, check_reason};
@@ -82,6 +82,7 @@ impl Desk {
             ),
             Err(error) => return Err(error.into()),
         };
+        app::check_clock(&loaded.settings, &*store, SystemClock.now()).await?;
         let settings = app::sequencer_settings(&loaded.settings);
         let (sequencer, task) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
         // nobody at the host lifts a lock of everything

@@ -23,8 +23,9 @@ use crate::store::sqlite::{Options, SqliteStore};
 /// Make a broker's folder of a backup, or see whether one would do.
 ///
 /// The folder must be missing or empty, and then it is there whole or not at all: configuration, vault, and the database as a SQLite
-/// file. The whole log is checked before, and its newest entry then tells of the restore. Where the configuration names a Postgres
-/// database, the next step is printed that fills it.
+/// file. The whole log is checked before, and its newest entry then tells of the restore: no broker starts on it until `audit reopen`
+/// goes on with it under the log's next name. Where the configuration names a Postgres database, the next step is printed that
+/// fills it.
 ///
 /// Whatever its configuration says, nothing is made outside of that folder, and no file takes another's place.
 ///
@@ -118,7 +119,8 @@ impl Restore {
         }
         writeln!(
             out,
-            "next: `ichor-broker check --dir {dir}`, then start it; stop whatever broker this replaces first"
+            "next: `ichor-broker audit reopen --dir {dir} --reason …`, for what came after the backup was signed under the log's name; \
+             then `ichor-broker check --dir {dir}`, and start it; stop whatever broker this replaces first"
         )?;
         Ok(())
     }
@@ -161,7 +163,7 @@ impl Restore {
             ca: true,
             message: format!("restored from the backup `{}`", self.file.display()),
             reason: self.reason.clone().unwrap_or_else(|| "a drill".into()),
-            digests: BTreeMap::from([("backup".to_owned(), digest(&self.file)?)]),
+            digests: BTreeMap::from([(audit::RESTORED.to_owned(), digest(&self.file)?)]),
             ..desk::Deed::default()
         });
         let name = settings.name.clone();
@@ -202,7 +204,7 @@ impl Places {
         ];
         for (key, path) in named {
             let said = path.strip_prefix(made).unwrap_or(path);
-            if said.components().any(|part| part == Component::ParentDir) {
+            if climbs(said) {
                 bail!(
                     "the configuration in the backup has `..` in `{key}`, and a restore makes nothing outside of its folder; \
                      nothing was kept: name that place without `..`, and make another backup"
@@ -217,12 +219,20 @@ impl Places {
             );
         }
         let database = Some(&settings.database).filter(|path| is_inside(path)).cloned();
-        let folders = [Some(settings.clusters.as_path()), Some(&settings.policies), settings.admin_socket.parent()];
+        // an anchor is on another disk most often, and its folder is made here only where it lies in this one
+        let anchor = settings.audit.file.as_deref().and_then(Path::parent);
+        let anchor = anchor.filter(|path| !climbs(path.strip_prefix(made).unwrap_or(path)));
+        let folders =
+            [Some(settings.clusters.as_path()), Some(&settings.policies), settings.admin_socket.parent(), anchor];
         Ok(Self {
             database: database.unwrap_or_else(|| made.join(DATABASE_IN_FOLDER)),
             folders: folders.into_iter().flatten().filter(|path| is_inside(path)).map(Path::to_owned).collect(),
         })
     }
+}
+
+fn climbs(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
 }
 
 /// Moves a file to where none is.

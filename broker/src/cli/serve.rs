@@ -7,8 +7,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::FolderArg;
-use crate::app::{LOOK, Parts, Running, migrate_store};
-use crate::clock::SystemClock;
+use crate::app::{self, LOOK, Parts, Running, migrate_store};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, LogFormat};
 use crate::{custody, telemetry};
 
@@ -21,6 +21,9 @@ pub(super) struct Serve {
     /// SQLite database is always brought up to date.
     #[arg(long)]
     migrate: bool,
+    /// Start though the clock is more than 30 days ahead of the newest entry of the log: the broker was off for so long.
+    #[arg(long)]
+    accept_clock: bool,
 }
 
 impl Serve {
@@ -41,15 +44,22 @@ impl Serve {
             tracing::warn!("{warning}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(serve(&loaded, vault, self.migrate, out))
+        runtime.block_on(self.serve(&loaded, vault, out))
+    }
+
+    async fn serve(self, loaded: &Loaded, vault: custody::Vault, out: &mut dyn Write) -> anyhow::Result<()> {
+        if self.migrate && loaded.settings.postgres.is_some() {
+            let steps = migrate_store(&loaded.settings).await?;
+            tracing::info!(steps, "the database's schema is this build's");
+        }
+        if !self.accept_clock {
+            app::check_plausible(&loaded.settings, SystemClock.now()).await?;
+        }
+        serve(loaded, vault, out).await
     }
 }
 
-async fn serve(loaded: &Loaded, vault: custody::Vault, migrate: bool, out: &mut dyn Write) -> anyhow::Result<()> {
-    if migrate && loaded.settings.postgres.is_some() {
-        let steps = migrate_store(&loaded.settings).await?;
-        tracing::info!(steps, "the database's schema is this build's");
-    }
+async fn serve(loaded: &Loaded, vault: custody::Vault, out: &mut dyn Write) -> anyhow::Result<()> {
     let (mut term, mut int, mut hup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     let parts = Parts { clock: Arc::new(SystemClock), vault, listener: None, wrap_store: None, look: LOOK };

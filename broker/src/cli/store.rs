@@ -30,7 +30,8 @@ pub(super) enum StoreCommand {
     ///   @FILE              a file with such a URL, so that no password stands in the command line
     ///
     /// A target must be empty: a SQLite file must not exist, a Postgres database is given its tables. It is
-    /// filled in one transaction, so a copy that fails leaves nothing. Examples:
+    /// filled in one transaction, so a copy that fails there leaves nothing; one that is not
+    /// what was read, or whose log is not whole, is told of, with what to do about it. Examples:
     ///
     ///   ichor-broker store copy --from sqlite:/etc/ichor/data/ichor.db --to @/etc/ichor/database-url \\
     ///     --reason "three brokers from now on"

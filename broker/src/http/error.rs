@@ -90,7 +90,7 @@ impl From<RecordError> for ApiError {
         match error {
             RecordError::Refused(Condition::SessionEnded) => Self::new(Code::SessionEnded, "the session has ended"),
             RecordError::Refused(Condition::ClockWentBack) => {
-                tracing::error!("the clock went back behind the newest entry: nothing can be recorded");
+                tracing::error!("this host's clock is behind the newest entry of the log, so nothing can be recorded; `ichor-broker check` says until when");
                 Self::new(Code::StoreUnavailable, "the broker's clock went back, so nothing can be recorded")
                     .retry_after(30)
             }

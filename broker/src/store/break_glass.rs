@@ -223,6 +223,12 @@ pub enum BreakGlassChange {
         /// The request.
         request: BreakGlassId,
     },
+    /// The log was opened again behind it, after a restore: what was used of it is [`BreakGlassState::Revoked`] then, so that a use
+    /// that is given back later opens nothing. Condition: it is pending or approved, whatever its time.
+    Reopened {
+        /// The request.
+        request: BreakGlassId,
+    },
     /// The grant led to no certificate: its use is given back, to the key that made it. A grant that used nothing changes
     /// nothing.
     Return {

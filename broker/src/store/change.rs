@@ -204,7 +204,7 @@ pub enum Condition {
     )]
     TooManyLocks,
     /// The entry's time lies before the newest entry's: the clock went back.
-    #[error("the clock went back behind the newest entry")]
+    #[error("this host's clock is behind the newest entry of the log, and `ichor-broker check` says by how much")]
     ClockWentBack,
 }
 

@@ -117,6 +117,9 @@ impl Store for FaultyStore {
     async fn edge(&self, size: u64) -> Result<Edge, StoreError> {
         self.inner.edge(size).await
     }
+    async fn stray(&self) -> Result<Option<String>, StoreError> {
+        self.inner.stray().await
+    }
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.inner.checkpoint().await
     }

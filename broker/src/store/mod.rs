@@ -162,6 +162,10 @@ pub trait Store: Send + Sync + 'static {
     /// Also when the log has not that many entries, or an entry or tile that is needed is missing; the error names it.
     async fn edge(&self, size: u64) -> Result<Edge, StoreError>;
 
+    /// A row of the log's bodies or tiles that stands where no entry is, in words, as of one moment. Nobody records one: it would be in the
+    /// way of the entry to come. For verification.
+    async fn stray(&self) -> Result<Option<String>, StoreError>;
+
     /// The newest checkpoint that an append was given.
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError>;
 

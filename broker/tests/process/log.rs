@@ -1,14 +1,17 @@
 //! The log's key changed and a log opened in place of another, as an operator does it: with the broker stopped.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use ichor_broker::audit;
+use ichor_broker::audit::{self, Sequencer};
+use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
 use ichor_broker::custody::LogPin;
 use ichor_broker::store::sqlite::{Options, SqliteStore};
 use ichor_broker::store::{Grown, Store};
 use ichor_wire::api::{EntryProof, ProofFile, Receipt};
 use ichor_wire::log::proof::follow;
 use ichor_wire::log::{Checkpoint, Content, Entry, Kind, LogKey};
+use jiff::{SignedDuration, Timestamp};
 
 use super::ledger::attempt;
 use super::{Host, run};
@@ -158,6 +161,58 @@ async fn case_21_an_older_database_is_refused_until_it_is_opened_again_by_hand()
     Ok(())
 }
 
+/// Without an anchor, and with one that lies in the folder: the backup is no older than either says.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_21_a_restored_log_is_never_gone_on_with_under_its_own_name() -> anyhow::Result<()> {
+    for anchor in [None, Some("anchor/head")] {
+        let mut host = Host::new().await?;
+        if let Some(anchor) = anchor {
+            let path = host.dir.join("config.toml");
+            let config = std::fs::read_to_string(&path)?;
+            std::fs::write(&path, format!("{config}\n[audit]\nanchor_file = \"{anchor}\"\n"))?;
+            std::fs::create_dir(host.dir.join("anchor"))?;
+        }
+        let backup = |host: &Host, file: &str| {
+            let (file, dir) = (host.dir.with_file_name(file), host.dir.clone());
+            run(&["backup", &file.to_string_lossy(), "--reason", "monthly", "--dir", &dir.to_string_lossy()])
+        };
+        backup(&host, "unsigned.age")?;
+        host.start()?;
+        backup(&host, "signed.age")?;
+        let session = host.log_in().await?;
+        attempt(&session, "lost".into()).await.result?;
+        host.kill();
+        let name = pin(&host)?.origin;
+        let reopen = ["reopen", "--reason", "the disk died"];
+        assert!(act(&host, &reopen).unwrap_err().to_string().contains("nothing to open again"));
+        let identity = host.dir.with_file_name("identity.txt");
+        std::fs::copy(host.dir.join("vault/identity.txt"), &identity)?;
+
+        for file in ["unsigned.age", "signed.age"] {
+            std::fs::remove_dir_all(&host.dir)?;
+            let (file, dir) = (host.dir.with_file_name(file), host.dir.to_string_lossy().into_owned());
+            let from = [&*file.to_string_lossy(), "--identity", &identity.to_string_lossy()].map(str::to_owned);
+            let from = from.iter().map(String::as_str);
+            let how = ["--to", &dir, "--reason", "the disk died"];
+            run(&["restore"].into_iter().chain(from).chain(how).collect::<Vec<_>>())?;
+            assert!(!host.dir.join("anchor/head").exists(), "an old anchor would vouch for an old log");
+            let error = refused(&mut host);
+            assert!(error.contains("tells of a restore") && error.contains("audit reopen --reason"), "{error}");
+            let error = run(&["check", "--dir", &dir]).unwrap_err().to_string();
+            assert!(error.contains("tells of a restore"), "{error}");
+            assert!(act(&host, &["verify"])?.contains("tells of a restore"));
+
+            let printed = act(&host, &reopen)?;
+            assert!(printed.contains(&format!("the log goes on as `{name}#2`")), "{file:?}: {printed}");
+            host.start()?;
+            host.kill();
+            assert!(act(&host, &["verify"])?.contains("no damage"));
+            assert!(act(&host, &reopen).unwrap_err().to_string().contains("nothing to open again"));
+        }
+    }
+    Ok(())
+}
+
 /// Everything is restored from a backup that knows of no opening again, and the anchor does.
 #[tokio::test(flavor = "multi_thread")]
 async fn case_21_no_name_of_the_log_is_used_a_second_time() -> anyhow::Result<()> {
@@ -203,6 +258,48 @@ async fn case_21_no_name_of_the_log_is_used_a_second_time() -> anyhow::Result<()
     host.start()?;
     host.kill();
     act(&host, &["verify"])?;
+    Ok(())
+}
+
+/// One entry of a wrong time to come would keep everything from being recorded until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_25_a_clock_far_ahead_of_the_log_wants_a_word_and_one_behind_it_records_nothing() -> anyhow::Result<()> {
+    let days = |days: i64| SystemClock.now() + SignedDuration::from_hours(24 * days);
+    let entry_of = async |host: &Host, at: Timestamp| {
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{ending}", host.database.display()));
+        }
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&host.database, Options::default())?);
+        let (sequencer, ended) = Sequencer::start(store, FrozenClock::at(at), audit::Settings::named("before"));
+        sequencer.note(Content::of(Kind::Reload), None).await?;
+        drop(sequencer);
+        anyhow::Ok(ended.await?)
+    };
+    let mut host = Host::new().await?;
+    entry_of(&host, days(-31)).await?;
+    let error = refused(&mut host);
+    assert!(error.contains("start once with `--accept-clock`"), "{error}");
+    assert_eq!(contents(&host).await?.len(), 1, "nothing was recorded");
+    host.accept_clock = true;
+    host.start()?;
+    host.kill();
+    host.accept_clock = false;
+    host.start()?;
+    host.kill();
+
+    let mut host = Host::new().await?;
+    entry_of(&host, days(1)).await?;
+    let check = || run(&["check", "--dir", &host.dir.to_string_lossy()]).unwrap_err().to_string();
+    let lock = || run(&["lock", "everything", "--reason", "x", "--dir", &host.dir.to_string_lossy()]);
+    for error in [
+        check(),
+        lock().unwrap_err().to_string(),
+        act(&host, &["rotate-key", "--reason", "x"]).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("ahead of this host's clock, and nothing is recorded until then"), "{error}");
+    }
+    let error = refused(&mut host);
+    assert!(error.contains("ahead of this host's clock, and nothing is recorded until then"), "{error}");
     Ok(())
 }
 

@@ -40,6 +40,8 @@ struct Host {
     /// Answers at the login.
     provider: Provider,
     child: Option<Child>,
+    /// Whether it is started so.
+    accept_clock: bool,
     database: PathBuf,
     /// Bound and never listening: whatever else runs here, the port stays ours between two lives of the broker.
     _port: TcpSocket,
@@ -89,7 +91,7 @@ impl Host {
         run(&["cluster", "add", CLUSTER, "--from", &facts, "--reason", "tests", "--dir", &text])?;
         run(&["ca", "create", CLUSTER, "--reason", "tests", "--dir", &text])?;
         let database = Folder::new(&dir).load()?.settings.database;
-        Ok(Self { dir, url, provider, database, child: None, _port: port, _folder: folder })
+        Ok(Self { dir, url, provider, database, child: None, accept_clock: false, _port: port, _folder: folder })
     }
 
     /// Starts the broker; returns once it serves. Its log goes to a file.
@@ -119,6 +121,7 @@ impl Host {
         let mut child = Command::new("/bin/sh")
             .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_ichor-broker"), "serve", "--dir"])
             .arg(&self.dir)
+            .args(self.accept_clock.then_some("--accept-clock"))
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()?;

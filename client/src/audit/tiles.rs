@@ -51,19 +51,17 @@ pub struct OfTiles {
 }
 
 impl Tiles {
-    /// Reads every leaf record and hash, and compares them with the checkpoint and with what is `expected`.
+    /// Reads every leaf record and hash, and compares them with the checkpoint and with those that were `kept`.
     ///
     /// # Errors
     /// When a part cannot be read, or the first place that does not fit.
-    pub async fn verify(&self, key: &LogKey, expected: &[Checkpoint]) -> Result<OfTiles, Error> {
+    pub async fn verify(&self, key: &LogKey, kept: &[String]) -> Result<OfTiles, Error> {
         let Found::Bytes(note) = self.read(CHECKPOINT_PATH).await? else { return Err(self.missing(CHECKPOINT_PATH)) };
         let note = String::from_utf8(note).map_err(|_| self.missing(CHECKPOINT_PATH))?;
         let size = Checkpoint::parse_unverified(&note).map_err(|error| fault(error.into()))?.size();
         let mut verifier = Verifier::new(key.clone());
         verifier.checkpoint(&note).map_err(fault)?;
-        for checkpoint in expected {
-            verifier.expect(checkpoint.clone()).map_err(fault)?;
-        }
+        kept.iter().try_for_each(|note| verifier.expect(note)).map_err(fault)?;
         let (mut hashes_only, mut shows_leaves) = (0, true);
         for index in 0..size.div_ceil(TILE_WIDTH as u64) {
             let Some(tile) = Tile::of(0, index, size) else { break };
@@ -169,6 +167,9 @@ impl Tiles {
 pub fn fault(fault: Fault) -> Error {
     let next = match &fault {
         Fault::Read(_) => "check that this is an export of `ichor audit verify --keep`, whole",
+        Fault::Stranger { .. } => {
+            "name a signed checkpoint of this log, and the key that signed it or an older one of the log's with `--pubkey`"
+        }
         Fault::Unsigned(_) => "check the key: the broker shows it at /v1/audit/key",
         _ => {
             "leave the log and its checkpoints as they are: they are the evidence, and whoever runs the broker must explain it"

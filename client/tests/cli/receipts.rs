@@ -316,6 +316,15 @@ fn a_log_is_verified_without_any_broker() {
     world
         .ichor(&[&["audit", "verify", "--from", "export.cbor", "--checkpoint", "checkpoint-257"][..], &second].concat())
         .ok();
+    // the export leads from the first key to the one that signed it
+    verify("export.cbor", &["--checkpoint", "checkpoint-257"]).ok();
+    let stranger: Checkpoint = Checkpoint::parse_unverified(&text("checkpoint-257")).unwrap();
+    let own = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[99; 32]).unwrap();
+    let key = LogKey::ed25519(stranger.origin(), aws_lc_rs::signature::KeyPair::public_key(&own).as_ref()).unwrap();
+    let note = stranger.signed(&key, own.sign(stranger.unsigned_text().as_bytes()).as_ref()).unwrap();
+    world.write("stranger", &note);
+    let ran = verify("export.cbor", &["--checkpoint", "stranger"]);
+    assert!(ran.code == 1 && ran.err.contains("signed by no key that the log leads to"), "{}", ran.transcript());
     // signed by the log's own key, and of another tree: two logs were shown
     let pair = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
     let first: LogKey = text("key-1").parse().unwrap();

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// The address of the database, which has its tables afterwards and no entry.
 pub(crate) async fn empty(url: &str) -> anyhow::Result<Address> {
     let address = Address::parse(&SecretString::from(url), TlsFiles::default())?;
-    PostgresStore::migrate(&address, &options()).await?;
+    PostgresStore::migrate(&address).await?;
     let entries = PostgresStore::open(&address, &options()).await?.head().await?.size;
     ensure!(entries == 0, "the database has {entries} entries; name an empty one with --postgres");
     Ok(address)

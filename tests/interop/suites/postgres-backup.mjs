@@ -41,10 +41,15 @@ export async function backedUp(world, server, database) {
     const hash = `SELECT count(*), md5(string_agg(md5(leaf) || md5(body), '' ORDER BY idx)) FROM leaf JOIN body USING (idx) WHERE idx < ${entries}`;
     same(await server.sql('restored', hash), await server.sql(database, hash), `the first ${entries} entries`);
 
+    has(await restored.refuses(['serve']), 'tells of a restore');
+    has((await restored.admin(['audit', 'reopen', '--reason', 'a restore'])).stdout, /the log goes on as `[^`]+#2`/);
     await restored.start({ log: path.join(dir, 'restored.log') });
     const counts = compare(before.attempts, await log(world));
     same(counts.held, 3, 'certificates that the restored log has');
-    same((await ask(meanwhile)).result.code, 0, 'exit codes of the old session at the restored broker');
+    // the certificate works, and the client says that the log has another name
+    const { result } = await ask(meanwhile);
+    same(result.code, 1, 'exit codes of the old session at the restored broker');
+    has(result.text, 'was opened again as');
     await restored.process.end();
   });
 

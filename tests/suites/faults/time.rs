@@ -1,6 +1,6 @@
 //! The clock jumping.
 
-use ichor_tests::Person;
+use ichor_tests::{Person, World};
 use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
 use jiff::SignedDuration;
@@ -20,6 +20,32 @@ async fn case_25_a_clock_that_goes_back_is_refused_until_it_is_forward_again() -
         world.clock.advance(back);
     }
     is_well(&world, &alice).await?;
+    Ok(())
+}
+
+/// Nothing is recorded, and whoever watches the broker hears of it, and until when.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_25_a_clock_that_is_behind_the_newest_entry_is_told_by_readiness() -> anyhow::Result<()> {
+    let world = World::with_health().await?;
+    let ready = async || {
+        let url = format!("http://{}/readyz", world.running.health_address().unwrap());
+        let answer = world.http()?.get(url).send().await?;
+        anyhow::Ok((answer.status().as_u16(), answer.json::<serde_json::Value>().await?))
+    };
+    world.clock.advance(SignedDuration::from_secs(60));
+    Person::log_in(&world, "alice").await?;
+    assert_eq!(ready().await?.0, 200);
+    world.clock.advance(SignedDuration::from_hours(-24));
+    let (status, said) = ready().await?;
+    let clock = said["checks"].as_array().unwrap().iter().find(|check| check["name"] == "clock").unwrap();
+    assert_eq!((status, &clock["ok"]), (503, &false.into()), "{said}");
+    let detail = clock["detail"].as_str().unwrap();
+    assert!(detail.contains("24h ahead of this host's clock, and nothing is recorded until then"), "{detail}");
+    // all brokers of this process count together, and no other's clock is as far behind
+    let page = crate::metrics::scrape(&world).await?;
+    assert!(page.contains("ichor_newest_entry_ahead_seconds"), "{page}");
+    world.clock.advance(SignedDuration::from_hours(24));
+    assert_eq!(ready().await?.0, 200);
     Ok(())
 }
 

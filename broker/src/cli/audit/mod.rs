@@ -13,6 +13,7 @@ use clap::Subcommand;
 
 use super::{block_on, owner};
 use crate::app;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::store::{Store, StoreError};
 pub(super) use verify::{Checked, check};
@@ -32,10 +33,11 @@ pub(super) enum AuditCommand {
     /// Print the key that verifies the log's checkpoints, as signed notes name it.
     Key(key::Key),
     /// Make a new key that signs the log from now on, or the first one of a folder that was made without.
-    /// The change is recorded and signed by the key before. Needs the broker stopped.
+    /// The change is recorded and signed by the key before. Needs the broker stopped, and every broker on the same database.
     RotateKey(rotate_key::RotateKey),
     /// Go on with a log that is not the one that was signed or anchored last, as after a restore of an older
-    /// database. It gets a new name, and an entry that names the head that was lost. Needs the broker stopped.
+    /// database. It gets a new name, and an entry that names the head that was lost. Needs the broker stopped, and every broker on
+    /// the same database.
     Reopen(reopen::Reopen),
 }
 
@@ -54,8 +56,14 @@ impl AuditCommand {
 /// The store, held by this process alone.
 async fn alone(loaded: &Loaded) -> anyhow::Result<Arc<dyn Store>> {
     owner::check(loaded)?;
-    match app::open_store(&loaded.settings).await {
-        Ok(store) => Ok(store),
+    match app::open_alone(&loaded.settings).await {
+        Ok(store) => {
+            app::check_clock(&loaded.settings, &*store, SystemClock.now()).await?;
+            Ok(store)
+        }
+        Err(StoreError::Locked) if loaded.settings.postgres.is_some() => {
+            bail!("a broker, or another command, has this database open; stop every broker on it, then run this again")
+        }
         Err(StoreError::Locked) => bail!("a broker runs on this folder; stop it first, then run this again"),
         Err(error) => Err(error.into()),
     }

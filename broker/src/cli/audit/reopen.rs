@@ -7,14 +7,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use ichor_wire::log::{Checkpoint, Content, Kind, LogKey, OldHead, is_opened_again, numbered};
 
-use super::rotate_key::{attest, by_hand, record};
+use super::rotate_key::{attest, by_hand};
 use super::{alone, block_on};
 use crate::app;
 use crate::audit::anchor::Anchor;
-use crate::audit::{self, Notary};
+use crate::audit::{self, Notary, Sequencer};
+use crate::break_glass;
 use crate::cli::{FolderArg, unlock};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Loaded;
+use crate::config::{AuditSettings, Loaded};
 use crate::custody::{Custody, LogPin};
 use crate::store::Store;
 
@@ -72,12 +73,19 @@ impl Reopen {
         store: Arc<dyn Store>,
     ) -> anyhow::Result<(OldHead, Notary)> {
         let settings = &loaded.settings.audit;
-        let pin = custody.log_pin()?.context("this log was never opened: `ichor-broker serve` opens it")?;
+        // what is there must fit together, whatever it is the continuation of
+        let report = audit::verify_log(&*store).await?;
+        let pin = match custody.log_pin()? {
+            Some(pin) => pin,
+            // the backup is older than the log's first start, which gave it this name
+            None if report.restored.is_some() && store.checkpoint().await?.is_none() => {
+                first(custody, settings).await?
+            }
+            None => bail!("this log was never opened: `ichor-broker serve` opens it"),
+        };
         if app::open_log(custody, settings, &*store, SystemClock.now()).await.is_ok() {
             bail!("this log is what was signed and anchored, so there is nothing to open again; start the broker");
         }
-        // what is there must fit together, whatever it is the continuation of
-        let report = audit::verify_log(&*store).await?;
         let anchors = app::anchors(custody.servers(), settings)?;
         let seen = Seen::look(pin, &*store, &anchors).await?;
         seen.check_meant(self.after.as_deref())?;
@@ -97,10 +105,28 @@ impl Reopen {
             old_head: Some(lost.clone()),
             ..by_hand(Kind::LogOpened)
         };
-        record(loaded, Arc::clone(&store), None, content).await?;
+        record(loaded, Arc::clone(&store), content).await?;
         attest(custody, &*store, &notary).await?;
         Ok((lost, notary))
     }
+}
+
+/// What a vault would know of its log after the first start.
+async fn first(custody: &Custody, settings: &AuditSettings) -> anyhow::Result<LogPin> {
+    let key = LogKey::ed25519(&settings.name, &custody.audit_key().await?.public_key())?;
+    let (origin, key) = (settings.name.clone(), key.to_string());
+    Ok(LogPin { origin, key, anchored: Vec::new(), next: None, rotations: Vec::new() })
+}
+
+/// Records that the log is opened again, and ends what was open in it: what became of that later is in what was lost.
+async fn record(loaded: &Loaded, store: Arc<dyn Store>, content: Content) -> anyhow::Result<()> {
+    let settings = app::sequencer_settings(&loaded.settings);
+    let (sequencer, task) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
+    sequencer.note(content, None).await?;
+    break_glass::end_all(&*store, &sequencer, &SystemClock).await?;
+    drop(sequencer);
+    task.await?;
+    Ok(())
 }
 
 // === impl Seen ===

@@ -149,7 +149,7 @@ async fn rotate(
 
 /// Records the entry, vouched for by the notary where there is one, ends the sequencer with all it has, and answers the entry's
 /// index.
-pub(super) async fn record(
+async fn record(
     loaded: &Loaded,
     store: Arc<dyn Store>,
     notary: Option<(Arc<Notary>, audit::Opened)>,

@@ -8,7 +8,7 @@ use ichor_wire::log::{Checkpoint, LogKey};
 
 use super::block_on;
 use crate::app::{self, NO_ANCHOR};
-use crate::audit::{self, VerifyReport};
+use crate::audit::{self, OpenError, VerifyReport};
 use crate::cli::FolderArg;
 use crate::config::{self, Loaded};
 use crate::custody::LogPin;
@@ -32,6 +32,9 @@ impl Verify {
         for line in checked.lines {
             writeln!(out, "{line}")?;
         }
+        if let Some(restored) = checked.restored {
+            writeln!(out, "{restored}")?;
+        }
         match checked.unknown {
             Some(unknown) => bail!("{unknown}"),
             None => Ok(()),
@@ -45,6 +48,8 @@ pub(in crate::cli) struct Checked {
     pub(in crate::cli) lines: Vec<String>,
     /// Why nobody can tell here whose log it is: whole in itself it may be, and anyone's.
     pub(in crate::cli) unknown: Option<String>,
+    /// What has to be done before a broker starts on it, where it was restored.
+    pub(in crate::cli) restored: Option<String>,
 }
 
 /// The whole log, held against what was signed and anchored.
@@ -74,6 +79,8 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
     }
     let key: Option<LogKey> =
         pin.as_ref().map(|pin| pin.key.parse()).transpose().context("the vault's audit-log.toml")?;
+    let signed = kept.as_ref().map_or(0, |kept| kept.size);
+    let restored = report.restored.filter(|place| *place >= signed).map(|place| OpenError::Restored(place).to_string());
     match (kept, key) {
         (None, None) => lines.push("no checkpoint yet: made at the broker's next start".into()),
         (None, Some(_)) => bail!("the log's checkpoint is missing, though it has been signed before"),
@@ -108,7 +115,7 @@ pub(in crate::cli) async fn check(loaded: &Loaded, store: &dyn Store) -> anyhow:
     if !loaded.settings.audit.is_anchored() {
         lines.push(NO_ANCHOR.into());
     }
-    Ok(Checked { lines, unknown })
+    Ok(Checked { lines, unknown, restored })
 }
 
 /// Whether each entry that hands this log over to another key is of a change that was made here.

@@ -125,12 +125,15 @@ impl BackUp {
     }
 }
 
-/// The files of the configuration folder: where each is, and its path in the folder. Not the vault, nor where the database lies.
+/// The files of the configuration folder: where each is, and its path in the folder. Not the vault, nor where the database lies,
+/// nor the log's anchor.
 fn configuration(loaded: &Loaded) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     let settings = &loaded.settings;
     let root = loaded.folder.root();
     let left_out = [Some(settings.vault.as_path()), settings.database.parent(), settings.admin_socket.parent()];
-    let left_out: Vec<_> = left_out.into_iter().flatten().filter(|path| *path != root).collect();
+    // an anchor that came back as old as the database would vouch for it
+    let left_out = left_out.into_iter().chain([settings.audit.file.as_deref()]);
+    let left_out: Vec<_> = left_out.flatten().filter(|path| *path != root).collect();
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -361,6 +361,34 @@ pub(crate) async fn requests_are_bounded_listed_and_run_out(store: Arc<dyn Store
     assert_eq!(ids(BreakGlassFilter { states: vec![BreakGlassState::Expired], ..all }, None, 9).await, [1]);
 }
 
+/// A backup that was put back knows of no request what became of it later.
+pub(crate) async fn a_log_that_is_opened_again_ends_what_was_open(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let reopened = |row: &BreakGlassRow| changed(BreakGlassChange::Reopened { request: row.id }, after(62));
+    let rows = [1, 2, 3].map(|number| request(number, 1, 2));
+    for row in &rows {
+        assert!(matches!(one(&*store, asks(row, free(), noon())).await, Appended::Recorded { .. }));
+    }
+    let [pending, unused, used] = rows;
+    for row in [&unused, &used] {
+        assert!(matches!(one(&*store, approve(row, approval(2), noon())).await, Appended::Recorded { .. }));
+    }
+    let using = uses(&used, 1, "key", after(61));
+    let grant = grant_of(&using);
+    assert!(matches!(one(&*store, using).await, Appended::Recorded { .. }));
+    for row in [&pending, &unused, &used] {
+        assert!(matches!(one(&*store, reopened(row)).await, Appended::Recorded { .. }));
+        assert_eq!(one(&*store, reopened(row)).await, refused(Condition::RequestMoved), "once");
+    }
+    // nobody knows what came of the use, and what is given back opens nothing
+    one(&*store, changed(BreakGlassChange::Return { grant }, after(63))).await;
+    let states = [(&pending, BreakGlassState::Expired), (&unused, BreakGlassState::Lapsed)];
+    for (row, state) in states.into_iter().chain([(&used, BreakGlassState::Revoked)]) {
+        assert_eq!(file(&*store, row).await.request.state, state);
+        assert_eq!(one(&*store, uses(row, 2, "key", after(64))).await, refused(Condition::RequestMoved));
+    }
+}
+
 /// Whoever asks and takes back in a loop floods nobody, whatever accounts they use.
 pub(crate) async fn a_human_asks_so_often_an_hour_and_no_more(store: Arc<dyn Store>) {
     let bounds = AskBounds { open: 2, hourly: 3, ..free() };

@@ -60,7 +60,7 @@ macro_rules! cases {
             what_its_setter_locks_twice_is_one_lock, a_lock_is_changed_by_the_account_that_set_it,
             an_asking_counts_while_whoever_asked_is_logged_in_and_not_locked, an_asking_is_taken_over_where_it_was_looked_at,
             break_glass_stops_under_a_lock,
-            of_what_follows_from_one_reading_one_is_recorded, a_human_asks_so_often_an_hour_and_no_more,
+            of_what_follows_from_one_reading_one_is_recorded, a_human_asks_so_often_an_hour_and_no_more, a_log_that_is_opened_again_ends_what_was_open,
             self_service_waits_for_reviews, a_use_without_an_outcome_is_given_back_or_kept_never_both,
             every_call_of_a_grant_is_counted
         }

@@ -58,20 +58,29 @@ enum Part {
 /// Copies everything and reads it back. A SQLite target must not exist; a Postgres target must have this build's schema and no rows.
 ///
 /// # Errors
-/// When either cannot be reached or holds what it must not; then the target is as it was.
+/// When either cannot be reached or holds what it must not; then the target is as it was. When what is read back differs: then a SQLite
+/// target is removed again, and a Postgres target holds what was written.
 pub async fn copy(from: &Place, to: &Place) -> Result<Copied, StoreError> {
     let (out, passing) = mpsc::channel(2);
     let (onward, into) = mpsc::channel(2);
     let (_, there, _) = tokio::try_join!(read(from, out), count(passing, Some(onward)), write(to, into))?;
     let (out, again) = mpsc::channel(2);
-    let (_, back) = tokio::try_join!(read(to, out), count(again, None))?;
-    if back != there {
-        return Err(StoreError::Damaged(format!(
-            "what was written is not what was read: {} rows of digest {} became {} of {}",
+    let back = tokio::try_join!(read(to, out), count(again, None)).map(|(_, back)| back);
+    let left = match (&back, to) {
+        (Ok(back), _) if *back == there => return Ok(there),
+        (_, Place::Sqlite(path)) => match std::fs::remove_file(path) {
+            Ok(()) => "it was removed again".to_owned(),
+            Err(error) => format!("remove `{}`: {error}", path.display()),
+        },
+        (_, Place::Postgres(_)) => "drop that database before another copy".to_owned(),
+    };
+    Err(match back {
+        Ok(back) => StoreError::Damaged(format!(
+            "what was written is not what was read: {} rows of digest {} became {} of {}; {left}",
             there.rows, there.digest, back.rows, back.digest
-        )));
-    }
-    Ok(there)
+        )),
+        Err(error) => StoreError::Damaged(format!("what was written cannot be read back: {error}; {left}")),
+    })
 }
 
 async fn read(from: &Place, out: mpsc::Sender<Part>) -> Result<(), StoreError> {

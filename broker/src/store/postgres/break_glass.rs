@@ -27,6 +27,7 @@ pub(super) struct Statements {
     approve: Statement,
     close: Statement,
     time_out: Statement,
+    reopened: Statement,
     give_back: Statement,
     review: Statement,
     tell: Statement,
@@ -112,6 +113,13 @@ impl Statements {
                     "UPDATE break_glass SET closed_at = $2,
                         state = CASE WHEN state = 0 THEN 3 WHEN used > 0 THEN 5 ELSE 7 END
                      WHERE id = $1 AND ((state = 0 AND waits_until <= $2) OR (state = 1 AND good_until <= $2))",
+                )
+                .await?,
+            reopened: db
+                .prepare_cached(
+                    "UPDATE break_glass SET closed_at = $2,
+                        state = CASE WHEN state = 0 THEN 3 WHEN used > 0 THEN 6 ELSE 7 END
+                     WHERE id = $1 AND state IN (0, 1)",
                 )
                 .await?,
             // with `$2`, only one of which no outcome is recorded, and that was made by then
@@ -241,6 +249,10 @@ impl Statements {
             }
             BreakGlassChange::TimeOut { request } => {
                 let changed = db.execute(&self.time_out, &[&request.0.as_bytes().as_slice(), &at]).await?;
+                Ok(moved(changed == 1))
+            }
+            BreakGlassChange::Reopened { request } => {
+                let changed = db.execute(&self.reopened, &[&request.0.as_bytes().as_slice(), &at]).await?;
                 Ok(moved(changed == 1))
             }
             BreakGlassChange::Return { grant } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 
-use super::{Address, AddressError, Failure, StoreError};
+use super::{Address, AddressError, Failure, StoreError, alone};
 
 /// The oldest server that is spoken to.
 pub(super) const OLDEST: i32 = 150_000;
@@ -30,8 +30,13 @@ pub(super) struct Connections {
 // === impl Connections ===
 
 impl Connections {
-    /// At most `size` connections, opened when first needed.
-    pub(super) fn new(address: &Address, size: usize, deadline: Duration) -> Result<Self, AddressError> {
+    /// At most `size` connections, opened when first needed. Each shares the database, unless who opens them holds it alone already.
+    pub(super) fn new(
+        address: &Address,
+        size: usize,
+        deadline: Duration,
+        is_alone: bool,
+    ) -> Result<Self, AddressError> {
         let mut config = address.config.clone();
         config.application_name("ichor-broker").options(settings(deadline));
         let manager = Manager::from_config(
@@ -45,10 +50,15 @@ impl Connections {
             .create_timeout(Some(deadline))
             .recycle_timeout(Some(deadline))
             .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(|db, _| {
+            .post_create(Hook::async_fn(move |db, _| {
                 Box::pin(async move {
                     match unfit(db).await {
-                        Ok(None) => Ok(()),
+                        Ok(None) if is_alone => Ok(()),
+                        Ok(None) => match alone::share(db).await {
+                            Ok(true) => Ok(()),
+                            Ok(false) => Err(HookError::message(alone::HELD)),
+                            Err(error) => Err(HookError::Backend(error)),
+                        },
                         Ok(Some(why)) => Err(HookError::message(why)),
                         Err(error) => Err(HookError::Backend(error)),
                     }
@@ -156,7 +166,7 @@ mod tests {
         let url = format!("postgres://u:p@127.0.0.1:{}/d?sslmode=disable", listener.local_addr().unwrap().port());
         let address = Address::parse(&url.into(), super::super::TlsFiles::default()).unwrap();
         let deadline = Duration::from_millis(300);
-        let connections = Connections::new(&address, 3, deadline).unwrap();
+        let connections = Connections::new(&address, 3, deadline, false).unwrap();
         let asked = futures_util::future::join_all((0..10).map(|_| connections.one()));
         // nobody answers: each waits for its deadline, and those beyond the third for a place
         let accepted = async {

@@ -5,6 +5,7 @@
 //! another broker may have changed it.
 
 mod address;
+mod alone;
 mod append;
 mod break_glass;
 mod calls;
@@ -74,6 +75,8 @@ pub struct PostgresStore {
     connections: Connections,
     skew: SignedDuration,
     memory: Mutex<Memory>,
+    /// What holds the database alone, where that was asked for.
+    _alone: Option<tokio_postgres::Client>,
 }
 
 /// What was seen of the database.
@@ -120,25 +123,37 @@ impl PostgresStore {
     /// # Errors
     /// When it cannot be reached, is unfit to keep a record, or has another schema.
     pub async fn open(address: &Address, options: &Options) -> Result<Self, StoreError> {
-        let store = Self::over(address, options)?;
+        Self::over(address, options, None).await
+    }
+
+    /// The same, with nobody beside it: no broker and no command has the database open meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`StoreError::Locked`] where somebody has.
+    pub async fn open_alone(address: &Address, options: &Options) -> Result<Self, StoreError> {
+        let alone = alone::hold(address).await?;
+        Self::over(address, options, Some(alone)).await
+    }
+
+    async fn over(
+        address: &Address,
+        options: &Options,
+        alone: Option<tokio_postgres::Client>,
+    ) -> Result<Self, StoreError> {
+        let connections = Connections::new(address, options.connections, options.deadline, alone.is_some())
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let store = Self { connections, skew: options.skew, memory: Mutex::default(), _alone: alone };
         store.connections.write(async { schema::check(&**store.connections.one().await?).await }).await?;
         store.memory().size = store.head().await?.size;
         Ok(store)
     }
 
-    /// Brings the database's schema to this build's; answers how many steps were taken.
+    /// Brings the database's schema to this build's, however long that takes: steps read the whole log. Answers how many were taken.
     ///
     /// # Errors
     /// When it cannot be reached, or was written by a newer build.
-    pub async fn migrate(address: &Address, options: &Options) -> Result<usize, StoreError> {
-        let store = Self::over(address, options)?;
-        store.connections.write(async { schema::migrate(&mut store.connections.one().await?).await }).await
-    }
-
-    fn over(address: &Address, options: &Options) -> Result<Self, StoreError> {
-        let connections = Connections::new(address, options.connections, options.deadline)
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { connections, skew: options.skew, memory: Mutex::default() })
+    pub async fn migrate(address: &Address) -> Result<usize, StoreError> {
+        Ok(schema::migrate(&mut single::connect(address).await?).await?)
     }
 
     /// Whether a commit also waits for a standby, so that losing the server loses no record.
@@ -227,6 +242,10 @@ impl Store for PostgresStore {
                 tree::edge(plain, size).await
             })
             .await
+    }
+
+    async fn stray(&self) -> Result<Option<String>, StoreError> {
+        self.connections.read(|| async { tree::stray(&self.connections.one().await?).await }).await
     }
 
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {

@@ -1,7 +1,6 @@
 //! The schema's steps. They are taken when someone asks for it, never by a start alone: of several brokers one must do it, and
 //! when is the operator's choice.
 
-use deadpool_postgres::Object;
 use tokio_postgres::GenericClient;
 
 use super::{Failure, certificates};
@@ -30,8 +29,8 @@ const LOCK: i64 = 0x6963_686f_7200_0001;
 
 /// Brings the schema to this build's step, all missing steps in one transaction; answers how many there were. Another who
 /// does the same at this moment is waited for.
-pub(super) async fn migrate(db: &mut Object) -> Result<usize, Failure> {
-    let db: &mut tokio_postgres::Client = db;
+pub(super) async fn migrate(db: &mut tokio_postgres::Client) -> Result<usize, Failure> {
+    db.batch_execute("SET lock_timeout = 0").await?;
     let transaction = db.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     transaction.batch_execute("CREATE TABLE IF NOT EXISTS schema_step (step integer NOT NULL)").await?;

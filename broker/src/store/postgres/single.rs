@@ -8,9 +8,16 @@ use crate::store::StoreError;
 
 /// Connects to the database, which must be fit and have this build's schema.
 pub(in crate::store) async fn connect_for_copy(address: &Address) -> Result<Client, StoreError> {
+    let db = connect(address).await?;
+    schema::check(&db).await?;
+    Ok(db)
+}
+
+/// Connects to the database, which must be fit, whatever is in it.
+pub(super) async fn connect(address: &Address) -> Result<Client, StoreError> {
     let tls = address.tls.connector().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let mut config = address.config.clone();
-    config.application_name("ichor-broker copy").options(
+    config.application_name("ichor-broker command").options(
         "-c synchronous_commit=on -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=10000",
     );
     let connected = async {
@@ -20,10 +27,7 @@ pub(in crate::store) async fn connect_for_copy(address: &Address) -> Result<Clie
         let unfit: Option<String> = db.query_one(FITNESS, &[&OLDEST]).await?.try_get(0)?;
         match unfit {
             Some(why) => Err(Failure::Server(format!("the server is unfit: {why}"))),
-            None => {
-                schema::check(&db).await?;
-                Ok(db)
-            }
+            None => Ok(db),
         }
     };
     Ok(connected.await?)

@@ -36,10 +36,7 @@ pub(super) async fn fresh() -> (String, Address) {
     let name = format!("t{}", crate::entropy::uuid_v7(noon()).unwrap().simple());
     run("postgres", &format!("CREATE DATABASE {name}")).await;
     let address = address(&name);
-    assert_eq!(
-        PostgresStore::migrate(&address, &Options { deadline: PATIENT, ..Options::default() }).await.unwrap(),
-        schema::STEPS.len()
-    );
+    assert_eq!(PostgresStore::migrate(&address).await.unwrap(), schema::STEPS.len());
     (name, address)
 }
 
@@ -102,6 +99,27 @@ case!(brokers_make_one_log_and_their_batches_follow_each_other, |_database, addr
     places.sort_unstable();
     assert_eq!(places, (0..80).collect::<Vec<_>>());
     assert_eq!(a.head().await.unwrap(), b.head().await.unwrap());
+});
+
+case!(who_holds_the_database_alone_has_nobody_beside_it, |_database, address| {
+    let options = || Options { deadline: PATIENT, ..Options::default() };
+    let (a, b) = (open(&address).await, open(&address).await);
+    assert_eq!(PostgresStore::open_alone(&address, &options()).await.map(drop), Err(StoreError::Locked));
+    drop(a);
+    assert_eq!(PostgresStore::open_alone(&address, &options()).await.map(drop), Err(StoreError::Locked));
+    drop(b);
+    let alone = PostgresStore::open_alone(&address, &options()).await.unwrap();
+    append(&alone, vec![note(Kind::AuditKey, noon())]).await;
+    let refused = PostgresStore::open(&address, &options()).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("holds it alone at this moment"), "{refused}");
+    assert_eq!(PostgresStore::open_alone(&address, &options()).await.map(drop), Err(StoreError::Locked));
+    drop(alone);
+    // the server sees a moment later that it is gone
+    let mut is_free = false;
+    for _ in 0..100 {
+        is_free = is_free || PostgresStore::open(&address, &options()).await.is_ok();
+    }
+    assert!(is_free, "nobody holds it any more");
 });
 
 case!(two_brokers_give_no_number_of_a_kit_twice_and_tell_once_that_it_is_due, |_database, address| {
@@ -426,15 +444,14 @@ case!(who_migrates_at_the_same_time_waits, |_database, _address| {
     let refused = PostgresStore::open(&address, &Options::default()).await.err().unwrap();
     assert!(refused.to_string().contains("store migrate"), "{refused}");
     let options = Options::default();
-    let (one, two) =
-        tokio::join!(PostgresStore::migrate(&address, &options), PostgresStore::migrate(&address, &options));
+    let (one, two) = tokio::join!(PostgresStore::migrate(&address), PostgresStore::migrate(&address));
     let mut steps = [one.unwrap(), two.unwrap()];
     steps.sort_unstable();
     assert_eq!(steps, [0, schema::STEPS.len()]);
     run(&name, "UPDATE schema_step SET step = step + 1").await;
     let newer = PostgresStore::open(&address, &options).await.err().unwrap();
     assert!(newer.to_string().contains("newer build"), "{newer}");
-    assert!(PostgresStore::migrate(&address, &options).await.is_err());
+    assert!(PostgresStore::migrate(&address).await.is_err());
     run("postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).await;
 });
 

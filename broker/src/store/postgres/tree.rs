@@ -132,3 +132,20 @@ fn in_order(
         })
         .collect()
 }
+
+/// One statement, so that all of it is of one moment.
+pub(super) async fn stray(db: &Object) -> Result<Option<String>, Failure> {
+    let select = db
+        .prepare_cached(
+            "SELECT said FROM (
+                 SELECT 'leaf ' || idx AS said FROM leaf, log_head WHERE id = 1 AND (idx < 0 OR idx >= size)
+                 UNION ALL
+                 SELECT 'body ' || idx FROM body, log_head WHERE id = 1 AND (idx < 0 OR idx >= size)
+                 UNION ALL
+                 SELECT 'tile ' || idx || ' of level ' || level FROM tile, log_head
+                 WHERE id = 1 AND (level < 0 OR level > 6 OR idx < 0 OR idx >= size >> (8 * (level + 1)))
+             ) AS stray LIMIT 1",
+        )
+        .await?;
+    Ok(db.query_opt(&select, &[]).await?.map(|row| row.try_get(0)).transpose()?)
+}

@@ -37,6 +37,16 @@ pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp)
                 .execute((request.0.as_bytes(), at))?;
             Ok(moved(changed == 1))
         }
+        BreakGlassChange::Reopened { request } => {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE break_glass SET closed_at = ?2,
+                         state = CASE WHEN state = 0 THEN 3 WHEN used > 0 THEN 6 ELSE 7 END
+                     WHERE id = ?1 AND state IN (0, 1)",
+                )?
+                .execute((request.0.as_bytes(), at))?;
+            Ok(moved(changed == 1))
+        }
         BreakGlassChange::Return { grant } => {
             give_back(db, *grant)?;
             Ok(Ok(()))

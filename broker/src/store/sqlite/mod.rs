@@ -180,6 +180,10 @@ impl Store for SqliteStore {
         self.readers.read(move |db| tree::edge(db, size)).await
     }
 
+    async fn stray(&self) -> Result<Option<String>, StoreError> {
+        self.readers.read(tree::stray).await
+    }
+
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.readers.read(tree::checkpoint).await
     }

@@ -129,3 +129,19 @@ fn roots(db: &Connection, level: u8, first: u64, count: u64) -> Result<Vec<Hash>
 fn no_leaf(index: u64) -> Failure {
     Failure::Damaged(format!("audit entry {index}: it is missing"))
 }
+
+/// One statement, so that all of it is of one moment.
+pub(super) fn stray(db: &Connection) -> Result<Option<String>, Failure> {
+    db.prepare_cached(
+        "WITH log(size) AS (SELECT coalesce(max(idx) + 1, 0) FROM leaf)
+         SELECT said FROM (
+             SELECT 'body ' || idx AS said FROM body, log WHERE idx < 0 OR idx >= size
+             UNION ALL
+             SELECT 'tile ' || idx || ' of level ' || level FROM tile, log
+             WHERE level < 0 OR level > 6 OR idx < 0 OR idx >= size >> (8 * (level + 1))
+         ) LIMIT 1",
+    )?
+    .query_row([], |row| row.get(0))
+    .optional()
+    .map_err(Into::into)
+}

@@ -67,6 +67,14 @@ pub enum Fault {
     /// A checkpoint is none, or its signature is not valid.
     #[error("a checkpoint of the log does not hold: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// A checkpoint that was kept elsewhere is of no key that is believed.
+    #[error(
+        "the checkpoint of {size} entries that it is held against is signed by no key that the log leads to from the one given"
+    )]
+    Stranger {
+        /// The checkpoint's size.
+        size: u64,
+    },
     /// A checkpoint comes too late to be compared.
     #[error("a checkpoint of {size} entries stands behind entry {after}, too late to be compared")]
     Late {

@@ -29,8 +29,8 @@ pub struct Verifier {
     changes: Vec<KeyChange>,
     /// Notes by the size that they are of, verified when that is reached: the key may be one that the log names by then.
     ahead: BTreeMap<u64, Vec<String>>,
-    /// Checkpoints that the log must agree with, whoever brought them.
-    expected: BTreeMap<u64, Vec<Checkpoint>>,
+    /// Checkpoints that were kept elsewhere, which the log must agree with.
+    kept: Vec<Kept>,
     /// How many notes are ahead.
     waiting: usize,
     verified: Option<Checkpoint>,
@@ -42,6 +42,14 @@ pub struct Verifier {
     /// What entries that no checkpoint has covered yet say was dropped before them.
     claimed: Vec<Places>,
     others: u64,
+}
+
+/// A checkpoint that was kept elsewhere. Who signed it is known at the end: the key may be one that the log leads to later.
+struct Kept {
+    note: String,
+    unverified: Checkpoint,
+    /// The tree's root at its size, and up to where some checkpoint agreed before that.
+    met: Option<(Hash, u64)>,
 }
 
 /// What is read of an entry without decoding it whole.
@@ -67,16 +75,15 @@ pub struct Verdict {
     pub key: LogKey,
 }
 
-/// Checks an export against the log's key, in one pass and in bounded memory; `expected` are checkpoints that were kept
-/// elsewhere, which show what an export alone cannot: that the log was not cut or written anew.
+/// Checks an export against the log's key, in one pass and in bounded memory; `kept` are signed checkpoints that were kept
+/// elsewhere, which show what an export alone cannot: that the log was not cut or written anew. Each must be signed by a key that is
+/// believed at the end.
 ///
 /// # Errors
 /// The first place that does not fit.
-pub fn verify(export: impl Read, key: &LogKey, expected: &[Checkpoint]) -> Result<Verdict, Fault> {
+pub fn verify(export: impl Read, key: &LogKey, kept: &[String]) -> Result<Verdict, Fault> {
     let mut verifier = Verifier::new(key.clone());
-    for checkpoint in expected {
-        verifier.expect(checkpoint.clone())?;
-    }
+    kept.iter().try_for_each(|note| verifier.expect(note))?;
     let mut reader = Reader::new(export);
     while let Some(item) = reader.item()? {
         verifier.item(item)?;
@@ -96,7 +103,7 @@ impl Verifier {
             later: Vec::new(),
             changes: Vec::new(),
             ahead: BTreeMap::new(),
-            expected: BTreeMap::new(),
+            kept: Vec::new(),
             waiting: 0,
             verified: None,
             agreed: 0,
@@ -116,7 +123,7 @@ impl Verifier {
     /// Whether a checkpoint speaks of entries that were not read yet.
     #[must_use]
     pub fn awaits_more(&self) -> bool {
-        self.waiting > 0 || !self.expected.is_empty()
+        self.waiting > 0 || self.kept.iter().any(|kept| kept.met.is_none())
     }
 
     /// The first entry whose body is absent, and that no signed entry behind it says was dropped.
@@ -138,13 +145,14 @@ impl Verifier {
         }
     }
 
-    /// Demands that the log agrees with a checkpoint that is believed already.
+    /// Demands that the log agrees with a signed checkpoint, whose key is believed by the end.
     ///
     /// # Errors
-    /// When its size has been passed.
-    pub fn expect(&mut self, checkpoint: Checkpoint) -> Result<(), Fault> {
-        self.not_late(checkpoint.size())?;
-        self.expected.entry(checkpoint.size()).or_default().push(checkpoint);
+    /// When it is none, or its size has been passed.
+    pub fn expect(&mut self, note: &str) -> Result<(), Fault> {
+        let unverified = Checkpoint::parse_unverified(note)?;
+        self.not_late(unverified.size())?;
+        self.kept.push(Kept { note: note.to_owned(), unverified, met: None });
         self.reached()
     }
 
@@ -242,8 +250,16 @@ impl Verifier {
     /// When entries are missing, or nothing vouches for those that are there.
     pub fn finish(mut self) -> Result<Verdict, Fault> {
         let entries = self.edge.size();
-        if let Some(size) = self.expected.keys().next_back() {
-            return Err(Fault::Cut { entries, size: *size });
+        for kept in &self.kept {
+            let size = kept.unverified.size();
+            // where the log ends before it, so may what leads to its key
+            let (root, since) = kept.met.ok_or(Fault::Cut { entries, size })?;
+            if self.signed(&kept.note)?.is_none() {
+                return Err(Fault::Stranger { size });
+            }
+            if root != *kept.unverified.root() {
+                return Err(Fault::Root { size, since });
+            }
         }
         for (size, notes) in std::mem::take(&mut self.ahead) {
             for note in notes {
@@ -270,8 +286,8 @@ impl Verifier {
     /// Compares the log up to here with what is known of this size.
     fn reached(&mut self) -> Result<(), Fault> {
         let size = self.edge.size();
-        for checkpoint in self.expected.remove(&size).unwrap_or_default() {
-            self.agrees(&checkpoint)?;
+        for kept in self.kept.iter_mut().filter(|kept| kept.met.is_none() && kept.unverified.size() == size) {
+            kept.met = Some((self.edge.root(), self.agreed));
         }
         let mut notes = self.ahead.remove(&size).unwrap_or_default();
         self.waiting -= notes.len();

@@ -46,14 +46,11 @@ pub(super) struct Args {
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let key = key(here, args.pubkey.as_deref())?;
-    let expected: Vec<Checkpoint> = match &args.checkpoint {
-        None => Vec::new(),
-        Some(path) => vec![checkpoint(path, &key)?],
-    };
+    let kept: Vec<String> = args.checkpoint.as_deref().map(checkpoint).transpose()?.into_iter().collect();
     let waiting = here.around.terminal.waiting("checking the log".into());
     let checked = match args.from.as_deref() {
-        None => block_on(asked(here, &key, &expected, args.keep.as_deref())).map(|verdict| (verdict, 0)),
-        Some(from) => given(here, from, args.token_file.as_deref(), &key, &expected),
+        None => block_on(asked(here, &key, &kept, args.keep.as_deref())).map(|verdict| (verdict, 0)),
+        Some(from) => given(here, from, args.token_file.as_deref(), &key, &kept),
     };
     drop(waiting);
     let (verdict, hashes_only) = checked?;
@@ -80,14 +77,15 @@ pub(super) fn key(here: &Here, named: Option<&str>) -> Result<LogKey, Error> {
     text.parse().map_err(|error| Error::usage(format!("`--pubkey`: {error}"), "copy the key from who runs the broker"))
 }
 
-fn checkpoint(path: &Path, key: &LogKey) -> Result<Checkpoint, Error> {
+/// The note in this file. Which key signed it shows once the log was read: it may be one that the log leads to.
+fn checkpoint(path: &Path) -> Result<String, Error> {
     let note = read(path)?;
-    Checkpoint::parse_and_verify(&note, key).map_err(|error| {
-        Error::usage(
-            format!("`{}`: {error}", path.display()),
-            "name a signed checkpoint of this log, and the key that signed it",
-        )
-    })
+    match Checkpoint::parse_unverified(&note) {
+        Ok(_) => Ok(note),
+        Err(error) => {
+            Err(Error::usage(format!("`{}`: {error}", path.display()), "name a signed checkpoint of this log"))
+        }
+    }
 }
 
 /// A file of text that must be there.
@@ -97,9 +95,9 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 }
 
 /// Entry by entry from the broker, in pages.
-async fn asked(here: &Here, key: &LogKey, expected: &[Checkpoint], keep: Option<&Path>) -> Result<Verdict, Error> {
+async fn asked(here: &Here, key: &LogKey, kept: &[String], keep: Option<&Path>) -> Result<Verdict, Error> {
     let session = here.session()?;
-    let mut kept = match keep {
+    let mut copy = match keep {
         None => None,
         Some(path) => {
             private_file::create_new(path, b"")?;
@@ -108,16 +106,14 @@ async fn asked(here: &Here, key: &LogKey, expected: &[Checkpoint], keep: Option<
         }
     };
     let mut verifier = Verifier::new(key.clone());
-    for checkpoint in expected {
-        verifier.expect(checkpoint.clone()).map_err(fault)?;
-    }
+    kept.iter().try_for_each(|note| verifier.expect(note)).map_err(fault)?;
     // Being asked adds to the log: it is read up to where a page's checkpoint says. A body that was dropped meanwhile is explained
     // by an entry that is signed a moment later, so that a few pages more are asked for.
     let mut more = 3;
     loop {
         let query = [("from", verifier.size().to_string())];
         let page = session.broker().get_bytes(&session, &["audit", "export"], &query, LARGEST_PAGE).await?;
-        if let Some((path, file)) = &mut kept {
+        if let Some((path, file)) = &mut copy {
             file.write_all(&page).map_err(Error::file("write", path))?;
         }
         let (from, mut reader) = (verifier.size(), Reader::new(&page[..]));
@@ -134,7 +130,7 @@ async fn asked(here: &Here, key: &LogKey, expected: &[Checkpoint], keep: Option<
             }
         }
     }
-    if let Some((path, file)) = &mut kept {
+    if let Some((path, file)) = &mut copy {
         file.sync_all().map_err(Error::file("write", path))?;
     }
     verifier.finish().map_err(fault)
@@ -146,7 +142,7 @@ fn given(
     from: &str,
     token_file: Option<&Path>,
     key: &LogKey,
-    expected: &[Checkpoint],
+    kept: &[String],
 ) -> Result<(Verdict, u64), Error> {
     let tiles = if from.starts_with("https://") || from.starts_with("http://") {
         let root: Url = broker_url(from)
@@ -160,9 +156,9 @@ fn given(
     } else {
         let path = Path::new(from);
         let file = File::open(path).map_err(Error::file("read", path))?;
-        return Ok((verify(file, key, expected).map_err(fault)?, 0));
+        return Ok((verify(file, key, kept).map_err(fault)?, 0));
     };
-    let checked = block_on(tiles.verify(key, expected))?;
+    let checked = block_on(tiles.verify(key, kept))?;
     Ok((checked.verdict, checked.hashes_only))
 }
 
