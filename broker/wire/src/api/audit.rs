@@ -144,6 +144,10 @@ pub struct LinesQuery {
     /// Entries of the person with this `user:` value or subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<String>,
+/// The header of `GET /v1/audit/lines` with the index of the entry that the answer's first line comes behind; absent where it begins
+/// with the log.
+pub const LINES_AFTER: &str = "ichor-lines-after";
+
     /// Entries about this cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
