@@ -4,18 +4,15 @@ use axum::Json;
 use axum::extract::State;
 use data_encoding::BASE64URL_NOPAD;
 use ichor_wire::api::{CallAnswer, CallQuery, NodeCall};
-use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::{Code, Problem};
 use jiff::SignedDuration;
 
 use super::Api;
-use super::clusters::find;
+use super::audit::{may_read, record};
 use crate::domain::GrantId;
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, StrictQuery};
-use crate::mint::person;
 use crate::nodelog::code_name;
-use crate::policy::{self, AuditScope};
 use crate::store::{CallClass, CallFilter, CallPlace, StoredCall};
 
 /// What a cursor begins with: another meaning of the rest gets another number.
@@ -57,22 +54,9 @@ pub async fn list(
         filter.user = None;
         filter.own = Some(identity.person().clone());
     } else {
-        let policies = api.policies.borrow().clone();
-        let cluster = query.cluster.as_deref().map(|name| find(&api, name)).transpose()?;
-        let scope = match &cluster {
-            Some(cluster) => AuditScope::Cluster(cluster),
-            None => AuditScope::Everything,
-        };
-        policy::may_read_audit(&policies, identity, scope, api.clock.now())?;
-        let content = Content {
-            person: Some(person(identity)),
-            session: identity.session().map(|id| id.0.as_bytes().to_vec()),
-            cluster: query.cluster.clone(),
-            address: Some(caller.address.to_string()),
-            message: Some(describe(&query)),
-            ..Content::of(Kind::AuditRead)
-        };
-        api.sequencer.note(content, None).await?;
+        let cluster = query.cluster.as_deref();
+        may_read(&api, identity, cluster)?;
+        record(&api, identity, caller.address, cluster, describe(&query)).await?;
     }
     // one more than asked for tells whether there is a next page
     let mut found = api.store.calls(&filter, before, limit.saturating_add(1)).await?;
