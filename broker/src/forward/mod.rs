@@ -178,8 +178,12 @@ impl Forwarder {
                 sent = self.step() => match sent {
                     Ok(left) => {
                         backoff.reset();
-                        // who does not send has nothing to say of how far it is
-                        self.report(&readiness, left.unwrap_or(0), None);
+                        // who does not send tells how far it has come all the same: whoever should may be gone
+                        let lag = match left {
+                            Some(left) => left,
+                            None => self.lag().await,
+                        };
+                        self.report(&readiness, lag, None);
                         match left {
                             None => ASK,
                             Some(0) => LOOK,
