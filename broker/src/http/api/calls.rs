@@ -13,7 +13,7 @@ use crate::domain::GrantId;
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, StrictQuery};
 use crate::nodelog::code_name;
-use crate::store::{CallClass, CallFilter, CallPlace, StoredCall};
+use crate::store::{CallClass, CallFilter, CallPlace, CallsTaken, StoredCall};
 
 /// What a cursor begins with: another meaning of the rest gets another number.
 const CURSOR: &str = "c1:";
@@ -43,7 +43,7 @@ pub async fn list(
         user: query.user.clone(),
         own: None,
         grant: query.grant.map(GrantId),
-        entry: None,
+        entry: query.entry,
         classes: query.class.as_deref().map(classes).transpose()?.unwrap_or_default(),
         method: query.method.clone(),
         since: query.since,
@@ -64,7 +64,10 @@ pub async fn list(
     let more = found.len() > page;
     found.truncate(page);
     let next = if more { found.last().map(|last| cursor(last.place())) } else { None };
-    Ok(Json(CallAnswer { calls: found.into_iter().map(show).collect(), next }))
+    let of_cluster = |taken: &CallsTaken| query.cluster.as_ref().is_none_or(|cluster| taken.cluster == *cluster);
+    let taken = api.store.calls_taken().await?.into_iter().filter(of_cluster);
+    let taken_until = taken.map(|taken| taken.youngest).max();
+    Ok(Json(CallAnswer { calls: found.into_iter().map(show).collect(), next, taken_until }))
 }
 
 pub(super) fn show(stored: StoredCall) -> NodeCall {
@@ -129,6 +132,7 @@ fn describe(query: &CallQuery) -> String {
         query.node.as_ref().map(|node| format!("node {node}")),
         query.user.as_ref().map(|user| format!("user {user}")),
         query.grant.map(|grant| format!("grant {grant}")),
+        query.entry.map(|entry| format!("entry {entry}")),
         query.class.as_ref().map(|class| format!("class {class}")),
         query.method.as_ref().map(|method| format!("method {method}")),
         query.since.map(|since| format!("since {since}")),
