@@ -144,6 +144,10 @@ pub struct AuditQuery {
     pub cursor: Option<String>,
 }
 
+/// The header of `GET /v1/audit/lines` with the index of the entry that the answer's first line comes behind; absent where it begins
+/// with the log.
+pub const LINES_AFTER: &str = "ichor-lines-after";
+
 /// Query of `GET /v1/audit/lines`. All filters must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -151,10 +155,6 @@ pub struct LinesQuery {
     /// Entries of the person with this `user:` value or subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<String>,
-/// The header of `GET /v1/audit/lines` with the index of the entry that the answer's first line comes behind; absent where it begins
-/// with the log.
-pub const LINES_AFTER: &str = "ichor-lines-after";
-
     /// Entries about this cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
@@ -316,6 +316,9 @@ pub struct DropAnswer {
     /// How many bodies would go now, counted up to 10,000; absent for whoever may not read the whole audit, and of a request that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bodies: Option<u64>,
+    /// Whether the count ended before the log did: there may be more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bodies_or_more: bool,
     /// Whether it is done.
     pub done: bool,
 }

@@ -387,6 +387,7 @@ fn story_of_an_emergency(hostile: &str) -> StoryAnswer {
 
 fn drop_request(person: Option<String>, before: Option<Timestamp>) -> DropAnswer {
     DropAnswer {
+        bodies_or_more: false,
         request_id: Uuid::from_u128(11),
         asked_by: "42".into(),
         person,
