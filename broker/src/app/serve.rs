@@ -116,8 +116,9 @@ impl Running {
         let live =
             Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press()), log).await?;
 
+        let name = log_key.name();
         let forwarder =
-            |forward| Forwarder::new(forward, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&data_key));
+            |forward| Forwarder::new(forward, name, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&data_key));
         let mut forwarders = config::forwards(&loaded.folder, &loaded.file)?
             .into_iter()
             .map(forwarder)

@@ -161,7 +161,7 @@ case!(two_brokers_forward_in_one_order, |_database, address| {
         let store: Arc<dyn Store> = open(&address).await;
         let to = Settings { name: "siem".into(), to: Destination::Lines(path.clone()) };
         let key = Arc::new(crate::identity::fixture::key());
-        let mut forwarder = Forwarder::new(to, Arc::clone(&store), clock.clone(), key).unwrap();
+        let mut forwarder = Forwarder::new(to, "ichor.example.com", Arc::clone(&store), clock.clone(), key).unwrap();
         forwarder.begin(false).await.unwrap();
         brokers.push((store, forwarder));
     }
