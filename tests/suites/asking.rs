@@ -9,8 +9,8 @@ use ichor_client::{Error, Session, Wish};
 use ichor_standins::authority::{Authority, Leaf};
 use ichor_tests::{CLUSTER, Fault, Faults, Options, Person, World};
 use ichor_wire::api::{
-    AuditEntry, CallAnswer, DropAnswer, DropAsk, DroppedAnswer, LockAnswer, LockAsk, LockOn, LockSetAnswer, NodeCall,
-    Nothing, StoryAnswer, UnlockAsk,
+    AuditAnswer, AuditEntry, CallAnswer, DropAnswer, DropAsk, DroppedAnswer, LockAnswer, LockAsk, LockOn,
+    LockSetAnswer, NodeCall, Nothing, StoryAnswer, UnlockAsk,
 };
 use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
@@ -106,6 +106,60 @@ async fn whoever_follows_after_a_reload_is_not_cut_off_for_it() -> anyhow::Resul
     tokio::time::timeout(Duration::from_secs(20), following).await???;
     let reads = world.entries().await?.into_iter().filter(|entry| entry.kind == "audit-read").count();
     assert_eq!(reads, 1, "one answer was taken");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_misses_nothing_before_the_first_line() -> anyhow::Result<()> {
+    let world = world("").await?;
+    let (alice, root) = (Person::log_in(&world, "alice").await?, Person::log_in(&world, "root").await?);
+    let path = ["audit", "lines"];
+    let follow = vec![("follow", "true".to_owned()), ("kind", "issued".to_owned())];
+    let asked = follow.clone();
+    let following = tokio::spawn(async move {
+        let mut behind = None;
+        let each = |entry: AuditEntry| panic!("{entry:?}");
+        root.session.broker().lines_behind(&root.session, &path, &asked, &mut behind, each).await.unwrap();
+        (root, behind)
+    });
+    while !world.entries().await?.iter().any(|entry| entry.kind == "audit-read") {
+        tokio::task::yield_now().await;
+    }
+    // the answer ends before there was a line, and the next is asked for only after one came
+    std::fs::write(world.dir.join("policies/test.cedar"), format!("{POLICIES}\n// another text\n"))?;
+    world.running.reload().await;
+    let (root, behind) = tokio::time::timeout(Duration::from_secs(20), following).await??;
+    certificate(&alice).await?;
+    let asked = [follow, vec![("after", behind.expect("where it began").to_string())]].concat();
+    let mut first = None;
+    let each = |entry: AuditEntry| {
+        first = Some(entry.kind);
+        Err(Error::Bug("enough"))
+    };
+    let _ = root.session.broker().lines_behind(&root.session, &path, &asked, &mut None, each).await;
+    assert_eq!(first.as_deref(), Some("issued"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_no_longer_declared_can_be_asked_about() -> anyhow::Result<()> {
+    let world = world("").await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let grant = certificate(&alice).await?.to_string();
+    let (root, oscar) = (Person::log_in(&world, "root").await?, Person::log_in(&world, "oscar").await?);
+    std::fs::remove_file(world.dir.join(format!("clusters/{CLUSTER}.toml")))?;
+    world.running.reload().await;
+    let of_it = [("cluster", CLUSTER.to_owned()), ("grant", grant.clone())];
+    let broker = root.session.broker();
+    let found: AuditAnswer = broker.get(&root.session, &["audit", "entries"], &of_it).await?;
+    assert_eq!(found.entries.len(), 2);
+    let calls: CallAnswer = broker.get(&root.session, &["audit", "calls"], &of_it).await?;
+    assert!(calls.calls.is_empty());
+    for path in ["entries", "calls"] {
+        let refused = oscar.session.broker().get::<serde_json::Value>(&oscar.session, &["audit", path], &of_it).await;
+        let Err(Error::Problem(refused)) = refused else { panic!("{refused:?}") };
+        assert_eq!(refused.code, Code::Refused, "{path}: no label of it is known any more");
+    }
     Ok(())
 }
 

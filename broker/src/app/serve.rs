@@ -9,7 +9,7 @@ use axum::Router;
 use axum_server::Handle;
 use ichor_wire::log::{Content, Kind};
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::acceptance::Acceptance;
@@ -28,7 +28,8 @@ use crate::config::{self, Listen, Loaded};
 use crate::domain::Clusters;
 use crate::forward::Forwarder;
 use crate::http::admin::{self, Peer, Probing, Reload};
-use crate::http::api::{Api, ApiParts, lines};
+use crate::http::api::readers::Readers;
+use crate::http::api::{Api, ApiParts};
 use crate::http::layers::Edge;
 use crate::http::limits::Limits;
 use crate::http::router::Bounds;
@@ -117,8 +118,9 @@ impl Running {
         let live =
             Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press()), log).await?;
 
+        let name = log_key.name();
         let forwarder =
-            |forward| Forwarder::new(forward, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&data_key));
+            |forward| Forwarder::new(forward, name, Arc::clone(&store), Arc::clone(&clock), Arc::clone(&data_key));
         let mut forwarders = config::forwards(&loaded.folder, &loaded.file)?
             .into_iter()
             .map(forwarder)
@@ -196,7 +198,7 @@ impl Running {
             clusters: live.clusters(),
             issuers: live.issuers(),
             sources: settings.nodelog.sources.clone(),
-            readers: Arc::new(Semaphore::new(lines::READERS)),
+            readers: Readers::default(),
             data_key: Arc::clone(&data_key),
             drop_min_age: settings.drop_min_age,
         });

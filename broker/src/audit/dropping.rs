@@ -28,6 +28,8 @@ pub struct NextBodies {
     pub places: Places,
     /// Where to look further.
     pub next: u64,
+    /// How many entries were looked at for it.
+    pub looked_at: usize,
     /// Whether that is the last of it.
     pub done: bool,
 }
@@ -83,7 +85,7 @@ pub async fn next_bodies(
     min_age: SignedDuration,
     now: Timestamp,
 ) -> Result<NextBodies, StoreError> {
-    let mut found = NextBodies { places: Places::default(), next: request.next, done: true };
+    let mut found = NextBodies { places: Places::default(), next: request.next, looked_at: 0, done: true };
     // a store compares to the microsecond: this one is still old enough
     let old_enough = now.checked_sub(min_age).and_then(|at| at.checked_add(SignedDuration::from_micros(1)));
     let Ok(old_enough) = old_enough else { return Ok(found) };
@@ -93,18 +95,18 @@ pub async fn next_bodies(
         ..EntryFilter::default()
     };
     let signed = store.checkpoint().await?.map_or(u64::MAX, |kept| kept.size);
-    let (mut count, mut looked_at) = (0, 0);
+    let mut count = 0;
     loop {
         let page = store.entries_from(&filter, found.next, PAGE).await?;
         for stored in &page {
             if stored.index >= signed {
                 return Ok(found);
             }
-            if count >= AT_ONCE || looked_at >= LOOKED_AT {
+            if count >= AT_ONCE || found.looked_at >= LOOKED_AT {
                 found.done = false;
                 return Ok(found);
             }
-            looked_at += 1;
+            found.looked_at += 1;
             found.next = stored.index.saturating_add(1);
             // one that is not what was recorded stays
             let body = as_recorded(stored, None).ok().flatten();
@@ -191,7 +193,7 @@ mod tests {
         };
         let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
         let expected: Places = [0, 2, 4, 6, 8, 13].into_iter().collect();
-        assert_eq!((found.places, found.done), (expected, true));
+        assert_eq!((found.places, found.looked_at, found.done), (expected, 15, true));
     }
 
     #[tokio::test]

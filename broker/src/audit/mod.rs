@@ -37,7 +37,7 @@ pub use recorded::{Recordable, Recorded};
 pub(crate) use sequencer::note_size;
 pub use sequencer::{Care, RecordError, Sequencer, Settings};
 pub use standing::{Out, Standing};
-pub use story::{NotAnId, Story, StoryId, story};
+pub use story::{NotAnId, Story, StoryId, entry_of, story};
 pub use tally::Tally;
 pub use verify::{Fault, Faulty, VerifyError, VerifyReport, verify_log};
 pub use walk::Walk;

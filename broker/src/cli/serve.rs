@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +12,9 @@ use crate::app::{self, LOOK, Parts, Running, migrate_store};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, LogFormat};
 use crate::{custody, telemetry};
+
+/// So long threads that still read or write files are waited for once everything else has ended.
+const THREADS: Duration = Duration::from_secs(2);
 
 /// Serve until SIGTERM or Ctrl-C. SIGHUP, or a changed file, loads policies, clusters, CA keys and TLS certificates anew.
 #[derive(Debug, Args)]
@@ -44,7 +48,10 @@ impl Serve {
             tracing::warn!("{warning}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(self.serve(&loaded, vault, out))
+        let done = runtime.block_on(self.serve(&loaded, vault, out));
+        // a thread that a disk keeps is not waited for without end
+        runtime.shutdown_timeout(THREADS);
+        done
     }
 
     async fn serve(self, loaded: &Loaded, vault: custody::Vault, out: &mut dyn Write) -> anyhow::Result<()> {

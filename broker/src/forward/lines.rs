@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ichor_wire::api::AuditEntry;
+use serde::Serialize;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -45,6 +46,14 @@ struct Pipe {
     rest: Vec<u8>,
 }
 
+/// An entry as the API has it, and the name of its log.
+#[derive(Serialize)]
+struct Line<'a> {
+    log: &'a str,
+    #[serde(flatten)]
+    entry: &'a AuditEntry,
+}
+
 // === impl Lines ===
 
 impl Lines {
@@ -53,10 +62,10 @@ impl Lines {
     }
 
     /// Returns once the lines are in the file and synced, or in the pipe.
-    pub(super) async fn send(&mut self, entries: &[AuditEntry]) -> Result<(), ForwardError> {
+    pub(super) async fn send(&mut self, log: &str, entries: &[AuditEntry]) -> Result<(), ForwardError> {
         let mut lines = Vec::new();
         for entry in entries {
-            serde_json::to_writer(&mut lines, entry).map_err(|error| ForwardError(error.to_string()))?;
+            serde_json::to_writer(&mut lines, &Line { log, entry }).map_err(|error| ForwardError(error.to_string()))?;
             lines.push(b'\n');
         }
         let sent = self.write(&lines).await;

@@ -1,7 +1,7 @@
 //! Forwarding the audit log: entry by entry, in order, each at least once.
 //!
 //! Each destination has a cursor in the store: the entry that is next. It moves on only once the destination has taken what was
-//! before, so an outage or a restart repeats some entries and leaves none out; who receives tells them apart by their index.
+//! before, so an outage or a restart repeats some entries and leaves none out; who receives tells them apart by their log and index.
 //! Nothing waits for it: it reads the log as any reader does. Of several brokers one sends, and another once that one is gone; a
 //! cursor that no broker wrote is not believed: everything is sent again from the first entry, and that is said.
 
@@ -74,6 +74,8 @@ pub struct ForwardError(pub(crate) String);
 /// A forwarding at work.
 pub struct Forwarder {
     name: String,
+    /// The log's name, which is sent with each entry: after a restore the next log counts from where this one does.
+    log: String,
     store: Arc<dyn Store>,
     cursor: Cursor,
     sink: Sink,
@@ -90,12 +92,13 @@ enum Sink {
 // === impl Forwarder ===
 
 impl Forwarder {
-    /// A forwarding from this store. Nothing is opened or sent yet.
+    /// A forwarding of the log of this name from this store. Nothing is opened or sent yet.
     ///
     /// # Errors
     /// When its HTTP client cannot be built, or there is no randomness.
     pub fn new(
         settings: Settings,
+        log: &str,
         store: Arc<dyn Store>,
         clock: SharedClock,
         key: Arc<DataKey>,
@@ -106,7 +109,7 @@ impl Forwarder {
         };
         let cursor = Cursor::new(Arc::clone(&store), clock, key, settings.name.clone());
         let cursor = cursor.map_err(|error| ForwardError(error.to_string()))?;
-        Ok(Self { name: settings.name, store, cursor, sink, again: None })
+        Ok(Self { name: settings.name, log: log.to_owned(), store, cursor, sink, again: None })
     }
 
     /// Its cursor's name.
@@ -148,8 +151,8 @@ impl Forwarder {
         let batch = audit::every_entry_from(&*self.store, next, BATCH).await?;
         let Some(last) = batch.last().map(|entry| entry.index) else { return Ok(Some(0)) };
         match &mut self.sink {
-            Sink::Lines(lines) => lines.send(&batch).await?,
-            Sink::Otlp(otlp) => otlp.send(&batch).await?,
+            Sink::Lines(lines) => lines.send(&self.log, &batch).await?,
+            Sink::Otlp(otlp) => otlp.send(&self.log, &batch).await?,
         }
         let next = last.saturating_add(1);
         self.cursor.advance(next).await.map_err(|error| ForwardError(error.to_string()))?;
@@ -178,8 +181,12 @@ impl Forwarder {
                 sent = self.step() => match sent {
                     Ok(left) => {
                         backoff.reset();
-                        // who does not send has nothing to say of how far it is
-                        self.report(&readiness, left.unwrap_or(0), None);
+                        // who does not send tells how far it has come all the same: whoever should may be gone
+                        let lag = match left {
+                            Some(left) => left,
+                            None => self.lag().await,
+                        };
+                        self.report(&readiness, lag, None);
                         match left {
                             None => ASK,
                             Some(0) => LOOK,

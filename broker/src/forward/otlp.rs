@@ -56,8 +56,8 @@ impl Otlp {
 
     /// Returns once the collector said that it took every entry. One that took only some is asked again with all of them:
     /// here an entry that is left out is worse than one that comes twice.
-    pub(super) async fn send(&self, entries: &[AuditEntry]) -> Result<(), ForwardError> {
-        let mut request = self.http.post(self.url.clone()).json(&logs(entries));
+    pub(super) async fn send(&self, log: &str, entries: &[AuditEntry]) -> Result<(), ForwardError> {
+        let mut request = self.http.post(self.url.clone()).json(&logs(log, entries));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
@@ -82,8 +82,9 @@ impl Otlp {
     }
 }
 
-/// `ExportLogsServiceRequest`: the body of each record is the entry as `jsonl` has it, its attributes what people look for.
-fn logs(entries: &[AuditEntry]) -> Value {
+/// `ExportLogsServiceRequest`: the body of each record is the entry as the API has it, its attributes what people look for; those of all
+/// name the log.
+fn logs(log: &str, entries: &[AuditEntry]) -> Value {
     let text = |value: &str| json!({ "stringValue": value });
     let records: Vec<Value> = entries
         .iter()
@@ -112,7 +113,10 @@ fn logs(entries: &[AuditEntry]) -> Value {
             })
         })
         .collect();
-    let service = json!([{ "key": "service.name", "value": text("ichor-broker") }]);
+    let service = json!([
+        { "key": "service.name", "value": text("ichor-broker") },
+        { "key": "ichor.log", "value": text(log) },
+    ]);
     json!({ "resourceLogs": [{
         "resource": { "attributes": service },
         "scopeLogs": [{ "scope": { "name": "ichor.audit" }, "logRecords": records }],

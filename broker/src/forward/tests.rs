@@ -58,7 +58,7 @@ impl Log {
     /// One that the broker made, and did not begin yet.
     fn restarted(&self, to: Destination) -> Forwarder {
         let settings = Settings { name: "out".into(), to };
-        Forwarder::new(settings, Arc::clone(&self.store), Arc::new(SystemClock), Arc::new(key())).unwrap()
+        Forwarder::new(settings, LOG, Arc::clone(&self.store), Arc::new(SystemClock), Arc::new(key())).unwrap()
     }
 
     async fn to_file(&self) -> Forwarder {
@@ -81,10 +81,14 @@ impl Log {
     }
 }
 
-/// The indexes of the lines; `None` for one that is no entry.
+/// The log's name.
+const LOG: &str = "ichor.example.com/audit#2";
+
+/// The indexes of the lines; `None` for one that is no entry of the log.
 fn indexes(path: &Path) -> Vec<Option<u64>> {
     let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str::<Value>(line).ok()?["index"].as_u64()).collect()
+    let index = |line: Value| line["index"].as_u64().filter(|_| line["log"] == LOG);
+    text.lines().map(|line| serde_json::from_str::<Value>(line).ok().and_then(index)).collect()
 }
 
 fn all(range: std::ops::Range<u64>) -> Vec<Option<u64>> {
@@ -134,7 +138,7 @@ async fn a_file_that_was_moved_away_is_made_anew() {
 #[tokio::test]
 async fn half_a_line_of_a_broker_that_was_killed_spoils_no_other() {
     let log = Log::of(3).await;
-    std::fs::write(log.path("out.jsonl"), "{\"index\":0}\n{\"ind").unwrap();
+    std::fs::write(log.path("out.jsonl"), format!("{{\"log\":\"{LOG}\",\"index\":0}}\n{{\"ind")).unwrap();
     log.to_file().await.step().await.unwrap();
     assert_eq!(indexes(&log.path("out.jsonl")), [Some(0), None, Some(0), Some(1), Some(2)]);
 }
@@ -236,6 +240,7 @@ async fn collect(
     headers: HeaderMap,
     axum::Json(body): axum::Json<Value>,
 ) -> (StatusCode, HeaderMap, String) {
+    assert_eq!(body["resourceLogs"][0]["resource"]["attributes"][1]["value"]["stringValue"], LOG);
     let records = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
     let index = |record: &Value| record["attributes"][0]["value"]["intValue"].as_str().unwrap().parse().unwrap();
     sink.came.lock().unwrap().push(records.iter().map(index).collect());
@@ -366,7 +371,7 @@ async fn whoever_moves_the_cursor_keeps_no_entry_from_the_destination() {
         for name in ["other", "notify/out"] {
             other.name = name.into();
             let store = Arc::clone(&log.store);
-            let mut other = Forwarder::new(other.clone(), store, Arc::new(SystemClock), Arc::new(key())).unwrap();
+            let mut other = Forwarder::new(other.clone(), LOG, store, Arc::new(SystemClock), Arc::new(key())).unwrap();
             other.begin(false).await.unwrap();
             while other.step().await.unwrap() > Some(0) {}
         }
@@ -411,7 +416,7 @@ async fn a_cursor_whose_move_was_not_answered_leaves_no_entry_out() {
     let faulty = FaultyStore::new(Arc::clone(&log.store), []);
     let settings = Settings { name: "out".into(), to: log.file() };
     let store: Arc<dyn Store> = Arc::<FaultyStore>::clone(&faulty);
-    let mut forwarder = Forwarder::new(settings, store, Arc::new(SystemClock), Arc::new(key())).unwrap();
+    let mut forwarder = Forwarder::new(settings, LOG, store, Arc::new(SystemClock), Arc::new(key())).unwrap();
     forwarder.begin(false).await.unwrap();
     // holding it is the step's first write, moving it on the second, unless it is held already
     assert_eq!(forwarder.step().await, Ok(Some(250)));

@@ -1,7 +1,9 @@
 //! The API's description, generated from the handlers. `docs/openapi.json` is this, committed; a test compares the two.
 
-use utoipa::OpenApi;
+use ichor_wire::problem::{MEDIA_TYPE, Problem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response};
+use utoipa::{OpenApi, ToSchema};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +25,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
         super::api::log::checkpoint,
         super::api::log::key,
         super::api::log::entries_tile,
+        super::tlog::checkpoint,
+        super::tlog::tile,
         super::api::proofs::receipt,
         super::api::proofs::consistency,
         super::api::proofs::proof,
@@ -59,7 +63,32 @@ pub fn document() -> String {
         let scheme = SecurityScheme::ApiKey(ApiKey::Header(header));
         components.add_security_scheme("dpop", scheme);
     }
+    // what any of them may say: too many requests, something is out, a lock, a clash
+    let mut problem = Response::new("any other problem; its code says which");
+    problem.content.insert(MEDIA_TYPE.into(), Content::new(Some(Ref::from_schema_name(Problem::name()))));
+    for path in description.paths.paths.values_mut() {
+        for operation in [&mut path.get, &mut path.post].into_iter().flatten() {
+            operation.responses.responses.insert("default".into(), RefOr::T(problem.clone()));
+        }
+    }
     let mut text = description.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{api, tlog};
+
+    #[test]
+    fn every_route_is_described_with_what_goes_wrong() {
+        let described: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        let api = api::ROUTES.iter().map(|route| (route.method, route.path));
+        let tlog = tlog::ROUTES.iter().map(|route| (route.method, route.path));
+        for (method, path) in api.chain(tlog) {
+            let operation = &described["paths"][path.replace("{*", "{")][method.to_lowercase()];
+            assert!(operation["responses"]["default"]["content"][MEDIA_TYPE].is_object(), "{method} {path}");
+        }
+    }
 }

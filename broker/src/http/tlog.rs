@@ -15,7 +15,7 @@ use axum::routing::get;
 use axum_server::tls::TlsInfo;
 use ichor_wire::log::tiles::TilePath;
 use ichor_wire::log::tree::{Hash, TILE_HEIGHT, TILE_WIDTH, Tile};
-use ichor_wire::problem::Code;
+use ichor_wire::problem::{Code, Problem};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
@@ -84,12 +84,28 @@ async fn admit(State(tlog): State<Tlog>, request: Request, next: Next) -> Respon
     refused
 }
 
-async fn checkpoint(State(tlog): State<Tlog>) -> Result<Response, ApiError> {
+/// The newest checkpoint, for tools of C2SP tlog-tiles: with the bearer token of `audit.tile_token_file`, or a client certificate.
+#[utoipa::path(get, path = "/log/checkpoint", tag = "audit", security(()), responses(
+    (status = 200, description = "the signed note", body = String, content_type = "text/plain"),
+    (status = 401, description = "no token or client certificate", body = Problem),
+    (status = 404, description = "tiles are not served here", body = Problem),
+    (status = 503, description = "the log has no signed checkpoint yet", body = Problem),
+))]
+pub(super) async fn checkpoint(State(tlog): State<Tlog>) -> Result<Response, ApiError> {
     let note = newest(&tlog.standing)?.note.to_string();
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")], note).into_response())
 }
 
-async fn tile(State(tlog): State<Tlog>, Path(path): Path<String>) -> Result<Response, ApiError> {
+/// The hashes of a tile, as C2SP tlog-tiles has them; likewise.
+#[utoipa::path(get, path = "/log/tile/{path}", tag = "audit", security(()),
+    params(("path" = String, Path, description = "level and number, as `0/x001/234` or `0/x001/234.p/17`")),
+    responses(
+        (status = 200, description = "the hashes", body = String, content_type = "application/octet-stream"),
+        (status = 401, description = "no token or client certificate", body = Problem),
+        (status = 404, description = "no such tile, or tiles are not served here", body = Problem),
+        (status = 503, description = "the log has no signed checkpoint yet", body = Problem),
+    ))]
+pub(super) async fn tile(State(tlog): State<Tlog>, Path(path): Path<String>) -> Result<Response, ApiError> {
     let size = newest(&tlog.standing)?.checkpoint.size();
     let Ok(TilePath::Hashes(tile)) = format!("tile/{path}").parse::<TilePath>() else { return Err(no_tile()) };
     let hashes = hashes(&*tlog.store, tile, size).await?.ok_or_else(no_tile)?;

@@ -306,11 +306,12 @@ impl Courier {
     }
 
     async fn report(&self, readiness: &Readiness, error: Option<&NotTold>) {
-        // who does not send has nothing to say of how far it is
-        let lag = match self.next {
-            Some(next) => self.store.head().await.map_or(0, |head| head.size).saturating_sub(next),
-            None => 0,
+        // who does not send tells how far it has come all the same: whoever should may be gone
+        let next = match self.next {
+            Some(next) => next,
+            None => self.cursor.next().await.unwrap_or(0),
         };
+        let lag = self.store.head().await.map_or(0, |head| head.size).saturating_sub(next);
         // exact up to 2⁵³ entries
         #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
         metrics::gauge!("ichor_notify_lag_entries", "sink" => self.name.clone()).set(lag as f64);

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ichor_wire::log::tree::{Edge, FullTile};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 pub use break_glass::{
@@ -107,6 +107,9 @@ impl Grown {
         Self { edge: later.edge.clone(), tiles: self.tiles.iter().chain(&later.tiles).cloned().collect() }
     }
 }
+
+/// So far the clocks of several brokers on one database may lie apart.
+pub const SKEW: SignedDuration = SignedDuration::from_secs(10);
 
 /// How long what is over stays for reading, in microseconds: 30 days. The log keeps what it says of it.
 const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
@@ -302,7 +305,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps `to` in the place of `was`. `Ok(false)`, and nothing has changed, where another row is there by now.
     async fn move_forward(&self, name: &str, was: Option<&ForwardRow>, to: &ForwardRow) -> Result<bool, StoreError>;
 
-    /// Holds the forwarding of this name for `holder` until `until`, unless another holds it beyond `now`: then `Ok(false)`.
+    /// Holds the forwarding of this name for `holder` until `until`, unless another holds it beyond `now`: then `Ok(false)`. A hold that
+    /// lies further ahead than any that brokers take, by [`SKEW`], is none.
     /// Behind one broker there is nobody else, and nothing is held.
     async fn hold_forward(
         &self,

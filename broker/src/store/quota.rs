@@ -11,6 +11,8 @@ pub(super) const DROPPED_BEYOND: u64 = 1_000;
 pub(super) struct Dropped {
     pub(super) methods: BTreeSet<i64>,
     pub(super) users: BTreeSet<i64>,
+    /// Persons whose they were.
+    pub(super) owners: BTreeSet<i64>,
     /// By node: how many calls, and the newest entry that one of them was kept under.
     pub(super) nodes: BTreeMap<i64, (i64, i64)>,
 }
@@ -28,9 +30,10 @@ pub(super) struct Takes {
 
 impl Dropped {
     /// Counts a call that is dropped.
-    pub(super) fn count(&mut self, node: i64, method: i64, user: Option<i64>, batch: i64) {
+    pub(super) fn count(&mut self, node: i64, method: i64, [user, owner]: [Option<i64>; 2], batch: i64) {
         self.methods.insert(method);
         self.users.extend(user);
+        self.owners.extend(owner);
         let (calls, newest) = self.nodes.entry(node).or_default();
         (*calls, *newest) = (calls.saturating_add(1), batch.max(*newest));
     }

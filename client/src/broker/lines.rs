@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
+use ichor_wire::api::LINES_AFTER;
 use serde::de::DeserializeOwned;
 
 use super::{Broker, wants_nonce};
@@ -31,6 +32,21 @@ impl Broker {
         session: &Session,
         path: &[&str],
         query: &[(&str, String)],
+        each: impl FnMut(T) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.lines_behind(session, path, query, &mut None, each).await
+    }
+
+    /// The same; before the first line, `behind` hears behind which entry the answer begins, where the broker says so.
+    ///
+    /// # Errors
+    /// As [`Self::lines`].
+    pub async fn lines_behind<T: DeserializeOwned>(
+        &self,
+        session: &Session,
+        path: &[&str],
+        query: &[(&str, String)],
+        behind: &mut Option<u64>,
         mut each: impl FnMut(T) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let url = self.asking(path, query)?;
@@ -51,6 +67,8 @@ impl Broker {
             }
             repeated = true;
         };
+        let said = response.headers().get(LINES_AFTER).and_then(|said| said.to_str().ok()?.parse().ok());
+        *behind = said.or(*behind);
         let mut rest = Vec::new();
         loop {
             let chunk = tokio::time::timeout(SILENCE, response.chunk()).await;

@@ -145,6 +145,29 @@ fn times_are_shown_in_the_zone_of_this_machine() {
     assert!(shown.contains("2027-01-15 13:30:04+05:30"), "{shown}");
     let shown = world.ichor(&["audit", "log", "--limit", "1", "--utc"]).ok().out;
     assert!(shown.contains("2027-01-15 08:00:04+00:00"), "{shown}");
+    assert!(shown.contains("there may be more"), "{shown}");
+    world.fake.with(|state| state.node_logs = true);
+    let shown = world.ichor(&["audit", "unexplained", "--limit", "1"]).ok().out;
+    assert!(shown.contains("2027-01-15 13:37:00+05:30") && shown.contains("there may be more"), "{shown}");
+    let shown = world.ichor(&["audit", "unexplained", "--utc"]).ok().out;
+    assert!(shown.contains("2027-01-15 08:07:00+00:00") && !shown.contains("there may be more"), "{shown}");
+}
+
+#[test]
+fn what_is_not_told_is_said() {
+    let world = World::logged_in();
+    let who = ["audit", "who", "--node", "10.0.0.2", "--since", "30d", "--utc"];
+    let cut = world.ichor(&[&who[..], &["--method", "Reboot", "--limit", "2"]].concat()).ok().out;
+    assert!(cut.contains("no node log tells of a call of Reboot at 10.0.0.2"), "{cut}");
+    assert!(cut.contains(": 1 at least\n") && cut.contains("there may be more"), "{cut}");
+    world.fake.with(|state| state.taken = true);
+    let taken = world.ichor(&who).ok().out;
+    assert!(taken.contains("quota took calls that came up to 2027-01-15 08:00:00+00:00"), "{taken}");
+    // a story of one's own, by who may not read what others did
+    world.fake.with(|state| (state.taken, state.node_logs, state.own_calls_alone) = (false, true, true));
+    let own = world.ichor(&["audit", "show", "7", "--utc"]).ok().out;
+    assert!(own.contains("call  2027-01-15 08:06:00"), "{own}");
+    assert!(world.fake.with(|state| state.seen.last().cloned().unwrap()).contains("user=me"));
 }
 
 #[test]

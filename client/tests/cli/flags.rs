@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::world::World;
 
 /// Command, flag, and the test that goes red when the flag does nothing.
-const TESTED: [(&str, &str, &str); 131] = [
+const TESTED: [(&str, &str, &str); 133] = [
     ("", "--broker", "usage::the_broker_is_found_and_said_where"),
     ("", "--ca", "trust::only_the_named_ca_is_believed"),
     ("", "--keyring", "login::the_keyring_is_left_alone_when_off"),
@@ -89,6 +89,7 @@ const TESTED: [(&str, &str, &str); 131] = [
     ("audit verify", "--keep", "receipts::the_brokers_log_is_verified_and_kept"),
     ("audit prove", "--to", "receipts::a_proof_is_made_for_someone_else_and_checked_by_them"),
     ("audit check-proof", "--pubkey", "receipts::a_proof_is_made_for_someone_else_and_checked_by_them"),
+    ("audit check-proof", "--utc", "receipts::a_proof_is_made_for_someone_else_and_checked_by_them"),
     ("audit unexplained", "--cluster", "audit::filters_of_calls_reach_the_broker"),
     ("audit unexplained", "--node", "audit::filters_of_calls_reach_the_broker"),
     ("audit unexplained", "--user", "audit::filters_of_calls_reach_the_broker"),
@@ -97,6 +98,7 @@ const TESTED: [(&str, &str, &str); 131] = [
     ("audit unexplained", "--since", "audit::filters_of_calls_reach_the_broker"),
     ("audit unexplained", "--until", "audit::filters_of_calls_reach_the_broker"),
     ("audit unexplained", "--limit", "audit::filters_of_calls_reach_the_broker"),
+    ("audit unexplained", "--utc", "audit::times_are_shown_in_the_zone_of_this_machine"),
     ("break-glass request", "--role", "break_glass::what_is_asked_for_reaches_the_broker"),
     ("break-glass request", "--ttl", "break_glass::what_is_asked_for_reaches_the_broker"),
     ("break-glass request", "--reason", "break_glass::what_is_asked_for_reaches_the_broker"),

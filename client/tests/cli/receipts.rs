@@ -384,7 +384,7 @@ fn a_proof_is_made_for_someone_else_and_checked_by_them() {
     world.ichor(&["audit", "prove", id, "--to", "proof.json"]).ok();
     assert!(world.ichor(&["audit", "prove", id]).ok().out.contains("ichor-proof/1"));
     let key = text("key-1");
-    let check = |file: &str, key: &str| world.ichor(&["audit", "check-proof", file, "--pubkey", key.trim()]);
+    let check = |file: &str, key: &str| world.ichor(&["audit", "check-proof", file, "--pubkey", key.trim(), "--utc"]);
     insta::assert_snapshot!("audit_check_proof", check("proof.json", &key).transcript());
     let other = LogKey::ed25519("ichor.example.com/audit", &[7; 32]).unwrap().to_string();
     let ran = check("proof.json", &other);

@@ -1,16 +1,21 @@
 //! The newest checkpoint in a file on another disk.
 
 use std::fs::{File, Permissions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ichor_wire::log::Checkpoint;
 use ichor_wire::log::note::MAX_NOTE;
 
+use tokio::sync::Mutex;
+
 use super::AnchorError;
 use crate::audit::notary::Signed;
+use crate::regular::{self, Links, ReadError};
 
 /// The longest that a write may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -23,6 +28,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug)]
 pub struct FileAnchor {
     path: PathBuf,
+    /// Held by the one try that is under way, also when nobody waits for it any more: a disk that hangs keeps one thread.
+    alone: Arc<Mutex<()>>,
+    /// The try under way outlasted its deadline.
+    hangs: Arc<AtomicBool>,
 }
 
 // === impl FileAnchor ===
@@ -31,7 +40,7 @@ impl FileAnchor {
     /// The file at this path. Its folder must be there: where a disk is not mounted nothing is written.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, alone: Arc::default(), hangs: Arc::default() }
     }
 
     pub(super) fn said(&self) -> String {
@@ -62,16 +71,38 @@ impl FileAnchor {
         .await
     }
 
-    /// A disk that hangs keeps one thread, not the broker.
+    /// What `work` gives, on a thread of its own. Until a try that outlasted its deadline ends, no other begins: each is answered at once.
     async fn bounded<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, AnchorError> {
         let failed = |why: String| AnchorError::failing(&self.said(), why);
-        match tokio::time::timeout(DEADLINE, tokio::task::spawn_blocking(work)).await {
+        let silent = || failed("its disk does not answer".into());
+        if self.hangs.load(Ordering::Acquire) {
+            return Err(silent());
+        }
+        let (alone, hangs) = (Arc::clone(&self.alone), Arc::clone(&self.hangs));
+        let done = tokio::time::timeout(DEADLINE, async move {
+            let alone = alone.lock_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let done = work();
+                drop(alone);
+                hangs.store(false, Ordering::Release);
+                done
+            })
+            .await
+        });
+        match done.await {
             Ok(Ok(done)) => done.map_err(|error| failed(error.to_string())),
             Ok(Err(_)) => Err(failed("the broker is stopping".into())),
-            Err(_) => Err(failed("its disk does not answer".into())),
+            Err(_) => {
+                self.hangs.store(true, Ordering::Release);
+                // it may have ended just now, and nobody would say so again
+                if self.alone.try_lock().is_ok() {
+                    self.hangs.store(false, Ordering::Release);
+                }
+                Err(silent())
+            }
         }
     }
 }
@@ -95,14 +126,11 @@ fn folder(path: &Path) -> &Path {
 }
 
 fn read(path: &Path) -> std::io::Result<Option<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut text = String::new();
-    file.take(MAX_NOTE as u64 + 1).read_to_string(&mut text)?;
-    Ok(Some(text))
+    match regular::read_text(path, MAX_NOTE as u64, Links::Followed) {
+        Ok(text) => Ok(Some(text)),
+        Err(ReadError::Missing) => Ok(None),
+        Err(error) => Err(std::io::Error::other(error)),
+    }
 }
 
 /// Beside, synced, renamed, the folder synced: whenever the machine stops, the file is whole.
@@ -174,5 +202,51 @@ mod tests {
         let failed = anchor.hold(&signed("log.example", 1).await).await.unwrap_err().to_string();
         assert!(failed.starts_with("the anchor file `") && failed.contains("not-mounted"), "{failed}");
         assert!(!folder.path().join("not-mounted").exists(), "no folder is made in its place");
+    }
+
+    #[tokio::test]
+    async fn a_pipe_of_its_name_is_refused_and_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let anchor = FileAnchor::new(path);
+        for failed in [anchor.held().await.map(drop), anchor.hold(&signed("log.example", 1).await).await.map(drop)] {
+            let failed = failed.unwrap_err().to_string();
+            assert!(failed.contains("pipe"), "{failed}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_keeps_one_thread_however_often_it_is_tried() {
+        let anchor = FileAnchor::new("/not/looked/at".into());
+        let (answers, disk) = std::sync::mpsc::channel::<()>();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let hung = anchor.clone();
+        let hung = tokio::spawn(async move {
+            let work = move || {
+                let _ = begun.send(());
+                let _ = disk.recv();
+                Ok(())
+            };
+            hung.bounded(work).await
+        });
+        has_begun.await.unwrap();
+        tokio::time::advance(DEADLINE * 2).await;
+        assert!(hung.await.unwrap().unwrap_err().to_string().ends_with("its disk does not answer"));
+        let tried = Arc::new(AtomicBool::new(false));
+        for _ in 0..3 {
+            let tried = Arc::clone(&tried);
+            let work = move || {
+                tried.store(true, Ordering::Relaxed);
+                Ok(())
+            };
+            let again = anchor.bounded(work).await;
+            assert!(again.unwrap_err().to_string().ends_with("its disk does not answer"));
+        }
+        assert!(!tried.load(Ordering::Relaxed), "no other thread goes the same way");
+        drop(answers);
+        while anchor.bounded(|| Ok(())).await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 }

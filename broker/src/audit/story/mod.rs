@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::as_recorded;
 use super::query::show;
 use crate::domain::{GrantId, Person, ProviderAlias};
-use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
+use crate::store::{EntryFilter, SKEW, Store, StoreError, StoredEntry};
 
 /// A session's id is made at most so long before its login is recorded: a login on its way lives 10 minutes, its code one.
 const LOGIN_ON_ITS_WAY: SignedDuration = SignedDuration::from_mins(15);
@@ -34,6 +34,9 @@ const SESSION: SignedDuration = SignedDuration::from_hours(13);
 
 /// At most so many entries are looked at in one stretch.
 const STRETCH: u32 = 5_000;
+
+/// So many entries are read at a time where one is looked for.
+const PAGE: u32 = 500;
 
 /// At most so many grants of one session are told.
 const GRANTS: u32 = 200;
@@ -149,8 +152,32 @@ async fn by_time(store: &dyn Store, id: Uuid) -> Result<(&'static str, Option<St
     if let Some(request) = first(store, &at(requests, TO_THE_RECORD), is_request).await? {
         return Ok((REQUEST, Some(request)));
     }
-    let entries = at(EntryFilter::default(), SignedDuration::from_millis(1));
-    Ok(("entry", first(store, &entries, |entry| entry.id == id.as_bytes()).await?))
+    Ok(("entry", entry_of(store, id).await?))
+}
+
+/// The entry of this id. Its time lies in the millisecond that the id tells, or, where another broker's clock was ahead, a little
+/// behind.
+///
+/// # Errors
+/// When the store fails.
+pub async fn entry_of(store: &dyn Store, id: Uuid) -> Result<Option<StoredEntry>, StoreError> {
+    let Some(made) = made_at(id) else { return Ok(None) };
+    let until = SignedDuration::from_millis(1).saturating_add(SKEW);
+    let filter = EntryFilter { since: Some(made), until: made.checked_add(until).ok(), ..EntryFilter::default() };
+    let is_sought =
+        |entry: &StoredEntry| as_recorded(entry, None).ok().flatten().is_some_and(|body| body.id == id.as_bytes());
+    let mut next = 0;
+    loop {
+        let page = store.entries_from(&filter, next, PAGE).await?;
+        let (count, last) = (page.len(), page.last().map(|entry| entry.index));
+        if let Some(found) = page.into_iter().find(is_sought) {
+            return Ok(Some(found));
+        }
+        match last {
+            Some(last) if count >= PAGE as usize => next = last.saturating_add(1),
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// The oldest entry of a stretch that is sought.
@@ -289,7 +316,9 @@ mod tests {
     use super::*;
     use crate::audit::tests::Room;
     use crate::entropy;
-    use crate::store::conformance::{log_person, noon};
+    use crate::store::Append;
+    use crate::store::conformance::{after, entry, log_person, noon, one};
+    use crate::store::sqlite::{Options, SqliteStore};
 
     #[test]
     fn an_id_is_what_it_looks_like() {
@@ -432,5 +461,26 @@ mod tests {
         for none in [StoryId::Place(1), StoryId::Id(unknown), StoryId::Id(Uuid::max()), StoryId::Certificate(vec![1])] {
             assert!(story(&*room.store, &none).await.unwrap().is_none(), "{none}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_took_a_later_time_is_found_by_its_id() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap();
+        let made = |number| {
+            let millis = u64::try_from(noon().as_millisecond()).unwrap();
+            uuid::Builder::from_unix_timestamp_millis(millis, &[number; 10]).into_uuid()
+        };
+        for (number, time) in [(1, noon()), (2, after(10)), (3, after(11))] {
+            let mut entry = entry(Content::of(Kind::Start), time);
+            entry.entry.id = made(number).as_bytes().to_vec();
+            entry.encoded = entry.entry.encode().unwrap();
+            one(&store, Append { entry, change: None }).await;
+        }
+        let found = async |number| entry_of(&store, made(number)).await.unwrap().map(|stored| stored.index);
+        assert_eq!([found(1).await, found(2).await], [Some(0), Some(1)]);
+        assert_eq!(found(3).await, None, "no clock lies so far behind");
+        let told = story(&store, &made(2).to_string().parse().unwrap()).await.unwrap();
+        assert_eq!(told.map(|story| story.entry.index), Some(1));
     }
 }

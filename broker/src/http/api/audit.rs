@@ -9,8 +9,8 @@ use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::{Code, Problem};
 
 use super::Api;
-use super::clusters::find;
 use crate::audit::{self, QueryError};
+use crate::domain::ClusterName;
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, StrictQuery};
 use crate::identity::Identity;
@@ -94,14 +94,16 @@ pub(super) fn is_own(who: &str, identity: &Identity) -> bool {
     who == "me" || who == identity.user()
 }
 
-/// Returns if policy lets this person read the audit of the cluster, or of everything.
+/// Returns if policy lets this person read the audit of the cluster, or of everything. What is about a cluster that is no longer
+/// declared is part of everything.
 pub(super) fn may_read(api: &Api, identity: &Identity, cluster: Option<&str>) -> Result<(), ApiError> {
     let policies = api.policies.borrow().clone();
-    let cluster = cluster.map(|name| find(api, name)).transpose()?;
-    let scope = match &cluster {
-        Some(cluster) => AuditScope::Cluster(cluster),
-        None => AuditScope::Everything,
+    let cluster = match cluster.map(ClusterName::new) {
+        None => None,
+        Some(Ok(name)) => api.clusters.borrow().get(&name).cloned(),
+        Some(Err(error)) => return Err(ApiError::new(Code::UnknownCluster, error.to_string())),
     };
+    let scope = cluster.as_deref().map_or(AuditScope::Everything, AuditScope::Cluster);
     Ok(policy::may_read_audit(&policies, identity, scope, api.clock.now())?)
 }
 

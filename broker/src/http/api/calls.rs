@@ -4,19 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use data_encoding::BASE64URL_NOPAD;
 use ichor_wire::api::{CallAnswer, CallQuery, NodeCall};
-use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::{Code, Problem};
 use jiff::SignedDuration;
 
 use super::Api;
-use super::clusters::find;
+use super::audit::{may_read, record};
 use crate::domain::GrantId;
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, StrictQuery};
-use crate::mint::person;
 use crate::nodelog::code_name;
-use crate::policy::{self, AuditScope};
-use crate::store::{CallClass, CallFilter, CallPlace, StoredCall};
+use crate::store::{CallClass, CallFilter, CallPlace, CallsTaken, StoredCall};
 
 /// What a cursor begins with: another meaning of the rest gets another number.
 const CURSOR: &str = "c1:";
@@ -46,7 +43,7 @@ pub async fn list(
         user: query.user.clone(),
         own: None,
         grant: query.grant.map(GrantId),
-        entry: None,
+        entry: query.entry,
         classes: query.class.as_deref().map(classes).transpose()?.unwrap_or_default(),
         method: query.method.clone(),
         since: query.since,
@@ -57,22 +54,9 @@ pub async fn list(
         filter.user = None;
         filter.own = Some(identity.person().clone());
     } else {
-        let policies = api.policies.borrow().clone();
-        let cluster = query.cluster.as_deref().map(|name| find(&api, name)).transpose()?;
-        let scope = match &cluster {
-            Some(cluster) => AuditScope::Cluster(cluster),
-            None => AuditScope::Everything,
-        };
-        policy::may_read_audit(&policies, identity, scope, api.clock.now())?;
-        let content = Content {
-            person: Some(person(identity)),
-            session: identity.session().map(|id| id.0.as_bytes().to_vec()),
-            cluster: query.cluster.clone(),
-            address: Some(caller.address.to_string()),
-            message: Some(describe(&query)),
-            ..Content::of(Kind::AuditRead)
-        };
-        api.sequencer.note(content, None).await?;
+        let cluster = query.cluster.as_deref();
+        may_read(&api, identity, cluster)?;
+        record(&api, identity, caller.address, cluster, describe(&query)).await?;
     }
     // one more than asked for tells whether there is a next page
     let mut found = api.store.calls(&filter, before, limit.saturating_add(1)).await?;
@@ -80,7 +64,10 @@ pub async fn list(
     let more = found.len() > page;
     found.truncate(page);
     let next = if more { found.last().map(|last| cursor(last.place())) } else { None };
-    Ok(Json(CallAnswer { calls: found.into_iter().map(show).collect(), next }))
+    let of_cluster = |taken: &CallsTaken| query.cluster.as_ref().is_none_or(|cluster| taken.cluster == *cluster);
+    let taken = api.store.calls_taken().await?.into_iter().filter(of_cluster);
+    let taken_until = taken.map(|taken| taken.youngest).max();
+    Ok(Json(CallAnswer { calls: found.into_iter().map(show).collect(), next, taken_until }))
 }
 
 pub(super) fn show(stored: StoredCall) -> NodeCall {
@@ -145,6 +132,7 @@ fn describe(query: &CallQuery) -> String {
         query.node.as_ref().map(|node| format!("node {node}")),
         query.user.as_ref().map(|user| format!("user {user}")),
         query.grant.map(|grant| format!("grant {grant}")),
+        query.entry.map(|entry| format!("entry {entry}")),
         query.class.as_ref().map(|class| format!("class {class}")),
         query.method.as_ref().map(|method| format!("method {method}")),
         query.since.map(|since| format!("since {since}")),

@@ -39,6 +39,7 @@ const USUAL_ANSWER: usize = 4 * 1024;
         (status = 403, description = "policy refuses; the help says what would", body = Problem),
         (status = 404, description = "no such cluster", body = Problem),
         (status = 429, description = "too many requests", body = Problem),
+        (status = 502, description = "the CA made another certificate than was granted", body = Problem),
         (status = 503, description = "provider, store or custody is out", body = Problem),
     ))]
 pub async fn create(

@@ -30,6 +30,9 @@ const AT_ONCE: usize = 20;
 /// So many bodies are counted for whoever decides.
 const COUNTED: u64 = 10_000;
 
+/// So many entries are looked at for that: what lies behind is counted as bodies go.
+const LOOKED_AT: usize = 100_000;
+
 /// Asks for bodies to be dropped: of one person's entries, or of everyone's up to a time. Nothing goes until someone else
 /// approves. Needs policy (`audit:drop` on Ichor itself); it is recorded, without saying whose entries they are.
 #[utoipa::path(post, path = "/v1/audit/drops", tag = "audit", request_body = DropAsk, responses(
@@ -175,13 +178,14 @@ async fn answer(
 ) -> Result<DropAnswer, ApiError> {
     // how many entries someone has is in the audit, and told to those alone who may read it
     let tells = request.done_at.is_none() && may_read(api, identity, None).is_ok();
-    let bodies = match tells {
+    let (bodies, bodies_or_more) = match tells {
         true => {
             // whose they are is not in the log
             record(api, identity, address, None, format!("how many bodies request {} would drop", request.id)).await?;
-            Some(count(api, request).await?)
+            let (bodies, or_more) = count(api, request).await?;
+            (Some(bodies), or_more)
         }
-        false => None,
+        false => (None, false),
     };
     Ok(DropAnswer {
         request_id: request.id,
@@ -190,23 +194,25 @@ async fn answer(
         before: request.before,
         expires_at: request.expires_at,
         bodies,
+        bodies_or_more,
         done: request.done_at.is_some(),
     })
 }
 
-/// How many bodies would go now, up to about [`COUNTED`].
-async fn count(api: &Api, request: &DropRequest) -> Result<u64, ApiError> {
+/// How many bodies would go now, up to about [`COUNTED`], and of about the first [`LOOKED_AT`] entries; and whether there may be more.
+async fn count(api: &Api, request: &DropRequest) -> Result<(u64, bool), ApiError> {
     let mut rest = request.clone();
-    let mut bodies: u64 = 0;
-    while bodies < COUNTED {
+    let (mut bodies, mut looked_at) = (0_u64, 0_usize);
+    while bodies < COUNTED && looked_at < LOOKED_AT {
         let next = audit::next_bodies(&*api.store, &rest, api.drop_min_age, api.clock.now()).await?;
         bodies = bodies.saturating_add(next.places.count());
+        looked_at = looked_at.saturating_add(next.looked_at);
         rest.next = next.next;
         if next.done {
-            break;
+            return Ok((bodies, false));
         }
     }
-    Ok(bodies)
+    Ok((bodies, true))
 }
 
 fn by(identity: &Identity, address: IpAddr) -> Content {

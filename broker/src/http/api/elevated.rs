@@ -29,6 +29,7 @@ use crate::store::EntryFilter;
     (status = 403, description = "policy refuses; the help says what would", body = Problem),
     (status = 404, description = "no such request of the caller's", body = Problem),
     (status = 409, description = "it is not approved, used up, over, or bound to another key", body = Problem),
+    (status = 502, description = "the CA made another certificate than was granted", body = Problem),
     (status = 503, description = "provider, store or custody is out", body = Problem),
 ))]
 pub async fn create(

@@ -8,15 +8,17 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use http::HeaderName;
 use http::header::CONTENT_TYPE;
-use ichor_wire::api::{AuditEntry, LinesQuery};
-use ichor_wire::problem::{Code, Problem};
+use ichor_wire::api::{AuditEntry, LINES_AFTER, LinesQuery};
+use ichor_wire::problem::Problem;
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Api;
 use super::audit::Asked;
+use super::readers::Place;
 use crate::audit;
 use crate::clock::SharedClock;
 use crate::domain::SessionId;
@@ -24,9 +26,6 @@ use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, StrictQuery};
 use crate::policy::PolicySet;
 use crate::store::{EntryFilter, Store, StoreError};
-
-/// So many people may take lines at once; more are told to come again.
-pub const READERS: usize = 64;
 
 /// So many entries are read at a time.
 const PAGE: u32 = 500;
@@ -41,14 +40,17 @@ const BEAT: Duration = Duration::from_secs(15);
 const FOLLOWS: Duration = Duration::from_secs(300);
 
 /// Entries as JSON lines, oldest first: all that match up to the log's present end, or with `follow` also those to come, for
-/// five minutes or until the session ends or the policies change; then ask again with `after`, the index of the last line. An
+/// five minutes or until the session ends or the policies change; then ask again with `after`, the index of the last line, or what
+/// the header `ichor-lines-after` said where there was none. Without `follow` such an end breaks the answer off. An
 /// empty line says only that the broker is there. Who may read what, and that it is recorded, is as for `/v1/audit/entries`;
 /// an answer is recorded once, when it begins.
 #[utoipa::path(get, path = "/v1/audit/lines", tag = "audit", params(LinesQuery), responses(
-    (status = 200, description = "a line for each entry", body = AuditEntry, content_type = "application/x-ndjson"),
+    (status = 200, description = "a line for each entry", body = AuditEntry, content_type = "application/x-ndjson",
+        headers(("ichor-lines-after" = u64, description = "the index of the entry that the first line comes behind"))),
     (status = 400, description = "a filter cannot be read", body = Problem),
     (status = 401, description = "no valid session or proof", body = Problem),
     (status = 403, description = "policy refuses", body = Problem),
+    (status = 429, description = "one person reads too often at once", body = Problem),
     (status = 503, description = "too many read at once", body = Problem),
 ))]
 pub async fn list(
@@ -59,9 +61,7 @@ pub async fn list(
     let follow = query.follow.unwrap_or_default();
     let after = query.after;
     let asked = Asked::of(&query.into_filters())?;
-    let place = Arc::clone(&api.readers).try_acquire_owned();
-    let busy = || ApiError::new(Code::Unavailable, "too many people take the audit line by line").retry_after(5);
-    let place = place.map_err(|_| busy())?;
+    let place = api.readers.enter(caller.identity.person())?;
     // those in force now, before they are asked: only a change from here on ends the answer
     let mut policies = api.policies.clone();
     policies.mark_unchanged();
@@ -85,8 +85,10 @@ pub async fn list(
         follow,
         began: Instant::now(),
         beat: Instant::now(),
-        _place: place,
+        place,
     };
+    // an entry that comes before the first line was printed is behind this, whenever the client asks again
+    let behind = next.checked_sub(1).map(|last| [(HeaderName::from_static(LINES_AFTER), last.to_string())]);
     let lines = stream::try_unfold(lines, |mut lines| async move {
         let chunk = lines.chunk().await;
         if let Err(error) = &chunk {
@@ -94,7 +96,11 @@ pub async fn list(
         }
         Ok::<_, StoreError>(chunk?.map(|chunk| (chunk, lines)))
     });
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    let kind = [(CONTENT_TYPE, "application/x-ndjson")];
+    Ok(match behind {
+        Some(behind) => (kind, behind, Body::from_stream(lines)).into_response(),
+        None => (kind, Body::from_stream(lines)).into_response(),
+    })
 }
 
 /// An answer on its way. It holds no handle to the sequencer, so that it keeps no broker from ending.
@@ -110,29 +116,62 @@ struct Lines {
     end: u64,
     follow: bool,
     began: Instant,
+    /// When the session was last looked at.
     beat: Instant,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Lines {
     /// The next lines; `None` at the end.
     async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        if !self.place.taken() {
+            return self.cut("nobody took its lines");
+        }
+        let chunk = self.next_lines().await;
+        if matches!(chunk, Ok(Some(_))) {
+            self.place.given();
+        }
+        chunk
+    }
+
+    async fn next_lines(&mut self) -> Result<Option<Bytes>, StoreError> {
         loop {
+            // whatever there is still to read: a backlog keeps nobody reading
+            let due = self.beat.elapsed() >= BEAT;
+            if due {
+                self.beat = Instant::now();
+                if !self.is_live().await? {
+                    return self.cut("its session is over");
+                }
+            }
+            if self.policies.has_changed().unwrap_or(true) {
+                return self.cut("the policies changed, or the broker stops");
+            }
+            if self.follow && self.began.elapsed() >= FOLLOWS {
+                return Ok(None);
+            }
             if let Some(chunk) = self.read().await? {
                 return Ok(Some(chunk));
             }
-            if !self.follow || self.began.elapsed() >= FOLLOWS {
+            if !self.follow {
                 return Ok(None);
+            }
+            if due {
+                return Ok(Some(Bytes::from_static(b"\n")));
             }
             tokio::select! {
                 // a change of policy, or the end of the broker
                 _ = self.policies.changed() => return Ok(None),
                 () = tokio::time::sleep(LOOK) => {}
             }
-            if self.beat.elapsed() >= BEAT {
-                self.beat = Instant::now();
-                return Ok(if self.is_live().await? { Some(Bytes::from_static(b"\n")) } else { None });
-            }
+        }
+    }
+
+    /// The end before the end: whoever follows asks again, and an answer that was to be whole must not look it.
+    fn cut(&self, why: &str) -> Result<Option<Bytes>, StoreError> {
+        match self.follow {
+            true => Ok(None),
+            false => Err(StoreError::Unavailable(format!("the answer is cut, since {why}; ask again"))),
         }
     }
 
@@ -165,14 +204,15 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
+    use ichor_wire::log::{Content, Kind};
 
     use super::*;
     use crate::clock::FrozenClock;
+    use crate::http::api::readers::Readers;
     use crate::policy::{Limits, Source};
-    use crate::store::Change;
-    use crate::store::conformance::{after, logged_in, noon, one, with};
+    use crate::store::conformance::{after, append, entry, logged_in, noon, one, with};
     use crate::store::sqlite::{Options, SqliteStore};
+    use crate::store::{Append, Change};
 
     fn no_policies() -> PolicySet {
         PolicySet::load(&[Source { name: "none.cedar".into(), text: String::new() }], Limits::default()).unwrap()
@@ -182,9 +222,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap());
-        let session = logged_in(&*store, 1).await.id;
+        let session = logged_in(&*store, 1).await;
+        let place = Readers::default().enter(&session.person).unwrap();
+        let session = session.id;
         let (publish, policies) = watch::channel(Arc::new(no_policies()));
-        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let lines = Lines {
             store,
             clock: FrozenClock::at(noon()),
@@ -196,7 +237,7 @@ mod tests {
             follow: true,
             began: Instant::now(),
             beat: Instant::now(),
-            _place: place,
+            place,
         };
         (lines, publish, folder)
     }
@@ -220,5 +261,42 @@ mod tests {
         publish.send(Arc::new(no_policies())).unwrap();
         let ended = tokio::time::timeout(BEAT / 2, lines.chunk()).await;
         assert_eq!(ended.expect("at once").unwrap(), None);
+    }
+
+    /// Entries enough for several pages.
+    async fn backlog(lines: &mut Lines) {
+        let part = || Append { entry: entry(Content::of(Kind::Login), noon()), change: None };
+        append(&*lines.store, (0..5 * PAGE).map(|_| part()).collect()).await;
+        lines.next = 0;
+        assert!(lines.chunk().await.unwrap().is_some_and(|chunk| chunk.len() > 1), "there is more than a page");
+    }
+
+    #[tokio::test]
+    async fn a_backlog_keeps_nobody_reading() {
+        let (mut lines, publish, _folder) = following().await;
+        backlog(&mut lines).await;
+        lines.began = lines.began.checked_sub(FOLLOWS).unwrap();
+        assert_eq!(lines.chunk().await.unwrap(), None, "five minutes are over");
+        lines.began = Instant::now();
+        publish.send(Arc::new(no_policies())).unwrap();
+        assert_eq!(lines.chunk().await.unwrap(), None, "the policies changed");
+        lines.policies.mark_unchanged();
+        assert!(lines.chunk().await.unwrap().is_some());
+        let session = lines.session.unwrap();
+        one(&*lines.store, with(Change::SessionEnd { session, now: after(1) })).await;
+        lines.beat = lines.beat.checked_sub(BEAT).unwrap();
+        assert_eq!(lines.chunk().await.unwrap(), None, "the session is over");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_does_not_look_whole() {
+        let (mut lines, publish, _folder) = following().await;
+        backlog(&mut lines).await;
+        (lines.follow, lines.end) = (false, u64::MAX);
+        lines.began = lines.began.checked_sub(FOLLOWS).unwrap();
+        assert!(lines.chunk().await.unwrap().is_some(), "what was asked for whole may last");
+        publish.send(Arc::new(no_policies())).unwrap();
+        let cut = lines.chunk().await.unwrap_err().to_string();
+        assert!(cut.contains("the policies changed"), "{cut}");
     }
 }

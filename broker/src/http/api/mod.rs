@@ -12,6 +12,7 @@ pub mod lines;
 pub mod locks;
 pub mod log;
 pub mod proofs;
+pub mod readers;
 mod report_calls;
 pub mod session;
 pub mod stories;
@@ -23,7 +24,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use ichor_wire::log::LogKey;
 use jiff::SignedDuration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::extract::add_nonce;
 use super::limits::Limits;
@@ -77,7 +78,7 @@ pub struct ApiParts {
     /// Which node is meant by an address.
     pub sources: Sources,
     /// Places of those who follow the log or take it away line by line.
-    pub readers: Arc<Semaphore>,
+    pub readers: readers::Readers,
     /// What marks rows of the database as the broker's own.
     pub data_key: Arc<DataKey>,
     /// How old an entry must be before its body can be dropped.

@@ -8,7 +8,6 @@ use ichor_wire::api::{ConsistencyAnswer, ConsistencyQuery, EntryProof, ExportQue
 use ichor_wire::log::proof::printed;
 use ichor_wire::log::{Checkpoint, Content, Kind, export, leaf_hash};
 use ichor_wire::problem::{Code, Problem};
-use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::Api;
@@ -152,17 +151,8 @@ pub(super) async fn rotations(api: &Api) -> Result<Vec<EntryProof>, ApiError> {
 
 /// The entry with this id among the signed ones, or the newest of the grant with it.
 async fn find(api: &Api, id: Uuid, size: u64) -> Result<Option<StoredEntry>, ApiError> {
-    // an entry's id tells the millisecond in which it was made, and its time lies in that
-    let millis = i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX);
-    if let Ok(since) = Timestamp::from_millisecond(millis) {
-        let until = since.checked_add(SignedDuration::from_millis(1)).ok();
-        let filter = EntryFilter { since: Some(since), until, ..EntryFilter::default() };
-        for stored in api.store.entries(&filter, Some(size), 5_000).await? {
-            let entry = audit::as_recorded(&stored, None).ok().flatten();
-            if entry.is_some_and(|entry| entry.id == id.as_bytes()) {
-                return Ok(Some(stored));
-            }
-        }
+    if let Some(stored) = audit::entry_of(&*api.store, id).await?.filter(|stored| stored.index < size) {
+        return Ok(Some(stored));
     }
     let filter = EntryFilter { grant: Some(GrantId(id)), ..EntryFilter::default() };
     Ok(api.store.entries(&filter, Some(size), 1).await?.pop())

@@ -87,6 +87,7 @@ pub(super) async fn batch(
     names.keep_if_learned_at(forgotten);
     names.learn(&transaction, batch.iter().map(|part| &part.entry.entry.content)).await?;
 
+    let mut owners = std::collections::BTreeSet::new();
     let (mut parts, mut rows, mut completed) = (Vec::with_capacity(batch.len()), Rows::default(), Vec::new());
     for ((part, refused), fit) in batch.into_iter().zip(refused).zip(fits) {
         let refused = refused.or_else(|| match &part.change {
@@ -98,7 +99,7 @@ pub(super) async fn batch(
             None => {
                 let index = head.size;
                 if let Some(Change::CallsKept { calls, most }) = &part.change {
-                    kept::keep(&transaction, index, calls, *most).await?;
+                    owners.extend(kept::keep(&transaction, index, calls, *most).await?);
                 }
                 head.size += 1;
                 head.time = part.entry.entry.time;
@@ -110,6 +111,10 @@ pub(super) async fn batch(
         });
     }
     log::insert(&transaction, &rows, head, &edge.root()).await?;
+    // only now do the batch's own entries keep those whom they name
+    if drops::forget(&transaction, &Vec::from_iter(owners)).await? {
+        names.keep_if_learned_at(forgotten.saturating_add(1));
+    }
     tree::insert(&transaction, &completed).await?;
     if let Some(checkpoint) = checkpoint {
         tree::keep(&transaction, checkpoint).await?;

@@ -2,8 +2,8 @@
 
 use deadpool_postgres::Object;
 
-use super::Failure;
 use super::value::{signed, unsigned};
+use super::{Failure, SKEW};
 use crate::store::ForwardRow;
 
 pub(super) async fn cursor(db: &Object, name: &str) -> Result<Option<ForwardRow>, Failure> {
@@ -35,14 +35,16 @@ pub(super) async fn replace(
     Ok(changed == 1)
 }
 
-/// Whether `holder` holds it now, until `until`.
+/// Whether `holder` holds it now, until `until`. Whoever else would hold it beyond that and the clocks' difference does not: no broker
+/// holds it for longer than is asked for now.
 pub(super) async fn hold(db: &Object, name: &str, holder: &[u8; 16], now: i64, until: i64) -> Result<bool, Failure> {
     let held = db
         .prepare_cached(
             "INSERT INTO forward_holder AS kept (name, holder, until) VALUES ($1, $2, $4)
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-                WHERE kept.holder = excluded.holder OR kept.until <= $3",
+                WHERE kept.holder = excluded.holder OR kept.until <= $3 OR kept.until > $5",
         )
         .await?;
-    Ok(db.execute(&held, &[&name, &holder.as_slice(), &now, &until]).await? == 1)
+    let latest = until.saturating_add(i64::try_from(SKEW.as_micros()).unwrap_or(i64::MAX));
+    Ok(db.execute(&held, &[&name, &holder.as_slice(), &now, &until, &latest]).await? == 1)
 }

@@ -28,14 +28,20 @@ struct Numbers {
 // === writing ===
 
 /// Keeps the calls under the entry at `batch`, and drops what is beyond `most`, in bounded steps. Under the lock of the log's end.
-pub(super) async fn keep(db: &Transaction<'_>, batch: u64, calls: &[Call], most: u64) -> Result<(), Failure> {
+/// Answers whose calls were dropped: they may be named by nothing else.
+pub(super) async fn keep(
+    db: &Transaction<'_>,
+    batch: u64,
+    calls: &[Call],
+    most: u64,
+) -> Result<BTreeSet<i64>, Failure> {
     if !calls.is_empty() {
         insert(db, batch, calls).await?;
     }
     let sum = db.prepare_cached("SELECT coalesce(sum(held), 0)::bigint FROM call_node").await?;
     let held: i64 = db.query_one(&sum, &[]).await?.try_get(0)?;
     match quota::beyond(held, most, calls.len()) {
-        0 => Ok(()),
+        0 => Ok(BTreeSet::new()),
         beyond => take(db, beyond).await,
     }
 }
@@ -104,8 +110,9 @@ async fn insert(db: &Transaction<'_>, batch: u64, calls: &[Call]) -> Result<(), 
     Ok(())
 }
 
-/// Drops the oldest calls of the nodes that hold most, `beyond` in all, and the names that no call has any more.
-async fn take(db: &Transaction<'_>, beyond: i64) -> Result<(), Failure> {
+/// Drops the oldest calls of the nodes that hold most, `beyond` in all, and the names that no call has any more. Answers whose calls
+/// they were.
+async fn take(db: &Transaction<'_>, beyond: i64) -> Result<BTreeSet<i64>, Failure> {
     let Takes { of, one_of, above } = quota::takes(pairs(db, "SELECT id, held FROM call_node", &[]).await?, beyond);
     let mut dropped = Dropped::default();
     if !of.is_empty() {
@@ -134,7 +141,7 @@ async fn take(db: &Transaction<'_>, beyond: i64) -> Result<(), Failure> {
         execute(unused("call_user", "\"user\""), &users),
     )
     .await?;
-    Ok(())
+    Ok(dropped.owners)
 }
 
 /// Drops so many of the oldest calls of these nodes. Where one holds fewer than was written down, that is put right.
@@ -145,13 +152,13 @@ async fn drop_oldest(db: &Transaction<'_>, of: Vec<(i64, i64)>, dropped: &mut Dr
             r#"DELETE FROM call WHERE id IN (
                  SELECT oldest.id FROM unnest($1::bigint[], $2::bigint[]) AS share (node, count)
                  CROSS JOIN LATERAL (SELECT id FROM call WHERE call.node = share.node ORDER BY id LIMIT share.count) AS oldest
-             ) RETURNING node, method, "user", batch"#,
+             ) RETURNING node, method, "user", owner, batch"#,
         )
         .await?;
     let mut taken = BTreeMap::<i64, i64>::new();
     for row in db.query(&delete, &[&nodes, &counts]).await? {
-        let (node, batch): (i64, i64) = (row.try_get(0)?, row.try_get(3)?);
-        dropped.count(node, row.try_get(1)?, row.try_get(2)?, batch);
+        let (node, batch): (i64, i64) = (row.try_get(0)?, row.try_get(4)?);
+        dropped.count(node, row.try_get(1)?, [row.try_get(2)?, row.try_get(3)?], batch);
         *taken.entry(node).or_default() += 1;
     }
     let less =

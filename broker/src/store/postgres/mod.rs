@@ -47,7 +47,7 @@ use super::rows::Indexed;
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, CallsTaken,
     Committed, DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld,
-    NodeSeen, PendingLogin, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
+    NodeSeen, PendingLogin, SKEW, SessionRow, Store, StoreError, StoredCall, StoredCheckpoint, StoredEntry,
 };
 pub use address::{Address, AddressError};
 use connections::Connections;
@@ -111,7 +111,7 @@ enum Failure {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connections: 8, deadline: Duration::from_secs(10), skew: SignedDuration::from_secs(10) }
+        Self { connections: 8, deadline: Duration::from_secs(10), skew: SKEW }
     }
 }
 

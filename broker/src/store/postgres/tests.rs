@@ -147,7 +147,7 @@ case!(two_brokers_give_no_number_of_a_kit_twice_and_tell_once_that_it_is_due, |_
     assert_eq!(a.1.entries(&filter, None, 10).await.unwrap().len(), 1);
 });
 
-case!(of_several_brokers_one_holds_a_forwarding, |_database, address| {
+case!(of_several_brokers_one_holds_a_forwarding, |database, address| {
     let (a, b) = (open(&address).await, open(&address).await);
     let hold = async |store: &PostgresStore, holder: u8, now, until| {
         store.hold_forward("notify/pager", &[holder; 16], now, until).await.unwrap()
@@ -160,6 +160,11 @@ case!(of_several_brokers_one_holds_a_forwarding, |_database, address| {
     assert!(!hold(&a, 1, after(51), after(81)).await);
     assert!(hold(&b, 2, after(52), after(52)).await, "and lets go of it");
     assert!(hold(&a, 1, after(52), after(82)).await);
+    // of a clock that was ahead, or of who writes the database
+    run(&database, "UPDATE forward_holder SET until = until + 3600000000").await;
+    assert!(hold(&b, 2, after(53), after(83)).await, "no broker holds it for so long");
+    assert!(hold(&b, 2, after(63), after(93)).await);
+    assert!(!hold(&a, 1, after(53), after(83)).await, "a clock that is ten seconds ahead takes it from nobody");
 });
 
 // Else each entry would come from both, in whatever order they are.
@@ -174,7 +179,7 @@ case!(two_brokers_forward_in_one_order, |_database, address| {
         let store: Arc<dyn Store> = open(&address).await;
         let to = Settings { name: "siem".into(), to: Destination::Lines(path.clone()) };
         let key = Arc::new(crate::identity::fixture::key());
-        let mut forwarder = Forwarder::new(to, Arc::clone(&store), clock.clone(), key).unwrap();
+        let mut forwarder = Forwarder::new(to, "ichor.example.com", Arc::clone(&store), clock.clone(), key).unwrap();
         forwarder.begin(false).await.unwrap();
         brokers.push((store, forwarder));
     }

@@ -96,19 +96,7 @@ pub(super) fn run(db: &Connection, names: &mut Names, drop: &Drop<'_>) -> Result
             .execute([signed(index)])?;
         persons.extend(person);
     }
-    for person in persons {
-        let gone = db
-            .prepare_cached(
-                "DELETE FROM log_person WHERE id = ?1
-                 AND NOT EXISTS (SELECT 1 FROM leaf INDEXED BY leaf_by_person WHERE person = ?1)
-                 AND NOT EXISTS (SELECT 1 FROM call INDEXED BY call_by_owner WHERE owner = ?1)",
-            )?
-            .execute([person])?;
-        if gone > 0 {
-            // its number may be given to someone else
-            names.forget();
-        }
-    }
+    forget(db, names, persons)?;
     db.prepare_cached(
         "UPDATE drop_request SET approved_at = coalesce(approved_at, ?2), done_at = iif(?3, ?2, NULL),
              person = iif(?3, NULL, person), next = ?4
@@ -116,6 +104,26 @@ pub(super) fn run(db: &Connection, names: &mut Names, drop: &Drop<'_>) -> Result
     )?
     .execute((drop.request.as_bytes(), micros(drop.now), drop.done, signed(drop.next)))?;
     Ok(Ok(()))
+}
+
+/// Removes those of these persons whom no entry and no call names any more.
+pub(super) fn forget(
+    db: &Connection,
+    names: &mut Names,
+    persons: impl IntoIterator<Item = i64>,
+) -> Result<(), Failure> {
+    let mut delete = db.prepare_cached(
+        "DELETE FROM log_person WHERE id = ?1
+         AND NOT EXISTS (SELECT 1 FROM leaf INDEXED BY leaf_by_person WHERE person = ?1)
+         AND NOT EXISTS (SELECT 1 FROM call INDEXED BY call_by_owner WHERE owner = ?1)",
+    )?;
+    for person in persons {
+        if delete.execute([person])? > 0 {
+            // its number may be given to someone else
+            names.forget();
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn sweep(db: &Connection, now: i64) -> Result<(), Failure> {

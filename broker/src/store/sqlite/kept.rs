@@ -9,6 +9,7 @@ use crate::store::calls::{Call, CallsTaken, NodeHeld};
 use crate::store::quota::{self, Dropped, Takes};
 
 use super::Failure;
+use super::drops;
 use super::log;
 use super::names::Names;
 use super::value::{micros, signed, time, unsigned};
@@ -109,7 +110,7 @@ fn take(db: &Connection, names: &mut Names, beyond: i64) -> Result<(), Failure> 
     if gone > 0 {
         names.forget_calls();
     }
-    Ok(())
+    drops::forget(db, names, dropped.owners)
 }
 
 /// Drops the `count` oldest calls of one node. Where it holds fewer than was written down, that is put right.
@@ -118,11 +119,11 @@ fn drop_oldest(db: &Connection, node: i64, count: i64, dropped: &mut Dropped) ->
     let mut delete = db.prepare_cached(
         "DELETE FROM call WHERE id IN
              (SELECT id FROM call INDEXED BY call_by_arrival WHERE node = ?1 ORDER BY id LIMIT ?2)
-         RETURNING method, user, batch",
+         RETURNING method, user, owner, batch",
     )?;
-    for row in delete.query_map((node, count), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
-        let (method, user, batch): (i64, Option<i64>, i64) = row?;
-        dropped.count(node, method, user, batch);
+    for row in delete.query_map((node, count), |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?], row.get(3)?)))? {
+        let (method, whose, batch): (i64, [Option<i64>; 2], i64) = row?;
+        dropped.count(node, method, whose, batch);
         taken += 1;
     }
     if taken == count {

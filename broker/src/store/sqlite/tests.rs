@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::Change;
-use crate::store::conformance::{self, after, logged_in, noon, note, one, with};
+use crate::store::conformance::{self, after, call, kept, logged_in, noon, note, one, with};
 
 pub(super) fn fresh() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -51,6 +51,24 @@ async fn a_commit_is_synced_and_foreign_keys_hold() {
     assert!(pragma("busy_timeout").await.unwrap() > 0);
     let mode = store.writer.write(|db| Ok(db.pragma_query_value(None, "journal_mode", |r| r.get::<_, String>(0))?));
     assert_eq!(mode.await.unwrap(), "wal");
+}
+
+#[tokio::test]
+async fn whom_nothing_names_any_more_goes_with_their_last_call() {
+    let (_folder, path) = fresh();
+    let store = open(&path);
+    let persons = async || {
+        let sql = "SELECT count(*) FROM log_person";
+        store.writer.write(move |db| Ok(db.query_row(sql, [], |row| row.get::<_, i64>(0))?)).await.unwrap()
+    };
+    one(&*store, kept(vec![call("cp-1", "ada", 1), call("cp-1", "bob", 2)], 9, noon())).await;
+    assert_eq!(persons().await, 2);
+    one(&*store, kept(Vec::new(), 1, noon())).await;
+    assert_eq!(persons().await, 1);
+    // who comes back is given a number again
+    one(&*store, kept(vec![call("cp-1", "ada", 3)], 9, noon())).await;
+    let owners = store.call_range(0, 9).await.unwrap().into_iter().map(|stored| stored.call.owner.unwrap().subject);
+    assert_eq!(owners.collect::<Vec<_>>(), ["bob", "ada"]);
 }
 
 #[tokio::test]

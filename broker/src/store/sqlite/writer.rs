@@ -3,8 +3,10 @@
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ichor_wire::log::tree::Edge;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -21,6 +23,9 @@ use super::{Append, Committed, Failure, Options, StoreError, StoredCheckpoint, a
 /// How many writes may wait for the thread; further ones wait in their own task.
 const WAITING: usize = 256;
 
+/// So long the end of the thread is waited for. A disk that hangs keeps it, not the broker's end.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// A write on its way to the thread.
 type Job = Box<dyn FnOnce(&mut Desk) + Send>;
 
@@ -29,7 +34,14 @@ type Job = Box<dyn FnOnce(&mut Desk) + Send>;
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Ending>,
+}
+
+/// The thread, and the channel that closes once it has left everything.
+#[derive(Debug)]
+struct Ending {
+    thread: JoinHandle<()>,
+    ended: Mutex<Receiver<()>>,
 }
 
 /// What the thread works at.
@@ -64,14 +76,12 @@ impl Writer {
     pub(super) fn start(path: &Path, options: &Options, recent: Arc<Recent>) -> Result<Self, StoreError> {
         let mut desk = Desk::open(path, options, recent)?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || {
-                while let Some(job) = waiting.blocking_recv() {
-                    job(&mut desk);
-                }
-            })
-            .map_err(|error| StoreError::Unavailable(format!("the writer thread cannot start: {error}")))?;
+        let thread = Ending::of(move || {
+            while let Some(job) = waiting.blocking_recv() {
+                job(&mut desk);
+            }
+        })
+        .map_err(|error| StoreError::Unavailable(format!("the writer thread cannot start: {error}")))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -191,9 +201,37 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // It ended, whether well or not; the lock is released either way.
-            let _ = thread.join();
+            thread.wait(ENDS_WITHIN);
         }
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    /// A thread that does this work.
+    fn of(work: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+        let (ends, ended) = channel();
+        let work = move || {
+            let _ends = ends;
+            work();
+        };
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(work)?;
+        Ok(Self { thread, ended: Mutex::new(ended) })
+    }
+
+    /// Returns once the thread has ended, whether well or not, and with it the lock; or after so long, and then it is left to itself.
+    fn wait(self, patience: Duration) -> bool {
+        let ended = self.ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let hangs = matches!(ended.recv_timeout(patience), Err(RecvTimeoutError::Timeout));
+        if hangs {
+            tracing::error!(
+                "the database's last write has not ended, and is no longer waited for; look after its disk"
+            );
+        } else {
+            let _ = self.thread.join();
+        }
+        !hangs
     }
 }
 
@@ -298,4 +336,21 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
 
 fn unavailable(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Unavailable(format!("`{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_is_left_and_one_that_ends_is_waited_for() {
+        let (answers, disk) = channel::<()>();
+        let hung = Ending::of(move || {
+            let _ = disk.recv();
+        })
+        .unwrap();
+        assert!(!hung.wait(Duration::from_millis(1)));
+        drop(answers);
+        assert!(Ending::of(|| {}).unwrap().wait(Duration::from_secs(60)));
+    }
 }

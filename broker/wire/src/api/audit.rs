@@ -25,6 +25,9 @@ pub struct CallQuery {
     /// Calls by certificates of this grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Uuid>,
+    /// Calls that rest on this entry alone, a grant's, since their certificates name no grant. Not looked at beside `grant`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<u64>,
     /// Calls of these classes, separated by commas, as `suspect,unexplained`; `alarming` stands for every class but
     /// `explained`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +61,10 @@ pub struct CallAnswer {
     /// Given as `cursor`, it continues after the last call of this page; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Calls that came up to this time may be missing: the quota took some, of the cluster that was asked about, else of any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub taken_until: Option<Timestamp>,
 }
 
 /// One call at a node, as the node's own log told of it: a claim that a certificate trusted by the node made the call.
@@ -136,6 +143,10 @@ pub struct AuditQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
+
+/// The header of `GET /v1/audit/lines` with the index of the entry that the answer's first line comes behind; absent where it begins
+/// with the log.
+pub const LINES_AFTER: &str = "ichor-lines-after";
 
 /// Query of `GET /v1/audit/lines`. All filters must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
@@ -305,6 +316,9 @@ pub struct DropAnswer {
     /// How many bodies would go now, counted up to 10,000; absent for whoever may not read the whole audit, and of a request that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bodies: Option<u64>,
+    /// Whether the count ended before the log did: there may be more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bodies_or_more: bool,
     /// Whether it is done.
     pub done: bool,
 }

@@ -107,7 +107,7 @@ fn said(request: &DropAnswer, zone: &Zone) -> Vec<String> {
     let state = match request.done {
         true => "done".into(),
         false => match request.bodies {
-            Some(bodies) if bodies >= 10_000 => format!("{bodies} bodies or more would go"),
+            Some(bodies) if bodies >= 10_000 || request.bodies_or_more => format!("{bodies} bodies or more would go"),
             Some(bodies) => format!("{bodies} bodies would go"),
             None => "how many bodies would go is told to whoever may read the whole audit".into(),
         },

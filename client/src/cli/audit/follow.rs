@@ -47,7 +47,7 @@ struct Following<'a> {
     terminal: &'a mut Terminal,
     json: bool,
     zone: &'a Zone,
-    /// The index of the last entry that was printed.
+    /// The index of the last entry that was printed; before that, of the one that the first answer began behind.
     last: Option<u64>,
     /// The reader of what is printed has gone, as in `| head`.
     gone: bool,
@@ -74,7 +74,8 @@ async fn follow(at: &mut Following<'_>, session: &Session, query: &Query) -> Res
             asked.push(("after", last.to_string()));
         }
         let (before, began) = (at.last, Instant::now());
-        let ended = session.broker().lines(session, &["audit", "lines"], &asked, |entry| at.print(&entry)).await;
+        let (path, mut behind) = (["audit", "lines"], None);
+        let ended = session.broker().lines_behind(session, &path, &asked, &mut behind, |entry| at.print(&entry)).await;
         if at.gone {
             return Ok(());
         }
@@ -87,6 +88,8 @@ async fn follow(at: &mut Following<'_>, session: &Session, query: &Query) -> Res
             Err(error) if error.exit_code() == EXIT_UNREACHABLE => End::Broken { news: at.last != before },
             Err(_) => return ended,
         };
+        // what comes before the next answer begins is not passed over, though nothing was printed yet
+        at.last = at.last.or(behind);
         let wait = patience.after(end);
         if let Err(error) = &ended {
             at.terminal.note(&format!("{error}; trying again in {} s", wait.as_secs()));

@@ -66,9 +66,17 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let entries = entries?;
     let mut rows = vec![["INDEX", "TIME", "KIND", "USER", "CLUSTER", "GRANT", "MORE"].map(str::to_owned).to_vec()];
     rows.extend(entries.iter().map(|entry| row(entry, &zone)));
-    here.print(&json!({ "entries": entries }), |terminal| match entries.len() {
-        0 => terminal.line("no entry matches"),
-        _ => terminal.table(&rows),
+    here.print(&json!({ "entries": entries }), |terminal| {
+        if entries.is_empty() {
+            return terminal.line("no entry matches");
+        }
+        terminal.table(&rows)?;
+        let may_be_cut = entries.len() as u64 >= limit;
+        if may_be_cut {
+            terminal.line("there may be more: these are the newest, see --limit and --all")
+        } else {
+            Ok(())
+        }
     })
 }
 

@@ -58,6 +58,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     }
 }
 
+/// What is said where not everything was shown.
+const MORE: &str = "there may be more: these are the newest, see --limit and --until";
+
 /// A query, as the broker takes it.
 type Query = Vec<(&'static str, String)>;
 

@@ -7,6 +7,7 @@ use ichor_wire::log::leaf_hash;
 use ichor_wire::log::proof::Proven;
 use serde_json::json;
 
+use super::times::ZoneArgs;
 use super::verify::{key, read};
 use crate::audit::known::Known;
 use crate::cli::{Here, block_on};
@@ -34,6 +35,8 @@ pub(super) struct CheckArgs {
     /// first use]
     #[arg(long, value_name = "KEY")]
     pubkey: Option<String>,
+    #[command(flatten)]
+    zone: ZoneArgs,
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
@@ -82,10 +85,11 @@ pub(super) fn check(here: &mut Here, args: CheckArgs) -> Result<u8, Error> {
         ("cluster", entry.cluster.clone()),
         ("grant", entry.grant_id.map(|id| id.to_string())),
     ];
+    let zone = args.zone.zone();
     here.print(&value, |terminal| {
         let (size, origin) = (checkpoint.size(), checkpoint.origin());
         terminal.line(&format!("proven: entry {} is in the log `{origin}` of {size} entries", entry.index))?;
-        terminal.line(&format!("time: {}", entry.time))?;
+        terminal.line(&format!("time: {}", zone.show(entry.time)))?;
         for (name, text) in texts {
             text.map_or(Ok(()), |text| terminal.line(&format!("{name}: {text}")))?;
         }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ichor_wire::api::{AuditEntry, NodeCall, StoryAnswer};
+use ichor_wire::api::{AuditEntry, GrantStory, NodeCall, StoryAnswer};
 use ichor_wire::problem::Code;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::calls::{calls, short_method};
+use super::calls::{Found, calls, short_method};
 use super::times::{Zone, ZoneArgs};
 use super::{Query, who};
 use crate::cli::{Here, block_on};
@@ -49,40 +49,72 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     drop(waiting);
     let (story, calls) = told?;
     let zone = args.zone.zone();
-    here.print(&json!({ "story": story, "calls": calls.values().flatten().collect::<Vec<_>>() }), |terminal| {
-        let mut lines = Vec::new();
-        tree(&story, &calls, &zone).print("", "", &mut lines);
-        if story.hidden > 0 {
-            lines.push(format!("{} more entries are not for you to see", story.hidden));
-        }
-        if story.truncated {
-            lines.push("there is more than one answer holds: ask `ichor audit log` by time".into());
-        }
-        lines.iter().try_for_each(|line| terminal.line(line))
-    })
+    here.print(
+        &json!({ "story": story, "calls": calls.of.values().flatten().collect::<Vec<_>>(), "cut": calls.cut }),
+        |terminal| {
+            let mut lines = Vec::new();
+            tree(&story, &calls, &zone).print("", "", &mut lines);
+            lines.extend(calls.cut.iter().cloned());
+            if story.hidden > 0 {
+                lines.push(format!("{} more entries are not for you to see", story.hidden));
+            }
+            if story.truncated {
+                lines.push("there is more than one answer holds: ask `ichor audit log` by time".into());
+            }
+            lines.iter().try_for_each(|line| terminal.line(line))
+        },
+    )
 }
 
-/// The calls by grant, oldest first.
-type Calls = BTreeMap<Uuid, Vec<NodeCall>>;
+/// The calls of a story.
+#[derive(Default)]
+struct Calls {
+    /// By grant, oldest first.
+    of: BTreeMap<Uuid, Vec<NodeCall>>,
+    /// What was left out, in sentences.
+    cut: Vec<String>,
+}
 
 /// What the nodes' own logs tell of the story's grants, as far as the asker may read it.
 async fn calls_of(session: &Session, story: &StoryAnswer) -> Result<Calls, Error> {
-    let mut found = Calls::new();
-    for grant in story.grants.iter().take(GRANTS) {
-        let mut query: Query = vec![("grant", grant.grant_id.to_string())];
-        let first = grant.grant.iter().chain(&grant.outcome).next();
-        query.extend(first.and_then(|entry| entry.cluster.clone()).map(|cluster| ("cluster", cluster)));
-        match calls(session, &query, CALLS).await {
-            Ok(mut calls) => {
-                calls.reverse();
-                found.insert(grant.grant_id, calls);
-            }
-            // not for this asker, who asked for a story of their own
-            Err(Error::Problem(problem)) if problem.code == Code::Refused => break,
-            Err(error) => return Err(error),
-        }
+    let mut told = Calls::default();
+    if story.grants.len() > GRANTS {
+        told.cut.push(format!("calls are shown of the first {GRANTS} grants alone: show the others by their id"));
     }
-    Ok(found)
+    for grant in story.grants.iter().take(GRANTS) {
+        let id = grant.grant_id;
+        let mut found = calls_by(session, grant, ("grant", id.to_string())).await?;
+        // where certificates name no grant, their calls rest on its entry
+        if let (true, Some(entry)) = (found.calls.is_empty(), &grant.grant) {
+            found = calls_by(session, grant, ("entry", entry.index.to_string())).await?;
+        }
+        if found.more {
+            let user = "`ichor audit what --user` and `ichor audit who --node` tell of more";
+            told.cut.push(format!("of grant {id} only the newest {CALLS} calls are shown: {user}"));
+        }
+        found.calls.reverse();
+        told.of.insert(id, found.calls);
+    }
+    Ok(told)
+}
+
+/// The calls of a grant by this name of it; one's own where others' are not for this asker.
+async fn calls_by(session: &Session, grant: &GrantStory, name: (&'static str, String)) -> Result<Found, Error> {
+    let first = grant.grant.iter().chain(&grant.outcome).next();
+    let cluster = first.and_then(|entry| entry.cluster.clone()).map(|cluster| ("cluster", cluster));
+    let mut query: Query = std::iter::once(name).chain(cluster).collect();
+    let mut found = calls(session, &query, CALLS).await;
+    if matches!(&found, Err(Error::Problem(problem)) if problem.code == Code::Refused) {
+        query.push(("user", "me".into()));
+        found = calls(session, &query, CALLS).await;
+    }
+    match found {
+        // at a broker of an older build: of a cluster that is no longer declared, or by an entry
+        Err(Error::Problem(problem)) if [Code::UnknownCluster, Code::BadRequest].contains(&problem.code) => {
+            Ok(Found { calls: Vec::new(), more: false, taken_until: None })
+        }
+        found => found,
+    }
 }
 
 fn call_line(call: &NodeCall, zone: &Zone) -> String {
@@ -105,7 +137,7 @@ fn tree(story: &StoryAnswer, calls: &Calls, zone: &Zone) -> Branch {
     for grant in &story.grants {
         let outcome = ["serial", "fingerprint", "not_after", "code", "message", "key_made_by"];
         let mut below: Vec<_> = grant.outcome.iter().map(|entry| leaf(entry, &outcome)).collect();
-        let calls = calls.get(&grant.grant_id).into_iter().flatten();
+        let calls = calls.of.get(&grant.grant_id).into_iter().flatten();
         below.extend(calls.map(|call| Branch { line: call_line(call, zone), twigs: Vec::new() }));
         let request = ["requester", "roles", "reason", "ticket", "quorum", "nodes", "self_service", "told"];
         twigs.extend(grant.request.iter().map(|entry| (entry.index, acted(entry, &request, zone))));

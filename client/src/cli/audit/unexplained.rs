@@ -3,9 +3,9 @@
 use ichor_wire::api::NodeCall;
 use serde_json::json;
 
-use super::Query;
-use super::calls::calls;
-use super::times::stretch;
+use super::calls::{Found, calls};
+use super::times::{Zone, ZoneArgs, stretch};
+use super::{MORE, Query};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
 
@@ -37,6 +37,8 @@ pub(super) struct Args {
     /// At most so many calls
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    #[command(flatten)]
+    zone: ZoneArgs,
 }
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
@@ -47,21 +49,25 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     query.push(("class", args.class.clone()));
     query.extend(stretch(args.since.as_deref(), args.until.as_deref(), now)?.query());
     let waiting = here.around.terminal.waiting("asking the broker".into());
-    let calls = block_on(calls(&session, &query, args.limit));
+    let found = block_on(calls(&session, &query, args.limit));
     drop(waiting);
-    let calls = calls?;
+    let Found { calls, more, .. } = found?;
+    let zone = args.zone.zone();
     let heading = ["STARTED", "CLUSTER", "NODE", "METHOD", "CODE", "USER", "ROLES", "CLASS", "WHY"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    rows.extend(calls.iter().map(row));
-    here.print(&json!({ "calls": calls }), |terminal| match calls.len() {
-        0 => terminal.line("no call matches"),
-        _ => terminal.table(&rows),
+    rows.extend(calls.iter().map(|call| row(call, &zone)));
+    here.print(&json!({ "calls": calls }), |terminal| {
+        if calls.is_empty() {
+            return terminal.line("no call matches");
+        }
+        terminal.table(&rows)?;
+        if more { terminal.line(MORE) } else { Ok(()) }
     })
 }
 
-fn row(call: &NodeCall) -> Vec<String> {
+fn row(call: &NodeCall, zone: &Zone) -> Vec<String> {
     vec![
-        call.started.to_string(),
+        zone.show(call.started),
         call.cluster.clone(),
         call.node.clone(),
         call.method.rsplit('/').next().unwrap_or_default().into(),

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::calls::{calls, short_method};
 use super::times::{Zone, ZoneArgs, stretch};
-use super::{Query, entries};
+use super::{MORE, Query, entries};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
 
@@ -42,7 +42,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         let mut query = query.clone();
         query.retain(|(name, _)| *name != "person");
         query.push(("user", args.user.clone()));
-        Ok((found, calls(&session, &query, args.limit).await?))
+        Ok((found, calls(&session, &query, args.limit).await?.calls))
     });
     drop(waiting);
     let (mut found, calls) = found?;
@@ -62,7 +62,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         let since = stretch.since.map_or_else(String::new, |since| format!("; since {}", zone.show(since)));
         terminal.line(&format!("{}{since}", counted(&found, &calls)))?;
         if is_cut {
-            terminal.line("there may be more: these are the newest, see --limit and --until")?;
+            terminal.line(MORE)?;
         }
         Ok(())
     })

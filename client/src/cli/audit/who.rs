@@ -6,9 +6,9 @@ use ichor_wire::api::{AuditEntry, ClustersAnswer, NodeCall};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::calls::{calls, short_method};
+use super::calls::{Found, calls, short_method};
 use super::times::{Stretch, Zone, ZoneArgs, stretch};
-use super::{Query, entries};
+use super::{MORE, Query, entries};
 use crate::cli::terminal::Terminal;
 use crate::cli::{Here, block_on};
 use crate::error::Error;
@@ -50,7 +50,16 @@ struct Told {
     calls: Vec<NodeCall>,
     /// Certificates with which the node could have been called, where its log tells of no call.
     could: Vec<AuditEntry>,
+    /// There are more of these than were asked for.
+    could_more: bool,
+    /// There are more calls than were asked for.
+    more: bool,
+    /// The quota took calls that came up to this time.
+    taken_until: Option<Timestamp>,
 }
+
+/// What a certificate is had by: an issuing, or a kit's opening, which may be reported long after.
+const HAD_BY: [&str; 2] = ["issued", "kit-opened"];
 
 pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let now = here.around.clock.now();
@@ -61,9 +70,10 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let told = block_on(ask(&session, &args, since, until));
     drop(waiting);
     let told = told?;
-    let value = json!({ "node": args.node, "clusters": told.clusters, "calls": told.calls, "could_have": told.could });
+    let value = json!({ "node": args.node, "clusters": told.clusters, "calls": told.calls, "could_have": told.could,
+        "more": told.more || told.could_more, "taken_until": told.taken_until.filter(|until| *until >= since) });
     let zone = args.zone.zone();
-    here.print(&value, |terminal| print(terminal, &args, &told, &zone))
+    here.print(&value, |terminal| print(terminal, &args, &told, since, &zone))
 }
 
 async fn ask(session: &Session, args: &Args, since: Timestamp, until: Option<Timestamp>) -> Result<Told, Error> {
@@ -81,18 +91,24 @@ async fn ask(session: &Session, args: &Args, since: Timestamp, until: Option<Tim
     query.extend(one);
     query.extend(between(since));
     query.extend(args.method.clone().map(|method| ("method", method)));
-    let calls = calls(session, &query, args.limit).await?;
-    let mut could = Vec::new();
+    let Found { calls, more, taken_until } = calls(session, &query, args.limit).await?;
+    let (mut could, mut could_more) = (Vec::new(), false);
     if calls.is_empty() {
-        for cluster in &clusters {
-            let mut query: Query = vec![("cluster", cluster.clone()), ("kind", "issued".into())];
-            query.extend(between(since.saturating_sub(LONGEST_LIFE).unwrap_or(Timestamp::MIN)));
-            could.extend(entries(session, &query, args.limit).await?);
+        let longest = since.saturating_sub(LONGEST_LIFE).unwrap_or(Timestamp::MIN);
+        for (cluster, kind) in clusters.iter().flat_map(|cluster| HAD_BY.map(|kind| (cluster, kind))) {
+            let mut query: Query = vec![("cluster", cluster.clone()), ("kind", kind.into())];
+            match kind {
+                "issued" => query.extend(between(longest)),
+                _ => query.push(("since", longest.to_string())),
+            }
+            let found = entries(session, &query, args.limit).await?;
+            could_more |= found.len() as u64 >= args.limit;
+            could.extend(found);
         }
         could.retain(|entry| end(entry).is_none_or(|end| end > since));
         could.sort_by_key(|entry| std::cmp::Reverse(entry.index));
     }
-    Ok(Told { clusters, calls, could })
+    Ok(Told { clusters, calls, could, could_more, more, taken_until })
 }
 
 /// The clusters that declare this node, as a node or an endpoint.
@@ -119,18 +135,22 @@ fn end(entry: &AuditEntry) -> Option<Timestamp> {
     entry.detail.get("not_after")?.parse().ok()
 }
 
-fn print(terminal: &mut Terminal, args: &Args, told: &Told, zone: &Zone) -> std::io::Result<()> {
+fn print(terminal: &mut Terminal, args: &Args, told: &Told, since: Timestamp, zone: &Zone) -> std::io::Result<()> {
+    if let Some(until) = told.taken_until.filter(|until| *until >= since) {
+        let until = zone.show(until);
+        terminal.line(&format!(
+            "the broker's quota took calls that came up to {until}: of that time calls may be missing"
+        ))?;
+    }
     if !told.calls.is_empty() {
         let head = ["TIME", "METHOD", "CODE", "USER", "ROLES", "CLASS", "PEER", "GRANT", "WHY"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(told.calls.iter().map(|call| call_row(call, zone)));
         terminal.table(&rows)?;
-        if told.calls.len() as u64 >= args.limit {
-            terminal.line("there may be more: these are the newest, see --limit and --until")?;
-        }
-        return Ok(());
+        return if told.more { terminal.line(MORE) } else { Ok(()) };
     }
-    terminal.line(&format!("no node log tells of a call at {} in that time", args.node))?;
+    let of = args.method.as_ref().map(|method| format!(" of {method}")).unwrap_or_default();
+    terminal.line(&format!("no node log tells of a call{of} at {} in that time", args.node))?;
     if told.clusters.is_empty() {
         return terminal.line("no cluster declares this node: name its cluster with --cluster");
     }
@@ -139,7 +159,11 @@ fn print(terminal: &mut Terminal, args: &Args, told: &Told, zone: &Zone) -> std:
         return terminal.line(&format!("and no certificate for {clusters} was good then"));
     }
     let people: BTreeSet<_> = told.could.iter().map(super::who).collect();
-    let whose = if people.len() == 1 { "one person".into() } else { format!("{} people", people.len()) };
+    let whose = match (people.len(), told.could_more) {
+        (1, false) => "one person".into(),
+        (count, false) => format!("{count} people"),
+        (count, true) => format!("{count} at least"),
+    };
     terminal.line(&format!(
         "NOT who did, but who could have, with certificates for {clusters} that were good in that time: {whose}"
     ))?;
@@ -153,7 +177,8 @@ fn print(terminal: &mut Terminal, args: &Args, told: &Told, zone: &Zone) -> std:
             entry.grant_id.map(|id| id.to_string()).unwrap_or_default(),
         ]
     }));
-    terminal.table(&rows)
+    terminal.table(&rows)?;
+    if told.could_more { terminal.line(MORE) } else { Ok(()) }
 }
 
 fn call_row(call: &NodeCall, zone: &Zone) -> Vec<String> {

@@ -54,7 +54,20 @@ impl Broker {
                 };
                 Reply::json(200, &answer)
             }
+            ("GET", ["audit", "entries"]) if query.get("kind").is_some_and(|kind| kind == "kit-opened") => {
+                Reply::json(200, &AuditAnswer { entries: Vec::new(), next: None })
+            }
             ("GET", ["audit", "entries"]) => audit(query, &state.hostile),
+            ("GET", ["audit", "calls"])
+                if state.own_calls_alone && query.get("user").is_none_or(|user| user != "me") =>
+            {
+                Reply::problem(Problem::new(Code::Refused, "no policy allows this"))
+            }
+            ("GET", ["audit", "calls"]) if state.taken => {
+                let until = Timestamp::from_second(1_800_000_000).unwrap();
+                let taken = CallAnswer { calls: Vec::new(), next: None, taken_until: Some(until) };
+                Reply::json(200, &taken)
+            }
             ("GET", ["audit", "calls"]) if state.node_logs => Reply::json(200, &calls(&state.hostile)),
             ("GET", ["audit", "calls"]) => Reply::json(200, &serde_json::json!({ "calls": [] })),
             ("GET", ["audit", "lines"]) if state.crowded > 0 => {
@@ -374,6 +387,7 @@ fn story_of_an_emergency(hostile: &str) -> StoryAnswer {
 
 fn drop_request(person: Option<String>, before: Option<Timestamp>) -> DropAnswer {
     DropAnswer {
+        bodies_or_more: false,
         request_id: Uuid::from_u128(11),
         asked_by: "42".into(),
         person,

@@ -76,6 +76,10 @@ pub struct State {
     pub crowded: u32,
     /// So many pages of requests in which there is none that the caller may see, before the one that there is.
     pub requests_behind: u128,
+    /// The quota took calls, and none is left.
+    pub taken: bool,
+    /// Who asks may not read what others called.
+    pub own_calls_alone: bool,
     /// Nodes' own logs are taken in.
     pub node_logs: bool,
     /// How often a request to drop bodies was approved.
