@@ -26,11 +26,11 @@ fn vault(world: &World) -> Vault {
 
 async fn create(world: &World, key: &str) -> Result<Settled, SettleError> {
     let (vault, servers) = (vault(world), BTreeMap::from([("main".to_owned(), world.client())]));
-    let places = Places { sealer: vault.sealer(), servers: &servers };
+    let places = Places { sealer: vault.sealer(), servers: &servers, known: &KnownCas::default() };
     let target = Target::Transit { server: "main".into(), mount: "transit".into(), key: Some(key.into()) };
     let cluster = cluster();
-    let of = For { cluster: &cluster, generation: 1, replace: false };
-    places.create(of, &target, SystemClock.now(), 5, &KnownCas::default()).await
+    let of = For { cluster: &cluster, generation: 1, replace: false, awaited: None };
+    places.create(of, &target, SystemClock.now(), 5).await
 }
 
 async fn open(world: &World, place: &Place) -> Result<(), CustodyError> {
