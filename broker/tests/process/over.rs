@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use ichor_broker::clock::{Clock, SystemClock};
+
 use super::{CLUSTER, Host, run};
 
 /// So many commands run at once.
@@ -161,5 +163,38 @@ async fn of_commands_at_once_the_first_is_done_and_the_others_say_that_they_are_
         let after = ground.keys()?;
         assert!(before.iter().all(|(name, key)| after.get(name) == Some(key)), "round {round}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_ca_stays_until_its_last_certificate_has_ended_whatever_the_bound_is_today() -> anyhow::Result<()> {
+    let mut ground = Ground::new().await?;
+    ground.host.start()?;
+    let session = ground.host.log_in().await?;
+    super::ledger::attempt(&session, "the last of the former CA".into()).await.result?;
+    ground.run(REPLACE)?;
+    let path = ground.host.dir.join("config.toml");
+    let config = std::fs::read_to_string(&path)?;
+    let shorter =
+        config.replace("default_ttl = \"1h\"", "default_ttl = \"1m\"").replace("max_ttl = \"24h\"", "max_ttl = \"1m\"");
+    assert_ne!(shorter, config);
+    std::fs::write(&path, shorter)?;
+    let issued_until = |ago: i64| -> anyhow::Result<()> {
+        let until = SystemClock.now() - jiff::SignedDuration::from_secs(ago);
+        let line = |line: &str| match line.starts_with("until = ") {
+            true => format!("until = \"{until}\"\n"),
+            false => format!("{line}\n"),
+        };
+        let text = std::fs::read_to_string(ground.record())?;
+        Ok(std::fs::write(ground.record(), text.lines().map(line).collect::<String>())?)
+    };
+    let retire = ["retire", CLUSTER, "--reason", "tests"];
+    issued_until(90)?;
+    assert!(ground.refused(&retire).contains("may be valid until"));
+    assert!(ground.keys()?.contains_key("prod.age"));
+    // what came long after is another CA's
+    issued_until(3_600)?;
+    ground.run(&retire)?;
+    assert!(!ground.keys()?.contains_key("prod.age"));
     Ok(())
 }
