@@ -47,14 +47,3 @@ path "pki/roles" {
 path "pki/roles/" {
   capabilities = ["list"]
 }
-
-# One certificate from a new role is compared with what it must be, before the role is called good.
-path "pki/sign/ichor-CLUSTER-*" {
-  capabilities        = ["update"]
-  required_parameters = ["csr", "ttl"]
-  allowed_parameters = {
-    "csr"    = []
-    "ttl"    = []
-    "format" = ["pem"]
-  }
-}

@@ -45,8 +45,3 @@ path "transit/keys/ichor-CLUSTER/import" {
     "allow_plaintext_backup" = [false]
   }
 }
-
-# A new version beside the old one. Ichor names the version in every call, so that this alone changes nothing.
-path "transit/keys/ichor-CLUSTER/rotate" {
-  capabilities = ["update"]
-}

@@ -124,6 +124,33 @@ async fn a_cluster_makes_the_certificate_and_the_key_itself() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_was_compromised_is_followed_by_another() -> anyhow::Result<()> {
+    let adopting = Adopting::start().await?;
+    adopting.adopt_usual().await?;
+    let alice = Person::log_in(&adopting.world, "alice").await?;
+    adopting.held(&alice, &[]).await?;
+    let dir = adopting.world.dir.display().to_string();
+    let retire = ["ca", "retire", CLUSTER, "--compromised", "--reason", "tests", "--dir", &dir];
+    let said = run_command(&retire).await?;
+    assert!(said.contains("talosctl rotate-ca") && said.contains("--adopt ichor.talosconfig --replace"), "{said}");
+    assert!(!said.contains("removal-patch"), "{said}");
+    adopting.held(&alice, &[]).await.unwrap_err();
+
+    // not the same again, and another one where that is meant
+    let compromised = adopting.world.scratch().join("admin-talosconfig");
+    let said = adopting.adopt(&compromised, &["--replace"]).await.unwrap_err().to_string();
+    assert!(said.contains("was retired by an entry of the audit log"), "{said}");
+    let year = SignedDuration::from_hours(24 * 365);
+    let another = adopting.talosconfig(&["os:admin"], year, &[adopting.node.endpoint()])?;
+    let said = adopting.adopt(&another, &[]).await.unwrap_err().to_string();
+    assert!(said.contains("`--replace` adopts a new credential"), "{said}");
+    adopting.adopt(&another, &["--replace"]).await?;
+    adopting.held(&alice, &[]).await?;
+    adopting.world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_cluster_made_wrongly_is_recorded_as_failed_and_never_leaves() -> anyhow::Result<()> {
     let adopting = Adopting::start().await?;
     adopting.adopt_usual().await?;

@@ -13,10 +13,11 @@ use super::cluster::write_file;
 use super::desk::{Deed, Desk};
 use super::reload::print_checks;
 use super::{block_on, unlock};
+use crate::app;
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{Loaded, render_cluster};
 use crate::custody::{Place, Record, Sealer, StandingCredential, ca};
-use crate::domain::Cluster;
+use crate::domain::{Cluster, ClusterName};
 use crate::issuer::TalosApi;
 use crate::issuer::talos_api::Credential;
 use crate::readiness::Check;
@@ -51,10 +52,24 @@ impl Adopt {
         let name = &self.cluster.name;
         let sealer = unlock::sealer(&loaded.settings)?;
         let record = Record::read(sealer.dir(), name)?;
-        if let Some(place) = record.as_ref().map(|record| &record.active).filter(|place| **place != Place::TalosApi) {
-            bail!(
+        match record.as_ref().map(|record| &record.active) {
+            None | Some(Place::TalosApi) => {}
+            Some(Place::Retired) if self.replace => {}
+            Some(Place::Retired) => {
+                bail!("what made the certificates of cluster `{name}` was retired; `--replace` adopts a new credential")
+            }
+            Some(place) => bail!(
                 "cluster `{name}` has a CA in custody ({}), which signs for it: there is nothing to adopt a credential for",
                 place.said()
+            ),
+        }
+        let known = block_on(async { Ok(app::known_cas(&loaded.settings).await?) })?;
+        if known.is_retired(name, &credential.fingerprint()) {
+            bail!(
+                "that credential (certificate sha256 {}) was retired by an entry of the audit log; make another, after `talosctl \
+                 rotate-ca` where it is compromised:\n{}",
+                credential.fingerprint(),
+                anew(name, "compromised")
             );
         }
         let has_one = sealer.list()?.secrets.iter().any(|secret| *secret == format!("talos-{name}"));
@@ -133,6 +148,10 @@ impl Adopt {
             // the record comes last: with it the cluster's certificates are made so
             let done = done.and_then(|()| match Record::read(sealer.dir(), name)? {
                 None => Ok(Record::first(Place::TalosApi).write(sealer.dir(), name, false)?),
+                Some(retired) if retired.active == Place::Retired => {
+                    let now = SystemClock.now();
+                    Ok(retired.succeeded_by(Place::TalosApi, now, None).replace(sealer.dir(), name, &retired)?)
+                }
                 Some(_) => Ok(()),
             });
             if done.is_err() && self.is_new {
@@ -159,12 +178,20 @@ impl Adopt {
              \u{20} 1. delete them: talosconfigs in homes, CI secrets, password stores, backups\n\
              \u{20} 2. `talosctl rotate-ca --talos --kubernetes=false` ends every certificate that the old CA ever signed, this one\n\
              \u{20}    too; adopt a new one right after it, and put the new CA into clusters/{name}.toml:\n\
-             \u{20}    talosctl config new --roles os:admin --crt-ttl 8760h ichor.talosconfig\n\
-             \u{20}    ichor-broker cluster add {name} --adopt ichor.talosconfig --replace --reason \"CA rotated\"\n\
+             {}\
              Until you do, whoever has a copy has the cluster without Ichor, and without an entry in its log.\n",
             credential.roles().join(", "),
             credential.fingerprint(),
             credential.not_after(),
+            anew(name, "CA rotated"),
         )
     }
+}
+
+/// The commands that adopt a new credential, a line each.
+pub(super) fn anew(cluster: &ClusterName, reason: &str) -> String {
+    format!(
+        "\u{20}    talosctl config new --roles os:admin --crt-ttl 8760h ichor.talosconfig\n\
+         \u{20}    ichor-broker cluster add {cluster} --adopt ichor.talosconfig --replace --reason \"{reason}\"\n"
+    )
 }

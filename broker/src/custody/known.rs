@@ -44,8 +44,8 @@ struct Known {
     /// The secrets of KV that they lie in, by theirs.
     places: BTreeMap<String, String>,
     is_delegated: bool,
-    /// What was so before a fingerprint was last named.
-    before: BTreeMap<String, Before>,
+    /// What was so before each time that a fingerprint was named, for acts lie within one another.
+    before: BTreeMap<String, Vec<Before>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,6 +158,27 @@ impl KnownCas {
         named.next().map(String::as_str)
     }
 
+    /// The fingerprints that entries of this cluster name, of those that were not retired.
+    pub fn in_use(&self, cluster: &ClusterName) -> impl Iterator<Item = &str> {
+        let known = self.clusters.get(cluster.as_str());
+        let named = known.into_iter().flat_map(|known| known.certificates.iter().map(move |named| (known, named)));
+        named.filter(|(known, named)| known.is_in_use(named)).map(|(_, named)| named.as_str())
+    }
+
+    /// Whether entries say that the CA was retired, and none after them that it is one of this cluster's.
+    #[must_use]
+    pub fn is_retired(&self, cluster: &ClusterName, fingerprint: &str) -> bool {
+        self.clusters.get(cluster.as_str()).is_some_and(|known| known.retired.contains(fingerprint))
+    }
+
+    /// The other clusters with a CA that has this key (SubjectPublicKeyInfo, DER) and was not retired.
+    pub fn others_with_key(&self, but: &ClusterName, public_key: &[u8]) -> impl Iterator<Item = &str> {
+        let key = data_encoding::HEXLOWER.encode(&Sha256::digest(public_key));
+        let others = self.clusters.iter().filter(move |(name, _)| name.as_str() != but.as_str());
+        let has_it = move |known: &Known| known.keys.iter().any(|(named, it)| *it == key && known.is_in_use(named));
+        others.filter(move |(_, known)| has_it(known)).map(|(name, _)| name.as_str())
+    }
+
     /// Whether a CA of this cluster that was not retired lies in this secret of KV, so that new versions are published there.
     #[must_use]
     pub fn is_published_at(&self, cluster: &ClusterName, place: &str) -> bool {
@@ -203,12 +224,14 @@ impl Known {
         }
         self.certificates.push(named.to_owned());
         let (in_kv, was_delegated) = (self.places.remove(named), self.is_delegated);
-        self.before.insert(named.to_owned(), Before { place, was_retired, in_kv, was_delegated });
+        let before = Before { place, was_retired, in_kv, was_delegated };
+        self.before.entry(named.to_owned()).or_default().push(before);
     }
 
     /// As it was before it was last named: what failed neither makes a CA known nor brings a retired one back.
     fn withdraw(&mut self, withdrawn: &str) {
-        let Some(Before { place, was_retired, in_kv, was_delegated }) = self.before.remove(withdrawn) else { return };
+        let last = self.before.get_mut(withdrawn).and_then(Vec::pop);
+        let Some(Before { place, was_retired, in_kv, was_delegated }) = last else { return };
         self.certificates.retain(|certificate| certificate != withdrawn);
         if let Some(place) = place {
             self.certificates.insert(place.min(self.certificates.len()), withdrawn.to_owned());
@@ -330,6 +353,12 @@ mod tests {
             assert!(matches!(known.check(&cluster, &other), Err(ForeignCa::Unknown { .. })));
             assert_eq!(known.check(&cluster, &own), Ok(Familiar::Named));
         }
+        // nor where one act lies within another, as those of an import do
+        for digest in [CERTIFICATE, CERTIFICATE, WITHDRAWN, WITHDRAWN] {
+            known.learn("prod", &digests(digest, &retired));
+        }
+        assert!(matches!(known.check(&cluster, &retired), Err(ForeignCa::Retired { .. })));
+        assert_eq!(known.newest(&cluster), Some(&*fingerprint(&own)));
         // nor does what failed move one out of KV, or have the cluster make the certificates
         let place = kv_place("main", "secret", "ca");
         let with = |names: &[&str]| -> BTreeMap<String, String> {

@@ -155,7 +155,7 @@ impl Record {
             let certificate = certificate.or_else(|| self.active.certificate().map(str::to_owned));
             former.push(Former { certificate, until: now, compromised: false, place: self.active.clone() });
         }
-        Self { generation: self.generation + 1, active, rotation: None, former, ..self.clone() }
+        Self { generation: self.after(&active), active, rotation: None, former, ..self.clone() }
     }
 
     /// The record once a new CA was made, which is to take the other's place.
@@ -164,10 +164,14 @@ impl Record {
         Self { rotation: Some(Rotation { begun: now, next, nodes }), ..self.clone() }
     }
 
-    /// The record once a rotation is dropped. The new CA's key stays where it is, and its number is not used again.
+    /// The record once a rotation is dropped. The new CA's key stays where it is, and its number is not used again; its certificate is
+    /// kept, for nodes may accept it already.
     #[must_use]
-    pub fn abandoned(&self) -> Self {
-        Self { rotation: None, generation: self.generation + u32::from(self.rotation.is_some()), ..self.clone() }
+    pub fn abandoned(&self, certificate: Option<String>) -> Self {
+        let generation = self.rotation.as_ref().map_or(self.generation, |rotation| self.after(&rotation.next));
+        let mut retired = self.retired.clone();
+        retired.extend(certificate.filter(|certificate| !self.retired.contains(certificate)));
+        Self { rotation: None, generation, retired, ..self.clone() }
     }
 
     /// The record once the CA in force has to go at once.
@@ -201,7 +205,12 @@ impl Record {
     /// The record once the same CA lives elsewhere.
     #[must_use]
     pub fn moved(&self, active: Place) -> Self {
-        Self { active, ..self.clone() }
+        Self { generation: self.generation.max(active.number()), active, ..self.clone() }
+    }
+
+    /// How many CAs there were with this one: its file may bear a higher number, where lower ones were taken.
+    fn after(&self, next: &Place) -> u32 {
+        next.number().max(self.generation + 1)
     }
 
     /// A cluster's record in the vault's folder `dir`; `None` where the cluster has no CA.
@@ -301,6 +310,19 @@ impl Place {
             Self::Transit { certificate, .. } | Self::Pki { certificate, .. } => Some(certificate),
             Self::Age { .. } | Self::Kv { .. } | Self::TalosApi | Self::Retired => None,
         }
+    }
+
+    /// The vault's file, by its name below `ca/`, where it is in one.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        if let Self::Age { file } = self { Some(file) } else { None }
+    }
+
+    /// The number in the name of the vault's file; 0 where there is none.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        let number = self.file().and_then(|file| file.strip_suffix(".age")?.split_once('.'));
+        number.and_then(|(_, number)| number.parse().ok()).unwrap_or_default()
     }
 
     /// What entries of the log say of it where it is a secret of KV.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::bring::import;
 use super::ca::{CaMaterial, CreateError, Draft};
-use super::known::KnownCas;
+use super::known::{KnownCas, kv_place};
 use super::kv::{self, KvError};
 use super::pki::{self, Pinned, PkiCustody};
 use super::record::{Place, Record};
@@ -27,6 +27,8 @@ pub struct Places<'a> {
     pub sealer: &'a Sealer,
     /// The servers.
     pub servers: &'a BTreeMap<String, Client>,
+    /// The CAs that the log knows.
+    pub known: &'a KnownCas,
 }
 
 /// A CA that is where it is to live.
@@ -54,14 +56,13 @@ impl Places<'_> {
         target: &Target,
         now: Timestamp,
         years: u16,
-        known: &KnownCas,
     ) -> Result<Settled, SettleError> {
         if let Target::Pki { .. } = target {
             return Err(SettleError::OwnCa(of.cluster.clone()));
         }
         let Target::Transit { server, mount, key } = target else {
             if let Some(settled) = self.unfinished(of, target).await? {
-                check_key(of.cluster, settled.certificate.public_key(), &settled.place.said(), known)?;
+                self.check_key(of.cluster, settled.certificate.public_key(), &settled.place.said())?;
                 return Ok(settled);
             }
             return self.bring(of, target, &ca::create(of.cluster, now, years)?).await;
@@ -88,7 +89,8 @@ impl Places<'_> {
         let key_version = found.latest;
         let signer = TransitSigner::new(transit, &name, key_version, &found)?;
         let said = format!("the Transit key `{mount}/{name}`");
-        check_key(of.cluster, signer.public_key(), &said, known)?;
+        self.check_key(of.cluster, signer.public_key(), &said)?;
+        self.check_own(of.cluster, signer.public_key())?;
         let draft = Draft::new(of.cluster, now, years, signer.public_key(), signer.algorithm())?;
         let signature = signer.sign(draft.to_be_signed()).await.map_err(CreateError::from)?;
         let certificate = draft.finish(&signature)?;
@@ -108,26 +110,32 @@ impl Places<'_> {
     /// When it did not get there. What is at the place then is taken up by the next try.
     pub async fn bring(&self, of: For<'_>, target: &Target, material: &CaMaterial) -> Result<Settled, SettleError> {
         let certificate = material.certificate().clone();
+        self.check_own(of.cluster, certificate.public_key())?;
         let mut remarks = Vec::new();
-        let place = match target {
-            Target::Age => {
-                let file = of.file();
-                self.sealer.seal_ca_file(of.cluster, &file, material, of.replace || of.generation > 1)?;
-                Place::Age { file }
+        let place = match (target, of.awaited) {
+            (Target::Age, Some(file)) => {
+                self.sealer.seal_ca_file(of.cluster, file, material, false)?;
+                Place::Age { file: file.to_owned() }
             }
-            Target::Kv { server, mount, path } => {
+            (Target::Age, None) => Place::Age { file: self.sealer.seal_next_ca(of.cluster, material, of.generation)? },
+            (Target::Kv { server, mount, path }, _) => {
                 let path = path.clone().unwrap_or_else(|| of.named("/"));
                 self.check_free(of, target, &path)?;
                 let kv = Kv::new(self.server(server)?, mount)?;
                 let over = kv.newest(&path).await?;
-                let is_there = over > 0
-                    && match kv::read(&kv, mount, &path).await {
-                        Ok(found) => found.material.certificate().fingerprint() == certificate.fingerprint(),
-                        Err(KvError::Missing(_) | KvError::Content { .. }) => false,
+                let found = match over {
+                    0 => None,
+                    _ => match kv::read(&kv, mount, &path).await {
+                        Ok(found) => Some(found.material.certificate().fingerprint()),
+                        Err(KvError::Missing(_) | KvError::Content { .. }) => None,
                         Err(error) => return Err(error.into()),
-                    };
-                if is_there {
+                    },
+                };
+                let is_known = self.known.is_published_at(of.cluster, &kv_place(server, mount, &path));
+                if found == Some(certificate.fingerprint()) {
                     remarks.push(format!("the secret `{mount}/{path}` held this CA already and is used"));
+                } else if (found.is_some() && is_known) || self.own(of, target, &path)?.is_some() {
+                    return Err(SettleError::Kept(format!("the secret `{mount}/{path}`")));
                 } else if over > 0 && !of.replace {
                     return Err(SettleError::Other(format!("the secret `{mount}/{path}`")));
                 } else {
@@ -139,7 +147,7 @@ impl Places<'_> {
                 }
                 Place::Kv { server: server.clone(), mount: mount.clone(), path }
             }
-            Target::Transit { server, mount, key } => {
+            (Target::Transit { server, mount, key }, _) => {
                 let name = key.clone().unwrap_or_else(|| of.named("-"));
                 self.check_free(of, target, &name)?;
                 let transit = TransitEngine::new(self.server(server)?, mount)?;
@@ -147,7 +155,7 @@ impl Places<'_> {
                 let certificate = certificate.pem();
                 Place::Transit { server: server.clone(), mount: mount.clone(), key: name, key_version, certificate }
             }
-            Target::Pki { .. } => return Err(SettleError::OwnCa(of.cluster.clone())),
+            (Target::Pki { .. }, _) => return Err(SettleError::OwnCa(of.cluster.clone())),
         };
         Ok(Settled { place, certificate, remarks })
     }
@@ -164,6 +172,7 @@ impl Places<'_> {
         self.check_free(of, target, mount)?;
         let pki = Pki::new(self.server(server)?, mount)?;
         let certificate = pki::ca(&pki).await?;
+        self.check_own(of.cluster, certificate.public_key())?;
         let (cluster, role_per_person) = (of.cluster, *role_per_person);
         PkiCustody::open(pki, Pinned { cluster, certificate: &certificate, role_sets: roles, role_per_person }).await?;
         let place = Place::Pki {
@@ -227,10 +236,33 @@ impl Places<'_> {
 
     /// Whether this cluster's own record does not name this key or secret: a new CA needs a new key.
     fn check_new(&self, of: For<'_>, target: &Target, name: &str) -> Result<(), SettleError> {
-        let own = Record::written(self.sealer.dir(), of.cluster)?;
-        match own.as_ref().and_then(|own| self.place_in(own, target, name)) {
+        match self.own(of, target, name)? {
             Some(place) => Err(SettleError::OldKey(place.said())),
             None => Ok(()),
+        }
+    }
+
+    /// The place in this cluster's own record that is this key or secret.
+    fn own(&self, of: For<'_>, target: &Target, name: &str) -> Result<Option<Place>, SettleError> {
+        let own = Record::written(self.sealer.dir(), of.cluster)?;
+        Ok(own.as_ref().and_then(|own| self.place_in(own, target, name)).cloned())
+    }
+
+    /// Whether no CA of another cluster that has a record here has this key: a certificate is bound to its cluster by the CA alone.
+    fn check_own(&self, cluster: &ClusterName, public_key: &[u8]) -> Result<(), SettleError> {
+        for other in self.known.others_with_key(cluster, public_key).filter_map(|other| ClusterName::new(other).ok()) {
+            if Record::written(self.sealer.dir(), &other)?.is_some() {
+                return Err(SettleError::OthersKey { cluster: cluster.clone(), other });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no CA that the log says was retired has this key.
+    fn check_key(&self, cluster: &ClusterName, public_key: &[u8], place: &str) -> Result<(), SettleError> {
+        match self.known.has_retired(cluster, public_key) {
+            true => Err(SettleError::OldKey(place.to_owned())),
+            false => Ok(()),
         }
     }
 
@@ -240,18 +272,5 @@ impl Places<'_> {
         let former = record.former.iter().map(|former| &former.place);
         let mut places = std::iter::once(&record.active).chain(next).chain(former);
         places.find(|place| target.is_at(place, name, |one, other| self.is_one(one, other)))
-    }
-}
-
-/// Whether no CA that the log says was retired has this key.
-fn check_key(
-    cluster: &ClusterName,
-    public_key: &[u8],
-    place: &impl std::fmt::Display,
-    known: &KnownCas,
-) -> Result<(), SettleError> {
-    match known.has_retired(cluster, public_key) {
-        true => Err(SettleError::OldKey(place.to_string())),
-        false => Ok(()),
     }
 }

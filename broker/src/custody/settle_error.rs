@@ -63,6 +63,23 @@ pub enum SettleError {
         "{0} is this cluster's CA in force, and what is written there issues at once; name another path with `--key`"
     )]
     InForce(String),
+    /// Another CA of this cluster lies there.
+    #[error(
+        "{0} holds another CA that this cluster has or had, as its record or the log tells, and is not written over; name another path \
+         with `--key`"
+    )]
+    Kept(String),
+    /// It is the key of another cluster's CA.
+    #[error(
+        "this CA has the key of the CA of cluster `{other}`, so a certificate for one would be good at the other; give `{cluster}` a CA of \
+         its own, or, where `{other}` is gone, take `vault/ca/{other}.toml` away"
+    )]
+    OthersKey {
+        /// Whom it was meant for.
+        cluster: ClusterName,
+        /// Whose it is.
+        other: ClusterName,
+    },
     /// It is the key of another CA of this cluster.
     #[error(
         "{0} has the key of a CA that this cluster has or had, and a new CA needs a new key: leave `--key` out, or name one that is \

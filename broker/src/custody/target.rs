@@ -49,6 +49,8 @@ pub struct For<'a> {
     pub generation: u32,
     /// Whether what is at the place may be written over, as far as the place allows it at all.
     pub replace: bool,
+    /// The vault's file that the record names already and whose key is yet to come.
+    pub awaited: Option<&'a str>,
 }
 
 // === impl For ===
@@ -61,16 +63,6 @@ impl For<'_> {
         match generation {
             0 | 1 => format!("ichor{separator}{cluster}"),
             more => format!("ichor{separator}{cluster}.{more}"),
-        }
-    }
-
-    /// The name of the vault's file: `prod.age`, and `prod.2.age` for the second.
-    #[must_use]
-    pub fn file(&self) -> String {
-        let Self { cluster, generation, .. } = self;
-        match generation {
-            0 | 1 => format!("{cluster}.age"),
-            more => format!("{cluster}.{more}.age"),
         }
     }
 }

@@ -79,6 +79,25 @@ pub enum TransitKeyError {
         /// The version asked for.
         version: u32,
     },
+    /// The version signs no more.
+    #[error(
+        "the Transit key `{key}` signs with no version before {oldest}, and the CA's is version {version}; set its \
+         `min_encryption_version` to {version}, or make a new CA with `ichor-broker ca rotate`"
+    )]
+    TooOld {
+        /// The key.
+        key: String,
+        /// The version asked for.
+        version: u32,
+        /// The oldest that signs.
+        oldest: u32,
+    },
+    /// It was put out of use.
+    #[error(
+        "the Transit key `{0}` is soft-deleted, so nothing can be done with it; bring it back with `bao write -f \
+         MOUNT/keys/{0}/soft-delete-restore`"
+    )]
+    SoftDeleted(String),
     /// The version is there, with another public key than the certificate.
     #[error("version {version} of the Transit key `{key}` is not the key of the CA's certificate")]
     Other {
@@ -138,6 +157,9 @@ impl TransitSigner {
         }
         let missing = || TransitKeyError::Version { key: name.to_owned(), version };
         let public_key = key.versions.get(&version).ok_or_else(missing)?.clone();
+        if version < key.oldest_signing {
+            return Err(TransitKeyError::TooOld { key: name.to_owned(), version, oldest: key.oldest_signing });
+        }
         let algorithm = KeyAlgorithm::of_ca(&public_key).map_err(|_| wrong_kind())?;
         let kind = KeyKind::of(algorithm).filter(|kind| kind.transit() == key.kind).ok_or_else(wrong_kind)?;
         let unusable = |_| TransitKeyError::PublicKey(name.to_owned());
@@ -240,7 +262,7 @@ impl From<&BaoError> for SignError {
     }
 }
 
-/// Whether a key's private part is sure to stay in Transit.
+/// Whether a key is in use, and its private part sure to stay in Transit.
 ///
 /// # Errors
 /// When it is not.
@@ -251,6 +273,9 @@ pub(crate) fn check(name: &str, key: &TransitKey) -> Result<(), TransitKeyError>
     }
     if key.allows_plaintext_backup {
         return Err(leaks("allow_plaintext_backup"));
+    }
+    if key.is_soft_deleted {
+        return Err(TransitKeyError::SoftDeleted(name.to_owned()));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// A call that came to nothing. It names the server, and its request where it told the id; never a token or a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +52,9 @@ pub enum Kind {
 /// The body of an error.
 #[derive(Deserialize)]
 struct Body {
-    #[serde(default)]
-    errors: Vec<String>,
+    errors: Option<Vec<String>>,
+    /// What an answer has that tells of something gone.
+    data: Option<IgnoredAny>,
     #[serde(default)]
     request_id: Option<String>,
 }
@@ -220,8 +222,8 @@ impl Kind {
         // a body that is no error of its API says nothing
         let body: Option<Body> = serde_json::from_slice(body).ok();
         let request = body.as_ref().and_then(|body| body.request_id.as_deref()).and_then(id);
-        let is_of_api = body.is_some();
-        let errors = body.map(|body| body.errors).unwrap_or_default();
+        let is_of_api = body.as_ref().is_some_and(|body| body.errors.is_some() || body.data.is_some());
+        let errors = body.and_then(|body| body.errors).unwrap_or_default();
         let words = errors.first().map_or_else(|| "(without a reason)".into(), |first| sent.words_of(first));
         let says = |words: &str| errors.iter().any(|error| error.contains(words));
         // OpenBao tells a bad token by a bare "permission denied" alone; HashiCorp Vault adds "invalid token"
@@ -234,7 +236,7 @@ impl Kind {
             )),
             403 if is_bare || says("invalid token") => Self::Token,
             403 => Self::Denied(path.to_owned()),
-            // what is not there is told without a reason; a mount that is not, or another server, with one or in another form
+            // what is not there is told without a reason, in the API's own form; a mount that is not, or a gateway, tells it otherwise
             404 if is_of_api && errors.is_empty() => Self::Missing(path.to_owned()),
             404 => Self::NoRoute(path.to_owned()),
             429 => Self::Limited,
@@ -287,7 +289,8 @@ mod tests {
             r#"{"data":{"data":null,"metadata":{"version":2}},"request_id":"0b4a1bb2-1111-2222-3333-444455556666"}"#;
         assert_eq!(kind(404, gone), Kind::Missing("transit/sign/k".into()));
         let nowhere = r#"{"errors":["no handler for route \"transit/sign/k\". route entry not found."]}"#;
-        for other in [nowhere, "<h1>Not Found</h1>", ""] {
+        let gateways = r#"{"message":"no Route matched with those values"}"#;
+        for other in [nowhere, "<h1>Not Found</h1>", "", "{}", gateways] {
             assert_eq!(kind(404, other), Kind::NoRoute("transit/sign/k".into()), "{other}");
         }
         assert_eq!(kind(307, ""), Kind::Standby);

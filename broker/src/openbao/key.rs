@@ -38,6 +38,10 @@ pub struct TransitKey {
     pub can_be_deleted: bool,
     /// Whether it was imported.
     pub is_imported: bool,
+    /// The oldest version that still signs; 0 where any does.
+    pub oldest_signing: u32,
+    /// Whether somebody put it out of use.
+    pub is_soft_deleted: bool,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +56,10 @@ struct ReadKey {
     deletion_allowed: bool,
     #[serde(default)]
     imported_key: bool,
+    #[serde(default)]
+    min_encryption_version: u32,
+    #[serde(default)]
+    soft_deleted: bool,
 }
 
 /// How signatures of a kind are asked for.
@@ -85,6 +93,8 @@ impl TransitKey {
             allows_plaintext_backup: read.allow_plaintext_backup,
             can_be_deleted: read.deletion_allowed,
             is_imported: read.imported_key,
+            oldest_signing: read.min_encryption_version,
+            is_soft_deleted: read.soft_deleted,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::ca::{self, CaMaterial};
 use ichor_broker::custody::{
-    For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target, Vault,
+    For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target, Vault, kv_place,
 };
 use ichor_broker::domain::ClusterName;
 use ichor_broker::openbao::{Client, Settings};
@@ -20,6 +20,7 @@ struct Desk {
     servers: BTreeMap<String, Client>,
     cluster: ClusterName,
     material: CaMaterial,
+    known: KnownCas,
 }
 
 impl Desk {
@@ -31,15 +32,15 @@ impl Desk {
         let servers = BTreeMap::from([("main".to_owned(), world.client())]);
         let cluster = ClusterName::new("prod").unwrap();
         let material = ca::create(&cluster, SystemClock.now(), 5).unwrap();
-        Self { world, vault, servers, cluster, material }
+        Self { world, vault, servers, cluster, material, known: KnownCas::default() }
     }
 
     fn places(&self) -> Places<'_> {
-        Places { sealer: self.vault.sealer(), servers: &self.servers }
+        Places { sealer: self.vault.sealer(), servers: &self.servers, known: &self.known }
     }
 
     fn of(&self, replace: bool) -> For<'_> {
-        For { cluster: &self.cluster, generation: 1, replace }
+        For { cluster: &self.cluster, generation: 1, replace, awaited: None }
     }
 
     async fn bring(&self, target: &Target) -> Result<Settled, SettleError> {
@@ -47,7 +48,7 @@ impl Desk {
     }
 
     async fn create(&self, target: &Target) -> Result<Settled, SettleError> {
-        self.places().create(self.of(false), target, SystemClock.now(), 5, &KnownCas::default()).await
+        self.places().create(self.of(false), target, SystemClock.now(), 5).await
     }
 }
 
@@ -186,15 +187,59 @@ async fn two_names_of_one_server_are_one_server() {
 }
 
 #[tokio::test]
+async fn no_ca_has_the_key_of_another_clusters() {
+    let mut desk = Desk::new().await;
+    let facts = desk.material.facts();
+    let named = [("certificate", facts.fingerprint), ("public key", facts.key_fingerprint)];
+    desk.known.learn("other", &named.map(|(name, digest)| (name.to_owned(), digest)).into());
+    let transit = Target::Transit { server: "main".into(), mount: "transit".into(), key: None };
+    // one that went has no record here
+    for target in [Target::Age, kv(None), transit.clone()] {
+        desk.bring(&target).await.unwrap();
+    }
+    let (dir, other) = (desk.vault.sealer().dir(), ClusterName::new("other").unwrap());
+    Record::first(Place::Age { file: "other.age".into() }).write(dir, &other, false).unwrap();
+    for target in [Target::Age, kv(None), transit] {
+        let error = desk.bring(&target).await.unwrap_err();
+        assert!(matches!(&error, SettleError::OthersKey { other, .. } if other.as_str() == "other"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_secret_of_a_ca_that_the_cluster_has_or_had_is_not_written_over() {
+    const PATHS: [&str; 4] = ["ichor/prod", "ichor/prod.2", "ichor/prod.3", "ichor/lost"];
+    let mut desk = Desk::new().await;
+    let now = SystemClock.now();
+    for path in PATHS {
+        let there = ca::create(&desk.cluster, now, 5).unwrap();
+        desk.places().bring(desk.of(false), &kv(Some(path)), &there).await.unwrap();
+    }
+    let at = |path: &str| Place::Kv { server: "main".into(), mount: "secret".into(), path: path.into() };
+    let record = Record::first(at("ichor/prod")).succeeded_by(at("ichor/prod.2"), now, None);
+    let record = record.rotating(at("ichor/prod.3"), Vec::new(), now);
+    record.write(desk.vault.sealer().dir(), &desk.cluster, false).unwrap();
+    // one that only the log tells
+    let named = [("certificate", "7".repeat(64)), ("secret of KV", kv_place("main", "secret", "ichor/lost"))];
+    desk.known.learn("prod", &named.map(|(name, digest)| (name.to_owned(), digest)).into());
+    for path in PATHS {
+        let held = desk.world.bao.secret(path);
+        let error = desk.places().bring(desk.of(true), &kv(Some(path)), &desk.material).await.unwrap_err();
+        let is_said = matches!(error, SettleError::Kept(_) | SettleError::InForce(_));
+        assert!(is_said && error.to_string().contains("name another path with `--key`"), "{path}: {error}");
+        assert_eq!(desk.world.bao.secret(path), held, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_secret_of_the_ca_in_force_is_not_written_over() {
     let desk = Desk::new().await;
     let settled = desk.bring(&kv(None)).await.unwrap();
     Record::first(settled.place).write(desk.vault.sealer().dir(), &desk.cluster, false).unwrap();
-    let next = For { cluster: &desk.cluster, generation: 2, replace: true };
+    let next = For { cluster: &desk.cluster, generation: 2, replace: true, awaited: None };
     let target = kv(Some("ichor/prod"));
-    let error = desk.places().create(next, &target, SystemClock.now(), 5, &KnownCas::default()).await.unwrap_err();
+    let error = desk.places().create(next, &target, SystemClock.now(), 5).await.unwrap_err();
     assert!(matches!(error, SettleError::InForce(_)), "{error}");
     assert!(error.to_string().contains("name another path with `--key`"), "{error}");
-    desk.places().create(next, &kv(None), SystemClock.now(), 5, &KnownCas::default()).await.unwrap();
+    desk.places().create(next, &kv(None), SystemClock.now(), 5).await.unwrap();
     assert!(desk.world.bao.secret("ichor/prod.2").is_some());
 }

@@ -8,6 +8,7 @@ use ichor_broker::custody::{
     TransitKeyError, Vault,
 };
 use ichor_broker::domain::ClusterName;
+use ichor_standins::openbao::Fault;
 use serde_json::json;
 
 use super::World;
@@ -26,11 +27,11 @@ fn vault(world: &World) -> Vault {
 
 async fn create(world: &World, key: &str) -> Result<Settled, SettleError> {
     let (vault, servers) = (vault(world), BTreeMap::from([("main".to_owned(), world.client())]));
-    let places = Places { sealer: vault.sealer(), servers: &servers };
+    let places = Places { sealer: vault.sealer(), servers: &servers, known: &KnownCas::default() };
     let target = Target::Transit { server: "main".into(), mount: "transit".into(), key: Some(key.into()) };
     let cluster = cluster();
-    let of = For { cluster: &cluster, generation: 1, replace: false };
-    places.create(of, &target, SystemClock.now(), 5, &KnownCas::default()).await
+    let of = For { cluster: &cluster, generation: 1, replace: false, awaited: None };
+    places.create(of, &target, SystemClock.now(), 5).await
 }
 
 async fn open(world: &World, place: &Place) -> Result<(), CustodyError> {
@@ -103,6 +104,21 @@ async fn a_key_that_is_none_of_ours_is_not_opened() {
     }
     // the version is pinned: a rotated key goes on with the one of the certificate
     open(&world, &at(&key, key_version)).await.unwrap();
+    // unless it is not to sign any more, of which the server says nothing until it is asked to
+    let oldest = async |version: u32| {
+        world.operate("POST", "transit/keys/k/config", json!({ "min_encryption_version": version })).await;
+    };
+    oldest(2).await;
+    let error = open(&world, &settled.place).await.unwrap_err();
+    assert!(error.to_string().contains("set its `min_encryption_version` to 1"), "{error}");
+    oldest(1).await;
+    open(&world, &settled.place).await.unwrap();
+    let mut told = world.operate("GET", "transit/keys/k", json!({})).await;
+    told["soft_deleted"] = json!(true);
+    world.bao.set_fault("transit/keys/k", Some(Fault::Instead(json!({ "data": told }))));
+    let error = open(&world, &settled.place).await.unwrap_err();
+    assert!(error.to_string().contains("is soft-deleted"), "{error}");
+    world.bao.set_fault("transit/keys/k", None);
     world.bao.deny("transit/sign/k");
     let error = open(&world, &settled.place).await.unwrap_err();
     assert!(matches!(&error, CustodyError::Transit(TransitKeyError::MayNotSign(_))), "{error}");

@@ -23,11 +23,11 @@ fn targets() -> [Target; 2] {
 async fn run(world: &World, vault: &Vault, target: &Target, material: Option<&CaMaterial>, deadline: u64) -> bool {
     let cluster = ClusterName::new("prod").unwrap();
     let servers = BTreeMap::from([("main".to_owned(), world.hasty(Duration::from_millis(deadline)))]);
-    let places = Places { sealer: vault.sealer(), servers: &servers };
-    let of = For { cluster: &cluster, generation: 1, replace: false };
+    let places = Places { sealer: vault.sealer(), servers: &servers, known: &KnownCas::default() };
+    let of = For { cluster: &cluster, generation: 1, replace: false, awaited: None };
     let settled = match material {
         Some(material) => places.bring(of, target, material).await,
-        None => places.create(of, target, SystemClock.now(), 5, &KnownCas::default()).await,
+        None => places.create(of, target, SystemClock.now(), 5).await,
     };
     let Ok(settled) = settled else { return false };
     Record::first(settled.place).write(vault.sealer().dir(), &cluster, false).unwrap();

@@ -102,14 +102,14 @@ async fn one_login_serves_any_number_of_clusters() {
     let servers = BTreeMap::from([("main".to_owned(), world.client())]);
     let clusters: Vec<_> = (0..24).map(|n| ClusterName::new(&format!("c{n}")).unwrap()).collect();
     for (n, cluster) in clusters.iter().enumerate() {
-        let places = Places { sealer: vault.sealer(), servers: &servers };
+        let places = Places { sealer: vault.sealer(), servers: &servers, known: &KnownCas::default() };
         let target = if n % 2 == 0 {
             Target::Transit { server: "main".into(), mount: "transit".into(), key: None }
         } else {
             Target::Kv { server: "main".into(), mount: "secret".into(), path: None }
         };
-        let of = For { cluster, generation: 1, replace: false };
-        let settled = places.create(of, &target, SystemClock.now(), 5, &KnownCas::default()).await.unwrap();
+        let of = For { cluster, generation: 1, replace: false, awaited: None };
+        let settled = places.create(of, &target, SystemClock.now(), 5).await.unwrap();
         Record::first(settled.place).write(&dir, cluster, false).unwrap();
     }
     let before = world.bao.logins();

@@ -8,6 +8,7 @@ mod full;
 mod kill;
 mod ledger;
 mod log;
+mod over;
 mod reload;
 mod steps;
 

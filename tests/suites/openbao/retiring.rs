@@ -127,6 +127,100 @@ async fn a_retirement_that_was_ended_in_between_is_gone_on_with() -> anyhow::Res
     Ok(())
 }
 
+/// The SHA-256 of a certificate, hex.
+fn sha256(pem: &str) -> anyhow::Result<String> {
+    Ok(CaFacts::of(&CaCertificate::parse(pem)?).fingerprint)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compromised_ca_that_is_retired_twice_takes_no_other_with_it() -> anyhow::Result<()> {
+    for custody in [Lives::Age, Lives::Transit] {
+        let world = world(custody).await?;
+        let alice = Person::log_in(&world, "alice").await?;
+        let first = ca(&world, &["export-public", CLUSTER]).await?;
+        recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+        let second = next(&world).await?;
+        let (first, second) = (sha256(&first)?, sha256(&second)?);
+        let retire = ["retire", CLUSTER, "--compromised"];
+        let named = async |sha256: &str| recorded(&world, &[&retire[..], &["--certificate", sha256]].concat()).await;
+        let record = || std::fs::read(world.dir.join("vault/ca/prod.toml")).unwrap();
+
+        // with a rotation under way it is said which: both are listed
+        let before = record();
+        let said = recorded(&world, &retire).await.unwrap_err().to_string();
+        assert!(said.contains(&first) && said.contains(&second) && said.contains("to come by the rotation"), "{said}");
+        let said = named(&second).await.unwrap_err().to_string();
+        assert!(said.contains("--abandon"), "{said}");
+        assert!(named(&"7".repeat(64)).await.unwrap_err().to_string().contains("has no CA with such a certificate"));
+        assert_eq!(record(), before);
+        let said = named(&first[..8]).await?;
+        assert!(said.contains("issues no more") && said.contains("removal-patch prod --former"), "{said}");
+        world.node.set_accepted_cas(&ca(&world, &["export-public", CLUSTER]).await?)?;
+        asks(&alice).await?;
+
+        // once more, and again without a name
+        let before = record();
+        let said = named(&first).await?;
+        assert!(
+            said.contains("was retired as compromised before") && said.contains("removal-patch prod --former"),
+            "{said}"
+        );
+        let said = recorded(&world, &retire).await.unwrap_err().to_string();
+        assert!(said.contains(&format!("sha256 {second}")) && said.contains("retired as compromised was"), "{said}");
+        assert_eq!(record(), before);
+        asks(&alice).await?;
+        // who means the second says so
+        named(&second.to_uppercase()).await?;
+        assert!(asks(&alice).await.is_err());
+        let said = recorded(&world, &retire).await.unwrap_err().to_string();
+        assert!(said.contains("was retired already: none is in force"), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_ca_that_is_compromised_is_refused_at_once_and_the_one_in_force_stays() -> anyhow::Result<()> {
+    for (custody, name) in [(Lives::Age, "age"), (Lives::Transit, "transit")] {
+        let world = world(custody).await?;
+        let alice = Person::log_in(&world, "alice").await?;
+        let old = ca(&world, &["export-public", CLUSTER]).await?;
+        recorded(&world, &["create", CLUSTER, "--replace", "--custody", name]).await?;
+        let early = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
+        assert!(early.contains("may be valid until"), "{early}");
+        assert_eq!(familiar(&world, &old).await?, "Named");
+        for words in ["which issued before, is refused from now on", "was retired as compromised before"] {
+            let said = recorded(&world, &["retire", CLUSTER, "--compromised", "--certificate", &sha256(&old)?]).await?;
+            assert!(said.contains(words) && said.contains("removal-patch prod --former"), "{said}");
+            assert!(familiar(&world, &old).await?.contains("was retired by an entry"));
+            asks(&alice).await?;
+        }
+        assert!(!world.dir.join("vault/ca/prod.age").exists());
+        assert_eq!(world.dir.join("vault/ca/prod.age.retired").exists(), name == "age");
+        assert!(removal(&world, &[&old]).await?.contains("0 other CAs stay"));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_was_dropped_can_be_taken_out_of_the_nodes() -> anyhow::Result<()> {
+    for custody in [Lives::Age, Lives::Kv, Lives::Transit] {
+        let world = world(custody).await?;
+        let old = ca(&world, &["export-public", CLUSTER]).await?;
+        recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+        let dropped = next(&world).await?;
+        let record = std::fs::read(world.dir.join("vault/ca/prod.toml"))?;
+        for _ in 0..2 {
+            let said = recorded(&world, &["rotate", CLUSTER, "--abandon"]).await?;
+            assert!(said.contains("removal-patch prod --former") && !said.contains("goes on to name"), "{said}");
+            assert!(removal(&world, &[&old, &dropped]).await?.contains("1 other CAs stay"));
+            assert!(familiar(&world, &dropped).await?.contains("was retired by an entry"));
+            // as where it was ended behind its entry
+            std::fs::write(world.dir.join("vault/ca/prod.toml"), &record)?;
+        }
+    }
+    Ok(())
+}
+
 /// An entry about the cluster's CA, as another broker's command writes one: nothing is loaded anew by it.
 async fn tell(world: &World, digest: (&str, &str)) -> anyhow::Result<()> {
     let act = serde_json::json!({
@@ -195,7 +289,12 @@ async fn a_new_ca_has_no_key_that_the_cluster_has_or_had() -> anyhow::Result<()>
         let refused = async |command: &[&str], key: &str| {
             let before = std::fs::read(world.dir.join("vault/ca/prod.toml")).unwrap();
             let said = recorded(&world, &[command, &["--key", key]].concat()).await.unwrap_err().to_string();
-            let is_said = said.contains("a new CA needs a new key") || said.contains("is this cluster's CA in force");
+            let why = [
+                "a new CA needs a new key",
+                "is this cluster's CA in force",
+                "a rotation of cluster `prod` is under way",
+            ];
+            let is_said = why.iter().any(|why| said.contains(why));
             assert!(is_said, "{command:?} {key}: {said}");
             assert_eq!(std::fs::read(world.dir.join("vault/ca/prod.toml")).unwrap(), before);
         };

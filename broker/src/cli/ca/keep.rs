@@ -40,8 +40,7 @@ impl Keeping<'_> {
 
     /// Makes the CA where it is to live: its digests are known only then.
     pub(super) fn create_there(self, now: Timestamp, years: u16) -> anyhow::Result<Settled> {
-        let known = block_on(async { Ok(crate::app::known_cas(&self.loaded.settings).await?) })?;
-        self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years, &known).await)
+        self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years).await)
     }
 
     /// Takes up the CA that a PKI engine has: its digests are known only then.
@@ -53,13 +52,13 @@ impl Keeping<'_> {
     /// open it. In this order: a CA that nobody recorded never issues.
     fn settle(
         self,
-        known: BTreeMap<String, String>,
+        foreseen: BTreeMap<String, String>,
         make: impl AsyncFnOnce(&Places<'_>, For<'_>, &Target) -> Result<Settled, SettleError>,
     ) -> anyhow::Result<Settled> {
         let Self { loaded, cluster, target, at, message, reason, replace } = self;
         let sealer = unlock::sealer(&loaded.settings)?;
         let servers = at.clients(target, loaded)?;
-        // a key whose record is missing is replaced like any; its file stays, and `check` says so
+        // a key whose record is missing is replaced like any
         let (before, is_stray) = match Record::read(sealer.dir(), cluster) {
             Err(VaultError::NoRecord { .. }) if replace => (None, true),
             read => (read?, false),
@@ -73,25 +72,51 @@ impl Keeping<'_> {
                 before.active.said()
             );
         }
+        if let Some(rotation) = before.as_ref().and_then(|before| before.rotation.as_ref()) {
+            bail!(
+                "a rotation of cluster `{cluster}` is under way since {}, and nodes may accept its new CA ({}); `ichor-broker ca rotate \
+                 {cluster} --continue` goes on with it, `--abandon` drops it",
+                rotation.begun,
+                rotation.next.said()
+            );
+        }
         let generation =
             before.as_ref().map_or(1 + u32::from(is_stray), |record| record.generation + u32::from(!is_keyless));
-        let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: known.clone() };
+        // where no CA was, the record of one in the vault comes first: a key without it is one that someone put there
+        let first = match (&before, target) {
+            (None, Target::Age) => {
+                let active = Place::Age { file: sealer.free_ca_file(cluster, generation)? };
+                Some(Record::first(active.clone()).numbered(active.number().max(generation)))
+            }
+            _ => None,
+        };
+        let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: foreseen.clone() };
         let (mut settled, checks) = block_on(async {
             let desk = Desk::open(loaded).await?;
-            let places = Places { sealer: &sealer, servers: &servers };
+            let known = &crate::app::known_cas(&loaded.settings).await?;
+            let places = Places { sealer: &sealer, servers: &servers, known };
             let settled = desk.act(deed.clone(), "the CA in force is what it was", async || {
-                let of = For { cluster, generation, replace };
-                // where no CA was, the record of one in the vault comes first: a key without it is one that someone put there
-                let mut before = before;
-                if let (None, Target::Age) = (&before, target) {
-                    let first = Record::first(Place::Age { file: of.file() }).numbered(generation);
+                if let Some(first) = &first {
                     first.write(sealer.dir(), cluster, false)?;
-                    before = Some(first);
                 }
+                let keyless = if is_keyless { before.as_ref() } else { first.as_ref() };
+                let awaited = keyless.and_then(|record| record.active.file());
+                let of = For { cluster, generation, replace, awaited };
                 let settled = make(&places, of, target).await?;
                 let facts = digests(&CaFacts::of(&settled.certificate), Some(&settled.place));
-                let written = async || write(&sealer, of, before.as_ref(), &settled);
-                if facts == known {
+                let written = async || {
+                    let Some(before) = keyless.or(before.as_ref()) else {
+                        let first = Record::first(settled.place.clone()).numbered(generation);
+                        return Ok(first.write(sealer.dir(), cluster, false)?);
+                    };
+                    let after = match keyless {
+                        // no CA was there that this one follows
+                        Some(keyless) => keyless.moved(settled.place.clone()),
+                        None => before.succeeded_by(settled.place.clone(), SystemClock.now(), None),
+                    };
+                    Ok(put(&sealer, cluster, &settled.place, &after, before)?)
+                };
+                if facts == foreseen {
                     written().await?;
                 } else {
                     let message = format!("{}: {}", deed.message, settled.place.said());
@@ -129,21 +154,24 @@ pub(super) fn taken_up(cluster: &ClusterName, checks: Vec<Check>) -> Result<bool
     }
 }
 
-/// Writes the record.
-fn write(sealer: &Sealer, of: For<'_>, before: Option<&Record>, settled: &Settled) -> anyhow::Result<()> {
-    let cluster = of.cluster;
-    let Some(before) = before else {
-        let first = Record::first(settled.place.clone()).numbered(of.generation);
-        return Ok(first.write(sealer.dir(), cluster, false)?);
-    };
-    let after = match before {
-        // no CA was there that this one follows
-        before if before.generation == of.generation && before.active == settled.place => return Ok(()),
-        before if before.generation == of.generation => before.moved(settled.place.clone()),
-        before => before.succeeded_by(settled.place.clone(), SystemClock.now(), None),
-    };
-    after.replace(sealer.dir(), cluster, before)?;
-    Ok(())
+/// Returns once the record, which names what was just made, is durable in the place of `before`. Where another command was first, its
+/// record and its CA stay, and the key that was made for nothing goes.
+///
+/// # Errors
+/// As [`Record::replace`].
+pub(super) fn put(
+    sealer: &Sealer,
+    cluster: &ClusterName,
+    made: &Place,
+    after: &Record,
+    before: &Record,
+) -> Result<(), VaultError> {
+    let written = after.replace(sealer.dir(), cluster, before);
+    if let (Err(VaultError::RecordChanged(_) | VaultError::Busy(_)), Some(file)) = (&written, made.file()) {
+        // where it cannot be removed, `check` reminds of it
+        let _ = sealer.discard_ca_file(file);
+    }
+    written
 }
 
 /// The digests by which a CA is known in entries, and the secret of KV that it lies in.

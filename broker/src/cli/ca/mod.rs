@@ -1,5 +1,6 @@
 //! `ca`: one file a command.
 
+mod compromised;
 mod create;
 mod delegate;
 mod export_public;

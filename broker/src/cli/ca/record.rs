@@ -46,17 +46,16 @@ impl RecordCa {
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
         let dir = custody.vault().sealer().dir();
         let written = Record::written(dir, &cluster)?;
-        let record = match &written {
-            Some(record) => record.clone(),
-            None => Record::first(place(&custody, &cluster)?),
-        };
         block_on(async {
             let known = app::known_cas(&loaded.settings).await?;
-            let found = Found::at(&custody, &cluster, &record.active).await?;
+            let (record, found) = match &written {
+                Some(record) => (record.clone(), Found::at(&custody, &cluster, &record.active).await?),
+                None => self.unrecorded(&custody, &cluster).await?,
+            };
             let familiar = known.check_fingerprint(&cluster, found.fingerprint.clone());
             let newest = known.newest(&cluster);
             let is_meant = match &self.certificate {
-                Some(said) => said.trim().eq_ignore_ascii_case(&found.fingerprint),
+                Some(said) => found.is(said),
                 None => {
                     let is_newest = newest.is_none_or(|newest| newest == found.fingerprint);
                     is_newest && familiar.is_ok()
@@ -103,7 +102,40 @@ impl RecordCa {
     }
 }
 
+impl RecordCa {
+    /// What lies in custody while no record says so, with the record that it is to have. Of several CAs the operator says which: the
+    /// log's newest may be one that nodes do not accept yet.
+    async fn unrecorded(&self, custody: &Custody, cluster: &ClusterName) -> anyhow::Result<(Record, Found)> {
+        let places = places(custody, cluster)?;
+        let taken = places.iter().map(Place::number).max().unwrap_or_default().max(1);
+        let record = |place: &Place| Record::first(place.clone()).numbered(taken);
+        if let [only] = places.as_slice() {
+            return Ok((record(only), Found::at(custody, cluster, only).await?));
+        }
+        let mut lines = Vec::new();
+        for place in &places {
+            match Found::at(custody, cluster, place).await {
+                Ok(found) if self.certificate.as_ref().is_some_and(|said| found.is(said)) => {
+                    return Ok((record(place), found));
+                }
+                Ok(found) => lines.push(format!("{} with the certificate sha256 {}", place.said(), found.fingerprint)),
+                Err(error) => lines.push(format!("{}, which cannot be opened: {error:#}", place.said())),
+            }
+        }
+        bail!(
+            "no record says which of the CAs in custody for cluster `{cluster}` is in force: {}; compare them with what nodes accept, and \
+             name the one with `--certificate`",
+            lines.join("; ")
+        )
+    }
+}
+
 impl Found {
+    /// Whether it has this fingerprint, as an operator writes it.
+    fn is(&self, said: &str) -> bool {
+        said.trim().eq_ignore_ascii_case(&self.fingerprint)
+    }
+
     /// What a cluster's certificates are made with: opened whatever the log says, for the operator says what it is to be.
     async fn at(custody: &Custody, cluster: &ClusterName, place: &Place) -> anyhow::Result<Self> {
         if matches!(place, Place::TalosApi) {
@@ -121,10 +153,13 @@ impl Found {
     }
 }
 
-/// Where it lies when no record says so: in the vault, as a CA, or else as a credential that was adopted.
-fn place(custody: &Custody, cluster: &ClusterName) -> anyhow::Result<Place> {
-    let list = custody.vault().sealer().list()?;
-    let is_adopted = list.secrets.iter().any(|secret| *secret == format!("talos-{cluster}"));
-    let has_ca = list.cas.iter().any(|ca| ca == cluster.as_str());
-    Ok(if is_adopted && !has_ca { Place::TalosApi } else { Place::Age { file: format!("{cluster}.age") } })
+/// Where it may lie when no record says so: in files of the vault, as a CA, or else as a credential that was adopted.
+fn places(custody: &Custody, cluster: &ClusterName) -> anyhow::Result<Vec<Place>> {
+    let sealer = custody.vault().sealer();
+    let files = sealer.ca_files(cluster)?;
+    if !files.is_empty() {
+        return Ok(files.into_iter().map(|file| Place::Age { file }).collect());
+    }
+    let is_adopted = sealer.list()?.secrets.iter().any(|secret| *secret == format!("talos-{cluster}"));
+    Ok(vec![if is_adopted { Place::TalosApi } else { Place::Age { file: format!("{cluster}.age") } }])
 }

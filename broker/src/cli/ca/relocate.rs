@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use clap::Args;
 
-use super::keep::{digests, taken_up};
+use super::keep::{digests, put, taken_up};
 use super::target::{At, Kind};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
@@ -45,7 +45,8 @@ impl Move {
             bail!("the CA of cluster `{cluster}` lives there already: {}", record.active.said());
         }
         block_on(async {
-            let material = custody.material(&cluster, &app::known_cas(&loaded.settings).await?).await?;
+            let known = &app::known_cas(&loaded.settings).await?;
+            let material = custody.material(&cluster, known).await?;
             let desk = Desk::open(&loaded).await?;
             let deed = Deed {
                 ca: true,
@@ -57,12 +58,14 @@ impl Move {
             let undone = "the CA lives where it did";
             let sealer = custody.vault().sealer();
             let settled = desk.act(deed.clone(), undone, async || {
-                let places = Places { sealer, servers: &servers };
-                let of = For { cluster: &cluster, generation: record.generation, replace: false };
+                let places = Places { sealer, servers: &servers, known };
+                let of = For { cluster: &cluster, generation: record.generation, replace: false, awaited: None };
                 let settled = places.bring(of, &target, &material).await?;
                 let message = format!("{} to {}", deed.message, settled.place.said());
-                let moved =
-                    async || Ok(record.moved(settled.place.clone()).replace(sealer.dir(), &cluster, &record)?);
+                let moved = async || {
+                    let after = record.moved(settled.place.clone());
+                    Ok(put(sealer, &cluster, &settled.place, &after, &record)?)
+                };
                 let digests = digests(&CaFacts::of(material.certificate()), Some(&settled.place));
                 desk.act(Deed { message, digests, ..deed.clone() }, undone, moved).await?;
                 Ok(settled)

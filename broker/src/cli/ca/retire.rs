@@ -1,4 +1,4 @@
-//! `ca retire`.
+//! `ca retire`: what former CAs leave. What is compromised is in `compromised`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,12 +8,15 @@ use clap::Args;
 use ichor_wire::profile::CaCertificate;
 use jiff::{SignedDuration, Timestamp};
 
+use super::compromised;
 use crate::app;
+use crate::audit;
 use crate::cli::desk::{Deed, Desk};
 use crate::cli::{FolderArg, block_on, unlock};
 use crate::clock::{Clock, SystemClock};
+use crate::config::Loaded;
 use crate::custody::ca::CaFacts;
-use crate::custody::{Aside, Custody, CustodyError, Former, KnownCas, Place, RETIRED, Record};
+use crate::custody::{Custody, CustodyError, ForeignCa, Former, KnownCas, Place, RETIRED, Record};
 use crate::domain::ClusterName;
 
 /// `ca retire`.
@@ -27,26 +30,34 @@ pub(in crate::cli) struct Retire {
     /// at once; without one, nothing is issued for the cluster until there is.
     #[arg(long)]
     compromised: bool,
+    /// The CA that is compromised, a former one too: the SHA-256 of its certificate, hex, or how that begins, eight digits at least.
+    /// Needed while a rotation is under way, and where one was retired so before: the same command again never takes the next.
+    #[arg(long, value_name = "SHA256", requires = "compromised", value_parser = compromised::fingerprint)]
+    certificate: Option<String>,
     /// Why; it goes into the audit.
     #[arg(long, value_parser = crate::cli::desk::reason)]
     reason: String,
 }
 
+/// For so long after a new CA took its place, what the former one signs may be recorded.
+const UNDER_WAY: SignedDuration = SignedDuration::from_mins(2);
+
 /// A retirement at work.
-struct Work<'a> {
-    custody: &'a Custody,
-    cluster: &'a ClusterName,
-    desk: &'a Desk,
-    known: KnownCas,
+pub(super) struct Work<'a> {
+    pub(super) custody: &'a Custody,
+    pub(super) cluster: &'a ClusterName,
+    pub(super) desk: &'a Desk,
+    pub(super) known: KnownCas,
     reason: &'a str,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 /// What is known of a CA, or of a standing credential.
-struct Seen {
-    fingerprint: String,
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) fingerprint: String,
     /// A CA's certificate, PEM.
-    certificate: Option<String>,
+    pub(super) certificate: Option<String>,
 }
 
 impl Retire {
@@ -61,8 +72,8 @@ impl Retire {
             let (custody, cluster, reason) = (&custody, &cluster, self.reason.as_str());
             let work = Work { custody, cluster, desk: &desk, known, reason, now: SystemClock.now() };
             let done = match self.compromised {
-                true => work.compromised(&record, out).await,
-                false => work.former(&record, loaded.settings.max_ttl, out).await,
+                true => work.compromised(&record, self.certificate.as_deref(), out).await,
+                false => work.former(&record, &loaded, out).await,
             };
             if done.is_ok() {
                 desk.reload().await?;
@@ -79,90 +90,25 @@ impl Retire {
 }
 
 impl Work<'_> {
-    /// The CA in force issues no more. Its digest comes first: from then on the log refuses it everywhere, whatever ends this command.
-    async fn compromised(&self, record: &Record, out: &mut dyn Write) -> anyhow::Result<bool> {
-        let (cluster, sealer) = (self.cluster, self.custody.vault().sealer());
-        if let Some(left) = record.former.iter().find(|former| former.compromised && has_file(self.custody, former)) {
-            self.finish(left, record, out).await?;
-            return Ok(true);
-        }
-        if record.active == Place::Retired {
-            bail!(
-                "the CA of cluster `{cluster}` was retired already: none is in force; `ichor-broker ca create {cluster} --replace --reason …` makes one"
-            );
-        }
-        let next = record.rotation.as_ref().map_or(Place::Retired, |rotation| rotation.next.clone());
-        let place = record.active.said();
-        // its custody may be what is lost
-        let seen = self.seen(&record.active).await;
-        let deed = Deed {
-            digests: self.digests(seen.iter(), [&next]).await,
-            ..self.deed(format!("CA retired as compromised: {place}; from now on: {}", next.said()))
-        };
-        let certificate = seen.as_ref().and_then(|seen| seen.certificate.clone());
-        let retired = record.compromised_by(next.clone(), self.now, certificate);
-        let done = async || {
-            retired.replace(sealer.dir(), cluster, record)?;
-            if let Place::Age { file } = &record.active {
-                sealer.set_aside(file, Aside::Retired)?;
-            }
-            Ok(())
-        };
-        self.desk.act(deed, "what of it was done stays; run the same command again", done).await?;
-        writeln!(out, "{place} issues no more; from now on: {}", next.said())?;
-        if seen.is_none() {
-            writeln!(
-                out,
-                "its certificate cannot be read, so the log has no digest by which one that is put back is refused"
-            )?;
-        }
-        self.removal(out)?;
-        Ok(true)
-    }
-
-    /// Ends what a command was ended in: the CA is no longer in force, and its key lies where it did.
-    async fn finish(&self, left: &Former, record: &Record, out: &mut dyn Write) -> anyhow::Result<()> {
-        let Place::Age { file } = &left.place else { return Ok(()) };
-        let kept = left.certificate.as_deref().and_then(Seen::of_pem);
-        let seen = if kept.is_some() { kept } else { self.seen(&left.place).await };
-        let message = format!("CA retired as compromised, ended before it was done: {}", left.place.said());
-        let deed = Deed { digests: self.digests(seen.iter(), in_use(record)).await, ..self.deed(message) };
-        let done = async || Ok(self.custody.vault().sealer().set_aside(file, Aside::Retired)?);
-        self.desk.act(deed, "its key lies where it did", done).await?;
-        writeln!(out, "{} was retired before, and its key is set aside now", left.place.said())?;
-        if record.active != Place::Retired {
-            writeln!(
-                out,
-                "{} is in force as before; where it is compromised too, run this again",
-                record.active.said()
-            )?;
-        }
-        self.removal(out)
-    }
-
-    fn removal(&self, out: &mut dyn Write) -> anyhow::Result<()> {
-        writeln!(
-            out,
-            "Certificates it signed, and any a stranger signs with it, work until the nodes stop to accept it."
-        )?;
-        Ok(writeln!(out, "Take it out of every node now; for each node:")?)
-    }
-
     /// What issued before goes out of custody: its certificates are kept, for the nodes.
-    async fn former(&self, record: &Record, max_ttl: SignedDuration, out: &mut dyn Write) -> anyhow::Result<bool> {
+    async fn former(&self, record: &Record, loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<bool> {
         let (cluster, sealer) = (self.cluster, self.custody.vault().sealer());
         let Some(last) = record.former.last() else {
             bail!("no former CA of cluster `{cluster}` is left; `--compromised` retires the one in force");
         };
-        let until = last.until.saturating_add(max_ttl).unwrap_or(last.until);
+        let store = app::read_store(&loaded.settings).await?;
+        let issued = last.until.saturating_add(UNDER_WAY).unwrap_or(last.until);
+        let logged = audit::last_end(&*store, cluster, issued, self.now).await?;
+        // the bound may have been another one when they were issued, and a log that was restored may not have them
+        let until = last.until.saturating_add(loaded.settings.max_ttl).unwrap_or(last.until);
+        let until = logged.map_or(until, |end| end.max(until));
         if until > self.now {
             bail!("certificates of the former CA may be valid until {until}; retire it after that");
         }
         let mut seen = Vec::new();
         let mut kept = record.clone();
         for former in &mut kept.former {
-            let known = former.certificate.as_deref().and_then(Seen::of_pem);
-            let found = if known.is_some() { known } else { self.seen(&former.place).await };
+            let found = self.seen_before(former).await;
             former.certificate = found.as_ref().and_then(|found| found.certificate.clone());
             seen.extend(found);
         }
@@ -201,7 +147,7 @@ impl Work<'_> {
         Ok(is_to_go)
     }
 
-    fn deed(&self, message: String) -> Deed {
+    pub(super) fn deed(&self, message: String) -> Deed {
         Deed {
             ca: true,
             cluster: Some(self.cluster.to_string()),
@@ -212,13 +158,13 @@ impl Work<'_> {
     }
 
     /// What the place holds, as far as it can be read; also where the log retired it already.
-    async fn seen(&self, place: &Place) -> Option<Seen> {
+    pub(super) async fn seen(&self, place: &Place) -> Option<Seen> {
         if *place == Place::TalosApi {
             let credential = self.custody.vault().open_talos_credential(self.cluster).ok()?;
             return Some(Seen { fingerprint: credential.fingerprint(), certificate: None });
         }
         let found = match self.custody.certificate_at(self.cluster, place, &self.known).await {
-            Err(CustodyError::Foreign(crate::custody::ForeignCa::Retired { .. })) => {
+            Err(CustodyError::Foreign(ForeignCa::Retired { .. })) => {
                 self.custody.certificate_at(self.cluster, place, &KnownCas::default()).await
             }
             found => found,
@@ -226,8 +172,16 @@ impl Work<'_> {
         found.ok().map(|certificate| Seen::of(&certificate))
     }
 
+    /// The same of a CA that issued before: its record may have its certificate.
+    pub(super) async fn seen_before(&self, former: &Former) -> Option<Seen> {
+        match former.certificate.as_deref().and_then(Seen::of_pem) {
+            None => self.seen(&former.place).await,
+            kept => kept,
+        }
+    }
+
     /// By what the log knows from now on that these are to issue no more. Not one that is in use as well, as after an import of the same.
-    async fn digests(
+    pub(super) async fn digests(
         &self,
         retired: impl Iterator<Item = &Seen>,
         in_use: impl IntoIterator<Item = &Place>,
@@ -242,13 +196,8 @@ impl Work<'_> {
 }
 
 /// What issues, or is to.
-fn in_use(record: &Record) -> impl Iterator<Item = &Place> {
+pub(super) fn in_use(record: &Record) -> impl Iterator<Item = &Place> {
     std::iter::once(&record.active).chain(record.rotation.iter().map(|rotation| &rotation.next))
-}
-
-/// Whether the former CA's key lies in a file of the vault, under a name that can be opened.
-fn has_file(custody: &Custody, former: &Former) -> bool {
-    matches!(former.place, Place::Age { .. }) && !custody.vault().sealer().lacks_key_of(&former.place)
 }
 
 impl Seen {
@@ -256,7 +205,7 @@ impl Seen {
         Self { fingerprint: CaFacts::of(certificate).fingerprint, certificate: Some(certificate.pem()) }
     }
 
-    fn of_pem(pem: &str) -> Option<Self> {
+    pub(super) fn of_pem(pem: &str) -> Option<Self> {
         CaCertificate::parse(pem).ok().map(|certificate| Self::of(&certificate))
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
+use ichor_wire::profile::CaCertificate;
 
-use super::keep::digests;
+use super::keep::{digests, put};
 use super::probe::{Nodes, Probing};
 use super::target::{At, Kind};
 use crate::app;
@@ -16,7 +17,9 @@ use crate::cli::{FolderArg, block_on, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{self, CaFacts};
-use crate::custody::{Custody, For, Place, Places, RETIRED, Record, Settled};
+use crate::custody::{
+    Custody, CustodyError, For, ForeignCa, KnownCas, Place, Places, RETIRED, Record, Rotation, Settled,
+};
 use crate::domain::ClusterName;
 
 /// How often nodes that do not accept the new CA yet are asked again.
@@ -89,19 +92,27 @@ impl Rotate {
                 rotation.begun
             ),
             (Some(rotation), _, true) => {
-                work.drop_next(&rotation.next, out).await?;
-                record.abandoned().replace(work.dir(), cluster, &record)?;
+                work.abandon(&record, &rotation.next, out).await?;
                 writeln!(out, "dropped; the CA in force is still {}", record.active.said())?;
                 writeln!(
                     out,
                     "the key of the one that is dropped stays where it is; remove it there: {}",
                     rotation.next.said()
                 )?;
+                writeln!(out, "Take it out of nodes that were patched already; for each such node:")?;
+                writeln!(out, "  talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml")?;
+                let at = &work.at;
+                writeln!(out, "  ichor-broker ca removal-patch {cluster} --former --machine-config node.yaml{at}")?;
                 return Ok(());
             }
             (Some(rotation), true, false) => writeln!(out, "going on with {}", rotation.next.said())?,
         }
-        if work.wait(&self.nodes, self.wait, out).await? { work.switch(out).await } else { work.not_yet(out) }
+        let record = work.custody.record(cluster)?;
+        let Some(rotation) = &record.rotation else { bail!("no rotation is under way") };
+        match work.wait(rotation, &self.nodes, self.wait, out).await? {
+            true => work.switch(&record, rotation, out).await,
+            false => work.not_yet(out),
+        }
     }
 
     /// A new CA beside the old one. Ended before its record, the next try takes up what is there.
@@ -109,17 +120,17 @@ impl Rotate {
         let (cluster, now) = (&work.cluster, SystemClock.now());
         let kind = self.custody.map_or_else(|| Kind::of(&record.active), Ok)?;
         let target = self.at.beside(&record.active, kind).target(kind, work.loaded)?;
-        let of = For { cluster, generation: record.generation + 1, replace: false };
+        let of = For { cluster, generation: record.generation + 1, replace: false, awaited: None };
         let servers = self.at.clients(&target, work.loaded)?;
-        let places = Places { sealer: work.custody.vault().sealer(), servers: &servers };
-        let known = app::known_cas(&work.loaded.settings).await?;
+        let (sealer, known) = (work.custody.vault().sealer(), &app::known_cas(&work.loaded.settings).await?);
+        let places = Places { sealer, servers: &servers, known };
         let deed = work.deed("rotation begun: a new client CA is made".into(), None);
-        let make = async || Ok(places.create(of, &target, now, self.years, &known).await?);
+        let make = async || Ok(places.create(of, &target, now, self.years).await?);
         let settled = work.desk.act(deed, "the CA in force is what it was", make).await?;
         let nodes = self.nodes.named(work.loaded, cluster)?;
         let rotating = record.rotating(settled.place.clone(), nodes, now);
         let made = work.deed(format!("new client CA made: {}", settled.place.said()), Some(&settled));
-        let written = async || Ok(rotating.replace(work.dir(), cluster, record)?);
+        let written = async || Ok(put(sealer, cluster, &settled.place, &rotating, record)?);
         work.desk.act(made, "the CA in force is what it was", written).await?;
         settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
         write!(out, "{}", ca::rotating_text(cluster, &settled.certificate.pem(), &settled.place.said(), &work.at)?)?;
@@ -139,32 +150,52 @@ impl Work<'_> {
         Deed { ca: true, cluster: Some(self.cluster.to_string()), message, reason: self.reason.clone(), digests }
     }
 
-    async fn record(&self, message: String, settled: Option<&Settled>) -> anyhow::Result<()> {
-        self.desk.record(self.deed(message, settled)).await.map(drop)
-    }
-
     /// Records that the new CA is not used, and, by its digest, that it is to issue no more: else the log would go on to name it as
-    /// one of this cluster's. Where it cannot be read any more, that is said.
-    async fn drop_next(&self, next: &Place, out: &mut dyn Write) -> anyhow::Result<()> {
+    /// one of this cluster's. Where it cannot be read any more, that is said. Then the record: where another command was first, the log
+    /// has the CA back.
+    async fn abandon(&self, record: &Record, next: &Place, out: &mut dyn Write) -> anyhow::Result<()> {
         let known = app::known_cas(&self.loaded.settings).await?;
         let in_force = self.custody.certificate(&self.cluster, &known).await.ok();
         let mut deed = self.deed(format!("rotation dropped: {} is not used", next.said()), None);
-        match self.custody.certificate_at(&self.cluster, next, &known).await {
+        let found = match self.custody.certificate_at(&self.cluster, next, &known).await {
+            // a command before was ended between the two
+            Err(CustodyError::Foreign(ForeignCa::Retired { .. })) => {
+                self.custody.certificate_at(&self.cluster, next, &KnownCas::default()).await
+            }
+            found => found,
+        };
+        let mut dropped = None;
+        match found {
             // a record that was tampered with does not retire the CA in force
-            Ok(dropped) if in_force.as_ref().is_some_and(|it| it.fingerprint() == dropped.fingerprint()) => {}
-            Ok(dropped) => drop(deed.digests.insert(format!("{RETIRED} 1"), CaFacts::of(&dropped).fingerprint)),
+            Ok(found) if in_force.as_ref().is_some_and(|it| it.fingerprint() == found.fingerprint()) => {}
+            Ok(found) => {
+                deed.digests.insert(format!("{RETIRED} 1"), CaFacts::of(&found).fingerprint);
+                dropped = Some(found);
+            }
             Err(error) => {
                 deed.message = format!("{}; its certificate cannot be read, so no digest of it is here", deed.message);
                 writeln!(out, "the log goes on to name the CA that is dropped, for it cannot be read: {error}")?;
             }
         }
-        self.desk.record(deed).await.map(drop)
+        self.desk.record(deed).await?;
+        let after = record.abandoned(dropped.as_ref().map(CaCertificate::pem));
+        let written = after.replace(self.dir(), &self.cluster, record);
+        if let (Err(error), Some(certificate)) = (&written, dropped) {
+            let settled = Settled { place: next.clone(), certificate, remarks: Vec::new() };
+            let message = format!("rotation not dropped after all: {} may be used: {error}", next.said());
+            self.desk.record(self.deed(message, Some(&settled))).await?;
+        }
+        Ok(written?)
     }
 
     /// Whether every node accepts the new CA, asked until they do or the time is over.
-    async fn wait(&self, nodes: &Nodes, time: Duration, out: &mut dyn Write) -> anyhow::Result<bool> {
-        let record = self.custody.record(&self.cluster)?;
-        let Some(rotation) = &record.rotation else { bail!("no rotation is under way") };
+    async fn wait(
+        &self,
+        rotation: &Rotation,
+        nodes: &Nodes,
+        time: Duration,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<bool> {
         let nodes = if nodes.is_empty() { rotation.nodes.clone() } else { nodes.named(self.loaded, &self.cluster)? };
         let probing = Probing { loaded: self.loaded, custody: &self.custody, cluster: &self.cluster, desk: &self.desk };
         let end = tokio::time::Instant::now() + time;
@@ -187,11 +218,9 @@ impl Work<'_> {
         }
     }
 
-    /// The new CA in force.
-    async fn switch(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+    /// The new CA in force: the one that the nodes were asked about, where no other command changed the record meanwhile.
+    async fn switch(&self, record: &Record, rotation: &Rotation, out: &mut dyn Write) -> anyhow::Result<()> {
         let (cluster, now) = (&self.cluster, SystemClock.now());
-        let record = self.custody.record(cluster)?;
-        let Some(rotation) = &record.rotation else { bail!("no rotation is under way") };
         let known = app::known_cas(&self.loaded.settings).await?;
         // what was adopted or retired has none, and one that cannot be opened any more is no reason to keep it in force
         let old = self.custody.certificate(cluster, &known).await.ok();
@@ -199,12 +228,9 @@ impl Work<'_> {
         let settled = Settled { place: rotation.next.clone(), certificate: new.certificate, remarks: Vec::new() };
         let message =
             format!("every named node accepts the new CA, which issues from now on: {}", settled.place.said());
-        self.record(message, Some(&settled)).await?;
-        record.succeeded_by(rotation.next.clone(), now, old.map(|old| old.pem())).replace(
-            self.dir(),
-            cluster,
-            &record,
-        )?;
+        let after = record.succeeded_by(rotation.next.clone(), now, old.map(|old| old.pem()));
+        let switched = async || Ok(after.replace(self.dir(), cluster, record)?);
+        self.desk.act(self.deed(message, Some(&settled)), "the CA in force is what it was", switched).await?;
         self.desk.reload().await?;
         let until = now.saturating_add(self.loaded.settings.max_ttl).unwrap_or(now);
         write!(out, "{}", ca::rotated_text(cluster, &settled.place.said(), until, &self.at))?;

@@ -110,12 +110,57 @@ impl Sealer {
         replace: bool,
     ) -> Result<(), VaultError> {
         let path = self.ca_file(file)?;
+        let sealed = self.sealed(cluster, ca)?;
+        let _lock = file::lock(&self.dir)?;
+        file::write(&path, &sealed, replace)
+    }
+
+    /// Returns the name of the file below `ca/` in which the cluster's CA is durable: the first by a number of at least `from` that
+    /// no other has or had. Nothing is written over.
+    ///
+    /// # Errors
+    /// When another command writes in the vault, or the file system fails.
+    pub fn seal_next_ca(&self, cluster: &ClusterName, ca: &CaMaterial, from: u32) -> Result<String, VaultError> {
+        let sealed = self.sealed(cluster, ca)?;
+        let _lock = file::lock(&self.dir)?;
+        let name = self.free_ca_file(cluster, from)?;
+        file::write(&self.ca_file(&name)?, &sealed, false)?;
+        Ok(name)
+    }
+
+    /// The name of the first file by a number of at least `from` that is not there, nor set aside.
+    ///
+    /// # Errors
+    /// When the cluster's name cannot stand in a file's.
+    pub fn free_ca_file(&self, cluster: &ClusterName, from: u32) -> Result<String, VaultError> {
+        let mut number = from;
+        loop {
+            let name = ca_file_name(cluster, number);
+            let path = self.ca_file(&name)?;
+            let is_there = |path: &Path| path.symlink_metadata().is_ok();
+            if !is_there(&path) && !Aside::ALL.iter().any(|why| is_there(&why.path(&path))) {
+                return Ok(name);
+            }
+            number += 1;
+        }
+    }
+
+    /// The names of the cluster's files below `ca/`, sorted; not those that were set aside.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn ca_files(&self, cluster: &ClusterName) -> Result<Vec<String>, VaultError> {
+        let stems = file::names(&self.dir.join("ca"), "age")?;
+        let own = stems.into_iter().filter(|stem| cluster_of(stem) == Some(cluster.as_str()));
+        Ok(own.map(|stem| format!("{stem}.age")).collect())
+    }
+
+    /// Certificate and key for the recipients, once they were checked again.
+    fn sealed(&self, cluster: &ClusterName, ca: &CaMaterial) -> Result<Vec<u8>, VaultError> {
         let key = ca.signer().to_pkcs8()?;
         let again = LocalSigner::from_der(key.as_slice())?;
         let ca = CaMaterial::new(ca.certificate().clone(), again)?;
-        let sealed = sealed::seal_ca(&self.recipients, cluster.as_str(), ca.certificate().pem(), &key)?;
-        let _lock = file::lock(&self.dir)?;
-        file::write(&path, &sealed, replace)
+        sealed::seal_ca(&self.recipients, cluster.as_str(), ca.certificate().pem(), &key)
     }
 
     /// Returns once the secret is durable in the vault.
@@ -153,6 +198,16 @@ impl Sealer {
         for why in Aside::ALL {
             file::remove(&why.path(&path))?;
         }
+        file::remove(&path)
+    }
+
+    /// Returns once a file below `ca/` that this process wrote, and that came to be named by no record, is gone.
+    ///
+    /// # Errors
+    /// When another command writes in the vault, or the file system fails.
+    pub fn discard_ca_file(&self, name: &str) -> Result<(), VaultError> {
+        let path = self.ca_file(name)?;
+        let _lock = file::lock(&self.dir)?;
         file::remove(&path)
     }
 
@@ -240,6 +295,14 @@ impl Sealer {
     pub(super) fn secret_path(&self, name: &str) -> Result<PathBuf, VaultError> {
         check_secret(name)?;
         Ok(self.dir.join("secrets").join(format!("{name}.age")))
+    }
+}
+
+/// The name of a file below `ca/`: `prod.age`, and `prod.2.age` for the second CA that the cluster has.
+fn ca_file_name(cluster: &ClusterName, number: u32) -> String {
+    match number {
+        0 | 1 => format!("{cluster}.age"),
+        more => format!("{cluster}.{more}.age"),
     }
 }
 
