@@ -68,6 +68,13 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
+/// What tells another human than `[7; 32]` does, by the same claims.
+fn another_than_seven() -> [u8; 32] {
+    let mut told = [7; 32];
+    told[31] = 8;
+    told
+}
+
 /// The time that every case begins at.
 pub(crate) fn noon() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
