@@ -148,6 +148,7 @@ impl Running {
             break_glass::Settings {
                 review_within: settings.review_within,
                 sinks: live.hearing(),
+                apart: apart(login.settings()),
                 bounds: AskBounds {
                     hourly: settings.requests_per_hour.into(),
                     unreviewed_alone: settings.unreviewed_self_service.into(),
@@ -457,6 +458,16 @@ async fn reload_on_change(
 }
 
 #[cfg(test)]
+/// How the accounts of humans are told apart, as the providers are configured.
+fn apart(settings: &crate::login::Settings) -> break_glass::Apart {
+    let claims = settings.providers.iter().map(|provider| provider.mapping.claims_in_force).next().unwrap_or_default();
+    let provider = |provider: &crate::login::ProviderSettings| {
+        let mapping = &provider.mapping;
+        (mapping.provider.clone(), provider.issuer.clone(), mapping.human_claim.is_some())
+    };
+    break_glass::Apart { providers: settings.providers.iter().map(provider).collect(), claims }
+}
+
 mod tests {
     use super::*;
 

@@ -362,6 +362,10 @@ pub struct Content {
     /// How many certificates are asked for.
     #[n(58)]
     pub uses: Option<u64>,
+    /// Whether it was done by someone who is another by their account alone: how humans are told apart is not what it was when the
+    /// break-glass request was made; absent otherwise.
+    #[n(59)]
+    pub by_account: Option<bool>,
     /// How it was done where that was not by a session's key: `page`.
     #[n(61)]
     pub channel: Option<String>,

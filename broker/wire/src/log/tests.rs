@@ -82,6 +82,7 @@ fn full() -> Entry {
         told: None,
         life: None,
         uses: None,
+        by_account: None,
         channel: None,
         auth_time: None,
         acr: None,
