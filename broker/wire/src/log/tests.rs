@@ -210,6 +210,8 @@ fn later() -> Vec<(String, Entry, u64)> {
             replaces: Some(6),
             certificate: None,
             user: None,
+            cluster_ca: None,
+            endpoints: None,
         }),
         ..Content::of(Kind::KitMade)
     };
