@@ -98,17 +98,29 @@ pub async fn show(session: &Session, id: Uuid) -> Result<Glass, Error> {
     Glass::of(session, session.broker().get(session, &["break-glass", &id.to_string()], &[]).await?)
 }
 
-/// Returns once it is no longer pending.
+/// Returns once it is no longer pending. A broker that is out of reach or asks for patience is asked again, as long as the request
+/// waits.
 ///
 /// # Errors
 /// The broker's problem.
-pub async fn decided(session: &Session, id: Uuid) -> Result<Glass, Error> {
+pub async fn decided(session: &Session, asked: &Glass) -> Result<Glass, Error> {
     loop {
-        let glass = show(session, id).await?;
-        if glass.answer.state != "pending" {
-            return Ok(glass);
+        match show(session, asked.answer.id).await {
+            Ok(glass) if glass.answer.state != "pending" => return Ok(glass),
+            Err(error) if !passes(&error) || session.broker().clock().now() >= asked.contents.waits_until => {
+                return Err(error);
+            }
+            Ok(_) | Err(_) => tokio::time::sleep(PACE).await,
         }
-        tokio::time::sleep(PACE).await;
+    }
+}
+
+/// Whether it may be gone at the next try: the network, a restart of the broker, too many requests at a time.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } => true,
+        Error::Problem(problem) => matches!(problem.status, 429 | 503),
+        _ => false,
     }
 }
 

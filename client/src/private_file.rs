@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -54,6 +54,26 @@ pub fn read(path: &Path, limit: usize) -> Result<Option<Zeroizing<String>>, Erro
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
         Err(error) => Err(failed(std::io::Error::new(ErrorKind::InvalidData, error))),
+    }
+}
+
+/// The bytes of a regular file, or of what a link to one leads to. Anything else (a pipe, a device) is refused before a byte of it is
+/// read: someone else may have named it, and it could last for ever.
+///
+/// # Errors
+/// When there is none, it is no regular file, is larger than `limit` bytes, or cannot be read.
+pub fn read_regular(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    // without waiting, or a pipe that nobody writes to would be waited for
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    match u64::try_from(bytes.len()).is_ok_and(|size| size <= limit) {
+        true => Ok(bytes),
+        false => Err(std::io::Error::new(ErrorKind::FileTooLarge, format!("it has more than {limit} bytes"))),
     }
 }
 
@@ -139,6 +159,17 @@ pub fn follow(path: &Path) -> Result<PathBuf, Error> {
     Err(Error::failed(format!("`{}` leads in a circle", path.display()), "correct the symbolic link"))
 }
 
+/// The one name of a file that may be named in several ways: links followed, its folder as the file system has it. A file or folder
+/// that is not there yet is named as given.
+#[must_use]
+pub fn real(path: &Path) -> PathBuf {
+    let path = follow(path).unwrap_or_else(|_| path.to_owned());
+    match (fs::canonicalize(folder_of(&path)), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path,
+    }
+}
+
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -180,6 +211,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_regular_file_so_much_is_read_and_of_a_device_or_a_pipe_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, link, pipe) = (root.path().join("file"), root.path().join("link"), root.path().join("pipe"));
+        fs::write(&file, "12345").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read_regular(&link, 5).unwrap(), b"12345");
+        assert!(read_regular(&file, 4).unwrap_err().to_string().contains("more than 4 bytes"));
+        let (done, answers) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for path in [pipe, "/dev/zero".into()] {
+                done.send(read_regular(&path, 1 << 40).map_err(|error| error.to_string())).unwrap();
+            }
+        });
+        for _ in 0..2 {
+            let answer = answers.recv_timeout(Duration::from_secs(10)).expect("nobody waits");
+            assert_eq!(answer, Err("it is no regular file".to_owned()));
+        }
+    }
+
+    #[test]
     fn a_second_writer_waits_for_the_first() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("config");
@@ -205,5 +257,18 @@ mod tests {
         assert_eq!(follow(&root.path().join("link")).unwrap(), root.path().join("real"));
         std::os::unix::fs::symlink("loop", root.path().join("loop")).unwrap();
         assert!(follow(&root.path().join("loop")).is_err());
+    }
+
+    #[test]
+    fn a_file_has_one_name_however_it_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = fs::canonicalize(root.path()).unwrap();
+        fs::create_dir(folder.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", folder.join("linked")).unwrap();
+        std::os::unix::fs::symlink("real/config", folder.join("config")).unwrap();
+        for name in ["real/config", "linked/config", "real/../linked/./config", "config"] {
+            assert_eq!(real(&folder.join(name)), folder.join("real/config"), "{name}");
+        }
+        assert_eq!(real(&folder.join("none/config")), folder.join("none/config"));
     }
 }

@@ -17,6 +17,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::private_file;
 
 /// Where the usual systems keep their CA certificates.
 const BUNDLES: [&str; 5] = [
@@ -192,8 +193,14 @@ fn builder(provider: &Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig,
     versions.map_err(|_| Error::Bug("the TLS library has no protocol version"))
 }
 
+/// The largest file of a broker's CA, in bytes: a stranger's `.ichor.toml` may have named it.
+const LARGEST_CA: u64 = 1024 * 1024;
+
+/// The largest bundle of a system's CAs, in bytes.
+const LARGEST_BUNDLE: u64 = 16 * 1024 * 1024;
+
 fn read_ca(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| {
+    private_file::read_regular(path, LARGEST_CA).map_err(|error| {
         let message = format!("cannot read the CA file `{}`: {error}", path.display());
         Error::usage(message, "name a file that is there, with `--ca` or as `ca_file` in the settings")
     })
@@ -216,7 +223,8 @@ fn roots(pem: &[u8], name: &str) -> Result<RootCertStore, Error> {
 
 fn system_roots(bundle: Option<&Path>) -> Result<RootCertStore, Error> {
     if let Some(path) = bundle {
-        return roots(&std::fs::read(path).map_err(Error::file("read", path))?, &path.display().to_string());
+        let pem = private_file::read_regular(path, LARGEST_BUNDLE).map_err(Error::file("read", path))?;
+        return roots(&pem, &path.display().to_string());
     }
     match BUNDLES.iter().find_map(|path| Some((path, std::fs::read(path).ok()?))) {
         Some((path, pem)) => roots(&pem, path),

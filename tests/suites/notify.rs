@@ -172,7 +172,7 @@ async fn who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification
     assert_eq!(code(break_glass::certificate(&oscar.session, &glass).await), Code::WrongState);
     let vote = break_glass::vote(&alice.session, &glass, Vote::Approve, None).await;
     assert_eq!(code(vote), Code::WrongState, "an approval does not stand for it");
-    let open: Glass = break_glass::decided(&oscar.session, glass.answer.id).await?;
+    let open: Glass = break_glass::decided(&oscar.session, &glass).await?;
     assert_eq!((open.answer.state.as_str(), open.answer.told.as_deref()), ("approved", Some("pager")));
     let held = break_glass::certificate(&oscar.session, &open).await?;
     assert_eq!(held.answer.roles, [Role::Admin]);
@@ -238,7 +238,7 @@ async fn other_sinks_take_effect_while_the_broker_runs_and_bad_ones_do_not() -> 
     std::fs::write(&path, format!("{before}{section}"))?;
     assert!(check().await.ok);
     let glass = break_glass::ask(&oscar.session, &ask(true)).await?;
-    let open = break_glass::decided(&oscar.session, glass.answer.id).await?;
+    let open = break_glass::decided(&oscar.session, &glass).await?;
     assert_eq!(open.answer.told.as_deref(), Some("pager"));
     let told = sink.came(2).await.len();
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::serve::told;
 use crate::audit::Sequencer;
 use crate::clock::SharedClock;
+use crate::domain::{ClusterName, Clusters};
 use crate::kit::{self, Standing, State};
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
@@ -25,6 +26,7 @@ pub(super) async fn watch_kits(
     store: Arc<dyn Store>,
     sequencer: Sequencer,
     clock: SharedClock,
+    clusters: watch::Receiver<Clusters>,
     readiness: Arc<Readiness>,
     stopped: watch::Receiver<bool>,
 ) {
@@ -39,6 +41,12 @@ pub(super) async fn watch_kits(
         }
         let check = match kit::read_with_size(&*store).await {
             Ok((kits, size)) => {
+                let declared = clusters.borrow().clone();
+                let held = |kit: Standing| {
+                    let cluster = ClusterName::new(&kit.cluster).ok().and_then(|name| declared.get(&name).cloned());
+                    kit.held_against(cluster.as_deref())
+                };
+                let kits: Vec<Standing> = kits.into_iter().map(held).collect();
                 gauge(&kits, clock.now());
                 if let Err(error) = kit::remind(&kits, size, &sequencer, clock.now()).await {
                     tracing::warn!(%error, "that a kit's drill is overdue could not be recorded yet");

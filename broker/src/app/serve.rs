@@ -152,6 +152,7 @@ impl Running {
             break_glass::Settings {
                 review_within: settings.review_within,
                 sinks: live.hearing(),
+                apart: apart(login.settings()),
                 bounds: AskBounds {
                     hourly: settings.requests_per_hour.into(),
                     unreviewed_alone: settings.unreviewed_self_service.into(),
@@ -286,6 +287,7 @@ impl Running {
             admin::routes(sequencer.clone(), Arc::clone(&readiness), reload.clone(), probes, book.clone(), kits);
         tasks.spawn(named("the admin socket", serve_admin(admin_listener, routes, stopped.clone())));
         let (board, stop_of) = (|| Arc::clone(&readiness), || stopped.clone());
+        let declared = live.clusters();
         let reloading = reload_on_change(live, reloads, sequencer.clone(), board(), parts.look, stop_of());
         tasks.spawn(named("loading anew", reloading));
         for forwarder in forwarders {
@@ -300,7 +302,7 @@ impl Running {
         let standing = sequencer.standing();
         let log = watch_log(standing.clone(), settings.audit.is_anchored(), Arc::clone(&clock), board(), stop_of());
         tasks.spawn(named("the watch over the audit log", log));
-        let kits = watch_kits(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock), board(), stop_of());
+        let kits = watch_kits(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock), declared, board(), stop_of());
         tasks.spawn(named("the watch over kits", kits));
         tasks.spawn(named("the watch over locks", watch_locks(book, board(), stop_of())));
         tasks.spawn(named("the watch over providers", watch_providers(Arc::clone(&login), board(), stop_of())));
@@ -458,6 +460,16 @@ async fn reload_on_change(
             }
         }
     }
+}
+
+/// How the accounts of humans are told apart, as the providers are configured.
+fn apart(settings: &crate::login::Settings) -> break_glass::Apart {
+    let claims = settings.providers.iter().map(|provider| provider.mapping.claims_in_force).next().unwrap_or_default();
+    let provider = |provider: &crate::login::ProviderSettings| {
+        let mapping = &provider.mapping;
+        (mapping.provider.clone(), provider.issuer.clone(), mapping.human_claim.is_some())
+    };
+    break_glass::Apart { providers: settings.providers.iter().map(provider).collect(), claims }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -11,9 +12,19 @@ use crate::audit::Standing;
 use crate::break_glass::BreakGlass;
 use crate::clock::SharedClock;
 use crate::custody::DataKey;
+use crate::forward::Backoff;
 use crate::notify::{BadSink, Courier, Settings};
 use crate::readiness::{Check, Readiness};
 use crate::store::{Store, StoreError};
+
+/// The check of sinks that were loaded anew: `notify`, which a reload reports, says only that they can be used as configured.
+const CHECK: &str = "notify sinks";
+
+/// The first wait until sinks are tried again that could not begin.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The sinks in force.
 pub(super) type Sinks = Arc<Vec<Settings>>;
@@ -49,7 +60,8 @@ impl Telling {
         sinks.iter().map(courier).collect()
     }
 
-    /// Tells until told to stop. When other sinks are in force the couriers end, and others go on where they were.
+    /// Tells until told to stop. When other sinks are in force the couriers end, and others go on where they were; while those cannot
+    /// begin, as when the store is out, they are tried again.
     pub(super) async fn run(mut self, mut couriers: Vec<Courier>, stopped: watch::Receiver<bool>) {
         let mut stop = std::pin::pin!(told(stopped));
         loop {
@@ -73,15 +85,22 @@ impl Telling {
                 // what publishes sinks has ended, or the broker does
                 return;
             }
-            couriers = match self.renewed().await {
-                Ok(couriers) => couriers,
-                Err(error) => {
-                    tracing::error!(error, "people are not told: the sinks cannot be used");
-                    let check = Check { name: "notify".into(), ok: false, required: false, detail: Some(error) };
-                    self.readiness.report(check);
-                    Vec::new()
+            let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+            couriers = loop {
+                let error = match self.renewed().await {
+                    Ok(couriers) => break couriers,
+                    Err(error) => error,
+                };
+                tracing::error!(error, "people are not told: the sinks cannot be used");
+                let detail = Some(format!("nobody is told, and it is tried again: {error}"));
+                self.readiness.report(Check { name: CHECK.into(), ok: false, required: false, detail });
+                tokio::select! {
+                    () = &mut stop => return,
+                    changed = self.sinks.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(backoff.wait()) => {}
                 }
             };
+            self.readiness.forget(CHECK);
             let now: BTreeSet<String> = couriers.iter().map(|courier| check_name(courier.name())).collect();
             names.difference(&now).for_each(|gone| self.readiness.forget(gone));
         }
@@ -105,4 +124,54 @@ impl Telling {
 
 fn check_name(sink: &str) -> String {
     format!("notify {sink}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::break_glass::tests::Glass;
+    use crate::identity::fixture::key;
+    use crate::notify::tests::{Hook, webhook};
+    use crate::store::faulty::Fault;
+
+    #[tokio::test]
+    async fn sinks_loaded_anew_while_the_store_is_out_tell_once_it_is_back() {
+        let glass = Glass::new().await;
+        let (hook, url) = Hook::new(&[]).await;
+        let readiness = Arc::new(Readiness::new(glass.room.store.clone()));
+        let (publish, sinks) = watch::channel::<Sinks>(Arc::new(Vec::new()));
+        let telling = Telling {
+            broker: "https://ichor.example.com".into(),
+            store: glass.room.store.clone(),
+            break_glass: Arc::clone(&glass.glass),
+            clock: glass.room.clock.clone(),
+            data_key: Arc::new(key()),
+            known: BTreeSet::new(),
+            readiness: Arc::clone(&readiness),
+            standing: glass.room.sequencer.standing(),
+            sinks,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(telling.run(Vec::new(), stopped));
+        let check = async |name: &str| readiness.checks().await.into_iter().find(|check| check.name == name);
+        glass.room.store.add([Fault::Before]);
+        publish.send_replace(Arc::new(vec![webhook(&url)]));
+        // a look at readiness writes too
+        while !glass.room.store.is_well() {
+            tokio::task::yield_now().await;
+        }
+        while check(CHECK).await.is_none_or(|check| check.ok) {
+            tokio::task::yield_now().await;
+        }
+        while check("notify pager").await.is_none_or(|check| !check.ok) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(check(CHECK).await, None, "and that it failed is no news");
+        glass.asked().await;
+        while hook.places().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        stop.send_replace(true);
+        running.await.unwrap();
+    }
 }

@@ -176,6 +176,7 @@ async fn a_use_that_nobody_reviews_is_told_once_a_day_until_someone_does() {
     let id = glass.asked().await;
     glass.approve(id, &glass.bob).await.unwrap();
     glass.room.sequencer.record(glass.decided(&glass.approved(id).await.unwrap())).await.unwrap();
+    glass.made().await;
     let told =
         async || glass.room.log().await.iter().filter(|entry| entry.content.kind == Kind::BreakGlassOverdue).count();
     let after = async |hours: i64, minutes: i64| {
@@ -203,4 +204,33 @@ async fn of_two_brokers_one_says_that_a_review_is_overdue() {
     assert_eq!((one.unwrap(), other.unwrap()), (1, 1));
     let log = glass.room.log().await;
     assert_eq!(log.iter().filter(|entry| entry.content.kind == Kind::BreakGlassOverdue).count(), 1);
+}
+
+/// Else the request would wait for ever for what came, and `show` say that nobody was told.
+#[tokio::test]
+async fn a_lock_stops_the_use_and_swallows_no_acceptance() {
+    use crate::domain::{LockId, LockTarget};
+    use crate::store::{LockChange, LockRow};
+    let glass = Glass::new().await;
+    glass.lets_in_alone();
+    let id = glass.asked_alone().await.unwrap();
+    let lock = LockRow {
+        id: LockId(uuid::Uuid::from_u128(1)),
+        target: LockTarget::Everything,
+        by: "bob".into(),
+        setter: None,
+        reason: "stolen laptop".into(),
+        at: noon(),
+        until: None,
+        asked: None,
+        ended: None,
+    };
+    let change = LockChange::Set { lock: Box::new(lock), session: None, quota: None };
+    let lock_it = Change::Lock { change, now: noon() };
+    glass.room.sequencer.note(Content::of(Kind::Lock), Some(lock_it)).await.unwrap();
+    told(&glass).await;
+    assert_eq!(state(&glass, id).await, BreakGlassState::Approved);
+    let grant = glass.decided(&glass.approved(id).await.unwrap());
+    let refused = glass.room.sequencer.record(grant).await.unwrap_err();
+    assert_eq!(refused, RecordError::Refused(Condition::Locked), "it is the use that a lock stops");
 }

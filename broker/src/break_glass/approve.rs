@@ -80,7 +80,7 @@ impl BreakGlass {
             id,
             BreakGlassState::Denied,
             said,
-            about(Kind::BreakGlassDenial, identity, &contents, address),
+            self.about_ending(Kind::BreakGlassDenial, identity, &contents, address),
         )
         .await
     }
@@ -154,7 +154,10 @@ impl BreakGlass {
 
     /// As [`Self::may_vote`], but for what policy wants of the person now.
     pub(super) fn could_vote(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
-        self.could_end(identity, contents)?;
+        is_another(identity, contents)?;
+        if !self.clusters.borrow().contains_key(&contents.cluster) {
+            return Err(Refusal::plain("the request's cluster is no longer declared", "deny it, or let it be"));
+        }
         if self.policies.borrow().digest() != contents.policy_digest {
             return Err(Refusal::plain(
                 "the policies have changed since this was asked",
@@ -164,29 +167,54 @@ impl BreakGlass {
         Ok(())
     }
 
-    /// As [`Self::may_end`], but for what policy wants of the person now.
+    /// As [`Self::may_end`], but for what policy wants of the person now. A cluster that is no longer declared has no labels.
     pub(super) fn could_end(
         &self,
         identity: &Identity,
         contents: &Contents,
     ) -> Result<std::sync::Arc<Cluster>, Refusal> {
-        if *identity.person() == contents.person {
-            return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
-        }
-        let human = human(identity)?;
-        if human.digest() == contents.human {
-            return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
-        }
-        if !human.is_surely_another(&contents.requester()) {
-            return Err(Refusal::plain(
-                "this account and the requester's may be the same person's",
-                "approve with an account of the requester's provider, or ask whoever runs the broker for a claim that tells \
-                 people apart at both (`human_claim`)",
-            ));
+        if let Err(refusal) = is_another(identity, contents)
+            && !self.is_another_by_account(identity, contents)
+        {
+            return Err(refusal);
         }
         let cluster = self.clusters.borrow().get(&contents.cluster).cloned();
-        cluster.ok_or_else(|| {
-            Refusal::plain("the request's cluster is no longer declared", "tell whoever runs the broker")
-        })
+        Ok(cluster.unwrap_or_else(|| {
+            std::sync::Arc::new(Cluster {
+                name: contents.cluster.clone(),
+                labels: [].into(),
+                endpoints: Vec::new(),
+                nodes: Vec::new(),
+                ca: String::new(),
+            })
+        }))
     }
+
+    /// Whether only this tells that this person is another than whoever asked: the account, where humans are told apart in another
+    /// way than when it was asked. Else nobody could end or review it any more; nothing is approved by that.
+    pub(super) fn is_another_by_account(&self, identity: &Identity, contents: &Contents) -> bool {
+        is_another(identity, contents).is_err()
+            && !self.settings.apart.is_as_asked(contents)
+            && identity.person().subject != contents.person.subject
+            && human(identity).is_ok_and(|human| human.digest() != contents.human)
+    }
+}
+
+/// Whether this person is surely another human than whoever asked.
+fn is_another(identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
+    if *identity.person() == contents.person {
+        return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
+    }
+    let human = human(identity)?;
+    if human.digest() == contents.human {
+        return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
+    }
+    if !human.is_surely_another(&contents.requester()) {
+        return Err(Refusal::plain(
+            "this account and the requester's may be the same person's",
+            "approve with an account of the requester's provider, or ask whoever runs the broker for a claim that tells \
+             people apart at both (`human_claim`)",
+        ));
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ichor_wire::log::{Content, Kind};
 
-use super::{BreakGlass, BreakGlassError, about};
+use super::{BreakGlass, BreakGlassError, Contents, about};
 use crate::domain::{BreakGlassId, BreakGlassState, check_reason};
 use crate::identity::Identity;
 use crate::policy::Refusal;
@@ -73,8 +73,21 @@ impl BreakGlass {
         if state != BreakGlassState::Approved {
             return Err(BreakGlassError::State(format!("the request is {state}, so nothing is left to take away")));
         }
-        let content = about(Kind::BreakGlassRevoked, identity, &contents, address);
+        let content = self.about_ending(Kind::BreakGlassRevoked, identity, &contents, address);
         self.close(identity, id, BreakGlassState::Revoked, said, content).await
+    }
+
+    /// An entry's content about the end that this person makes of a request, or the label that they put on it.
+    pub(super) fn about_ending(
+        &self,
+        kind: Kind,
+        identity: &Identity,
+        contents: &Contents,
+        address: IpAddr,
+    ) -> Content {
+        let is_own = *identity.person() == contents.person;
+        let by_account = (!is_own && self.is_another_by_account(identity, contents)).then_some(true);
+        Content { by_account, ..about(kind, identity, contents, address) }
     }
 
     /// Records that this person ended the request, with what they said to it.
@@ -123,7 +136,7 @@ impl BreakGlass {
         let content = Content {
             label: Some(label.as_str().into()),
             message: Some(note.into()),
-            ..about(Kind::BreakGlassReview, identity, &contents, address)
+            ..self.about_ending(Kind::BreakGlassReview, identity, &contents, address)
         };
         let review = Review {
             label: label.as_str().into(),

@@ -15,6 +15,7 @@
 //! up, but not make one, nor an approval.
 
 mod abandoned;
+mod apart;
 mod approve;
 mod ask;
 mod contents;
@@ -51,6 +52,7 @@ use crate::identity::Identity;
 use crate::mint::person;
 use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, PolicySet, Refusal};
 use crate::store::{AskBounds, BreakGlassChange, BreakGlassFile, BreakGlassRow, Change, Condition, LockKeys, Store};
+pub use apart::Apart;
 pub use approve::FRESH;
 pub use ask::Ask;
 pub use contents::Contents;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub review_within: SignedDuration,
     /// The sinks outside that are told of requests, as they are in force. Without any nobody lets themselves in.
     pub sinks: watch::Receiver<Vec<String>>,
+    /// How the accounts of humans are told apart.
+    pub apart: Apart,
     /// How much one human may ask for: approvers are not to be flooded.
     pub bounds: AskBounds,
 }

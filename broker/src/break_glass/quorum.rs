@@ -55,7 +55,7 @@ impl BreakGlass {
         }
         if file.request.jkt.as_deref().is_some_and(|first| first != jkt) {
             return Err(BreakGlassError::State(
-                "the request was used with another session's key, and only that may use it".into(),
+                "the request was used with another session's key, and only that may use it; each login makes a key, so ask for it again".into(),
             ));
         }
         let mut roles = contents.said.roles.clone();

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::tests::{POLICIES, at_corp, bounds, load, prod, someone};
+use super::tests::{POLICIES, apart, at_corp, bounds, load, prod, someone};
 use super::*;
 use crate::audit::{self, Grace, Known, LedgerError, Notary, Recorded};
 use crate::clock::FrozenClock;
@@ -213,6 +213,7 @@ fn broker(
         Settings {
             review_within: SignedDuration::from_hours(24),
             sinks: watch::channel(Vec::new()).1,
+            apart: apart(),
             bounds: bounds(),
         },
     )

@@ -36,6 +36,13 @@ pub(super) fn bounds() -> AskBounds {
     AskBounds { open: 999, hourly: 9_999, unreviewed_alone: 99 }
 }
 
+/// The provider of those who are here tells humans apart, and does not: as each test has it.
+pub(super) fn apart() -> Apart {
+    let Person { provider, issuer, .. } = at_corp("ada");
+    let providers = [true, false].map(|tells| (provider.clone(), issuer.clone(), tells)).to_vec();
+    Apart { providers, ..Apart::default() }
+}
+
 pub(super) fn load(text: &str) -> Arc<PolicySet> {
     let source = Source { name: "test.cedar".into(), text: text.into() };
     Arc::new(PolicySet::load(&[source], Limits::default()).unwrap())
@@ -72,7 +79,7 @@ fn asks() -> Ask {
     }
 }
 
-fn address() -> std::net::IpAddr {
+pub(super) fn address() -> std::net::IpAddr {
     "192.0.2.7".parse().unwrap()
 }
 
@@ -92,6 +99,7 @@ impl Glass {
             Settings {
                 review_within: SignedDuration::from_hours(24),
                 sinks: watch::channel(vec!["pager".into()]).1,
+                apart: apart(),
                 bounds: bounds(),
             },
         ));
@@ -142,6 +150,16 @@ impl Glass {
         let id = GrantId(uuid::Uuid::from_bytes([6; 16]));
         let now = crate::clock::Clock::now(&*self.room.clock);
         decide(&policies, &self.ada, &prod(), &request, Some(&approved.quorum), id, now).unwrap()
+    }
+}
+
+impl Glass {
+    /// A certificate came of the grant that was decided.
+    pub(crate) async fn made(&self) {
+        let grant = GrantId(uuid::Uuid::from_bytes([6; 16]));
+        let keys = LockKeys { grant: Some(grant), ..LockKeys::of(self.ada.person(), None, None) };
+        let change = Change::CertificateMade { keys: Box::new(keys), now: noon() };
+        self.room.sequencer.note(Content::of(Kind::Issued), Some(change)).await.unwrap();
     }
 }
 
@@ -422,6 +440,7 @@ async fn another_broker_goes_on_where_one_stopped() {
             Settings {
                 review_within: SignedDuration::from_hours(24),
                 sinks: watch::channel(Vec::new()).1,
+                apart: apart(),
                 bounds: bounds(),
             },
         ))
@@ -433,6 +452,7 @@ async fn another_broker_goes_on_where_one_stopped() {
     let grant = glass.decided(&glass.approved(id).await.unwrap());
     glass.glass = again(&glass);
     glass.room.sequencer.record(grant).await.unwrap();
+    glass.made().await;
     glass.glass = again(&glass);
     glass.glass.review(&glass.bob, id, Label::Drill, "a drill", address()).await.unwrap();
     assert_eq!(glass.glass.load(id).await.unwrap().0.request.state, BreakGlassState::Reviewed);

@@ -8,12 +8,12 @@ use super::quorum::good_until;
 use super::{BreakGlass, BreakGlassError, contents};
 use crate::audit::RecordError;
 use crate::domain::{BreakGlassId, BreakGlassState};
-use crate::store::{BreakGlassChange, Change, Condition, LockKeys, ToldRow};
+use crate::store::{BreakGlassChange, Change, Condition, ToldRow};
 
 impl BreakGlass {
     /// Takes in that `sink`, outside, has accepted the notification of this entry. Where the entry says that someone lets
     /// themselves in, returns once it is recorded that their request is open; any other entry changes nothing, and neither does
-    /// one whose request waits no longer or is locked.
+    /// one whose request waits no longer. A lock is no reason not to record it: it is the use that a lock stops.
     ///
     /// # Errors
     /// When that cannot be recorded: then it is to be sent again.
@@ -54,13 +54,11 @@ impl BreakGlass {
             told: Some(sink.into()),
             ..Content::of(Kind::BreakGlassTold)
         };
-        // what a lock is on is opened to nobody
-        let keys = LockKeys::of(&contents.person, None, content.cluster.clone());
         let change = BreakGlassChange::Told { request: id, told: Box::new(told) };
-        let change = Change::BreakGlass { change, now, keys: Some(Box::new(keys)) };
+        let change = Change::BreakGlass { change, now, keys: None };
         match self.sequencer.note(content, Some(change)).await {
-            // another sink was first, someone denied it, or it is locked
-            Ok(_) | Err(RecordError::Refused(Condition::RequestMoved | Condition::Locked)) => Ok(()),
+            // another sink was first, or someone denied it
+            Ok(_) | Err(RecordError::Refused(Condition::RequestMoved)) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -98,8 +98,12 @@ impl BreakGlass {
         let policies = std::sync::Arc::clone(&self.policies.borrow());
         let now = self.clock.now();
         let Some(cluster) = self.clusters.borrow().get(&contents.cluster).cloned() else {
-            let whole = policy::may_read_audit(&policies, identity, AuditScope::Everything, now);
-            return whole.map_err(|_| BreakGlassError::Unknown);
+            // someone must be able to end and review what is left of it
+            let may = policy::may_read_audit(&policies, identity, AuditScope::Everything, now).is_ok()
+                || self.could_end(identity, contents).is_ok_and(|undeclared| {
+                    policy::could_approve(&policies, identity, &undeclared, &contents.said.roles, now)
+                });
+            return if may { Ok(()) } else { Err(BreakGlassError::Unknown) };
         };
         let may = policy::could_approve(&policies, identity, &cluster, &contents.said.roles, now)
             || policy::may_read_audit(&policies, identity, AuditScope::Cluster(&cluster), now).is_ok();

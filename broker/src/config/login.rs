@@ -9,7 +9,7 @@ use super::file::File;
 use super::folder::{read, read_toml};
 use super::settings::{Settings, parse_duration};
 use super::{ConfigError, Folder, provider as written};
-use crate::domain::ProviderAlias;
+use crate::domain::{ClaimsInForce, ProviderAlias};
 use crate::identity::{GroupsFrom, LocalGroups, Mapping};
 use crate::login::{self, NonceKey, ProviderSettings, Recheck};
 
@@ -23,7 +23,8 @@ pub fn login_settings(
     settings: &Settings,
     nonce_key: NonceKey,
 ) -> Result<login::Settings, ConfigError> {
-    let providers = file.provider.iter().map(|section| provider(folder, section)).collect::<Result<_, _>>()?;
+    let claims = ClaimsInForce::of(file.provider.iter().filter_map(|section| section.human_claim.as_deref()));
+    let providers = file.provider.iter().map(|section| provider(folder, section, claims)).collect::<Result<_, _>>()?;
     let settings = login::Settings {
         public_url: settings.public_url.clone(),
         session_life: settings.session_life,
@@ -44,7 +45,11 @@ pub fn login_settings(
     Ok(settings)
 }
 
-fn provider(folder: &Folder, section: &written::Provider) -> Result<ProviderSettings, ConfigError> {
+fn provider(
+    folder: &Folder,
+    section: &written::Provider,
+    claims_in_force: ClaimsInForce,
+) -> Result<ProviderSettings, ConfigError> {
     let value =
         |key: &str, why: String| ConfigError::Value { path: folder.config(), key: format!("provider.{key}"), why };
     let alias = ProviderAlias::new(&section.alias).map_err(|error| value("alias", error.to_string()))?;
@@ -67,6 +72,7 @@ fn provider(folder: &Folder, section: &written::Provider) -> Result<ProviderSett
             user_claims: section.user_claims.clone(),
             local_groups,
             human_claim: section.human_claim.clone(),
+            claims_in_force,
         },
         issuer: section.issuer.clone(),
         client_id: section.client_id.clone(),

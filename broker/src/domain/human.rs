@@ -1,5 +1,7 @@
 //! Who is behind an account, as far as a provider tells it.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 
 use super::Person;
@@ -15,9 +17,17 @@ pub enum HumanClaim {
     NotAsked,
     /// A claim is configured, and tells nothing of this account.
     Untold,
-    /// SHA-256 over the claim's value. The same value is the same human, whatever provider tells it.
+    /// What tells the human from others: first the mark of the claims that it was read by, then SHA-256 over the claim's value,
+    /// shortened. The same value is the same human, whatever provider tells it; values of other claims say nothing of each other.
     Told([u8; 32]),
 }
+
+/// A mark of the claims that the providers are configured to tell humans by, all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClaimsInForce([u8; IN_FORCE]);
+
+/// So many bytes mark the claims in force.
+const IN_FORCE: usize = 8;
 
 /// A human, as others are held against them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +51,15 @@ impl HumanClaim {
         }
         let mut digest = Sha256::new_with_prefix(b"ichor human 1\0");
         digest.update(value);
-        Self::Told(digest.finalize().into())
+        Self::Told(digest.finalize().into()).under(ClaimsInForce::default())
+    }
+
+    /// The same, as read while these claims are in force.
+    #[must_use]
+    pub fn under(self, claims: ClaimsInForce) -> Self {
+        let Self::Told(mut told) = self else { return self };
+        told.iter_mut().zip(claims.0).for_each(|(byte, mark)| *byte = mark);
+        Self::Told(told)
     }
 
     /// As the database keeps it.
@@ -65,17 +83,42 @@ impl HumanClaim {
     }
 }
 
+// === impl ClaimsInForce ===
+
+impl ClaimsInForce {
+    /// Of the claims that the providers name, in whatever order.
+    #[must_use]
+    pub fn of<'a>(claims: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut digest = Sha256::new_with_prefix(b"ichor human claims 1\0");
+        for claim in claims.into_iter().collect::<BTreeSet<_>>() {
+            digest.update(u64::try_from(claim.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(claim);
+        }
+        let mut mark = [0; IN_FORCE];
+        mark.iter_mut().zip(digest.finalize()).for_each(|(mark, byte)| *mark = byte);
+        Self(mark)
+    }
+
+    /// Whether this was told under these claims.
+    #[must_use]
+    pub fn are_of(self, told: &[u8; 32]) -> bool {
+        told.starts_with(&self.0)
+    }
+}
+
 // === impl Human ===
 
 impl Human {
-    /// Whether this is surely another human than `other`: by the claim that both providers tell; where no claim is configured for
-    /// either, by being another account of the same provider. One that a claim is told of and one that none is told of may be the
-    /// same human.
+    /// Whether this is surely another human than `other`: by the claim that both providers tell, read under the same configuration;
+    /// where no claim is configured for either, by being another account of the same provider. One that a claim is told of and one
+    /// that none or another claim is told of may be the same human.
     #[must_use]
     pub fn is_surely_another(&self, other: &Self) -> bool {
         let (one, two) = (&self.person, &other.person);
         match (self.told, other.told) {
-            (Some(own), Some(others)) => own != others && one != two,
+            (Some(own), Some(others)) => {
+                own.first_chunk::<IN_FORCE>() == others.first_chunk() && own != others && one != two
+            }
             (None, None) => one.provider == two.provider && one.issuer == two.issuer && one.subject != two.subject,
             _ => false,
         }
@@ -142,6 +185,20 @@ mod tests {
         assert!(!is_another(&human("a", "x", HumanClaim::NotAsked), &human("b", "y", HumanClaim::NotAsked)));
         assert!(!is_another(&human("a", "x", HumanClaim::NotAsked), &human("b", "y", one)));
         assert!(!is_another(&human("a", "x", HumanClaim::NotAsked), &human("a", "y", one)));
+    }
+
+    #[test]
+    fn values_of_other_claims_say_nothing_of_each_other() {
+        let [number, login] = ["employee_number", "login"].map(|claim| ClaimsInForce::of([claim]));
+        let (seven, ada) = (HumanClaim::of("7").under(number), HumanClaim::of("ada").under(login));
+        assert!(!human("a", "x", seven).is_surely_another(&human("a", "y", ada)), "both may be ada's");
+        let eight = HumanClaim::of("8").under(number);
+        assert!(human("a", "x", seven).is_surely_another(&human("b", "y", eight)));
+        assert!(number.are_of(&human("a", "x", seven).digest()) && !login.are_of(&human("a", "x", seven).digest()));
+        let both = |claims: [&'static str; 3]| ClaimsInForce::of(claims);
+        assert_eq!(both(["a", "b", "a"]), both(["b", "a", "b"]));
+        assert_ne!(both(["a", "b", "a"]), number);
+        assert_eq!(HumanClaim::Untold.under(number), HumanClaim::Untold);
     }
 
     #[test]

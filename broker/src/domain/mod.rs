@@ -13,7 +13,7 @@ mod version;
 pub use address::{AddressRange, network};
 pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
-pub use human::{Human, HumanClaim};
+pub use human::{ClaimsInForce, Human, HumanClaim};
 pub use ichor_wire::reason::{BadReason, check_reason, visible};
 pub use ichor_wire::role::Role;
 pub use lock::{LockId, LockKind, LockTarget};

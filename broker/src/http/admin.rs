@@ -191,7 +191,7 @@ impl From<RegisterError> for ApiError {
     fn from(error: RegisterError) -> Self {
         match error {
             RegisterError::NotAboutAKit(_) => Self::new(Code::BadRequest, error.to_string()),
-            RegisterError::Taken(_) => Self::new(Code::Conflict, error.to_string()),
+            RegisterError::Taken(_) | RegisterError::Reported(_) => Self::new(Code::Conflict, error.to_string()),
             RegisterError::Ledger(error) => error.into(),
             RegisterError::Record(error) => error.into(),
         }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Identity, Verified};
-use crate::domain::{Group, HumanClaim, Person, ProviderAlias};
+use crate::domain::{ClaimsInForce, Group, HumanClaim, Person, ProviderAlias};
 
 /// The most groups a person may have. Beyond it a provider is misconfigured: no policy needs them all.
 const MOST_GROUPS: usize = 2_000;
@@ -48,6 +48,8 @@ pub struct Mapping {
     pub local_groups: LocalGroups,
     /// The claim that tells which human is behind the account; none where each human has one account.
     pub human_claim: Option<String>,
+    /// The claims by which all providers tell humans.
+    pub claims_in_force: ClaimsInForce,
 }
 
 /// Groups by subject, from a local file, for a provider that tells none. Keyed by subject, never by a name or address.
@@ -189,7 +191,8 @@ impl Mapping {
         let human = self.human_claim.as_deref().map_or(HumanClaim::NotAsked, |claim| {
             let is_unverified = sources.into_iter().flatten().any(|source| source.is_unverified(claim));
             let told = sources.into_iter().flatten().find_map(|source| source.scalar(claim));
-            told.filter(|_| !is_unverified).map_or(HumanClaim::Untold, |told| HumanClaim::of(&told))
+            told.filter(|_| !is_unverified)
+                .map_or(HumanClaim::Untold, |told| HumanClaim::of(&told).under(self.claims_in_force))
         });
         Ok(Identity {
             groups: self.groups(&verified.subject, told),
@@ -302,6 +305,7 @@ mod tests {
                 user_claims: ["email", "realm.email", "preferred_username"].map(String::from).to_vec(),
                 local_groups: LocalGroups::default(),
                 human_claim: Some("email".into()),
+                claims_in_force: ClaimsInForce::default(),
             };
             let verified = Verified {
                 issuer: "https://idp".into(),

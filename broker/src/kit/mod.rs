@@ -7,6 +7,7 @@
 
 mod beyond;
 pub mod ledger;
+mod place;
 pub mod probe;
 mod register;
 mod reminding;
@@ -14,6 +15,7 @@ mod report;
 
 pub use beyond::BEYOND;
 pub use ledger::{DRILL_EVERY, LedgerError, Opening, Standing, State, Use, covers, read, read_with_size};
+pub use place::{Moved, Place};
 pub use register::{Register, RegisterError};
 pub use reminding::remind;
 pub use report::{ReportError, Reported, reported};

@@ -12,8 +12,9 @@ use crate::store::{Change, Condition, Store};
 /// So often the log is read again because another kit came in.
 const TRIES: u32 = 8;
 
-/// Records entries about kits. Of ceremonies that run at once, beside whichever of several brokers on one database, one gets a number: that
-/// no kit has come in since the log was read for it is a condition of the entry's own transaction.
+/// Records entries about kits. Of ceremonies that run at once, beside whichever of several brokers on one database, one gets a number, and
+/// of reports of one opening with one label one is recorded: that no such entry has come in since the log was read for it is a condition of
+/// the entry's own transaction.
 #[derive(Clone)]
 pub struct Register {
     store: Arc<dyn Store>,
@@ -32,6 +33,9 @@ pub enum RegisterError {
         "another ceremony made kit {0} meanwhile, and nothing of this one is kept; run it again, and it takes the next number"
     )]
     Taken(u16),
+    /// It was reported before, with the same label.
+    #[error("this opening is reported already, as {0}")]
+    Reported(String),
     /// The log could not be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -52,21 +56,26 @@ impl Register {
     /// Returns once the entry is durable.
     ///
     /// # Errors
-    /// When it tells of no kit, of a new one whose number is taken, or cannot be recorded.
+    /// When it tells of no kit, of a new one whose number is taken, of an opening that is reported already, or cannot be recorded.
     pub async fn note(&self, content: Content) -> Result<Receipt, RegisterError> {
         let kind = content.kind;
         let about = [Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked];
         let number = content.kit.as_ref().map(|kit| kit.number).filter(|_| about.contains(&kind));
         let number = number.ok_or(RegisterError::NotAboutAKit(kind))?;
-        if kind != Kind::KitMade {
-            return Ok(self.sequencer.note(content, None).await?);
-        }
+        let kinds: &[Kind] = match kind {
+            Kind::KitMade => &[Kind::KitMade],
+            Kind::KitOpened => &[Kind::KitOpened],
+            _ => return Ok(self.sequencer.note(content, None).await?),
+        };
         for _ in 0..TRIES {
             let (kits, from) = read_with_size(&*self.store).await?;
-            if kits.iter().any(|kit| kit.number == number) {
+            if kind == Kind::KitMade && kits.iter().any(|kit| kit.number == number) {
                 return Err(RegisterError::Taken(number));
             }
-            let change = Change::AsRead { kinds: &[Kind::KitMade], from };
+            if kind == Kind::KitOpened && kits.iter().any(|kit| kit.has_reported(&content)) {
+                return Err(RegisterError::Reported(content.kit_label.unwrap_or_default()));
+            }
+            let change = Change::AsRead { kinds, from };
             match self.sequencer.note(content.clone(), Some(change)).await {
                 Err(RecordError::Refused(Condition::Stale)) => {}
                 done => return Ok(done?),
@@ -87,6 +96,29 @@ mod tests {
     use super::*;
     use crate::audit::tests::Room;
     use crate::kit::ledger::tests::made;
+
+    #[tokio::test]
+    async fn of_reports_of_one_opening_at_once_one_is_recorded_for_each_label() {
+        let room = Room::new([]);
+        let register = Register::new(Arc::clone(&room.store) as _, room.sequencer.clone());
+        register.note(made()).await.unwrap();
+        let opened = |label: &str| Content {
+            kit: made().kit,
+            grant: Some(vec![9; 16]),
+            opened: Some(1_795_348_800),
+            not_after: Some(1_795_350_600),
+            claimed: Some("ada".into()),
+            kit_label: Some(label.into()),
+            ..Content::of(Kind::KitOpened)
+        };
+        let all = ["drill", "drill", "drill", "drill", "emergency"];
+        let answers = futures_util::future::join_all(all.map(|label| register.note(opened(label)))).await;
+        let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused, vec![RegisterError::Reported("drill".into()); 3]);
+        let kits = crate::kit::read(&*room.store).await.unwrap();
+        assert_eq!(kits[0].openings.len(), 1);
+        assert_eq!(kits[0].openings[0].labels, ["emergency", "drill"]);
+    }
 
     /// A kit of this number, as no other's.
     fn numbered(number: u16) -> Content {

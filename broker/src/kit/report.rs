@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::Standing;
 use super::beyond::{BEYOND, Claim, can_be_a_name, is_to_come};
+use super::{Opening, Standing};
 use crate::audit::as_recorded;
 use crate::domain::{GrantId, check_reason};
 use crate::store::{EntryFilter, Store, StoreError};
@@ -148,6 +148,21 @@ pub async fn reported(
         ..Content::of(Kind::KitOpened)
     };
     Ok(Reported { record: record.clone(), name, beyond, content })
+}
+
+impl Standing {
+    /// Whether this entry's opening is recorded already, with its label.
+    pub(super) fn has_reported(&self, content: &Content) -> bool {
+        let is_its = content.kit.as_ref().and_then(|kit| kit.id.as_deref()) == Some(self.id.as_bytes().as_slice());
+        let is_same = |opening: &Opening| {
+            content.grant.as_deref() == Some(opening.grant.as_bytes().as_slice())
+                && content.opened == Some(opening.opened.as_second())
+                && content.not_after == Some(opening.until.as_second())
+                && content.claimed.as_deref() == Some(opening.name.as_str())
+                && content.kit_label.as_ref().is_some_and(|label| opening.labels.contains(label))
+        };
+        is_its && self.openings.iter().any(is_same)
+    }
 }
 
 /// Whether the log has this grant as another's than this kit's: the broker's own, or what another kit gave.

@@ -38,6 +38,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// So often a sink may refuse one entry for good before it is left behind.
 const TRIES: u32 = 3;
 
+/// So often where the sink is shut to all: by the waits in between that is some minutes, as a restart, a deployment or a new secret takes.
+const TRIES_SHUT: u32 = 12;
+
 /// After so many entries that nobody is told of, the place behind them is kept: a restart looks at no more of them again.
 const UNKEPT: u64 = 1_000;
 
@@ -58,6 +61,8 @@ pub struct Courier {
     refused: u32,
     /// Why the last one was left behind, until another is accepted.
     behind: Option<String>,
+    /// Why a recipient went without the last one.
+    without: Option<String>,
     /// Why nobody is told any more: what was to be told is not known.
     lost: Option<String>,
 }
@@ -116,6 +121,7 @@ impl Courier {
             kept: 0,
             refused: 0,
             behind: None,
+            without: None,
             lost: None,
         })
     }
@@ -203,19 +209,35 @@ impl Courier {
     async fn deliver(&mut self, entry: &AuditEntry, event: Event) -> Result<bool, NotTold> {
         let labels = [("sink", self.name.clone()), ("event", event.as_str().to_owned())];
         match self.sink.send(entry).await {
-            Ok(()) => {
+            Ok(accepted) => {
                 // before the cursor moves: else a stop in between would leave someone waiting for what has come
                 self.break_glass.told(entry, &self.name).await.map_err(|error| NotTold::new(error.to_string()))?;
                 self.refused = 0;
                 self.behind = None;
+                if let Some(why) = &accepted.without {
+                    tracing::warn!(
+                        sink = self.name,
+                        entry = entry.index,
+                        kind = entry.kind,
+                        why,
+                        "a recipient goes without a notification"
+                    );
+                    metrics::counter!("ichor_notification_recipients_without_total", "sink" => self.name.clone())
+                        .increment(1);
+                }
+                self.without = accepted.without;
                 metrics::counter!("ichor_notifications_total", &labels).increment(1);
                 let took = self.clock.now().duration_since(entry.time).as_secs_f64().max(0.0);
                 metrics::histogram!("ichor_notification_seconds", "sink" => self.name.clone()).record(took);
                 Ok(true)
             }
-            Err(Failure::Refused(why)) => {
+            Err(failure @ (Failure::Refused(_) | Failure::Shut(_))) => {
+                let (why, tries) = match failure {
+                    Failure::Shut(why) => (why, TRIES_SHUT),
+                    Failure::Refused(why) | Failure::Out { why, .. } => (why, TRIES),
+                };
                 self.refused += 1;
-                if self.refused < TRIES {
+                if self.refused < tries {
                     return Err(NotTold::new(why));
                 }
                 self.refused = 0;
@@ -238,6 +260,12 @@ impl Courier {
     #[must_use]
     pub fn behind(&self) -> Option<&str> {
         self.behind.as_deref()
+    }
+
+    /// Why a recipient went without the last notification.
+    #[must_use]
+    pub fn without(&self) -> Option<&str> {
+        self.without.as_deref()
     }
 
     async fn keep(&mut self, next: u64) -> Result<(), NotTold> {
@@ -318,7 +346,8 @@ impl Courier {
         let failing = error.map(|error| format!("{error}; {lag} entries of the log wait to be looked at"));
         let behind =
             self.behind().map(|why| format!("the last notification was refused for good and left behind: {why}"));
-        let detail = failing.or(behind);
+        let without = self.without.as_ref().map(|why| format!("a recipient went without the last notification: {why}"));
+        let detail = failing.or(behind).or(without);
         readiness.report(Check {
             name: format!("notify {}", self.name),
             ok: detail.is_none(),

@@ -62,7 +62,13 @@ impl Http {
                 && ![StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
                     .contains(&status);
             let after = answered.retry_after.map(|after| after.min(LONGEST_REST));
-            return Err(if is_for_good { Failure::Refused(said) } else { Failure::Out { why: said, after } });
+            let is_shut = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::GONE]
+                .contains(&status);
+            return Err(match (is_for_good, is_shut) {
+                (_, true) => Failure::Shut(said),
+                (true, false) => Failure::Refused(said),
+                (false, false) => Failure::Out { why: said, after },
+            });
         }
         let body = answered.body.trim_ascii();
         if body.first() == Some(&b'<') {

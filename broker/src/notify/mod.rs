@@ -5,7 +5,7 @@
 //! they arrive in the log's order. Nothing waits for it, save what says so: [`crate::break_glass`] lets nobody in alone before a
 //! sink has accepted the notification of exactly that request.
 //!
-//! What the sink refuses for good, three times, is left behind, counted and said aloud: one entry must not hold up the others.
+//! What the sink refuses for good, three times, or for some minutes because it is shut to all, is left behind, counted and said aloud: one entry must not hold up the others.
 
 mod courier;
 mod event;
@@ -15,6 +15,7 @@ mod message;
 mod payload;
 mod signature;
 mod sink;
+mod smtp;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -17,6 +17,15 @@ pub(super) enum Failure {
     Out { why: String, after: Option<Duration> },
     /// The sink does not want this one.
     Refused(String),
+    /// The sink lets nobody in, or is not there: that is for good, or passes within minutes, and says nothing of this one.
+    Shut(String),
+}
+
+/// A notification that was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Accepted {
+    /// Why someone goes without it, in one sentence, where it is not everyone that it was for.
+    pub(super) without: Option<String>,
 }
 
 /// An open sink.
@@ -44,10 +53,10 @@ impl Sink {
     }
 
     /// Returns once the sink has said that it has it. What was said to be failed may have arrived all the same.
-    pub(super) async fn send(&self, entry: &AuditEntry) -> Result<(), Failure> {
+    pub(super) async fn send(&mut self, entry: &AuditEntry) -> Result<Accepted, Failure> {
         let message = Message::of(entry, &self.broker);
-        match &self.to {
-            To::Http(http) => http.send(entry, &message).await,
+        match &mut self.to {
+            To::Http(http) => http.send(entry, &message).await.map(|()| Accepted::default()),
             To::Mail(mail) => mail.send(entry, &message).await,
         }
     }

@@ -4,6 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person, SessionId};
 
+/// The condition, in SQL over requests, that each use of the request came to a certificate or was given back.
+pub(in crate::store) const NONE_OPEN: &str =
+    "NOT EXISTS (SELECT 1 FROM break_glass_use u WHERE u.request = id AND u.returned = 0 AND u.issued_at IS NULL)";
+
 /// A request. Whoever writes the database may change any of it; what decides stands in `contents`, which the broker marked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BreakGlassRow {
@@ -218,7 +222,8 @@ pub enum BreakGlassChange {
         /// Who and why.
         closing: Closing,
     },
-    /// Its time ran out. Condition: it did, and the request is pending or approved.
+    /// Its time ran out. Condition: it did, the request is pending or approved, and no use of it is on its way to a certificate: given
+    /// back, that would open what is over.
     TimeOut {
         /// The request.
         request: BreakGlassId,
@@ -256,7 +261,7 @@ pub enum BreakGlassChange {
         /// When it may have been said last.
         before: Timestamp,
     },
-    /// The use is labelled. Condition: a use was made, and none is left.
+    /// The use is labelled. Condition: a use was made, none is left, and none is on its way to a certificate.
     Review {
         /// The request.
         request: BreakGlassId,

@@ -8,7 +8,7 @@ use axum::Extension;
 use ichor_broker::audit::{Sequencer, Settings as SequencerSettings};
 use ichor_broker::clock::{Clock, FrozenClock};
 use ichor_broker::custody::DataKey;
-use ichor_broker::domain::ProviderAlias;
+use ichor_broker::domain::{ClaimsInForce, ProviderAlias};
 use ichor_broker::http::limits::Limits;
 use ichor_broker::http::{ClientAddress, oauth};
 use ichor_broker::identity::{GroupsFrom, LocalGroups, Mapping};
@@ -233,6 +233,7 @@ pub(super) fn provider_settings(alias: &str, issuer: &str) -> ProviderSettings {
             user_claims: vec!["email".into()],
             local_groups: LocalGroups::default(),
             human_claim: None,
+            claims_in_force: ClaimsInForce::default(),
         },
         issuer: issuer.into(),
         client_id: "ichor-broker".into(),

@@ -133,7 +133,7 @@ fn install(here: &mut Here) -> Result<u8, Error> {
     if let Some(ca) = ca {
         command.extend(["--ca".into(), ca.display().to_string()]);
     }
-    let command: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+    let command: Vec<String> = command.iter().map(|word| quoted(word)).collect::<Result<_, _>>()?;
     let unit = format!(
         "[Unit]\nDescription=Keeps Talos certificates fresh\nAfter=network-online.target\n\n\
          [Service]\nExecStart={}\nRestart=on-failure\nRestartSec=30\nNoNewPrivileges=true\nPrivateTmp=true\n\n\
@@ -167,9 +167,16 @@ fn unit_path(here: &Here) -> Result<PathBuf, Error> {
 }
 
 /// A word as systemd reads it back: quoted, its specifiers and variables taken literally.
-fn quoted(word: &str) -> String {
+///
+/// # Errors
+/// When it has a control character: behind a newline it would be a line of the unit's own.
+fn quoted(word: &str) -> Result<String, Error> {
+    if word.chars().any(char::is_control) {
+        let message = format!("{word:?} has a control character, and no unit can name it");
+        return Err(Error::failed(message, "give the file or folder another name"));
+    }
     let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
-    format!("\"{escaped}\"")
+    Ok(format!("\"{escaped}\""))
 }
 
 #[cfg(test)]
@@ -178,6 +185,14 @@ mod tests {
 
     #[test]
     fn words_survive_systemd() {
-        assert_eq!(quoted("/opt/my tools/100%/$x\"\\"), r#""/opt/my tools/100%%/$$x\"\\""#);
+        assert_eq!(quoted("/opt/my tools/100%/$x\"\\").unwrap(), r#""/opt/my tools/100%%/$$x\"\\""#);
+    }
+
+    #[test]
+    fn no_name_writes_a_line_into_the_unit() {
+        for name in ["/home/a\nExecStartPre=/tmp/x", "/home/a\r", "/home/\u{1b}[2J"] {
+            let error = quoted(name).unwrap_err().to_string();
+            assert!(error.contains("control character") && !error.contains(char::is_control), "{error}");
+        }
     }
 }

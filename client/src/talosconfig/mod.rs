@@ -135,7 +135,12 @@ fn refusal(target: &Target, context: &Context, wish: &Wish, broker: &str, record
         let message = format!("context `{name}` in `{}` was not written by ichor", target.path.display());
         return Some(Error::failed(message, next));
     }
-    let other = record.filter(|record| record.cluster != wish.cluster || record.broker != broker)?;
+    let Some(record) = record else {
+        let path = target.path.display();
+        let message = format!("of which broker and cluster context `{name}` in `{path}` is was not written down here");
+        return Some(Error::failed(message, next));
+    };
+    let other = Some(record).filter(|record| record.cluster != wish.cluster || record.broker != broker)?;
     Some(Error::failed(format!("context `{name}` is for the cluster `{}` of {}", other.cluster, other.broker), next))
 }
 

@@ -113,6 +113,29 @@ fn a_context_of_another_cluster_is_not_replaced_unasked() {
 }
 
 #[test]
+fn another_brokers_context_is_known_however_its_file_is_named_and_one_of_which_nothing_is_known_is_kept() {
+    let world = World::new();
+    world.write(&world.target("prod"), &held(&["a"])).unwrap();
+    let root = world.root.path();
+    std::fs::create_dir(root.join("folder")).unwrap();
+    std::os::unix::fs::symlink("config", root.join("link")).unwrap();
+    std::os::unix::fs::symlink(".", root.join("here")).unwrap();
+    for name in ["link", "here/config", "folder/../config"] {
+        let target = Target { path: root.join(name), ..world.target("prod") };
+        let records = Written::load(&world.environment).unwrap();
+        let error = plan(&target, &wish(), "https://other.example", &records, at(0)).unwrap_err();
+        assert!(error.to_string().contains(BROKER), "{name}: {error}");
+        assert_eq!(world.write(&target, &held(&["a"])).unwrap(), Outcome::Renewed, "{name}");
+        assert_eq!(Written::load(&world.environment).unwrap().all().len(), 1, "{name}");
+    }
+    std::fs::copy(root.join("config"), root.join("copied")).unwrap();
+    let copied = Target { path: root.join("copied"), ..world.target("prod") };
+    let error = world.write(&copied, &held(&["a"])).unwrap_err();
+    assert!(error.to_string().contains("was not written down here"), "{error}");
+    assert_eq!(world.write(&Target { replace: true, ..copied }, &held(&["a"])).unwrap(), Outcome::Replaced);
+}
+
+#[test]
 fn endpoints_follow_the_broker_until_a_person_edits_them() {
     let world = World::new();
     let endpoints = || read(&world.root.path().join("config")).unwrap().context("prod").unwrap().endpoints;

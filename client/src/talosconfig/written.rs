@@ -88,10 +88,11 @@ impl Written {
         Ok(result)
     }
 
-    /// The record of a context.
+    /// The record of a context, however its file is named.
     #[must_use]
     pub fn find(&self, path: &Path, context: &str) -> Option<&Record> {
-        self.records.iter().find(|record| record.path == path && record.context == context)
+        let path = private_file::real(path);
+        self.records.iter().find(|record| record.is_of(&path, context))
     }
 
     /// What the certificate of a context says that Ichor issued: one that names its grant, or the very one that we wrote
@@ -113,15 +114,26 @@ impl Written {
         &self.records
     }
 
-    /// Adds or replaces a record.
+    /// Adds or replaces a record, under the one name that its file has.
     pub fn put(&mut self, record: Record) {
-        self.records.retain(|old| old.path != record.path || old.context != record.context);
+        let record = Record { path: private_file::real(&record.path), ..record };
+        self.records.retain(|old| !old.is_of(&record.path, &record.context));
         self.records.push(record);
     }
 
     /// Drops a record.
     pub fn forget(&mut self, path: &Path, context: &str) {
-        self.records.retain(|old| old.path != path || old.context != context);
+        let path = private_file::real(path);
+        self.records.retain(|old| !old.is_of(&path, context));
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// `path` is the file's real name. A record of before there was one name has the file's as it was typed.
+    fn is_of(&self, path: &Path, context: &str) -> bool {
+        self.context == context && (self.path == path || private_file::real(&self.path) == path)
     }
 }
 

@@ -72,6 +72,16 @@ fn what_is_asked_for_reaches_the_broker() {
 }
 
 #[test]
+fn who_waits_waits_on_while_the_broker_is_out() {
+    let world = World::logged_in();
+    world.fake.with(|state| state.restarts = 1);
+    world.ichor(&[&ASKS[..], &["--wait"]].concat()).ok();
+    assert!(world.path(".talos/config").exists());
+    world.fake.with(|state| assert_eq!(state.restarts, 0));
+    world.fake.assert_kept();
+}
+
+#[test]
 fn what_was_approved_is_written_where_it_was_said() {
     let world = World::logged_in();
     world.ichor(&[&ASKS[..], &["--wait"]].concat()).ok();

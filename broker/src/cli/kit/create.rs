@@ -22,7 +22,7 @@ use crate::config::{Loaded, load_clusters};
 use crate::custody::{Holder, KitPlan, MadeKit, Plugins, RecordedKit, make_kit};
 use crate::domain::ClusterName;
 use crate::entropy;
-use crate::kit::Standing;
+use crate::kit::{Place, Standing};
 
 /// `kit create`.
 #[derive(Debug, Args)]
@@ -192,8 +192,8 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
         let desk = Desk::open(loaded).await?;
         let number = all(loaded).await?.iter().map(|kit| kit.number).max().unwrap_or(0).checked_add(1);
         let number = number.context("there are 65535 kits; no more can be numbered")?;
-        let made = plan(loaded, &wanted, number, &plugins)?;
-        let entry = desk.note_made(content(&made, &wanted, ceremony)?).await?;
+        let (made, place) = plan(loaded, &wanted, number, &plugins)?;
+        let entry = desk.note_made(content(&made, place, &wanted, ceremony)?).await?;
         desk.close().await;
         let kit = made.recorded(entry)?;
         let files = write(&kit, ceremony).with_context(|| {
@@ -204,7 +204,7 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
     })
 }
 
-fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> anyhow::Result<MadeKit> {
+fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> anyhow::Result<(MadeKit, Place)> {
     let clusters = load_clusters(&loaded.settings.clusters)?;
     let cluster = clusters.get(&wanted.cluster).context("the cluster is declared no more")?;
     let endpoints = if wanted.endpoints.is_empty() { &cluster.endpoints } else { &wanted.endpoints };
@@ -232,11 +232,11 @@ fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> any
         cluster_ca: cluster.ca.clone(),
         instructions: words::instructions(number, wanted.threshold, &wanted.cluster, wanted.is_static),
     };
-    Ok(make_kit(&plan, now, plugins)?)
+    Ok((make_kit(&plan, now, plugins)?, Place::of(cluster)))
 }
 
 /// The entry: the kit's public facts, who holds it, who was there.
-fn content(made: &MadeKit, wanted: &Wanted, ceremony: &Ceremony) -> anyhow::Result<Content> {
+fn content(made: &MadeKit, place: Place, wanted: &Wanted, ceremony: &Ceremony) -> anyhow::Result<Content> {
     let facts = made.facts();
     let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes());
     let mut holders = Vec::new();
@@ -263,6 +263,8 @@ fn content(made: &MadeKit, wanted: &Wanted, ceremony: &Ceremony) -> anyhow::Resu
             number: facts.number,
             id: Some(facts.id.into_bytes().to_vec()),
             ca: Some(ca.der().to_vec()),
+            cluster_ca: place.cluster_ca,
+            endpoints: place.endpoints,
             until: Some(facts.until.as_second()),
             threshold: Some(facts.threshold),
             ttl_cap: Some(facts.ttl_cap),

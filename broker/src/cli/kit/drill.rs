@@ -104,6 +104,9 @@ impl Drill {
             writeln!(out, "{mark}  share {index} ({}): {said}", holder.name)?;
         }
         let (accepting, asked) = self.ask(loaded, kit, out).await?;
+        if let Some(moved) = kit.moved {
+            writeln!(out, "FAIL  kit {number} {}", moved.as_str())?;
+        }
         let is_whole = proved.len() == kit.holders.len() && asked > 0 && accepting == asked;
         let message = if is_whole { "drilled" } else { "drilled in part: it needs a whole drill still" };
         desk.note_kit(Content {
@@ -117,6 +120,11 @@ impl Drill {
         if !is_whole {
             bail!(
                 "the drill is recorded, but kit {number} needs a whole drill still: mend what the lines above name, and give all proofs again"
+            );
+        }
+        if kit.moved.is_some() {
+            bail!(
+                "the drill is recorded, but kit {number} is due all the same: make another with `ichor-broker kit rotate {number}`"
             );
         }
         writeln!(out, "Kit {number} is drilled and recorded; the next drill is due within 90 days.")?;

@@ -20,7 +20,8 @@ use uuid::Uuid;
 
 use super::FolderArg;
 use crate::app;
-use crate::config::Loaded;
+use crate::config::{Loaded, load_clusters};
+use crate::domain::ClusterName;
 use crate::kit::{self, Standing};
 
 /// Commands on break-glass kits.
@@ -69,10 +70,16 @@ impl KitCommand {
     }
 }
 
-/// Every kit that the log tells of.
+/// Every kit that the log tells of, held against its cluster as that is declared.
 async fn all(loaded: &Loaded) -> anyhow::Result<Vec<Standing>> {
     let store = app::read_store(&loaded.settings).await?;
-    Ok(kit::read(&*store).await?)
+    let clusters = load_clusters(&loaded.settings.clusters)?;
+    let declared = |kit: &Standing| Some(clusters.get(&ClusterName::new(&kit.cluster).ok()?)?.as_ref());
+    let held = |kit: Standing| {
+        let cluster = declared(&kit);
+        kit.held_against(cluster)
+    };
+    Ok(kit::read(&*store).await?.into_iter().map(held).collect())
 }
 
 /// A kit as a command names it.

@@ -1,5 +1,7 @@
 //! `/v1/kits`: what an opener of a break-glass kit brings back. Nothing else of kits is reached over the network.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use ichor_wire::api::{KitReportAnswer, KitReportAsk};
@@ -11,7 +13,7 @@ use super::Api;
 use crate::domain::ClusterName;
 use crate::http::error::ApiError;
 use crate::http::extract::Signed;
-use crate::kit::{self, LedgerError, ReportError};
+use crate::kit::{self, LedgerError, Register, ReportError};
 use crate::mint::person;
 use crate::policy;
 
@@ -43,7 +45,7 @@ pub async fn report(State(api): State<Api>, signed: Signed<KitReportAsk>) -> Res
         address: Some(signed.address.to_string()),
         ..opening.content
     };
-    let receipt = api.sequencer.note(content, None).await?;
+    let receipt = Register::new(Arc::clone(&api.store), api.sequencer.clone()).note(content).await?;
     let record = opening.record;
     Ok(Json(KitReportAnswer {
         kit: record.number,

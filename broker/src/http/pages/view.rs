@@ -50,6 +50,8 @@ struct Request<'a> {
     sign_out: String,
     id: BreakGlassId,
     state: &'a str,
+    /// Why nothing is made of it any more, where that is not what its state says.
+    suspect: Option<&'a str>,
     says: &'a ichor_wire::api::BreakGlassContents,
     roles: Vec<(&'a str, &'static str)>,
     certificates: String,
@@ -144,6 +146,7 @@ pub(super) fn request(api: &Api, browser: &Browser, seen: &Seen) -> Response {
         sign_out: api.login.form_mark(&browser.session, SIGN_OUT),
         id: row.id,
         state: seen.state.as_str(),
+        suspect: seen.suspect.as_deref(),
         says,
         roles: says.roles.iter().map(|one| (one.as_str(), role(*one))).collect(),
         certificates: if says.uses == 1 { "one certificate".into() } else { format!("{} certificates", says.uses) },

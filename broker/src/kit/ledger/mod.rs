@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::beyond::{BEYOND, Claim, rank};
+use super::place::{Moved, Place};
 use crate::audit::as_recorded;
 use crate::store::{EntryFilter, Store, StoreError, StoredEntry};
 
@@ -72,6 +73,10 @@ pub struct Standing {
     pub revoked: Option<Timestamp>,
     /// The kit that was made in its place.
     pub replaced_by: Option<u16>,
+    /// Where it leads.
+    pub place: Place,
+    /// In what the cluster is another than it was made for, where it was held against that.
+    pub moved: Option<Moved>,
 }
 
 /// A use that nodes' logs tell of.
@@ -111,7 +116,8 @@ pub enum State {
     Used,
     /// Its CA has ended.
     Expired,
-    /// Its last drill is too long ago, or the first one is too late; or its end is near, and no other takes its place yet.
+    /// Its last drill is too long ago, or the first one is too late; or its end is near, or the cluster is another than it was made for,
+    /// and no other takes its place yet.
     Due,
     /// It was made lately, and no drill has shown yet that its shares are there and nodes accept it.
     Undrilled,
@@ -217,6 +223,8 @@ impl Standing {
             unreported: BTreeSet::new(),
             revoked: None,
             replaced_by: None,
+            place: Place { cluster_ca: kit.cluster_ca.clone(), endpoints: kit.endpoints.clone() },
+            moved: None,
         })
     }
 
@@ -327,13 +335,18 @@ impl Standing {
             State::Used
         } else if now >= self.until {
             State::Expired
-        } else if now >= self.next_drill() || self.is_near_its_end(now) {
+        } else if now >= self.next_drill() || self.is_near_its_end(now) || self.is_left_behind() {
             State::Due
         } else if self.drilled.is_none() {
             State::Undrilled
         } else {
             State::Fresh
         }
+    }
+
+    /// Whether the cluster is another than it was made for, and no other kit takes its place yet.
+    fn is_left_behind(&self) -> bool {
+        self.moved.is_some() && self.replaced_by.is_none()
     }
 
     /// Until when it is to be drilled.
@@ -356,6 +369,10 @@ impl Standing {
         let Self { number, cluster, .. } = self;
         let said = match self.state(now) {
             State::Fresh | State::Undrilled | State::Revoked => None,
+            State::Due if let Some(moved) = self.moved.filter(|_| self.is_left_behind()) => Some(format!(
+                "kit {number} of cluster `{cluster}` {}; run `ichor-broker kit rotate {number}`",
+                moved.as_str()
+            )),
             State::Due if now < self.next_drill() => Some(format!(
                 "kit {number} of cluster `{cluster}` ends at {:.0}; run `ichor-broker kit rotate {number}`",
                 self.until

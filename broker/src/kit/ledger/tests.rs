@@ -37,7 +37,7 @@ pub(crate) fn made() -> Content {
     }
 }
 
-fn proved(shares: &[u8], accepting: (u64, u64)) -> Content {
+pub(crate) fn proved(shares: &[u8], accepting: (u64, u64)) -> Content {
     Content {
         kit: Some(kit()),
         shares: Some(shares.to_vec()),

@@ -45,7 +45,7 @@ async fn a_sink_that_accepts_opens_exactly_what_it_was_told_of() {
 async fn a_sink_that_refuses_for_good_is_passed_by_and_opens_nothing() {
     let glass = Glass::new().await;
     glass.lets_in_alone();
-    let (hook, url) = Hook::new(&[Answers::Says(404); 3]).await;
+    let (hook, url) = Hook::new(&[Answers::Says(400); 3]).await;
     let mut courier = courier(&glass, webhook(&url)).await;
     let id = glass.asked_alone().await.unwrap();
     assert!(courier.step().await.is_err());

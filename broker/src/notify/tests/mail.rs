@@ -19,6 +19,8 @@ enum Post {
     /// Answers the message with this code.
     Says(u16),
     Hangs,
+    /// Says this much without an end of a line at RCPT.
+    Babbles(usize),
 }
 
 /// A mail server: every line that came, and every message that it took.
@@ -101,6 +103,12 @@ impl Server {
                 "RCPT" => match one {
                     Post::RefusesOne(who, code) if line.contains(who) => {
                         say(&mut stream, &format!("{code} no")).await?
+                    }
+                    Post::Babbles(bytes) => {
+                        stream.write_all(&vec![b'2'; bytes]).await?;
+                        self.lines.lock().unwrap().push("BABBLED".into());
+                        stream.flush().await?;
+                        std::future::pending().await
                     }
                     _ => say(&mut stream, "250 ok").await?,
                 },
@@ -222,9 +230,12 @@ async fn a_recipient_that_is_gone_keeps_nobody_else_from_being_told() {
 async fn a_mail_server_that_fails_gets_it_again_and_one_that_refuses_holds_up_nothing() {
     let glass = Glass::new().await;
     let plan = [
+        // each of two recipients
+        Post::Says(451),
         Post::Says(451),
         Post::RefusesOne("@", 450),
-        // three times, each of two recipients
+        Post::RefusesOne("@", 450),
+        // three times
         Post::Says(554),
         Post::Says(554),
         Post::RefusesOne("@", 550),
@@ -248,6 +259,48 @@ async fn a_mail_server_that_fails_gets_it_again_and_one_that_refuses_holds_up_no
     assert_eq!((cursor(&glass).await, server.mails.lock().unwrap().len()), (from + 2, 2));
 }
 
+/// How many mails came for whoever has this in their address.
+fn came_for(server: &Server, who: &str) -> usize {
+    server.lines.lock().unwrap().iter().filter(|line| line.starts_with("RCPT") && line.contains(who)).count()
+}
+
+#[tokio::test]
+async fn a_full_mailbox_keeps_nobody_from_being_told_and_floods_nobody() {
+    let glass = Glass::new().await;
+    let full = Post::RefusesOne("gone@", 452);
+    // the first one, five times for the mailbox that is full, and the second once
+    let (server, port) =
+        Server::new(&[Post::Takes, full, full, full, full, full, Post::Takes, full], Secured::No).await;
+    let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
+    let from = cursor(&glass).await;
+    glass.asked().await;
+    glass.asked().await;
+    for _ in 0..4 {
+        assert_eq!(courier.step().await.unwrap_err().why, "the mail server answers 452");
+        assert_eq!((cursor(&glass).await, came_for(&server, "ops@")), (from, 1), "who has it gets it once");
+    }
+    assert_eq!(courier.step().await, Ok(Step::Sent));
+    assert_eq!(courier.without(), Some("recipient 2 of 2: the mail server answers 452"));
+    assert_eq!((came_for(&server, "ops@"), came_for(&server, "gone@")), (1, 5));
+    assert_eq!(courier.step().await, Ok(Step::Sent), "nobody waits for it again");
+    assert_eq!((cursor(&glass).await, server.mails.lock().unwrap().len()), (from + 2, 2));
+    glass.asked().await;
+    assert_eq!(courier.step().await, Ok(Step::Sent));
+    assert_eq!((courier.without(), server.mails.lock().unwrap().len()), (None, 4), "it takes mail again");
+}
+
+#[tokio::test]
+async fn a_mail_server_that_says_too_much_is_read_no_further() {
+    let glass = Glass::new().await;
+    let babbles = Post::Babbles(64 * 1024 * 1024);
+    let (server, port) = Server::new(&[babbles, babbles], Secured::No).await;
+    let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
+    glass.asked().await;
+    let refused = courier.step().await.unwrap_err();
+    assert!(refused.why.contains("it says more than 128 KiB"), "{refused}");
+    assert!(!server.has_heard("BABBLED"), "it is not read to the end");
+}
+
 #[tokio::test]
 async fn a_mail_server_that_hangs_is_given_up_in_time() {
     let glass = Glass::new().await;
@@ -261,12 +314,14 @@ async fn a_mail_server_that_hangs_is_given_up_in_time() {
             assert!(futures_util::poll!(&mut step).is_pending());
             tokio::task::yield_now().await;
         }
-        // from here on time runs when nothing else does
         tokio::time::pause();
+        tokio::time::advance(crate::forward::http::DEADLINE).await;
+        tokio::time::resume();
         let refused = step.await.unwrap_err();
         assert!(refused.why.contains("in time"), "{refused}");
     }
     assert_eq!(cursor(&glass).await, from);
+    assert_eq!(server.mails.lock().unwrap().len(), 1, "the next recipient has a deadline of their own");
 }
 
 #[tokio::test]

@@ -128,6 +128,36 @@ async fn what_is_refused_for_good_is_tried_three_times_and_left_behind() {
 }
 
 #[tokio::test]
+async fn a_sink_that_is_shut_for_a_while_loses_nothing() {
+    let glass = Glass::new().await;
+    let shut = [401, 403, 404, 410].map(Answers::Says);
+    let (hook, url) = Hook::new(&[shut, shut].concat()).await;
+    let mut courier = courier(&glass, webhook(&url)).await;
+    let from = cursor(&glass).await;
+    tell(&glass).await;
+    for _ in 0..8 {
+        courier.step().await.unwrap_err();
+        assert_eq!(cursor(&glass).await, from);
+    }
+    assert_eq!(courier.step().await, Ok(Step::Sent));
+    assert_eq!((hook.count(), courier.behind()), (9, None));
+}
+
+#[tokio::test]
+async fn one_that_stays_shut_holds_up_nobody_for_good() {
+    let glass = Glass::new().await;
+    let (_hook, url) = Hook::new(&[Answers::Says(403); 12]).await;
+    let mut courier = courier(&glass, webhook(&url)).await;
+    let from = cursor(&glass).await;
+    tell(&glass).await;
+    for _ in 0..11 {
+        courier.step().await.unwrap_err();
+    }
+    assert_eq!(courier.step().await, Ok(Step::Idle));
+    assert_eq!((cursor(&glass).await, courier.behind()), (from + 1, Some("the sink answers 403")));
+}
+
+#[tokio::test]
 async fn a_sink_that_never_answers_holds_up_nobody() {
     let glass = Glass::new().await;
     let (hook, url) = Hook::new(&[Answers::Never]).await;

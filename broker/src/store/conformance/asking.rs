@@ -302,6 +302,7 @@ pub(crate) async fn bodies_are_dropped_by_two_humans(store: Arc<dyn Store>) {
     };
     for (what, part) in [
         ("the same human elsewhere", by("eve", "other", Some([7; 32]), 2)),
+        ("what another claim tells", by("eve", "other", Some([8; 32]), 2)),
         ("the same human beside", by("eve", "corp", Some([7; 32]), 2)),
         ("of whom nothing is told", by("eve", "corp", None, 2)),
         ("the same account", by("ada", "corp", Some([8; 32]), 2)),
@@ -309,7 +310,7 @@ pub(crate) async fn bodies_are_dropped_by_two_humans(store: Arc<dyn Store>) {
     ] {
         assert_eq!(one(&*store, part).await, Appended::Refused(Condition::SamePerson), "{what}");
     }
-    for part in [by("eve", "other", Some([8; 32]), 2), by("eve", "corp", None, 1)] {
+    for part in [by("eve", "other", Some(another_than_seven()), 2), by("eve", "corp", None, 1)] {
         assert!(matches!(one(&*store, part).await, Appended::Recorded { .. }));
     }
 }

@@ -143,6 +143,7 @@ pub(crate) async fn a_break_glass_request_reads_back_with_what_became_of_it(stor
     assert_eq!(once.uses, [UseRow { grant, at: after(180), was_returned: false }]);
     assert_eq!((once.request.used, once.request.jkt.as_deref()), (1, Some("key")));
 
+    one(&*store, made(grant, after(190))).await;
     one(&*store, close(&row, BreakGlassState::Revoked, after(200))).await;
     let review = Review { label: "drill".into(), note: "é".into(), by: "bob".into(), at: after(300) };
     let change = BreakGlassChange::Review { request: row.id, review: Box::new(review.clone()) };
@@ -430,7 +431,8 @@ pub(crate) async fn self_service_waits_for_reviews(store: Arc<dyn Store>) {
         assert!(matches!(one(&*store, used).await, Appended::Recorded { .. }));
         grant
     };
-    use_alone(1).await;
+    let first = use_alone(1).await;
+    one(&*store, made(first, noon())).await;
     let second = use_alone(2).await;
     assert_eq!(one(&*store, asks(&alone(3), bounds, noon())).await, refused(Condition::Unreviewed));
     let twin = BreakGlassRow { person: person("twin"), ..alone(3) };
@@ -449,6 +451,48 @@ pub(crate) async fn self_service_waits_for_reviews(store: Arc<dyn Store>) {
     let review = BreakGlassChange::Review { request: alone(1).id, review: Box::new(review) };
     assert!(matches!(one(&*store, changed(review, noon())).await, Appended::Recorded { .. }));
     use_alone(6).await;
+}
+
+/// A certificate came of this grant.
+fn made(grant: GrantId, now: Timestamp) -> Append {
+    let keys = Box::new(LockKeys { grant: Some(grant), ..*keys() });
+    with(Change::CertificateMade { keys, now })
+}
+
+/// Given back afterwards, a use that was reviewed would be lost, and one whose time was told to be over would be told so twice.
+pub(crate) async fn a_use_on_its_way_is_neither_reviewed_nor_over(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let row = request(1, 1, 2);
+    asked(&*store, &row).await;
+    one(&*store, approve(&row, approval(2), after(60))).await;
+    let over = after(60 + 1_800);
+    let first = uses(&row, 1, "key", after(61));
+    let on_its_way = grant_of(&first);
+    one(&*store, first).await;
+    let time_out = || changed(BreakGlassChange::TimeOut { request: row.id }, over);
+    let due = async || store.break_glass_due(over, 9).await.unwrap().len();
+    assert_eq!((one(&*store, time_out()).await, due().await), (refused(Condition::RequestMoved), 0));
+    one(&*store, changed(BreakGlassChange::Return { grant: on_its_way }, after(62))).await;
+    assert_eq!(due().await, 1);
+
+    let [one_made, open] = [2, 3].map(|grant| uses(&row, grant, "key", after(63)));
+    let [one_made, open] = {
+        let grants = [grant_of(&one_made), grant_of(&open)];
+        one(&*store, one_made).await;
+        one(&*store, open).await;
+        grants
+    };
+    one(&*store, made(one_made, after(64))).await;
+    let review = || {
+        let review = Review { label: "drill".into(), note: "n".into(), by: "b".into(), at: after(65) };
+        changed(BreakGlassChange::Review { request: row.id, review: Box::new(review) }, after(65))
+    };
+    assert_eq!(one(&*store, review()).await, refused(Condition::RequestMoved), "one is on its way");
+    one(&*store, changed(BreakGlassChange::Return { grant: open }, after(66))).await;
+    assert_eq!(file(&*store, &row).await.request.state, BreakGlassState::Approved, "it can be used again");
+    assert!(matches!(one(&*store, time_out()).await, Appended::Recorded { .. }));
+    assert_eq!(one(&*store, time_out()).await, refused(Condition::RequestMoved), "once");
+    assert!(matches!(one(&*store, review()).await, Appended::Recorded { .. }));
 }
 
 /// A broker that stops between a grant's entry and its outcome costs nobody the use; one that is slow makes no second certificate.
@@ -473,10 +517,7 @@ pub(crate) async fn a_use_without_an_outcome_is_given_back_or_kept_never_both(st
     assert_eq!((back.state, back.used), (BreakGlassState::Approved, 0));
 
     // whoever was slow comes too late
-    let made = |grant| {
-        let keys = Box::new(LockKeys { grant: Some(grant), ..*keys() });
-        with(Change::CertificateMade { keys, now: after(201) })
-    };
+    let made = |grant| made(grant, after(201));
     assert_eq!(one(&*store, made(stopped)).await, moved(), "the use is no longer its own");
     assert_eq!(
         one(&*store, uses(&row, 2, "other", after(202))).await,
@@ -501,6 +542,7 @@ enum Act {
     Approve(u8),
     Close(BreakGlassState),
     Use(bool),
+    Made,
     Return,
     TimeOut,
     Review,
@@ -513,6 +555,7 @@ fn acts() -> impl Strategy<Value = Vec<(Act, i64)>> {
         1 => Just(Act::Close(BreakGlassState::Cancelled)),
         1 => Just(Act::Close(BreakGlassState::Revoked)),
         4 => any::<bool>().prop_map(Act::Use),
+        3 => Just(Act::Made),
         2 => Just(Act::Return),
         1 => Just(Act::TimeOut),
         2 => Just(Act::Review),
@@ -532,12 +575,24 @@ struct Model {
     good_until: Timestamp,
     waits_until: Timestamp,
     key: Option<bool>,
-    grants: Vec<(GrantId, bool)>,
+    grants: Vec<Granted>,
+}
+
+/// What became of a grant that used the request.
+struct Granted {
+    grant: GrantId,
+    returned: bool,
+    made: bool,
 }
 
 impl Model {
     fn waits(&self, now: Timestamp) -> bool {
         self.state == BreakGlassState::Pending && now < self.waits_until
+    }
+
+    /// Whether a use is on its way to a certificate.
+    fn is_on_its_way(&self) -> bool {
+        self.grants.iter().any(|granted| !granted.returned && !granted.made)
     }
 
     fn is_good(&self, now: Timestamp) -> bool {
@@ -569,12 +624,17 @@ impl Model {
                 }
                 self.key = Some(key);
                 self.used += 1;
-                self.grants.push((grant.unwrap(), false));
+                self.grants.push(Granted { grant: grant.unwrap(), returned: false, made: false });
                 BreakGlassStep::Use { is_last: self.used == self.uses }
             }
+            Act::Made => {
+                let Some(last) = self.grants.last_mut() else { return true };
+                last.made |= !last.returned;
+                return !last.returned;
+            }
             Act::Return => {
-                if let Some((_, returned)) = self.grants.last_mut().filter(|(_, returned)| !returned) {
-                    *returned = true;
+                if let Some(last) = self.grants.last_mut().filter(|last| !last.returned) {
+                    last.returned = true;
                     if let Some(after) = self.state.after(BreakGlassStep::Return) {
                         self.state = after;
                         self.used -= 1;
@@ -588,11 +648,12 @@ impl Model {
                     BreakGlassState::Approved => !self.is_good(now),
                     _ => false,
                 };
-                if !is_over {
+                if !is_over || self.is_on_its_way() {
                     return false;
                 }
                 BreakGlassStep::TimeOut { was_used }
             }
+            Act::Review if self.is_on_its_way() => return false,
             Act::Review => BreakGlassStep::Review { was_used },
         };
         let Some(after) = self.state.after(step) else { return false };
@@ -639,7 +700,7 @@ pub(crate) async fn a_first_call_and_an_overdue_review_are_noted_once(store: Arc
     asked(&*store, &row).await;
     one(&*store, approve(&row, approval(2), after(60))).await;
     let (first, second) = (uses(&row, 1, "key", after(100)), uses(&row, 2, "key", after(200)));
-    let grant = grant_of(&first);
+    let (grant, other) = (grant_of(&first), grant_of(&second));
     let touch = |grant| changed(BreakGlassChange::Touch { grant }, after(300));
     assert_eq!(one(&*store, touch(grant)).await, refused(Condition::RequestMoved), "no such grant");
     for used in [first, second] {
@@ -647,6 +708,9 @@ pub(crate) async fn a_first_call_and_an_overdue_review_are_noted_once(store: Arc
     }
     assert!(matches!(one(&*store, touch(grant)).await, Appended::Recorded { .. }));
     assert_eq!(one(&*store, touch(grant)).await, refused(Condition::RequestMoved));
+    for grant in [grant, other] {
+        one(&*store, made(grant, after(300))).await;
+    }
 
     let overdue = async |used, reminded| store.break_glass_overdue(used, reminded, 10).await.unwrap().len();
     assert_eq!(overdue(after(199), None).await, 0, "from the last use on");
@@ -686,11 +750,12 @@ pub(crate) async fn requests_walk_as_their_model_does(store: Arc<dyn Store>) {
         for (place, (act, later)) in acts.into_iter().enumerate() {
             // the session ends after an hour; nothing here is about that
             now = (now + SignedDuration::from_secs(later)).min(after(3_599));
-            let last = model.grants.last().map_or(GrantId(Uuid::nil()), |(grant, _)| *grant);
+            let last = model.grants.last().map_or(GrantId(Uuid::nil()), |last| last.grant);
             let part = match act {
                 Act::Approve(human) => approve(&row, ApprovalRow { at: now, ..approval(human) }, now),
                 Act::Close(to) => close(&row, to, now),
                 Act::Use(key) => uses(&row, u16::try_from(place).unwrap(), if key { "key" } else { "other" }, now),
+                Act::Made => made(last, now),
                 Act::Return => changed(BreakGlassChange::Return { grant: last }, now),
                 Act::TimeOut => changed(BreakGlassChange::TimeOut { request: row.id }, now),
                 Act::Review => {

@@ -567,11 +567,12 @@ pub(crate) async fn a_lock_of_everything_is_lifted_by_two_humans(store: Arc<dyn 
     };
     for (what, part) in [
         ("the same human elsewhere", by("eve", "other", Some([7; 32]))),
+        ("what another claim tells", by("eve", "other", Some([8; 32]))),
         ("the same human beside", by("eve", "corp", Some([7; 32]))),
         ("of whom nothing is told", by("eve", "corp", None)),
         ("the same account", by("ada", "corp", Some([8; 32]))),
     ] {
         assert_eq!(one(&*store, part).await, Appended::Refused(Condition::SecondPerson), "{what}");
     }
-    assert!(matches!(one(&*store, by("eve", "other", Some([8; 32]))).await, Appended::Recorded { .. }));
+    assert!(matches!(one(&*store, by("eve", "other", Some(another_than_seven()))).await, Appended::Recorded { .. }));
 }

@@ -61,12 +61,19 @@ macro_rules! cases {
             an_asking_counts_while_whoever_asked_is_logged_in_and_not_locked, an_asking_is_taken_over_where_it_was_looked_at,
             break_glass_stops_under_a_lock,
             of_what_follows_from_one_reading_one_is_recorded, a_human_asks_so_often_an_hour_and_no_more, a_log_that_is_opened_again_ends_what_was_open,
-            self_service_waits_for_reviews, a_use_without_an_outcome_is_given_back_or_kept_never_both,
+            self_service_waits_for_reviews, a_use_without_an_outcome_is_given_back_or_kept_never_both, a_use_on_its_way_is_neither_reviewed_nor_over,
             every_call_of_a_grant_is_counted
         }
     };
 }
 pub(crate) use cases;
+
+/// What tells another human than `[7; 32]` does, by the same claims.
+fn another_than_seven() -> [u8; 32] {
+    let mut told = [7; 32];
+    told[31] = 8;
+    told
+}
 
 /// The time that every case begins at.
 pub(crate) fn noon() -> Timestamp {

@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::{GrantId, Person, SessionId};
 use crate::store::Condition;
-use crate::store::break_glass::{AskBounds, BreakGlassChange, BreakGlassUse};
+use crate::store::break_glass::{AskBounds, BreakGlassChange, BreakGlassUse, NONE_OPEN};
 use crate::store::lock::LockKeys;
 
 use super::Failure;
@@ -109,11 +109,12 @@ impl Statements {
                 )
                 .await?,
             time_out: db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "UPDATE break_glass SET closed_at = $2,
                         state = CASE WHEN state = 0 THEN 3 WHEN used > 0 THEN 5 ELSE 7 END
-                     WHERE id = $1 AND ((state = 0 AND waits_until <= $2) OR (state = 1 AND good_until <= $2))",
-                )
+                     WHERE id = $1 AND ((state = 0 AND waits_until <= $2) OR (state = 1 AND good_until <= $2))
+                        AND {NONE_OPEN}",
+                ))
                 .await?,
             reopened: db
                 .prepare_cached(
@@ -133,10 +134,10 @@ impl Statements {
                 )
                 .await?,
             review: db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "UPDATE break_glass SET state = 8, label = $2, note = $3, reviewed_by = $4, reviewed_at = $5
-                     WHERE id = $1 AND state IN (5, 6) AND used > 0",
-                )
+                     WHERE id = $1 AND state IN (5, 6) AND used > 0 AND {NONE_OPEN}",
+                ))
                 .await?,
             tell: db
                 .prepare_cached(

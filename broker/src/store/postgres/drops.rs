@@ -76,7 +76,7 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
                 opened AS (SELECT FROM asked WHERE done_at IS NULL AND (approved_at IS NOT NULL OR $2 < expires_at)),
                 other AS (SELECT FROM asked WHERE CASE
                     WHEN human IS NULL AND $13::bytea IS NULL THEN provider = $12 AND issuer = $3 AND subject <> $4
-                    ELSE human <> $13::bytea AND NOT (provider = $12 AND issuer = $3 AND subject = $4) END),
+                    ELSE human <> $13::bytea AND substr(human, 1, 8) = substr($13::bytea, 1, 8) AND NOT (provider = $12 AND issuer = $3 AND subject = $4) END),
                 held AS (SELECT FROM asked JOIN lock l ON (l.kind = 0 AND l.one = asked.issuer AND l.two = asked.subject)
                         OR (l.kind = 1 AND l.one = encode(asked.session, 'hex'))
                     WHERE l.ended_at IS NULL AND (l.until IS NULL OR l.until > $2)),

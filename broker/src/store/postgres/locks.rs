@@ -147,7 +147,7 @@ impl Statements {
                         may AS (SELECT FROM held WHERE kind <> 4 OR (asked_until > $7 AND {} AND CASE
                             WHEN asked_human IS NULL AND $8::bytea IS NULL THEN asked_provider = $3::text
                                 AND asked_issuer = $4::text AND asked_subject <> $5::text
-                            ELSE asked_human <> $8::bytea AND NOT (asked_provider = $3::text AND asked_issuer = $4::text
+                            ELSE asked_human <> $8::bytea AND substr(asked_human, 1, 8) = substr($8::bytea, 1, 8) AND NOT (asked_provider = $3::text AND asked_issuer = $4::text
                                 AND asked_subject = $5::text) END)),
                         lifted AS (UPDATE lock SET ended_by = $2, ended_at = $7
                             WHERE id = $1 AND EXISTS (SELECT FROM live) AND EXISTS (SELECT FROM may) RETURNING 1)

@@ -234,6 +234,7 @@ case!(two_brokers_tell_in_one_order, |_database, address| {
             Settings {
                 review_within: SignedDuration::from_hours(24),
                 sinks: tokio::sync::watch::channel(Vec::new()).1,
+                apart: crate::break_glass::Apart::default(),
                 bounds: crate::store::AskBounds { open: 5, hourly: 10, unreviewed_alone: 3 },
             },
         );

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person};
 use crate::store::Condition;
 use crate::store::break_glass::{
-    ApprovalRow, AskBounds, BreakGlassChange, BreakGlassRow, BreakGlassUse, Closing, ToldRow,
+    ApprovalRow, AskBounds, BreakGlassChange, BreakGlassRow, BreakGlassUse, Closing, NONE_OPEN, ToldRow,
 };
 
 use super::Failure;
@@ -29,11 +29,12 @@ pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp)
         BreakGlassChange::Close { request, to, closing } => close(db, *request, *to, closing, at),
         BreakGlassChange::TimeOut { request } => {
             let changed = db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "UPDATE break_glass SET closed_at = ?2,
                          state = CASE WHEN state = 0 THEN 3 WHEN used > 0 THEN 5 ELSE 7 END
-                     WHERE id = ?1 AND ((state = 0 AND waits_until <= ?2) OR (state = 1 AND good_until <= ?2))",
-                )?
+                     WHERE id = ?1 AND ((state = 0 AND waits_until <= ?2) OR (state = 1 AND good_until <= ?2))
+                         AND {NONE_OPEN}",
+                ))?
                 .execute((request.0.as_bytes(), at))?;
             Ok(moved(changed == 1))
         }
@@ -82,10 +83,10 @@ pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp)
         }
         BreakGlassChange::Review { request, review } => {
             let changed = db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "UPDATE break_glass SET state = 8, label = ?2, note = ?3, reviewed_by = ?4, reviewed_at = ?5
-                     WHERE id = ?1 AND state IN (5, 6) AND used > 0",
-                )?
+                     WHERE id = ?1 AND state IN (5, 6) AND used > 0 AND {NONE_OPEN}",
+                ))?
                 .execute((request.0.as_bytes(), &review.label, &review.note, &review.by, micros(review.at)))?;
             Ok(moved(changed == 1))
         }

@@ -239,6 +239,7 @@ impl Content {
             told: None,
             life: None,
             uses: None,
+            by_account: None,
             channel: None,
             auth_time: None,
             acr: None,

@@ -362,6 +362,10 @@ pub struct Content {
     /// How many certificates are asked for.
     #[n(58)]
     pub uses: Option<u64>,
+    /// Whether it was done by someone who is another by their account alone: how humans are told apart is not what it was when the
+    /// break-glass request was made; absent otherwise.
+    #[n(59)]
+    pub by_account: Option<bool>,
     /// How it was done where that was not by a session's key: `page`.
     #[n(61)]
     pub channel: Option<String>,
@@ -428,6 +432,12 @@ pub struct Kit {
     /// The value behind `user:` in the certificate that was opened, where it does not name the opener.
     #[n(10)]
     pub user: Option<String>,
+    /// SHA-256 of each certificate that its talosconfig verifies nodes with, one after the other; absent before that was recorded.
+    #[cbor(n(11), with = "minicbor::bytes")]
+    pub cluster_ca: Option<Vec<u8>>,
+    /// SHA-256 of the endpoints that the cluster was declared with; absent before that was recorded.
+    #[cbor(n(12), with = "minicbor::bytes")]
+    pub endpoints: Option<Vec<u8>>,
 }
 
 /// Who holds a share of a kit.

@@ -124,6 +124,7 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("kit_label", content.kit_label.clone()),
         ("challenge", content.challenge.as_deref().map(hex)),
         ("opened", content.opened.map(seconds)),
+        ("by_account", content.by_account.map(|is_weak| is_weak.to_string())),
         ("self_service", content.self_service.map(|is_alone| is_alone.to_string())),
         ("told", content.told.clone()),
         ("life", content.life.map(life)),

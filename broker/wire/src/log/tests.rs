@@ -82,6 +82,7 @@ fn full() -> Entry {
         told: None,
         life: None,
         uses: None,
+        by_account: None,
         channel: None,
         auth_time: None,
         acr: None,
@@ -209,6 +210,8 @@ fn later() -> Vec<(String, Entry, u64)> {
             replaces: Some(6),
             certificate: None,
             user: None,
+            cluster_ca: None,
+            endpoints: None,
         }),
         ..Content::of(Kind::KitMade)
     };

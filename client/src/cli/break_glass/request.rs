@@ -82,7 +82,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         }
     };
     let waiting = here.around.terminal.waiting(waits_for.into());
-    let decided = block_on(break_glass::decided(&session, id));
+    let decided = block_on(break_glass::decided(&session, &glass));
     drop(waiting);
     take::use_into(here, &session, &decided?, &target)
 }

@@ -18,6 +18,10 @@ impl Broker {
         let id = path.first().and_then(|id| id.parse().ok()).unwrap_or(Uuid::from_u128(5));
         match (method, path) {
             ("GET", []) => Reply::json(200, &BreakGlassList { requests: vec![answer(state, id)], next: None }),
+            ("GET", [_]) if state.restarts > 0 => {
+                state.restarts -= 1;
+                Reply::problem(Problem::new(Code::Unavailable, "the broker starts"))
+            }
             ("GET", [_]) => Reply::json(200, &answer(state, id)),
             ("GET", [_, "report"]) => {
                 let sums = vec![CallSum {

@@ -74,6 +74,8 @@ pub struct State {
     pub hides: Option<Hides>,
     /// So many who follow the log are told that they ask too often.
     pub crowded: u32,
+    /// So many who look at one break-glass request are told that the broker cannot answer now.
+    pub restarts: u32,
     /// So many pages of requests in which there is none that the caller may see, before the one that there is.
     pub requests_behind: u128,
     /// The quota took calls, and none is left.

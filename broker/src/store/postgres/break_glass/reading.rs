@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person, ProviderAlias, SessionId};
 use crate::store::break_glass::{
-    ApprovalRow, BreakGlassFile, BreakGlassFilter, BreakGlassRow, Closing, Review, ToldRow, UseRow,
+    ApprovalRow, BreakGlassFile, BreakGlassFilter, BreakGlassRow, Closing, NONE_OPEN, Review, ToldRow, UseRow,
 };
 use crate::store::postgres::Failure;
 use crate::store::postgres::value::{hash, id, time, unsigned};
@@ -77,7 +77,9 @@ pub(in crate::store::postgres) async fn list(
 
 pub(in crate::store::postgres) async fn due(db: &Object, now: i64, limit: u32) -> Result<Vec<BreakGlassRow>, Failure> {
     let mut due = Vec::new();
-    for condition in ["state = 0 AND waits_until <= $1", "state = 1 AND good_until <= $1"] {
+    for condition in
+        ["state = 0 AND waits_until <= $1".to_owned(), format!("state = 1 AND good_until <= $1 AND {NONE_OPEN}")]
+    {
         let select = db.prepare_cached(&format!("{COLUMNS} WHERE {condition} ORDER BY id LIMIT $2")).await?;
         for row in db.query(&select, &[&now, &i64::from(limit)]).await? {
             due.push(parse(&row)?);

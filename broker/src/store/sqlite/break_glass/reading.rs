@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::domain::{BreakGlassId, BreakGlassState, GrantId, Person, ProviderAlias, SessionId};
 use crate::store::break_glass::{
-    ApprovalRow, BreakGlassFile, BreakGlassFilter, BreakGlassRow, Closing, Review, ToldRow, UseRow,
+    ApprovalRow, BreakGlassFile, BreakGlassFilter, BreakGlassRow, Closing, NONE_OPEN, Review, ToldRow, UseRow,
 };
 use crate::store::sqlite::Failure;
 use crate::store::sqlite::value::{hash, id, time, unsigned};
@@ -74,7 +74,9 @@ pub(in crate::store::sqlite) fn list(
 
 pub(in crate::store::sqlite) fn due(db: &Connection, now: i64, limit: u32) -> Result<Vec<BreakGlassRow>, Failure> {
     let mut due = Vec::new();
-    for condition in ["state = 0 AND waits_until <= ?1", "state = 1 AND good_until <= ?1"] {
+    for condition in
+        ["state = 0 AND waits_until <= ?1".to_owned(), format!("state = 1 AND good_until <= ?1 AND {NONE_OPEN}")]
+    {
         let sql = format!("{COLUMNS} WHERE {condition} ORDER BY id LIMIT ?2");
         let found = db
             .prepare_cached(&sql)?

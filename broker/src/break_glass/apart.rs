@@ -1,0 +1,113 @@
+//! How the accounts of humans are told apart, by the configuration in force.
+
+use super::Contents;
+use crate::domain::{ClaimsInForce, ProviderAlias};
+
+/// The providers in force, and by what they tell humans apart.
+#[derive(Clone, Debug, Default)]
+pub struct Apart {
+    /// Each provider's alias and issuer, and whether it tells the human behind an account.
+    pub providers: Vec<(ProviderAlias, String, bool)>,
+    /// The claims by which they do.
+    pub claims: ClaimsInForce,
+}
+
+// === impl Apart ===
+
+impl Apart {
+    /// Whether whoever asked is told apart from others now as when they asked. Where not, nobody is surely another by what is told, and
+    /// no login changes that.
+    pub(super) fn is_as_asked(&self, contents: &Contents) -> bool {
+        let (person, is_told) = (&contents.person, contents.said.human_told);
+        let is_theirs = |(alias, issuer, tells): &(ProviderAlias, String, bool)| {
+            *alias == person.provider && *issuer == person.issuer && *tells == is_told
+        };
+        self.providers.iter().any(is_theirs) && (!is_told || self.claims.are_of(&contents.human))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
+    use crate::break_glass::tests::{Glass, POLICIES, address, apart, at_corp, bounds, load, prod};
+    use crate::break_glass::{BreakGlass, BreakGlassError, Settings};
+    use crate::domain::{BreakGlassId, BreakGlassState, Clusters, HumanClaim, Person};
+    use crate::identity::Identity;
+    use crate::identity::fixture::{key, who};
+    use crate::store::SessionRow;
+    use crate::store::conformance::session;
+
+    use super::*;
+
+    /// The same requests, by a broker that was configured anew.
+    fn anew(glass: &Glass, apart: Apart, clusters: Clusters) -> BreakGlass {
+        BreakGlass::new(
+            glass.room.store.clone(),
+            glass.room.sequencer.clone(),
+            glass.room.clock.clone(),
+            Arc::new(key()),
+            watch::channel(load(POLICIES)).1,
+            watch::channel(clusters).1,
+            Settings {
+                review_within: jiff::SignedDuration::from_hours(24),
+                sinks: watch::channel(Vec::new()).1,
+                apart,
+                bounds: bounds(),
+            },
+        )
+    }
+
+    fn declared() -> Clusters {
+        Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]))
+    }
+
+    fn told(number: u8, person: Person, human: HumanClaim) -> Identity {
+        who(&SessionRow { user: person.subject.clone(), person, human, ..session(number) })
+    }
+
+    async fn denied(glass: &BreakGlass, id: BreakGlassId, by: &Identity) -> Result<(), BreakGlassError> {
+        let hash = glass.load(id).await?.1.hash;
+        glass.deny(by, id, hash, None, address()).await
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_under_another_rule_is_ended_by_another_account_and_approved_by_nobody() {
+        let glass = Glass::new().await;
+        let (id, other) = (glass.asked().await, glass.asked().await);
+        let Person { provider, issuer, .. } = glass.ada.person().clone();
+        let tells = Apart { providers: vec![(provider, issuer, true)], claims: ClaimsInForce::of(["number"]) };
+        let human = |value: &str| HumanClaim::of(value).under(ClaimsInForce::of(["number"]));
+        let bob = told(2, at_corp("bob"), human("7"));
+        let own = told(3, glass.ada.person().clone(), human("8"));
+        let refused = |done: Result<(), BreakGlassError>| matches!(done, Err(BreakGlassError::Refused(_)));
+
+        let before = anew(&glass, apart(), declared());
+        assert!(refused(denied(&before, id, &bob).await), "humans are told apart as they were");
+        let after = anew(&glass, tells, declared());
+        let hash = after.load(id).await.unwrap().1.hash;
+        assert!(refused(after.approve(&bob, id, hash, None, address()).await), "that is not enough to approve");
+        assert!(refused(denied(&after, id, &own).await), "their own account is no other");
+        denied(&after, id, &bob).await.unwrap();
+        let entry = glass.entries().await.pop().unwrap();
+        assert_eq!(entry.detail.get("by_account").map(String::as_str), Some("true"), "{entry:?}");
+        let elsewhere = Apart { providers: Vec::new(), ..Apart::default() };
+        denied(&anew(&glass, elsewhere, declared()), other, &told(4, at_corp("eve"), human("9"))).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_of_a_cluster_that_is_declared_no_more_is_ended_and_approved_by_nobody() {
+        let glass = Glass::new().await;
+        let id = glass.asked().await;
+        let undeclared = anew(&glass, apart(), Arc::new(BTreeMap::new()));
+        let hash = undeclared.load(id).await.unwrap().1.hash;
+        let refused = undeclared.approve(&glass.bob, id, hash, None, address()).await.unwrap_err();
+        assert!(refused.to_string().contains("no longer declared"), "{refused}");
+        denied(&undeclared, id, &glass.bob).await.unwrap();
+        assert_eq!(undeclared.load(id).await.unwrap().0.request.state, BreakGlassState::Denied);
+        assert_eq!(glass.entries().await.pop().unwrap().detail.get("by_account"), None);
+    }
+}
