@@ -99,7 +99,8 @@ impl End {
     /// A CA's.
     #[must_use]
     pub fn of_ca(certificate: &CaCertificate, now: Timestamp) -> Self {
-        let how = "replace it with `ichor-broker ca rotate`";
+        let how =
+            "replace it with `ichor-broker ca rotate` (the CA of a PKI engine by a second mount, see docs/custody.md)";
         Self::of("it", how, certificate.not_after(), now)
     }
 

@@ -2,8 +2,9 @@
 //! writer lock. Never both.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -162,8 +163,11 @@ impl Desk {
                 }
                 // nor has the cluster make the certificates
                 digests.remove(DELEGATED);
-                self.record(Deed { message, digests, ..deed }).await?;
-                Err(error)
+                match self.record(Deed { message, digests, ..deed }).await {
+                    Ok(_) => Err(error),
+                    // the failure itself is what is to be known
+                    Err(unrecorded) => Err(anyhow!("{error:#}; nor could this failure be recorded: {unrecorded:#}")),
+                }
             }
         }
     }
@@ -221,8 +225,23 @@ pub(super) fn os_user() -> String {
     user_name(nix::unistd::getuid().as_raw())
 }
 
+/// For so long a command waits for the broker: longer than any call of its own to a server or to nodes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// One request over the admin socket.
-pub(super) async fn call(socket: &std::path::Path, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
+pub(super) async fn call(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
+    let late = |_| {
+        anyhow!(
+            "the broker at `{}` gave no answer in {} seconds, and may do yet what it was asked; see whether it stands still, then look at \
+             what was done before you try again",
+            socket.display(),
+            PATIENCE.as_secs()
+        )
+    };
+    tokio::time::timeout(PATIENCE, asked(socket, method, path, body)).await.map_err(late)?
+}
+
+async fn asked(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|error| {
         anyhow!("no broker answers at `{}`: {error}; start it with `ichor-broker serve`", socket.display())

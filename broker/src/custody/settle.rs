@@ -123,11 +123,13 @@ impl Places<'_> {
                 self.check_free(of, target, &path)?;
                 let kv = Kv::new(self.server(server)?, mount)?;
                 let over = kv.newest(&path).await?;
-                let found = match over {
-                    0 => None,
+                let (found, is_there) = match over {
+                    0 => (None, false),
                     _ => match kv::read(&kv, mount, &path).await {
-                        Ok(found) => Some(found.material.certificate().fingerprint()),
-                        Err(KvError::Missing(_) | KvError::Content { .. }) => None,
+                        Ok(found) => (Some(found.material.certificate().fingerprint()), true),
+                        Err(KvError::Content { .. }) => (None, true),
+                        // its newest version was deleted
+                        Err(KvError::Missing(_)) => (None, false),
                         Err(error) => return Err(error.into()),
                     },
                 };
@@ -136,7 +138,7 @@ impl Places<'_> {
                     remarks.push(format!("the secret `{mount}/{path}` held this CA already and is used"));
                 } else if (found.is_some() && is_known) || self.own(of, target, &path)?.is_some() {
                     return Err(SettleError::Kept(format!("the secret `{mount}/{path}`")));
-                } else if over > 0 && !of.replace {
+                } else if is_there && !of.replace {
                     return Err(SettleError::Other(format!("the secret `{mount}/{path}`")));
                 } else {
                     kv::write(&kv, mount, &path, material, over).await?;
@@ -196,7 +198,11 @@ impl Places<'_> {
         if of.replace || kv.newest(&path).await? == 0 {
             return Ok(None);
         }
-        let found = kv::read(&kv, mount, &path).await?.material;
+        let found = match kv::read(&kv, mount, &path).await {
+            // its newest version was deleted: nothing is there
+            Err(KvError::Missing(_)) => return Ok(None),
+            found => found?.material,
+        };
         if found.certificate().subject() != format!("{}{}", ca::DEDICATED, of.cluster) {
             return Err(SettleError::Other(format!("the secret `{mount}/{path}`")));
         }

@@ -93,7 +93,10 @@ pub enum SettleError {
     )]
     WrappingKey(String),
     /// Something else is there.
-    #[error("{0} is there already and holds something else; name another, or write over it with `--replace`")]
+    #[error(
+        "{0} is there already and holds something else; name another with `--key`, or, where it is a secret and you create or import, write over it with \
+         `--replace`"
+    )]
     Other(String),
     /// What was imported came back as another key.
     #[error(

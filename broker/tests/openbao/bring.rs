@@ -243,3 +243,14 @@ async fn the_secret_of_the_ca_in_force_is_not_written_over() {
     desk.places().create(next, &kv(None), SystemClock.now(), 5).await.unwrap();
     assert!(desk.world.bao.secret("ichor/prod.2").is_some());
 }
+
+#[tokio::test]
+async fn a_ca_is_made_where_its_secret_was_deleted() {
+    let desk = Desk::new().await;
+    for _ in 0..2 {
+        desk.create(&kv(None)).await.unwrap();
+        desk.world.operate("DELETE", "secret/data/ichor/prod", Value::Null).await;
+        desk.bring(&kv(None)).await.unwrap();
+        desk.world.operate("DELETE", "secret/data/ichor/prod", Value::Null).await;
+    }
+}

@@ -102,6 +102,7 @@ impl Import {
             replace: self.replace,
         }
         .take_up()?;
+        settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
         let facts = CaFacts::of(&settled.certificate);
         writeln!(out, "taken up: {} ({}), valid until {}", facts.subject, facts.algorithm, facts.not_after)?;
         writeln!(out, "certificate sha256 {}", facts.fingerprint)?;

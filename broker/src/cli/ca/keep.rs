@@ -125,7 +125,12 @@ impl Keeping<'_> {
                 }
                 Ok(settled)
             });
-            let settled = settled.await?;
+            let mut settled = settled.await?;
+            if known.is_retired(cluster, &CaFacts::of(&settled.certificate).fingerprint) {
+                settled
+                    .remarks
+                    .push("this CA was retired by an entry of the log before, and is the cluster's again".to_owned());
+            }
             let checks = desk.reload().await;
             desk.close().await;
             Ok((settled, checks?))
