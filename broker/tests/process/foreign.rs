@@ -194,7 +194,10 @@ async fn a_foreign_audit_key_ends_the_start() -> anyhow::Result<()> {
     let vault = host.dir.join("vault");
     Sealer::at(&vault)?.seal_secret("audit-key", &[7; 32], true)?;
     let said = host.start().unwrap_err().to_string();
-    assert!(said.contains("the audit key of this vault is not the one that its `secrets/audit-log.toml` knows"), "{said}");
+    assert!(
+        said.contains("the audit key of this vault is not the one that its `secrets/audit-log.toml` knows"),
+        "{said}"
+    );
     host.kill();
     // nor where what is known of the log outside its database is gone
     std::fs::remove_file(vault.join("secrets/audit-log.toml"))?;
