@@ -46,7 +46,7 @@ pub use endpoints::foreign_endpoints;
 pub use issuers::newer;
 pub use live::{Live, check_policies};
 pub use log::{LogError, anchors, check_database_is_there, next_origin, notary, notary_over, open_log, pin_log};
-pub use log_time::{ClockError, check_clock, check_plausible};
+pub use log_time::{ClockError, check_both, check_clock, check_plausible};
 pub use prober::{Answer, Own, ProbeError, Prober, addresses, ask, request};
 pub use serve::Running;
 pub use stores::{

@@ -104,13 +104,28 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
+/// Whether somebody listens there, without waiting for whoever is too busy to answer.
+fn is_listened_at(path: &Path) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let (Ok(address), Ok(socket)) = (UnixAddr::new(path), socket(AddressFamily::Unix, SockType::Stream, flags, None))
+    else {
+        return false;
+    };
+    match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address) {
+        Ok(()) => true,
+        // its queue is full
+        Err(error) => error == nix::errno::Errno::EAGAIN,
+    }
+}
+
 /// A Unix socket of this mode. A socket left by a broker that was killed is removed; one at which somebody answers is not.
 pub(super) fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, StartError> {
     let refused = |error: std::io::Error| StartError::Listen { at: path.display().to_string(), why: error.to_string() };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(refused)?;
     }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+    if is_listened_at(path) {
         let why = "another broker listens there; stop it, or give this one a folder of its own";
         return Err(StartError::Listen { at: path.display().to_string(), why: why.into() });
     }

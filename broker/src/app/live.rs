@@ -273,7 +273,12 @@ impl Live {
         let is_same = set.digest() == self.policies.borrow().digest() && now.policies == self.in_force.policies;
         if is_same || reload.note("policies", "policies loaded", &now.policies).await {
             reload.checks.push(policies_check(&set));
-            self.policies.send_replace(Arc::new(set));
+            // who reads the audit line by line is sent away by a change alone
+            self.policies.send_if_modified(|held| {
+                let is_other = held.digest() != set.digest();
+                *held = Arc::new(set);
+                is_other
+            });
             self.in_force.policies.clone_from(&now.policies);
         }
     }

@@ -7,8 +7,8 @@ use crate::config::Settings;
 use crate::readiness::{ahead, behind};
 use crate::store::{Store, StoreError};
 
-/// A clock that is so far ahead of the newest entry wants a human's word: a broker is seldom off for longer.
-const IMPLAUSIBLE: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// A clock that is so far ahead of the newest entry wants a human's word: a broker is seldom off, or used by nobody, for longer.
+const IMPLAUSIBLE: SignedDuration = SignedDuration::from_hours(180 * 24);
 
 /// Why nothing is recorded by this clock.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum ClockError {
     /// It lies far ahead of the newest entry.
     #[error(
         "this host's clock says {now:.0}, and the newest entry of the log is of {newest:.0}: where the clock is wrong, one entry of its time \
-         would keep everything from being recorded until then; set it right, or, where it is, start once with `--accept-clock`"
+         would keep everything from being recorded until then; set it right, or, where it is, start the broker once with `ichor-broker serve --accept-clock`"
     )]
     Ahead {
         /// What it says.
@@ -57,7 +57,21 @@ pub async fn check_plausible(settings: &Settings, now: Timestamp) -> Result<(), 
     if settings.postgres.is_none() && !settings.database.exists() {
         return Ok(());
     }
-    match ahead(super::open_store(settings).await?.head().await?, now) {
+    let store = super::open_store(settings).await?;
+    not_far_ahead(&*store, now).await
+}
+
+/// Returns unless nothing is to be recorded by this clock: by a command, whose entry would keep the broker from recording.
+///
+/// # Errors
+/// When the newest entry lies ahead of it, or it so far ahead of that that it is more likely wrong; or when the store cannot be read.
+pub async fn check_both(settings: &Settings, store: &dyn Store, now: Timestamp) -> Result<(), ClockError> {
+    check_clock(settings, store, now).await?;
+    not_far_ahead(store, now).await
+}
+
+async fn not_far_ahead(store: &dyn Store, now: Timestamp) -> Result<(), ClockError> {
+    match ahead(store.head().await?, now) {
         Some((newest, by)) if -by > IMPLAUSIBLE => Err(ClockError::Ahead { now, newest }),
         _ => Ok(()),
     }

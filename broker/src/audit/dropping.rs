@@ -30,6 +30,8 @@ pub struct NextBodies {
     pub next: u64,
     /// How many entries were looked at for it.
     pub looked_at: usize,
+    /// What comes next is old enough, and no checkpoint covers it yet: it waits for one.
+    pub held: bool,
     /// Whether that is the last of it.
     pub done: bool,
 }
@@ -85,7 +87,7 @@ pub async fn next_bodies(
     min_age: SignedDuration,
     now: Timestamp,
 ) -> Result<NextBodies, StoreError> {
-    let mut found = NextBodies { places: Places::default(), next: request.next, looked_at: 0, done: true };
+    let mut found = NextBodies { places: Places::default(), next: request.next, looked_at: 0, held: false, done: true };
     // a store compares to the microsecond: this one is still old enough
     let old_enough = now.checked_sub(min_age).and_then(|at| at.checked_add(SignedDuration::from_micros(1)));
     let Ok(old_enough) = old_enough else { return Ok(found) };
@@ -100,6 +102,7 @@ pub async fn next_bodies(
         let page = store.entries_from(&filter, found.next, PAGE).await?;
         for stored in &page {
             if stored.index >= signed {
+                (found.held, found.done) = (true, false);
                 return Ok(found);
             }
             if count >= AT_ONCE || found.looked_at >= LOOKED_AT {
@@ -222,7 +225,8 @@ mod tests {
             session: None,
         };
         let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
-        assert_eq!((found.places, found.next, found.done), ([0, 1].into_iter().collect(), 2, true));
+        assert_eq!((found.places, found.next), ([0, 1].into_iter().collect(), 2));
+        assert!(found.held && !found.done, "the rest is not forgotten");
     }
 
     #[test]

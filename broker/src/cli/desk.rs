@@ -83,7 +83,7 @@ impl Desk {
             ),
             Err(error) => return Err(error.into()),
         };
-        app::check_clock(&loaded.settings, &*store, SystemClock.now()).await?;
+        app::check_both(&loaded.settings, &*store, SystemClock.now()).await?;
         let settings = app::sequencer_settings(&loaded.settings);
         let (sequencer, task) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
         // nobody at the host lifts a lock of everything

@@ -106,6 +106,10 @@ pub(super) struct Locks {
 impl Lock {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
+        // before anything is held that a broker waits for
+        if matches!(self.on, LockWhat::Everything { yes: false, .. }) {
+            sure(out)?;
+        }
         let set = block_on(async {
             let desk = Desk::open(&loaded).await?;
             let (on, how) = match self.on {
@@ -119,12 +123,7 @@ impl Lock {
                     super::ca::declared(&loaded, &name)?;
                     (LockOn::Cluster { name }, how)
                 }
-                LockWhat::Everything { yes, how } => {
-                    if !yes {
-                        sure(out)?;
-                    }
-                    (LockOn::Everything, how)
-                }
+                LockWhat::Everything { how, .. } => (LockOn::Everything, how),
             };
             let set = desk.lock(LockAsk { on, seconds: how.life, reason: how.reason }).await;
             desk.close().await;

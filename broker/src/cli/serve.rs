@@ -25,7 +25,7 @@ pub(super) struct Serve {
     /// SQLite database is always brought up to date.
     #[arg(long)]
     migrate: bool,
-    /// Start though the clock is more than 30 days ahead of the newest entry of the log: the broker was off for so long.
+    /// Start though the clock is more than 180 days ahead of the newest entry of the log: the broker was off for so long.
     #[arg(long)]
     accept_clock: bool,
 }

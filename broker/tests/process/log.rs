@@ -276,9 +276,11 @@ async fn case_25_a_clock_far_ahead_of_the_log_wants_a_word_and_one_behind_it_rec
         anyhow::Ok(ended.await?)
     };
     let mut host = Host::new().await?;
-    entry_of(&host, days(-31)).await?;
+    entry_of(&host, days(-181)).await?;
     let error = refused(&mut host);
-    assert!(error.contains("start once with `--accept-clock`"), "{error}");
+    assert!(error.contains("`ichor-broker serve --accept-clock`"), "{error}");
+    let locked = run(&["lock", "everything", "--reason", "x", "--dir", &host.dir.to_string_lossy()]);
+    assert!(locked.unwrap_err().to_string().contains("`ichor-broker serve --accept-clock`"));
     assert_eq!(contents(&host).await?.len(), 1, "nothing was recorded");
     host.accept_clock = true;
     host.start()?;

@@ -92,7 +92,8 @@ impl Written {
     #[must_use]
     pub fn find(&self, path: &Path, context: &str) -> Option<&Record> {
         let path = private_file::real(path);
-        self.records.iter().find(|record| record.is_of(&path, context))
+        // an older build may have kept one for each name of the file: the newest is of what lies there
+        self.records.iter().rev().find(|record| record.is_of(&path, context))
     }
 
     /// What the certificate of a context says that Ichor issued: one that names its grant, or the very one that we wrote

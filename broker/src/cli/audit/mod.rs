@@ -58,7 +58,7 @@ async fn alone(loaded: &Loaded) -> anyhow::Result<Arc<dyn Store>> {
     owner::check(loaded)?;
     match app::open_alone(&loaded.settings).await {
         Ok(store) => {
-            app::check_clock(&loaded.settings, &*store, SystemClock.now()).await?;
+            app::check_both(&loaded.settings, &*store, SystemClock.now()).await?;
             Ok(store)
         }
         Err(StoreError::Locked) if loaded.settings.postgres.is_some() => {

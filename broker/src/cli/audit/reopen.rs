@@ -12,7 +12,7 @@ use super::{alone, block_on};
 use crate::app;
 use crate::audit::anchor::Anchor;
 use crate::audit::{self, Notary, Sequencer};
-use crate::break_glass;
+use crate::break_glass::{self, BreakGlassError};
 use crate::cli::{FolderArg, unlock};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuditSettings, Loaded};
@@ -45,7 +45,7 @@ impl Reopen {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
-        let (lost, notary) = block_on(async {
+        let (lost, notary, left) = block_on(async {
             let store = alone(&loaded).await?;
             self.reopen(&loaded, &custody, store).await
         })?;
@@ -63,6 +63,9 @@ impl Reopen {
         )?;
         writeln!(out, "its key is now {}; give that to whoever verifies the log, and to witnesses", notary.log())?;
         writeln!(out, "everyone who uses `ichor` here pins it, as `audit_key` in .ichor.toml")?;
+        if let Some(why) = left {
+            writeln!(out, "break-glass requests of before are over, and not all are shown so: {why}")?;
+        }
         Ok(())
     }
 
@@ -71,7 +74,7 @@ impl Reopen {
         loaded: &Loaded,
         custody: &Custody,
         store: Arc<dyn Store>,
-    ) -> anyhow::Result<(OldHead, Notary)> {
+    ) -> anyhow::Result<(OldHead, Notary, Option<BreakGlassError>)> {
         let settings = &loaded.settings.audit;
         // what is there must fit together, whatever it is the continuation of
         let report = audit::verify_log(&*store).await?;
@@ -105,9 +108,9 @@ impl Reopen {
             old_head: Some(lost.clone()),
             ..by_hand(Kind::LogOpened)
         };
-        record(loaded, Arc::clone(&store), content).await?;
+        let left = record(loaded, Arc::clone(&store), content).await?;
         attest(custody, &*store, &notary).await?;
-        Ok((lost, notary))
+        Ok((lost, notary, left))
     }
 }
 
@@ -118,15 +121,16 @@ async fn first(custody: &Custody, settings: &AuditSettings) -> anyhow::Result<Lo
     Ok(LogPin { origin, key, anchored: Vec::new(), next: None, rotations: Vec::new() })
 }
 
-/// Records that the log is opened again, and ends what was open in it: what became of that later is in what was lost.
-async fn record(loaded: &Loaded, store: Arc<dyn Store>, content: Content) -> anyhow::Result<()> {
+/// Records that the log is opened again, and ends what was open in it: what became of that later is in what was lost. Answers why
+/// not all of it is shown as ended, where that is so: by the entry it is, and nobody uses it.
+async fn record(loaded: &Loaded, store: Arc<dyn Store>, content: Content) -> anyhow::Result<Option<BreakGlassError>> {
     let settings = app::sequencer_settings(&loaded.settings);
     let (sequencer, task) = Sequencer::start(Arc::clone(&store), Arc::new(SystemClock), settings);
     sequencer.note(content, None).await?;
-    break_glass::end_all(&*store, &sequencer, &SystemClock).await?;
+    let ended = break_glass::end_all(&*store, &sequencer, &SystemClock).await;
     drop(sequencer);
     task.await?;
-    Ok(())
+    Ok(ended.err())
 }
 
 // === impl Seen ===

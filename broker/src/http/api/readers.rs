@@ -52,12 +52,16 @@ impl Readers {
     /// `too-many-requests` when all of one person's are theirs, `unavailable` when there is none.
     pub(super) fn enter(&self, person: &Person) -> Result<Place, ApiError> {
         let mut places = self.places();
-        places.held.retain(|_, held| held.waits.is_none_or(|since| since.elapsed() < TAKEN_WITHIN));
-        if places.held.values().filter(|held| held.person == *person).count() >= OF_ONE {
+        let is_full = |places: &Places| (places.of(person) >= OF_ONE, places.held.len() >= ALL);
+        if let (true, _) | (_, true) = is_full(&places) {
+            places.held.retain(|_, held| held.waits.is_none_or(|since| since.elapsed() < TAKEN_WITHIN));
+        }
+        let (is_ones, is_all) = is_full(&places);
+        if is_ones {
             let text = format!("you take the audit line by line {OF_ONE} times already; end one of them");
             return Err(ApiError::new(Code::TooManyRequests, text).retry_after(5));
         }
-        if places.held.len() >= ALL {
+        if is_all {
             let text = "too many people take the audit line by line";
             return Err(ApiError::new(Code::Unavailable, text).retry_after(5));
         }
@@ -70,6 +74,14 @@ impl Readers {
 
     fn places(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    fn of(&self, person: &Person) -> usize {
+        self.held.values().filter(|held| held.person == *person).count()
     }
 }
 

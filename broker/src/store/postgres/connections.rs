@@ -124,6 +124,10 @@ fn settings(deadline: Duration) -> String {
         ("lock_timeout", within(3, 4)),
         // a broker that stops in the middle of a batch loses the lock before those that wait for it give up
         ("idle_in_transaction_session_timeout", within(1, 2)),
+        // a broker whose host is gone holds nothing for longer than half a minute
+        ("tcp_keepalives_idle", "10".to_owned()),
+        ("tcp_keepalives_interval", "5".to_owned()),
+        ("tcp_keepalives_count", "4".to_owned()),
         ("client_min_messages", "warning".to_owned()),
         // every query goes by an index in its order; the planner must not guess otherwise from old statistics
         ("enable_seqscan", "off".to_owned()),

@@ -6,6 +6,9 @@ use super::value::{signed, unsigned};
 use super::{Failure, SKEW};
 use crate::store::ForwardRow;
 
+/// Whoever asks may have waited so long for a connection and the row, while the one that holds it held it anew.
+const LATE: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+
 pub(super) async fn cursor(db: &Object, name: &str) -> Result<Option<ForwardRow>, Failure> {
     let select = db.prepare_cached("SELECT next, tag FROM forward WHERE name = $1").await?;
     let row = db.query_opt(&select, &[&name]).await?;
@@ -45,6 +48,6 @@ pub(super) async fn hold(db: &Object, name: &str, holder: &[u8; 16], now: i64, u
                 WHERE kept.holder = excluded.holder OR kept.until <= $3 OR kept.until > $5",
         )
         .await?;
-    let latest = until.saturating_add(i64::try_from(SKEW.as_micros()).unwrap_or(i64::MAX));
+    let latest = until.saturating_add(i64::try_from((SKEW + LATE).as_micros()).unwrap_or(i64::MAX));
     Ok(db.execute(&held, &[&name, &holder.as_slice(), &now, &until, &latest]).await? == 1)
 }

@@ -108,16 +108,27 @@ case!(who_holds_the_database_alone_has_nobody_beside_it, |_database, address| {
     drop(a);
     assert_eq!(PostgresStore::open_alone(&address, &options()).await.map(drop), Err(StoreError::Locked));
     drop(b);
-    let alone = PostgresStore::open_alone(&address, &options()).await.unwrap();
+    // the server sees a moment later that they are gone
+    let mut held = Err(StoreError::Locked);
+    for _ in 0..20 {
+        held = PostgresStore::open_alone(&address, &options()).await;
+        if held.is_ok() {
+            break;
+        }
+    }
+    let alone = held.unwrap();
     append(&alone, vec![note(Kind::AuditKey, noon())]).await;
     let refused = PostgresStore::open(&address, &options()).await.map(drop).unwrap_err().to_string();
     assert!(refused.contains("holds it alone at this moment"), "{refused}");
     assert_eq!(PostgresStore::open_alone(&address, &options()).await.map(drop), Err(StoreError::Locked));
     drop(alone);
-    // the server sees a moment later that it is gone
     let mut is_free = false;
-    for _ in 0..100 {
+    for _ in 0..400 {
         is_free = is_free || PostgresStore::open(&address, &options()).await.is_ok();
+        if is_free {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert!(is_free, "nobody holds it any more");
 });

@@ -133,14 +133,18 @@ fn in_order(
         .collect()
 }
 
-/// One statement, so that all of it is of one moment.
+/// One statement, so that all of it is of one moment; each part of it a range of a primary key, but for the tiles, which are few.
 pub(super) async fn stray(db: &Object) -> Result<Option<String>, Failure> {
     let select = db
         .prepare_cached(
             "SELECT said FROM (
-                 SELECT 'leaf ' || idx AS said FROM leaf, log_head WHERE id = 1 AND (idx < 0 OR idx >= size)
+                 SELECT 'leaf ' || idx AS said FROM leaf WHERE idx < 0
                  UNION ALL
-                 SELECT 'body ' || idx FROM body, log_head WHERE id = 1 AND (idx < 0 OR idx >= size)
+                 SELECT 'leaf ' || idx FROM leaf WHERE idx >= (SELECT size FROM log_head WHERE id = 1)
+                 UNION ALL
+                 SELECT 'body ' || idx FROM body WHERE idx < 0
+                 UNION ALL
+                 SELECT 'body ' || idx FROM body WHERE idx >= (SELECT size FROM log_head WHERE id = 1)
                  UNION ALL
                  SELECT 'tile ' || idx || ' of level ' || level FROM tile, log_head
                  WHERE id = 1 AND (level < 0 OR level > 6 OR idx < 0 OR idx >= size >> (8 * (level + 1)))
