@@ -147,4 +147,22 @@ mod tests {
         assert_eq!(undeclared.load(id).await.unwrap().0.request.state, BreakGlassState::Denied);
         assert_eq!(glass.entries().await.pop().unwrap().detail.get("by_account"), None);
     }
+
+    /// It has no labels any more: a policy that forbids something by one forbids it no more.
+    #[tokio::test]
+    async fn a_request_of_a_cluster_that_is_declared_no_more_is_seen_and_reviewed_by_whoever_may_read_everything() {
+        let glass = Glass::new().await;
+        let id = glass.asked().await;
+        let undeclared = anew(&glass, apart(), Arc::new(BTreeMap::new()));
+        let review = async |glass: &BreakGlass, by: &Identity| {
+            glass.review(by, id, crate::break_glass::Label::Drill, "none", address()).await
+        };
+        assert!(matches!(undeclared.show(&glass.bob, id).await, Err(BreakGlassError::Unknown)));
+        assert!(matches!(review(&undeclared, &glass.bob).await, Err(BreakGlassError::Unknown)));
+        let policies =
+            format!("{POLICIES}\n@id(\"read\") permit (principal, action == Action::\"audit:read\", resource);");
+        let reads = BreakGlass { policies: watch::channel(load(&policies)).1, ..undeclared };
+        assert!(!reads.show(&glass.bob, id).await.unwrap().may.contains(&"approve"));
+        assert!(matches!(review(&reads, &glass.bob).await, Err(BreakGlassError::State(_))), "nothing was made of it");
+    }
 }

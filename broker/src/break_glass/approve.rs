@@ -95,7 +95,7 @@ impl BreakGlass {
         may: fn(&Self, &Identity, &Contents) -> Result<(), Refusal>,
     ) -> Result<Contents, BreakGlassError> {
         let (file, contents) = self.load(id).await?;
-        self.may_see(identity, &contents)?;
+        self.may_decide(identity, &contents)?;
         let state = self.state_now(&file.request);
         if state != BreakGlassState::Pending {
             return Err(BreakGlassError::State(format!("the request is {state}, so there is nothing to decide")));
