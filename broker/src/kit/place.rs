@@ -135,7 +135,7 @@ mod tests {
         for (hours, count) in [(23, 0), (24, 1)] {
             left.reminded = Some(noon());
             let now = noon() + jiff::SignedDuration::from_hours(hours);
-            crate::kit::remind(&[left.clone()], 0, &room.sequencer, now).await.unwrap();
+            crate::kit::remind(std::slice::from_ref(&left), 0, &room.sequencer, now).await.unwrap();
             assert_eq!(room.log().await.len(), count, "after {hours} h");
         }
         let replaced = Standing { replaced_by: Some(8), ..drilled };
