@@ -134,6 +134,15 @@ mod tests {
     use crate::notify::tests::{Hook, webhook};
     use crate::store::faulty::Fault;
 
+    async fn until(is_so: impl AsyncFn() -> bool) {
+        let waiting = async {
+            while !is_so().await {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("in time");
+    }
+
     #[tokio::test]
     async fn sinks_loaded_anew_while_the_store_is_out_tell_once_it_is_back() {
         let glass = Glass::new().await;
@@ -157,20 +166,12 @@ mod tests {
         glass.room.store.add([Fault::Before]);
         publish.send_replace(Arc::new(vec![webhook(&url)]));
         // a look at readiness writes too
-        while !glass.room.store.is_well() {
-            tokio::task::yield_now().await;
-        }
-        while check(CHECK).await.is_none_or(|check| check.ok) {
-            tokio::task::yield_now().await;
-        }
-        while check("notify pager").await.is_none_or(|check| !check.ok) {
-            tokio::task::yield_now().await;
-        }
+        until(async || glass.room.store.is_well()).await;
+        until(async || check(CHECK).await.is_some_and(|check| !check.ok)).await;
+        until(async || check("notify pager").await.is_some_and(|check| check.ok)).await;
         assert_eq!(check(CHECK).await, None, "and that it failed is no news");
         glass.asked().await;
-        while hook.places().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        until(async || !hook.places().is_empty()).await;
         stop.send_replace(true);
         running.await.unwrap();
     }

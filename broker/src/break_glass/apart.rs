@@ -1,7 +1,7 @@
 //! How the accounts of humans are told apart, by the configuration in force.
 
 use super::Contents;
-use crate::domain::{ClaimsInForce, ProviderAlias};
+use crate::domain::{ClaimsInForce, Human, Person, ProviderAlias};
 
 /// The providers in force, and by what they tell humans apart.
 #[derive(Clone, Debug, Default)]
@@ -18,11 +18,19 @@ impl Apart {
     /// Whether whoever asked is told apart from others now as when they asked. Where not, nobody is surely another by what is told, and
     /// no login changes that.
     pub(super) fn is_as_asked(&self, contents: &Contents) -> bool {
-        let (person, is_told) = (&contents.person, contents.said.human_told);
+        self.is_as_now(&contents.person, contents.said.human_told.then_some(&contents.human))
+    }
+
+    /// Whether this session tells its human from others as one that began now would. Where not, another login does.
+    pub(super) fn is_of_now(&self, human: &Human) -> bool {
+        self.is_as_now(&human.person, human.told.as_ref())
+    }
+
+    fn is_as_now(&self, person: &Person, told: Option<&[u8; 32]>) -> bool {
         let is_theirs = |(alias, issuer, tells): &(ProviderAlias, String, bool)| {
-            *alias == person.provider && *issuer == person.issuer && *tells == is_told
+            *alias == person.provider && *issuer == person.issuer && *tells == told.is_some()
         };
-        self.providers.iter().any(is_theirs) && (!is_told || self.claims.are_of(&contents.human))
+        self.providers.iter().any(is_theirs) && told.is_none_or(|told| self.claims.are_of(told))
     }
 }
 
@@ -33,9 +41,9 @@ mod tests {
 
     use tokio::sync::watch;
 
-    use crate::break_glass::tests::{Glass, POLICIES, address, apart, at_corp, bounds, load, prod};
+    use crate::break_glass::tests::{Glass, POLICIES, address, apart, asks, at_corp, bounds, load, prod};
     use crate::break_glass::{BreakGlass, BreakGlassError, Settings};
-    use crate::domain::{BreakGlassId, BreakGlassState, Clusters, HumanClaim, Person};
+    use crate::domain::{BreakGlassId, BreakGlassState, Clusters, HumanClaim};
     use crate::identity::Identity;
     use crate::identity::fixture::{key, who};
     use crate::store::SessionRow;
@@ -99,6 +107,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_session_of_before_the_claims_in_force_asks_for_nothing_more_and_is_told_to_log_in() {
+        let glass = Glass::new().await;
+        let Person { provider, issuer, .. } = glass.ada.person().clone();
+        let claims = |name| ClaimsInForce::of([name]);
+        let told_by = |name| Apart { providers: vec![(provider.clone(), issuer.clone(), true)], claims: claims(name) };
+        let of = |value: &str, name| HumanClaim::of(value).under(claims(name));
+        let after = anew(&glass, told_by("number"), declared());
+        let old = [HumanClaim::NotAsked, of("ada", "login"), of("ada", "number")]
+            .map(|human| told(1, glass.ada.person().clone(), human));
+        for session in &old[..2] {
+            let refused = after.ask(session, asks()).await.unwrap_err();
+            let BreakGlassError::Refused(refusal) = refused else { panic!("{refused}") };
+            assert!(refusal.help.iter().any(|help| help.contains("`ichor login`")), "{refusal:?}");
+        }
+        let id = after.ask(&old[2], asks()).await.unwrap();
+        let help = async |glass: &BreakGlass, by: &Identity| {
+            let hash = glass.load(id).await.unwrap().1.hash;
+            let refused = glass.approve(by, id, hash, None, address()).await.unwrap_err();
+            let BreakGlassError::Refused(refusal) = refused else { panic!("{refused}") };
+            refusal.help.concat()
+        };
+        let by = |human| told(2, at_corp("bob"), human);
+        assert!(help(&after, &by(HumanClaim::NotAsked)).await.contains("log in anew (`ichor login`), and"));
+        assert!(help(&after, &by(of("bob", "login"))).await.contains("log in anew (`ichor login`), and"));
+        let later = anew(&glass, told_by("login"), declared());
+        assert!(help(&later, &by(of("bob", "login"))).await.contains("log in anew (`ichor login`), both"));
+    }
+
+    #[tokio::test]
     async fn a_request_of_a_cluster_that_is_declared_no_more_is_ended_and_approved_by_nobody() {
         let glass = Glass::new().await;
         let id = glass.asked().await;
@@ -109,5 +146,23 @@ mod tests {
         denied(&undeclared, id, &glass.bob).await.unwrap();
         assert_eq!(undeclared.load(id).await.unwrap().0.request.state, BreakGlassState::Denied);
         assert_eq!(glass.entries().await.pop().unwrap().detail.get("by_account"), None);
+    }
+
+    /// It has no labels any more: a policy that forbids something by one forbids it no more.
+    #[tokio::test]
+    async fn a_request_of_a_cluster_that_is_declared_no_more_is_seen_and_reviewed_by_whoever_may_read_everything() {
+        let glass = Glass::new().await;
+        let id = glass.asked().await;
+        let undeclared = anew(&glass, apart(), Arc::new(BTreeMap::new()));
+        let review = async |glass: &BreakGlass, by: &Identity| {
+            glass.review(by, id, crate::break_glass::Label::Drill, "none", address()).await
+        };
+        assert!(matches!(undeclared.show(&glass.bob, id).await, Err(BreakGlassError::Unknown)));
+        assert!(matches!(review(&undeclared, &glass.bob).await, Err(BreakGlassError::Unknown)));
+        let policies =
+            format!("{POLICIES}\n@id(\"read\") permit (principal, action == Action::\"audit:read\", resource);");
+        let reads = BreakGlass { policies: watch::channel(load(&policies)).1, ..undeclared };
+        assert!(!reads.show(&glass.bob, id).await.unwrap().may.contains(&"approve"));
+        assert!(matches!(review(&reads, &glass.bob).await, Err(BreakGlassError::State(_))), "nothing was made of it");
     }
 }

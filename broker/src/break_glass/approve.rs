@@ -95,7 +95,7 @@ impl BreakGlass {
         may: fn(&Self, &Identity, &Contents) -> Result<(), Refusal>,
     ) -> Result<Contents, BreakGlassError> {
         let (file, contents) = self.load(id).await?;
-        self.may_see(identity, &contents)?;
+        self.may_decide(identity, &contents)?;
         let state = self.state_now(&file.request);
         if state != BreakGlassState::Pending {
             return Err(BreakGlassError::State(format!("the request is {state}, so there is nothing to decide")));
@@ -154,7 +154,7 @@ impl BreakGlass {
 
     /// As [`Self::may_vote`], but for what policy wants of the person now.
     pub(super) fn could_vote(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
-        is_another(identity, contents)?;
+        self.is_another(identity, contents)?;
         if !self.clusters.borrow().contains_key(&contents.cluster) {
             return Err(Refusal::plain("the request's cluster is no longer declared", "deny it, or let it be"));
         }
@@ -173,7 +173,7 @@ impl BreakGlass {
         identity: &Identity,
         contents: &Contents,
     ) -> Result<std::sync::Arc<Cluster>, Refusal> {
-        if let Err(refusal) = is_another(identity, contents)
+        if let Err(refusal) = self.is_another(identity, contents)
             && !self.is_another_by_account(identity, contents)
         {
             return Err(refusal);
@@ -193,28 +193,33 @@ impl BreakGlass {
     /// Whether only this tells that this person is another than whoever asked: the account, where humans are told apart in another
     /// way than when it was asked. Else nobody could end or review it any more; nothing is approved by that.
     pub(super) fn is_another_by_account(&self, identity: &Identity, contents: &Contents) -> bool {
-        is_another(identity, contents).is_err()
+        self.is_another(identity, contents).is_err()
             && !self.settings.apart.is_as_asked(contents)
             && identity.person().subject != contents.person.subject
             && human(identity).is_ok_and(|human| human.digest() != contents.human)
     }
-}
 
-/// Whether this person is surely another human than whoever asked.
-fn is_another(identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
-    if *identity.person() == contents.person {
-        return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
+    /// Whether this person is surely another human than whoever asked.
+    fn is_another(&self, identity: &Identity, contents: &Contents) -> Result<(), Refusal> {
+        if *identity.person() == contents.person {
+            return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
+        }
+        let human = human(identity)?;
+        if human.digest() == contents.human {
+            return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
+        }
+        if human.is_surely_another(&contents.requester()) {
+            return Ok(());
+        }
+        let apart = &self.settings.apart;
+        let help = match (apart.is_as_asked(contents), apart.is_of_now(&human)) {
+            (false, _) => "log in anew (`ichor login`), both, and ask again",
+            (true, false) => "log in anew (`ichor login`), and try again",
+            (true, true) => {
+                "approve with an account of the requester's provider, or ask whoever runs the broker for a claim that tells \
+                 people apart at both (`human_claim`)"
+            }
+        };
+        Err(Refusal::plain("this account and the requester's may be the same person's", help))
     }
-    let human = human(identity)?;
-    if human.digest() == contents.human {
-        return Err(Refusal::plain("nobody approves or reviews their own request", "ask a colleague"));
-    }
-    if !human.is_surely_another(&contents.requester()) {
-        return Err(Refusal::plain(
-            "this account and the requester's may be the same person's",
-            "approve with an account of the requester's provider, or ask whoever runs the broker for a claim that tells \
-             people apart at both (`human_claim`)",
-        ));
-    }
-    Ok(())
 }

@@ -68,6 +68,14 @@ impl BreakGlass {
             Ok(human) => human,
             Err(refusal) => return Err(self.refused(unanswered(identity, &ask), refusal).await?),
         };
+        if !self.settings.apart.is_of_now(&human) {
+            // else the weaker rule for what was asked before would hold for it: whoever keeps such a session could review their own use
+            let refusal = Refusal::plain(
+                "this session is of before people were told apart as they are now",
+                "log in anew (`ichor login`), and ask again",
+            );
+            return Err(self.refused(unanswered(identity, &ask), refusal).await?);
+        }
         if ask.self_service && self.settings.sinks.borrow().is_empty() {
             let refusal = Refusal::plain(
                 "nobody lets themselves in where no notification sink would be told of it",

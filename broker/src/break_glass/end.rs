@@ -62,7 +62,7 @@ impl BreakGlass {
         address: IpAddr,
     ) -> Result<(), BreakGlassError> {
         let (file, contents) = self.load(id).await?;
-        self.may_see(identity, &contents)?;
+        self.may_decide(identity, &contents)?;
         if *identity.person() != contents.person
             && let Err(refusal) = self.may_end(identity, &contents)
         {

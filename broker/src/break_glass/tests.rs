@@ -66,7 +66,7 @@ pub(super) fn at_corp(subject: &str) -> Person {
     Person { subject: subject.into(), ..session(1).person }
 }
 
-fn asks() -> Ask {
+pub(super) fn asks() -> Ask {
     Ask {
         cluster: prod().name,
         roles: vec![Role::Admin],

@@ -2,7 +2,7 @@
 
 use ichor_wire::problem::Code;
 
-use crate::domain::{BreakGlassId, BreakGlassState};
+use crate::domain::{BreakGlassId, BreakGlassState, Cluster};
 use crate::identity::Identity;
 use crate::policy::{self, AuditScope, Refusal};
 use crate::store::BreakGlassFile;
@@ -74,6 +74,7 @@ impl BreakGlass {
     }
 
     /// The request, if this person may see it: their own, one that they may approve, one of a cluster whose audit they may read.
+    /// One of a cluster that is no longer declared is seen by whoever may read everything.
     ///
     /// # Errors
     /// When there is none that they may see.
@@ -98,16 +99,30 @@ impl BreakGlass {
         let policies = std::sync::Arc::clone(&self.policies.borrow());
         let now = self.clock.now();
         let Some(cluster) = self.clusters.borrow().get(&contents.cluster).cloned() else {
-            // someone must be able to end and review what is left of it
-            let may = policy::may_read_audit(&policies, identity, AuditScope::Everything, now).is_ok()
-                || self.could_end(identity, contents).is_ok_and(|undeclared| {
-                    policy::could_approve(&policies, identity, &undeclared, &contents.said.roles, now)
-                });
-            return if may { Ok(()) } else { Err(BreakGlassError::Unknown) };
+            // its labels are gone, and with them whatever a policy forbids by one
+            let may = policy::may_read_audit(&policies, identity, AuditScope::Everything, now);
+            return may.map_err(|_| BreakGlassError::Unknown);
         };
         let may = policy::could_approve(&policies, identity, &cluster, &contents.said.roles, now)
             || policy::may_read_audit(&policies, identity, AuditScope::Cluster(&cluster), now).is_ok();
         if may { Ok(()) } else { Err(BreakGlassError::Unknown) }
+    }
+
+    /// As [`Self::may_see`], for what takes something away: of a cluster that is no longer declared also whoever may approve such
+    /// requests, for someone must be able to end what is left of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn may_decide(&self, identity: &Identity, contents: &Contents) -> Result<(), BreakGlassError> {
+        let is_declared = self.clusters.borrow().contains_key(&contents.cluster);
+        let policies = std::sync::Arc::clone(&self.policies.borrow());
+        let could_end = |cluster: std::sync::Arc<Cluster>| {
+            policy::could_approve(&policies, identity, &cluster, &contents.said.roles, self.clock.now())
+        };
+        if !is_declared && self.could_end(identity, contents).is_ok_and(could_end) {
+            return Ok(());
+        }
+        self.may_see(identity, contents)
     }
 
     fn may_do(

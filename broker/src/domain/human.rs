@@ -116,11 +116,18 @@ impl Human {
     pub fn is_surely_another(&self, other: &Self) -> bool {
         let (one, two) = (&self.person, &other.person);
         match (self.told, other.told) {
-            (Some(own), Some(others)) => {
-                own.first_chunk::<IN_FORCE>() == others.first_chunk() && own != others && one != two
-            }
+            (Some(own), Some(others)) => self.is_told_as(other) && own != others && one != two,
             (None, None) => one.provider == two.provider && one.issuer == two.issuer && one.subject != two.subject,
             _ => false,
+        }
+    }
+
+    /// Whether both were told apart from others in the same way: by the same claims, or both by their account.
+    #[must_use]
+    pub fn is_told_as(&self, other: &Self) -> bool {
+        match (&self.told, &other.told) {
+            (Some(own), Some(others)) => own.first_chunk::<IN_FORCE>() == others.first_chunk(),
+            (own, others) => own.is_none() && others.is_none(),
         }
     }
 
@@ -198,6 +205,9 @@ mod tests {
         let both = |claims: [&'static str; 3]| ClaimsInForce::of(claims);
         assert_eq!(both(["a", "b", "a"]), both(["b", "a", "b"]));
         assert_ne!(both(["a", "b", "a"]), number);
+        let is_told_as = |one, two| human("a", "x", one).is_told_as(&human("b", "y", two));
+        assert!(is_told_as(seven, eight) && is_told_as(HumanClaim::NotAsked, HumanClaim::NotAsked));
+        assert!(!is_told_as(seven, ada) && !is_told_as(seven, HumanClaim::NotAsked));
         assert_eq!(HumanClaim::Untold.under(number), HumanClaim::Untold);
     }
 

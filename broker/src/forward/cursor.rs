@@ -17,7 +17,7 @@ const HELD: SignedDuration = SignedDuration::from_secs(30);
 
 /// With less than this left a holder holds it anew before it does anything: longer than whatever it does may take, and than
 /// brokers' clocks may differ.
-const LEFT: SignedDuration = SignedDuration::from_secs(20);
+pub(crate) const SURELY_HELD: SignedDuration = SignedDuration::from_secs(25);
 
 /// What the mark is made for.
 const MARK: &[u8] = b"ichor place in the log 1\0";
@@ -95,7 +95,7 @@ impl Cursor {
     /// When the store fails.
     pub(crate) async fn hold(&mut self) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        let is_held = |until: Timestamp| until.duration_since(now) > LEFT && until.duration_since(now) <= HELD;
+        let is_held = |until: Timestamp| until.duration_since(now) > SURELY_HELD && until.duration_since(now) <= HELD;
         if self.held_until.is_some_and(is_held) {
             return Ok(true);
         }

@@ -27,7 +27,7 @@ use crate::readiness::{Check, Readiness};
 use crate::store::{Store, StoreError};
 
 pub(crate) use backoff::Backoff;
-pub(crate) use cursor::{Cursor, CursorError};
+pub(crate) use cursor::{Cursor, CursorError, SURELY_HELD};
 pub use otlp::Collector;
 
 use lines::Lines;

@@ -129,6 +129,15 @@ mod tests {
         let both = cluster(&format!("{old}{new}"), "10.0.0.5");
         assert_eq!(state(drilled.clone(), &both).0, State::Due, "nodes may show either");
         assert_eq!(state(kit(Place::of(&both)).await, &cluster(&new, "10.0.0.5")).0, State::Fresh);
+        // told once a day, as an overdue drill is: it serves no more
+        let mut left = drilled.clone().held_against(Some(&cluster(&new, "10.0.0.5")));
+        let room = Room::new([]);
+        for (hours, count) in [(23, 0), (24, 1)] {
+            left.reminded = Some(noon());
+            let now = noon() + jiff::SignedDuration::from_hours(hours);
+            crate::kit::remind(std::slice::from_ref(&left), 0, &room.sequencer, now).await.unwrap();
+            assert_eq!(room.log().await.len(), count, "after {hours} h");
+        }
         let replaced = Standing { replaced_by: Some(8), ..drilled };
         assert_eq!(state(replaced, &cluster(&new, "10.0.0.5")).0, State::Fresh);
         assert_eq!(state(kit(Place::default()).await, &before).0, State::Fresh, "of before that was recorded");

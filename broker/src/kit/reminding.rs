@@ -1,4 +1,4 @@
-//! That a kit's drill is overdue, told once a day until it is drilled; that its end is near, told once a week.
+//! That a kit's drill is overdue or that it serves no more, told once a day; that its end is near, told once a week.
 
 use ichor_wire::log::{Content, Kind, Kit};
 use jiff::{SignedDuration, Timestamp};
@@ -14,8 +14,9 @@ const AGAIN: SignedDuration = SignedDuration::from_hours(24);
 /// What is near is.
 const NEAR_AGAIN: SignedDuration = SignedDuration::from_hours(24 * 7);
 
-/// Records the kits whose drill is overdue, once a day for each, and those whose end is near, once a week; the notification sinks tell of the entries. The kits are those that the
-/// log told of when it had `size` entries: once another broker has recorded something of kits since, the rest is left to the next look.
+/// Records the kits whose drill is overdue and those whose cluster is another now, once a day for each, and those whose end is near,
+/// once a week; the notification sinks tell of the entries. The kits are those that the log told of when it had `size` entries: once
+/// another broker has recorded something of kits since, the rest is left to the next look.
 ///
 /// # Errors
 /// When something cannot be recorded; the rest is recorded next time.
@@ -33,7 +34,8 @@ pub async fn remind(kits: &[Standing], size: u64, sequencer: &Sequencer, now: Ti
 }
 
 fn reminder(kit: &Standing, now: Timestamp) -> Option<Content> {
-    let again = if now < kit.next_drill() { NEAR_AGAIN } else { AGAIN };
+    let is_pressing = now >= kit.next_drill() || kit.is_left_behind();
+    let again = if is_pressing { AGAIN } else { NEAR_AGAIN };
     let is_told = kit.reminded.is_some_and(|at| now.duration_since(at) < again);
     if kit.state(now) != State::Due || is_told {
         return None;

@@ -150,6 +150,14 @@ pub(super) fn not_the_second(identity: &Identity, asked: &Asked<'_>) -> Option<R
             Some(Refusal::plain("whoever asked for the lock of everything to be lifted does not confirm it", help))
         }
         Asked::Counts(ask) if !human.is_surely_another(&ask.human()) => {
+            let help = match human.is_told_as(&ask.human()) {
+                true => help,
+                // one of them may be of a session of before: then another login helps
+                false => {
+                    "log in anew (`ichor login`), both, at one provider; then let one run `ichor unlock everything`, and the other \
+                     confirm it within the hour"
+                }
+            };
             Some(Refusal::plain("the two accounts may be the same person's", help))
         }
         Asked::Counts(_) => None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join_all;
 use ichor_wire::api::AuditEntry;
 use lettre::Message as Mime;
 use lettre::address::Envelope;
@@ -15,13 +16,23 @@ use super::message::Message;
 use super::payload;
 use super::sink::{Accepted, Failure};
 use super::smtp::{Secured, failure};
-use crate::forward::http::DEADLINE;
+use crate::forward::SURELY_HELD;
+use crate::store::SKEW;
 
 /// So often a message is tried that the server has taken for one recipient and not yet for another.
 const TRIES: u32 = 5;
 
+/// The longest that one recipient's mail may take, from looking up the server to its word that it has it. Servers let a client
+/// wait for their greeting on purpose (postscreen for six seconds), and again behind the message.
+pub(super) const DEADLINE: Duration = Duration::from_secs(14);
+
 /// The longest that the end of a connection may take.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+// else another broker would take the place in the log while this one still sends, and tell everyone again
+const _: () = assert!(
+    DEADLINE.as_secs() + FAREWELL.as_secs() + SKEW.as_secs().unsigned_abs() <= SURELY_HELD.as_secs().unsigned_abs()
+);
 
 /// A mail server, ready. Each recipient of a notification has a connection of their own.
 pub(super) struct Mail {
@@ -33,12 +44,16 @@ pub(super) struct Mail {
     without: BTreeSet<usize>,
 }
 
-/// How far an entry is.
+/// How far an entry is. It is kept until another entry comes: whoever was told of this one is not told again when the broker
+/// cannot record that they were.
 struct Sending {
     entry: Uuid,
+    /// How often it was tried since the server has taken it for anyone.
     tries: u32,
     /// The recipients, by their place, whom the server has taken it for: they get it once.
     taken: BTreeSet<usize>,
+    /// What was said of it, once it was accepted.
+    accepted: Option<Accepted>,
 }
 
 // === impl Mail ===
@@ -48,42 +63,54 @@ impl Mail {
         Ok(Self { secured: Secured::new(to)?, to: to.clone(), sending: None, without: BTreeSet::new() })
     }
 
-    /// Each recipient gets a message of their own. It is accepted once the server has taken it for one of them, and for each other has
-    /// refused it for good or not taken it at any of several tries: an address that is gone or full must not keep the rest from
-    /// being told, nor have them told again and again.
+    /// Each recipient gets a message of their own, all at once. It is accepted once the server has taken it for one of them, and for
+    /// each other has refused it for good or not taken it at any of several tries: an address that is gone or full must not keep the
+    /// rest from being told, nor have them told again and again. What was accepted is not sent again.
     pub(super) async fn send(&mut self, entry: &AuditEntry, message: &Message) -> Result<Accepted, Failure> {
         let mail = self.mail(entry, message).map_err(Failure::Refused)?;
         let mut sending = match self.sending.take() {
             Some(sending) if sending.entry == entry.id => sending,
-            _ => Sending { entry: entry.id, tries: 0, taken: BTreeSet::new() },
+            _ => Sending { entry: entry.id, tries: 0, taken: BTreeSet::new(), accepted: None },
         };
-        sending.tries += 1;
-        let (mut refused, mut out) = (Vec::new(), Vec::new());
-        for (place, to) in self.to.to.iter().enumerate() {
-            if sending.taken.contains(&place) {
-                continue;
-            }
-            match self.send_to(to, &mail).await {
+        let sent = match sending.accepted.clone() {
+            Some(accepted) => Ok(accepted),
+            None => self.send_to_rest(&mut sending, &mail).await,
+        };
+        sending.accepted = sent.clone().ok();
+        self.sending = Some(sending);
+        sent
+    }
+
+    async fn send_to_rest(&mut self, sending: &mut Sending, mail: &[u8]) -> Result<Accepted, Failure> {
+        let this = &*self;
+        let rest = this.to.to.iter().enumerate().filter(|(place, _)| !sending.taken.contains(place));
+        let tried = join_all(rest.map(|(place, to)| async move { (place, this.send_to(to, mail).await) })).await;
+        let mut failed = Vec::new();
+        for (place, sent) in tried {
+            match sent {
                 Ok(()) => drop(sending.taken.insert(place)),
-                Err(Failure::Refused(why) | Failure::Shut(why)) => refused.push((place, why)),
-                Err(Failure::Out { why, .. }) => out.push((place, why)),
+                Err(failure) => failed.push((place, failure)),
             }
         }
-        let is_waited_for = |(place, _): &(usize, String)| !self.without.contains(place);
-        if sending.taken.is_empty() || (sending.tries < TRIES && out.iter().any(is_waited_for)) {
-            let first = out.into_iter().next();
-            self.sending = Some(sending);
-            return Err(match (first, refused.pop()) {
-                (Some((_, why)), _) => Failure::out(why),
-                (None, Some((_, why))) => Failure::Refused(why),
-                (None, None) => Failure::Refused("it has no recipient".into()),
-            });
+        if sending.taken.is_empty() {
+            let none = || Failure::Refused("it has no recipient".into());
+            return Err(failed.into_iter().map(|(_, failure)| failure).min_by_key(weight).unwrap_or_else(none));
         }
-        refused.append(&mut out);
-        self.without = refused.iter().map(|(place, _)| *place).collect();
+        sending.tries += 1;
+        let is_waited_for = |(place, failure): &&(usize, Failure)| {
+            // a server that lets nobody in says nothing of a mailbox
+            !matches!(failure, Failure::Refused(_)) && !self.without.contains(place)
+        };
+        if sending.tries < TRIES
+            && let Some((_, failure)) = failed.iter().find(is_waited_for)
+        {
+            return Err(Failure::out(failure.why()));
+        }
+        self.without = failed.iter().map(|(place, _)| *place).collect();
         // by their place: what readiness says is read by more people than `config.toml`
         let of = self.to.to.len();
-        let without = refused.into_iter().next().map(|(place, why)| format!("recipient {} of {of}: {why}", place + 1));
+        let first = failed.iter().min_by_key(|(_, failure)| !matches!(failure, Failure::Refused(_)));
+        let without = first.map(|(place, failure)| format!("recipient {} of {of}: {}", place + 1, failure.why()));
         Ok(Accepted { without })
     }
 
@@ -91,8 +118,7 @@ impl Mail {
     async fn send_to(&self, to: &Mailbox, mail: &[u8]) -> Result<(), Failure> {
         let envelope = self.envelope(to)?;
         let sending = async {
-            let opening = tokio::time::timeout(DEADLINE / 2, self.secured.open(&self.to));
-            let mut open = opening.await.map_err(|_| Failure::out("the mail server did not answer in time"))??;
+            let mut open = self.secured.open(&self.to).await?;
             open.send(&envelope, mail).await.map_err(|error| failure(&error))?;
             Ok(open)
         };
@@ -123,6 +149,16 @@ impl Mail {
             builder = builder.to(to.clone());
         }
         builder.body(payload::text(message)).map(|mail| mail.formatted()).map_err(|error| error.to_string())
+    }
+}
+
+/// Of the failures of a message that nobody has got the one counts that has the least weight: while anyone may get it by trying
+/// again it is not refused, and while the server lets one of them in it may let in the others.
+fn weight(failure: &Failure) -> u8 {
+    match failure {
+        Failure::Out { .. } => 0,
+        Failure::Shut(_) => 1,
+        Failure::Refused(_) => 2,
     }
 }
 

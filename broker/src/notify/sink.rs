@@ -68,4 +68,11 @@ impl Failure {
     pub(super) fn out(why: impl Into<String>) -> Self {
         Self::Out { why: why.into(), after: None }
     }
+
+    /// One sentence.
+    pub(super) fn why(&self) -> &str {
+        match self {
+            Self::Out { why, .. } | Self::Refused(why) | Self::Shut(why) => why,
+        }
+    }
 }

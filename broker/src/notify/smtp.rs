@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -29,6 +30,9 @@ use crate::forward::http::innermost;
 /// The most that a server may say in one connection, in bytes, its certificates included: lettre reads a line to its end
 /// before it looks how long that is.
 const LARGEST: u64 = 128 * 1024;
+
+/// So long each of the server's addresses has to answer: one that nobody answers at must leave time for the next.
+const CONNECTING: Duration = Duration::from_secs(4);
 
 /// How the connection is secured, ready.
 pub(super) enum Secured {
@@ -65,10 +69,12 @@ impl Secured {
         }
     }
 
-    /// Returns once the server has greeted, the connection is secured as configured, and the server has let us in.
+    /// Returns once the server has greeted, the connection is secured as configured, and the server has let us in. What it says for
+    /// good before that is [`Failure::Shut`]: it was not asked about a message yet.
     pub(super) async fn open(&self, to: &MailSink) -> Result<AsyncSmtpConnection, Failure> {
         let unreachable = |error: io::Error| Failure::out(format!("the mail server cannot be reached: {error}"));
-        let stream = TcpStream::connect((to.host.as_str(), to.port)).await.map_err(unreachable)?;
+        let addresses = tokio::net::lookup_host((to.host.as_str(), to.port)).await.map_err(unreachable)?;
+        let stream = first_of(addresses, TcpStream::connect).await.map_err(unreachable)?;
         let stream = Bounded { stream, left: LARGEST };
         let stream: Box<dyn AsyncTokioStream> = match self {
             Self::Tls(connector, name) => {
@@ -77,15 +83,39 @@ impl Secured {
             Self::StartTls(_) | Self::No => Box::new(stream),
         };
         let hello = ClientId::Domain(to.hello.clone());
-        let mut open = AsyncSmtpConnection::connect_with_transport(stream, &hello).await.map_err(|e| failure(&e))?;
+        let mut open = AsyncSmtpConnection::connect_with_transport(stream, &hello).await.map_err(|e| shut(&e))?;
         if let Self::StartTls(parameters) = self {
-            open.starttls(parameters.clone(), &hello).await.map_err(|error| failure(&error))?;
+            open.starttls(parameters.clone(), &hello).await.map_err(|error| shut(&error))?;
         }
         if let Some((user, password)) = &to.login {
             let login = Credentials::new(user.clone(), password.expose_secret().to_owned());
-            open.auth(DEFAULT_MECHANISMS, &login).await.map_err(|error| failure(&error))?;
+            open.auth(DEFAULT_MECHANISMS, &login).await.map_err(|error| shut(&error))?;
         }
         Ok(open)
+    }
+}
+
+/// The first connection that comes about, of one address after another.
+async fn first_of<T, F: Future<Output = io::Result<T>>>(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<T> {
+    let mut failed = io::Error::other("its name has no address");
+    for address in addresses {
+        match tokio::time::timeout(CONNECTING, connect(address)).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::Error::other("it did not answer in time"),
+        }
+    }
+    Err(failed)
+}
+
+/// As [`failure`], of a server that was not asked about a message yet.
+fn shut(error: &Error) -> Failure {
+    match failure(error) {
+        Failure::Refused(why) => Failure::Shut(why),
+        other => other,
     }
 }
 
@@ -188,5 +218,26 @@ impl AsyncWrite for Wrapped {
 impl AsyncTokioStream for Wrapped {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.0.get_ref().0.peer_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_nobody_answers_at_leaves_time_for_the_next() {
+        let addresses = ["192.0.2.1:25", "192.0.2.2:25", "192.0.2.3:25"].map(|address| address.parse().unwrap());
+        let connect = |address: SocketAddr| async move {
+            match address {
+                one if one == addresses[0] => std::future::pending().await,
+                one if one == addresses[1] => Err(io::ErrorKind::ConnectionRefused.into()),
+                one => Ok(one),
+            }
+        };
+        let reached = tokio::time::timeout(super::super::mail::DEADLINE, first_of(addresses, connect)).await;
+        assert_eq!(reached.expect("within a mail's deadline").unwrap(), addresses[2]);
+        let refused = first_of([], connect).await.unwrap_err();
+        assert!(refused.to_string().contains("no address"), "{refused}");
     }
 }

@@ -104,7 +104,7 @@ impl Drill {
             writeln!(out, "{mark}  share {index} ({}): {said}", holder.name)?;
         }
         let (accepting, asked) = self.ask(loaded, kit, out).await?;
-        if let Some(moved) = kit.moved {
+        if let Some(moved) = kit.moved.filter(|_| kit.is_left_behind()) {
             writeln!(out, "FAIL  kit {number} {}", moved.as_str())?;
         }
         let is_whole = proved.len() == kit.holders.len() && asked > 0 && accepting == asked;
@@ -122,7 +122,7 @@ impl Drill {
                 "the drill is recorded, but kit {number} needs a whole drill still: mend what the lines above name, and give all proofs again"
             );
         }
-        if kit.moved.is_some() {
+        if kit.is_left_behind() {
             bail!(
                 "the drill is recorded, but kit {number} is due all the same: make another with `ichor-broker kit rotate {number}`"
             );

@@ -345,7 +345,8 @@ impl Standing {
     }
 
     /// Whether the cluster is another than it was made for, and no other kit takes its place yet.
-    fn is_left_behind(&self) -> bool {
+    #[must_use]
+    pub fn is_left_behind(&self) -> bool {
         self.moved.is_some() && self.replaced_by.is_none()
     }
 

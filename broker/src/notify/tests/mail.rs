@@ -10,12 +10,12 @@ use tokio::net::TcpListener;
 use super::super::courier::Step;
 use super::*;
 
-/// What a mail server does at RCPT and at the end of a message.
+/// What a mail server does with the mail of one recipient.
 #[derive(Clone, Copy, Debug)]
 enum Post {
     Takes,
-    /// Answers RCPT for whoever has this in their address with this code.
-    RefusesOne(&'static str, u16),
+    /// Answers RCPT with this code.
+    Refuses(u16),
     /// Answers the message with this code.
     Says(u16),
     Hangs,
@@ -23,10 +23,17 @@ enum Post {
     Babbles(usize),
 }
 
+/// For whoever has this in their address, one after another; then everything is taken.
+type Plan = (&'static str, Post);
+
 /// A mail server: every line that came, and every message that it took.
 #[derive(Default)]
 struct Server {
-    plan: Mutex<Vec<Post>>,
+    plan: Mutex<Vec<Plan>>,
+    /// What it answers to AUTH, one after another; then it lets everyone in.
+    logins: Mutex<Vec<u16>>,
+    /// Where it greets nobody before it may.
+    greets: Option<tokio::sync::Semaphore>,
     lines: Mutex<Vec<String>>,
     mails: Mutex<Vec<String>>,
 }
@@ -40,9 +47,13 @@ enum Secured {
 }
 
 impl Server {
-    async fn new(plan: &[Post], secured: Secured) -> (Arc<Self>, u16) {
+    async fn new(plan: &[Plan], secured: Secured) -> (Arc<Self>, u16) {
+        Self { plan: Mutex::new(plan.to_vec()), ..Self::default() }.open(secured).await
+    }
+
+    async fn open(self, secured: Secured) -> (Arc<Self>, u16) {
         ichor_standins::install_tls_provider();
-        let server = Arc::new(Self { plan: Mutex::new(plan.iter().rev().copied().collect()), ..Self::default() });
+        let server = Arc::new(self);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let serving = Arc::clone(&server);
@@ -79,6 +90,10 @@ impl Server {
         offers_tls: bool,
     ) -> std::io::Result<Option<BufStream<S>>> {
         if greets {
+            if let Some(greets) = &self.greets {
+                self.lines.lock().unwrap().push("CONNECTED".into());
+                drop(greets.acquire().await);
+            }
             say(&mut stream, "220 mx.example").await?;
         }
         let mut one = Post::Takes;
@@ -95,23 +110,23 @@ impl Server {
                     say(&mut stream, "220 go on").await?;
                     return Ok(Some(stream));
                 }
-                "AUTH" => say(&mut stream, "235 ok").await?,
-                "MAIL" => {
-                    one = self.plan.lock().unwrap().pop().unwrap_or(Post::Takes);
-                    say(&mut stream, "250 ok").await?;
+                "AUTH" => {
+                    let code = self.logins.lock().unwrap().pop().unwrap_or(235);
+                    say(&mut stream, &format!("{code} so it is")).await?;
                 }
-                "RCPT" => match one {
-                    Post::RefusesOne(who, code) if line.contains(who) => {
-                        say(&mut stream, &format!("{code} no")).await?
+                "RCPT" => {
+                    one = self.planned(&line);
+                    match one {
+                        Post::Refuses(code) => say(&mut stream, &format!("{code} no")).await?,
+                        Post::Babbles(bytes) => {
+                            stream.write_all(&vec![b'2'; bytes]).await?;
+                            self.lines.lock().unwrap().push("BABBLED".into());
+                            stream.flush().await?;
+                            std::future::pending().await
+                        }
+                        _ => say(&mut stream, "250 ok").await?,
                     }
-                    Post::Babbles(bytes) => {
-                        stream.write_all(&vec![b'2'; bytes]).await?;
-                        self.lines.lock().unwrap().push("BABBLED".into());
-                        stream.flush().await?;
-                        std::future::pending().await
-                    }
-                    _ => say(&mut stream, "250 ok").await?,
-                },
+                }
                 "DATA" => {
                     say(&mut stream, "354 go on").await?;
                     let mut mail = String::new();
@@ -134,6 +149,12 @@ impl Server {
                 _ => say(&mut stream, "250 ok").await?,
             }
         }
+    }
+
+    fn planned(&self, line: &str) -> Post {
+        let mut plan = self.plan.lock().unwrap();
+        let place = plan.iter().position(|(who, _)| line.contains(who));
+        place.map_or(Post::Takes, |place| plan.remove(place).1)
     }
 
     fn has_heard(&self, verb: &str) -> bool {
@@ -218,8 +239,7 @@ async fn nothing_that_was_typed_makes_a_header() {
 #[tokio::test]
 async fn a_recipient_that_is_gone_keeps_nobody_else_from_being_told() {
     let glass = Glass::new().await;
-    let refuses = Post::RefusesOne("gone@", 550);
-    let (server, port) = Server::new(&[refuses, refuses], Secured::No).await;
+    let (server, port) = Server::new(&[("gone@", Post::Refuses(550))], Secured::No).await;
     let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
     glass.asked().await;
     assert_eq!(courier.step().await, Ok(Step::Sent));
@@ -229,20 +249,10 @@ async fn a_recipient_that_is_gone_keeps_nobody_else_from_being_told() {
 #[tokio::test]
 async fn a_mail_server_that_fails_gets_it_again_and_one_that_refuses_holds_up_nothing() {
     let glass = Glass::new().await;
-    let plan = [
-        // each of two recipients
-        Post::Says(451),
-        Post::Says(451),
-        Post::RefusesOne("@", 450),
-        Post::RefusesOne("@", 450),
-        // three times
-        Post::Says(554),
-        Post::Says(554),
-        Post::RefusesOne("@", 550),
-        Post::RefusesOne("@", 550),
-        Post::Says(554),
-        Post::Says(554),
-    ];
+    // once for each recipient; three times before it is left behind
+    let each = |post: Post| [("ops@", post), ("gone@", post)];
+    let [busy, full, no, gone] = [Post::Says(451), Post::Refuses(450), Post::Says(554), Post::Refuses(550)].map(each);
+    let plan = [busy, full, no, gone, no].concat();
     let (server, port) = Server::new(&plan, Secured::No).await;
     let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
     let from = cursor(&glass).await;
@@ -267,10 +277,8 @@ fn came_for(server: &Server, who: &str) -> usize {
 #[tokio::test]
 async fn a_full_mailbox_keeps_nobody_from_being_told_and_floods_nobody() {
     let glass = Glass::new().await;
-    let full = Post::RefusesOne("gone@", 452);
-    // the first one, five times for the mailbox that is full, and the second once
-    let (server, port) =
-        Server::new(&[Post::Takes, full, full, full, full, full, Post::Takes, full], Secured::No).await;
+    // five times for the first message, and once for the second
+    let (server, port) = Server::new(&[("gone@", Post::Refuses(452)); 6], Secured::No).await;
     let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
     let from = cursor(&glass).await;
     glass.asked().await;
@@ -292,8 +300,7 @@ async fn a_full_mailbox_keeps_nobody_from_being_told_and_floods_nobody() {
 #[tokio::test]
 async fn a_mail_server_that_says_too_much_is_read_no_further() {
     let glass = Glass::new().await;
-    let babbles = Post::Babbles(64 * 1024 * 1024);
-    let (server, port) = Server::new(&[babbles, babbles], Secured::No).await;
+    let (server, port) = Server::new(&[("@", Post::Babbles(64 * 1024 * 1024)); 2], Secured::No).await;
     let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
     glass.asked().await;
     let refused = courier.step().await.unwrap_err();
@@ -301,27 +308,110 @@ async fn a_mail_server_that_says_too_much_is_read_no_further() {
     assert!(!server.has_heard("BABBLED"), "it is not read to the end");
 }
 
+/// Goes on with what is being sent until that is so.
+async fn until(step: &mut (impl Future<Output: std::fmt::Debug> + Unpin), mut is_so: impl FnMut() -> bool) {
+    let going = async {
+        while !is_so() {
+            assert!(futures_util::poll!(&mut *step).is_pending());
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), going).await.expect("in time");
+}
+
+async fn let_pass(time: std::time::Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 #[tokio::test]
-async fn a_mail_server_that_hangs_is_given_up_in_time() {
+async fn a_mail_server_that_hangs_is_given_up_in_time_and_holds_up_nobody_else() {
     let glass = Glass::new().await;
-    let (server, port) = Server::new(&[Post::Hangs], Secured::No).await;
+    let (server, port) = Server::new(&[("ops@", Post::Hangs)], Secured::No).await;
     let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
     let from = cursor(&glass).await;
     glass.asked().await;
     {
         let mut step = std::pin::pin!(courier.step());
-        while !server.has_heard("DATA") {
-            assert!(futures_util::poll!(&mut step).is_pending());
-            tokio::task::yield_now().await;
-        }
-        tokio::time::pause();
-        tokio::time::advance(crate::forward::http::DEADLINE).await;
-        tokio::time::resume();
+        let is_first = || came_for(&server, "ops@") == 1 && server.mails.lock().unwrap().len() == 1;
+        until(&mut step, is_first).await;
+        let_pass(super::super::mail::DEADLINE).await;
         let refused = step.await.unwrap_err();
         assert!(refused.why.contains("in time"), "{refused}");
     }
     assert_eq!(cursor(&glass).await, from);
-    assert_eq!(server.mails.lock().unwrap().len(), 1, "the next recipient has a deadline of their own");
+    assert_eq!(courier.step().await, Ok(Step::Sent));
+    assert_eq!((came_for(&server, "ops@"), came_for(&server, "gone@")), (2, 1));
+}
+
+/// Postscreen lets a client wait for its greeting for six seconds.
+#[tokio::test]
+async fn a_mail_server_may_take_its_time_to_greet() {
+    let glass = Glass::new().await;
+    let greets = Some(tokio::sync::Semaphore::new(0));
+    let (server, port) = Server { greets, ..Server::default() }.open(Secured::No).await;
+    let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
+    glass.asked().await;
+    let connected = || server.lines.lock().unwrap().iter().filter(|line| *line == "CONNECTED").count();
+    let mut step = std::pin::pin!(courier.step());
+    until(&mut step, || connected() == 2).await;
+    let_pass(std::time::Duration::from_secs(8)).await;
+    server.greets.as_ref().unwrap().close();
+    assert_eq!(step.await, Ok(Step::Sent));
+    assert_eq!(server.mails.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_mail_server_that_lets_nobody_in_for_a_while_loses_no_notification() {
+    let glass = Glass::new().await;
+    // both recipients six times, and then one of them once more
+    let logins = Mutex::new(vec![535; 13]);
+    let (server, port) = Server { logins, ..Server::default() }.open(Secured::No).await;
+    let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
+    let from = cursor(&glass).await;
+    glass.asked().await;
+    for _ in 0..7 {
+        assert_eq!(courier.step().await.unwrap_err().why, "the mail server answers 535");
+        assert_eq!((cursor(&glass).await, courier.behind()), (from, None));
+    }
+    assert_eq!(courier.step().await, Ok(Step::Sent));
+    assert_eq!((courier.without(), server.mails.lock().unwrap().len()), (None, 2));
+}
+
+/// Else a full disk would have everyone mailed every half minute.
+#[tokio::test]
+async fn whoever_was_told_is_not_told_again_when_that_cannot_be_recorded() {
+    use crate::store::faulty::Fault;
+    let glass = Glass::new().await;
+    let (server, port) = Server::new(&[("gone@", Post::Refuses(550)); 2], Secured::No).await;
+    let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
+    let from = cursor(&glass).await;
+    glass.asked().await;
+    glass.room.store.add([Fault::Before, Fault::Before]);
+    for _ in 0..2 {
+        assert!(courier.step().await.unwrap_err().why.contains("a test's fault"));
+    }
+    assert_eq!(courier.step().await, Ok(Step::Sent));
+    assert_eq!(courier.without(), Some("recipient 2 of 2: the mail server answers 550"));
+    assert_eq!((cursor(&glass).await, came_for(&server, "ops@"), came_for(&server, "gone@")), (from + 1, 1, 1));
+}
+
+/// While nobody has it, no try counts.
+#[tokio::test]
+async fn only_what_somebody_has_is_tried_so_often_and_no_more() {
+    let glass = Glass::new().await;
+    let busy = [("ops@", Post::Says(451)), ("gone@", Post::Says(451))];
+    let plan = [busy.repeat(6), vec![("gone@", Post::Says(451))]].concat();
+    let (server, port) = Server::new(&plan, Secured::No).await;
+    let mut courier = courier(&glass, mail(port, MailSecurity::None, None)).await;
+    glass.asked().await;
+    for _ in 0..6 {
+        assert!(courier.step().await.is_err());
+    }
+    assert!(courier.step().await.is_err(), "the first has it, and the second is tried again");
+    assert_eq!(courier.step().await, Ok(Step::Sent));
+    assert_eq!((courier.without(), server.mails.lock().unwrap().len()), (None, 2));
 }
 
 #[tokio::test]
