@@ -450,6 +450,12 @@ async fn a_ca_takes_the_place_of_an_adopted_credential_which_then_goes() -> anyh
 
     let node = adopting.node.address().to_string();
     ca(&["rotate", CLUSTER, "--custody", "age", "--wait", "0s", "--node", &node]).await.unwrap_err();
+    // nodes may accept the new CA: a credential does not end it
+    let rotating = std::fs::read(&record)?;
+    let file = world.scratch().join("admin-talosconfig");
+    let said = adopting.adopt(&file, &["--replace"]).await.unwrap_err().to_string();
+    assert!(said.contains("a rotation of cluster `adopted` is under way") && said.contains("--abandon"), "{said}");
+    assert_eq!(std::fs::read(&record)?, rotating);
     let patch = run_command(&["ca", "patch", CLUSTER, "--next", "--dir", &dir]).await?;
     let crt = patch.lines().find_map(|line| line.trim().strip_prefix("- crt: ")).context("a certificate")?;
     adopting.node.set_accepted_cas(&String::from_utf8(data_encoding::BASE64.decode(crt.as_bytes())?)?)?;

@@ -52,6 +52,13 @@ impl Adopt {
         let name = &self.cluster.name;
         let sealer = unlock::sealer(&loaded.settings)?;
         let record = Record::read(sealer.dir(), name)?;
+        if let Some(rotation) = record.as_ref().and_then(|record| record.rotation.as_ref()) {
+            bail!(
+                "a rotation of cluster `{name}` is under way, and nodes may accept its new CA ({}): `ichor-broker ca rotate {name} --abandon \
+                 --reason …` drops it, then adopt",
+                rotation.next.said()
+            );
+        }
         match record.as_ref().map(|record| &record.active) {
             None | Some(Place::TalosApi) => {}
             Some(Place::Retired) if self.replace => {}

@@ -25,6 +25,9 @@ pub(super) async fn import(
         transit::check(name, &found)?;
         let version = version_of(&found.versions);
         let version = version.ok_or_else(|| SettleError::Other(format!("the Transit key `{mount}/{name}`")))?;
+        if version < found.oldest_signing {
+            return Err(TransitKeyError::TooOld { key: name.to_owned(), version, oldest: found.oldest_signing }.into());
+        }
         remarks.push(format!("the Transit key `{mount}/{name}` held this CA's key already and is used"));
         return Ok(version);
     }

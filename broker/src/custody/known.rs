@@ -188,6 +188,12 @@ impl KnownCas {
         known.is_some_and(|known| known.places.iter().any(is_there))
     }
 
+    /// What the log says of the secret of KV that this CA of the cluster lies in, if it does: [`kv_place`].
+    #[must_use]
+    pub fn secret_of(&self, cluster: &ClusterName, fingerprint: &str) -> Option<&str> {
+        self.clusters.get(cluster.as_str())?.places.get(fingerprint).map(String::as_str)
+    }
+
     /// Whether an entry says that the cluster makes the certificates itself, asked with its CA's.
     #[must_use]
     pub fn is_delegated(&self, cluster: &ClusterName) -> bool {

@@ -14,6 +14,7 @@ use super::pki::{Pinned, PkiCustody};
 use super::record::{Place, Record};
 use super::servers;
 use super::transit::{TransitKeyError, TransitSigner};
+use super::vault::cluster_of;
 use super::{Signer, Vault};
 use crate::domain::ClusterName;
 use crate::openbao::{Client, Kv, Pki, TransitEngine};
@@ -103,7 +104,8 @@ impl Custody {
     /// When the vault's folder cannot be read.
     pub fn clusters(&self) -> Result<Vec<ClusterName>, CustodyError> {
         let dir = self.vault.sealer().dir();
-        let files = self.vault.list()?.cas.into_iter().filter(|name| !name.contains('.'));
+        let files = self.vault.list()?.cas;
+        let files = files.iter().filter_map(|stem| cluster_of(stem)).map(str::to_owned);
         let names: BTreeSet<String> = Record::all(dir)?.into_iter().chain(files).collect();
         Ok(names.iter().filter_map(|name| ClusterName::new(name).ok()).collect())
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::known::kv_place;
 use super::pki::RoleSet;
-use super::vault::{VaultError, file};
+use super::vault::{VaultError, cluster_of, file};
 use crate::domain::ClusterName;
 
 /// A cluster's record.
@@ -216,14 +216,18 @@ impl Record {
     /// A cluster's record in the vault's folder `dir`; `None` where the cluster has no CA.
     ///
     /// # Errors
-    /// When it cannot be read, or is missing where there is an age file of that name.
+    /// When it cannot be read, or is missing where there is an age file of one of the cluster's CAs.
     pub fn read(dir: &Path, cluster: &ClusterName) -> Result<Option<Self>, VaultError> {
         if let Some(record) = Self::written(dir, cluster)? {
             return Ok(Some(record));
         }
-        let file = dir.join("ca").join(format!("{cluster}.age"));
-        match file::read(&file)? {
-            Some(_) => Err(VaultError::NoRecord { path: file, cluster: cluster.to_string() }),
+        let folder = dir.join("ca");
+        let names = file::names(&folder, "age")?;
+        match names.into_iter().find(|stem| cluster_of(stem) == Some(cluster.as_str())) {
+            Some(stem) => {
+                let path = folder.join(format!("{stem}.age"));
+                Err(VaultError::NoRecord { path, cluster: cluster.to_string() })
+            }
             None => Ok(None),
         }
     }
@@ -274,6 +278,14 @@ impl Record {
             return Err(VaultError::RecordChanged(path(dir, cluster)));
         }
         self.write(dir, cluster, true)
+    }
+
+    /// Whether it names this file of the vault, for the CA in force, to come, or former.
+    #[must_use]
+    pub fn names_file(&self, file: &str) -> bool {
+        let next = self.rotation.iter().map(|rotation| &rotation.next);
+        let former = self.former.iter().map(|former| &former.place);
+        std::iter::once(&self.active).chain(next).chain(former).any(|place| place.file() == Some(file))
     }
 
     /// The clusters that have a record of their own, sorted.
@@ -365,6 +377,11 @@ mod tests {
         let said = Record::read(dir.path(), &cluster).unwrap_err().to_string();
         assert!(said.contains("no record says that it is in force") && said.contains("ca record prod"), "{said}");
         assert_eq!(Record::written(dir.path(), &cluster).unwrap(), None);
+        // nor is that of a later one, whose number is all that is left
+        std::fs::rename(dir.path().join("ca/prod.age"), dir.path().join("ca/prod.2.age")).unwrap();
+        assert!(matches!(Record::read(dir.path(), &cluster), Err(VaultError::NoRecord { .. })));
+        std::fs::rename(dir.path().join("ca/prod.2.age"), dir.path().join("ca/prod2.age")).unwrap();
+        assert_eq!(Record::read(dir.path(), &cluster).unwrap(), None);
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl Places<'_> {
             }
             (Target::Age, None) => Place::Age { file: self.sealer.seal_next_ca(of.cluster, material, of.generation)? },
             (Target::Kv { server, mount, path }, _) => {
+                let is_named = path.is_some();
                 let path = path.clone().unwrap_or_else(|| of.named("/"));
                 self.check_free(of, target, &path)?;
                 let kv = Kv::new(self.server(server)?, mount)?;
@@ -138,6 +139,9 @@ impl Places<'_> {
                     remarks.push(format!("the secret `{mount}/{path}` held this CA already and is used"));
                 } else if (found.is_some() && is_known) || self.own(of, target, &path)?.is_some() {
                     return Err(SettleError::Kept(format!("the secret `{mount}/{path}`")));
+                } else if found.is_some() && of.replace && !is_named {
+                    // a command at the same moment may have it and not its record yet
+                    return Err(SettleError::Unnamed(format!("the secret `{mount}/{path}`")));
                 } else if is_there && !of.replace {
                     return Err(SettleError::Other(format!("the secret `{mount}/{path}`")));
                 } else {
@@ -188,24 +192,29 @@ impl Places<'_> {
     }
 
     /// A dedicated CA of this cluster that lies at the place and that no record names: a command was ended before it wrote
-    /// the record.
+    /// the record, or is about to. It is written over only at a path that was named.
     async fn unfinished(&self, of: For<'_>, target: &Target) -> Result<Option<Settled>, SettleError> {
         let Target::Kv { server, mount, path } = target else { return Ok(None) };
+        let is_written_over = of.replace && path.is_some();
         let path = path.clone().unwrap_or_else(|| of.named("/"));
         self.check_free(of, target, &path)?;
         self.check_new(of, target, &path)?;
         let kv = Kv::new(self.server(server)?, mount)?;
-        if of.replace || kv.newest(&path).await? == 0 {
+        if is_written_over || kv.newest(&path).await? == 0 {
             return Ok(None);
         }
         let found = match kv::read(&kv, mount, &path).await {
             // its newest version was deleted: nothing is there
             Err(KvError::Missing(_)) => return Ok(None),
+            // no CA: nobody's certificates end with it
+            Err(KvError::Content { .. }) if of.replace => return Ok(None),
             found => found?.material,
         };
         if found.certificate().subject() != format!("{}{}", ca::DEDICATED, of.cluster) {
-            return Err(SettleError::Other(format!("the secret `{mount}/{path}`")));
+            let place = format!("the secret `{mount}/{path}`");
+            return Err(if of.replace { SettleError::Unnamed(place) } else { SettleError::Other(place) });
         }
+        self.check_own(of.cluster, found.certificate().public_key())?;
         let remark = format!("the secret `{mount}/{path}` held a CA of this cluster that nothing used; it is used now");
         let place = Place::Kv { server: server.clone(), mount: mount.clone(), path };
         Ok(Some(Settled { place, certificate: found.certificate().clone(), remarks: vec![remark] }))
@@ -255,7 +264,10 @@ impl Places<'_> {
     }
 
     /// Whether no CA of another cluster that has a record here has this key: a certificate is bound to its cluster by the CA alone.
-    fn check_own(&self, cluster: &ClusterName, public_key: &[u8]) -> Result<(), SettleError> {
+    ///
+    /// # Errors
+    /// When one has it, with its name, or its record cannot be read.
+    pub fn check_own(&self, cluster: &ClusterName, public_key: &[u8]) -> Result<(), SettleError> {
         for other in self.known.others_with_key(cluster, public_key).filter_map(|other| ClusterName::new(other).ok()) {
             if Record::written(self.sealer.dir(), &other)?.is_some() {
                 return Err(SettleError::OthersKey { cluster: cluster.clone(), other });

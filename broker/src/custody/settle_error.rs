@@ -69,10 +69,17 @@ pub enum SettleError {
          with `--key`"
     )]
     Kept(String),
+    /// A CA lies there that no record names and the operator did not name either.
+    #[error(
+        "{0} holds a CA already, which another command may be about to put in force; name another path with `--key`, or, where that CA \
+         is nobody's, this one with `--key` and `--replace`"
+    )]
+    Unnamed(String),
     /// It is the key of another cluster's CA.
     #[error(
         "this CA has the key of the CA of cluster `{other}`, so a certificate for one would be good at the other; give `{cluster}` a CA of \
-         its own, or, where `{other}` is gone, take `vault/ca/{other}.toml` away"
+         its own, or, where `{other}` has another by now, retire that one with `ichor-broker ca retire {other}`, or, where `{other}` is \
+         gone, take `vault/ca/{other}.toml` away"
     )]
     OthersKey {
         /// Whom it was meant for.

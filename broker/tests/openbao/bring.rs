@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use ichor_broker::clock::{Clock, SystemClock};
-use ichor_broker::custody::ca::{self, CaMaterial};
+use ichor_broker::custody::ca::{self, CaFacts, CaMaterial};
 use ichor_broker::custody::{
-    For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target, Vault, kv_place,
+    For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target, TransitKeyError, Vault,
+    kv_place,
 };
 use ichor_broker::domain::ClusterName;
 use ichor_broker::openbao::{Client, Settings};
@@ -242,6 +243,53 @@ async fn the_secret_of_the_ca_in_force_is_not_written_over() {
     assert!(error.to_string().contains("name another path with `--key`"), "{error}");
     desk.places().create(next, &kv(None), SystemClock.now(), 5).await.unwrap();
     assert!(desk.world.bao.secret("ichor/prod.2").is_some());
+}
+
+#[tokio::test]
+async fn a_ca_that_a_command_at_the_same_moment_made_is_not_written_over() {
+    let mut desk = Desk::new().await;
+    let next = For { cluster: &desk.cluster, generation: 2, replace: true, awaited: None };
+    let (now, target) = (SystemClock.now(), kv(None));
+    let first = desk.places().create(next, &target, now, 5).await.unwrap();
+    let held = desk.world.bao.secret("ichor/prod.2");
+    // the other has neither its entry nor its record yet
+    let error = desk.places().bring(next, &target, &desk.material).await.unwrap_err();
+    assert!(matches!(error, SettleError::Unnamed(_)), "{error}");
+    let second = desk.places().create(next, &target, now, 5).await.unwrap();
+    assert_eq!(second.certificate.fingerprint(), first.certificate.fingerprint(), "both tell nodes of one CA");
+    // ended between the entry and the record, it is gone on with
+    let facts = CaFacts::of(&first.certificate);
+    let place = kv_place("main", "secret", "ichor/prod.2");
+    let named = [("certificate", facts.fingerprint), ("public key", facts.key_fingerprint), ("secret of KV", place)];
+    desk.known.learn("prod", &named.map(|(name, digest)| (name.to_owned(), digest)).into());
+    let next = For { cluster: &desk.cluster, ..next };
+    let again = desk.places().create(next, &target, now, 5).await.unwrap();
+    assert_eq!(again.certificate.fingerprint(), first.certificate.fingerprint());
+    assert_eq!(desk.world.bao.secret("ichor/prod.2"), held);
+}
+
+#[tokio::test]
+async fn a_version_of_transit_that_signs_no_more_is_not_taken_for_a_ca() {
+    let desk = Desk::new().await;
+    let target = transit(None);
+    desk.bring(&target).await.unwrap();
+    let held = desk.world.operate("GET", "transit/keys/ichor-prod", Value::Null).await;
+    let mut raised = held.clone();
+    raised["min_encryption_version"] = json!(2);
+    desk.world.bao.set_fault("transit/keys/ichor-prod", Some(Fault::Instead(json!({ "data": raised }))));
+    let error = desk.bring(&target).await.unwrap_err();
+    assert!(matches!(error, SettleError::Transit(TransitKeyError::TooOld { version: 1, oldest: 2, .. })), "{error}");
+}
+
+#[tokio::test]
+async fn a_ca_that_no_record_names_is_written_over_where_its_path_is_named() {
+    let desk = Desk::new().await;
+    let named = kv(Some("ichor/prod"));
+    desk.bring(&named).await.unwrap();
+    let held = desk.world.bao.secret("ichor/prod");
+    let settled = desk.places().create(desk.of(true), &named, SystemClock.now(), 5).await.unwrap();
+    assert_ne!(settled.certificate.fingerprint(), desk.material.certificate().fingerprint());
+    assert_ne!(desk.world.bao.secret("ichor/prod"), held);
 }
 
 #[tokio::test]

@@ -167,6 +167,53 @@ async fn of_commands_at_once_the_first_is_done_and_the_others_say_that_they_are_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ca_to_come_is_not_taken_for_the_one_in_force_where_no_other_key_is_left() -> anyhow::Result<()> {
+    let ground = Ground::new().await?;
+    ground.refused(ROTATE);
+    let next = ground.run(&["patch", CLUSTER, "--next"])?;
+    std::fs::remove_file(ground.record())?;
+    std::fs::remove_file(ground.host.dir.join("vault/ca/prod.age"))?;
+    assert!(ground.run(&["show", CLUSTER])?.contains("no record says that it is in force"));
+    let record = ["record", CLUSTER, "--reason", "a lost record"];
+    let said = ground.refused(&record);
+    assert!(said.contains("others name other CAs") && !ground.record().exists(), "{said}");
+    let (_, behind) = said.split_once("the certificate sha256 ").unwrap();
+    ground.run(&[&record[..], &["--certificate", &behind[..64]]].concat())?;
+    assert_eq!(ground.run(&["patch", CLUSTER])?, next);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_refused_the_key_of_another_gets_no_record() -> anyhow::Result<()> {
+    let ground = Ground::new().await?;
+    let pem = ichor_standins::authority::Authority::new("talos")?;
+    let file = ground.host.dir.with_file_name("ca.pem");
+    std::fs::write(&file, format!("{}\n{}", pem.certificate(), pem.key()?))?;
+    let import = |cluster| ["import", cluster, "--from", file.to_str().unwrap(), "--replace", "--reason", "tests"];
+    ground.run(&import(CLUSTER))?;
+    let clusters = ground.host.dir.join("clusters");
+    std::fs::copy(clusters.join("prod.toml"), clusters.join("dev.toml"))?;
+    let said = ground.refused(&import("dev"));
+    assert!(said.contains("this CA has the key of the CA of cluster `prod`"), "{said}");
+    assert!(!ground.host.dir.join("vault/ca/dev.toml").exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_several_commands_drop_at_once_stays_dropped() -> anyhow::Result<()> {
+    let ground = Ground::new().await?;
+    ground.refused(ROTATE);
+    let record = std::fs::read(ground.record())?;
+    let done = at_once(&ground.host.dir, &["rotate", CLUSTER, "--abandon", "--reason", "tests"]);
+    assert!(done.iter().any(|output| output.status.success()), "{done:?}");
+    // also for whoever puts the record back
+    std::fs::write(ground.record(), record)?;
+    let said = ground.refused(&["patch", CLUSTER, "--next"]);
+    assert!(said.contains("was retired by an entry of the audit log"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_former_ca_stays_until_its_last_certificate_has_ended_whatever_the_bound_is_today() -> anyhow::Result<()> {
     let mut ground = Ground::new().await?;
     ground.host.start()?;

@@ -58,6 +58,13 @@ impl Work<'_> {
             if let Some((number, former)) = left {
                 return self.end_former(record, number, former, self.seen_before(former).await, out).await;
             }
+            if let (Place::Retired, Some(rotation)) = (&record.active, &record.rotation) {
+                bail!(
+                    "the CA of cluster `{cluster}` was retired already: none is in force; `ichor-broker ca rotate {cluster} --continue --reason \
+                     …` goes on with the one to come, {}",
+                    rotation.next.said()
+                );
+            }
             if record.active == Place::Retired {
                 bail!(
                     "the CA of cluster `{cluster}` was retired already: none is in force; `ichor-broker ca create {cluster} --replace \
@@ -84,10 +91,18 @@ impl Work<'_> {
                 place.said()
             ),
             Which::Gone => {
+                let is_named = seen.as_ref().is_some_and(|seen| !self.known.is_retired(cluster, &seen.fingerprint));
+                if is_named {
+                    // a command that failed beside the one that ended it had the log name it again
+                    let message = "CA retired as compromised, which is out of custody already".to_owned();
+                    let digests = self.digests(seen.iter(), in_use(record)).await;
+                    self.desk.record(Deed { digests, ..self.deed(message) }).await?;
+                    writeln!(out, "the log refuses that CA from now on")?;
+                }
                 writeln!(
                     out,
-                    "that CA was retired before and is out of custody; {} is in force",
-                    record.active.said()
+                    "no record leads to that CA any more: it was retired or dropped before; {}",
+                    in_force(record)
                 )?;
                 self.aftermath(None, record, out)
             }
@@ -130,13 +145,29 @@ impl Work<'_> {
             return meant.ok_or_else(|| anyhow::anyhow!("no CA has that certificate"));
         }
         let logged: Vec<_> = self.known.in_use(cluster).filter(|it| fits(it)).collect();
-        let mut unread = candidates.into_iter().filter(|candidate| candidate.seen.is_none());
-        match (logged.as_slice(), unread.next(), unread.next()) {
-            ([fingerprint], Some(only), None) => {
+        let [fingerprint] = logged.as_slice() else {
+            bail!("cluster `{cluster}` has no CA with such a certificate; there are: {listed}")
+        };
+        let mut unread: Vec<_> = candidates.into_iter().filter(|candidate| candidate.seen.is_none()).collect();
+        let secret = self.known.secret_of(cluster, fingerprint);
+        let is_logged = |it: &Candidate<'_>| secret.is_some() && it.place().and_then(Place::in_kv).as_deref() == secret;
+        if unread.iter().any(is_logged) {
+            unread.retain(is_logged);
+        }
+        let (first, more) = {
+            let mut unread = unread.into_iter();
+            (unread.next(), unread.next())
+        };
+        match (first, more) {
+            (Some(only), None) => {
                 let seen = Seen { fingerprint: (*fingerprint).to_owned(), certificate: None };
                 Ok(Candidate { seen: Some(seen), ..only })
             }
-            _ => bail!("cluster `{cluster}` has no CA with such a certificate; there are: {listed}"),
+            (Some(_), Some(_)) => bail!(
+                "which CA of cluster `{cluster}` that is cannot be told while their custody cannot be read; where a rotation is under way, \
+                 `ichor-broker ca rotate {cluster} --abandon --reason …` drops its CA, then retire the one in force: {listed}"
+            ),
+            (None, _) => bail!("cluster `{cluster}` has no CA with such a certificate; there are: {listed}"),
         }
     }
 
@@ -181,13 +212,10 @@ impl Work<'_> {
         out: &mut dyn Write,
     ) -> anyhow::Result<bool> {
         let (cluster, sealer) = (self.cluster, self.custody.vault().sealer());
-        let (place, in_force) = (former.place.said(), record.active.said());
+        let (place, in_force) = (former.place.said(), in_force(record));
         let is_known = seen.as_ref().is_some_and(|seen| self.known.is_retired(cluster, &seen.fingerprint));
         if former.compromised && is_known && !self.has_file(former) {
-            writeln!(
-                out,
-                "{place} was retired as compromised before, and nothing is left to do; {in_force} is in force"
-            )?;
+            writeln!(out, "{place} was retired as compromised before, and nothing is left to do; {in_force}")?;
             return self.aftermath(Some(&former.place), record, out);
         }
         let mut after = record.clone();
@@ -197,7 +225,7 @@ impl Work<'_> {
         }
         let message = match former.compromised {
             true => format!("CA retired as compromised, ended before it was done: {place}"),
-            false => format!("former CA retired as compromised: {place}; in force as before: {in_force}"),
+            false => format!("former CA retired as compromised: {place}; as before, {in_force}"),
         };
         let deed = Deed { digests: self.digests(seen.iter(), in_use(record)).await, ..self.deed(message) };
         let done = async || {
@@ -209,13 +237,16 @@ impl Work<'_> {
         };
         self.desk.act(deed, "what of it was done stays; run the same command again", done).await?;
         match former.compromised {
-            true => writeln!(out, "{place} was retired before, and its key is set aside now")?,
+            true if former.place.file().is_some() => {
+                writeln!(out, "{place} was retired before, and its key is set aside now")?;
+            }
+            true => writeln!(out, "{place} was retired before, and the log refuses it from now on")?,
             false => writeln!(out, "{place}, which issued before, is refused from now on")?,
         }
         if record.active != Place::Retired {
             writeln!(
                 out,
-                "{in_force} is in force as before; where it is compromised too, run this again with `--certificate` and its SHA-256"
+                "{in_force} as before; where it is compromised too, run this again with `--certificate` and its SHA-256"
             )?;
         }
         self.aftermath(Some(&former.place), record, out)
@@ -259,6 +290,14 @@ impl Candidate<'_> {
     fn fingerprint(&self) -> Option<&str> {
         self.seen.as_ref().map(|seen| seen.fingerprint.as_str())
     }
+
+    fn place(&self) -> Option<&Place> {
+        match self.which {
+            Which::Active(place) | Which::Next(place) => Some(place),
+            Which::Former(_, former) => Some(&former.place),
+            Which::Gone => None,
+        }
+    }
 }
 
 /// The CAs, for people.
@@ -276,4 +315,12 @@ fn said(candidates: &[Candidate<'_>]) -> String {
         }
     });
     lines.collect::<Vec<_>>().join("; ")
+}
+
+/// What is in force, for people.
+fn in_force(record: &Record) -> String {
+    match &record.active {
+        Place::Retired => "none is in force".into(),
+        place => format!("{} is in force", place.said()),
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::bail;
+use ichor_wire::profile::CaCertificate;
 use jiff::Timestamp;
 
 use super::target::At;
@@ -34,25 +35,25 @@ pub(super) struct Keeping<'a> {
 impl Keeping<'_> {
     /// Keeps a CA that is in memory.
     pub(super) fn keep(self, material: &CaMaterial) -> anyhow::Result<Settled> {
-        let digests = digests(&material.facts(), None);
-        self.settle(digests, async |places, of, target| places.bring(of, target, material).await)
+        let foreseen = Some(material.certificate());
+        self.settle(foreseen, async |places, of, target| places.bring(of, target, material).await)
     }
 
     /// Makes the CA where it is to live: its digests are known only then.
     pub(super) fn create_there(self, now: Timestamp, years: u16) -> anyhow::Result<Settled> {
-        self.settle(BTreeMap::new(), async |places, of, target| places.create(of, target, now, years).await)
+        self.settle(None, async |places, of, target| places.create(of, target, now, years).await)
     }
 
     /// Takes up the CA that a PKI engine has: its digests are known only then.
     pub(super) fn take_up(self) -> anyhow::Result<Settled> {
-        self.settle(BTreeMap::new(), async |places, of, target| places.take_up(of, target).await)
+        self.settle(None, async |places, of, target| places.take_up(of, target).await)
     }
 
     /// Records the act, then makes the CA, then its record (a first one in the vault before its key), then lets a running broker
     /// open it. In this order: a CA that nobody recorded never issues.
     fn settle(
         self,
-        foreseen: BTreeMap<String, String>,
+        material: Option<&CaCertificate>,
         make: impl AsyncFnOnce(&Places<'_>, For<'_>, &Target) -> Result<Settled, SettleError>,
     ) -> anyhow::Result<Settled> {
         let Self { loaded, cluster, target, at, message, reason, replace } = self;
@@ -90,12 +91,17 @@ impl Keeping<'_> {
             }
             _ => None,
         };
+        let foreseen = material.map(|certificate| digests(&CaFacts::of(certificate), None)).unwrap_or_default();
         let deed = Deed { ca: true, cluster: Some(cluster.to_string()), message, reason, digests: foreseen.clone() };
         let (mut settled, checks) = block_on(async {
             let desk = Desk::open(loaded).await?;
             let known = &crate::app::known_cas(&loaded.settings).await?;
             let places = Places { sealer: &sealer, servers: &servers, known };
             let settled = desk.act(deed.clone(), "the CA in force is what it was", async || {
+                if let Some(certificate) = material {
+                    // before the record: one that is refused leaves none
+                    places.check_own(cluster, certificate.public_key())?;
+                }
                 if let Some(first) = &first {
                     first.write(sealer.dir(), cluster, false)?;
                 }
@@ -160,7 +166,7 @@ pub(super) fn taken_up(cluster: &ClusterName, checks: Vec<Check>) -> Result<bool
 }
 
 /// Returns once the record, which names what was just made, is durable in the place of `before`. Where another command was first, its
-/// record and its CA stay, and the key that was made for nothing goes.
+/// record and its CA stay, and the key that was made for nothing goes, where that record does not name it.
 ///
 /// # Errors
 /// As [`Record::replace`].
@@ -171,8 +177,17 @@ pub(super) fn put(
     after: &Record,
     before: &Record,
 ) -> Result<(), VaultError> {
-    let written = after.replace(sealer.dir(), cluster, before);
-    if let (Err(VaultError::RecordChanged(_) | VaultError::Busy(_)), Some(file)) = (&written, made.file()) {
+    let is_written = || Record::written(sealer.dir(), cluster);
+    // what says so already needs nobody else to stand aside
+    let written = match after == before && is_written()?.as_ref() == Some(before) {
+        true => Ok(()),
+        false => after.replace(sealer.dir(), cluster, before),
+    };
+    let names_it =
+        |file: &str| is_written().map_or(true, |record| record.is_some_and(|record| record.names_file(file)));
+    if let (Err(VaultError::RecordChanged(_) | VaultError::Busy(_)), Some(file)) = (&written, made.file())
+        && !names_it(file)
+    {
         // where it cannot be removed, `check` reminds of it
         let _ = sealer.discard_ca_file(file);
     }
@@ -185,4 +200,40 @@ pub(super) fn digests(facts: &CaFacts, place: Option<&Place>) -> BTreeMap<String
     let named =
         [(CERTIFICATE.to_owned(), facts.fingerprint.clone()), (PUBLIC_KEY.to_owned(), facts.key_fingerprint.clone())];
     named.into_iter().chain(in_kv).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::fcntl::{Flock, FlockArg};
+
+    use super::*;
+    use crate::custody::{Keep, Vault, ca};
+
+    #[test]
+    fn a_key_that_the_record_names_is_not_removed_whatever_others_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("vault");
+        Vault::create(&dir, Keep::DangerBeside, &[]).unwrap();
+        let (sealer, cluster) = (Sealer::at(&dir).unwrap(), ClusterName::new("prod").unwrap());
+        let place = Place::Age { file: "prod.age".into() };
+        let first = Record::first(place.clone());
+        let (key, now) = (dir.join("ca/prod.age"), SystemClock.now());
+        sealer.seal_ca(&cluster, &ca::create(&cluster, now, 5).unwrap(), false).unwrap();
+        assert_eq!(Record::written(&dir, &cluster).unwrap().as_ref(), Some(&first));
+        {
+            // another command writes in the vault
+            let _lock = Flock::lock(std::fs::File::open(&dir).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+            put(&sealer, &cluster, &place, &first, &first).unwrap();
+            let other = first.clone().numbered(2);
+            assert!(matches!(put(&sealer, &cluster, &place, &other, &first), Err(VaultError::Busy(_))));
+        }
+        assert!(key.exists());
+        // another command changed the record, which still has it
+        first.delegating(true).write(&dir, &cluster, true).unwrap();
+        assert!(matches!(put(&sealer, &cluster, &place, &first, &first), Err(VaultError::RecordChanged(_))));
+        assert!(key.exists());
+        Record::first(Place::TalosApi).write(&dir, &cluster, true).unwrap();
+        assert!(matches!(put(&sealer, &cluster, &place, &first, &first), Err(VaultError::RecordChanged(_))));
+        assert!(!key.exists(), "one that nothing names goes");
+    }
 }

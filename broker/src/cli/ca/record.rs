@@ -22,7 +22,7 @@ pub(in crate::cli) struct RecordCa {
     /// The cluster.
     cluster: String,
     /// The CA's fingerprint (SHA-256 of its certificate, hex), from a source that you trust, as a node's machine config. Needed unless
-    /// the newest entry of the log about this cluster names it.
+    /// the newest entry of the log about this cluster names it, and, where its record is lost, no other does name another.
     #[arg(long, value_name = "SHA256")]
     certificate: Option<String>,
     /// Why; it goes into the audit.
@@ -58,16 +58,23 @@ impl RecordCa {
                 Some(said) => found.is(said),
                 None => {
                     let is_newest = newest.is_none_or(|newest| newest == found.fingerprint);
-                    is_newest && familiar.is_ok()
+                    // the newest may be the one to come of a rotation
+                    let is_only = written.is_some() || known.in_use(&cluster).nth(1).is_none();
+                    is_newest && is_only && familiar.is_ok()
                 }
             };
             if !is_meant {
                 let named = newest.unwrap_or("none");
                 bail!(
                     "what lies in custody for cluster `{cluster}` is {} with the certificate sha256 {}; the newest entry of the log \
-                     names {named}{}. Compare it with what nodes accept, and where it is the one, name it with `--certificate {1}`",
+                     names {named}{}{}. Compare it with what nodes accept, and where it is the one, name it with `--certificate {1}`",
                     found.what,
                     found.fingerprint,
+                    if written.is_none() && known.in_use(&cluster).nth(1).is_some() {
+                        ", others name other CAs"
+                    } else {
+                        ""
+                    },
                     if self.certificate.is_some() { ", and you another" } else { "" }
                 );
             }
@@ -153,13 +160,15 @@ impl Found {
     }
 }
 
-/// Where it may lie when no record says so: in files of the vault, as a CA, or else as a credential that was adopted.
+/// Where it may lie when no record says so: in files of the vault, as a CA, or as a credential that was adopted.
 fn places(custody: &Custody, cluster: &ClusterName) -> anyhow::Result<Vec<Place>> {
     let sealer = custody.vault().sealer();
-    let files = sealer.ca_files(cluster)?;
-    if !files.is_empty() {
-        return Ok(files.into_iter().map(|file| Place::Age { file }).collect());
+    let mut places: Vec<_> = sealer.ca_files(cluster)?.into_iter().map(|file| Place::Age { file }).collect();
+    if sealer.list()?.secrets.iter().any(|secret| *secret == format!("talos-{cluster}")) {
+        places.push(Place::TalosApi);
     }
-    let is_adopted = sealer.list()?.secrets.iter().any(|secret| *secret == format!("talos-{cluster}"));
-    Ok(vec![if is_adopted { Place::TalosApi } else { Place::Age { file: format!("{cluster}.age") } }])
+    if places.is_empty() {
+        places.push(Place::Age { file: format!("{cluster}.age") });
+    }
+    Ok(places)
 }

@@ -132,6 +132,7 @@ impl Work<'_> {
         for place in &places {
             match place {
                 Place::Age { .. } => writeln!(out, "removed {}", place.said())?,
+                Place::TalosApi if record.active == Place::TalosApi => {}
                 Place::TalosApi => writeln!(
                     out,
                     "removed the adopted credential from the vault; copies of it elsewhere work until it expires"

@@ -10,6 +10,7 @@ use ichor_wire::profile::CaCertificate;
 
 use super::keep::{digests, put};
 use super::probe::{Nodes, Probing};
+use super::retire::in_use;
 use super::target::{At, Kind};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
@@ -122,12 +123,13 @@ impl Rotate {
         let target = self.at.beside(&record.active, kind).target(kind, work.loaded)?;
         let of = For { cluster, generation: record.generation + 1, replace: false, awaited: None };
         let servers = self.at.clients(&target, work.loaded)?;
+        // a name that is none makes no key
+        let nodes = self.nodes.named(work.loaded, cluster)?;
         let (sealer, known) = (work.custody.vault().sealer(), &app::known_cas(&work.loaded.settings).await?);
         let places = Places { sealer, servers: &servers, known };
         let deed = work.deed("rotation begun: a new client CA is made".into(), None);
         let make = async || Ok(places.create(of, &target, now, self.years).await?);
         let settled = work.desk.act(deed, "the CA in force is what it was", make).await?;
-        let nodes = self.nodes.named(work.loaded, cluster)?;
         let rotating = record.rotating(settled.place.clone(), nodes, now);
         let made = work.deed(format!("new client CA made: {}", settled.place.said()), Some(&settled));
         let written = async || Ok(put(sealer, cluster, &settled.place, &rotating, record)?);
@@ -151,8 +153,8 @@ impl Work<'_> {
     }
 
     /// Records that the new CA is not used, and, by its digest, that it is to issue no more: else the log would go on to name it as
-    /// one of this cluster's. Where it cannot be read any more, that is said. Then the record: where another command was first, the log
-    /// has the CA back.
+    /// one of this cluster's. Where it cannot be read any more, that is said. Then the record: where another command was first and the
+    /// CA is in force or to come all the same, the log has it back.
     async fn abandon(&self, record: &Record, next: &Place, out: &mut dyn Write) -> anyhow::Result<()> {
         let known = app::known_cas(&self.loaded.settings).await?;
         let in_force = self.custody.certificate(&self.cluster, &known).await.ok();
@@ -180,7 +182,10 @@ impl Work<'_> {
         self.desk.record(deed).await?;
         let after = record.abandoned(dropped.as_ref().map(CaCertificate::pem));
         let written = after.replace(self.dir(), &self.cluster, record);
-        if let (Err(error), Some(certificate)) = (&written, dropped) {
+        // another command may have dropped it as well
+        let now = Record::read(self.dir(), &self.cluster).ok().flatten();
+        let is_used = now.is_some_and(|now| in_use(&now).any(|place| place == next));
+        if let (Err(error), Some(certificate), true) = (&written, dropped, is_used) {
             let settled = Settled { place: next.clone(), certificate, remarks: Vec::new() };
             let message = format!("rotation not dropped after all: {} may be used: {error}", next.said());
             self.desk.record(self.deed(message, Some(&settled))).await?;

@@ -42,6 +42,7 @@ pub use error::VaultError;
 pub(super) use holder::seal_to;
 pub use plugin::{PluginError, Plugins};
 pub use reseal::Reseal;
+pub(super) use sealer::cluster_of;
 pub use sealer::{Aside, Sealer};
 pub use stream::open_sealed;
 

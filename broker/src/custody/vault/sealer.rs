@@ -307,7 +307,7 @@ fn ca_file_name(cluster: &ClusterName, number: u32) -> String {
 }
 
 /// Whose CA a file below `ca/` is, by its name without the ending: `prod`, or `prod.2` for the second that the cluster has.
-pub(super) fn cluster_of(stem: &str) -> Option<&str> {
+pub(in crate::custody) fn cluster_of(stem: &str) -> Option<&str> {
     let (cluster, number) = stem.split_once('.').unwrap_or((stem, "0"));
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && ClusterName::new(cluster).is_ok()).then_some(cluster)
