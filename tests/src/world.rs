@@ -177,6 +177,7 @@ impl World {
             vault: open()?,
             listener: Some(listener),
             wrap_store: options.wrap_store,
+            accept_clock: true,
             look: options.look.unwrap_or(NEVER),
         };
         let running = Running::start(&loaded, parts).await?;

@@ -128,6 +128,7 @@ impl Host {
             vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
             listener: None,
             wrap_store: None,
+            accept_clock: true,
             look: Duration::from_secs(24 * 3600),
         };
         self.running = Some(Running::start(&loaded, parts).await?);

@@ -358,6 +358,7 @@ async fn a_lock_of_the_host_holds_over_a_restart() -> anyhow::Result<()> {
         vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
         listener: None,
         wrap_store: None,
+        accept_clock: true,
         look: std::time::Duration::from_secs(3600),
     };
     let running = Running::start(&loaded, parts).await?;

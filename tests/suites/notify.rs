@@ -338,6 +338,7 @@ permit (principal, action in [Action::"break-glass:request", Action::"hold:os:ad
             vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
             listener: Some(listener),
             wrap_store: None,
+            accept_clock: true,
             look: std::time::Duration::from_secs(24 * 3600),
         };
         let running = Running::start(&loaded, parts).await?;

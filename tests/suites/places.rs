@@ -25,6 +25,7 @@ async fn start(dir: &Path, clock: &Arc<FrozenClock>) -> anyhow::Result<Running> 
         vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
         listener: Some(listener),
         wrap_store: None,
+        accept_clock: true,
         look: Duration::from_secs(24 * 3600),
     };
     Ok(Running::start(&loaded, parts).await?)

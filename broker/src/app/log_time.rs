@@ -49,28 +49,12 @@ pub async fn check_clock(settings: &Settings, store: &dyn Store, now: Timestamp)
     }
 }
 
-/// Returns unless this time lies so far ahead of the newest entry that it is more likely wrong.
+/// The same, and unless this time lies so far ahead of the newest entry that it is more likely wrong.
 ///
 /// # Errors
-/// When it does, or the store cannot be read.
-pub async fn check_plausible(settings: &Settings, now: Timestamp) -> Result<(), ClockError> {
-    if settings.postgres.is_none() && !settings.database.exists() {
-        return Ok(());
-    }
-    let store = super::open_store(settings).await?;
-    not_far_ahead(&*store, now).await
-}
-
-/// Returns unless nothing is to be recorded by this clock: by a command, whose entry would keep the broker from recording.
-///
-/// # Errors
-/// When the newest entry lies ahead of it, or it so far ahead of that that it is more likely wrong; or when the store cannot be read.
+/// When either is so, or the store cannot be read.
 pub async fn check_both(settings: &Settings, store: &dyn Store, now: Timestamp) -> Result<(), ClockError> {
     check_clock(settings, store, now).await?;
-    not_far_ahead(store, now).await
-}
-
-async fn not_far_ahead(store: &dyn Store, now: Timestamp) -> Result<(), ClockError> {
     match ahead(store.head().await?, now) {
         Some((newest, by)) if -by > IMPLAUSIBLE => Err(ClockError::Ahead { now, newest }),
         _ => Ok(()),

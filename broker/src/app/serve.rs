@@ -88,7 +88,10 @@ impl Running {
             None => store,
         };
         let clock = parts.clock;
-        super::check_clock(settings, &*store, clock.now()).await?;
+        match parts.accept_clock {
+            true => super::check_clock(settings, &*store, clock.now()).await?,
+            false => super::check_both(settings, &*store, clock.now()).await?,
+        }
         // nothing is added to a log that is not the continuation of what was signed and anchored
         let (notary, opened) = super::open_log(&custody, &settings.audit, &*store, clock.now()).await?;
         audit::note_size(opened.entries);
@@ -464,7 +467,7 @@ async fn reload_on_change(
 
 /// How the accounts of humans are told apart, as the providers are configured.
 fn apart(settings: &crate::login::Settings) -> break_glass::Apart {
-    let claims = settings.providers.iter().map(|provider| provider.mapping.claims_in_force).next().unwrap_or_default();
+    let claims = settings.providers.first().map(|provider| provider.mapping.claims_in_force).unwrap_or_default();
     let provider = |provider: &crate::login::ProviderSettings| {
         let mapping = &provider.mapping;
         (mapping.provider.clone(), provider.issuer.clone(), mapping.human_claim.is_some())

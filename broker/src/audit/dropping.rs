@@ -162,6 +162,27 @@ mod tests {
     use crate::domain::ProviderAlias;
     use crate::store::conformance::noon;
 
+    /// Whatever is an hour old.
+    fn asked() -> DropRequest {
+        let later = noon() + SignedDuration::from_hours(1);
+        DropRequest {
+            id: Uuid::nil(),
+            asked_by: Person {
+                provider: ProviderAlias::new("corp").unwrap(),
+                issuer: "https://id.example.com".into(),
+                subject: "ada".into(),
+            },
+            person: None,
+            before: later,
+            next: 0,
+            expires_at: later,
+            approved_at: None,
+            done_at: None,
+            asker_told: None,
+            session: None,
+        }
+    }
+
     #[tokio::test]
     async fn what_belongs_to_break_glass_stays() {
         let room = Room::new([]);
@@ -177,24 +198,8 @@ mod tests {
         let of_mode = |mode: &str| Content { mode: Some(mode.into()), ..Content::of(Kind::Grant) };
         room.sequencer.note(of_mode("direct"), None).await.unwrap();
         room.sequencer.note(of_mode("in-a-way-to-come"), None).await.unwrap();
-        let later = noon() + SignedDuration::from_hours(1);
-        let request = DropRequest {
-            id: Uuid::nil(),
-            asked_by: Person {
-                provider: ProviderAlias::new("corp").unwrap(),
-                issuer: "https://id.example.com".into(),
-                subject: "ada".into(),
-            },
-            person: None,
-            before: later,
-            next: 0,
-            expires_at: later,
-            approved_at: None,
-            done_at: None,
-            asker_told: None,
-            session: None,
-        };
-        let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
+        let request = asked();
+        let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, request.before).await.unwrap();
         let expected: Places = [0, 2, 4, 6, 8, 13].into_iter().collect();
         assert_eq!((found.places, found.looked_at, found.done), (expected, 15, true));
     }
@@ -207,24 +212,8 @@ mod tests {
         }
         let kept = crate::store::StoredCheckpoint { size: 2, note: "signed".into() };
         room.store.append(Vec::new(), Some(kept)).await.unwrap();
-        let later = noon() + SignedDuration::from_hours(1);
-        let request = DropRequest {
-            id: Uuid::nil(),
-            asked_by: Person {
-                provider: ProviderAlias::new("corp").unwrap(),
-                issuer: "https://id.example.com".into(),
-                subject: "ada".into(),
-            },
-            person: None,
-            before: later,
-            next: 0,
-            expires_at: later,
-            approved_at: None,
-            done_at: None,
-            asker_told: None,
-            session: None,
-        };
-        let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, later).await.unwrap();
+        let request = asked();
+        let found = next_bodies(&*room.store, &request, SignedDuration::ZERO, request.before).await.unwrap();
         assert_eq!((found.places, found.next), ([0, 1].into_iter().collect(), 2));
         assert!(found.held && !found.done, "the rest is not forgotten");
     }

@@ -41,37 +41,15 @@ mod tests {
 
     use tokio::sync::watch;
 
-    use crate::break_glass::tests::{Glass, POLICIES, address, apart, asks, at_corp, bounds, load, prod};
-    use crate::break_glass::{BreakGlass, BreakGlassError, Settings};
-    use crate::domain::{BreakGlassId, BreakGlassState, Clusters, HumanClaim};
+    use crate::break_glass::tests::{Glass, POLICIES, address, apart, asks, at_corp, declared, load};
+    use crate::break_glass::{BreakGlass, BreakGlassError};
+    use crate::domain::{BreakGlassId, BreakGlassState, HumanClaim};
     use crate::identity::Identity;
-    use crate::identity::fixture::{key, who};
+    use crate::identity::fixture::who;
     use crate::store::SessionRow;
     use crate::store::conformance::session;
 
     use super::*;
-
-    /// The same requests, by a broker that was configured anew.
-    fn anew(glass: &Glass, apart: Apart, clusters: Clusters) -> BreakGlass {
-        BreakGlass::new(
-            glass.room.store.clone(),
-            glass.room.sequencer.clone(),
-            glass.room.clock.clone(),
-            Arc::new(key()),
-            watch::channel(load(POLICIES)).1,
-            watch::channel(clusters).1,
-            Settings {
-                review_within: jiff::SignedDuration::from_hours(24),
-                sinks: watch::channel(Vec::new()).1,
-                apart,
-                bounds: bounds(),
-            },
-        )
-    }
-
-    fn declared() -> Clusters {
-        Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]))
-    }
 
     fn told(number: u8, person: Person, human: HumanClaim) -> Identity {
         who(&SessionRow { user: person.subject.clone(), person, human, ..session(number) })
@@ -93,9 +71,9 @@ mod tests {
         let own = told(3, glass.ada.person().clone(), human("8"));
         let refused = |done: Result<(), BreakGlassError>| matches!(done, Err(BreakGlassError::Refused(_)));
 
-        let before = anew(&glass, apart(), declared());
+        let before = glass.anew(apart(), declared());
         assert!(refused(denied(&before, id, &bob).await), "humans are told apart as they were");
-        let after = anew(&glass, tells, declared());
+        let after = glass.anew(tells, declared());
         let hash = after.load(id).await.unwrap().1.hash;
         assert!(refused(after.approve(&bob, id, hash, None, address()).await), "that is not enough to approve");
         assert!(refused(denied(&after, id, &own).await), "their own account is no other");
@@ -103,7 +81,7 @@ mod tests {
         let entry = glass.entries().await.pop().unwrap();
         assert_eq!(entry.detail.get("by_account").map(String::as_str), Some("true"), "{entry:?}");
         let elsewhere = Apart { providers: Vec::new(), ..Apart::default() };
-        denied(&anew(&glass, elsewhere, declared()), other, &told(4, at_corp("eve"), human("9"))).await.unwrap();
+        denied(&glass.anew(elsewhere, declared()), other, &told(4, at_corp("eve"), human("9"))).await.unwrap();
     }
 
     #[tokio::test]
@@ -113,7 +91,7 @@ mod tests {
         let claims = |name| ClaimsInForce::of([name]);
         let told_by = |name| Apart { providers: vec![(provider.clone(), issuer.clone(), true)], claims: claims(name) };
         let of = |value: &str, name| HumanClaim::of(value).under(claims(name));
-        let after = anew(&glass, told_by("number"), declared());
+        let after = glass.anew(told_by("number"), declared());
         let old = [HumanClaim::NotAsked, of("ada", "login"), of("ada", "number")]
             .map(|human| told(1, glass.ada.person().clone(), human));
         for session in &old[..2] {
@@ -131,7 +109,7 @@ mod tests {
         let by = |human| told(2, at_corp("bob"), human);
         assert!(help(&after, &by(HumanClaim::NotAsked)).await.contains("log in anew (`ichor login`), and"));
         assert!(help(&after, &by(of("bob", "login"))).await.contains("log in anew (`ichor login`), and"));
-        let later = anew(&glass, told_by("login"), declared());
+        let later = glass.anew(told_by("login"), declared());
         assert!(help(&later, &by(of("bob", "login"))).await.contains("log in anew (`ichor login`), both"));
     }
 
@@ -139,7 +117,7 @@ mod tests {
     async fn a_request_of_a_cluster_that_is_declared_no_more_is_ended_and_approved_by_nobody() {
         let glass = Glass::new().await;
         let id = glass.asked().await;
-        let undeclared = anew(&glass, apart(), Arc::new(BTreeMap::new()));
+        let undeclared = glass.anew(apart(), Arc::new(BTreeMap::new()));
         let hash = undeclared.load(id).await.unwrap().1.hash;
         let refused = undeclared.approve(&glass.bob, id, hash, None, address()).await.unwrap_err();
         assert!(refused.to_string().contains("no longer declared"), "{refused}");
@@ -153,7 +131,7 @@ mod tests {
     async fn a_request_of_a_cluster_that_is_declared_no_more_is_seen_and_reviewed_by_whoever_may_read_everything() {
         let glass = Glass::new().await;
         let id = glass.asked().await;
-        let undeclared = anew(&glass, apart(), Arc::new(BTreeMap::new()));
+        let undeclared = glass.anew(apart(), Arc::new(BTreeMap::new()));
         let review = async |glass: &BreakGlass, by: &Identity| {
             glass.review(by, id, crate::break_glass::Label::Drill, "none", address()).await
         };

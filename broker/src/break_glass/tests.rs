@@ -23,6 +23,34 @@ pub(super) const POLICIES: &str = r#"
     @id("approve") permit (principal, action == Action::"break-glass:approve", resource);
 "#;
 
+pub(crate) fn declared() -> Clusters {
+    Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]))
+}
+
+/// What a broker makes of this room's requests.
+fn broker(
+    room: &Room,
+    policies: watch::Receiver<Arc<PolicySet>>,
+    clusters: Clusters,
+    sinks: Vec<String>,
+    apart: Apart,
+) -> BreakGlass {
+    BreakGlass::new(
+        room.store.clone(),
+        room.sequencer.clone(),
+        room.clock.clone(),
+        Arc::new(key()),
+        policies,
+        watch::channel(clusters).1,
+        Settings {
+            review_within: SignedDuration::from_hours(24),
+            sinks: watch::channel(sinks).1,
+            apart,
+            bounds: bounds(),
+        },
+    )
+}
+
 pub(crate) struct Glass {
     pub(crate) room: Room,
     pub(crate) glass: Arc<BreakGlass>,
@@ -84,25 +112,16 @@ pub(super) fn address() -> std::net::IpAddr {
 }
 
 impl Glass {
+    /// The same requests, by a broker that was configured anew.
+    pub(crate) fn anew(&self, apart: Apart, clusters: Clusters) -> BreakGlass {
+        broker(&self.room, watch::channel(load(POLICIES)).1, clusters, Vec::new(), apart)
+    }
+
     pub(crate) async fn new() -> Self {
         let room = Room::new([]);
         let ada = logged_in(&*room.store, 1).await;
         let (policies, policies_in_force) = watch::channel(load(POLICIES));
-        let clusters: Clusters = Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]));
-        let glass = Arc::new(BreakGlass::new(
-            room.store.clone(),
-            room.sequencer.clone(),
-            room.clock.clone(),
-            Arc::new(key()),
-            policies_in_force,
-            watch::channel(clusters).1,
-            Settings {
-                review_within: SignedDuration::from_hours(24),
-                sinks: watch::channel(vec!["pager".into()]).1,
-                apart: apart(),
-                bounds: bounds(),
-            },
-        ));
+        let glass = Arc::new(broker(&room, policies_in_force, declared(), vec!["pager".into()], apart()));
         Self { room, glass, policies, ada: who(&ada), bob: someone(2, at_corp("bob")) }
     }
 
@@ -428,23 +447,7 @@ async fn a_log_that_is_opened_again_ends_each_request_by_an_entry() {
 #[tokio::test]
 async fn another_broker_goes_on_where_one_stopped() {
     let mut glass = Glass::new().await;
-    let again = |glass: &Glass| {
-        let clusters: Clusters = Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]));
-        Arc::new(BreakGlass::new(
-            glass.room.store.clone(),
-            glass.room.sequencer.clone(),
-            glass.room.clock.clone(),
-            Arc::new(key()),
-            watch::channel(load(POLICIES)).1,
-            watch::channel(clusters).1,
-            Settings {
-                review_within: SignedDuration::from_hours(24),
-                sinks: watch::channel(Vec::new()).1,
-                apart: apart(),
-                bounds: bounds(),
-            },
-        ))
-    };
+    let again = |glass: &Glass| Arc::new(glass.anew(apart(), declared()));
     let id = glass.asked().await;
     glass.glass = again(&glass);
     glass.approve(id, &glass.bob).await.unwrap();

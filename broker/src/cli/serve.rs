@@ -8,8 +8,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::FolderArg;
-use crate::app::{self, LOOK, Parts, Running, migrate_store};
-use crate::clock::{Clock, SystemClock};
+use crate::app::{LOOK, Parts, Running, migrate_store};
+use crate::clock::SystemClock;
 use crate::config::{Loaded, LogFormat};
 use crate::{custody, telemetry};
 
@@ -59,17 +59,21 @@ impl Serve {
             let steps = migrate_store(&loaded.settings).await?;
             tracing::info!(steps, "the database's schema is this build's");
         }
-        if !self.accept_clock {
-            app::check_plausible(&loaded.settings, SystemClock.now()).await?;
-        }
-        serve(loaded, vault, out).await
+        let parts = Parts {
+            clock: Arc::new(SystemClock),
+            vault,
+            listener: None,
+            wrap_store: None,
+            accept_clock: self.accept_clock,
+            look: LOOK,
+        };
+        serve(loaded, parts, out).await
     }
 }
 
-async fn serve(loaded: &Loaded, vault: custody::Vault, out: &mut dyn Write) -> anyhow::Result<()> {
+async fn serve(loaded: &Loaded, parts: Parts, out: &mut dyn Write) -> anyhow::Result<()> {
     let (mut term, mut int, mut hup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    let parts = Parts { clock: Arc::new(SystemClock), vault, listener: None, wrap_store: None, look: LOOK };
     let mut running = Running::start(loaded, parts).await?;
     let base = loaded.settings.base_url();
     match running.address() {

@@ -77,8 +77,14 @@ impl Broker {
         let loaded = Folder::new(&folder).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
         let client_ca = vault.open_ca(&ClusterName::new(CLUSTER)?)?.certificate().pem().to_owned();
-        let parts =
-            Parts { clock: Arc::new(SystemClock), vault, listener: Some(listener), wrap_store: None, look: LOOK };
+        let parts = Parts {
+            clock: Arc::new(SystemClock),
+            vault,
+            listener: Some(listener),
+            wrap_store: None,
+            accept_clock: true,
+            look: LOOK,
+        };
         let running = Running::start(&loaded, parts).await?;
         // No TLS is spoken, so nobody needs to be believed; any root does.
         let trust = Trust::CaPem(world.node_ca());

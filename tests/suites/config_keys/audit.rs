@@ -35,6 +35,7 @@ pub(super) async fn start(
         vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
         listener: Some(listener),
         wrap_store: None,
+        accept_clock: true,
         look: Duration::from_secs(3600),
     };
     Ok(Running::start(&loaded, parts).await)

@@ -66,6 +66,7 @@ impl Plain {
             vault,
             listener: None,
             wrap_store: None,
+            accept_clock: true,
             look: ichor_broker::app::LOOK,
         };
         let running = Running::start(&loaded, parts).await?;

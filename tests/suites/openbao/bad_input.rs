@@ -145,6 +145,7 @@ impl Stopped<'_> {
             vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
             listener: Some(listener),
             wrap_store: None,
+            accept_clock: true,
             look: std::time::Duration::from_secs(24 * 3600),
         };
         let running = app::Running::start(&loaded, parts).await?;

@@ -354,7 +354,8 @@ async fn the_brokers_own_secrets_live_in_the_same_custody() -> anyhow::Result<()
         listener.set_nonblocking(true)?;
         let clock = std::sync::Arc::clone(&world.clock) as std::sync::Arc<dyn Clock>;
         let look = std::time::Duration::from_secs(3600);
-        let parts = Parts { clock, vault: vault()?, listener: Some(listener), wrap_store: None, look };
+        let parts =
+            Parts { clock, vault: vault()?, listener: Some(listener), wrap_store: None, accept_clock: true, look };
         anyhow::Ok(Running::start(&loaded, parts).await)
     };
     let bao = world.bao.as_ref().unwrap();
