@@ -1,4 +1,4 @@
-//! Wires everything. The only file that names concrete backends.
+//! Wires everything. Concrete backends are made here, and in `cli`, alone.
 
 mod acceptance;
 mod adopted;

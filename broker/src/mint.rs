@@ -78,7 +78,7 @@ pub enum MintError {
     /// No such cluster.
     #[error("there is no cluster `{0}`")]
     UnknownCluster(ClusterName),
-    /// The cluster is declared, but its CA is not in custody.
+    /// The cluster is declared, but its CA is not in custody; that is recorded too.
     #[error("the CA of cluster `{0}` cannot be used: none is in custody, or its custody is out")]
     NoCustody(ClusterName),
     /// Policy says no; that is recorded.
@@ -126,7 +126,8 @@ impl Mint {
     /// Returns a certificate once its grant and the certificate itself are durably recorded. With `quorum` it uses what others
     /// approved.
     ///
-    /// Every way out is recorded: a refusal, a failure of the CA, a certificate. The caller must let it run to its end even
+    /// Every way out is recorded: a refusal, a CA that is out or fails, a certificate; not so a cluster that does not exist, of which
+    /// the caller's log line tells. The caller must let it run to its end even
     /// when whoever asked has gone: what was recorded as granted must get its outcome.
     ///
     /// # Errors
@@ -156,7 +157,16 @@ impl Mint {
         let cluster = self.clusters.borrow().get(&request.cluster).cloned();
         let cluster = cluster.ok_or_else(|| MintError::UnknownCluster(request.cluster.clone()))?;
         let issuer = self.issuers.borrow().get(&request.cluster).cloned();
-        let issuer = issuer.ok_or_else(|| MintError::NoCustody(request.cluster.clone()))?;
+        let Some(issuer) = issuer else {
+            let error = MintError::NoCustody(request.cluster.clone());
+            let content = Content {
+                code: Some(Code::CustodyUnavailable.as_str().into()),
+                message: Some(error.to_string()),
+                ..asked(Kind::Refusal, identity, &request, quorum)
+            };
+            self.press.sequencer.note(content, None).await?;
+            return Err(error);
+        };
         let policies = Arc::clone(&self.policies.borrow());
 
         let id = GrantId(entropy::uuid_v7(now)?);
@@ -241,7 +251,7 @@ impl Press {
         let grant = match self.sequencer.record(grant).await {
             Ok(grant) => grant,
             Err(RecordError::Refused(condition)) => {
-                let code = code_of(condition);
+                let code = condition.code();
                 let content = Content {
                     code: Some(code.as_str().into()),
                     message: Some(condition.to_string()),
@@ -287,7 +297,7 @@ impl Press {
             // locked meanwhile, or so late that its use was given back: nothing leaves
             Err(RecordError::Refused(condition @ (Condition::Locked | Condition::RequestMoved))) => {
                 let (why, asked) = (condition.to_string(), asked(Kind::IssueFailed));
-                self.failed(id, is_approved, code_of(condition), why, asked).await?;
+                self.failed(id, is_approved, condition.code(), why, asked).await?;
                 Err(RecordError::Refused(condition).into())
             }
             other => Ok(other?),
@@ -353,23 +363,6 @@ impl Step {
             Self::RecordOutcome => "record-outcome",
             Self::Answer => "answer",
         }
-    }
-}
-
-/// The problem that a condition of the grant's own transaction is.
-#[must_use]
-pub const fn code_of(condition: Condition) -> Code {
-    match condition {
-        Condition::SessionEnded => Code::SessionEnded,
-        Condition::RequestMoved | Condition::OtherKey | Condition::ApprovedBefore => Code::WrongState,
-        Condition::OtherContents => Code::OtherContents,
-        Condition::OwnRequest | Condition::SecondPerson => Code::Refused,
-        Condition::TooManyOpen | Condition::TooManyAsked | Condition::Unreviewed | Condition::TooManyLocks => {
-            Code::TooManyRequests
-        }
-        Condition::Locked => Code::Locked,
-        Condition::LockGone => Code::UnknownLock,
-        _ => Code::Conflict,
     }
 }
 

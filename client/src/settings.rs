@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ichor_wire::log::LogKey;
+use ichor_wire::loopback::is_loopback;
 use serde::Deserialize;
-use url::{Host, Url};
+use url::Url;
 
 use crate::environment::Environment;
 use crate::error::Error;
@@ -186,15 +187,12 @@ impl SettingsFile {
 /// With a clause that continues "`url` …".
 pub fn broker_url(text: &str) -> Result<Url, String> {
     let mut url: Url = text.trim_end_matches('/').parse().map_err(|error| format!("is not a URL: {error}"))?;
-    let loopback = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => return Err("names no host".into()),
-    };
+    if url.host().is_none() {
+        return Err("names no host".into());
+    }
     match url.scheme() {
         "https" => {}
-        "http" if loopback => {}
+        "http" if is_loopback(&url) => {}
         "http" => return Err("is plain HTTP, which only this machine's own addresses may use".into()),
         other => return Err(format!("has the scheme `{other}`")),
     }

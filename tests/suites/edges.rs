@@ -62,6 +62,11 @@ const NAMES: &[(&str, &[&str])] = &[
     ("make_kit", &["custody", "cli/kit/create.rs"]),
     // for which its files leave custody; made of an entry and its receipt
     ("KitEntry", &["custody", "cli/desk.rs"]),
+    // what is concrete behind a trait: made at one place
+    ("SqliteStore", &["store", "app.rs", "app", "cli"]),
+    ("PostgresStore", &["store", "app"]),
+    ("LocalCa", &["issuer", "app"]),
+    ("PkiCa", &["issuer", "app"]),
     // what signs whatever it is given
     ("TransitEngine", &["openbao", "custody"]),
     (

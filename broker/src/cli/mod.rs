@@ -173,3 +173,20 @@ fn told(error: &anyhow::Error) -> String {
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn what_the_documents_have_people_type_is_understood() {
+        let lines = ichor_standins::documents::lines("ichor-broker");
+        assert!(lines.len() >= 30, "only {} were found", lines.len());
+        for (line, words) in lines {
+            let parsed = Cli::command().try_get_matches_from(words);
+            assert!(parsed.is_ok(), "{line}\n{}", parsed.unwrap_err());
+        }
+    }
+}

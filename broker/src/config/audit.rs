@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use ichor_wire::loopback::is_loopback;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use url::Url;
 
 use super::file::File;
-use super::settings::{BAD_DURATION, is_loopback, parse_duration};
+use super::settings::{BAD_DURATION, parse_duration};
 use super::{ConfigError, Folder};
 use crate::openbao::check_mount;
 

@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use ichor_wire::loopback::is_loopback;
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
 use super::file::File;
-use super::settings::is_loopback;
 use super::{ConfigError, Folder};
 use crate::domain::ProviderAlias;
 use crate::forward::{Collector, Destination, Settings};

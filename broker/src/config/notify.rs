@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
+use ichor_wire::loopback::is_loopback;
 use lettre::message::Mailbox;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -12,7 +13,6 @@ use url::Url;
 
 use super::file::File;
 use super::forward::{is_name, sink_url};
-use super::settings::is_loopback;
 use super::{ConfigError, Folder};
 use crate::notify::{Destination, Event, HttpFormat, HttpSink, MailSecurity, MailSink, Settings, SigningKey};
 

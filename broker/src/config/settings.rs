@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ichor_wire::loopback::is_loopback;
 use jiff::SignedDuration;
-use url::{Host, Url};
+use url::Url;
 
 use super::audit::AuditSettings;
 use super::file::{File, Identity};
@@ -13,9 +14,6 @@ use super::store::Postgres;
 use super::{ConfigError, Folder, LogFormat};
 use crate::custody::Plugins;
 use crate::domain::{AddressRange, ClientVersion};
-
-/// The longest session. NIST SP 800-63B-4 asks for a new login within 24 hours at AAL2 and within 12 at AAL3.
-const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
 
 /// Everything `app` needs, checked.
 #[derive(Clone, Debug)]
@@ -140,7 +138,7 @@ impl Settings {
             text => Some(duration("custody.probe_every", text)?.unsigned_abs()),
         };
         let session_life = duration("session.life", &file.session.life)?;
-        if session_life > LONGEST_SESSION {
+        if session_life > crate::login::LONGEST_SESSION {
             return Err(value("session.life", "at most 12h; people log in again after that"));
         }
         let max_ttl = duration("certificates.max_ttl", &file.certificates.max_ttl)?;
@@ -283,17 +281,6 @@ fn check_transport(url: &Url, listen: &Listen, tls: bool) -> Result<(), (&'stati
             Err(("server.tls_certificate", "behind a Unix socket the proxy ends TLS; leave it out"))
         }
         _ => Ok(()),
-    }
-}
-
-/// Whether the URL's host is loopback by its form: `localhost`, `127.0.0.0/8` or `[::1]`.
-#[must_use]
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
     }
 }
 

@@ -24,7 +24,7 @@ use super::error::ApiError;
 use super::layers::{unknown_method, unknown_path};
 use crate::audit::Sequencer;
 use crate::domain::{ClusterName, check_reason};
-use crate::kit::{Register, RegisterError};
+use crate::kit::Register;
 use crate::lock::Book;
 use crate::readiness::{Check, Readiness};
 
@@ -185,17 +185,6 @@ async fn status(State(admin): State<Admin>) -> Json<Vec<Check>> {
 pub fn user_name(uid: u32) -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
     user.ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
-}
-
-impl From<RegisterError> for ApiError {
-    fn from(error: RegisterError) -> Self {
-        match error {
-            RegisterError::NotAboutAKit(_) => Self::new(Code::BadRequest, error.to_string()),
-            RegisterError::Taken(_) | RegisterError::Reported(_) => Self::new(Code::Conflict, error.to_string()),
-            RegisterError::Ledger(error) => error.into(),
-            RegisterError::Record(error) => error.into(),
-        }
-    }
 }
 
 impl Act {

@@ -7,9 +7,10 @@ use ichor_wire::problem::{Code, MEDIA_TYPE, Problem, StepUp};
 
 use crate::audit::{ProveError, RecordError};
 use crate::break_glass::BreakGlassError;
+use crate::kit::{LedgerError as KitLedgerError, RegisterError, ReportError};
 use crate::lock::LockError;
 use crate::login::FreshError;
-use crate::mint::{MintError, code_of};
+use crate::mint::MintError;
 use crate::policy::Refusal;
 use crate::store::{Condition, StoreError};
 
@@ -95,19 +96,19 @@ impl From<RecordError> for ApiError {
                     .retry_after(30)
             }
             RecordError::Refused(Condition::TooManyOpen) => {
-                Self::new(code_of(Condition::TooManyOpen), Condition::TooManyOpen.to_string())
+                Self::new(Condition::TooManyOpen.code(), Condition::TooManyOpen.to_string())
                     .help("`ichor break-glass list --mine` shows them; withdraw one with `ichor break-glass cancel ID`")
             }
             RecordError::Refused(Condition::TooManyAsked) => {
-                Self::new(code_of(Condition::TooManyAsked), Condition::TooManyAsked.to_string())
+                Self::new(Condition::TooManyAsked.code(), Condition::TooManyAsked.to_string())
                     .help("wait, and talk to an approver: one request, approved, is enough (`ichor break-glass list --mine`)")
             }
             RecordError::Refused(Condition::Unreviewed) => {
-                Self::new(code_of(Condition::Unreviewed), Condition::Unreviewed.to_string()).help(
+                Self::new(Condition::Unreviewed.code(), Condition::Unreviewed.to_string()).help(
                     "have someone who may approve review one with `ichor break-glass review ID`, or ask for others' approval",
                 )
             }
-            RecordError::Refused(condition) => Self::new(code_of(condition), condition.to_string()),
+            RecordError::Refused(condition) => Self::new(condition.code(), condition.to_string()),
             RecordError::Store(error) => error.into(),
             RecordError::NotVouched(why) => {
                 tracing::error!(%why, "nothing is issued");
@@ -202,6 +203,36 @@ impl From<MintError> for ApiError {
             slow @ MintError::TooSlow => Self::new(Code::CustodyUnavailable, slow.to_string())
                 .help("ask again from the same machine: the use is its key's again"),
             MintError::Entropy(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<KitLedgerError> for ApiError {
+    fn from(error: KitLedgerError) -> Self {
+        match error {
+            KitLedgerError::Store(error) => error.into(),
+            KitLedgerError::Entry(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ReportError> for ApiError {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Store(error) => error.into(),
+            ReportError::Already(_) => Self::new(Code::Conflict, error.to_string()),
+            _ => Self::new(Code::BadRequest, error.to_string()),
+        }
+    }
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::NotAboutAKit(_) => Self::new(Code::BadRequest, error.to_string()),
+            RegisterError::Taken(_) | RegisterError::Reported(_) => Self::new(Code::Conflict, error.to_string()),
+            RegisterError::Ledger(error) => error.into(),
+            RegisterError::Record(error) => error.into(),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What the login room needs, checked.
 
+use ichor_wire::loopback::is_loopback;
 use jiff::SignedDuration;
 use secrecy::SecretString;
-use url::{Host, Url};
+use url::Url;
 
 use crate::domain::{ClientVersion, ProviderAlias};
 use crate::identity::Mapping;
@@ -10,7 +11,7 @@ use crate::identity::Mapping;
 /// The only client of our authorization server. Public: it holds no secret, its key is the DPoP key.
 pub const CLIENT_ID: &str = "ichor";
 
-/// No session lives longer (NIST SP 800-63B-4 asks for a new login within 24 hours; ours is stricter).
+/// No session lives longer. NIST SP 800-63B-4 asks for a new login within 24 hours at AAL2 and within 12 at AAL3; this is the stricter one.
 pub const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(12);
 
 /// No session lives longer whose groups are never asked again.
@@ -210,15 +211,9 @@ impl std::fmt::Debug for NonceKey {
 
 /// Whether the URL is https, or plain http to a host that is loopback by its form.
 pub(super) fn is_secure(url: &Url) -> bool {
-    let loopback = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
     match url.scheme() {
         "https" => url.host().is_some(),
-        "http" => loopback,
+        "http" => is_loopback(url),
         _ => false,
     }
 }

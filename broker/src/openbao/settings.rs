@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::{Host, Url};
+use ichor_wire::loopback::is_loopback;
+use url::Url;
 
 /// The longest that one call may take unless told otherwise, with every try and every wait between them.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -109,14 +110,9 @@ impl Settings {
     /// # Errors
     /// When it is not.
     pub fn check_address(address: &Url) -> Result<(), SettingsError> {
-        let is_loopback = match address.host() {
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
+        let is_here = is_loopback(address);
         let plain = address.username().is_empty() && address.password().is_none() && address.query().is_none();
-        let fits = (address.scheme() == "https" && address.has_host()) || (address.scheme() == "http" && is_loopback);
+        let fits = (address.scheme() == "https" && address.has_host()) || (address.scheme() == "http" && is_here);
         if fits && plain { Ok(()) } else { Err(SettingsError::Address(address.origin().ascii_serialization())) }
     }
 }

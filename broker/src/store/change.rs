@@ -1,6 +1,7 @@
 //! State changes that commit together with their entry, and the conditions that are re-read in that transaction.
 
 use ichor_wire::log::{Kind, Places};
+use ichor_wire::problem::Code;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -206,6 +207,25 @@ pub enum Condition {
     /// The entry's time lies before the newest entry's: the clock went back.
     #[error("this host's clock is behind the newest entry of the log, and `ichor-broker check` says by how much")]
     ClockWentBack,
+}
+
+// === impl Condition ===
+
+impl Condition {
+    /// The problem that it is for whoever asked.
+    #[must_use]
+    pub const fn code(self) -> Code {
+        match self {
+            Self::SessionEnded => Code::SessionEnded,
+            Self::RequestMoved | Self::OtherKey | Self::ApprovedBefore => Code::WrongState,
+            Self::OtherContents => Code::OtherContents,
+            Self::OwnRequest | Self::SecondPerson => Code::Refused,
+            Self::TooManyOpen | Self::TooManyAsked | Self::Unreviewed | Self::TooManyLocks => Code::TooManyRequests,
+            Self::Locked => Code::Locked,
+            Self::LockGone => Code::UnknownLock,
+            _ => Code::Conflict,
+        }
+    }
 }
 
 // === impl Change ===

@@ -9,6 +9,7 @@ pub mod postgres;
 mod quota;
 pub mod rows;
 pub mod sqlite;
+mod value;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -114,18 +115,19 @@ pub const SKEW: SignedDuration = SignedDuration::from_secs(10);
 /// How long what is over stays for reading, in microseconds: 30 days. The log keeps what it says of it.
 const KEPT: i64 = 30 * 24 * 3600 * 1_000_000;
 
-/// Durable state behind one broker.
+/// Durable state behind one broker, or behind several that share a database.
 ///
-/// Every method that writes returns once the write is durable (SQLite: `synchronous=FULL`; the log's file has been
-/// synced). A method that fails has written nothing, except where the failure is a lost answer: then the caller cannot
+/// A method that writes returns once the write is durable (SQLite: `synchronous=FULL`; Postgres: `synchronous_commit=on`), but
+/// for [`Self::use_once`] and [`Self::take_allowance`], which hold what need not outlive a crash of the server. A method that
+/// fails has written nothing, except where the failure is a lost answer: then the caller cannot
 /// know, and must treat it as not done; an [`Append`] whose answer was lost may stand in the log without effect outside.
 /// Reads never wait for writes.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Commits the batch as one transaction, in order, each part under its own savepoint, and answers part by part. The
-    /// tree over the log's leaves grows with it, and every tile that is complete then is kept. A `checkpoint` is kept in the
+    /// Commits the batch as one transaction, in order, and answers part by part: a part whose condition fails leaves nothing, and the
+    /// others stand. The tree over the log's leaves grows with it, and every tile that is complete then is kept. A `checkpoint` is kept in the
     /// same transaction, unless a larger one is kept already; an empty batch keeps nothing else.
-    /// Only the sequencer calls this.
+    /// The sequencer calls this, and the opening of a log, to keep its checkpoint.
     ///
     /// # Errors
     /// When the transaction as a whole failed: then no part of it happened.
@@ -222,7 +224,8 @@ pub trait Store: Send + Sync + 'static {
     async fn pinned_issuer(&self, alias: &ProviderAlias) -> Result<Option<String>, StoreError>;
 
     /// Uses up what may be used once (a DPoP proof) and is refused anyhow after `until`; `Ok(false)`: it was used before, at
-    /// whichever broker. A store behind one broker leaves that to the process's own memory.
+    /// whichever broker. A store behind one broker leaves that to the process's own memory; one behind several forgets it when
+    /// the database's server crashes.
     async fn use_once(&self, id: &[u8; 16], until: Timestamp) -> Result<bool, StoreError>;
 
     /// Takes one from the allowance with this key, of which `per_minute` may be taken at once and which refills evenly, counted

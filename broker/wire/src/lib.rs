@@ -12,11 +12,13 @@
 //! - [`profile`]: the certificate profile, to build and to judge.
 //! - [`talosconfig`]: the talosconfig file, to read and to edit without damage.
 //! - [`log`]: audit entries and leaf records.
+//! - [`loopback`]: which hosts are this machine.
 
 pub mod api;
 pub mod dpop;
 pub mod kit;
 pub mod log;
+pub mod loopback;
 pub mod problem;
 pub mod profile;
 pub mod reason;

@@ -56,7 +56,7 @@ Exit codes:
 
 /// Log in once, and talosctl works: short-lived Talos certificates with your name on them.
 #[derive(Debug, Parser)]
-#[command(name = "ichor", version, after_help = AFTER_HELP, max_term_width = 110, disable_help_subcommand = true)]
+#[command(name = "ichor", version, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -337,6 +337,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_documents_have_people_type_is_understood() {
+        let lines = ichor_standins::documents::lines("ichor");
+        assert!(lines.len() >= 15, "only {} were found", lines.len());
+        for (line, words) in lines {
+            let parsed = Cli::command().try_get_matches_from(words);
+            assert!(parsed.is_ok(), "{line}\n{}", parsed.unwrap_err());
+        }
     }
 
     #[test]

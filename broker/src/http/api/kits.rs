@@ -7,13 +7,13 @@ use axum::extract::State;
 use ichor_wire::api::{KitReportAnswer, KitReportAsk};
 use ichor_wire::kit::SignedRecord;
 use ichor_wire::log::Content;
-use ichor_wire::problem::{Code, Problem};
+use ichor_wire::problem::Problem;
 
 use super::Api;
 use crate::domain::ClusterName;
 use crate::http::error::ApiError;
 use crate::http::extract::Signed;
-use crate::kit::{self, LedgerError, Register, ReportError};
+use crate::kit::{self, Register, ReportError};
 use crate::mint::person;
 use crate::policy;
 
@@ -57,23 +57,4 @@ pub async fn report(State(api): State<Api>, signed: Signed<KitReportAsk>) -> Res
         beyond: opening.beyond,
         receipt,
     }))
-}
-
-impl From<LedgerError> for ApiError {
-    fn from(error: LedgerError) -> Self {
-        match error {
-            LedgerError::Store(error) => error.into(),
-            LedgerError::Entry(_) => Self::internal(&error),
-        }
-    }
-}
-
-impl From<ReportError> for ApiError {
-    fn from(error: ReportError) -> Self {
-        match error {
-            ReportError::Store(error) => error.into(),
-            ReportError::Already(_) => Self::new(Code::Conflict, error.to_string()),
-            _ => Self::new(Code::BadRequest, error.to_string()),
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ichor_wire::loopback::is_loopback_host;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::{Host, SslMode};
 use url::form_urlencoded;
@@ -118,7 +119,10 @@ impl std::fmt::Display for Address {
 fn is_here(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
-        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback()),
+        Host::Tcp(name) => match name.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => url::Host::parse(name).is_ok_and(|host| is_loopback_host(&host)),
+        },
     }
 }
 
@@ -137,6 +141,7 @@ mod tests {
         assert_eq!(parse("postgres://ichor@/ichor?host=/run/postgresql"), Ok(SslMode::Disable));
         assert_eq!(parse("postgres://ichor@/ichor?host=/run/postgresql&sslmode=disable"), Ok(SslMode::Disable));
         assert_eq!(parse("postgres://ichor@127.0.0.1/ichor?sslmode=disable"), Ok(SslMode::Disable));
+        assert_eq!(parse("postgres://ichor@LOCALHOST/ichor?sslmode=disable"), Ok(SslMode::Disable));
         assert_eq!(parse("postgres://ichor@[::1]/ichor?sslmode=verify-full"), Ok(SslMode::Require));
         for mode in ["disable", "prefer", "allow", "require", "verify-ca", ""] {
             let refused = parse(&format!("postgres://ichor:pw@db.example/ichor?sslmode={mode}"));

@@ -15,7 +15,7 @@ use crate::store::lock::LockKeys;
 use super::Failure;
 use super::locks::{self, Held};
 use super::sessions::LIVE;
-use super::value::{micros, signed};
+use crate::store::value::{micros, signed};
 pub(super) use reading::{due, file, list, open_uses, overdue};
 
 /// What a change comes to: done, or the condition that failed.

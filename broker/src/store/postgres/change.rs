@@ -11,9 +11,9 @@ use crate::domain::PageUse;
 use crate::store::{Call, Change, Condition};
 
 use super::break_glass::Statements;
-use super::sessions::{COLUMNS, LIVE, groups_text};
-use super::value::{micros, signed};
+use super::sessions::{COLUMNS, LIVE};
 use super::{Failure, drops, locks};
+use crate::store::value::{groups_text, micros, signed};
 
 /// The statements, prepared.
 pub(super) struct Changes {

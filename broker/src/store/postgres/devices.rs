@@ -3,8 +3,8 @@
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
-use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{DeviceLogin, Failure};
+use crate::store::value::{hash, id, micros, signed, time, unsigned};
 
 const COLUMNS: &str = "SELECT id, version, device_hash, user_code, state, expires_at FROM device";
 

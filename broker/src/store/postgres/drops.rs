@@ -9,8 +9,8 @@ use crate::store::KEPT;
 use crate::store::rows::DropRequest;
 use crate::store::{Append, Change, Condition};
 
-use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, certificates};
+use crate::store::value::{hash, id, micros, signed, time, unsigned};
 
 pub(super) async fn ask(db: &Transaction<'_>, request: &DropRequest) -> Result<bool, Failure> {
     let insert = db

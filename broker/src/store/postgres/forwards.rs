@@ -2,9 +2,9 @@
 
 use deadpool_postgres::Object;
 
-use super::value::{signed, unsigned};
 use super::{Failure, SKEW};
 use crate::store::ForwardRow;
+use crate::store::value::{signed, unsigned};
 
 /// Whoever asks may have waited so long for a connection and the row, while the one that holds it held it anew.
 const LATE: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);

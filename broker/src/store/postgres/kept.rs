@@ -13,7 +13,7 @@ use crate::store::calls::{Call, CallsTaken, NodeHeld};
 use crate::store::quota::{self, Dropped, Takes};
 
 use super::Failure;
-use super::value::{micros, signed, time, unsigned};
+use crate::store::value::{micros, signed, time, unsigned};
 
 type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 

@@ -12,7 +12,7 @@ use crate::store::KEPT;
 use crate::store::lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, LockRow, columns, target};
 
 use super::Failure;
-use super::value::{hash, id, micros, signed, time};
+use crate::store::value::{hash, id, micros, signed, time};
 
 const COLUMNS: &str =
     "SELECT id, kind, one, two, set_by, reason, at, until, asked_provider, asked_issuer, asked_subject,
@@ -307,7 +307,7 @@ fn person(row: &Row, at: usize) -> Result<Person, Failure> {
 
 fn parse(row: &Row) -> Result<LockRow, Failure> {
     let target = target(row.try_get::<_, i16>(1)?.into(), row.try_get(2)?, row.try_get(3)?);
-    let at = |place| row.try_get::<_, Option<i64>>(place)?.map(time).transpose();
+    let at = |place| -> Result<_, Failure> { Ok(row.try_get::<_, Option<i64>>(place)?.map(time).transpose()?) };
     // one without its session was asked before that was kept, and counts no more
     let asked = match (at(12)?, row.try_get(11)?, row.try_get::<_, Option<&[u8]>>(18)?) {
         (Some(until), Some(user), Some(session)) => {

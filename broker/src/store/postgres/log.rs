@@ -17,8 +17,8 @@ use crate::store::NewEntry;
 use crate::store::rows::{Columns, Indexed};
 
 use super::names::{self, Names};
-use super::value::{micros, signed, unsigned};
 use super::{EntryFilter, Failure, LogHead, StoredEntry, certificates};
+use crate::store::value::{micros, signed, unsigned};
 
 /// Rows on their way into the log, column by column.
 #[derive(Default)]

@@ -4,8 +4,8 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, PendingLogin};
+use crate::store::value::{hash, id, micros, signed, time, unsigned};
 
 const COLUMNS: &str = "SELECT id, version, cookie_hash, code_hash, state, expires_at FROM login";
 

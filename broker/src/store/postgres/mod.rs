@@ -27,7 +27,6 @@ mod shared;
 mod single;
 mod tls;
 mod tree;
-mod value;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +43,7 @@ use uuid::Uuid;
 use crate::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
+use super::value::{Damaged, micros};
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, CallsTaken,
     Committed, DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld,
@@ -56,7 +56,6 @@ use names::Names;
 pub(in crate::store) use schema::STEPS;
 pub(in crate::store) use single::{connect_for_copy, told};
 pub use tls::TlsFiles;
-use value::micros;
 
 /// How the database is used.
 #[derive(Clone, Debug)]
@@ -105,6 +104,12 @@ enum Failure {
     Schema(String),
     #[error("{0}")]
     Damaged(String),
+}
+
+impl From<Damaged> for Failure {
+    fn from(Damaged(what): Damaged) -> Self {
+        Self::Damaged(what)
+    }
 }
 
 // === impl Options ===

@@ -4,10 +4,10 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::domain::{Group, HumanClaim, PageUse, Person, ProviderAlias, SessionId};
+use crate::domain::{Person, SessionId};
 use crate::store::KEPT;
+use crate::store::value::{alias, groups, hash, human, id, page, time, unsigned};
 
-use super::value::{hash, id, time, unsigned};
 use super::{Failure, SessionRow};
 
 /// A session's use is noted once in this time, in microseconds.
@@ -55,33 +55,9 @@ pub(super) async fn sweep(db: &Object, now: i64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Groups as JSON pairs: two values each, never one joined text.
-pub(super) fn groups_text(groups: &[Group]) -> Result<String, Failure> {
-    let pairs: Vec<_> = groups.iter().map(|group| (group.provider.as_str(), &group.name)).collect();
-    serde_json::to_string(&pairs).map_err(|error| Failure::Server(error.to_string()))
-}
-
 async fn execute(db: &Object, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
     let statement = db.prepare_cached(sql).await?;
     Ok(db.execute(&statement, values).await?)
-}
-
-fn groups(text: &str) -> Result<Vec<Group>, Failure> {
-    let pairs: Vec<(String, String)> =
-        serde_json::from_str(text).map_err(|_| Failure::Damaged("a session's groups cannot be read".into()))?;
-    pairs.into_iter().map(|(provider, name)| Ok(Group { provider: alias(&provider)?, name })).collect()
-}
-
-fn alias(text: &str) -> Result<ProviderAlias, Failure> {
-    ProviderAlias::new(text).map_err(|error| Failure::Damaged(error.to_string()))
-}
-
-fn human(kept: Option<&[u8]>) -> Result<HumanClaim, Failure> {
-    HumanClaim::from_bytes(kept).ok_or_else(|| Failure::Damaged("a session's human cannot be read".into()))
-}
-
-fn page(kept: &[u8]) -> Result<PageUse, Failure> {
-    PageUse::from_bytes(kept).ok_or_else(|| Failure::Damaged("a session's page cannot be read".into()))
 }
 
 fn parse(row: Row) -> Result<SessionRow, Failure> {

@@ -5,8 +5,8 @@ use ichor_wire::log::leaf_hash;
 use ichor_wire::log::tree::{Edge, FullTile, Hash, MAX_LEVEL, TILE_WIDTH, hashes_at};
 use tokio_postgres::{GenericClient, Row};
 
-use super::value::{hash, signed, unsigned};
 use super::{Failure, StoredCheckpoint};
+use crate::store::value::{hash, signed, unsigned};
 
 const WIDTH: u64 = TILE_WIDTH as u64;
 
@@ -114,7 +114,7 @@ async fn roots(db: &impl GenericClient, level: u8, first: u64, count: u64) -> Re
     let to = signed(first.saturating_add(count));
     let rows = db.query(select, &[&i16::from(level), &signed(first), &to]).await?;
     let missing = |index| Failure::Damaged(format!("tile {index} of level {level} of the log's tree is missing"));
-    in_order(&rows, first, count, missing, |row| hash(row.try_get(1)?))
+    in_order(&rows, first, count, missing, |row| Ok(hash(row.try_get(1)?)?))
 }
 
 fn in_order(

@@ -7,11 +7,11 @@ use rusqlite::{Connection, Transaction};
 
 use super::locks::Approved;
 use super::names::Names;
-use super::value::micros;
 use super::{
     Append, Appended, Committed, Failure, Grown, LogHead, StoredCheckpoint, break_glass, devices, drops, kept, locks,
     log, logins, sessions, tree,
 };
+use crate::store::value::micros;
 use crate::store::{Change, Condition};
 
 /// What the thread knows of the log before a batch. There is no other writer, so it is all that there is.

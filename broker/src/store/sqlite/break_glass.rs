@@ -13,7 +13,7 @@ use crate::store::break_glass::{
 
 use super::Failure;
 use super::locks::{self, Approved};
-use super::value::{micros, signed};
+use crate::store::value::{micros, signed};
 pub(super) use reading::{due, file, list, open_uses, overdue};
 
 /// What a change comes to: done, or the condition that failed.

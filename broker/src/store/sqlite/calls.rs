@@ -12,7 +12,7 @@ use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, CallSum, NodeS
 
 use super::Failure;
 use super::names;
-use super::value::{id, micros, signed, time, unsigned};
+use crate::store::value::{class, id, micros, signed, time, unsigned};
 
 // === nodes ===
 
@@ -256,10 +256,6 @@ fn stored(row: &Row<'_>) -> Result<StoredCall, Failure> {
 /// A call has an owner or a user: what is compared is whichever it has.
 fn either(owners: &[i64], users: &[i64]) -> (&'static str, Vec<i64>) {
     ("coalesce(owner, -1 - user)", owners.iter().copied().chain(users.iter().map(|user| -1 - user)).collect())
-}
-
-fn class(number: u8) -> Result<CallClass, Failure> {
-    CallClass::of_number(number).ok_or_else(|| Failure::Damaged(format!("`{number}` is no class of calls")))
 }
 
 fn service(number: u8) -> Result<NodeService, Failure> {

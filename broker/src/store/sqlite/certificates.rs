@@ -5,8 +5,8 @@ use rusqlite::Connection;
 
 use crate::store::rows::{bare, certificate_names};
 
-use super::value::signed;
 use super::{Failure, StoredEntry, log};
+use crate::store::value::signed;
 
 /// Notes the names of the certificate that entry `index` is about, if it is about one.
 pub(super) fn insert(db: &Connection, index: u64, content: &Content) -> Result<(), Failure> {
@@ -63,7 +63,7 @@ pub(super) fn fill(db: &Connection) -> Result<(), Failure> {
     while let Some(row) = rows.next()? {
         // one that cannot be read is for verification to find
         if let Ok(entry) = Entry::decode(row.get_ref(1)?.as_blob().unwrap_or_default()) {
-            insert(db, super::value::unsigned(row.get(0)?)?, &entry.content)?;
+            insert(db, crate::store::value::unsigned(row.get(0)?)?, &entry.content)?;
         }
     }
     Ok(())

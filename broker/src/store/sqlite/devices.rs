@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{DeviceLogin, Failure};
+use crate::store::value::{hash, id, micros, signed, time, unsigned};
 
 const COLUMNS: &str = "SELECT id, version, device_hash, user_code, state, expires_at FROM device";
 

@@ -13,8 +13,8 @@ use crate::store::KEPT;
 use crate::store::rows::DropRequest;
 
 use super::names::Names;
-use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, certificates, locks, log};
+use crate::store::value::{hash, id, micros, signed, time, unsigned};
 
 /// A drop, as [`crate::store::Change::BodyDrop`] has it.
 pub(super) struct Drop<'a> {

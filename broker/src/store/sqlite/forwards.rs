@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::Failure;
-use super::value::{signed, unsigned};
 use crate::store::ForwardRow;
+use crate::store::value::{signed, unsigned};
 
 pub(super) fn cursor(db: &Connection, name: &str) -> Result<Option<ForwardRow>, Failure> {
     let row: Option<(i64, Option<Vec<u8>>)> = db

@@ -12,7 +12,7 @@ use super::Failure;
 use super::drops;
 use super::log;
 use super::names::Names;
-use super::value::{micros, signed, time, unsigned};
+use crate::store::value::{micros, signed, time, unsigned};
 
 // === writing ===
 

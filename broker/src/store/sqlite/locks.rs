@@ -11,7 +11,7 @@ use crate::store::lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, Lo
 
 use super::Failure;
 use super::sessions;
-use super::value::{hash, id, micros, signed, time};
+use crate::store::value::{hash, id, micros, signed, time};
 
 const COLUMNS: &str =
     "SELECT id, kind, one, two, set_by, reason, at, until, asked_provider, asked_issuer, asked_subject,
@@ -287,7 +287,7 @@ fn person(row: &Row<'_>, at: usize) -> Result<Person, Failure> {
 fn parse(row: &Row<'_>) -> Result<LockRow, Failure> {
     let two: String = row.get(3)?;
     let target = target(row.get(1)?, row.get(2)?, &two);
-    let at = |place| row.get::<_, Option<i64>>(place)?.map(time).transpose();
+    let at = |place| -> Result<_, Failure> { Ok(row.get::<_, Option<i64>>(place)?.map(time).transpose()?) };
     // one without its session was asked before that was kept, and counts no more
     let asked = match (at(12)?, row.get(11)?, row.get::<_, Option<Vec<u8>>>(18)?) {
         (Some(until), Some(user), Some(session)) => {

@@ -15,8 +15,8 @@ use crate::store::NewEntry;
 use crate::store::rows::{Columns, Indexed};
 
 use super::names::{self, Names};
-use super::value::{micros, signed, unsigned};
 use super::{EntryFilter, Failure, LogHead, StoredEntry, certificates};
+use crate::store::value::{micros, signed, unsigned};
 
 /// A filter with its texts turned into the numbers that columns have. An empty list matches nothing.
 struct Sought {

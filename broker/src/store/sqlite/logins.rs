@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, PendingLogin};
+use crate::store::value::{hash, id, micros, signed, time, unsigned};
 
 const COLUMNS: &str = "SELECT id, version, cookie_hash, code_hash, state, expires_at FROM login";
 

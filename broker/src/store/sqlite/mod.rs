@@ -22,7 +22,6 @@ mod recent;
 mod schema;
 mod sessions;
 mod tree;
-mod value;
 mod whole;
 mod writer;
 
@@ -44,6 +43,7 @@ use uuid::Uuid;
 use crate::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 
 use super::rows::Indexed;
+use super::value::{Damaged, micros};
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, CallsTaken,
     Committed, DeviceLogin, DropRequest, EntryFilter, ForwardRow, Grown, KnownPerson, LockRow, LogHead, NodeHeld,
@@ -53,7 +53,7 @@ use readers::Readers;
 use recent::Recent;
 #[cfg(test)]
 pub(in crate::store) use schema::STEPS;
-use value::micros;
+
 pub(in crate::store) use whole::{make_for_copy, open_for_copy};
 use writer::Writer;
 
@@ -90,6 +90,12 @@ enum Failure {
     Io(String),
     #[error("{0}")]
     Damaged(String),
+}
+
+impl From<Damaged> for Failure {
+    fn from(Damaged(what): Damaged) -> Self {
+        Self::Damaged(what)
+    }
 }
 
 // === impl Options ===

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use crate::domain::{Group, HumanClaim, PageUse, Person, ProviderAlias, SessionId};
+use crate::domain::{Group, PageUse, Person, SessionId};
 use crate::store::KEPT;
+use crate::store::value::{alias, groups, groups_text, hash, human, id, micros, page, signed, time, unsigned};
 
-use super::value::{hash, id, micros, signed, time, unsigned};
 use super::{Failure, SessionRow};
 
 /// A session's use is noted once in this time, in microseconds.
@@ -141,30 +141,6 @@ pub(super) fn sweep(db: &Connection, now: i64) -> Result<(), Failure> {
     let before = now.saturating_sub(KEPT);
     db.prepare_cached("DELETE FROM session WHERE expires_at < ?1 OR ended_at < ?1")?.execute([before])?;
     Ok(())
-}
-
-/// Groups as JSON pairs: two values each, never one joined text.
-fn groups_text(groups: &[Group]) -> Result<String, Failure> {
-    let pairs: Vec<_> = groups.iter().map(|group| (group.provider.as_str(), &group.name)).collect();
-    serde_json::to_string(&pairs).map_err(|error| Failure::Io(error.to_string()))
-}
-
-fn groups(text: &str) -> Result<Vec<Group>, Failure> {
-    let pairs: Vec<(String, String)> =
-        serde_json::from_str(text).map_err(|_| Failure::Damaged("a session's groups cannot be read".into()))?;
-    pairs.into_iter().map(|(provider, name)| Ok(Group { provider: alias(&provider)?, name })).collect()
-}
-
-fn alias(text: &str) -> Result<ProviderAlias, Failure> {
-    ProviderAlias::new(text).map_err(|error| Failure::Damaged(error.to_string()))
-}
-
-fn human(kept: Option<&[u8]>) -> Result<HumanClaim, Failure> {
-    HumanClaim::from_bytes(kept).ok_or_else(|| Failure::Damaged("a session's human cannot be read".into()))
-}
-
-fn page(kept: &[u8]) -> Result<PageUse, Failure> {
-    PageUse::from_bytes(kept).ok_or_else(|| Failure::Damaged("a session's page cannot be read".into()))
 }
 
 fn parse(row: &Row<'_>) -> Result<SessionRow, Failure> {

@@ -4,8 +4,8 @@ use ichor_wire::log::leaf_hash;
 use ichor_wire::log::tree::{Edge, FullTile, Hash, MAX_LEVEL, TILE_WIDTH, hashes_at};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::value::{hash, signed, unsigned};
 use super::{Failure, StoredCheckpoint, log};
+use crate::store::value::{hash, signed, unsigned};
 
 /// So many tiles a transaction where a log without tiles gets them: 16,384 leaves, a few hundredths of a second.
 const STEP: u64 = 64;

@@ -10,7 +10,7 @@ use crate::store::break_glass::{
     ApprovalRow, BreakGlassFile, BreakGlassFilter, BreakGlassRow, Closing, NONE_OPEN, Review, ToldRow, UseRow,
 };
 use crate::store::postgres::Failure;
-use crate::store::postgres::value::{hash, id, time, unsigned};
+use crate::store::value::{hash, id, time, unsigned};
 
 const COLUMNS: &str =
     "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
@@ -124,7 +124,7 @@ fn parse(row: &Row) -> Result<BreakGlassRow, Failure> {
     let state: i16 = row.try_get(1)?;
     let state = BreakGlassState::numbered(state.into())
         .ok_or_else(|| Failure::Damaged(format!("`{state}` is no state of a break-glass request")))?;
-    let at = |place: usize| row.try_get::<_, Option<i64>>(place)?.map(time).transpose();
+    let at = |place: usize| -> Result<_, Failure> { Ok(row.try_get::<_, Option<i64>>(place)?.map(time).transpose()?) };
     let closing = match (row.try_get::<_, Option<String>>(17)?, at(18)?) {
         (Some(by), Some(at)) => Some(Closing { by, at, comment: row.try_get(19)? }),
         _ => None,

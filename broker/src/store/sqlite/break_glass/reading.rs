@@ -9,7 +9,7 @@ use crate::store::break_glass::{
     ApprovalRow, BreakGlassFile, BreakGlassFilter, BreakGlassRow, Closing, NONE_OPEN, Review, ToldRow, UseRow,
 };
 use crate::store::sqlite::Failure;
-use crate::store::sqlite::value::{hash, id, time, unsigned};
+use crate::store::value::{hash, id, time, unsigned};
 
 const COLUMNS: &str =
     "SELECT id, state, provider, issuer, subject, human, cluster, contents, hash, tag, quorum, uses, life,
@@ -130,7 +130,7 @@ fn parse(row: &Row<'_>) -> Result<BreakGlassRow, Failure> {
     let state: i64 = row.get(1)?;
     let state = BreakGlassState::numbered(state)
         .ok_or_else(|| Failure::Damaged(format!("`{state}` is no state of a break-glass request")))?;
-    let at = |place| row.get::<_, Option<i64>>(place)?.map(time).transpose();
+    let at = |place| -> Result<_, Failure> { Ok(row.get::<_, Option<i64>>(place)?.map(time).transpose()?) };
     let closing = match (row.get::<_, Option<String>>(17)?, at(18)?) {
         (Some(by), Some(at)) => Some(Closing { by, at, comment: row.get(19)? }),
         _ => None,

@@ -1,0 +1,57 @@
+//! The command lines that README and `docs/` have people type.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The pages, from the repository's root.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|page| page.unwrap().path());
+    let pages = docs.filter(|page| page.extension().is_some_and(|kind| kind == "md"));
+    [root.join("README.md")].into_iter().chain(pages).collect()
+}
+
+/// The words of a command line as a shell makes them of it, up to a comment, a pipe or a redirection.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for letter in line.chars() {
+        match (quote, letter) {
+            (Some(open), letter) if letter == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, '|' | '>' | '<' | '&' | ';') => break,
+            (None, ' ') => words.extend(word.take()),
+            (_, letter) => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Every command line of `program` in a block of a shell's, in words, with the page and the line that have it; a line that ends in
+/// `\` goes on.
+///
+/// # Panics
+/// Where a page cannot be read.
+#[must_use]
+pub fn lines(program: &str) -> Vec<(String, Vec<String>)> {
+    let mut found = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap().replace("\\\n", " ");
+        let mut is_inside = false;
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                is_inside = !is_inside;
+                continue;
+            }
+            let words = words(line.trim_start().trim_start_matches("$ "));
+            if is_inside && words.first().is_some_and(|word| word == program) {
+                found.push((format!("{}: {line}", page.display()), words));
+            }
+        }
+    }
+    found
+}
