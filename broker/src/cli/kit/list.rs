@@ -34,6 +34,9 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
         )?;
         let holders: Vec<&str> = kit.holders.iter().map(|holder| holder.name.as_str()).collect();
         writeln!(out, "    holders: {}", holders.join(", "))?;
+        if !kit.leads_to.is_empty() {
+            writeln!(out, "    leads to: {}", kit.leads_to.join(", "))?;
+        }
         for opening in &kit.openings {
             // nobody checked what an earlier build recorded
             let (name, reason) = (visible(&opening.name, 120), visible(&opening.reason, 500));

@@ -73,8 +73,10 @@ pub struct Standing {
     pub revoked: Option<Timestamp>,
     /// The kit that was made in its place.
     pub replaced_by: Option<u16>,
-    /// Where it leads.
+    /// The cluster that it was made for.
     pub place: Place,
+    /// The endpoints of the talosconfig that it opens to; none where that was not recorded yet.
+    pub leads_to: Vec<String>,
     /// In what the cluster is another than it was made for, where it was held against that.
     pub moved: Option<Moved>,
 }
@@ -224,6 +226,7 @@ impl Standing {
             revoked: None,
             replaced_by: None,
             place: Place { cluster_ca: kit.cluster_ca.clone(), endpoints: kit.endpoints.clone() },
+            leads_to: kit.leads_to.clone().unwrap_or_default(),
             moved: None,
         })
     }
