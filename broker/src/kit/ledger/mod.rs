@@ -29,6 +29,9 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 pub(super) const KINDS: &[Kind] =
     &[Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse, Kind::KitOverdue];
 
+/// The code of a use that is not what was reported of the opening with its grant: other roles, another name, or after its end.
+pub const NOT_AS_REPORTED: &str = "not-as-reported";
+
 /// So many entries are read at once.
 const PAGE: u32 = 200;
 
@@ -86,7 +89,9 @@ pub struct Standing {
 pub struct Use {
     /// The grant that its certificate names.
     pub grant: Uuid,
-    /// When its first call began. Of a static kit alone, whose every opening has the same grant.
+    /// Whether it was held against the report of that grant, and is not what that tells of: no report explains it.
+    pub is_beyond: bool,
+    /// When its first call began, where the entry says so.
     pub at: Option<Timestamp>,
 }
 
@@ -276,12 +281,13 @@ impl Standing {
             }
             Kind::KitInUse => {
                 let Some(grant) = grant else { return };
-                let began = content.opened.and_then(|at| Timestamp::from_second(at).ok());
+                let at = content.opened.and_then(|at| Timestamp::from_second(at).ok());
                 // more of the same within a minute has no time of its own, and was told of
-                if self.is_static() && began.is_none() {
+                if at.is_none() && (self.is_static() || self.unreported.iter().any(|used| used.grant == grant)) {
                     return;
                 }
-                let used = Use { grant, at: began.filter(|_| self.is_static()) };
+                let is_beyond = content.code.as_deref() == Some(NOT_AS_REPORTED);
+                let used = Use { grant, is_beyond, at };
                 if !self.openings.iter().any(|opening| opening.explains(&used)) {
                     self.unreported.insert(used);
                 }
@@ -396,6 +402,10 @@ impl Standing {
                 "kit {number} of cluster `{cluster}` was revoked, and a node takes it still: find out who opened it, and take its CA out \
                  of every node with `ichor-broker kit revoke {number} --machine-config FILE`"
             )),
+            State::Unreported if self.unreported.iter().any(|used| used.is_beyond) => Some(format!(
+                "kit {number} of cluster `{cluster}` was used, and not as its opening was reported: what it gave may be in others' hands; \
+                 find out who uses it, and end it with `ichor-broker kit revoke {number}`"
+            )),
             State::Unreported => Some(format!(
                 "kit {number} of cluster `{cluster}` is in use, and nobody has reported it: find out who opened it; import their \
                  record with `ichor-broker kit report`, or end it with `ichor-broker kit revoke {number}`"
@@ -429,7 +439,8 @@ impl Opening {
 
     /// Whether this opening is what a use was. One that is more than its kit gives explains nothing.
     fn explains(&self, used: &Use) -> bool {
-        !self.is_beyond() && self.grant == used.grant && used.at.is_none_or(|at| covers(self.opened, self.until, at))
+        let is_its = self.grant == used.grant && !used.is_beyond;
+        is_its && !self.is_beyond() && used.at.is_none_or(|at| covers(self.opened, self.until, at))
     }
 }
 
