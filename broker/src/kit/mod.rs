@@ -6,6 +6,7 @@
 //! goes through the [`Register`].
 
 mod beyond;
+mod complaint;
 pub mod ledger;
 mod place;
 pub mod probe;

@@ -1,6 +1,8 @@
 //! The kits of the log, each put together from its entries.
 
 #[cfg(test)]
+mod succession_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::BTreeSet;
@@ -74,7 +76,9 @@ pub struct Standing {
     pub unreported: BTreeSet<Use>,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
-    /// The kit that was made in its place.
+    /// The number of the kit in whose place it was made.
+    pub replaces: Option<u16>,
+    /// The kit that is there in its place: made for that, or in the place of one that was, and not revoked.
     pub replaced_by: Option<u16>,
     /// The cluster that it was made for.
     pub place: Place,
@@ -185,12 +189,7 @@ fn fold(entries: &[(Kind, StoredEntry)]) -> Result<Vec<Standing>, LedgerError> {
         let entry = as_recorded(stored, Some(*kind)).ok().flatten().ok_or_else(unreadable)?;
         let at = Timestamp::from_microsecond(entry.time).map_err(|_| unreadable())?;
         if entry.content.kind == Kind::KitMade {
-            let kit = Standing::made(&entry.content, at).ok_or_else(unreadable)?;
-            let replaces = entry.content.kit.as_ref().and_then(|kit| kit.replaces);
-            for old in kits.iter_mut().filter(|old| Some(old.number) == replaces && old.cluster == kit.cluster) {
-                old.replaced_by = Some(kit.number);
-            }
-            kits.push(kit);
+            kits.push(Standing::made(&entry.content, at).ok_or_else(unreadable)?);
         } else {
             let said = entry.content.kit.as_ref().ok_or_else(unreadable)?;
             let id = said.id.as_deref().and_then(|id| Uuid::from_slice(id).ok());
@@ -202,7 +201,22 @@ fn fold(entries: &[(Kind, StoredEntry)]) -> Result<Vec<Standing>, LedgerError> {
             kits.iter_mut().filter(of).for_each(|kit| kit.hear(&entry.content, at));
         }
     }
+    settle_successors(&mut kits);
     Ok(kits)
+}
+
+/// Says of each kit which one is there in its place. The kits are in the order in which they were made.
+fn settle_successors(kits: &mut [Standing]) {
+    // what a kit was made in place of came before it, so those behind are settled
+    let mut settled: Vec<(String, u16, u16)> = Vec::new();
+    for kit in kits.iter_mut().rev() {
+        let of_it = |(cluster, replaced, _): &&(String, u16, u16)| *cluster == kit.cluster && *replaced == kit.number;
+        kit.replaced_by = settled.iter().find(of_it).map(|(.., successor)| *successor);
+        let successor = if kit.revoked.is_none() { Some(kit.number) } else { kit.replaced_by };
+        if let (Some(replaced), Some(successor)) = (kit.replaces, successor) {
+            settled.push((kit.cluster.clone(), replaced, successor));
+        }
+    }
 }
 
 // === impl Standing ===
@@ -229,6 +243,7 @@ impl Standing {
             openings: Vec::new(),
             unreported: BTreeSet::new(),
             revoked: None,
+            replaces: kit.replaces,
             replaced_by: None,
             place: Place { cluster_ca: kit.cluster_ca.clone(), endpoints: kit.endpoints.clone() },
             leads_to: kit.leads_to.clone().unwrap_or_default(),
@@ -371,54 +386,6 @@ impl Standing {
     pub fn is_near_its_end(&self, now: Timestamp) -> bool {
         let within = REPLACE_WITHIN.min(self.until.duration_since(self.made) / 4);
         self.replaced_by.is_none() && now >= self.until.saturating_sub(within).unwrap_or(self.until)
-    }
-
-    /// What is to be done about it, one sentence; nothing for a fresh kit, a revoked one, and one whose first drill has time.
-    #[must_use]
-    pub fn complaint(&self, now: Timestamp) -> Option<String> {
-        let Self { number, cluster, .. } = self;
-        let said = match self.state(now) {
-            State::Fresh | State::Undrilled | State::Revoked => None,
-            State::Due if let Some(moved) = self.moved.filter(|_| self.is_left_behind()) => Some(format!(
-                "kit {number} of cluster `{cluster}` {}; run `ichor-broker kit rotate {number}`",
-                moved.as_str()
-            )),
-            State::Due if now < self.next_drill() => Some(format!(
-                "kit {number} of cluster `{cluster}` ends at {:.0}; run `ichor-broker kit rotate {number}`",
-                self.until
-            )),
-            State::Due => Some(format!(
-                "kit {number} of cluster `{cluster}` was to be drilled by {:.0}; run `ichor-broker kit drill {number}`",
-                self.next_drill()
-            )),
-            State::Expired => Some(format!(
-                "kit {number} of cluster `{cluster}` expired at {:.0}; run `ichor-broker kit rotate {number}`",
-                self.until
-            )),
-            State::Used => Some(format!(
-                "kit {number} of cluster `{cluster}` was opened; run `ichor-broker kit rotate {number}`, then `kit revoke {number}`"
-            )),
-            State::Unreported if self.revoked.is_some() => Some(format!(
-                "kit {number} of cluster `{cluster}` was revoked, and a node takes it still: find out who opened it, and take its CA out \
-                 of every node with `ichor-broker kit revoke {number} --machine-config FILE`"
-            )),
-            State::Unreported if self.unreported.iter().any(|used| used.is_beyond) => Some(format!(
-                "kit {number} of cluster `{cluster}` was used, and not as its opening was reported: what it gave may be in others' hands; \
-                 find out who uses it, and end it with `ichor-broker kit revoke {number}`"
-            )),
-            State::Unreported => Some(format!(
-                "kit {number} of cluster `{cluster}` is in use, and nobody has reported it: find out who opened it; import their \
-                 record with `ichor-broker kit report`, or end it with `ichor-broker kit revoke {number}`"
-            )),
-        };
-        let is_beyond = self.openings.iter().any(Opening::is_beyond);
-        said.map(|said| match is_beyond {
-            true => format!(
-                "{said}; a record that its key signed claims more than the kit gives, so the key may be in strangers' hands: run \
-                 `ichor-broker kit revoke {number}` now"
-            ),
-            false => said,
-        })
     }
 }
 
