@@ -34,7 +34,7 @@ pub(in crate::cli) struct Drill {
     /// again.
     #[arg(long = "proof", value_name = "PROOF")]
     proofs: Vec<String>,
-    /// A node to ask besides the cluster's endpoints and nodes. May be given again.
+    /// A node to ask besides the cluster's endpoints and nodes and the kit's own endpoints. May be given again.
     #[arg(long = "node", value_name = "ADDRESS[:PORT]", requires = "proofs")]
     nodes: Vec<String>,
     /// Why; it goes into the audit.
