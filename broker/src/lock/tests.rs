@@ -136,7 +136,8 @@ fn what_a_lock_does_not_end_is_said() {
     assert!(everything[2].contains("sessions stay"), "{everything:?}");
     assert!(!none.iter().any(|line| line.contains("alone")), "{none:?}");
     let until = Some(noon() + SignedDuration::from_millis(123));
-    let some = Outstanding { certificates: 2, more: true, until, clusters: ["prod".into()].into(), ..Default::default() };
+    let some =
+        Outstanding { certificates: 2, more: true, until, clusters: ["prod".into()].into(), ..Default::default() };
     let user = LockTarget::User { issuer: "https://id.example.com".into(), subject: "x".into() };
     let lines = beyond(&user, &some);
     assert!(

@@ -51,7 +51,8 @@ pub fn read(path: &Path) -> Result<KitFile, Error> {
 /// # Errors
 /// When it is not, or not by this machine's clock.
 pub fn check_time(facts: &Facts, now: Timestamp) -> Result<(), Error> {
-    let refused = |error: &dyn std::fmt::Display, next: &str| Error::failed(format!("the kit stays shut: {error}"), next);
+    let refused =
+        |error: &dyn std::fmt::Display, next: &str| Error::failed(format!("the kit stays shut: {error}"), next);
     let ca = facts.kit_certificate().map_err(|error| refused(&error, "take another copy of the kit's file"))?;
     ca.check_time(now).map_err(|error| refused(&error, "check this machine's clock; else use a newer kit"))
 }

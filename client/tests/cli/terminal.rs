@@ -41,26 +41,13 @@ pub fn without_one(environment: Environment, clock: Clock, arguments: &[&str]) -
     Output { status, stdout: out.text().into_bytes(), stderr: err.text().into_bytes() }
 }
 
-fn start(
-    environment: Environment,
-    clock: Clock,
-    arguments: &[&str],
-    ask: Option<Ask>,
-    [out, err]: [Printed; 2],
-) -> u8 {
+fn start(environment: Environment, clock: Clock, arguments: &[&str], ask: Option<Ask>, [out, err]: [Printed; 2]) -> u8 {
     let terminal = Terminal::new(Box::new(out), Box::new(err), false, false);
     let open = |url: &Url| {
         let url = url.to_string();
         std::thread::spawn(move || browse(&url));
     };
-    let around = Surroundings {
-        environment,
-        clock,
-        terminal,
-        open: Arc::new(open),
-        ask,
-        host: "laptop".into(),
-    };
+    let around = Surroundings { environment, clock, terminal, open: Arc::new(open), ask, host: "laptop".into() };
     run(["ichor"].iter().chain(arguments).map(OsString::from), around)
 }
 

@@ -14,8 +14,8 @@ fn nobody() -> anyhow::Result<(TcpSocket, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kit_that_leads_nowhere_is_told_at_its_ceremony_and_by_no_drill_taken_for_one_that_serves() -> anyhow::Result<()>
-{
+async fn a_kit_that_leads_nowhere_is_told_at_its_ceremony_and_by_no_drill_taken_for_one_that_serves()
+-> anyhow::Result<()> {
     let ceremony = Ceremony::begin().await?;
     let (_held, nowhere) = nobody()?;
     let elsewhere = Node::start(NodeOptions::new("another-clusters")?).await?;
@@ -31,7 +31,8 @@ async fn a_kit_that_leads_nowhere_is_told_at_its_ceremony_and_by_no_drill_taken_
         let declared = format!("ok    node {}: accepts the kit's CA", ceremony.world.node.endpoint());
         assert!(refused.contains(&declared) && refused.contains("needs a whole drill still"), "{refused}");
         assert!(
-            refused.contains(&format!("kit {number} opens leads to {endpoint}, and no node of the cluster answers there"))
+            refused
+                .contains(&format!("kit {number} opens leads to {endpoint}, and no node of the cluster answers there"))
                 && refused.contains(&format!("kit rotate {number} --endpoint ADDRESS")),
             "{refused}"
         );

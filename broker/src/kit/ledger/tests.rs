@@ -230,11 +230,8 @@ async fn a_report_of_a_static_kit_explains_the_uses_of_its_time_alone() {
 #[tokio::test]
 async fn a_report_explains_the_uses_of_its_grant_within_its_time_alone() {
     let at = |minutes: i64| (noon() + SignedDuration::from_mins(minutes)).as_second();
-    let used = |minutes, code: &str| Content {
-        opened: Some(at(minutes)),
-        code: Some(code.into()),
-        ..in_use(1, "prod")
-    };
+    let used =
+        |minutes, code: &str| Content { opened: Some(at(minutes)), code: Some(code.into()), ..in_use(1, "prod") };
     let report = || Content { opened: Some(at(0)), not_after: Some(at(30)), ..opened(1, "emergency") };
     let state = async |contents| states(contents).await[0].state(noon());
     for contents in [vec![made(), report(), used(20, "kit-in-use")], vec![made(), used(20, "kit-in-use"), report()]] {
