@@ -1,5 +1,6 @@
 //! The process environment, read once.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// What the client takes from the environment. Read once in `main`; everything else gets it handed in, so a test never
@@ -26,6 +27,8 @@ pub struct Environment {
     pub ssl_cert_file: Option<PathBuf>,
     /// `BROWSER`: the commands that open a page, the first that works.
     pub browser: Option<String>,
+    /// `PATH`: where commands are looked for.
+    pub search_path: Option<OsString>,
     /// Whether `NO_COLOR` is set to anything but nothing.
     pub no_color: bool,
     /// The working folder.
@@ -52,6 +55,7 @@ impl Environment {
             runtime_dir: absolute("XDG_RUNTIME_DIR"),
             ssl_cert_file: path("SSL_CERT_FILE"),
             browser: std::env::var("BROWSER").ok().filter(|value| !value.trim().is_empty()),
+            search_path: std::env::var_os("PATH"),
             no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
             working_dir: std::env::current_dir().unwrap_or_default(),
         }

@@ -1,6 +1,8 @@
 //! `ichor exec`: a command with a talosconfig of its own, gone when the command ends.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -69,6 +71,28 @@ pub async fn run(
     }
 }
 
+/// Returns if the command is there to be started: for what is spent by asking for a certificate, and is known before. Without a `PATH`
+/// nothing is known of a bare name.
+///
+/// # Errors
+/// When there is no such program.
+pub fn startable(environment: &Environment, command: &[OsString]) -> Result<(), Error> {
+    let Some(program) = command.first().map(Path::new) else { return Ok(()) };
+    let is_program = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    let is_there = match &environment.search_path {
+        _ if program.as_os_str().as_bytes().contains(&b'/') => is_program(program),
+        Some(paths) => std::env::split_paths(paths).any(|folder| is_program(&folder.join(program))),
+        None => true,
+    };
+    if is_there {
+        return Ok(());
+    }
+    let message = format!("`{}` cannot be started: there is no such program", program.display());
+    Err(Error::failed(message, "check that it is installed and on PATH; no certificate was asked for"))
+}
+
 /// The `--context` among a command's arguments.
 #[must_use]
 pub fn context_of(command: &[OsString]) -> Option<String> {
@@ -128,6 +152,16 @@ impl PrivateTalosconfig {
         private_file::remove(&path)?;
         private_file::create_new(&path, file.text().as_bytes())?;
         Ok(Self(path))
+    }
+
+    /// Returns if one can be written; its folder is made.
+    ///
+    /// # Errors
+    /// When there is no place for it, or nothing can be written there.
+    pub fn check_place(environment: &Environment) -> Result<(), Error> {
+        let folder = environment.run_dir().ok_or_else(no_home)?;
+        private_file::ensure_folder(&folder)?;
+        private_file::takes_files(&folder).map_err(Error::file("write", &folder))
     }
 
     /// Where it is.

@@ -120,6 +120,18 @@ pub fn create_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     file.and_then(|mut file| file.write_all(content)).map_err(Error::file("write", path))
 }
 
+/// Returns if the folder takes files, or, where it is not there yet, the folder above that it would be made in. Nothing is left behind.
+///
+/// # Errors
+/// Why it does not: it is no folder, somebody else's, or the disk is full.
+pub fn takes_files(folder: &Path) -> std::io::Result<()> {
+    let mut there = folder;
+    while !there.exists() && there != folder_of(there) {
+        there = folder_of(there);
+    }
+    tempfile::tempfile_in(there)?.write_all(&[0; 16 * 1024])
+}
+
 /// Returns once no other process of ours writes in the folder of `path`. The folder itself is what is locked, so nothing
 /// is left behind.
 ///
@@ -170,7 +182,9 @@ pub fn real(path: &Path) -> PathBuf {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder of a file.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -229,6 +243,16 @@ mod tests {
             let answer = answers.recv_timeout(Duration::from_secs(10)).expect("nobody waits");
             assert_eq!(answer, Err("it is no regular file".to_owned()));
         }
+    }
+
+    #[test]
+    fn a_folder_that_takes_files_is_known_and_left_as_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        for (folder, takes) in [("", true), ("not/yet/there", true), ("file", false), ("file/below/it", false)] {
+            assert_eq!(takes_files(&root.path().join(folder)).is_ok(), takes, "{folder}");
+        }
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left behind");
     }
 
     #[test]

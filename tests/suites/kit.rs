@@ -1,6 +1,8 @@
 //! A break-glass kit from its ceremony to its end: made by the broker's command, drilled, opened by the client with no broker, taken
 //! by a node, reported, rotated, revoked.
 
+mod leads;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -44,7 +46,11 @@ impl Ceremony {
     }
 
     async fn create(&self, more: &[&str]) -> anyhow::Result<String> {
-        let endpoint = self.world.node.endpoint();
+        self.create_at(&self.world.node.endpoint(), more).await
+    }
+
+    /// A kit that leads there.
+    async fn create_at(&self, endpoint: &str, more: &[&str]) -> anyhow::Result<String> {
         let (output, sheets) = (self.output.display().to_string(), self.sheets.path().display().to_string());
         let usual = [
             &[
@@ -60,7 +66,7 @@ impl Ceremony {
                 "--paper",
                 "eve",
             ][..],
-            &["--role", "os:admin", "--ttl-cap", "30m", "--reason", "the first kit", "--endpoint", &endpoint],
+            &["--role", "os:admin", "--ttl-cap", "30m", "--reason", "the first kit", "--endpoint", endpoint],
             &["--output", &output, "--paper-dir", &sheets],
         ];
         self.run(&[&usual.concat(), more].concat()).await

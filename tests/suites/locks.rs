@@ -98,6 +98,11 @@ async fn a_locked_user_is_out_at_once_and_nobody_else() -> anyhow::Result<()> {
     ] {
         assert!(beyond.contains(said), "`{said}` is not in\n{beyond}");
     }
+    // the very entry that nodes were given, so that nobody has to look for it
+    let dir = world.dir.display().to_string();
+    let patch = run_command(&["ca", "patch", CLUSTER, "--dir", &dir]).await?;
+    let entry = patch.lines().find(|line| line.contains("- crt: ")).unwrap().trim();
+    assert!(beyond.contains(&format!("all others stay: {entry}")), "`{entry}` is not in\n{beyond}");
     Person::connect(&world, &held).await?.version(&[]).await.map(drop)?;
 
     assert_eq!(code(reads(&alice).await), Code::SessionEnded);

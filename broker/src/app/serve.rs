@@ -184,7 +184,7 @@ impl Running {
         };
         let mut couriers = telling.couriers()?;
         let key = Some(Arc::clone(&data_key));
-        let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock), key);
+        let book = Book::new(Arc::clone(&store), sequencer.clone(), Arc::clone(&clock), key).naming(live.issuers());
         let locks = Locks::new(book.clone(), live.policies(), live.clusters());
         let api = Api::from(ApiParts {
             login: Arc::clone(&login),

@@ -8,7 +8,7 @@ use super::{BreakGlass, BreakGlassError, Contents, about};
 use crate::domain::{BreakGlassId, BreakGlassState, check_reason};
 use crate::identity::Identity;
 use crate::policy::Refusal;
-use crate::store::{BreakGlassChange, Closing, Review};
+use crate::store::{BreakGlassChange, BreakGlassFile, Closing, Review};
 
 /// What a use was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,9 @@ impl BreakGlass {
         self.close(identity, id, BreakGlassState::Cancelled, said, content).await
     }
 
-    /// Returns once the approved request allows nothing more. A certificate that was made of it lives until it expires. Whoever asked
-    /// and whoever may approve such requests now may do this, whatever the policies were when it was made.
+    /// Returns once the approved request allows nothing more, also where its last use is on its way: given back, that opens nothing. A
+    /// certificate that was or is still made of it lives until it expires. Whoever asked and whoever may approve such requests now may do
+    /// this, whatever the policies were when it was made.
     ///
     /// # Errors
     /// When this person may not, or nothing is left to take away.
@@ -69,12 +70,22 @@ impl BreakGlass {
             let content = about(Kind::Refusal, identity, &contents, address);
             return Err(self.refused(content, refusal).await?);
         }
-        let state = self.state_now(&file.request);
-        if state != BreakGlassState::Approved {
+        if !self.can_be_revoked(&file) {
+            let state = self.state_now(&file.request);
             return Err(BreakGlassError::State(format!("the request is {state}, so nothing is left to take away")));
         }
         let content = self.about_ending(Kind::BreakGlassRevoked, identity, &contents, address);
         self.close(identity, id, BreakGlassState::Revoked, said, content).await
+    }
+
+    /// Whether something is left of it: it is approved, or its last use is on its way to a certificate, so that it may be approved again.
+    pub(super) fn can_be_revoked(&self, file: &BreakGlassFile) -> bool {
+        let is_in_time = file.request.good_until.is_some_and(|until| self.clock.now() < until);
+        match self.state_now(&file.request) {
+            BreakGlassState::Approved => true,
+            BreakGlassState::Used => is_in_time && file.uses.iter().any(|using| using.is_open),
+            _ => false,
+        }
     }
 
     /// An entry's content about the end that this person makes of a request, or the label that they put on it.
@@ -132,6 +143,10 @@ impl BreakGlass {
                 _ => "nothing was made of it",
             };
             return Err(BreakGlassError::State(format!("there is no use to review: {why}")));
+        }
+        if file.uses.iter().any(|using| using.is_open) {
+            let why = "a use of it is on its way to a certificate: try again once that is there, in two minutes at the latest";
+            return Err(BreakGlassError::State(why.into()));
         }
         let content = Content {
             label: Some(label.as_str().into()),

@@ -24,6 +24,8 @@ enum Act {
     Revoke,
     /// A grant, and whether a certificate comes of it.
     Use(bool),
+    /// A grant, behind which it is revoked; and whether a certificate comes of it all the same.
+    RevokeInUse(bool),
     /// A grant, behind which the broker stops; another starts, and a minute later gives back what was used.
     StopInUse,
     Review,
@@ -40,6 +42,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Cancel),
         1 => Just(Act::Revoke),
         4 => any::<bool>().prop_map(Act::Use),
+        1 => any::<bool>().prop_map(Act::RevokeInUse),
         2 => Just(Act::StopInUse),
         2 => Just(Act::Review),
         2 => Just(Act::TimeOut),
@@ -77,7 +80,7 @@ impl Facts {
             && match act {
                 Act::Approve | Act::Deny | Act::Cancel => self.is_pending(now),
                 Act::Revoke => self.is_good(now),
-                Act::Use(_) | Act::StopInUse => self.is_good(now) && now < self.session_until,
+                Act::Use(_) | Act::RevokeInUse(_) | Act::StopInUse => self.is_good(now) && now < self.session_until,
                 Act::Review => {
                     let is_over = self.is_ended || self.issued == USES;
                     self.issued > 0 && is_over && !self.is_reviewed
@@ -89,6 +92,10 @@ impl Facts {
                 Act::Approve => self.good_until = now.checked_add(SignedDuration::from_mins(30)).ok(),
                 Act::Deny | Act::Cancel | Act::Revoke => self.is_ended = true,
                 Act::Use(is_issued) => self.issued += u8::from(is_issued),
+                Act::RevokeInUse(is_issued) => {
+                    self.issued += u8::from(is_issued);
+                    self.is_ended = true;
+                }
                 Act::Review => self.is_reviewed = true,
                 Act::TimeOut => {
                     let waited = self.good_until.is_none() && now >= self.waits_until;
@@ -114,11 +121,14 @@ async fn restarts_and_jumping_clocks_give_nobody_more() {
 /// Each way through a request's life, with a restart behind every step.
 #[tokio::test]
 async fn a_restart_after_every_step_changes_nothing() {
-    let lives: [&[Act]; 7] = [
+    let lives: [&[Act]; 10] = [
         &[Act::Approve, Act::Use(true), Act::Use(true), Act::Review],
         &[Act::Approve, Act::Use(false), Act::Use(true), Act::Revoke, Act::Review],
         &[Act::Approve, Act::StopInUse, Act::Use(true), Act::StopInUse, Act::Use(true), Act::Use(true), Act::Review],
         &[Act::Approve, Act::StopInUse, Act::Revoke, Act::Use(true), Act::Review],
+        &[Act::Approve, Act::Use(true), Act::RevokeInUse(false), Act::Use(true), Act::Review],
+        &[Act::Approve, Act::Use(true), Act::RevokeInUse(true), Act::Use(true), Act::Review, Act::Review],
+        &[Act::Approve, Act::RevokeInUse(false), Act::Revoke, Act::Use(true), Act::Review],
         &[Act::Deny, Act::Approve],
         &[Act::Cancel, Act::Approve],
         &[Act::Approve, Act::Revoke, Act::Use(true)],
@@ -170,6 +180,62 @@ async fn a_broker_that_stops_between_a_grant_and_its_outcome_costs_no_use() {
     assert_eq!((row.state, row.used), (BreakGlassState::Used, 1));
 }
 
+/// Custody hangs while an approver finds that the request was a fraud.
+#[tokio::test]
+async fn what_is_revoked_while_its_last_use_is_on_its_way_gives_nothing_more_and_is_reviewed_where_it_gave() {
+    let address = super::suspect_tests::address;
+    for is_issued in [Some(true), Some(false), None] {
+        let (_folder, store) = sqlite();
+        let signed = Signed::new(store, 1).await;
+        let id = signed.asked().await;
+        signed.approve(id).await.unwrap();
+        let grant = signed.begins_a_use(id).await.unwrap();
+        let seen = signed.glass.show(&signed.bob, id).await.unwrap();
+        assert_eq!((seen.state, seen.may), (BreakGlassState::Used, vec!["revoke"]));
+        let fraud = Some("it was not ada".to_owned());
+        signed.glass.revoke(&signed.bob, id, fraud, address()).await.unwrap();
+        let early = signed.glass.review(&signed.bob, id, Label::Misuse, "it was not ada", address()).await.unwrap_err();
+        assert!(early.to_string().contains("on its way to a certificate: try again"), "{early}");
+        match is_issued {
+            Some(is_issued) => signed.ends_a_use(id, grant, is_issued).await,
+            // nobody records what came of it
+            None => {
+                signed.clock.advance(SignedDuration::from_mins(2));
+                signed.glass.give_back_abandoned().await.unwrap();
+            }
+        }
+        let seen = signed.glass.show(&signed.bob, id).await.unwrap();
+        let was_issued = is_issued == Some(true);
+        assert_eq!((seen.state, seen.file.request.used), (BreakGlassState::Revoked, u64::from(was_issued)));
+        assert_eq!(seen.may, if was_issued { vec!["review"] } else { vec![] }, "{is_issued:?}");
+        assert!(!signed.uses(id, true).await, "{is_issued:?}");
+        let again = signed.glass.revoke(&signed.bob, id, None, address()).await.unwrap_err();
+        assert!(again.to_string().contains("the request is revoked, so nothing is left"), "{again}");
+        let reviewed = signed.glass.review(&signed.bob, id, Label::Misuse, "it was not ada", address()).await;
+        assert_eq!(reviewed.is_ok(), was_issued, "{reviewed:?}");
+    }
+}
+
+/// Once the certificate is there, or its time is over, nothing is left to take away.
+#[tokio::test]
+async fn what_was_used_up_is_not_revoked() {
+    let address = super::suspect_tests::address;
+    let (_folder, store) = sqlite();
+    let signed = Signed::new(store, 1).await;
+    let [issued, late] = [signed.asked().await, signed.asked().await];
+    for id in [issued, late] {
+        signed.approve(id).await.unwrap();
+    }
+    assert!(signed.uses(issued, true).await && signed.begins_a_use(late).await.is_some());
+    signed.clock.advance(SignedDuration::from_mins(31));
+    for id in [issued, late] {
+        let seen = signed.glass.show(&signed.bob, id).await.unwrap();
+        assert!(!seen.may.contains(&"revoke"), "{:?}", seen.may);
+        let refused = signed.glass.revoke(&signed.bob, id, None, address()).await.unwrap_err();
+        assert!(refused.to_string().contains("the request is used, so nothing is left"), "{refused}");
+    }
+}
+
 /// Ahead over the end, and back: what was recorded as over stays so.
 #[tokio::test]
 async fn a_clock_that_went_ahead_and_comes_back_revives_nothing() {
@@ -206,6 +272,14 @@ async fn walk(acts: &[Act]) {
             Act::Cancel => glass.cancel(&signed.ada, id, None, super::suspect_tests::address()).await.is_ok(),
             Act::Revoke => glass.revoke(&signed.bob, id, None, super::suspect_tests::address()).await.is_ok(),
             Act::Use(is_issued) => signed.uses(id, is_issued).await,
+            Act::RevokeInUse(is_issued) => match signed.begins_a_use(id).await {
+                Some(grant) => {
+                    glass.revoke(&signed.bob, id, None, super::suspect_tests::address()).await.unwrap();
+                    signed.ends_a_use(id, grant, is_issued).await;
+                    true
+                }
+                None => false,
+            },
             Act::StopInUse => {
                 let began = signed.begins_a_use(id).await.is_some();
                 signed = signed.restarted(&folder).await;

@@ -104,6 +104,13 @@ impl Signed {
             return false;
         }
         self.permits(&approved, grant).await.unwrap();
+        self.ends_a_use(id, grant, is_issued).await;
+        true
+    }
+
+    /// Records what came of a grant of the request.
+    pub(super) async fn ends_a_use(&self, id: BreakGlassId, grant: GrantId, is_issued: bool) {
+        let now = crate::clock::Clock::now(&*self.clock);
         let (kind, change) = match is_issued {
             true => {
                 let keys = LockKeys { grant: Some(grant), ..LockKeys::of(self.ada.person(), None, None) };
@@ -120,7 +127,6 @@ impl Signed {
             ..Content::of(kind)
         };
         self.sequencer.note(content, change).await.unwrap();
-        true
     }
 
     pub(super) async fn asked(&self) -> BreakGlassId {

@@ -32,7 +32,7 @@ pub async fn end_all(store: &dyn Store, sequencer: &Sequencer, clock: &dyn Clock
         for row in open {
             let step = match row.used {
                 0 => BreakGlassStep::TimeOut { was_used: false },
-                _ => BreakGlassStep::Revoke,
+                _ => BreakGlassStep::Revoke { is_on_its_way: false },
             };
             let content = over(&row, row.state.after(step).unwrap_or(row.state));
             let change = BreakGlassChange::Reopened { request: row.id };

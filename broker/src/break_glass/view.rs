@@ -142,10 +142,13 @@ impl BreakGlass {
             ("deny", state == BreakGlassState::Pending && may_end),
             ("cancel", state == BreakGlassState::Pending && is_own),
             ("use", state == BreakGlassState::Approved && is_own),
-            ("revoke", state == BreakGlassState::Approved && (is_own || may_end)),
+            ("revoke", self.can_be_revoked(file) && (is_own || may_end)),
             (
                 "review",
-                matches!(state, BreakGlassState::Used | BreakGlassState::Revoked) && file.request.used > 0 && may_end,
+                matches!(state, BreakGlassState::Used | BreakGlassState::Revoked)
+                    && file.request.used > 0
+                    && file.uses.iter().all(|using| !using.is_open)
+                    && may_end,
             ),
         ];
         may.into_iter().filter(|(_, is_so)| *is_so).map(|(what, _)| what).collect()

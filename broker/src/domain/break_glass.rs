@@ -47,8 +47,11 @@ pub enum BreakGlassStep {
     },
     /// A grant led to no certificate, so its use is given back.
     Return,
-    /// What is left is taken away.
-    Revoke,
+    /// What is left is taken away; of one whose last use was taken that use, where it may be given back still.
+    Revoke {
+        /// Whether a use is on its way to a certificate.
+        is_on_its_way: bool,
+    },
     /// The time runs out; `was_used` when a use was made and not given back.
     TimeOut {
         /// Whether a use was made and not given back.
@@ -90,7 +93,7 @@ impl BreakGlassState {
             (Self::Approved, Use { is_last: true }) => Self::Used,
             (Self::Approved | Self::Used, Return) => Self::Approved,
             (Self::Revoked, Return) => Self::Revoked,
-            (Self::Approved, Revoke) => Self::Revoked,
+            (Self::Approved, Revoke { .. }) | (Self::Used, Revoke { is_on_its_way: true }) => Self::Revoked,
             (Self::Approved, TimeOut { was_used: false }) => Self::Lapsed,
             (Self::Approved, TimeOut { was_used: true }) => Self::Used,
             (Self::Used | Self::Revoked, Review { was_used: true }) => Self::Reviewed,
@@ -178,7 +181,8 @@ mod tests {
             Use { is_last: true },
             Use { is_last: false },
             Return,
-            Revoke,
+            Revoke { is_on_its_way: false },
+            Revoke { is_on_its_way: true },
             TimeOut { was_used: false },
             TimeOut { was_used: true },
             Review { was_used: false },
@@ -191,6 +195,9 @@ mod tests {
         }
         assert_eq!(BreakGlassState::Pending.after(Use { is_last: true }), None, "never without the quorum");
         assert_eq!(BreakGlassState::Used.after(Use { is_last: true }), None, "never twice");
+        assert_eq!(BreakGlassState::Used.after(Revoke { is_on_its_way: false }), None, "nothing is left");
+        assert_eq!(BreakGlassState::Used.after(Revoke { is_on_its_way: true }), Some(BreakGlassState::Revoked));
+        assert_eq!(BreakGlassState::Revoked.after(Return), Some(BreakGlassState::Revoked), "it opens nothing");
         assert_eq!(BreakGlassState::Revoked.after(Review { was_used: false }), None);
         assert_eq!(BreakGlassState::Revoked.after(Review { was_used: true }), Some(BreakGlassState::Reviewed));
     }

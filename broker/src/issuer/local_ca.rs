@@ -48,6 +48,10 @@ impl LocalCa {
 
 #[async_trait]
 impl Issuer for LocalCa {
+    fn dedicated_ca(&self) -> Option<&CaCertificate> {
+        Some(&self.ca)
+    }
+
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
         let granted = grant.value();
         let span = profile::span(&self.ca, now, self.backdate, granted.not_after())?;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ichor_wire::problem::Code;
+use ichor_wire::profile::CaCertificate;
 use jiff::Timestamp;
 
 use crate::audit::Recorded;
@@ -51,6 +52,11 @@ pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
     /// Whether its certificates name their grants, so that a node's log does too.
     fn names_grants(&self) -> bool {
         true
+    }
+
+    /// The CA of its own that nodes list beside the cluster's, where it has one.
+    fn dedicated_ca(&self) -> Option<&CaCertificate> {
+        None
     }
 
     /// Whether it is still the right one for the cluster as it is declared now. One that knows nothing of a cluster's

@@ -39,6 +39,10 @@ impl Issuer for PkiCa {
         false
     }
 
+    fn dedicated_ca(&self) -> Option<&CaCertificate> {
+        Some(&self.ca)
+    }
+
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError> {
         let granted = grant.value();
         if granted.csr().is_empty() {

@@ -6,6 +6,7 @@
 //! goes through the [`Register`].
 
 mod beyond;
+mod complaint;
 pub mod ledger;
 mod place;
 pub mod probe;
@@ -14,7 +15,9 @@ mod reminding;
 mod report;
 
 pub use beyond::BEYOND;
-pub use ledger::{DRILL_EVERY, LedgerError, Opening, Standing, State, Use, covers, read, read_with_size};
+pub use ledger::{
+    DRILL_EVERY, LedgerError, NOT_AS_REPORTED, Opening, Standing, State, Use, covers, read, read_with_size,
+};
 pub use place::{Moved, Place};
 pub use register::{Register, RegisterError};
 pub use reminding::remind;

@@ -1,4 +1,5 @@
-//! That a kit's drill is overdue or that it serves no more, told once a day; that its end is near, told once a week.
+//! That a kit's drill is overdue, that it serves no more or was opened and has no successor, told once a day; that its end is near, told
+//! once a week.
 
 use ichor_wire::log::{Content, Kind, Kit};
 use jiff::{SignedDuration, Timestamp};
@@ -14,8 +15,8 @@ const AGAIN: SignedDuration = SignedDuration::from_hours(24);
 /// What is near is.
 const NEAR_AGAIN: SignedDuration = SignedDuration::from_hours(24 * 7);
 
-/// Records the kits whose drill is overdue and those whose cluster is another now, once a day for each, and those whose end is near,
-/// once a week; the notification sinks tell of the entries. The kits are those that the log told of when it had `size` entries: once
+/// Records the kits whose drill is overdue, those whose cluster is another now, and those that were opened or have expired while no other
+/// is there in their place, once a day for each, and those whose end is near, once a week; the notification sinks tell of the entries. The kits are those that the log told of when it had `size` entries: once
 /// another broker has recorded something of kits since, the rest is left to the next look.
 ///
 /// # Errors
@@ -34,10 +35,13 @@ pub async fn remind(kits: &[Standing], size: u64, sequencer: &Sequencer, now: Ti
 }
 
 fn reminder(kit: &Standing, now: Timestamp) -> Option<Content> {
-    let is_pressing = now >= kit.next_drill() || kit.is_left_behind();
+    let is_pressing = match kit.state(now) {
+        State::Due => now >= kit.next_drill() || kit.is_left_behind(),
+        State::Used | State::Expired if kit.replaced_by.is_none() => true,
+        _ => return None,
+    };
     let again = if is_pressing { AGAIN } else { NEAR_AGAIN };
-    let is_told = kit.reminded.is_some_and(|at| now.duration_since(at) < again);
-    if kit.state(now) != State::Due || is_told {
+    if kit.reminded.is_some_and(|at| now.duration_since(at) < again) {
         return None;
     }
     Some(Content {

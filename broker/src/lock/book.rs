@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ichor_wire::log::{Content, Kind};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::asked::{Asked, Asks, MayAsk, OPEN, not_the_second};
@@ -14,6 +15,7 @@ use crate::custody::DataKey;
 use crate::domain::{ClusterName, GrantId, LockId, LockTarget, SessionId, check_reason};
 use crate::entropy;
 use crate::identity::Identity;
+use crate::mint::Issuers;
 use crate::policy::{NO_HUMAN, NO_HUMAN_HELP, Refusal};
 use crate::store::{
     Account, Change, Condition, EntryFilter, KnownPerson, LiftAsk, LockChange, LockQuota, LockRow, Store,
@@ -52,6 +54,7 @@ pub struct Book {
     sequencer: Sequencer,
     clock: SharedClock,
     asks: Asks,
+    issuers: Option<watch::Receiver<Issuers>>,
 }
 
 impl Book {
@@ -59,7 +62,13 @@ impl Book {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, sequencer: Sequencer, clock: SharedClock, key: Option<Arc<DataKey>>) -> Self {
         let asks = Asks::new(Arc::clone(&store), key);
-        Self { store, sequencer, clock, asks }
+        Self { store, sequencer, clock, asks, issuers: None }
+    }
+
+    /// With whom the clusters' certificates are from: what is told with a lock then has the entry by which nodes accept their CA.
+    #[must_use]
+    pub fn naming(self, issuers: watch::Receiver<Issuers>) -> Self {
+        Self { issuers: Some(issuers), ..self }
     }
 
     /// Returns the lock once it is recorded. `base` says who and from where. What the same setter has locked already stays one lock, of
@@ -255,7 +264,14 @@ impl Book {
     /// # Errors
     /// When the store cannot be read.
     pub async fn outstanding(&self, target: &LockTarget) -> Result<super::Outstanding, LockError> {
-        Ok(super::outstanding(&*self.store, target, self.clock.now()).await?)
+        let found = super::outstanding(&*self.store, target, self.clock.now()).await?;
+        let accepted = |cluster: &String| {
+            let issuers = self.issuers.as_ref()?.borrow();
+            let ca = issuers.get(&ClusterName::new(cluster).ok()?)?.dedicated_ca()?;
+            Some((cluster.clone(), ca.accepted_crt()))
+        };
+        let accepted = found.clusters.iter().filter_map(accepted).collect();
+        Ok(super::Outstanding { accepted, ..found })
     }
 
     /// The locks that hold by the log and not by the database.

@@ -1,6 +1,6 @@
 //! What a lock does not end: certificates that were issued before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ichor_wire::log::{Content, Kind};
 use jiff::Timestamp;
@@ -25,6 +25,9 @@ pub struct Outstanding {
     pub until: Option<Timestamp>,
     /// The clusters that they are good for.
     pub clusters: BTreeSet<String>,
+    /// By cluster the `crt` of the entry in `machine.acceptedCAs` by which nodes accept the dedicated CA that issues now, where that is
+    /// known here.
+    pub accepted: BTreeMap<String, String>,
 }
 
 /// The certificates that the log says were issued for what the lock is on, and that are good at `now`. None lasts longer than
@@ -113,6 +116,11 @@ pub fn beyond(target: &LockTarget, outstanding: &Outstanding) -> Vec<String> {
                 "to end those of `{cluster}` at once, take its dedicated CA out of every node; for each node: \
                  talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml && ichor-broker ca removal-patch {cluster} --machine-config node.yaml"
             ));
+            if let Some(crt) = outstanding.accepted.get(cluster) {
+                lines.push(format!(
+                    "what goes out of a node of `{cluster}` is this entry of machine.acceptedCAs, and all others stay: - crt: {crt}"
+                ));
+            }
         }
         if outstanding.more {
             lines.push(

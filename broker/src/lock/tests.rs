@@ -136,7 +136,8 @@ fn what_a_lock_does_not_end_is_said() {
     assert!(everything[2].contains("sessions stay"), "{everything:?}");
     assert!(!none.iter().any(|line| line.contains("alone")), "{none:?}");
     let until = Some(noon() + SignedDuration::from_millis(123));
-    let some = Outstanding { certificates: 2, more: true, until, clusters: ["prod".into()].into() };
+    let some =
+        Outstanding { certificates: 2, more: true, until, clusters: ["prod".into()].into(), ..Default::default() };
     let user = LockTarget::User { issuer: "https://id.example.com".into(), subject: "x".into() };
     let lines = beyond(&user, &some);
     assert!(
@@ -147,9 +148,12 @@ fn what_a_lock_does_not_end_is_said() {
     assert!(lines[2].contains("ichor-broker ca removal-patch prod --machine-config node.yaml"), "{lines:?}");
     assert!(lines[3].contains("other clusters"), "{lines:?}");
     assert!(lines[4].contains("rotate-ca") && lines.len() == 5, "{lines:?}");
-    let whole = beyond(&user, &Outstanding { more: false, ..some });
+    let whole = beyond(&user, &Outstanding { more: false, ..some.clone() });
     assert!(whole[0].starts_with("2 certificates") && whole.len() == 4, "{whole:?}");
     assert!(!whole.iter().any(|line| line.contains("sessions")), "its sessions end: {whole:?}");
+    let accepted = [("prod".to_owned(), "LS0tLS1CRUdJTg==".to_owned())].into();
+    let known = beyond(&user, &Outstanding { more: false, accepted, ..some.clone() });
+    assert!(known[3].contains("`prod`") && known[3].ends_with("all others stay: - crt: LS0tLS1CRUdJTg=="), "{known:?}");
     // who could not look at all of them does not say that there is none
     let blind = beyond(&user, &Outstanding { more: true, ..Outstanding::default() });
     assert!(blind[0].starts_with("not all that was issued could be looked at"), "{blind:?}");

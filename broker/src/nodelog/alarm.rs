@@ -35,7 +35,7 @@ pub(super) struct Finding {
     pub(super) code: &'static str,
     pub(super) node: String,
     pub(super) method: String,
-    /// The kit whose certificate it was, by its line, where nobody reported that.
+    /// The kit whose certificate it was, by its line, where no report explains that.
     pub(super) kit: Option<NamedKit>,
 }
 
@@ -48,6 +48,8 @@ pub(super) struct NamedKit {
     pub(super) grant: Uuid,
     /// Whether the log has a kit of this number in the line's cluster, which can have given the grant.
     pub(super) is_made: bool,
+    /// Whether an opening with this grant was reported: the call is another than that explains.
+    pub(super) is_reported: bool,
 }
 
 /// Counts findings and says which are to be recorded.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::alarm::{Finding, NamedKit};
+use crate::kit::NOT_AS_REPORTED;
 use crate::store::{Call, CallClass};
 
 /// The code of the finding that a kit is in use.
@@ -24,7 +25,7 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Counts the calls by class, and those that want a look by what there is to tell. Each call comes with the kit that its line names,
-    /// where nobody has reported its opening.
+    /// where no report explains it.
     pub(super) fn of<'a>(calls: impl IntoIterator<Item = (&'a Call, Option<NamedKit>)>) -> Self {
         let mut findings = Self::default();
         for (call, kit) in calls {
@@ -32,10 +33,12 @@ impl Findings {
             if call.class != CallClass::Explained {
                 let finding = match kit {
                     // once a grant and node, whatever was called: what matters is that a kit is in use
-                    Some(_) => Finding { code: IN_USE, method: String::new(), kit, ..finding(call) },
+                    Some(named) => {
+                        Finding { code: code(named, call.class), method: String::new(), kit, ..finding(call) }
+                    }
                     None => finding(call),
                 };
-                let new = || (0, call.why.clone(), call.started);
+                let new = || (0, why(call, kit), call.started);
                 let (count, _, began) = findings.wanting.entry(finding).or_insert_with(new);
                 *count += 1;
                 *began = call.started.min(*began);
@@ -57,6 +60,24 @@ impl Findings {
                     .increment(*count);
             }
         }
+    }
+}
+
+/// What is told of a call with a kit's certificate. A line that a caller may have written shows no use beyond a report by itself.
+fn code(kit: NamedKit, class: CallClass) -> &'static str {
+    match (kit.is_reported, class) {
+        (false, _) => IN_USE,
+        (true, CallClass::Suspect) => CallClass::Suspect.as_str(),
+        (true, _) => NOT_AS_REPORTED,
+    }
+}
+
+fn why(call: &Call, kit: Option<NamedKit>) -> Option<String> {
+    match (&call.why, kit) {
+        (Some(why), Some(NamedKit { number, is_reported: true, .. })) => {
+            Some(format!("the certificate is kit {number}'s, and this is not what was reported of its opening: {why}"))
+        }
+        (why, _) => why.clone(),
     }
 }
 

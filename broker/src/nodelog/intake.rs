@@ -257,7 +257,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Each line's call, and the kit that it names where nobody has reported its opening.
+    /// Each line's call, and the kit that it names where no report explains it.
     async fn class(
         &mut self,
         cluster: &Arc<str>,
@@ -304,9 +304,11 @@ impl Intake {
             _ => classify(access, &line.origin.cluster, line.started, found),
         };
         let fits = !matches!(class, CallClass::Suspect | CallClass::Unexplained);
-        let in_use = match (kit, id, &named) {
-            (Some(number), Some(Some(GrantId(grant))), None) => {
-                Some(NamedKit { number, grant, is_made: self.kits.has(&line.origin.cluster, number, grant) })
+        let in_use = match (kit, id) {
+            // a report explains what it tells of, and not whatever else is done under its grant
+            (Some(number), Some(Some(GrantId(grant)))) if !fits || class == CallClass::AfterExpiry => {
+                let is_made = self.kits.has(&line.origin.cluster, number, grant);
+                Some(NamedKit { number, grant, is_made, is_reported: named.is_some() })
             }
             _ => None,
         };

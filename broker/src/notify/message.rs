@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::event::is_mismatch;
 use crate::domain::visible;
+use crate::kit::NOT_AS_REPORTED;
 use crate::store::CallClass;
 
 /// The longest value, in characters: a message is to be read at a glance.
@@ -133,6 +134,12 @@ fn title(entry: &AuditEntry) -> Option<&'static str> {
         "kit-drill" => "Break-glass kit: drill",
         "kit-revoked" => "Break-glass kit: revoked",
         "kit-overdue" => "Break-glass kit: A DRILL OR ANOTHER KIT IS DUE",
+        "kit-in-use" if entry.detail.get("code").is_some_and(|code| code == NOT_AS_REPORTED) => {
+            "A BREAK-GLASS KIT IS IN USE, and not as was reported of its opening"
+        }
+        "kit-in-use" if entry.detail.get("code").is_some_and(|code| code == CallClass::Suspect.as_str()) => {
+            "Break-glass kit: its grant stands in a line that a caller may have written"
+        }
         "kit-in-use" => "A BREAK-GLASS KIT IS IN USE and nobody reported it",
         "lock" => "Locked",
         "unlock" => "A lock is gone",

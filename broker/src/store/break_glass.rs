@@ -120,6 +120,8 @@ pub struct UseRow {
     pub at: Timestamp,
     /// Whether it led to no certificate and was given back.
     pub was_returned: bool,
+    /// Whether it is on its way: neither given back nor is a certificate of it recorded.
+    pub is_open: bool,
 }
 
 /// A request with all that belongs to it.
@@ -213,7 +215,8 @@ pub enum BreakGlassChange {
         told: Box<ToldRow>,
     },
     /// It ends by someone's act: [`BreakGlassState::Denied`] or [`BreakGlassState::Cancelled`] from pending,
-    /// [`BreakGlassState::Revoked`] from approved. Condition: that state, and its time not over.
+    /// [`BreakGlassState::Revoked`] from approved, or from used while a use is on its way to a certificate: given back, that would open
+    /// it again. Condition: that state, and its time not over.
     Close {
         /// The request.
         request: BreakGlassId,

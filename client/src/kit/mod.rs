@@ -22,7 +22,7 @@ mod share_file;
 pub use grant::{Asked, Grant};
 pub use harden::harden_process;
 pub use mint::Minted;
-pub use opened::{Opened, read};
+pub use opened::{Opened, check_time, read};
 pub use recorded::{LocallyRecorded, Machine, folder, records};
 pub use reporting::report;
 pub use share_file::{Identities, read_share};

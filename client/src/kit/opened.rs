@@ -46,6 +46,17 @@ pub fn read(path: &Path) -> Result<KitFile, Error> {
     KitFile::parse(&text).map_err(bad)
 }
 
+/// Returns if the kit is good at `now`, by what it says of itself: known before anyone brings a share.
+///
+/// # Errors
+/// When it is not, or not by this machine's clock.
+pub fn check_time(facts: &Facts, now: Timestamp) -> Result<(), Error> {
+    let refused =
+        |error: &dyn std::fmt::Display, next: &str| Error::failed(format!("the kit stays shut: {error}"), next);
+    let ca = facts.kit_certificate().map_err(|error| refused(&error, "take another copy of the kit's file"))?;
+    ca.check_time(now).map_err(|error| refused(&error, "check this machine's clock; else use a newer kit"))
+}
+
 // === impl Opened ===
 
 impl Opened {
@@ -60,7 +71,7 @@ impl Opened {
         let (facts, secret) = file.open(gathered).map_err(|error| refused(&error, copy))?;
         let ca = facts.kit_certificate().map_err(|error| refused(&error, copy))?;
         let key = Ed25519KeyPair::from_pkcs8(secret.key()).map_err(|_| refused(&"its key cannot be read", copy))?;
-        ca.check_time(now).map_err(|error| refused(&error, "check this machine's clock; else use a newer kit"))?;
+        check_time(&facts, now)?;
         let spki = key.public_key().as_der().map_err(|_| refused(&"its key cannot be read", copy))?.as_ref().to_vec();
         let fixed = facts.fixed_certificate(&spki, now).map_err(|error| refused(&error, copy))?;
         if fixed.is_none() && ca.public_key() != spki {

@@ -108,6 +108,31 @@ fn what_was_approved_is_written_where_it_was_said() {
 }
 
 #[test]
+fn no_use_is_spent_on_a_command_that_cannot_run() {
+    let mut world = World::logged_in();
+    let id = id();
+    world.write("notes", "no program");
+    let notes = world.path("notes").display().to_string();
+    for command in ["no-such-program", &notes, "./no-such-program", "bin"] {
+        let ran = world.ichor(&["break-glass", "use", &id, "--", command, "version"]);
+        assert!(ran.code == 1 && ran.err.contains("there is no such program"), "{}", ran.transcript());
+    }
+    world.script("mine", "exit 0");
+    // no folder can be made where a file is
+    world.set("XDG_RUNTIME_DIR", &notes);
+    let ran = world.ichor(&["break-glass", "use", &id, "--", "mine"]);
+    assert!(ran.code == 1 && ran.err.contains("cannot make"), "{}", ran.transcript());
+    assert_eq!(world.fake.with(|state| state.asked.len()), 0, "the broker was asked for no certificate");
+    world.unset("XDG_RUNTIME_DIR");
+    let mine = world.path("bin/mine").display().to_string();
+    for command in ["mine", &mine] {
+        world.ichor(&["break-glass", "use", &id, "--", command]).ok();
+    }
+    assert_eq!(world.fake.with(|state| state.asked.len()), 2);
+    world.fake.assert_kept();
+}
+
+#[test]
 fn a_list_is_of_what_was_asked_for() {
     let world = World::logged_in();
     let last = || world.fake.with(|state| state.seen.last().cloned().unwrap());

@@ -6,7 +6,7 @@ use nix::sys::prctl::get_dumpable;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::terminal;
-use crate::world::World;
+use crate::world::{Ran, World};
 
 /// A home with the committed kit, its shares as files, and no broker.
 fn world() -> World {
@@ -17,6 +17,32 @@ fn world() -> World {
         world.write(&format!("share-{index}"), share);
     }
     world
+}
+
+/// A time at which the committed kit is good.
+const NOW: &str = "2026-11-28T12:00:00.123456Z";
+
+/// What an opener says besides.
+const ADMIN: [&str; 6] = ["--name", "ada", "--reason", "INC-42", "--role", "admin"];
+
+fn showing(now: &'static str) -> Clock {
+    Clock::showing(move || now.parse().unwrap())
+}
+
+/// `ichor kit open` at this time, where nobody sits at a terminal; the talosconfig beside the kit.
+fn opening(world: &World, kit: &str, shares: &[&str], now: &'static str, more: &[&str]) -> Ran {
+    let path = |name: &str| world.path(name).display().to_string();
+    let mut arguments = vec!["kit".to_owned(), "open".to_owned(), path(kit)];
+    for share in shares {
+        arguments.extend(["--share".to_owned(), path(share)]);
+    }
+    arguments.extend(more.iter().map(|text| (*text).to_owned()));
+    if !more.contains(&"--talosconfig") {
+        arguments.extend(["--talosconfig".to_owned(), path("kit-7.talosconfig")]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = terminal::without_one(Environment::isolated(&world.path("")), showing(now), &arguments);
+    world.ran(&arguments, output)
 }
 
 const CHALLENGE: &str = "0101010101010101010101010101010101010101010101010101010101010101";
@@ -43,19 +69,12 @@ fn a_kit_says_what_it_is_and_what_is_wrong() {
         world.ichor(&["kit", "show", "kit-7-static.toml"]).transcript().replace(" (over)", "")
     );
     insta::assert_snapshot!("kit_show_of_none", world.ichor(&["kit", "show", "share-1"]).transcript());
-    let opening = |more: &[&str]| {
-        let usual = ["kit", "open", "kit-7.toml", "--name", "ada", "--reason", "INC-42", "--role", "admin"];
-        world.ichor(&[&usual, more].concat())
-    };
-    insta::assert_snapshot!(
-        "kit_open_with_too_few",
-        opening(&["--share", "share-1", "--share", "share-2"]).transcript()
-    );
     world.write("changed.toml", &world.text("kit-7.toml").replacen("192.0.2.1", "203.0.113.9", 1));
-    let shares = ["--share", "share-1", "--share", "share-4", "--share", "share-2"];
-    let changed = ["kit", "open", "changed.toml", "--name", "ada", "--reason", "INC-42", "--role", "admin"];
-    insta::assert_snapshot!("kit_open_changed", world.ichor(&[&changed, &shares[..]].concat()).transcript());
-    assert!(!world.path(".local/state/ichor/kit-records").exists(), "nothing was opened, nothing is recorded");
+    let too_few = opening(&world, "kit-7.toml", &["share-1", "share-2"], NOW, &ADMIN);
+    insta::assert_snapshot!("kit_open_with_too_few", too_few.transcript());
+    let changed = opening(&world, "changed.toml", &["share-1", "share-4", "share-2"], NOW, &ADMIN);
+    insta::assert_snapshot!("kit_open_changed", changed.transcript());
+    assert!(!world.path("state/ichor/kit-records").exists(), "nothing was opened, nothing is recorded");
     assert!(!world.path("kit-7.talosconfig").exists());
 }
 
@@ -70,13 +89,52 @@ fn a_holder_proves_their_share() {
 
 /// What `ichor` prints where someone sits at a terminal and types these lines; the exit code is last.
 fn at_a_terminal(world: &World, arguments: &[&str], lines: &[&str]) -> (String, u8) {
-    let clock = Clock::showing(|| "2026-11-28T12:00:00.123456Z".parse().unwrap());
     // a share may be what is typed: from here on nothing of this process is dumped
     let asked = || {
         let (core, _) = getrlimit(Resource::RLIMIT_CORE).unwrap();
         assert!(core == 0 && !get_dumpable().unwrap(), "asked by a process that may dump its core");
     };
-    terminal::type_into(Environment::isolated(&world.path("")), clock, arguments, lines, asked)
+    terminal::type_into(Environment::isolated(&world.path("")), showing(NOW), arguments, lines, asked)
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anyone_is_asked_for_anything() {
+    let world = world();
+    let path = |name: &str| world.path(name).display().to_string();
+    let (file, out, folder) = (path("kit-7.toml"), path("kit.talosconfig"), path("share-1"));
+    let shares = ["share-1", "share-5", "share-2"];
+    // at a terminal every question would be answered, and the shares are there
+    let typed = ["admin", "ada", "INC-42"];
+    let typed: Vec<String> = typed.into_iter().map(str::to_owned).chain(shares.map(path)).collect();
+    let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
+    let before = "2026-11-21T12:00:00Z";
+    let (beside, below) = (format!("{folder}/to.talosconfig"), format!("{folder}/records/here"));
+    for (now, more, said, next) in [
+        ("2027-11-22T00:00:00Z", vec![], "the kit stays shut: the CA certificate expired", "this machine's clock"),
+        (before, vec![], "the kit stays shut: the CA certificate is not valid", "this machine's clock"),
+        (NOW, vec!["--talosconfig", &beside], "nothing can be written in", "`--talosconfig FILE`"),
+        (NOW, vec!["--records", &below], "nothing can be written in", "`--records DIR`"),
+    ] {
+        let mut arguments = vec!["kit", "open", &file];
+        arguments.extend(&more);
+        if !more.contains(&"--talosconfig") {
+            arguments.extend(["--talosconfig", &out]);
+        }
+        let clock = showing(now);
+        let nobody = || panic!("somebody was asked");
+        let environment = Environment::isolated(&world.path(""));
+        let (printed, code) = terminal::type_into(environment, clock, &arguments, &typed, nobody);
+        assert!(code != 0 && printed.contains(said) && printed.contains(next), "{more:?}: {printed}");
+        assert!(!printed.contains("more needed"), "{printed}");
+        // nor is a share read where nobody can be asked
+        let ran = opening(&world, "kit-7.toml", &["share-9"], now, &[&ADMIN[..], &more].concat());
+        assert!(ran.code == 1 && ran.err.contains(said) && !ran.err.contains("share-9"), "{}", ran.transcript());
+    }
+    // what was tried leaves nothing behind
+    assert!(!world.path("state").exists());
+    assert!(!world.path("kit.talosconfig").exists());
+    let (said, code) = at_a_terminal(&world, &["kit", "open", &file, "--talosconfig", &out], &typed);
+    assert_eq!(code, 0, "{said}");
 }
 
 #[test]
@@ -108,14 +166,13 @@ fn what_does_not_fit_is_asked_for_again_before_anyone_brings_a_share() {
     assert!(listed.contains("  2026-11-28T12:00:00Z  prod  ada  INC-42 etcd down"), "{listed}");
 
     // where nobody can be asked, the same ends the command, and no share was looked at
-    let usual = ["kit", "open", "kit-7.toml", "--share", "share-9", "--reason", "INC-42"];
     for (more, said) in [
         (&["--name", "ada", "--role", "admin", "--ttl", "2h"][..], "at most 3600 seconds"),
         (&["--name", "ada", "--role", "operator"], "does not give os:operator"),
         (&["--name", "ada lovelace", "--role", "admin"], "the name cannot stand"),
         (&["--role", "admin"], "`--name` is missing"),
     ] {
-        let ran = world.ichor(&[&usual, more].concat());
+        let ran = opening(&world, "kit-7.toml", &["share-9"], NOW, &[&["--reason", "INC-42"][..], more].concat());
         assert!(ran.code == 2 && ran.err.contains(said) && !ran.err.contains("share-9"), "{}", ran.err);
     }
 }
@@ -123,9 +180,8 @@ fn what_does_not_fit_is_asked_for_again_before_anyone_brings_a_share() {
 #[test]
 fn what_is_wrong_with_a_share_is_said_once() {
     let world = world();
-    let opening = ["kit", "open", "kit-7.toml", "--name", "ada", "--reason", "INC-42", "--role", "admin"];
     world.write("worn", &world.text("share-2").replacen("-0", "-1", 1));
-    let ran = world.ichor(&[&opening[..], &["--share", "share-1", "--share", "share-1", "--share", "worn"]].concat());
+    let ran = opening(&world, "kit-7.toml", &["share-1", "share-1", "worn"], NOW, &ADMIN);
     assert_eq!((ran.code, ran.err.matches("worn`").count(), ran.err.matches("is here already").count()), (1, 1, 1));
 
     // a sealed share, and no key

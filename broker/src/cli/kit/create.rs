@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use futures_util::future::join_all;
+use ichor_wire::kit::Facts;
 use ichor_wire::log::{Content, Kind, Kit, KitHolder};
 use ichor_wire::profile::pem;
 use ichor_wire::role::Role;
@@ -22,6 +24,7 @@ use crate::config::{Loaded, load_clusters};
 use crate::custody::{Holder, KitPlan, MadeKit, Plugins, RecordedKit, make_kit};
 use crate::domain::ClusterName;
 use crate::entropy;
+use crate::kit::probe::{self, ProbeError};
 use crate::kit::{Place, Standing};
 
 /// `kit create`.
@@ -200,8 +203,25 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
             format!("kit {number} is recorded and not written whole; end it with `ichor-broker kit revoke {number} --reason …{at}` and make another")
         })?;
         write!(out, "{}", words::made(&kit.facts, &files, wanted.replaces, at)?)?;
+        for (endpoint, error) in unanswered(&kit.facts).await? {
+            write!(out, "{}", words::unanswered(endpoint, &error, number))?;
+        }
         anyhow::Ok(())
     })
+}
+
+/// The endpoints at which no node of the cluster answers from here, and why. That is no reason to make no kit: a ceremony may be held
+/// away from the cluster's network.
+async fn unanswered(facts: &Facts) -> anyhow::Result<Vec<(&str, ProbeError)>> {
+    let ca = facts.kit_certificate()?;
+    let asked = facts.endpoints.iter().map(|endpoint| {
+        let ca = &ca;
+        async move {
+            let said = probe::accepts(endpoint, &facts.cluster_ca, ca).await;
+            said.err().map(|error| (endpoint.as_str(), error))
+        }
+    });
+    Ok(join_all(asked).await.into_iter().flatten().collect())
 }
 
 fn plan(loaded: &Loaded, wanted: &Wanted, number: u16, plugins: &Plugins) -> anyhow::Result<(MadeKit, Place)> {
@@ -265,6 +285,7 @@ fn content(made: &MadeKit, place: Place, wanted: &Wanted, ceremony: &Ceremony) -
             ca: Some(ca.der().to_vec()),
             cluster_ca: place.cluster_ca,
             endpoints: place.endpoints,
+            leads_to: Some(facts.endpoints.clone()),
             until: Some(facts.until.as_second()),
             threshold: Some(facts.threshold),
             ttl_cap: Some(facts.ttl_cap),

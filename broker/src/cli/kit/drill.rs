@@ -34,7 +34,7 @@ pub(in crate::cli) struct Drill {
     /// again.
     #[arg(long = "proof", value_name = "PROOF")]
     proofs: Vec<String>,
-    /// A node to ask besides the cluster's endpoints and nodes. May be given again.
+    /// A node to ask besides the cluster's endpoints and nodes and the kit's own endpoints. May be given again.
     #[arg(long = "node", value_name = "ADDRESS[:PORT]", requires = "proofs")]
     nodes: Vec<String>,
     /// Why; it goes into the audit.
@@ -131,7 +131,8 @@ impl Drill {
         Ok(())
     }
 
-    /// Asks every endpoint and node whether it accepts the kit's CA; how many do, and how many were asked.
+    /// Asks every endpoint and node, and what the kit leads to, whether it accepts the kit's CA; how many do, and how many were asked.
+    /// Of the kit's own endpoints one that answers is enough, as for talosctl; where none does, those count that did not.
     async fn ask(&self, loaded: &Loaded, kit: &Standing, out: &mut dyn Write) -> anyhow::Result<(u64, u64)> {
         let clusters = load_clusters(&loaded.settings.clusters)?;
         let cluster = clusters.get(&ClusterName::new(&kit.cluster)?);
@@ -141,17 +142,42 @@ impl Drill {
         let hosts: BTreeSet<String> = named.iter().map(|endpoint| host_and_port(endpoint).0).collect();
         let others = cluster.nodes.iter().filter(|node| !hosts.contains(&host_and_port(node).0));
         let every: BTreeSet<&String> = named.iter().copied().chain(others).collect();
-        let (mut accepting, mut asked) = (0, 0);
-        for node in every {
-            asked += 1;
+        let own: BTreeSet<(String, u16)> = kit.leads_to.iter().map(|endpoint| host_and_port(endpoint)).collect();
+        let known: BTreeSet<(String, u16)> = every.iter().map(|endpoint| host_and_port(endpoint)).collect();
+        let beside: BTreeSet<&String> =
+            kit.leads_to.iter().filter(|endpoint| !known.contains(&host_and_port(endpoint))).collect();
+        let (mut accepting, mut asked, mut leading, mut silent) = (0, 0, 0, 0);
+        for node in every.iter().chain(&beside) {
+            let (is_own, is_beside) = (own.contains(&host_and_port(node)), beside.contains(node));
             match probe::accepts(node, &cluster.ca, &kit.ca).await {
-                Ok(true) => {
-                    accepting += 1;
-                    writeln!(out, "ok    node {node}: accepts the kit's CA")?;
+                Ok(accepts) => {
+                    (asked, leading) = (asked + 1, leading + u64::from(is_own));
+                    if accepts {
+                        accepting += 1;
+                        writeln!(out, "ok    node {node}: accepts the kit's CA")?;
+                    } else {
+                        writeln!(out, "FAIL  node {node}: does not accept the kit's CA; apply the patch there")?;
+                    }
                 }
-                Ok(false) => writeln!(out, "FAIL  node {node}: does not accept the kit's CA; apply the patch there")?,
-                Err(error) => writeln!(out, "FAIL  node {node}: {error}")?,
+                Err(error) if is_beside => {
+                    silent += 1;
+                    writeln!(out, "warn  node {node}, to which the kit leads: {error}")?;
+                }
+                Err(error) => {
+                    asked += 1;
+                    writeln!(out, "FAIL  node {node}: {error}")?;
+                }
             }
+        }
+        if !own.is_empty() && leading == 0 {
+            asked += silent;
+            writeln!(
+                out,
+                "FAIL  what kit {number} opens leads to {}, and no node of the cluster answers there; where that stays so, make another \
+                 with `ichor-broker kit rotate {number} --endpoint ADDRESS`",
+                kit.leads_to.join(", "),
+                number = kit.number
+            )?;
         }
         Ok((accepting, asked))
     }

@@ -34,14 +34,23 @@ pub(super) fn run(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
         )?;
         let holders: Vec<&str> = kit.holders.iter().map(|holder| holder.name.as_str()).collect();
         writeln!(out, "    holders: {}", holders.join(", "))?;
+        if !kit.leads_to.is_empty() {
+            writeln!(out, "    leads to: {}", kit.leads_to.join(", "))?;
+        }
         for opening in &kit.openings {
             // nobody checked what an earlier build recorded
             let (name, reason) = (visible(&opening.name, 120), visible(&opening.reason, 500));
             writeln!(out, "    opened {:.0} by {name} ({}): {reason}", opening.opened, opening.labels.join(", "))?;
         }
-        for used in &kit.unreported {
+        let mut uses: Vec<_> = kit.unreported.iter().collect();
+        if !kit.is_static() {
+            // each opening has a grant of its own: the first call under it says enough
+            uses.dedup_by_key(|used| (used.grant, used.is_beyond));
+        }
+        for used in uses {
+            let what = if used.is_beyond { "not as was reported" } else { "unreported" };
             let at = used.at.map(|at| format!(", from {at:.0}")).unwrap_or_default();
-            writeln!(out, "    in use, unreported: grant kit-{}-{}{at}", kit.number, used.grant)?;
+            writeln!(out, "    in use, {what}: grant kit-{}-{}{at}", kit.number, used.grant)?;
         }
         if let Some(successor) = kit.replaced_by {
             writeln!(out, "    replaced by kit {successor}")?;

@@ -44,8 +44,8 @@ pub(super) enum KitCommand {
         /// The kit's number.
         number: u16,
     },
-    /// Drill a kit, without opening it: the first run prints a challenge, the second takes the holders' proofs and asks the nodes
-    /// whether they still accept the kit's CA. Overdue after 90 days.
+    /// Drill a kit, without opening it: the first run prints a challenge, the second takes the holders' proofs and asks the nodes, and the
+    /// endpoints that the kit was sealed with, whether they still accept the kit's CA. Overdue after 90 days.
     Drill(drill::Drill),
     /// Make a new kit with the same holders, roles and cap in place of one that was opened, is about to expire, or whose holders
     /// change. Revoke the old one once nodes trust the new.

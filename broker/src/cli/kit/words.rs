@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ichor_wire::kit::Facts;
 
 use crate::domain::ClusterName;
+use crate::kit::probe::ProbeError;
 
 /// The instructions in the kit.
 pub(super) fn instructions(number: u16, threshold: u8, cluster: &ClusterName, is_static: bool) -> String {
@@ -56,6 +57,14 @@ pub(super) fn made(facts: &Facts, files: &[PathBuf], replaces: Option<u16>, at: 
         ));
     }
     Ok(text)
+}
+
+/// What is said of an endpoint of a kit's at which no node of the cluster answers.
+pub(super) fn unanswered(endpoint: &str, why: &ProbeError, number: u16) -> String {
+    format!(
+        "\nwarn  endpoint {endpoint}: {why}. What is opened connects there. Away from the cluster's network this says nothing: see that the\n\
+         \x20     address is right, and what `ichor-broker kit drill {number}` says; if it is not, run the ceremony again with the right `--endpoint`.\n"
+    )
 }
 
 /// What is sealed in it, and what a static kit gives away.

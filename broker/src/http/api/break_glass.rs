@@ -145,7 +145,8 @@ pub async fn cancel(
     seen(&api, &signed.identity, id).await
 }
 
-/// Takes away what an approved request still allows. A certificate that was made of it is good until it expires.
+/// Takes away what an approved request still allows, also where its last use is on its way to a certificate. One that was or is still made
+/// of it is good until it expires.
 #[utoipa::path(post, path = "/v1/break-glass/{id}/revoke", tag = "break-glass",
     params(("id" = String, Path, description = "the request's id")), request_body = BreakGlassEnd, responses(
     (status = 200, description = "the request as it now stands", body = BreakGlassAnswer),

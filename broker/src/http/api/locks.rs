@@ -126,7 +126,7 @@ pub(in crate::http) async fn target(book: &Book, on: LockOn) -> Result<LockTarge
 pub(in crate::http) async fn set_answer(book: &Book, lock: LockRow) -> Result<LockSetAnswer, ApiError> {
     let found = book.outstanding(&lock.target).await?;
     let beyond = lock::beyond(&lock.target, &found);
-    let lock::Outstanding { certificates, more, until, clusters } = found;
+    let lock::Outstanding { certificates, more, until, clusters, accepted: _ } = found;
     let outstanding = Outstanding { certificates, more, until, clusters: clusters.into_iter().collect() };
     Ok(LockSetAnswer { lock: answer(lock, book.now()), outstanding, beyond })
 }

@@ -1,6 +1,8 @@
 //! The kits of the log, each put together from its entries.
 
 #[cfg(test)]
+mod succession_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::BTreeSet;
@@ -28,6 +30,9 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 /// The kinds of entries that tell of kits.
 pub(super) const KINDS: &[Kind] =
     &[Kind::KitMade, Kind::KitOpened, Kind::KitDrill, Kind::KitRevoked, Kind::KitInUse, Kind::KitOverdue];
+
+/// The code of a use that is not what was reported of the opening with its grant: other roles, another name, or after its end.
+pub const NOT_AS_REPORTED: &str = "not-as-reported";
 
 /// So many entries are read at once.
 const PAGE: u32 = 200;
@@ -71,10 +76,14 @@ pub struct Standing {
     pub unreported: BTreeSet<Use>,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
-    /// The kit that was made in its place.
+    /// The number of the kit in whose place it was made.
+    pub replaces: Option<u16>,
+    /// The kit that is there in its place: made for that, or in the place of one that was, and not revoked.
     pub replaced_by: Option<u16>,
-    /// Where it leads.
+    /// The cluster that it was made for.
     pub place: Place,
+    /// The endpoints of the talosconfig that it opens to; none where that was not recorded yet.
+    pub leads_to: Vec<String>,
     /// In what the cluster is another than it was made for, where it was held against that.
     pub moved: Option<Moved>,
 }
@@ -84,7 +93,9 @@ pub struct Standing {
 pub struct Use {
     /// The grant that its certificate names.
     pub grant: Uuid,
-    /// When its first call began. Of a static kit alone, whose every opening has the same grant.
+    /// Whether it was held against the report of that grant, and is not what that tells of: no report explains it.
+    pub is_beyond: bool,
+    /// When its first call began, where the entry says so.
     pub at: Option<Timestamp>,
 }
 
@@ -178,12 +189,7 @@ fn fold(entries: &[(Kind, StoredEntry)]) -> Result<Vec<Standing>, LedgerError> {
         let entry = as_recorded(stored, Some(*kind)).ok().flatten().ok_or_else(unreadable)?;
         let at = Timestamp::from_microsecond(entry.time).map_err(|_| unreadable())?;
         if entry.content.kind == Kind::KitMade {
-            let kit = Standing::made(&entry.content, at).ok_or_else(unreadable)?;
-            let replaces = entry.content.kit.as_ref().and_then(|kit| kit.replaces);
-            for old in kits.iter_mut().filter(|old| Some(old.number) == replaces && old.cluster == kit.cluster) {
-                old.replaced_by = Some(kit.number);
-            }
-            kits.push(kit);
+            kits.push(Standing::made(&entry.content, at).ok_or_else(unreadable)?);
         } else {
             let said = entry.content.kit.as_ref().ok_or_else(unreadable)?;
             let id = said.id.as_deref().and_then(|id| Uuid::from_slice(id).ok());
@@ -195,7 +201,22 @@ fn fold(entries: &[(Kind, StoredEntry)]) -> Result<Vec<Standing>, LedgerError> {
             kits.iter_mut().filter(of).for_each(|kit| kit.hear(&entry.content, at));
         }
     }
+    settle_successors(&mut kits);
     Ok(kits)
+}
+
+/// Says of each kit which one is there in its place. The kits are in the order in which they were made.
+fn settle_successors(kits: &mut [Standing]) {
+    // what a kit was made in place of came before it, so those behind are settled
+    let mut settled: Vec<(String, u16, u16)> = Vec::new();
+    for kit in kits.iter_mut().rev() {
+        let of_it = |(cluster, replaced, _): &&(String, u16, u16)| *cluster == kit.cluster && *replaced == kit.number;
+        kit.replaced_by = settled.iter().find(of_it).map(|(.., successor)| *successor);
+        let successor = if kit.revoked.is_none() { Some(kit.number) } else { kit.replaced_by };
+        if let (Some(replaced), Some(successor)) = (kit.replaces, successor) {
+            settled.push((kit.cluster.clone(), replaced, successor));
+        }
+    }
 }
 
 // === impl Standing ===
@@ -222,8 +243,10 @@ impl Standing {
             openings: Vec::new(),
             unreported: BTreeSet::new(),
             revoked: None,
+            replaces: kit.replaces,
             replaced_by: None,
             place: Place { cluster_ca: kit.cluster_ca.clone(), endpoints: kit.endpoints.clone() },
+            leads_to: kit.leads_to.clone().unwrap_or_default(),
             moved: None,
         })
     }
@@ -273,12 +296,13 @@ impl Standing {
             }
             Kind::KitInUse => {
                 let Some(grant) = grant else { return };
-                let began = content.opened.and_then(|at| Timestamp::from_second(at).ok());
+                let at = content.opened.and_then(|at| Timestamp::from_second(at).ok());
                 // more of the same within a minute has no time of its own, and was told of
-                if self.is_static() && began.is_none() {
+                if at.is_none() && (self.is_static() || self.unreported.iter().any(|used| used.grant == grant)) {
                     return;
                 }
-                let used = Use { grant, at: began.filter(|_| self.is_static()) };
+                let is_beyond = content.code.as_deref() == Some(NOT_AS_REPORTED);
+                let used = Use { grant, is_beyond, at };
                 if !self.openings.iter().any(|opening| opening.explains(&used)) {
                     self.unreported.insert(used);
                 }
@@ -363,50 +387,6 @@ impl Standing {
         let within = REPLACE_WITHIN.min(self.until.duration_since(self.made) / 4);
         self.replaced_by.is_none() && now >= self.until.saturating_sub(within).unwrap_or(self.until)
     }
-
-    /// What is to be done about it, one sentence; nothing for a fresh kit, a revoked one, and one whose first drill has time.
-    #[must_use]
-    pub fn complaint(&self, now: Timestamp) -> Option<String> {
-        let Self { number, cluster, .. } = self;
-        let said = match self.state(now) {
-            State::Fresh | State::Undrilled | State::Revoked => None,
-            State::Due if let Some(moved) = self.moved.filter(|_| self.is_left_behind()) => Some(format!(
-                "kit {number} of cluster `{cluster}` {}; run `ichor-broker kit rotate {number}`",
-                moved.as_str()
-            )),
-            State::Due if now < self.next_drill() => Some(format!(
-                "kit {number} of cluster `{cluster}` ends at {:.0}; run `ichor-broker kit rotate {number}`",
-                self.until
-            )),
-            State::Due => Some(format!(
-                "kit {number} of cluster `{cluster}` was to be drilled by {:.0}; run `ichor-broker kit drill {number}`",
-                self.next_drill()
-            )),
-            State::Expired => Some(format!(
-                "kit {number} of cluster `{cluster}` expired at {:.0}; run `ichor-broker kit rotate {number}`",
-                self.until
-            )),
-            State::Used => Some(format!(
-                "kit {number} of cluster `{cluster}` was opened; run `ichor-broker kit rotate {number}`, then `kit revoke {number}`"
-            )),
-            State::Unreported if self.revoked.is_some() => Some(format!(
-                "kit {number} of cluster `{cluster}` was revoked, and a node takes it still: find out who opened it, and take its CA out \
-                 of every node with `ichor-broker kit revoke {number} --machine-config FILE`"
-            )),
-            State::Unreported => Some(format!(
-                "kit {number} of cluster `{cluster}` is in use, and nobody has reported it: find out who opened it; import their \
-                 record with `ichor-broker kit report`, or end it with `ichor-broker kit revoke {number}`"
-            )),
-        };
-        let is_beyond = self.openings.iter().any(Opening::is_beyond);
-        said.map(|said| match is_beyond {
-            true => format!(
-                "{said}; a record that its key signed claims more than the kit gives, so the key may be in strangers' hands: run \
-                 `ichor-broker kit revoke {number}` now"
-            ),
-            false => said,
-        })
-    }
 }
 
 // === impl Opening ===
@@ -426,7 +406,8 @@ impl Opening {
 
     /// Whether this opening is what a use was. One that is more than its kit gives explains nothing.
     fn explains(&self, used: &Use) -> bool {
-        !self.is_beyond() && self.grant == used.grant && used.at.is_none_or(|at| covers(self.opened, self.until, at))
+        let is_its = self.grant == used.grant && !used.is_beyond;
+        is_its && !self.is_beyond() && used.at.is_none_or(|at| covers(self.opened, self.until, at))
     }
 }
 

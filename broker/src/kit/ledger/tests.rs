@@ -226,6 +226,36 @@ async fn a_report_of_a_static_kit_explains_the_uses_of_its_time_alone() {
     assert!(twice.is_static() && twice.record_key().is_none(), "no certificate, no key");
 }
 
+/// A certificate lasts as long as its opening was said to; what comes later under its grant is somebody else's, or not what was said.
+#[tokio::test]
+async fn a_report_explains_the_uses_of_its_grant_within_its_time_alone() {
+    let at = |minutes: i64| (noon() + SignedDuration::from_mins(minutes)).as_second();
+    let used =
+        |minutes, code: &str| Content { opened: Some(at(minutes)), code: Some(code.into()), ..in_use(1, "prod") };
+    let report = || Content { opened: Some(at(0)), not_after: Some(at(30)), ..opened(1, "emergency") };
+    let state = async |contents| states(contents).await[0].state(noon());
+    for contents in [vec![made(), report(), used(20, "kit-in-use")], vec![made(), used(20, "kit-in-use"), report()]] {
+        assert_eq!(state(contents).await, State::Used);
+    }
+    for contents in [vec![made(), report(), used(31, "suspect")], vec![made(), used(31, "kit-in-use"), report()]] {
+        assert_eq!(state(contents).await, State::Unreported, "after its end");
+    }
+    let beyond = used(20, NOT_AS_REPORTED);
+    let again = Content { kit_label: Some("misuse".into()), ..report() };
+    let kit = states(vec![made(), report(), beyond.clone(), again]).await.remove(0);
+    assert_eq!(kit.state(noon()), State::Unreported, "no report explains what was held against one");
+    let complaint = kit.complaint(noon()).unwrap();
+    assert!(complaint.contains("not as its opening was reported") && complaint.contains("kit revoke 7"), "{complaint}");
+    let revoked = || Content { kit: Some(self::kit()), ..Content::of(Kind::KitRevoked) };
+    assert_eq!(state(vec![made(), report(), beyond.clone(), revoked()]).await, State::Revoked);
+    let kit = states(vec![made(), report(), revoked(), beyond]).await.remove(0);
+    assert_eq!(kit.state(noon()), State::Unreported);
+    assert!(kit.complaint(noon()).unwrap().contains("a node takes it still"));
+    // more of the same within a minute is told without a time, and is no use of its own
+    let more = Content { opened: None, ..used(20, "kit-in-use") };
+    assert_eq!(states(vec![made(), used(20, "kit-in-use"), more]).await[0].unreported.len(), 1);
+}
+
 #[tokio::test]
 async fn what_a_node_saw_stays_until_it_is_reported() {
     let state = async |contents| states(contents).await[0].state(noon());

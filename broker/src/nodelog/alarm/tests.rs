@@ -10,7 +10,7 @@ fn finding(number: usize) -> Finding {
 /// A grant of kit 7, which the log has.
 fn kit(number: usize) -> Finding {
     let grant = Uuid::from_u128(number as u128);
-    let kit = Some(NamedKit { number: 7, grant, is_made: true });
+    let kit = Some(NamedKit { number: 7, grant, is_made: true, is_reported: false });
     Finding { code: "kit-in-use", method: String::new(), kit, ..finding(1) }
 }
 
@@ -74,7 +74,7 @@ async fn a_kit_is_told_though_there_are_thousands_of_made_up_ones() {
     let mut alarms = Alarms::default();
     let made_up = |number: usize| {
         let grant = Uuid::from_u128(number as u128);
-        let kit = Some(NamedKit { number: (number % 60_000) as u16, grant, is_made: false });
+        let kit = Some(NamedKit { number: (number % 60_000) as u16, grant, is_made: false, is_reported: false });
         Finding { kit, ..kit_at("node-1", 0) }
     };
     let told = (0..4_500).filter(|number| alarms.told(&made_up(*number), 1, None).is_some()).count();
@@ -97,7 +97,7 @@ async fn of_each_kit_a_use_is_told_though_thousands_of_grants_of_another_are_mad
         for number in 0..10_000 {
             alarms.told(&kit(number), 1, None);
         }
-        let kit = Some(NamedKit { number: 8, grant: Uuid::from_u128(1), is_made: true });
+        let kit = Some(NamedKit { number: 8, grant: Uuid::from_u128(1), is_made: true, is_reported: false });
         let other = Finding { kit, ..kit_at("node-1", 0) };
         assert!(alarms.told(&other, 1, None).is_some(), "at once, in each window");
         alarms.next_window().await;

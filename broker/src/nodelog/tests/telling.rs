@@ -60,3 +60,79 @@ async fn a_finding_is_recorded_before_its_calls_though_it_fails_at_first() {
         assert!(matches!(kinds[..], [Kind::Grant, Kind::NodeAlarm | Kind::KitInUse, Kind::NodeLog]), "{kinds:?}");
     }
 }
+
+/// A kit that gives os:reader and os:admin, made months ago.
+fn made_long_ago() -> Content {
+    let ca = crate::custody::ca::create(&ClusterName::new("prod").unwrap(), after(-10_000_000), 1).unwrap();
+    let (der, until) = (ca.certificate().der().to_vec(), ca.certificate().not_after().as_second());
+    let kit = ichor_wire::log::Kit { ca: Some(der), until: Some(until), ..made().kit.unwrap() };
+    Content { roles: Some(vec!["os:admin".into(), "os:reader".into()]), kit: Some(kit), ..made() }
+}
+
+/// A report of the opening with this grant, as os:reader.
+fn reported(from: i64, until: i64) -> Content {
+    Content {
+        cluster: Some("prod".into()),
+        kit: Some(ichor_wire::log::Kit { ca: None, ..made().kit.unwrap() }),
+        grant: Some(Uuid::from_u128(REAL).into_bytes().to_vec()),
+        roles: Some(vec!["os:reader".into()]),
+        claimed: Some("ada".into()),
+        opened: Some(after(from).as_second()),
+        not_after: Some(after(until).as_second()),
+        kit_label: Some("drill".into()),
+        ..Content::of(Kind::KitOpened)
+    }
+}
+
+/// Whoever kept a kit's key can sign whatever they like under the grant of an opening that somebody reported.
+#[tokio::test]
+async fn a_kits_certificate_beyond_what_was_reported_of_its_grant_is_a_kit_in_use() {
+    let reader = format!("talos-role=grant:kit-7-{},os:reader,user:claimed:ada", Uuid::from_u128(REAL));
+    let admin = of_kit(7, REAL);
+    let revoked = Content { kit: made().kit, ..Content::of(Kind::KitRevoked) };
+    for (what, report, is_revoked, metadata) in [
+        ("other roles within its time", reported(-60, 1740), false, &admin),
+        ("other roles, months later", reported(-9_000_000, -8_998_200), false, &admin),
+        ("the same roles, months later", reported(-9_000_000, -8_998_200), false, &reader),
+        ("after the kit was revoked", reported(-60, 1740), true, &admin),
+    ] {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        let bench = Bench::new([], 9, 1000).await;
+        for content in [made_long_ago(), report] {
+            bench.room.sequencer.note(content, None).await.unwrap();
+        }
+        if is_revoked {
+            bench.room.sequencer.note(revoked.clone(), None).await.unwrap();
+        }
+        // more kinds of other findings than are told apart in a minute
+        let others: Vec<u8> =
+            (0..40).flat_map(|number| call_line(&format!("M{number}"), "talos-role=os:admin")).collect();
+        bench.send(&others).await;
+        bench.calls(40).await;
+        bench.send(&call_line("Version", metadata)).await;
+        let room = bench.stopped_after(41).await;
+        let told: Vec<_> = room.log().await.into_iter().map(|entry| entry.content).collect();
+        let told: Vec<_> = told.into_iter().filter(|content| content.kind == Kind::KitInUse).collect();
+        assert_eq!(told.len(), 1, "{what}: {told:#?}");
+        assert_eq!(told[0].code.as_deref(), Some("not-as-reported"), "{what}");
+        assert!(told[0].message.as_ref().unwrap().contains("not what was reported of its opening"), "{what}: {told:?}");
+        let kit = crate::kit::read(&*room.store).await.unwrap().remove(0);
+        assert_eq!(kit.state(noon()), crate::kit::State::Unreported, "{what}");
+        let complaint = kit.complaint(noon()).unwrap();
+        assert!(complaint.contains("kit revoke 7"), "{what}: {complaint}");
+        let page = recorder.handle().render();
+        assert!(page.contains("ichor_kit_in_use_total{cluster=\"prod\",kit=\"7\"} 1"), "{what}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_report_tells_of_raises_nothing_also_by_a_method_that_is_flagged() {
+    let reader = format!("talos-role=grant:kit-7-{},os:reader,user:claimed:ada", Uuid::from_u128(REAL));
+    let bench = Bench::new([], 9, 100).await;
+    for content in [made_long_ago(), reported(-60, 1740)] {
+        bench.room.sequencer.note(content, None).await.unwrap();
+    }
+    bench.send(&[call_line("Version", &reader), call_line("Read", &reader)].concat()).await;
+    assert_eq!(in_use(bench, 2).await, []);
+}

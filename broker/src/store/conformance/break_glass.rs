@@ -140,7 +140,7 @@ pub(crate) async fn a_break_glass_request_reads_back_with_what_became_of_it(stor
     let grant = grant_of(&used);
     assert!(matches!(one(&*store, used).await, Appended::Recorded { .. }));
     let once = file(&*store, &row).await;
-    assert_eq!(once.uses, [UseRow { grant, at: after(180), was_returned: false }]);
+    assert_eq!(once.uses, [UseRow { grant, at: after(180), was_returned: false, is_open: true }]);
     assert_eq!((once.request.used, once.request.jkt.as_deref()), (1, Some("key")));
 
     one(&*store, made(grant, after(190))).await;
@@ -536,6 +536,54 @@ pub(crate) async fn a_use_without_an_outcome_is_given_back_or_kept_never_both(st
     assert!(matches!(one(&*store, made(unknown)).await, Appended::Recorded { .. }), "one that used no request");
 }
 
+/// Whoever takes a request away while its last use is on its way has taken it away, whatever comes of that use.
+pub(crate) async fn what_is_revoked_while_its_last_use_is_on_its_way_stays_so(store: Arc<dyn Store>) {
+    logged_in(&*store, 1).await;
+    let revoke = |row: &BreakGlassRow, now| close(row, BreakGlassState::Revoked, now);
+    let review = |row: &BreakGlassRow| {
+        let review = Review { label: "misuse".into(), note: "n".into(), by: "bob".into(), at: after(300) };
+        changed(BreakGlassChange::Review { request: row.id, review: Box::new(review) }, after(300))
+    };
+    let moved = || refused(Condition::RequestMoved);
+    for (number, is_issued) in [(1, true), (2, false)] {
+        let row = request(number, 1, 1);
+        asked(&*store, &row).await;
+        one(&*store, approve(&row, approval(2), after(60))).await;
+        let used = uses(&row, 1, "key", after(61));
+        let grant = grant_of(&used);
+        one(&*store, used).await;
+        assert_eq!(file(&*store, &row).await.request.state, BreakGlassState::Used);
+        assert!(matches!(one(&*store, revoke(&row, after(62))).await, Appended::Recorded { .. }));
+        assert_eq!(one(&*store, revoke(&row, after(63))).await, moved(), "once");
+        assert_eq!(one(&*store, review(&row)).await, moved(), "its use is on its way");
+        let outcome = match is_issued {
+            true => made(grant, after(64)),
+            false => changed(BreakGlassChange::Abandon { grant, before: after(61) }, after(200)),
+        };
+        assert!(matches!(one(&*store, outcome).await, Appended::Recorded { .. }), "{is_issued}");
+        let then = file(&*store, &row).await;
+        assert_eq!((then.request.state, then.request.used), (BreakGlassState::Revoked, u64::from(is_issued)));
+        assert_eq!(then.uses, [UseRow { grant, at: after(61), was_returned: !is_issued, is_open: false }]);
+        assert_eq!(one(&*store, uses(&row, 2, "key", after(201))).await, moved(), "it opens nothing");
+        let answer = one(&*store, review(&row)).await;
+        assert_eq!(matches!(answer, Appended::Recorded { .. }), is_issued, "what was issued is reviewed: {answer:?}");
+    }
+    // nothing is left where the certificate is there, nor where its time is over
+    let [issued, late] = [3, 4].map(|number| request(number, 1, 1));
+    for row in [&issued, &late] {
+        asked(&*store, row).await;
+        one(&*store, approve(row, approval(2), after(60))).await;
+        let used = uses(row, 1, "key", after(301));
+        let grant = grant_of(&used);
+        one(&*store, used).await;
+        if row.id == issued.id {
+            one(&*store, made(grant, after(302))).await;
+        }
+    }
+    assert_eq!(one(&*store, revoke(&issued, after(303))).await, moved());
+    assert_eq!(one(&*store, revoke(&late, after(60 + 1800))).await, moved());
+}
+
 /// What a random walk does next, and how many seconds later.
 #[derive(Clone, Copy, Debug)]
 enum Act {
@@ -613,8 +661,8 @@ impl Model {
                 self.good_until = now + SignedDuration::from_mins(30);
                 BreakGlassStep::Approve
             }
-            Act::Close(BreakGlassState::Revoked) if !self.is_good(now) => return false,
-            Act::Close(BreakGlassState::Revoked) => BreakGlassStep::Revoke,
+            Act::Close(BreakGlassState::Revoked) if now >= self.good_until => return false,
+            Act::Close(BreakGlassState::Revoked) => BreakGlassStep::Revoke { is_on_its_way: self.is_on_its_way() },
             Act::Close(_) if !self.waits(now) => return false,
             Act::Close(BreakGlassState::Denied) => BreakGlassStep::Deny,
             Act::Close(_) => BreakGlassStep::Cancel,

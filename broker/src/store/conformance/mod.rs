@@ -62,6 +62,7 @@ macro_rules! cases {
             break_glass_stops_under_a_lock,
             of_what_follows_from_one_reading_one_is_recorded, a_human_asks_so_often_an_hour_and_no_more, a_log_that_is_opened_again_ends_what_was_open,
             self_service_waits_for_reviews, a_use_without_an_outcome_is_given_back_or_kept_never_both, a_use_on_its_way_is_neither_reviewed_nor_over,
+            what_is_revoked_while_its_last_use_is_on_its_way_stays_so,
             every_call_of_a_grant_is_counted
         }
     };

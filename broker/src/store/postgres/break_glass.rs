@@ -102,11 +102,11 @@ impl Statements {
                 )
                 .await?,
             close: db
-                .prepare_cached(
+                .prepare_cached(&format!(
                     "UPDATE break_glass SET state = $2::smallint, closed_by = $3, closed_at = $4, comment = $5
                      WHERE id = $1 AND (($2::smallint IN (2, 4) AND state = 0 AND waits_until > $6)
-                        OR ($2::smallint = 6 AND state = 1 AND good_until > $6))",
-                )
+                        OR ($2::smallint = 6 AND good_until > $6 AND (state = 1 OR state = 5 AND NOT {NONE_OPEN})))",
+                ))
                 .await?,
             time_out: db
                 .prepare_cached(&format!(

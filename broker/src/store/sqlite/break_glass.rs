@@ -263,11 +263,11 @@ fn tell(db: &Connection, request: BreakGlassId, told: &ToldRow, now: i64) -> Don
 
 fn close(db: &Connection, request: BreakGlassId, to: BreakGlassState, closing: &Closing, now: i64) -> Done {
     let changed = db
-        .prepare_cached(
+        .prepare_cached(&format!(
             "UPDATE break_glass SET state = ?2, closed_by = ?3, closed_at = ?4, comment = ?5
              WHERE id = ?1 AND ((?2 IN (2, 4) AND state = 0 AND waits_until > ?6)
-                 OR (?2 = 6 AND state = 1 AND good_until > ?6))",
-        )?
+                 OR (?2 = 6 AND good_until > ?6 AND (state = 1 OR state = 5 AND NOT {NONE_OPEN})))",
+        ))?
         .execute((request.0.as_bytes(), to.number(), &closing.by, micros(closing.at), &closing.comment, now))?;
     Ok(moved(changed == 1))
 }

@@ -438,6 +438,9 @@ pub struct Kit {
     /// SHA-256 of the endpoints that the cluster was declared with; absent before that was recorded.
     #[cbor(n(12), with = "minicbor::bytes")]
     pub endpoints: Option<Vec<u8>>,
+    /// The endpoints of the talosconfig that it opens to; absent before that was recorded.
+    #[n(13)]
+    pub leads_to: Option<Vec<String>>,
 }
 
 /// Who holds a share of a kit.

@@ -116,6 +116,7 @@ fn detail(entry: &Entry) -> BTreeMap<String, String> {
         ("kit_holders", kit.and_then(|kit| kit.holders.as_deref()).map(holders)),
         ("kit_file", kit.and_then(|kit| kit.file.as_deref()).map(hex)),
         ("kit_certificate", kit.and_then(|kit| kit.certificate.as_deref()).map(|der| hex(&Sha256::digest(der)))),
+        ("kit_leads_to", kit.and_then(|kit| kit.leads_to.as_ref()).map(|endpoints| endpoints.join(" "))),
         ("kit_user", kit.and_then(|kit| kit.user.clone())),
         ("kit_replaces", kit.and_then(|kit| kit.replaces).map(|number| number.to_string())),
         ("witnesses", content.witnesses.as_ref().map(|witnesses| witnesses.join(", "))),

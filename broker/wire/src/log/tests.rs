@@ -212,6 +212,19 @@ fn later() -> Vec<(String, Entry, u64)> {
             user: None,
             cluster_ca: None,
             endpoints: None,
+            leads_to: None,
+        }),
+        ..Content::of(Kind::KitMade)
+    };
+    let made_with_endpoints = Content {
+        cluster: Some("prod".into()),
+        kit: Some(Kit {
+            number: 9,
+            id: Some(vec![45; 16]),
+            cluster_ca: Some(vec![11; 32]),
+            endpoints: Some(vec![12; 32]),
+            leads_to: Some(vec!["10.0.0.5".into(), "[fd00::5]:50000".into()]),
+            ..Kit::default()
         }),
         ..Content::of(Kind::KitMade)
     };
@@ -273,6 +286,7 @@ fn later() -> Vec<(String, Entry, u64)> {
         ("unlock-of-everything".into(), entry(unlocked), 41),
         ("kit-made-with-its-facts".into(), entry(kit), 47),
         ("kit-made-static".into(), entry(made_static), 47),
+        ("kit-made-with-where-it-leads".into(), entry(made_with_endpoints), 47),
         ("kit-opened-and-reported".into(), entry(opened), 53),
         ("kit-drill-proved".into(), entry(drill), 54),
         ("issued-key-made-by-cluster".into(), entry(made), 21),
@@ -497,6 +511,7 @@ fn an_answer_has_every_field_of_the_entry() {
     );
     let made = shown("kit-made-static");
     assert_eq!((&*made["kit_user"], made["kit_certificate"].len()), ("kit-8", 64));
+    assert_eq!(shown("kit-made-with-where-it-leads")["kit_leads_to"], "10.0.0.5 [fd00::5]:50000");
     let drill = shown("kit-drill-proved");
     assert_eq!((&*drill["shares"], &*drill["accepting"], &drill["challenge"]), ("1 2", "2 of 3", &hex(52, 32)));
     let opened = shown("kit-opened-and-reported");

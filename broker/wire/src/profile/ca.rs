@@ -175,7 +175,13 @@ impl CaCertificate {
     /// `machine.acceptedCAs`. Talos merges lists by appending, so applied twice it lists the CA twice.
     #[must_use]
     pub fn accepting_patch(&self) -> String {
-        format!("machine:\n  acceptedCAs:\n    - crt: {}\n", BASE64.encode(self.pem().as_bytes()))
+        format!("machine:\n  acceptedCAs:\n    - crt: {}\n", self.accepted_crt())
+    }
+
+    /// The value of `crt` in the entry of `machine.acceptedCAs` by which a node accepts this CA.
+    #[must_use]
+    pub fn accepted_crt(&self) -> String {
+        BASE64.encode(self.pem().as_bytes())
     }
 
     /// The subject, for people to read.

@@ -11,13 +11,13 @@ use crate::break_glass::{self, Glass};
 use crate::cli::terminal::Tone;
 use crate::cli::{Here, block_on};
 use crate::error::Error;
-use crate::exec::{PrivateTalosconfig, run as run_command};
+use crate::exec::{PrivateTalosconfig, run as run_command, startable};
 use crate::session::Session;
 use crate::talosconfig::{self, Target, Written};
 
 /// Turn an approved request into a certificate, and write it as a context of its own
 ///
-/// With a command behind `--` it runs that with the certificate and writes nothing.
+/// With a command behind `--` it runs that with the certificate and writes nothing. A command that is not there spends no use.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The request: its id, or the address of its page
@@ -55,6 +55,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         return use_into(here, &session, &glass, &target);
     }
     usable(&glass)?;
+    // what cannot be run is known before a use is spent
+    startable(&here.around.environment, &args.command)?;
+    PrivateTalosconfig::check_place(&here.around.environment)?;
     let has_terminal = here.around.terminal.interactive();
     block_on(async {
         let held = break_glass::certificate(&session, &glass).await?;

@@ -1,6 +1,6 @@
 //! `ichor kit open`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ichor_wire::kit::{Facts, Gathered};
 use ichor_wire::role::Role;
@@ -10,7 +10,7 @@ use super::wanted::{Given, wanted};
 use super::{ShareArgs, gather};
 use crate::cli::{Here, role, seconds};
 use crate::error::Error;
-use crate::kit::{LocallyRecorded, Machine, Opened, folder, read};
+use crate::kit::{LocallyRecorded, Machine, Opened, check_time, folder, read};
 use crate::private_file;
 
 /// Open a kit with the shares of its holders, and write a talosconfig with a short-lived certificate
@@ -50,7 +50,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let facts: Facts = file.unverified_facts().clone();
     let path = args.talosconfig.clone().unwrap_or_else(|| PathBuf::from(format!("kit-{}.talosconfig", facts.number)));
     // known before anyone brings a share
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         return Err(Error::failed(
             format!("`{}` exists already and is not overwritten", path.display()),
             "name another file with `--talosconfig`",
@@ -60,6 +60,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         Some(records) => records,
         None => folder(&here.around.environment)?,
     };
+    check_time(&facts, here.around.clock.now())?;
+    takes_files(private_file::folder_of(&path), "--talosconfig FILE")?;
+    takes_files(&records, "--records DIR")?;
     let until = facts.until;
     here.around.terminal.note(&format!("kit {} of cluster {}, good until {until:.0}", facts.number, facts.cluster));
     // what cannot be given is known before anyone brings a share
@@ -100,6 +103,14 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         terminal.line(&format!("  talosctl --talosconfig {} -n NODE version", path.display()))?;
         terminal.line(&format!("  recorded in {}", record.display()))?;
         terminal.line("  Afterwards remove the talosconfig, and bring the record to the broker: `ichor kit report`.")
+    })
+}
+
+/// Says that a folder takes no file, before it has to.
+fn takes_files(folder: &Path, flag: &str) -> Result<(), Error> {
+    private_file::takes_files(folder).map_err(|error| {
+        let next = format!("name another place with `{flag}`, on a disk that is yours and has room");
+        Error::failed(format!("nothing can be written in `{}`: {error}", folder.display()), next)
     })
 }
 

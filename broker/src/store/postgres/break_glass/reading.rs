@@ -32,7 +32,10 @@ pub(in crate::store::postgres) async fn file(
         )
         .await?;
     let uses = db
-        .prepare_cached("SELECT grant_id, at, returned FROM break_glass_use WHERE request = $1 ORDER BY at, grant_id")
+        .prepare_cached(
+            "SELECT grant_id, at, returned, returned = 0 AND issued_at IS NULL FROM break_glass_use WHERE request = $1
+             ORDER BY at, grant_id",
+        )
         .await?;
     let told_of = db.prepare_cached("SELECT hash, sink, at, tag FROM break_glass_told WHERE request = $1").await?;
     Ok(Some(BreakGlassFile {
@@ -184,5 +187,6 @@ fn used(row: &Row) -> Result<UseRow, Failure> {
         grant: GrantId(id(row.try_get(0)?)?),
         at: time(row.try_get(1)?)?,
         was_returned: row.try_get::<_, i16>(2)? != 0,
+        is_open: row.try_get(3)?,
     })
 }

@@ -32,7 +32,10 @@ pub(in crate::store::sqlite) fn file(
         .query_map([request.0.as_bytes()], |row| Ok(approval(row)))?
         .collect::<Result<Result<Vec<_>, _>, _>>()??;
     let uses = db
-        .prepare_cached("SELECT grant_id, at, returned FROM break_glass_use WHERE request = ?1 ORDER BY at, grant_id")?
+        .prepare_cached(
+            "SELECT grant_id, at, returned, returned = 0 AND issued_at IS NULL FROM break_glass_use WHERE request = ?1
+             ORDER BY at, grant_id",
+        )?
         .query_map([request.0.as_bytes()], |row| Ok(used(row)))?
         .collect::<Result<Result<Vec<_>, _>, _>>()??;
     let told = db
@@ -190,5 +193,6 @@ fn used(row: &Row<'_>) -> Result<UseRow, Failure> {
         grant: GrantId(id(&row.get::<_, Vec<u8>>(0)?)?),
         at: time(row.get(1)?)?,
         was_returned: row.get::<_, i64>(2)? != 0,
+        is_open: row.get(3)?,
     })
 }
