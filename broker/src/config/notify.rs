@@ -14,8 +14,8 @@ use super::file::File;
 use super::forward::{is_name, sink_url};
 use super::settings::is_loopback;
 use super::{ConfigError, Folder};
-use crate::store::CallClass;
 use crate::notify::{Destination, Event, HttpFormat, HttpSink, MailSecurity, MailSink, Settings, SigningKey};
+use crate::store::CallClass;
 
 /// The most recipients of one sink: each is sent to in turn, within one deadline.
 const MOST_RECIPIENTS: usize = 10;
@@ -185,7 +185,11 @@ fn classes(
 ) -> Result<Option<BTreeSet<CallClass>>, ConfigError> {
     let Some(names) = &section.classes else { return Ok(None) };
     if !events.contains(&Event::NodeAlarm) {
-        return Err(value(folder, "classes", "only calls at nodes have any: add `node-alarm` to `events`, or leave it out"));
+        return Err(value(
+            folder,
+            "classes",
+            "only calls at nodes have any: add `node-alarm` to `events`, or leave it out",
+        ));
     }
     let alarming = || CallClass::ALL.into_iter().filter(|class| *class != CallClass::Explained);
     let known = || alarming().map(CallClass::as_str).collect::<Vec<_>>().join(", ");

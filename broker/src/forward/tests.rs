@@ -184,7 +184,7 @@ async fn a_disk_that_does_not_answer_is_told_of_and_nothing_late_is_written() {
         tokio::time::pause();
         let mut sent = std::pin::pin!(lines.send(LOG, &[]));
         assert!(futures_util::poll!(&mut sent).is_pending());
-        tokio::time::advance(Duration::from_secs(10)).await;
+        tokio::time::advance(Duration::from_secs(11)).await;
         let refused = sent.await.unwrap_err();
         tokio::time::resume();
         assert!(refused.0.ends_with(said) && refused.0.contains("out.jsonl"), "{refused}");

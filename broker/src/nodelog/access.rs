@@ -10,13 +10,13 @@
 //! may hold a newline. So nothing here is looked for at a place that a caller can move: what must be there once is counted in
 //! the whole message, and twice is a [`Sign`].
 
+mod piece;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::store::NodeService;
-
-mod piece;
 
 use piece::{named_kit, piece};
 

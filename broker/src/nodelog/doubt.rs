@@ -83,7 +83,9 @@ fn begins(line: &Arrived) -> bool {
 
 /// Whether it would count as a call: apid's lines do not, nor what claims to have come over the node's own socket.
 fn is_call(line: &Arrived) -> bool {
-    line.service == NodeService::Machined && !line.access.is_end && (!line.access.is_local || line.access.sign.is_some())
+    line.service == NodeService::Machined
+        && !line.access.is_end
+        && (!line.access.is_local || line.access.sign.is_some())
 }
 
 fn cast_on(line: &mut Arrived) {

@@ -266,7 +266,9 @@ fn what_a_service_says_beside_its_calls_is_no_piece() {
     ] {
         assert_eq!(read(NodeService::Machined, said), Message::Other, "{said}");
     }
-    for said in ["2026/11/28 05:11:29.930588 main.go:40: listening (50000)", "apid/authz/injector/http 2026/11/28 x (y)"] {
+    for said in
+        ["2026/11/28 05:11:29.930588 main.go:40: listening (50000)", "apid/authz/injector/http 2026/11/28 x (y)"]
+    {
         assert_eq!(read(NodeService::Apid, said), Message::Other, "{said}");
     }
 }

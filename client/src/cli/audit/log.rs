@@ -71,11 +71,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             return terminal.line("no entry matches");
         }
         terminal.table(&rows)?;
-        if is_cut {
-            terminal.line("there may be more: these are the newest, see --limit and --all")
-        } else {
-            Ok(())
-        }
+        if is_cut { terminal.line("there may be more: these are the newest, see --limit and --all") } else { Ok(()) }
     })
 }
 

@@ -50,7 +50,8 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let calls = calls.calls;
     found.reverse();
     let zone = args.zone.zone();
-    let value = json!({ "user": args.user, "entries": found, "calls": calls, "more": more, "taken_until": taken_until });
+    let value =
+        json!({ "user": args.user, "entries": found, "calls": calls, "more": more, "taken_until": taken_until });
     here.print(&value, |terminal| {
         if let Some(until) = taken_until {
             terminal.line(&taken(until, &zone))?;
