@@ -15,6 +15,7 @@ use super::file::File;
 use super::forward::{is_name, sink_url};
 use super::{ConfigError, Folder};
 use crate::notify::{Destination, Event, HttpFormat, HttpSink, MailSecurity, MailSink, Settings, SigningKey};
+use crate::store::CallClass;
 
 /// The most recipients of one sink: each is sent to in turn, within one deadline.
 const MOST_RECIPIENTS: usize = 10;
@@ -43,6 +44,10 @@ pub struct Notify {
     /// What is told: `break-glass`, `kit`, `lock`, `node-alarm`, `ca`. Absent: all of it.
     #[serde(default)]
     pub events: Option<Vec<String>>,
+    /// Of `node-alarm` calls of these classes alone: `unexplained`, `suspect`, `escape`, `after-expiry-on-open-connection`, `weak`. What is
+    /// of no class (a silent node, the quota, more kinds than are told apart) is told all the same. Absent: all of it.
+    #[serde(default)]
+    pub classes: Option<Vec<String>>,
     /// For `smtp`: the sender's address.
     #[serde(default)]
     pub from: Option<String>,
@@ -112,7 +117,9 @@ pub fn sinks(folder: &Folder, file: &File) -> Result<Vec<Settings>, ConfigError>
                 NotifyKind::Smtp => Destination::Mail(mail(folder, section, host.as_deref().unwrap_or("localhost"))?),
                 _ => Destination::Http(http(folder, section)?),
             };
-            Ok(Settings { name: section.name.clone(), events: events(folder, section)?, to })
+            let events = events(folder, section)?;
+            let classes = classes(folder, section, &events)?;
+            Ok(Settings { name: section.name.clone(), events, classes, to })
         })
         .collect()
 }
@@ -169,6 +176,33 @@ fn events(folder: &Folder, section: &Notify) -> Result<BTreeSet<Event>, ConfigEr
         })
     };
     names.iter().map(event).collect()
+}
+
+fn classes(
+    folder: &Folder,
+    section: &Notify,
+    events: &BTreeSet<Event>,
+) -> Result<Option<BTreeSet<CallClass>>, ConfigError> {
+    let Some(names) = &section.classes else { return Ok(None) };
+    if !events.contains(&Event::NodeAlarm) {
+        return Err(value(
+            folder,
+            "classes",
+            "only calls at nodes have any: add `node-alarm` to `events`, or leave it out",
+        ));
+    }
+    let alarming = || CallClass::ALL.into_iter().filter(|class| *class != CallClass::Explained);
+    let known = || alarming().map(CallClass::as_str).collect::<Vec<_>>().join(", ");
+    if names.is_empty() {
+        return Err(value(folder, "classes", &format!("name at least one of {}, or leave it out", known())));
+    }
+    let class = |name: &String| {
+        let found = alarming().find(|class| class.as_str() == name);
+        found.ok_or_else(|| {
+            value(folder, "classes", &format!("`{}` is none that is told; there are {}", name.escape_debug(), known()))
+        })
+    };
+    names.iter().map(class).collect::<Result<_, _>>().map(Some)
 }
 
 fn http(folder: &Folder, section: &Notify) -> Result<HttpSink, ConfigError> {
@@ -304,6 +338,25 @@ mod tests {
         assert_eq!(mail("smtp://10.0.0.5"), ("10.0.0.5".into(), 587, MailSecurity::StartTls, hello()));
         assert_eq!(mail("smtp://127.0.0.1:2525"), ("127.0.0.1".into(), 2525, MailSecurity::None, hello()));
         assert_eq!(mail("smtp://[::1]"), ("::1".into(), 587, MailSecurity::None, hello()));
+    }
+
+    #[test]
+    fn a_sink_can_be_told_of_some_classes_of_calls_alone() {
+        let slack = |keys: &str| made(&format!("kind = \"slack\"\nurl = \"https://x/\"\n{keys}"));
+        assert_eq!(slack("events = [\"node-alarm\"]").unwrap().classes, None);
+        let some = Some([CallClass::Suspect, CallClass::Unexplained].into());
+        for events in ["", "events = [\"kit\", \"node-alarm\"]\n"] {
+            assert_eq!(slack(&format!("{events}classes = [\"unexplained\", \"suspect\"]")).unwrap().classes, some);
+        }
+        for (keys, says) in [
+            ("classes = []", "at least one of after-expiry-on-open-connection, escape, suspect, weak, unexplained,"),
+            ("classes = [\"explained\"]", "`explained` is none that is told"),
+            ("classes = [\"silent\"]", "`silent` is none that is told"),
+            ("events = [\"kit\"]\nclasses = [\"suspect\"]", "add `node-alarm` to `events`"),
+        ] {
+            let refused = slack(keys).unwrap_err();
+            assert!(refused.contains("notify.classes") && refused.contains(says), "{keys}: {refused}");
+        }
     }
 
     #[test]

@@ -1,49 +1,36 @@
 //! A file or named pipe, a line of JSON for each entry.
 
-use std::io::{ErrorKind, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ichor_wire::api::AuditEntry;
 use serde::Serialize;
-use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use tokio::net::unix::pipe;
 
 use super::ForwardError;
+use super::file::File;
+use super::pipe::{NOBODY, Pipe};
+use crate::disk::{Disk, DiskError, Waiter};
 
-/// How long whoever reads a pipe may take for one batch.
+/// How long a disk, or whoever reads a pipe, may take for one batch. Both together are less than a cursor is surely held.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What is wrong where a pipe's reader is gone, or takes nothing.
-const NOBODY: &str = "nobody reads the pipe";
-
-/// So many bytes a pipe takes whole or not at all (POSIX: at least 512; Linux: 4,096).
-const PIPE_BUF: usize = 4_096;
 
 /// The destination, opened when it is first needed.
 pub(super) struct Lines {
     path: PathBuf,
-    open: Option<Open>,
+    /// What it lies on.
+    pub(super) disk: Disk,
+    file: Option<File>,
+    pipe: Option<Pipe>,
 }
 
-struct Open {
-    to: To,
-    /// Device and inode, by which it is known whether the path still leads there.
-    at: (u64, u64),
-}
-
-enum To {
-    File(File),
-    Pipe(Pipe),
-}
-
-/// A pipe. So many bytes at once go into it whole or not at all ([`PIPE_BUF`]); of a longer line a part may.
-struct Pipe {
-    sender: pipe::Sender,
-    /// What is to follow before anything else: the end of a line whose beginning the reader has, or will have.
-    rest: Vec<u8>,
+/// What came of one try on the disk.
+enum Done {
+    /// The lines are in this file, and synced.
+    Written(File),
+    /// The path leads to a pipe: to the one that is open, or to this one.
+    IsPipe(Option<Pipe>),
 }
 
 /// An entry as the API has it, and the name of its log.
@@ -58,117 +45,72 @@ struct Line<'a> {
 
 impl Lines {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, open: None }
+        Self { path, disk: Disk::default(), file: None, pipe: None }
     }
 
-    /// Returns once the lines are in the file and synced, or in the pipe.
+    /// Returns once the lines are in the file and synced, or in the pipe. Gives up after [`PATIENCE`]; of a disk that answers later
+    /// what it was doing then may still be done, and nothing after it.
     pub(super) async fn send(&mut self, log: &str, entries: &[AuditEntry]) -> Result<(), ForwardError> {
         let mut lines = Vec::new();
         for entry in entries {
             serde_json::to_writer(&mut lines, &Line { log, entry }).map_err(|error| ForwardError(error.to_string()))?;
             lines.push(b'\n');
         }
-        let sent = self.write(&lines).await;
-        if sent.as_ref().is_err_and(|error| error.kind() != ErrorKind::TimedOut) {
-            // opened anew next time: whatever was wrong with it may be over then
-            self.open = None;
-        }
-        sent.map_err(|error| ForwardError(format!("`{}`: {error}", self.path.display())))
+        self.put(lines.into()).await.map_err(|why| ForwardError(format!("`{}`: {why}", self.path.display())))
     }
 
-    async fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
-        if let Some(open) = &self.open {
-            // moved away or removed: what comes goes where the path leads now
-            let there = tokio::fs::metadata(&self.path).await.map(|file| (file.dev(), file.ino()));
-            if there.ok() != Some(open.at) {
-                self.open = None;
+    async fn put(&mut self, lines: Arc<[u8]>) -> Result<(), String> {
+        let (path, file, pipe) = (self.path.clone(), self.file.take(), self.pipe.as_ref().map(|pipe| pipe.at));
+        let to_write = Arc::clone(&lines);
+        let done = self.disk.bounded(PATIENCE, move |waiter| put(&path, file, pipe, &to_write, waiter)).await;
+        let opened = match done {
+            Ok(Done::Written(file)) => {
+                (self.file, self.pipe) = (Some(file), None);
+                return Ok(());
             }
-        }
-        let open = match &mut self.open {
-            Some(open) => open,
-            None => self.open.insert(open(&self.path).await?),
+            Ok(Done::IsPipe(opened)) => opened,
+            Err(error) => {
+                // a pipe stays open where nothing is known of it: a line in it may have to be ended
+                if !matches!(error, DiskError::Silent) {
+                    self.pipe = None;
+                }
+                return Err(error.to_string());
+            }
         };
-        match &mut open.to {
-            To::File(file) => {
-                file.write_all(lines).await?;
-                // what went wrong with the write is told here, and nowhere else: `sync_data` drops it
-                file.flush().await?;
-                file.sync_data().await
+        self.pipe = opened.or_else(|| self.pipe.take());
+        let Some(pipe) = &mut self.pipe else { return Err("the pipe was closed at this moment".into()) };
+        match tokio::time::timeout(PATIENCE, pipe.write(&lines)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                // opened anew next time: whatever was wrong with it may be over then
+                self.pipe = None;
+                Err(error.to_string())
             }
-            To::Pipe(pipe) => match tokio::time::timeout(PATIENCE, pipe.write(lines)).await {
-                Ok(written) => written,
-                // it stays open: whoever reads on finds the line that was begun ended, and the batch once more behind it
-                Err(_) => Err(std::io::Error::new(ErrorKind::TimedOut, NOBODY)),
-            },
+            // it stays open: whoever reads on finds the line that was begun ended, and the batch once more behind it
+            Err(_) => Err(NOBODY.into()),
         }
     }
 }
 
-impl Pipe {
-    /// Returns once the lines are in the pipe. Where this is given up, nothing but [`Self::rest`] is of a line that was begun.
-    async fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
-        self.end_line().await?;
-        let mut left = lines;
-        while !left.is_empty() {
-            let (next, behind) = left.split_at_checked(whole_lines(left)).unwrap_or((left, &[]));
-            let written = self.sender.write(next).await?;
-            self.rest = next.get(written..).unwrap_or_default().to_vec();
-            self.end_line().await?;
-            left = behind;
-        }
-        Ok(())
+/// Writes into the file where the path leads to one: `file` if that is still it. `pipe` is where the open one is.
+fn put(
+    path: &Path,
+    file: Option<File>,
+    pipe: Option<(u64, u64)>,
+    lines: &[u8],
+    waiter: &Waiter,
+) -> std::io::Result<Done> {
+    // moved away or removed: what comes goes where the path leads now
+    let there = std::fs::metadata(path).ok();
+    let at = there.as_ref().map(|there| (there.dev(), there.ino()));
+    if there.is_some_and(|there| there.file_type().is_fifo()) {
+        let is_open = pipe.is_some() && pipe == at;
+        return Ok(Done::IsPipe(if is_open { None } else { Some(Pipe::open(path)?) }));
     }
-
-    async fn end_line(&mut self) -> std::io::Result<()> {
-        while !self.rest.is_empty() {
-            let written = self.sender.write(&self.rest).await?;
-            if written == 0 {
-                return Err(ErrorKind::WriteZero.into());
-            }
-            self.rest.drain(..written.min(self.rest.len()));
-        }
-        Ok(())
-    }
-}
-
-/// How many bytes of whole lines are written at once: as many as go in whole, or one longer line.
-fn whole_lines(lines: &[u8]) -> usize {
-    let ends = lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place.saturating_add(1));
-    let mut most = 0;
-    for end in ends {
-        if most > 0 && end > PIPE_BUF {
-            break;
-        }
-        most = end;
-    }
-    if most == 0 { lines.len() } else { most }
-}
-
-async fn open(path: &Path) -> std::io::Result<Open> {
-    let is_pipe = tokio::fs::metadata(path).await.is_ok_and(|there| there.file_type().is_fifo());
-    if is_pipe {
-        let sender = match pipe::OpenOptions::new().open_sender(path) {
-            Ok(sender) => sender,
-            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENXIO as i32) => {
-                return Err(std::io::Error::other(NOBODY));
-            }
-            Err(error) => return Err(error),
-        };
-        let there = nix::sys::stat::fstat(&sender)?;
-        return Ok(Open { to: To::Pipe(Pipe { sender, rest: Vec::new() }), at: (there.st_dev, there.st_ino) });
-    }
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600);
-    let mut file = options.open(path).await?;
-    let there = file.metadata().await?;
-    if there.len() > 0 {
-        // a broker that was killed may have left half a line: what follows must not become part of it
-        file.seek(SeekFrom::End(-1)).await?;
-        let mut last = [0];
-        file.read_exact(&mut last).await?;
-        if last != *b"\n" {
-            file.write_all(b"\n").await?;
-        }
-    }
-    Ok(Open { to: To::File(file), at: (there.dev(), there.ino()) })
+    let mut file = match file.filter(|file| Some(file.at) == at) {
+        Some(file) => file,
+        None => File::open(path, waiter)?,
+    };
+    file.append(lines, waiter)?;
+    Ok(Done::Written(file))
 }

@@ -7,9 +7,11 @@
 
 mod backoff;
 mod cursor;
+mod file;
 pub(crate) mod http;
 mod lines;
 mod otlp;
+mod pipe;
 
 #[cfg(test)]
 mod tests;

@@ -154,6 +154,93 @@ async fn where_nothing_can_be_written_the_cursor_stays() {
     assert_eq!(indexes(&log.path("none/out.jsonl")), all(0..3));
 }
 
+/// Has whatever is done on the forwarding's disk wait until the sender is dropped.
+async fn hang(forwarder: &Forwarder) -> std::sync::mpsc::Sender<()> {
+    let super::Sink::Lines(lines) = &forwarder.sink else { panic!("no disk") };
+    let (disk, (answers, hung)) = (lines.disk.clone(), std::sync::mpsc::channel::<()>());
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let work = move |_: &crate::disk::Waiter| {
+            let _ = begun.send(());
+            let _ = hung.recv();
+            Ok(())
+        };
+        disk.bounded(Duration::from_secs(3_600), work).await
+    });
+    has_begun.await.unwrap();
+    answers
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_is_told_of_and_nothing_late_is_written() {
+    let log = Log::of(3).await;
+    let mut forwarder = log.to_file().await;
+    forwarder.step().await.unwrap();
+    log.grow(2).await;
+    let answers = hang(&forwarder).await;
+    let said = "its disk does not answer";
+    {
+        let super::Sink::Lines(lines) = &mut forwarder.sink else { panic!("no disk") };
+        tokio::time::pause();
+        let mut sent = std::pin::pin!(lines.send(LOG, &[]));
+        assert!(futures_util::poll!(&mut sent).is_pending());
+        tokio::time::advance(Duration::from_secs(11)).await;
+        let refused = sent.await.unwrap_err();
+        tokio::time::resume();
+        assert!(refused.0.ends_with(said) && refused.0.contains("out.jsonl"), "{refused}");
+    }
+    // from now on at once, and it says how far behind it is
+    let (readiness, store) = (Arc::new(Readiness::new(Arc::clone(&log.store))), Arc::clone(&log.store));
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(forwarder.run(Arc::clone(&readiness), stopped));
+    let detail = async || {
+        let check = readiness.checks().await.into_iter().find(|check| check.name == "forward out");
+        check.map(|check| (check.ok, check.detail.unwrap_or_default()))
+    };
+    while detail().await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    let (is_ok, told) = detail().await.unwrap();
+    assert!(!is_ok && told.ends_with(&format!("{said}; 2 entries wait")), "{told}");
+    assert_eq!(store.forward_cursor("out").await.unwrap().unwrap().next, 3);
+    assert_eq!(indexes(&log.path("out.jsonl")), all(0..3));
+    drop(answers);
+    while log.cursor().await != 5 {
+        tokio::task::yield_now().await;
+    }
+    stop.send(true).unwrap();
+    running.await.unwrap();
+    assert_eq!(indexes(&log.path("out.jsonl")), all(0..5));
+}
+
+#[tokio::test]
+async fn what_was_given_up_before_it_was_written_is_not_written_later() {
+    let log = Log::of(0).await;
+    let (path, disk) = (log.path("out.jsonl"), crate::disk::Disk::default());
+    std::fs::write(&path, "half a li").unwrap();
+    let (waiters, waiter) = std::sync::mpsc::channel::<()>();
+    let (tells, told) = tokio::sync::oneshot::channel();
+    let late = path.clone();
+    let work = move |waits: &crate::disk::Waiter| {
+        let mut file = super::file::File::open(&late, waits)?;
+        let _ = waiter.recv();
+        let _ = tells.send((file.append(b"late\n", waits).is_err(), super::file::File::open(&late, waits).is_err()));
+        Ok(())
+    };
+    {
+        let mut waits = std::pin::pin!(disk.bounded(Duration::from_secs(3_600), work));
+        while std::fs::metadata(&path).unwrap().len() != 10 {
+            assert!(futures_util::poll!(&mut waits).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    // whoever waited is gone
+    std::fs::write(&path, "half a li").unwrap();
+    drop(waiters);
+    assert_eq!(told.await, Ok((true, true)));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "half a li");
+}
+
 #[tokio::test]
 async fn a_pipe_waits_for_its_reader() {
     let log = Log::of(3).await;

@@ -10,12 +10,15 @@
 //! may hold a newline. So nothing here is looked for at a place that a caller can move: what must be there once is counted in
 //! the whole message, and twice is a [`Sign`].
 
-use ichor_wire::profile::GrantName;
+mod piece;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::store::NodeService;
+
+use piece::{named_kit, piece};
 
 /// The metadata key by which the broker knows its own probes.
 pub const PROBE_KEY: &str = "ichor-probe";
@@ -39,7 +42,7 @@ pub(super) enum Sign {
     Binary,
     /// It holds a control character.
     Control,
-    /// It speaks of roles, but does not begin as a line of the access log.
+    /// It is a piece of a broken message: it does not begin as a line of the access log.
     Fragment,
     /// Its line is longer than is read.
     TooLong,
@@ -54,6 +57,8 @@ pub(super) enum Sign {
 pub(super) enum Message {
     /// Not of the access log.
     Other,
+    /// The last piece of a message that a caller broke in several, and no call: those before it may be pieces as well.
+    End,
     /// A call, or what may be one.
     Call(Access),
 }
@@ -86,6 +91,8 @@ pub(super) struct Access {
     /// Whether it may be a part of what a caller broke by a newline in metadata: it has no end, has a key that ends in `-bin`, or does
     /// not begin as a line.
     pub is_broken: bool,
+    /// Whether it is a [`Message::End`].
+    pub is_end: bool,
     /// Whether its text, of an error, may be of the caller's choice and so break it.
     pub is_free: bool,
     /// Why it may not be what it seems.
@@ -104,7 +111,7 @@ impl Sign {
             Self::Cut => "its line has no closing parenthesis",
             Self::Binary => "its line has a metadata key that ends in `-bin`",
             Self::Control => "its line holds a control character",
-            Self::Fragment => "a line that speaks of roles, but does not begin as one of the access log",
+            Self::Fragment => "a piece of a line, which does not begin as one of the access log",
             Self::TooLong => "a line of more than 64 KiB",
             Self::Order => "its times are out of order",
             Self::Behind => {
@@ -126,9 +133,9 @@ pub(super) fn read(service: NodeService, message: &str) -> Message {
     };
     let sourced = if service == NodeService::Apid { sourced(message) } else { None };
     let is_exact = exact.is_some() || sourced.is_some();
-    let Some((second, rest)) = sourced.or_else(|| prefixed(service, rest)) else { return fragment(message) };
-    let Some((code, rest)) = rest.split_once(" [/") else { return fragment(message) };
-    let Some(code) = code_number(code) else { return fragment(message) };
+    let Some((second, rest)) = sourced.or_else(|| prefixed(service, rest)) else { return piece(service, message) };
+    let Some((code, rest)) = rest.split_once(" [/") else { return piece(service, message) };
+    let Some(code) = code_number(code) else { return piece(service, message) };
 
     let mut access = Access { printed: exact.or(Some(second)), is_exact, code: Some(code), ..Access::default() };
     access.is_broken = !message.ends_with(')') || message.contains("-bin=");
@@ -147,26 +154,6 @@ pub(super) fn read(service: NodeService, message: &str) -> Message {
         access.grant = named_kit(message);
     }
     Message::Call(access)
-}
-
-/// What does not begin as a line of the access log. A fragment tells of a call where it speaks of roles.
-fn fragment(message: &str) -> Message {
-    if message.contains("talos-role=") {
-        let grant = named_kit(message);
-        return Message::Call(Access { sign: Some(Sign::Fragment), is_broken: true, grant, ..Access::default() });
-    }
-    Message::Other
-}
-
-/// The first grant of a kit that the message names anywhere: whoever uses a kit may bend their line so that its roles cannot be read.
-fn named_kit(message: &str) -> Option<String> {
-    const BEGIN: &str = "grant:";
-    message.match_indices(BEGIN).find_map(|(at, _)| {
-        let rest = message.get(at + BEGIN.len()..)?;
-        let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-').unwrap_or(rest.len());
-        let name: GrantName = rest.get(..end)?.parse().ok()?;
-        name.kit().map(|_| name.to_string())
-    })
 }
 
 /// `SERVICE YYYY/MM/DD HH:MM:SS `, and what follows.

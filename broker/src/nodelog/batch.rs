@@ -20,6 +20,7 @@ pub(super) const BATCH: usize = 2048;
 /// At most so many bytes of an entry name nodes: a name, and what is said of its calls.
 const NAMES: usize = 32 * 1024;
 const OF_A_NAME: usize = 48;
+
 /// What was gathered in one time.
 #[derive(Default)]
 pub(super) struct Gathered {
@@ -82,6 +83,9 @@ pub(super) fn content(cluster: &Arc<str>, lines: &[Arrived], calls: &[Call]) -> 
 pub(super) fn is_evidence(line: &Arrived) -> bool {
     if line.access.sign.is_some() {
         return true;
+    }
+    if line.access.is_end {
+        return false;
     }
     match line.service {
         NodeService::Machined if !line.access.is_local => true,

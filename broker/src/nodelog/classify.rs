@@ -169,7 +169,7 @@ mod tests {
         );
         match read(NodeService::Machined, &line) {
             Message::Call(access) => access,
-            Message::Other => panic!("{line}"),
+            other => panic!("{line}: {other:?}"),
         }
     }
 

@@ -67,7 +67,7 @@ impl Doubts {
             }
             later.has_call |= is_call(line);
             later.has_beginning |= begins(line);
-            later.has_end |= line.access.sign == Some(Sign::Fragment);
+            later.has_end |= line.access.is_end || line.access.sign == Some(Sign::Fragment);
         }
     }
 }
@@ -75,12 +75,17 @@ impl Doubts {
 /// Whether the line may be the beginning of a message whose rest follows. A caller's metadata is printed by apid and by machined; the
 /// text of an error counts in machined's log alone, where the lines are that count as calls.
 fn begins(line: &Arrived) -> bool {
-    line.access.is_broken || (line.access.is_free && line.service == NodeService::Machined)
+    line.access.is_broken
+        // packets overtake one another: what it is the end of may come behind it
+        || (line.access.is_end && line.is_packet)
+        || (line.access.is_free && line.service == NodeService::Machined)
 }
 
 /// Whether it would count as a call: apid's lines do not, nor what claims to have come over the node's own socket.
 fn is_call(line: &Arrived) -> bool {
-    line.service == NodeService::Machined && (!line.access.is_local || line.access.sign.is_some())
+    line.service == NodeService::Machined
+        && !line.access.is_end
+        && (!line.access.is_local || line.access.sign.is_some())
 }
 
 fn cast_on(line: &mut Arrived) {

@@ -324,7 +324,10 @@ impl Intake {
         }
         let known = known.filter(|_| fits);
         if let (Some(peer), Some(Some(id)), true) = (&access.peer, id, fits) {
-            why = why.or(self.second_peer(id, peer));
+            why = match (why, self.second_peer(id, peer)) {
+                (Some(why), Some(second)) => Some(format!("{why}; {second}")),
+                (why, second) => why.or(second),
+            };
         }
         Ok((call(line, class, why, id.flatten(), known.as_deref()), in_use))
     }

@@ -34,7 +34,7 @@ const FUTURE: SignedDuration = SignedDuration::from_mins(10);
 /// A line of an unlike kind is logged at most once in this time.
 const SAMPLE: Duration = Duration::from_secs(60);
 
-/// A line that may tell of a call.
+/// A line that may tell of a call, or is a piece of one.
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub(super) origin: Origin,
@@ -178,6 +178,11 @@ impl Reader {
         self.sink.board.heard(origin, service, now);
         match access::read(service, &line.message) {
             Message::Other => count("other", 1),
+            Message::End => {
+                count("other", 1);
+                let access = Access { is_end: true, ..Access::default() };
+                self.gather(origin, service, access, line.time, Vec::new());
+            }
             Message::Call(access) => {
                 count("call", 1);
                 self.gather(origin, service, access, line.time, raw.to_vec());

@@ -316,6 +316,25 @@ async fn a_second_address_for_one_grant_is_shown() {
     assert_eq!(why[..2], [(CallClass::Explained, None), (CallClass::Explained, None)]);
     assert_eq!(why[2].0, CallClass::Explained);
     assert!(why[2].1.as_ref().unwrap().contains("the first was 10.0.0.1"), "{why:?}");
+
+    // beside what else there is to say of the call
+    bench.room.clock.advance(jiff::SignedDuration::from_hours(2));
+    let own = format!("peer=10.0.0.2:1;{}", roles(GRANT));
+    let refused = message("Reboot", &own).replace("OK [", "PermissionDenied [");
+    let refused = refused.replace("Success", "rpc error: code = PermissionDenied desc = not authorized");
+    let late = message("Version", &own).replace("12:00:00", "13:00:04");
+    let lines = [call_line("Read", &own), json("machined", &refused, noon()), json("machined", &late, after(3604))];
+    bench.send(&lines.concat()).await;
+    let calls = bench.calls(6).await;
+    for (call, (class, first)) in calls[3..].iter().zip([
+        (CallClass::Escape, "by this method"),
+        (CallClass::Explained, "the node refused it"),
+        (CallClass::AfterExpiry, "it began after"),
+    ]) {
+        let why = call.why.as_deref().unwrap_or_default();
+        let both = "; its grant is used from a second address; the first was 10.0.0.1";
+        assert!(call.class == class && why.starts_with(first) && why.ends_with(both), "{call:?}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ichor_wire::api::AuditEntry;
 use tokio::sync::watch;
 
+use super::event::is_of;
 use super::sink::{Failure, Sink};
 use super::{BadSink, Event, Settings};
 use crate::audit::{self, Standing};
@@ -15,7 +16,7 @@ use crate::clock::SharedClock;
 use crate::custody::DataKey;
 use crate::forward::{Backoff, Cursor, CursorError};
 use crate::readiness::{Check, Readiness};
-use crate::store::{Store, StoreError};
+use crate::store::{CallClass, Store, StoreError};
 
 /// So many entries are looked at in one go.
 const BATCH: u32 = 200;
@@ -48,6 +49,7 @@ const UNKEPT: u64 = 1_000;
 pub struct Courier {
     name: String,
     events: BTreeSet<Event>,
+    classes: Option<BTreeSet<CallClass>>,
     sink: Sink,
     store: Arc<dyn Store>,
     break_glass: Arc<BreakGlass>,
@@ -105,13 +107,14 @@ impl Courier {
         key: Arc<DataKey>,
     ) -> Result<Self, BadSink> {
         let sink = Sink::new(&settings, broker, Arc::clone(&clock))?;
-        let Settings { name, events, .. } = settings;
+        let Settings { name, events, classes, .. } = settings;
         // no forwarding has such a name
         let cursor = Cursor::new(Arc::clone(&store), Arc::clone(&clock), key, format!("notify/{name}"));
         let cursor = cursor.map_err(|error| BadSink { name: name.clone(), why: error.to_string() })?;
         Ok(Self {
             name,
             events,
+            classes,
             sink,
             store,
             break_glass,
@@ -179,7 +182,7 @@ impl Courier {
             let batch = audit::every_entry_from(&*self.store, next, BATCH).await?;
             let is_last = batch.len() < usize::try_from(BATCH).unwrap_or(usize::MAX);
             for entry in batch {
-                let event = Event::among(&entry, &self.events);
+                let event = self.event_of(&entry);
                 let behind = entry.index.saturating_add(1);
                 if let Some(event) = event
                     && self.deliver(&entry, event).await?
@@ -203,6 +206,12 @@ impl Courier {
                 return Ok(Step::Elsewhere);
             }
         }
+    }
+
+    /// What the sink is to be told of the entry as, if it is.
+    fn event_of(&self, entry: &AuditEntry) -> Option<Event> {
+        let is_wanted = || self.classes.as_ref().is_none_or(|classes| is_of(entry, classes));
+        Event::among(entry, &self.events).filter(|event| *event != Event::NodeAlarm || is_wanted())
     }
 
     /// Whether the sink has accepted it; not so where it is left behind.

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use ichor_wire::api::AuditEntry;
 use ichor_wire::problem::Code;
 
+use crate::store::CallClass;
+
 /// What a sink can be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
@@ -66,6 +68,13 @@ impl Event {
             Self::Ca => "ca",
         }
     }
+}
+
+/// Whether the finding in a node's log is of calls of one of these classes, or of no class: a node that is silent, what the quota took, and
+/// what was counted together, which may be of any.
+pub(super) fn is_of(entry: &AuditEntry, classes: &BTreeSet<CallClass>) -> bool {
+    let class = entry.detail.get("code").and_then(|code| CallClass::named(code));
+    class.is_none_or(|class| classes.contains(&class))
 }
 
 /// Whether what custody made was not what was granted.

@@ -25,6 +25,7 @@ use lettre::message::Mailbox;
 use secrecy::SecretString;
 
 use crate::clock::SharedClock;
+use crate::store::CallClass;
 pub use courier::{Courier, NotTold, Step};
 pub use event::Event;
 pub use signature::SigningKey;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub name: String,
     /// What is told.
     pub events: BTreeSet<Event>,
+    /// Of [`Event::NodeAlarm`] calls of these classes alone; `None`: of all. What is of no class, as a silent node, is told all the same.
+    pub classes: Option<BTreeSet<CallClass>>,
     /// Where to.
     pub to: Destination,
 }

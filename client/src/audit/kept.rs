@@ -68,7 +68,7 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
         return Err(Error::Bug("a key that was followed is gone"));
     };
     let receipts = Receipts::of(environment, broker)?;
-    let all = receipts.all()?;
+    let mut all = receipts.all()?;
     let before = known.checkpoint().map(|(checkpoint, note)| (checkpoint, note.to_owned()));
     // also what came with certificates since: perhaps of a broker that is ahead of the one that answers now
     let came = all.iter().filter(|kept| kept.fault.is_none()).filter_map(|kept| kept.verify(&keys).ok());
@@ -89,6 +89,13 @@ pub async fn verify(environment: &Environment, session: &Session) -> Result<Repo
         let proof = shown.proofs.get(&before.size());
         let seen = json!({ "why": why, "kept": kept, "shown": note, "consistency": proof, "key": told });
         return Err(unfit(&why, &evidence::keep(environment, broker, &seen)?));
+    }
+    // A mark is worth what is known of the log: without the checkpoint that it leads to (its file was lost, say), it is asked for anew,
+    // and before another checkpoint is known in its place.
+    let leads_to = before.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size());
+    for kept in all.iter_mut().filter(|kept| kept.agrees_up_to.is_some_and(|size| size > leads_to)) {
+        kept.agrees_up_to = None;
+        receipts.save(kept)?;
     }
     // Before any receipt is marked: what is marked has been shown to lead here.
     known.save(&keys, Some(&note))?;

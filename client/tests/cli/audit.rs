@@ -171,6 +171,37 @@ fn what_is_not_told_is_said() {
 }
 
 #[test]
+fn what_is_not_told_is_said_in_json_too() {
+    let world = World::logged_in();
+    let json = |command: &[&str]| world.ichor(&[&["audit"], command, &["-o", "json"]].concat()).ok().json();
+    let more = |command: &[&str]| json(command)["more"].as_bool();
+    let what = ["what", "--user", "alice", "--since", "2026-11-01T00:00:00Z"];
+    assert_eq!((more(&["log", "--limit", "3"]), more(&["log", "--limit", "5"])), (Some(true), Some(false)));
+    assert_eq!((more(&[&what[..], &["--limit", "3"]].concat()), more(&what)), (Some(true), Some(false)));
+    assert_eq!(json(&what)["taken_until"], serde_json::Value::Null);
+    world.fake.with(|state| state.node_logs = true);
+    // two calls: by these there is more, whatever there is of entries
+    assert_eq!((more(&["unexplained", "--limit", "1"]), more(&["unexplained"])), (Some(true), Some(false)));
+    assert_eq!(json(&["unexplained"])["taken_until"], serde_json::Value::Null);
+
+    world.fake.with(|state| state.taken = true);
+    let late = ["what", "--user", "alice", "--since", "2027-02-01T00:00:00Z"];
+    for (command, is_told) in [
+        (&what[..], true),
+        (&late, false),
+        (&["unexplained"], true),
+        (&["unexplained", "--since", "2027-01-15T08:00:00Z"], true),
+        (&["unexplained", "--since", "2027-01-15T08:00:01Z"], false),
+    ] {
+        let told = json(command)["taken_until"].as_str().map(str::to_owned);
+        assert_eq!(told.as_deref(), is_told.then_some("2027-01-15T08:00:00Z"), "{command:?}");
+        let out = world.ichor(&[&["audit"], command, &["--utc"]].concat()).ok().out;
+        let said = "quota took calls that came up to 2027-01-15 08:00:00+00:00: of that time calls may be missing";
+        assert_eq!(out.contains(said), is_told, "{command:?}: {out}");
+    }
+}
+
+#[test]
 fn entries_are_exported_as_lines() {
     let world = World::logged_in();
     insta::assert_snapshot!("audit_export_csv", world.ichor(&["audit", "export", "--format", "csv"]).transcript());

@@ -228,6 +228,26 @@ fn a_broker_that_is_behind_another_for_a_moment_has_cut_nothing() {
     world.ichor(&["status", "--verify"]).ok();
 }
 
+#[test]
+fn what_was_shown_of_a_receipt_is_shown_anew_where_what_was_known_of_the_log_is_lost() {
+    let world = World::logged_in();
+    let (_, file) = keep_a_true_receipt(&world, false);
+    world.ichor(&["status", "--verify"]).ok();
+    let marked = || std::fs::read_to_string(&file).unwrap().contains("\"agrees_up_to\":300");
+    assert!(marked());
+    std::fs::remove_file(kept(&world).join("log.json")).unwrap();
+    world.fake.with(|state| state.head = Some("checkpoint-257"));
+    // at the first look, and once the shorter log is the one that is known
+    for _ in 0..2 {
+        let ran = world.ichor(&["status", "--verify"]);
+        assert!(ran.code == 1 && ran.out.contains("the log had 300 entries and has 257 now"), "{}", ran.transcript());
+        assert!(!marked());
+    }
+    world.fake.with(|state| state.head = None);
+    world.ichor(&["status", "--verify"]).ok();
+    assert!(marked());
+}
+
 /// Keeps a receipt of the published log, as it came with a certificate, or without its proof; where it lies.
 fn keep_a_true_receipt(world: &World, is_pending: bool) -> (Receipt, std::path::PathBuf) {
     world.ichor(&["talosconfig", "prod"]).ok();

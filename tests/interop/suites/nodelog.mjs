@@ -136,6 +136,20 @@ export async function run(dir) {
     same((await calls('--class', 'explained', '--method', 'Reboot')).length, 0, 'explained reboots');
     same((await calls('--class', 'unexplained', '--method', 'Reboot')).length, 0, 'reboots that pass for a line of their own');
   });
+  await check('a line whose bent end a sender took for fields is given away by the parenthesis that is left', async () => {
+    const found = async () => (await calls('--class', 'explained,suspect,unexplained', '--method', 'Version', '--node', 'node-b'));
+    for (const begin of ['', `${begun}.123456 [talos] phase drain (2/24): 1 tasks(s`, `${begun}.123456 log.go:98: x`]) {
+      await new Promise((over) => setTimeout(over, 31_000)); // the node's calls are in doubt no more
+      const before = (await found()).filter((c) => c.user === 'victim').length;
+      const hidden = `x;content-type=application/grpc+proxy>proto;${victim};user-agent=x){"talos-level":"`;
+      await execute(tool('call'), [own, `${other.address}:50000`, 'Version', `a=${hidden}`, `zz-bin="}\n${now(begin)}`]);
+      await eventually(async () => {
+        const bent = (await found()).filter((c) => c.user === 'victim');
+        same(bent.length, before + 1, 'the victim\'s call');
+        same(bent[0].class, 'suspect', `its class before \`${begin})\``);
+      });
+    }
+  });
   await check('a forged proxyfrom and talos-role at apid make no call of the victim\'s', async () => {
     await call(own, 'Hostname', 'proxyfrom=10.0.0.2', 'talos-role=os:admin', 'talos-role=user:victim@example.test');
     await eventually(async () => has(node.apidLog(), 'user:victim@example.test'));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ichor_broker::app::{Parts, Running, StartError};
 use ichor_broker::clock::{Clock, FrozenClock, SystemClock};
 use ichor_broker::config::Folder;
-use ichor_broker::custody::{IdentitySource, Vault};
+use ichor_broker::custody::{IdentitySource, LogPin, Vault};
 use ichor_client::Wish;
 use ichor_standins::openbao::Fault;
 use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
@@ -145,6 +145,46 @@ async fn without_its_key_the_log_goes_on_as_long_as_configured() -> anyhow::Resu
     world.clock.advance(SignedDuration::from_secs(181));
     let refused = wish(&alice).await.unwrap_err().to_string();
     assert!(refused.contains("the audit log"), "{refused}");
+    Ok(())
+}
+
+/// Entries are recorded without the key for a time, and the one that changes it must not be: nobody could follow from the key before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_stopped_signing_hands_the_log_over_to_no_other() -> anyhow::Result<()> {
+    const SIGN: &str = "transit/sign/ichor.audit";
+    let world = World::with(Options {
+        config: "[audit]\nkey_grace = \"1h\"\n".into(),
+        custody: Lives::Transit,
+        ..Options::default()
+    })
+    .await?;
+    world.running.stop().await;
+    let dir = world.dir.display().to_string();
+    let audit = async |command: &[&str]| run_command(&[&["audit"], command, &["--dir", dir.as_str()]].concat()).await;
+    audit(&["rotate-key", "--to", "transit", "--reason", "tests"]).await?;
+    let before = verifier_of(&dir).await?;
+    let rotations = || LogPin::read(&world.dir.join("vault")).unwrap().unwrap().rotations;
+    assert_eq!(rotations().len(), 1);
+
+    // it signs so often and no more: the log is opened, and the entry recorded
+    let bao = world.bao.as_ref().unwrap();
+    let mut refused = String::new();
+    for after in 0..9 {
+        bao.spoil_after(SIGN, Fault::Status(503, "a test's fault".into()), after);
+        refused = audit(&["rotate-key", "--reason", "tests"]).await.expect_err("it is not signed").to_string();
+        if refused.contains("nobody could follow") {
+            break;
+        }
+    }
+    assert!(refused.contains("the key before has not signed entry ") && refused.contains("once more"), "{refused}");
+    bao.set_fault(SIGN, None);
+    assert_eq!((verifier_of(&dir).await?, rotations().len()), (before.clone(), 1));
+
+    audit(&["rotate-key", "--reason", "tests"]).await?;
+    let rotation = rotations().pop().unwrap();
+    assert!(Checkpoint::parse_and_verify(&rotation.checkpoint, &before)?.size() > rotation.index);
+    let said = audit(&["verify"]).await?;
+    assert!(said.contains("no damage"), "{said}");
     Ok(())
 }
 

@@ -100,6 +100,7 @@ const TESTED: &[(&str, &str, &str)] = &[
         "tests/suites/notify.rs::who_lets_themselves_in_waits_until_a_sink_has_accepted_the_notification",
     ),
     ("[[notify]]", "events", "broker/src/config/notify.rs::each_kind_is_made_of_what_it_takes"),
+    ("[[notify]]", "classes", "broker/src/config/notify.rs::a_sink_can_be_told_of_some_classes_of_calls_alone"),
     ("[[notify]]", "from", "tests/suites/notify.rs::mail_is_sent_as_configured"),
     ("[[notify]]", "to", "tests/suites/notify.rs::mail_is_sent_as_configured"),
     ("[[notify]]", "user", "tests/suites/notify.rs::mail_is_sent_as_configured"),

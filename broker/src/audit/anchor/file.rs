@@ -4,17 +4,14 @@ use std::fs::{File, Permissions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ichor_wire::log::Checkpoint;
 use ichor_wire::log::note::MAX_NOTE;
 
-use tokio::sync::Mutex;
-
 use super::AnchorError;
 use crate::audit::notary::Signed;
+use crate::disk::Disk;
 use crate::regular::{self, Links, ReadError};
 
 /// The longest that a write may take.
@@ -28,10 +25,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug)]
 pub struct FileAnchor {
     path: PathBuf,
-    /// Held by the one try that is under way, also when nobody waits for it any more: a disk that hangs keeps one thread.
-    alone: Arc<Mutex<()>>,
-    /// The try under way outlasted its deadline.
-    hangs: Arc<AtomicBool>,
+    disk: Disk,
 }
 
 // === impl FileAnchor ===
@@ -40,7 +34,7 @@ impl FileAnchor {
     /// The file at this path. Its folder must be there: where a disk is not mounted nothing is written.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, alone: Arc::default(), hangs: Arc::default() }
+        Self { path, disk: Disk::default() }
     }
 
     pub(super) fn said(&self) -> String {
@@ -71,39 +65,12 @@ impl FileAnchor {
         .await
     }
 
-    /// What `work` gives, on a thread of its own. Until a try that outlasted its deadline ends, no other begins: each is answered at once.
     async fn bounded<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, AnchorError> {
-        let failed = |why: String| AnchorError::failing(&self.said(), why);
-        let silent = || failed("its disk does not answer".into());
-        if self.hangs.load(Ordering::Acquire) {
-            return Err(silent());
-        }
-        let (alone, hangs) = (Arc::clone(&self.alone), Arc::clone(&self.hangs));
-        let done = tokio::time::timeout(DEADLINE, async move {
-            let alone = alone.lock_owned().await;
-            tokio::task::spawn_blocking(move || {
-                let done = work();
-                drop(alone);
-                hangs.store(false, Ordering::Release);
-                done
-            })
-            .await
-        });
-        match done.await {
-            Ok(Ok(done)) => done.map_err(|error| failed(error.to_string())),
-            Ok(Err(_)) => Err(failed("the broker is stopping".into())),
-            Err(_) => {
-                self.hangs.store(true, Ordering::Release);
-                // it may have ended just now, and nobody would say so again
-                if self.alone.try_lock().is_ok() {
-                    self.hangs.store(false, Ordering::Release);
-                }
-                Err(silent())
-            }
-        }
+        let done = self.disk.bounded(DEADLINE, |_| work()).await;
+        done.map_err(|error| AnchorError::failing(&self.said(), error.to_string()))
     }
 }
 
@@ -148,6 +115,7 @@ fn write(path: &Path, note: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use jiff::SignedDuration;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use ichor_wire::log::{Content, KeyChange, Kind};
+use ichor_wire::log::{Checkpoint, Content, KeyChange, Kind, LogKey};
 
 use super::{alone, block_on};
 use crate::app;
@@ -131,20 +131,36 @@ async fn rotate(
         }),
         ..by_hand(Kind::AuditKey)
     };
-    let is_first = old.is_none();
+    let before = old.as_ref().map(|(notary, _)| notary.log().clone());
     if let Some(pin) = custody.log_pin()? {
         // no entry is believed to change the key that is not announced where who writes the database cannot write
         custody.pin_log(&LogPin { next: Some(new.log().to_string()), ..pin })?;
     }
     let index = record(loaded, Arc::clone(&store), old, content).await?;
-    if !is_first && let (Some(pin), Some(kept)) = (custody.log_pin()?, store.checkpoint().await?) {
-        // what the key before signed of it: without it nobody could follow from that key to the next
-        let rotation = KeyRotation { index, checkpoint: kept.note };
+    if let (Some(before), Some(pin)) = (before, custody.log_pin()?) {
+        let rotation = KeyRotation { index, checkpoint: signed_by(&before, &*store, index).await? };
         custody.pin_log(&LogPin { rotations: [pin.rotations.clone(), vec![rotation]].concat(), ..pin })?;
     }
     custody.use_audit_key(&home)?;
     attest(custody, &*store, &new).await?;
     Ok((home, new))
+}
+
+/// What the key before signed of the entry that names the next one: without it nobody could follow from that key to the next.
+///
+/// # Errors
+/// When it did not sign that: it may have stopped signing a moment ago, and entries are recorded without it for a time.
+async fn signed_by(before: &LogKey, store: &dyn Store, index: u64) -> anyhow::Result<String> {
+    let kept = store.checkpoint().await?.map(|kept| kept.note).unwrap_or_default();
+    let size = Checkpoint::parse_and_verify(&kept, before).map_or(0, |checkpoint| checkpoint.size());
+    if size <= index {
+        bail!(
+            "the key before has not signed entry {index}, which names the new key, so nobody could follow from the one to the other: the log's \
+             key is not changed, and the new one is made and not used; once the key before signs again, run this once more (for Transit with \
+             another `--key`)"
+        );
+    }
+    Ok(kept)
 }
 
 /// Records the entry, vouched for by the notary where there is one, ends the sequencer with all it has, and answers the entry's

@@ -18,7 +18,7 @@ const REAL_1_14: &str = "machined 2026/11/28 19:51:12 OK [/machine.MachineServic
 fn access(message: &str) -> Access {
     match read(NodeService::Machined, message) {
         Message::Call(access) => access,
-        Message::Other => panic!("not a call: {message}"),
+        other => panic!("not a call: {message}: {other:?}"),
     }
 }
 
@@ -76,7 +76,6 @@ fn errors_streams_and_durations() {
 #[test]
 fn other_messages_are_no_calls() {
     for other in [
-        "",
         "machined",
         "[talos] service[kubelet](Running): Health check successful",
         "2026/11/22 16:01:11.123456 [talos] phase boot (1/2): done",
@@ -210,8 +209,66 @@ fn apids_lines_begin_with_a_stamp_and_a_place_in_its_source() {
     assert_eq!((access.sign, access.probe.as_deref(), access.is_exact), (None, Some("78"), true));
     assert_eq!(access.printed, "2026-11-28T05:11:29.930588Z".parse().ok());
     // in machined's log it would be someone's text
-    assert_eq!(read(NodeService::Machined, line), Message::Other);
+    assert_eq!(read(NodeService::Machined, line), Message::End);
     for forged in ["log.go:x: ", "Log.go:9: ", "log.go: ", ".go:9: ", ""] {
-        assert_eq!(read(NodeService::Apid, &line.replace("log.go:98: ", forged)), Message::Other, "{forged}");
+        assert!(is_piece(NodeService::Apid, &line.replace("log.go:98: ", forged)), "{forged}");
+    }
+}
+
+/// Whether the message is told to be a piece of another.
+fn is_piece(service: NodeService, message: &str) -> bool {
+    match read(service, message) {
+        Message::End => true,
+        Message::Call(access) => access.sign == Some(Sign::Fragment),
+        Message::Other => false,
+    }
+}
+
+#[test]
+fn what_ends_a_line_that_a_caller_broke_is_a_piece_in_one_of_the_two_logs() {
+    let (mut in_machined, mut in_apid) = (0, 0);
+    for begin in [
+        "",
+        "x",
+        ";user-agent=grpc-go/1.82.1",
+        "{\"a\":1} ",
+        "[talos] phase boot (1/2): 1 tasks(s) ",
+        "machined/authz/authorizer 2026/11/22 16:01:11 authorized ",
+        "machined 2026/11/22 16:01:11 listening ",
+        "machined 2026/11/22 16:01:11 OK [/a.B/C] 1ms unary Success (a=b;user-agent=x",
+        "apid 2026/11/22 16:01:11 listening ",
+        "apid 2026/11/22 16:01:11 OK [/a.B/C] 1ms unary Success (a=b;user-agent=x",
+        "apid/authz/injector/http ",
+        "log.go:98: ",
+        "log.go:98: OK [/a.B/C] 1ms unary Success (a=b;user-agent=x",
+    ] {
+        for stamp in ["", "2026/11/22 16:01:11 ", "2026/11/22 16:01:11.123456 "] {
+            let last = format!("{stamp}{begin})");
+            let found = [NodeService::Machined, NodeService::Apid].map(|service| is_piece(service, &last));
+            assert_ne!(found, [false; 2], "{last}");
+            in_machined += usize::from(found[0]);
+            in_apid += usize::from(found[1]);
+        }
+    }
+    assert!(in_machined > 9 && in_apid > 30, "{in_machined} and {in_apid}");
+    // a sender takes a whole line of JSON for fields, and nothing is left to be said
+    assert!(is_piece(NodeService::Machined, "") && is_piece(NodeService::Apid, ""));
+}
+
+#[test]
+fn what_a_service_says_beside_its_calls_is_no_piece() {
+    for said in [
+        "[talos] reboot sequence: 24 phase(s)",
+        "2026/11/22 16:01:11.123456 [talos] reboot sequence: 24 phase(s)",
+        "2026/11/22 16:01:11.123456 [talos] phase drain (2/24): 1 tasks(s)",
+        "2026/11/22 16:01:11.123456 machined/authz/authorizer 2026/11/22 16:01:11 authorized ([os:admin] includes [os:admin])",
+        "machined/authz/unix/authorizer 2026/11/22 16:01:11 authorized based on PID (7) (allowed roles [os:admin])",
+    ] {
+        assert_eq!(read(NodeService::Machined, said), Message::Other, "{said}");
+    }
+    for said in
+        ["2026/11/28 05:11:29.930588 main.go:40: listening (50000)", "apid/authz/injector/http 2026/11/28 x (y)"]
+    {
+        assert_eq!(read(NodeService::Apid, said), Message::Other, "{said}");
     }
 }

@@ -140,6 +140,60 @@ async fn apids_log_gives_away_what_machineds_does_not() {
     assert_eq!(bench.told(&call_line("Version", &roles(GRANT)), 4).await[3], CallClass::Suspect);
 }
 
+/// The last lines with which a caller can end a message, each as machined's log has it. What is a piece there is no call.
+const ENDS: [&str; 7] = [
+    ")",
+    "x)",
+    ";user-agent=grpc-go)",
+    "machined 2026/11/22 12:00:00 listening)",
+    "2026/11/22 12:00:00.123456 machined 2026/11/22 12:00:00 listening)",
+    "2026/11/22 12:00:00.123456 log.go:98: OK [/a.B/C] 1ms unary Success (a=b)",
+    // of JSON and no more, which the sender took for fields
+    "",
+];
+
+#[tokio::test]
+async fn a_line_that_a_sender_bent_without_a_trace_is_given_away_by_the_end_that_is_left() {
+    // nothing is wrong with it: its caller's own roles were taken for fields, with all behind the brace
+    let bent = message("Reboot", &roles(GRANT));
+    let tried = ENDS.map(|end| {
+        let bytes = [call_line("Hostname", &own()), sent("machined", &format!("{bent}\n{end}"))].concat();
+        async move {
+            let bench = Bench::of_two().await;
+            assert_eq!(bench.told(&bytes, 2).await, [CallClass::Suspect; 2], "{end}");
+            // an end has nothing behind it
+            assert_eq!(bench.told(&call_line("Version", &roles(GRANT)), 3).await[2], CallClass::Explained, "{end}");
+        }
+    });
+    futures_util::future::join_all(tried).await;
+}
+
+#[tokio::test]
+async fn an_end_that_looks_like_machineds_own_message_is_none_of_apids() {
+    let end = "2026/11/22 12:00:00.123456 [talos] phase drain (2/24): 1 tasks(s)";
+    let bent = message("Reboot", &roles(GRANT));
+    let bench = Bench::of_two().await;
+    // as a node says it by itself, where apid says nothing of the kind
+    let bytes = sent("machined", &format!("{bent}\n{end}"));
+    assert_eq!(bench.told(&bytes, 1).await, [CallClass::Explained]);
+    let bench = Bench::of_two().await;
+    let bytes = [bytes, sent("apid", &format!("{}\n{end}", bent.replacen("machined", "apid", 1)))].concat();
+    bench.send(&bytes).await;
+    let found: Vec<_> = bench.calls(2).await.into_iter().map(|call| (call.service, call.class)).collect();
+    // and apid's piece is a finding of its own: it may come after machined's line was judged
+    assert_eq!(found, [(NodeService::Machined, CallClass::Suspect), (NodeService::Apid, CallClass::Suspect)]);
+}
+
+#[tokio::test]
+async fn an_end_that_overtakes_its_message_gives_it_away_too() {
+    let bench = Bench::of_two().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for packet in [json("machined", ")", noon()), call_line("Reboot", &roles(GRANT))] {
+        socket.send_to(packet.trim_ascii_end(), bench.udp).await.unwrap();
+    }
+    assert_eq!(bench.classes(1).await, [CallClass::Suspect]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_line_waits_for_what_comes_close_behind_it() {
     let room = Room::new([]);

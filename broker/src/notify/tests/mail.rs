@@ -187,7 +187,12 @@ fn mail(port: u16, security: MailSecurity, ca: Option<Vec<u8>>) -> Settings {
         from: "Ichor <ichor@example.com>".parse().unwrap(),
         to: vec!["ops@example.com".parse().unwrap(), "\"On Call\" <gone@example.com>".parse().unwrap()],
     };
-    Settings { name: "pager".into(), events: Event::ALL.into_iter().collect(), to: Destination::Mail(to) }
+    Settings {
+        name: "pager".into(),
+        events: Event::ALL.into_iter().collect(),
+        classes: None,
+        to: Destination::Mail(to),
+    }
 }
 
 #[tokio::test]

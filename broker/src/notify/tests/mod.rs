@@ -93,7 +93,7 @@ pub(crate) fn webhook(url: &str) -> Settings {
 
 pub(super) fn to(url: &str, format: HttpFormat) -> Settings {
     let to = Destination::Http(HttpSink { url: url.into(), ca: None, format });
-    Settings { name: "pager".into(), events: Event::ALL.into_iter().collect(), to }
+    Settings { name: "pager".into(), events: Event::ALL.into_iter().collect(), classes: None, to }
 }
 
 /// A courier that has seen the log's end, so that what comes now is told.

@@ -223,6 +223,36 @@ async fn a_sink_is_told_of_what_it_asked_for_and_a_long_way_between_is_kept() {
 }
 
 #[tokio::test]
+async fn of_calls_at_nodes_a_sink_is_told_of_the_classes_that_it_names() {
+    let glass = Glass::new().await;
+    let (hook, url) = Hook::new(&[]).await;
+    let classes = Some([CallClass::Suspect].into());
+    let settings = Settings { events: [Event::NodeAlarm, Event::BreakGlass].into(), classes, ..webhook(&url) };
+    let mut courier = courier(&glass, settings).await;
+    let told = |kind: Kind, code: &str| Content { code: Some(code.into()), ..Content::of(kind) };
+    for (kind, code) in [
+        (Kind::NodeAlarm, "unexplained"),
+        (Kind::NodeAlarm, "suspect"),
+        (Kind::NodeAlarm, "weak"),
+        // of no class, and what was counted together may be of any
+        (Kind::NodeAlarm, "silent"),
+        (Kind::NodeAlarm, "others"),
+        // another event's code is no class of calls that someone chose
+        (Kind::BreakGlassTouched, "weak"),
+        (Kind::NodeAlarm, "escape"),
+    ] {
+        glass.room.sequencer.note(told(kind, code), None).await.unwrap();
+    }
+    while courier.step().await == Ok(Step::Sent) {}
+    let codes: Vec<_> = hook
+        .bodies()
+        .iter()
+        .map(|body| body["data"]["entry"]["detail"]["code"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(codes, ["suspect", "silent", "others", "weak"]);
+}
+
+#[tokio::test]
 async fn it_is_woken_runs_until_told_to_stop_and_reports() {
     let glass = Glass::new().await;
     let (hook, url) = Hook::new(&[Answers::Says(500)]).await;

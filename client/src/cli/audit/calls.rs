@@ -3,6 +3,7 @@
 use ichor_wire::api::{CallAnswer, NodeCall};
 use jiff::Timestamp;
 
+use super::times::Zone;
 use super::{PAGE, Query};
 use crate::error::Error;
 use crate::session::Session;
@@ -15,6 +16,20 @@ pub(super) struct Found {
     pub(super) more: bool,
     /// Calls that came up to this time may be missing: the broker's quota took some.
     pub(super) taken_until: Option<Timestamp>,
+}
+
+// === impl Found ===
+
+impl Found {
+    /// Up to when calls of the time from `since` on may be missing.
+    pub(super) fn taken_until(&self, since: Option<Timestamp>) -> Option<Timestamp> {
+        self.taken_until.filter(|until| since.is_none_or(|since| *until >= since))
+    }
+}
+
+/// What is said where the quota took calls that came up to this time.
+pub(super) fn taken(until: Timestamp, zone: &Zone) -> String {
+    format!("the broker's quota took calls that came up to {}: of that time calls may be missing", zone.show(until))
 }
 
 /// The calls that match, newest first, page by page, until there are `limit` or no more.

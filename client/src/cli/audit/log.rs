@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::times::{Zone, ZoneArgs, stretch};
-use super::{Query, entries, follow, more, who};
+use super::{Entries, Query, entries, follow, more, who};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
 
@@ -61,22 +61,17 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     }
     let limit = if args.all { u64::MAX } else { args.limit };
     let waiting = here.around.terminal.waiting("asking the broker".into());
-    let entries = block_on(entries(&session, &query, limit));
+    let found = block_on(entries(&session, &query, limit));
     drop(waiting);
-    let entries = entries?;
+    let Entries { entries, more: is_cut } = found?;
     let mut rows = vec![["INDEX", "TIME", "KIND", "USER", "CLUSTER", "GRANT", "MORE"].map(str::to_owned).to_vec()];
     rows.extend(entries.iter().map(|entry| row(entry, &zone)));
-    here.print(&json!({ "entries": entries }), |terminal| {
+    here.print(&json!({ "entries": entries, "more": is_cut }), |terminal| {
         if entries.is_empty() {
             return terminal.line("no entry matches");
         }
         terminal.table(&rows)?;
-        let may_be_cut = entries.len() as u64 >= limit;
-        if may_be_cut {
-            terminal.line("there may be more: these are the newest, see --limit and --all")
-        } else {
-            Ok(())
-        }
+        if is_cut { terminal.line("there may be more: these are the newest, see --limit and --all") } else { Ok(()) }
     })
 }
 

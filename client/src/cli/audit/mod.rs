@@ -64,8 +64,16 @@ const MORE: &str = "there may be more: these are the newest, see --limit and --u
 /// A query, as the broker takes it.
 type Query = Vec<(&'static str, String)>;
 
+/// Entries that were found.
+struct Entries {
+    /// Newest first.
+    entries: Vec<AuditEntry>,
+    /// There may be more.
+    more: bool,
+}
+
 /// Entries that match, newest first, page by page, until there are `limit` or no more.
-async fn entries(session: &Session, query: &Query, limit: u64) -> Result<Vec<AuditEntry>, Error> {
+async fn entries(session: &Session, query: &Query, limit: u64) -> Result<Entries, Error> {
     let mut entries: Vec<AuditEntry> = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -76,10 +84,11 @@ async fn entries(session: &Session, query: &Query, limit: u64) -> Result<Vec<Aud
         let answer: AuditAnswer = session.broker().get(session, &["audit", "entries"], &page).await?;
         let empty = answer.entries.is_empty();
         entries.extend(answer.entries);
+        let beyond = entries.len() as u64 > limit;
         entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         match answer.next {
             Some(next) if !empty && (entries.len() as u64) < limit => cursor = Some(next),
-            _ => return Ok(entries),
+            next => return Ok(Entries { entries, more: beyond || next.is_some() && !empty }),
         }
     }
 }

@@ -3,7 +3,7 @@
 use ichor_wire::api::NodeCall;
 use serde_json::json;
 
-use super::calls::{Found, calls};
+use super::calls::{calls, taken};
 use super::times::{Zone, ZoneArgs, stretch};
 use super::{MORE, Query};
 use crate::cli::{Here, block_on};
@@ -47,16 +47,21 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let texts = [("cluster", &args.cluster), ("node", &args.node), ("user", &args.user), ("method", &args.method)];
     let mut query: Query = texts.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     query.push(("class", args.class.clone()));
-    query.extend(stretch(args.since.as_deref(), args.until.as_deref(), now)?.query());
+    let stretch = stretch(args.since.as_deref(), args.until.as_deref(), now)?;
+    query.extend(stretch.query());
     let waiting = here.around.terminal.waiting("asking the broker".into());
     let found = block_on(calls(&session, &query, args.limit));
     drop(waiting);
-    let Found { calls, more, .. } = found?;
+    let found = found?;
+    let (more, taken_until, calls) = (found.more, found.taken_until(stretch.since), found.calls);
     let zone = args.zone.zone();
     let heading = ["STARTED", "CLUSTER", "NODE", "METHOD", "CODE", "USER", "ROLES", "CLASS", "WHY"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(calls.iter().map(|call| row(call, &zone)));
-    here.print(&json!({ "calls": calls }), |terminal| {
+    here.print(&json!({ "calls": calls, "more": more, "taken_until": taken_until }), |terminal| {
+        if let Some(until) = taken_until {
+            terminal.line(&taken(until, &zone))?;
+        }
         if calls.is_empty() {
             return terminal.line("no call matches");
         }

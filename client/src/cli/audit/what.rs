@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use ichor_wire::api::{AuditEntry, NodeCall};
 use serde_json::json;
 
-use super::calls::{calls, short_method};
+use super::calls::{calls, short_method, taken};
 use super::times::{Zone, ZoneArgs, stretch};
-use super::{MORE, Query, entries};
+use super::{Entries, MORE, Query, entries};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
 
@@ -42,14 +42,20 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         let mut query = query.clone();
         query.retain(|(name, _)| *name != "person");
         query.push(("user", args.user.clone()));
-        Ok((found, calls(&session, &query, args.limit).await?.calls))
+        Ok((found, calls(&session, &query, args.limit).await?))
     });
     drop(waiting);
-    let (mut found, calls) = found?;
-    let is_cut = found.len().max(calls.len()) as u64 >= args.limit;
+    let (Entries { entries: mut found, more }, calls) = found?;
+    let (more, taken_until) = (more || calls.more, calls.taken_until(stretch.since));
+    let calls = calls.calls;
     found.reverse();
     let zone = args.zone.zone();
-    here.print(&json!({ "user": args.user, "entries": found, "calls": calls }), |terminal| {
+    let value =
+        json!({ "user": args.user, "entries": found, "calls": calls, "more": more, "taken_until": taken_until });
+    here.print(&value, |terminal| {
+        if let Some(until) = taken_until {
+            terminal.line(&taken(until, &zone))?;
+        }
         if found.is_empty() && calls.is_empty() {
             return terminal.line("nothing of this person in that time; a person is named in full: the `user:` value, as alice@example.com, or the subject");
         }
@@ -61,7 +67,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         terminal.table(&rows)?;
         let since = stretch.since.map_or_else(String::new, |since| format!("; since {}", zone.show(since)));
         terminal.line(&format!("{}{since}", counted(&found, &calls)))?;
-        if is_cut {
+        if more {
             terminal.line(MORE)?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use ichor_wire::api::{AuditEntry, ClustersAnswer, NodeCall};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::calls::{Found, calls, short_method};
+use super::calls::{calls, short_method, taken};
 use super::times::{Stretch, Zone, ZoneArgs, stretch};
 use super::{MORE, Query, entries};
 use crate::cli::terminal::Terminal;
@@ -54,7 +54,7 @@ struct Told {
     could_more: bool,
     /// There are more calls than were asked for.
     more: bool,
-    /// The quota took calls that came up to this time.
+    /// The quota took calls of that time, which came up to this one.
     taken_until: Option<Timestamp>,
 }
 
@@ -71,9 +71,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     drop(waiting);
     let told = told?;
     let value = json!({ "node": args.node, "clusters": told.clusters, "calls": told.calls, "could_have": told.could,
-        "more": told.more || told.could_more, "taken_until": told.taken_until.filter(|until| *until >= since) });
+        "more": told.more || told.could_more, "taken_until": told.taken_until });
     let zone = args.zone.zone();
-    here.print(&value, |terminal| print(terminal, &args, &told, since, &zone))
+    here.print(&value, |terminal| print(terminal, &args, &told, &zone))
 }
 
 async fn ask(session: &Session, args: &Args, since: Timestamp, until: Option<Timestamp>) -> Result<Told, Error> {
@@ -91,7 +91,8 @@ async fn ask(session: &Session, args: &Args, since: Timestamp, until: Option<Tim
     query.extend(one);
     query.extend(between(since));
     query.extend(args.method.clone().map(|method| ("method", method)));
-    let Found { calls, more, taken_until } = calls(session, &query, args.limit).await?;
+    let found = calls(session, &query, args.limit).await?;
+    let (more, taken_until, calls) = (found.more, found.taken_until(Some(since)), found.calls);
     let (mut could, mut could_more) = (Vec::new(), false);
     if calls.is_empty() {
         let longest = since.saturating_sub(LONGEST_LIFE).unwrap_or(Timestamp::MIN);
@@ -102,8 +103,8 @@ async fn ask(session: &Session, args: &Args, since: Timestamp, until: Option<Tim
                 _ => query.push(("since", longest.to_string())),
             }
             let found = entries(session, &query, args.limit).await?;
-            could_more |= found.len() as u64 >= args.limit;
-            could.extend(found);
+            could_more |= found.more;
+            could.extend(found.entries);
         }
         could.retain(|entry| end(entry).is_none_or(|end| end > since));
         could.sort_by_key(|entry| std::cmp::Reverse(entry.index));
@@ -135,12 +136,9 @@ fn end(entry: &AuditEntry) -> Option<Timestamp> {
     entry.detail.get("not_after")?.parse().ok()
 }
 
-fn print(terminal: &mut Terminal, args: &Args, told: &Told, since: Timestamp, zone: &Zone) -> std::io::Result<()> {
-    if let Some(until) = told.taken_until.filter(|until| *until >= since) {
-        let until = zone.show(until);
-        terminal.line(&format!(
-            "the broker's quota took calls that came up to {until}: of that time calls may be missing"
-        ))?;
+fn print(terminal: &mut Terminal, args: &Args, told: &Told, zone: &Zone) -> std::io::Result<()> {
+    if let Some(until) = told.taken_until {
+        terminal.line(&taken(until, zone))?;
     }
     if !told.calls.is_empty() {
         let head = ["TIME", "METHOD", "CODE", "USER", "ROLES", "CLASS", "PEER", "GRANT", "WHY"];
