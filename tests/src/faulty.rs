@@ -50,6 +50,7 @@ struct Plan {
     is_down: bool,
     no_pin: bool,
     other_asker: bool,
+    no_body: Option<Kind>,
     panics: bool,
     panics_beside: bool,
 }
@@ -111,6 +112,12 @@ impl Faults {
     /// database could have it.
     pub fn set_other_asker(&self, other_asker: bool) {
         self.plan().other_asker = other_asker;
+    }
+
+    /// Until it is reset, entries of this kind that are looked for from a place on come without their bodies: as whoever writes the
+    /// database could have it.
+    pub fn set_no_body(&self, kind: Option<Kind>) {
+        self.plan().no_body = kind;
     }
 
     /// The next look for a session panics, in the very handler of a request.
@@ -250,7 +257,11 @@ impl Store for Faulty {
         self.faults.read(self.inner.entries(f, before, limit)).await
     }
     async fn entries_from(&self, f: &EntryFilter, from: u64, limit: u32) -> Result<Vec<StoredEntry>, StoreError> {
-        self.faults.read(self.inner.entries_from(f, from, limit)).await
+        let mut found = self.faults.read(self.inner.entries_from(f, from, limit)).await?;
+        if f.kind.is_some() && f.kind == self.faults.plan().no_body {
+            found.iter_mut().for_each(|entry| entry.body = None);
+        }
+        Ok(found)
     }
     async fn issued_as(&self, name: &[u8]) -> Result<Vec<StoredEntry>, StoreError> {
         self.faults.read(self.inner.issued_as(name)).await

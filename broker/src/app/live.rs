@@ -5,6 +5,7 @@
 
 mod naming;
 mod sinks;
+mod uncompared;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -313,8 +314,7 @@ impl Live {
 
     async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
         if let Err(error) = audit::learn_cas(&*self.store, &mut self.known).await {
-            self.is_waiting = true;
-            return reload.checks.push(naming::not_compared(&error));
+            return self.not_compared(reload, &error).await;
         }
         let (clusters, before) = (self.clusters.borrow().clone(), self.issuers.borrow().clone());
         let files = &self.in_force.vault;

@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::disk::Waiter;
+use crate::durable;
+use crate::regular::folder_of;
 
 /// An open file.
 pub(super) struct File {
@@ -53,8 +55,7 @@ impl File {
 
 /// Also of a file that was there: a broker that was killed may have made it, and its name went no further than memory.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
+    match durable::sync_folder(folder_of(path)) {
         // one that may be written to and not read, as some folders for logs; and file systems that know no such thing
         Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => Ok(()),
         done => done,

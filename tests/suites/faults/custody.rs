@@ -61,6 +61,49 @@ async fn promise_8_a_ca_that_is_gone_issues_nothing_until_it_is_back_and_a_spoil
     Ok(())
 }
 
+/// It may be the one that retires the CA in force, so none is used, at every look, as no broker starts on such a log.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_about_cas_that_lost_its_body_ends_the_use_of_all_until_it_is_back() -> anyhow::Result<()> {
+    let (world, faults) = faulty().await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    is_well(&world, &alice).await?;
+    let (dir, from) = (dir(&world), text(&world, "operator-talosconfig"));
+    let recorded = ["--reason", "tests", "--dir", &dir];
+    run_command(&[&["cluster", "add", "other", "--from", &from], &recorded[..]].concat()).await?;
+    let create = [&["ca", "create", "other"], &recorded[..]].concat();
+    let retire = [&["ca", "retire", CLUSTER, "--compromised"], &recorded[..]].concat();
+    for (act, goes_on) in [(create, true), (retire, false)] {
+        faults.set_no_body(Some(Kind::Ca));
+        // it is recorded, and the command tells what the broker makes of that
+        let _ = run_command(&act).await;
+        for look in ["the first", "the second", "the third"] {
+            let checks = world.running.reload().await;
+            let line = checks.iter().find(|check| check.name == "ca keys").unwrap();
+            let said = line.detail.clone().unwrap_or_default();
+            assert!(!line.ok && said.contains("has lost its body"), "{look}: {line:?}");
+            assert!(said.contains("so none is used until the entry reads as it was recorded"), "{look}: {said}");
+            assert_eq!(refusal(asks(&alice).await), Code::CustodyUnavailable, "{look}");
+        }
+        let refused = world.entries().await?.into_iter().filter(|entry| {
+            entry.detail.get("message").is_some_and(|it| it.starts_with("ca keys refused, no CA is used any longer"))
+        });
+        assert_eq!(refused.count(), if goes_on { 1 } else { 2 }, "once for each");
+
+        faults.set_no_body(None);
+        let checks = world.running.reload().await;
+        let line = |name: &str| checks.iter().find(|check| check.name == name).unwrap();
+        assert!(line("ca keys").ok, "{checks:?}");
+        if goes_on {
+            is_well(&world, &alice).await?;
+        } else {
+            let said = line(&format!("ca {CLUSTER}")).detail.clone().unwrap_or_default();
+            assert!(said.contains("was retired"), "{said}");
+            assert_eq!(refusal(asks(&alice).await), Code::CustodyUnavailable);
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_past_its_end_leaves_a_recorded_failure() -> anyhow::Result<()> {
     let (world, faults) = faulty().await?;

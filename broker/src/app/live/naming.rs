@@ -9,8 +9,6 @@ use crate::app::issuers::Unnamed;
 use crate::audit::{RecordError, Sequencer};
 use crate::custody::ca::CaFacts;
 use crate::custody::{CERTIFICATE, KV_PLACE, PUBLIC_KEY};
-use crate::readiness::Check;
-use crate::store::StoreError;
 
 /// Records each of these CAs, with where it lives.
 ///
@@ -35,11 +33,4 @@ pub(super) async fn name(sequencer: &Sequencer, unnamed: &[Unnamed]) -> Result<(
         sequencer.note(content, None).await?;
     }
     Ok(())
-}
-
-/// What readiness says where no CA can be held against the log.
-pub(super) fn not_compared(error: &StoreError) -> Check {
-    let detail =
-        format!("CAs cannot be compared with the audit log ({error}), so those in force stay; it is tried again");
-    Check { name: "ca keys".into(), ok: false, required: false, detail: Some(detail) }
 }

@@ -3,19 +3,21 @@
 mod archive;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use sha2::{Digest, Sha256};
 
+use super::custody::check_whole;
 use super::desk::{self, Deed, Desk};
 use super::{FolderArg, block_on, owner, unlock};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::Sealer;
+use crate::durable;
+use crate::regular::{self, Links, folder_of};
 use crate::store::copy::Place;
 pub(super) use archive::read;
 
@@ -39,6 +41,8 @@ const LARGEST: u64 = 1 << 20;
 ///
 /// It opens for the vault's recipients, or for those given with `--recipient` and nobody else. Give the public half of a key that
 /// is kept elsewhere, or the backup is lost together with the host. Then try it out with `restore --drill`.
+///
+/// Where the vault lacks a file that one of its records names, the backup is written, what is missing is named, and the exit code is 1.
 #[derive(Debug, Args)]
 pub(super) struct BackUp {
     #[command(flatten)]
@@ -63,7 +67,7 @@ impl BackUp {
         if self.file.symlink_metadata().is_ok() {
             bail!("`{file}` exists, and a backup overwrites nothing; name another file");
         }
-        let parent = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = folder_of(&self.file);
         let beside = tempfile::Builder::new().prefix(".ichor-backup-").tempdir_in(parent)?;
         let vault = unlock::vault(&loaded.settings)?;
         let custody = vault.backup(&self.recipients, SystemClock.now())?;
@@ -85,11 +89,16 @@ impl BackUp {
         let mut sealed = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
         let recipients = vault.seal_into(&self.recipients, sealed.as_file_mut(), |out| archive::write(out, &files))?;
         sealed.as_file().sync_all()?;
-        let digest = digest(sealed.path())?;
+        let digest = regular::digest(sealed.path(), Links::Refused)?;
 
         let deed = Deed {
             ca: true,
-            message: format!("database, custody and configuration backed up to `{file}`"),
+            message: match custody.lacks().len() {
+                0 => format!("database, custody and configuration backed up to `{file}`"),
+                some => {
+                    format!("database, custody and configuration backed up to `{file}`; the vault lacks {some} files")
+                }
+            },
             reason: self.reason.clone(),
             digests: [("backup".to_owned(), digest.clone()), ("rows".to_owned(), copied.digest)].into(),
             ..Deed::default()
@@ -104,7 +113,7 @@ impl BackUp {
             .persist_noclobber(&self.file)
             .map_err(|error| error.error)
             .with_context(|| format!("cannot write `{file}`"))?;
-        fs::File::open(parent)?.sync_all()?;
+        durable::sync_folder(parent)?;
 
         writeln!(out, "wrote `{file}`, sealed to {recipients}; it holds")?;
         writeln!(out, "  the database, {} entries of the log in {} rows", copied.entries, copied.rows)?;
@@ -121,7 +130,7 @@ impl BackUp {
             )?;
         }
         writeln!(out, "next: see that it opens, with `ichor-broker restore {file} --drill --identity KEY`")?;
-        Ok(())
+        check_whole(&self.file, &custody, out)
     }
 }
 
@@ -167,16 +176,4 @@ fn is_of_database(path: &Path, loaded: &Loaded) -> bool {
     path.parent() == database.parent()
         && matches!((path.file_name(), database.file_name()), (Some(name), Some(own))
             if name.to_string_lossy().starts_with(&*own.to_string_lossy()))
-}
-
-/// SHA-256 of the file, lower-case hex.
-pub(super) fn digest(path: &Path) -> anyhow::Result<String> {
-    let (mut digest, mut file, mut chunk) = (Sha256::new(), fs::File::open(path)?, [0; 8192]);
-    loop {
-        match file.read(&mut chunk)? {
-            0 => break,
-            some => digest.update(chunk.get(..some).unwrap_or_default()),
-        }
-    }
-    Ok(data_encoding::HEXLOWER.encode(&digest.finalize()))
 }

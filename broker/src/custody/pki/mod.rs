@@ -123,7 +123,7 @@ pub enum PkiError {
     },
     /// The token may go around the roles.
     #[error(
-        "our token may use `{0}`, which signs what no role bounds; give the broker a policy like deploy/openbao/pki.hcl, \
+        "our token may use `{0}`, which goes around the roles; give the broker a policy like deploy/openbao/pki.hcl, \
          which allows `sign/` of its own roles and nothing else"
     )]
     TooMuch(String),

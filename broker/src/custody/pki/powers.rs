@@ -7,14 +7,19 @@
 use std::collections::BTreeSet;
 
 use super::PkiError;
+use super::role_set::person_prefix;
 use crate::domain::ClusterName;
 use crate::openbao::{Capabilities, Pki};
 
-/// Where the engine signs what is asked, makes keys, or changes its CA, by its default issuer.
+/// Where the engine signs what is asked, or what a program decides (OpenBao's CEL roles), by its default issuer; where it makes keys, changes
+/// its CA, or lets others in by another protocol.
 pub(super) const NEVER: &[&str] = &[
     "sign-verbatim",
     "sign-verbatim/{role}",
     "issue/{role}",
+    "cel/roles/{role}",
+    "cel/sign/{role}",
+    "cel/issue/{role}",
     "root",
     "root/generate/internal",
     "root/generate/exported",
@@ -25,11 +30,13 @@ pub(super) const NEVER: &[&str] = &[
     "intermediate/set-signed",
     "config/ca",
     "config/issuers",
+    "config/acme",
+    "config/est",
     "issuers/import/bundle",
     "keys/import",
 ];
 
-/// The same by an issuer that is named.
+/// The same by an issuer that is named, also by a role: we name none.
 pub(super) const NEVER_BY: &[&str] = &[
     "issuer/{issuer}/sign-verbatim",
     "issuer/{issuer}/sign-verbatim/{role}",
@@ -37,6 +44,7 @@ pub(super) const NEVER_BY: &[&str] = &[
     "issuer/{issuer}/sign-intermediate",
     "issuer/{issuer}/sign-self-issued",
     "issuer/{issuer}",
+    "issuer/{issuer}/sign/{role}",
 ];
 
 /// What the engine calls the issuer that signs where none is named.
@@ -69,8 +77,13 @@ pub(super) async fn check(
     let names = named.signs.iter().map(String::as_str).filter(|name| !name.starts_with(&own));
     let others: Vec<String> = names.chain([ANY]).map(|name| format!("{mount}/sign/{name}")).collect();
     let sign = roles.iter().map(|role| pki.sign_path(role)).collect::<Result<Vec<_>, _>>()?;
-    let kept: Vec<String> = roles.iter().map(|role| format!("{mount}/roles/{role}")).collect();
-    let asked: Vec<&str> = never.iter().chain(&others).chain(&sign).chain(&kept).map(String::as_str).collect();
+    let at = |role: &str| format!("{mount}/roles/{role}");
+    let kept: Vec<String> = roles.iter().map(|role| at(role)).collect();
+    // whatever our record names: what may be written now is signed by next
+    let elsewhere = [ANY.to_owned(), person_prefix(cluster)].into_iter().chain(named.kept.iter().cloned());
+    let elsewhere: Vec<String> = elsewhere.map(|role| at(&role)).collect();
+    let asked = never.iter().chain(&others).chain(&sign).chain(&kept).chain(&elsewhere);
+    let asked: Vec<&str> = asked.map(String::as_str).collect();
     let may = pki.client().capabilities(&asked).await?;
     if let Some(path) = never.iter().find(|path| acts(&may, path)) {
         return Err(PkiError::TooMuch(path.clone()));
@@ -84,6 +97,9 @@ pub(super) async fn check(
             (true, false) => return Err(PkiError::MayNot { path: path.clone(), what: "create, read, update" }),
             _ => {}
         }
+    }
+    if let Some(path) = elsewhere.iter().find(|path| !may_write_roles && acts(&may, path)) {
+        return Err(PkiError::WritesRoles(path.clone()));
     }
     match sign.iter().find(|path| !may.may(path, "update")) {
         Some(path) => Err(PkiError::MayNot { path: path.clone(), what: "update" }),
@@ -116,6 +132,8 @@ struct Named {
     roles: BTreeSet<String>,
     /// Those that it may sign by.
     signs: BTreeSet<String>,
+    /// Those that it may read or write.
+    kept: BTreeSet<String>,
     /// With the role that is named behind the issuer.
     issuers: BTreeSet<(String, String)>,
 }
@@ -129,6 +147,8 @@ impl Named {
         let mut parts = rest.split('/');
         match parts.next() {
             Some("sign") => drop(self.signs.insert(or_any(parts.next()))),
+            Some("roles") => drop(self.kept.insert(or_any(parts.next()))),
+            Some("cel") => drop(self.roles.insert(or_any(parts.nth(1)))),
             Some("sign-verbatim" | "issue") => drop(self.roles.insert(or_any(parts.next()))),
             Some("issuer") => {
                 let issuer = or_any(parts.next());

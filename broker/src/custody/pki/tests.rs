@@ -146,6 +146,20 @@ async fn a_way_around_by_a_name_that_only_a_policy_has_is_refused() {
         ("pki/issuer/old*", "issuer/old/sign-verbatim"),
         ("pki/issuer/+/sign-verbatim", "issuer/default/sign-verbatim"),
         ("pki/sign-verbatim/+", "sign-verbatim/ichor-prod-reader"),
+        // by another issuer, or past the policy of `sign/`, also by a role of ours
+        ("pki/issuer/default/sign/web", "issuer/default/sign/web"),
+        ("pki/issuer/default/sign/ichor-prod-*", "issuer/default/sign/ichor-prod-reader"),
+        ("pki/issuer/old-root/sign/web", "issuer/old-root/sign/web"),
+        ("pki/issuer/old-root/sign/ichor-prod-*", "issuer/old-root/sign/ichor-prod-"),
+        ("pki/issuer/old-root/sign/*", "issuer/old-root/sign/ichor"),
+        ("pki/issuer/+/sign/+", "issuer/default/sign/ichor-prod-reader"),
+        // by a program of the engine's own, which decides the whole certificate
+        ("pki/cel/roles/web", "cel/roles/web"),
+        ("pki/cel/sign/web", "cel/sign/web"),
+        ("pki/cel/issue/we*", "cel/issue/we"),
+        ("pki/cel/sign/ichor-prod-*", "cel/sign/ichor-prod-reader"),
+        ("pki/cel/*", "cel/roles/ichor-prod-reader"),
+        ("pki/cel/+/+", "cel/roles/ichor-prod-reader"),
     ] {
         world.bao.allow_only(usual().into_iter().chain([Rule::new(pattern, ["update"])]));
         let said = world.said(false).await;
@@ -191,6 +205,22 @@ async fn who_may_write_roles_is_asked_for_and_told() {
             said.starts_with("our token may write `pki/roles/ichor-prod-reader`, so the roles bound nothing"),
             "{said}"
         );
+    }
+    // of roles that its record asks nothing of: those of persons, left from a trial, one that it does not name, and any
+    for (pattern, path) in [
+        ("pki/roles/ichor-prod-p-*", "ichor-prod-p-"),
+        ("pki/roles/ichor-prod-admin", "ichor-prod-admin"),
+        ("pki/roles/ichor-prod-ad*", "ichor-prod-ad"),
+        ("pki/roles/ichor-dev-*", "ichor-dev-"),
+        ("pki/roles/+", "ichor"),
+        ("+/roles/ichor", "ichor"),
+    ] {
+        let more = [Rule::new("pki/sign/ichor-prod-p-*", ["update"]), Rule::new(pattern, ["read", "update"])];
+        // the longest rule decides here, the most exact one at the real server
+        let reads = Rule::new("pki/roles/ichor-prod-reader", ["read"]);
+        world.bao.allow_only(usual().into_iter().chain(more).chain([reads]));
+        let said = world.said(false).await;
+        assert!(said.starts_with(&format!("our token may write `pki/roles/{path}`, so")), "{pattern}: {said}");
     }
     world.bao.allow_only(usual());
     let said = world.said(true).await;
