@@ -187,6 +187,7 @@ pub fn pin_log(
         anchored: anchored.collect(),
         rotations: same.map(|it| it.rotations.clone()).unwrap_or_default(),
         next: same.and_then(|it| it.next.clone()).filter(|next| *next != key),
+        given_up: same.map(|it| it.given_up.clone()).unwrap_or_default(),
         key,
     };
     if before != Some(&pin) {

@@ -23,6 +23,9 @@ pub struct LogPin {
     /// The key that it is about to be changed to: noted before the change is recorded, so that one that was cut short is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Keys that it was about to be changed to and was not: entries may name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<String>,
     /// The changes of the key, oldest first.
     #[serde(default)]
     pub rotations: Vec<KeyRotation>,

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 
 /// What is wrong where a pipe's reader is gone, or takes nothing.

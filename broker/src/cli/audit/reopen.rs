@@ -118,7 +118,7 @@ impl Reopen {
 async fn first(custody: &Custody, settings: &AuditSettings) -> anyhow::Result<LogPin> {
     let key = LogKey::ed25519(&settings.name, &custody.audit_key().await?.public_key())?;
     let (origin, key) = (settings.name.clone(), key.to_string());
-    Ok(LogPin { origin, key, anchored: Vec::new(), next: None, rotations: Vec::new() })
+    Ok(LogPin { origin, key, anchored: Vec::new(), next: None, given_up: Vec::new(), rotations: Vec::new() })
 }
 
 /// Records that the log is opened again, and ends what was open in it: what became of that later is in what was lost. Answers why

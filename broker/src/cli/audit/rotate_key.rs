@@ -134,7 +134,8 @@ async fn rotate(
     let before = old.as_ref().map(|(notary, _)| notary.log().clone());
     if let Some(pin) = custody.log_pin()? {
         // no entry is believed to change the key that is not announced where who writes the database cannot write
-        custody.pin_log(&LogPin { next: Some(new.log().to_string()), ..pin })?;
+        let given_up = pin.given_up.iter().chain(&pin.next).cloned().collect();
+        custody.pin_log(&LogPin { next: Some(new.log().to_string()), given_up, ..pin })?;
     }
     let index = record(loaded, Arc::clone(&store), old, content).await?;
     if let (Some(before), Some(pin)) = (before, custody.log_pin()?) {

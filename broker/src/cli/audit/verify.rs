@@ -127,7 +127,7 @@ fn not_foreign(pin: &LogPin, report: &VerifyReport) -> anyhow::Result<()> {
     {
         let is_known = pin.rotations.iter().any(|rotation| rotation.index == *place)
             || change.new == pin.key
-            || Some(&change.new) == pin.next.as_ref();
+            || pin.given_up.iter().chain(&pin.next).any(|key| *key == change.new);
         if !is_known {
             bail!(
                 "audit entry {place}: it hands the log over to the key {}, and nobody here has changed to that: keep this database as \
