@@ -5,8 +5,8 @@
 //!
 //! Read the rooms in this order; each may use only those above it.
 //!
-//! 1. [`clock`], [`entropy`], [`regular`], `outgoing`, [`telemetry`], [`domain`]: time, randomness, reading files, HTTP clients,
-//!    subscribers, and plain data.
+//! 1. [`clock`], [`entropy`], [`regular`], [`durable`], `outgoing`, [`telemetry`], [`domain`]: time, randomness, reading files and writing
+//!    them, HTTP clients, subscribers, and plain data.
 //! 2. [`openbao`], [`custody`], [`store`]: a vault server, where CA keys live, and where state and the log live.
 //! 3. [`identity`]: from a verified ID token, or a session that began with one, to an [`identity::Identity`].
 //! 4. [`policy`]: from an identity and a request to a [`policy::Grant`], or a refusal that says what would help.
@@ -30,6 +30,7 @@ pub mod clock;
 pub mod config;
 pub mod custody;
 pub mod domain;
+pub mod durable;
 pub mod entropy;
 pub mod forward;
 pub mod http;

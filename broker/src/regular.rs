@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use sha2::{Digest, Sha256};
 
 /// The largest file, in bytes, that holds one thing of a line: a token, a URL.
 pub const LINE: u64 = 64 << 10;
@@ -101,9 +102,52 @@ pub fn read_text(path: &Path, most: u64, links: Links) -> Result<String, ReadErr
     })
 }
 
+/// SHA-256 of the file, lower-case hex, whatever its size.
+///
+/// # Errors
+/// As [`open`], and when it cannot be read.
+pub fn digest(path: &Path, links: Links) -> Result<String, ReadError> {
+    let (mut file, mut digest, mut chunk) = (open(path, links)?, Sha256::new(), [0; 8192]);
+    loop {
+        match file.read(&mut chunk).map_err(|error| ReadError::Failed(error.to_string()))? {
+            0 => return Ok(data_encoding::HEXLOWER.encode(&digest.finalize())),
+            some => digest.update(chunk.get(..some).unwrap_or_default()),
+        }
+    }
+}
+
+/// The folder that a path's last name stands in: of a name alone it is the current one.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_alone_stands_in_the_current_folder() {
+        for (path, folder) in [("vault.new", "."), ("./vault", "."), ("a/b", "a"), ("/a", "/"), ("a/", "."), ("/", ".")]
+        {
+            assert_eq!(folder_of(Path::new(path)), Path::new(folder), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_of_all_of_a_regular_file_and_of_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, pipe) = (folder.path().join("file"), folder.path().join("pipe"));
+        std::fs::write(&file, vec![b'a'; 20_000]).unwrap();
+        let known = data_encoding::HEXLOWER.encode(&Sha256::digest(vec![b'a'; 20_000]));
+        assert_eq!(digest(&file, Links::Refused), Ok(known));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (done, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(digest(&pipe, Links::Followed)).unwrap());
+        let answer = answer.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(answer.expect("nobody waits"), Err(ReadError::Irregular("pipe")));
+        assert_eq!(digest(&folder.path().join("none"), Links::Followed), Err(ReadError::Missing));
+    }
 
     #[test]
     fn a_pipe_a_device_and_a_folder_are_refused_and_nobody_waits() {

@@ -11,6 +11,7 @@ const ROOMS: &[&str] = &[
     "clock",
     "entropy",
     "regular",
+    "durable",
     "outgoing",
     "telemetry",
     "domain",

@@ -17,6 +17,7 @@ use crate::app;
 use crate::config::{self, load_clusters, render_cluster};
 use crate::custody::ca::ClusterFacts;
 use crate::domain::{Cluster, ClusterName};
+use crate::durable::{self, Existing};
 use crate::regular::{self, Links};
 
 /// Commands on clusters.
@@ -224,13 +225,8 @@ fn labels(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     texts.iter().map(split).collect()
 }
 
-/// Written beside, synced, renamed.
+/// Writes a cluster's file, whole or not at all; one that another command made meanwhile stays.
 pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = path.parent().context("the file has no folder")?;
-    let mut file = tempfile::Builder::new().prefix(".cluster-").tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    std::fs::File::open(folder)?.sync_all()?;
-    Ok(())
+    let written = durable::write(path, text.as_bytes(), Existing::Kept, 0o600);
+    written.with_context(|| format!("cannot write `{}`", path.display()))
 }

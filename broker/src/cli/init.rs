@@ -12,7 +12,8 @@ use url::Url;
 
 use super::{owner, unlock};
 use crate::clock::{Clock, SystemClock};
-use crate::{custody, policy};
+use crate::regular::folder_of;
+use crate::{custody, durable, policy};
 
 /// Make a working folder: commented config, sealed vault, a TLS certificate for localhost unless one is given, default
 /// policies. Nothing that exists is overwritten. The vault's identity is sealed with a passphrase, asked for on the terminal
@@ -58,7 +59,7 @@ impl Init {
         }
         owner::check_folder(&self.dir)?;
         // everything is made in a folder beside and renamed: a failure leaves nothing half-made
-        let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = folder_of(&self.dir);
         fs::create_dir_all(parent)?;
         if fs::exists(&self.dir)? && fs::read_dir(&self.dir)?.next().is_some() {
             bail!("`{}` is not empty; name a new folder", self.dir.display());
@@ -71,7 +72,7 @@ impl Init {
         fs::rename(staging.path(), &self.dir)?;
         // what was moved is not there to be removed
         let _ = staging.keep();
-        fs::File::open(parent)?.sync_all()?;
+        durable::sync_folder(parent)?;
         self.tell(out)?;
         Ok(())
     }

@@ -1,25 +1,32 @@
 //! Root stays out of other people's folders: what it made there (a sealed CA, a database) the service's user could not read.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::config::Loaded;
 use crate::http::admin::user_name;
+use crate::regular::folder_of;
 
 /// Refuses to write, as root, where the config folder or a folder that is written to belongs to somebody else.
 pub(super) fn check(loaded: &Loaded) -> anyhow::Result<()> {
     let settings = &loaded.settings;
-    let folders =
-        [Some(loaded.folder.root()), Some(&settings.vault), Some(&settings.clusters), settings.database.parent()];
-    folders.into_iter().flatten().try_for_each(check_folder)
+    let folders = [loaded.folder.root(), &settings.vault, &settings.clusters, folder_of(&settings.database)];
+    folders.into_iter().try_for_each(check_folder)
 }
 
 /// The same for one folder; one that is not there yet belongs to nobody.
 pub(super) fn check_folder(folder: &Path) -> anyhow::Result<()> {
-    let Ok(owner) = fs::metadata(folder).map(|found| found.uid()) else { return Ok(()) };
+    let owner = match fs::metadata(folder) {
+        Ok(found) => found.uid(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot see whose folder `{}` is", folder.display()));
+        }
+    };
     if nix::unistd::geteuid().is_root() && owner != 0 {
         let user = match nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(owner)) {
             Ok(Some(user)) => user.name,
@@ -39,6 +46,7 @@ mod tests {
     use clap::Parser;
 
     use super::super::Cli;
+    use super::check_folder;
 
     /// Somebody who is not root, known to every system (`nobody`) or not; it does not matter.
     const SOMEBODY: u32 = 65_534;
@@ -83,6 +91,16 @@ mod tests {
         let error = run(&["init", theirs.to_str().unwrap(), "--insecure-identity-beside"]).unwrap_err().to_string();
         assert!(error.contains("sudo -u"), "{error}");
         run(&create).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_at_is_nobodys_to_write_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        check_folder(&folder.path().join("none/yet")).unwrap();
+        let said = check_folder(&file.join("vault")).unwrap_err().to_string();
+        assert!(said.starts_with("cannot see whose folder `") && said.contains("file/vault"), "{said}");
     }
 
     fn rcgen_ca() -> String {

@@ -10,13 +10,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::backup::{CONFIG, DATABASE, PIN, PIN_IN_VAULT, VAULT, digest, read};
+use super::backup::{CONFIG, DATABASE, PIN, PIN_IN_VAULT, VAULT, read};
 use super::custody::{identity, tell};
 use super::{block_on, desk, owner};
 use crate::audit::{self, Sequencer};
 use crate::clock::SystemClock;
 use crate::config::{Folder, Settings};
 use crate::custody::{Archived, Plugins, open_sealed};
+use crate::durable;
+use crate::regular::{self, Links, folder_of};
 use crate::store::Store;
 use crate::store::sqlite::{Options, SqliteStore};
 
@@ -72,18 +74,14 @@ struct Restored {
 impl Restore {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let _ = crate::custody::harden_process();
-        let folder_of = |path: &Path| match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
         let parent = folder_of(self.to.as_ref().unwrap_or(&self.file));
         if let Some(to) = &self.to {
-            owner::check_folder(&parent)?;
+            owner::check_folder(parent)?;
             if fs::read_dir(to).is_ok_and(|mut files| files.next().is_some()) {
                 bail!("`{}` is not empty, and a restore overwrites nothing; name a new folder", to.display());
             }
         }
-        let beside = tempfile::Builder::new().prefix(".ichor-restore-").tempdir_in(&parent)?;
+        let beside = tempfile::Builder::new().prefix(".ichor-restore-").tempdir_in(parent)?;
         let restored = self.restore(beside.path())?;
         out.write_all(&restored.told)?;
         let Some(to) = &self.to else {
@@ -99,7 +97,7 @@ impl Restore {
             fs::remove_dir(to)?;
         }
         fs::rename(&made, to).with_context(|| format!("cannot make `{}`", to.display()))?;
-        fs::File::open(&parent)?.sync_all()?;
+        durable::sync_folder(parent)?;
         writeln!(
             out,
             "restored to `{}`: {} files of the configuration, the vault, and a log of {} entries, checked whole",
@@ -163,7 +161,7 @@ impl Restore {
             ca: true,
             message: format!("restored from the backup `{}`", self.file.display()),
             reason: self.reason.clone().unwrap_or_else(|| "a drill".into()),
-            digests: BTreeMap::from([(audit::RESTORED.to_owned(), digest(&self.file)?)]),
+            digests: BTreeMap::from([(audit::RESTORED.to_owned(), regular::digest(&self.file, Links::Followed)?)]),
             ..desk::Deed::default()
         });
         let name = settings.name.clone();

@@ -104,6 +104,28 @@ fn the_identity_can_come_on_standard_input() {
     }
 }
 
+/// A name alone stands in the current folder, and that is somebody's.
+#[test]
+fn root_restores_into_no_current_folder_of_somebody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (dir, backup, theirs) = (at("broker"), at("vault.age"), at("theirs"));
+    run(&["init", &dir, "--insecure-identity-beside"]).unwrap();
+    run(&["custody", "backup", &backup, "--reason", "tests", "--dir", &dir]).unwrap();
+    std::fs::create_dir(&theirs).unwrap();
+    // nobody else can give a folder away: what is left to see is that one's own is no obstacle
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        std::os::unix::fs::chown(&theirs, Some(65_534), None).unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ichor-broker"));
+    command.args(["custody", "restore", &backup, "--to", "vault.new", "--reason", "tests", "--dir", &dir]);
+    let output = command.current_dir(&theirs).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.success(), said.contains("sudo -u")), (!is_root, is_root), "{said}");
+    assert_eq!(Path::new(&theirs).join("vault.new").exists(), !is_root);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_to_the_vault_is_recorded_by_the_running_broker_or_without_one() -> anyhow::Result<()> {
     let mut host = Host::new().await?;

@@ -1,8 +1,6 @@
 //! The newest checkpoint in a file on another disk.
 
-use std::fs::{File, Permissions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +13,8 @@ use tokio::sync::Mutex;
 
 use super::AnchorError;
 use crate::audit::notary::Signed;
-use crate::regular::{self, Links, ReadError};
+use crate::durable::{self, Existing};
+use crate::regular::{self, Links, ReadError, folder_of};
 
 /// The longest that a write may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -66,7 +65,8 @@ impl FileAnchor {
             {
                 return Ok(held);
             }
-            write(&path, signed.note.as_bytes()).map(|()| None)
+            // nothing in it is secret, and whoever monitors the log may read it
+            durable::write(&path, signed.note.as_bytes(), Existing::Replaced, 0o644).map(|()| None)
         })
         .await
     }
@@ -110,7 +110,7 @@ impl FileAnchor {
 /// The lock of the file's folder, where the file system has such and nobody keeps it: whoever may read the folder can, and must not hold
 /// up the log. Without it the file may go back for a moment.
 fn lock(path: &Path) -> Option<File> {
-    let folder = File::open(folder(path)).ok()?;
+    let folder = File::open(folder_of(path)).ok()?;
     for _ in 0..LOCK_TRIES {
         match folder.try_lock() {
             Ok(()) => return Some(folder),
@@ -121,28 +121,12 @@ fn lock(path: &Path) -> Option<File> {
     None
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn read(path: &Path) -> std::io::Result<Option<String>> {
     match regular::read_text(path, MAX_NOTE as u64, Links::Followed) {
         Ok(text) => Ok(Some(text)),
         Err(ReadError::Missing) => Ok(None),
         Err(error) => Err(std::io::Error::other(error)),
     }
-}
-
-/// Beside, synced, renamed, the folder synced: whenever the machine stops, the file is whole.
-fn write(path: &Path, note: &[u8]) -> std::io::Result<()> {
-    let folder = folder(path);
-    let mut beside = tempfile::Builder::new().prefix(".checkpoint-").tempfile_in(folder)?;
-    beside.write_all(note)?;
-    // nothing in it is secret, and whoever monitors the log may read it
-    beside.as_file().set_permissions(Permissions::from_mode(0o644))?;
-    beside.as_file().sync_all()?;
-    beside.persist(path).map_err(|error| error.error)?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 mod archive;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use sha2::{Digest, Sha256};
 
 use super::desk::{self, Deed, Desk};
 use super::{FolderArg, block_on, owner, unlock};
@@ -16,6 +15,8 @@ use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::Sealer;
+use crate::durable;
+use crate::regular::{self, Links, folder_of};
 use crate::store::copy::Place;
 pub(super) use archive::read;
 
@@ -63,7 +64,7 @@ impl BackUp {
         if self.file.symlink_metadata().is_ok() {
             bail!("`{file}` exists, and a backup overwrites nothing; name another file");
         }
-        let parent = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = folder_of(&self.file);
         let beside = tempfile::Builder::new().prefix(".ichor-backup-").tempdir_in(parent)?;
         let vault = unlock::vault(&loaded.settings)?;
         let custody = vault.backup(&self.recipients, SystemClock.now())?;
@@ -85,7 +86,7 @@ impl BackUp {
         let mut sealed = tempfile::Builder::new().prefix(".new-").tempfile_in(parent)?;
         let recipients = vault.seal_into(&self.recipients, sealed.as_file_mut(), |out| archive::write(out, &files))?;
         sealed.as_file().sync_all()?;
-        let digest = digest(sealed.path())?;
+        let digest = regular::digest(sealed.path(), Links::Refused)?;
 
         let deed = Deed {
             ca: true,
@@ -104,7 +105,7 @@ impl BackUp {
             .persist_noclobber(&self.file)
             .map_err(|error| error.error)
             .with_context(|| format!("cannot write `{file}`"))?;
-        fs::File::open(parent)?.sync_all()?;
+        durable::sync_folder(parent)?;
 
         writeln!(out, "wrote `{file}`, sealed to {recipients}; it holds")?;
         writeln!(out, "  the database, {} entries of the log in {} rows", copied.entries, copied.rows)?;
@@ -167,16 +168,4 @@ fn is_of_database(path: &Path, loaded: &Loaded) -> bool {
     path.parent() == database.parent()
         && matches!((path.file_name(), database.file_name()), (Some(name), Some(own))
             if name.to_string_lossy().starts_with(&*own.to_string_lossy()))
-}
-
-/// SHA-256 of the file, lower-case hex.
-pub(super) fn digest(path: &Path) -> anyhow::Result<String> {
-    let (mut digest, mut file, mut chunk) = (Sha256::new(), fs::File::open(path)?, [0; 8192]);
-    loop {
-        match file.read(&mut chunk)? {
-            0 => break,
-            some => digest.update(chunk.get(..some).unwrap_or_default()),
-        }
-    }
-    Ok(data_encoding::HEXLOWER.encode(&digest.finalize()))
 }

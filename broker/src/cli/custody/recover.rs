@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use secrecy::SecretString;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::told::{Present, tell};
@@ -14,7 +13,7 @@ use super::{count, deed, recorded, unlock};
 use crate::cli::{FolderArg, block_on, owner};
 use crate::config::Loaded;
 use crate::custody::{Archived, IdentitySource, VaultError};
-use crate::regular::{self, Links};
+use crate::regular::{self, Links, folder_of};
 
 /// `custody restore`.
 #[derive(Debug, Args)]
@@ -79,7 +78,7 @@ impl Restore {
 
     fn drill(&self, loaded: &Loaded, opened: anyhow::Result<Archived>, out: &mut dyn Write) -> anyhow::Result<()> {
         let file = self.file.display();
-        let digest = digest(&self.file).map(|digest| ("backup", digest));
+        let digest = regular::digest(&self.file, Links::Followed).ok().map(|digest| ("backup", digest));
         // as it is before this is recorded
         let here = block_on(Present::of(loaded))?;
         let archived = match opened {
@@ -117,7 +116,7 @@ impl Restore {
         let settings = &loaded.settings;
         let plugins = unlock::plugins(settings)?;
         let target = self.to.as_ref().unwrap_or(&settings.vault);
-        owner::check_folder(target.parent().unwrap_or(Path::new(".")))?;
+        owner::check_folder(folder_of(target))?;
         archived.check_target(target)?;
         let held = archived.held(&self.recipients);
         let here = block_on(Present::of(loaded))?;
@@ -160,17 +159,4 @@ pub(in crate::cli) fn identity(path: &Path) -> anyhow::Result<IdentitySource> {
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| VaultError::Identity)?;
     Ok(IdentitySource::Text(SecretString::from(text)))
-}
-
-/// SHA-256 of the file, lower-case hex, where it can be read.
-fn digest(path: &Path) -> Option<String> {
-    let mut hasher = Sha256::new();
-    let mut file = regular::open(path, Links::Followed).ok()?;
-    let mut chunk = [0; 8192];
-    loop {
-        match file.read(&mut chunk).ok()? {
-            0 => return Some(data_encoding::HEXLOWER.encode(&hasher.finalize())),
-            some => hasher.update(chunk.get(..some)?),
-        }
-    }
 }

@@ -22,7 +22,9 @@ use super::FolderArg;
 use crate::app;
 use crate::config::{Loaded, load_clusters};
 use crate::domain::ClusterName;
+use crate::durable;
 use crate::kit::{self, Standing};
+use crate::regular::folder_of;
 
 /// Commands on break-glass kits.
 #[derive(Debug, Subcommand)]
@@ -151,8 +153,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let written = options.write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
-            .sync_all()
+        durable::sync_folder(folder_of(path))
     });
     written.with_context(|| format!("cannot write `{}`", path.display()))
 }

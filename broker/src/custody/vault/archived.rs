@@ -16,6 +16,7 @@ use crate::custody::record::Record;
 use crate::custody::{AuditKey, DataKey, LockedBytes};
 use crate::domain::ClusterName;
 
+use crate::regular::folder_of;
 /// An opened backup. Every name in it was checked; what it holds is looked at by [`Self::drill`].
 #[derive(Debug)]
 pub struct Archived {
@@ -167,7 +168,7 @@ impl Archived {
         let text = if recipients.is_empty() { self.recipients.join("\n") } else { recipients.join("\n") };
         let to = Recipients::parse(&text, plugins)?.ok_or_else(|| VaultError::Damaged(self.path.clone()))?;
         let failed = |error: std::io::Error| file::failure(dir, &error);
-        let parent = file::folder_of(dir);
+        let parent = folder_of(dir);
         let beside = tempfile::Builder::new().prefix(".ichor-restore-").tempdir_in(parent).map_err(failed)?;
         let made = beside.path().join("vault");
         let sealer = Sealer::create(&made, to)?;

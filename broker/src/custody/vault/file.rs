@@ -1,14 +1,15 @@
 //! Files that only their owner reads, whole or not at all.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::VaultError;
-use crate::regular::{self, Links, ReadError};
+use crate::durable::{self, Existing};
+use crate::regular::{self, Links, ReadError, folder_of};
 
 /// The largest file read, in bytes: a sealed CA has about two thousand.
 pub(super) const MAX_FILE: u64 = 1 << 20;
@@ -16,20 +17,13 @@ pub(super) const MAX_FILE: u64 = 1 << 20;
 /// The folders that a vault has.
 const FOLDERS: [&str; 2] = ["ca", "secrets"];
 
-/// Returns once the file is durable with mode 0600: written beside, synced, renamed, its folder synced. A crash leaves the
-/// old file or the new one. Without `replace` an existing file stays, and that is decided by the rename itself.
+/// Returns once the file is durable with mode 0600, whole or not at all. Without `replace` an existing file stays.
 pub(in crate::custody) fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), VaultError> {
-    let failed = |error: std::io::Error| failure(path, &error);
-    let dir = folder_of(path);
-    // tempfile makes files with mode 0600.
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    let renamed = if replace { file.persist(path) } else { file.persist_noclobber(path) };
-    match renamed {
-        Ok(_) => sync_dir(dir),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(VaultError::Exists(path.to_owned())),
-        Err(error) => Err(failed(error.error)),
-    }
+    let existing = if replace { Existing::Replaced } else { Existing::Kept };
+    durable::write(path, bytes, existing, 0o600).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => VaultError::Exists(path.to_owned()),
+        _ => failure(path, &error),
+    })
 }
 
 /// Returns once the file is gone; one that is not there is as good.
@@ -47,11 +41,6 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<bool, VaultError> {
         Err(error) => Err(failure(from, &error)),
         Ok(()) => sync_dir(folder_of(to)).map(|()| true),
     }
-}
-
-/// The folder that a path's last name stands in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a folder with mode 0700, and what is missing above it; one that is there stays as it is.
@@ -148,7 +137,7 @@ pub(super) fn files_open_to_others(dir: &Path) -> Option<String> {
 }
 
 pub(super) fn sync_dir(dir: &Path) -> Result<(), VaultError> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(|error| failure(dir, &error))
+    durable::sync_folder(dir).map_err(|error| failure(dir, &error))
 }
 
 pub(super) fn failure(path: &Path, error: &std::io::Error) -> VaultError {
