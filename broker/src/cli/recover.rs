@@ -69,6 +69,8 @@ struct Restored {
     database: PathBuf,
     /// Whose it is, a line each.
     told: Vec<u8>,
+    /// What is no good in the vault, or missing, a line each.
+    bad: Vec<String>,
 }
 
 impl Restore {
@@ -84,7 +86,13 @@ impl Restore {
         let beside = tempfile::Builder::new().prefix(".ichor-restore-").tempdir_in(parent)?;
         let restored = self.restore(beside.path())?;
         out.write_all(&restored.told)?;
+        for bad in &restored.bad {
+            writeln!(out, "{}{bad}", if self.drill { "FAIL  " } else { "warning: " })?;
+        }
         let Some(to) = &self.to else {
+            if !restored.bad.is_empty() {
+                bail!("the vault in the backup is not whole, as told above; make another with `ichor-broker backup`");
+            }
             writeln!(
                 out,
                 "all good: {} files of the configuration, the vault, and a log of {} entries, checked whole; nothing was kept",
@@ -137,6 +145,8 @@ impl Restore {
         let places = Places::of(&settings, &made)?;
         let archived = Archived::open(&folder.join(VAULT), source, &nowhere, &plugins)?;
         archived.restore(&settings.vault, &[], &plugins)?;
+        let drilled = archived.drill().into_iter();
+        let bad = drilled.filter_map(|one| one.found.err().map(|error| format!("{}: {error}", one.what))).collect();
         let mut told = Vec::new();
         tell(&archived, None, &mut told)?;
         if folder.join(PIN).exists() {
@@ -180,7 +190,7 @@ impl Restore {
         if let Ok(time) = Timestamp::from_microsecond(head.time) {
             writeln!(told, "its newest entry, of {}, is of {time}", head.size)?;
         }
-        Ok(Restored { entries, files, settings, database, told })
+        Ok(Restored { entries, files, settings, database, told, bad })
     }
 }
 

@@ -145,9 +145,18 @@ impl Home {
 
     fn read(dir: &Path, secret: Secret) -> Result<Self, VaultError> {
         let path = secret.record(dir);
-        let Some(bytes) = file::read(&path)? else { return Ok(Self::AGE) };
-        let home = std::str::from_utf8(&bytes).ok().and_then(|text| toml::from_str(text).ok());
-        home.ok_or(VaultError::Record(path))
+        file::read(&path)?.map_or(Ok(Self::AGE), |bytes| Self::parse(&path, &bytes))
+    }
+
+    /// What these bytes of the file at `path` say.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, VaultError> {
+        let home = std::str::from_utf8(bytes).ok().and_then(|text| toml::from_str(text).ok());
+        home.ok_or_else(|| VaultError::Record(path.to_owned()))
+    }
+
+    /// The vault's file below `secrets/`, without its ending, where the secret is in one.
+    pub(super) fn file(&self, secret: Secret) -> Option<&str> {
+        if let Self::Age { file } = self { Some(file.as_deref().unwrap_or(secret.name())) } else { None }
     }
 
     fn write(&self, dir: &Path, secret: Secret) -> Result<(), VaultError> {

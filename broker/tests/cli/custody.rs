@@ -83,3 +83,29 @@ fn a_backup_that_was_damaged_is_told() {
     );
     insta::assert_snapshot!("custody_restore_of_none", run(&["restore", "none.age", "--to", "x", "--reason", "x"]));
 }
+
+#[test]
+fn a_backup_without_a_key_that_a_record_names_is_not_called_good() {
+    let world = vault();
+    let run = |arguments: &[&str]| world.run(&[&["custody"], arguments, &["--dir", "broker"]].concat());
+    std::fs::rename(world.path("broker/vault/ca/prod.age"), world.path("prod.age")).unwrap();
+    let backup = ["backup", "vault.age", "--recipient", RECIPIENT.trim(), "--reason", "monthly"];
+    insta::assert_snapshot!("custody_backup_lacking", run(&backup));
+    let drill = ["restore", "vault.age", "--drill", "--identity", "key", "--reason", "monthly drill"];
+    insta::assert_snapshot!("custody_drill_lacking", run(&drill));
+    let restore = ["restore", "vault.age", "--identity", "key", "--to", "other", "--reason", "a look"];
+    insta::assert_snapshot!("custody_restore_lacking", run(&restore));
+    assert!(world.path("other/ca/prod.toml").exists() && !world.path("other/ca/prod.age").exists());
+
+    // and a broker as a whole
+    let all = ["backup", "all.age", "--recipient", RECIPIENT.trim(), "--reason", "monthly", "--dir", "broker"];
+    let said = world.run(&all);
+    let lacks = "record of ca prod: `ca/prod.age` belongs to it and is missing";
+    assert!(said.contains(&format!("\nMISSING  {lacks}")) && said.contains("-- exit code 1"), "{said}");
+    let said = world.run(&["restore", "all.age", "--drill", "--identity", "key"]);
+    assert!(said.contains(&format!("\nFAIL  {lacks}")) && said.contains("-- exit code 1"), "{said}");
+    assert!(!said.contains("all good"), "{said}");
+    let said = world.run(&["restore", "all.age", "--to", "again", "--identity", "key", "--reason", "x"]);
+    assert!(said.contains(&format!("\nwarning: {lacks}")) && !said.contains("-- exit code"), "{said}");
+    assert!(world.path("again/vault/ca/prod.toml").exists());
+}

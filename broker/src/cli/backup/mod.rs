@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::custody::check_whole;
 use super::desk::{self, Deed, Desk};
 use super::{FolderArg, block_on, owner, unlock};
 use crate::app;
@@ -40,6 +41,8 @@ const LARGEST: u64 = 1 << 20;
 ///
 /// It opens for the vault's recipients, or for those given with `--recipient` and nobody else. Give the public half of a key that
 /// is kept elsewhere, or the backup is lost together with the host. Then try it out with `restore --drill`.
+///
+/// Where the vault lacks a file that one of its records names, the backup is written, what is missing is named, and the exit code is 1.
 #[derive(Debug, Args)]
 pub(super) struct BackUp {
     #[command(flatten)]
@@ -90,7 +93,12 @@ impl BackUp {
 
         let deed = Deed {
             ca: true,
-            message: format!("database, custody and configuration backed up to `{file}`"),
+            message: match custody.lacks().len() {
+                0 => format!("database, custody and configuration backed up to `{file}`"),
+                some => {
+                    format!("database, custody and configuration backed up to `{file}`; the vault lacks {some} files")
+                }
+            },
             reason: self.reason.clone(),
             digests: [("backup".to_owned(), digest.clone()), ("rows".to_owned(), copied.digest)].into(),
             ..Deed::default()
@@ -122,7 +130,7 @@ impl BackUp {
             )?;
         }
         writeln!(out, "next: see that it opens, with `ichor-broker restore {file} --drill --identity KEY`")?;
-        Ok(())
+        check_whole(&self.file, &custody, out)
     }
 }
 

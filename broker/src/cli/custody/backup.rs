@@ -1,7 +1,7 @@
 //! `custody backup`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
@@ -9,8 +9,9 @@ use clap::Args;
 use super::{count, deed, recorded, unlock};
 use crate::cli::FolderArg;
 use crate::clock::{Clock, SystemClock};
+use crate::custody::Backup;
 
-/// `custody backup`.
+/// `custody backup`. What is there is written also where something is missing that belongs to it; then the exit code is 1.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BackUp {
     #[command(flatten)]
@@ -34,7 +35,10 @@ impl BackUp {
         }
         let vault = unlock::vault(&loaded.settings)?;
         let backup = vault.backup(&self.recipients, SystemClock.now())?;
-        let message = format!("vault backed up to `{file}`: {}", count(backup.holds().len(), "file"));
+        let mut message = format!("vault backed up to `{file}`: {}", count(backup.holds().len(), "file"));
+        if !backup.lacks().is_empty() {
+            message = format!("{message}; not whole, {} missing", count(backup.lacks().len(), "file"));
+        }
         let deed = deed(message, &self.reason, [("backup", backup.digest())]);
         recorded(&loaded, deed, "no backup was written", || backup.write(&self.file))?;
         writeln!(out, "wrote `{file}`, sealed to {}; it holds", backup.recipients())?;
@@ -52,6 +56,21 @@ impl BackUp {
         let identity = if self.recipients.is_empty() { "" } else { " --identity KEY" };
         let drill = format!("ichor-broker custody restore {file} --drill{identity}{}", self.folder.said());
         writeln!(out, "next: see that it opens, with `{drill} --reason \"a drill\"`")?;
-        Ok(())
+        check_whole(&self.file, &backup, out)
+    }
+}
+
+/// Fails where a backup that was written lacks what belongs to it, and prints what.
+pub(in crate::cli) fn check_whole(file: &Path, backup: &Backup, out: &mut dyn Write) -> anyhow::Result<()> {
+    for lacked in backup.lacks() {
+        writeln!(out, "MISSING  {lacked}")?;
+    }
+    match backup.lacks().len() {
+        0 => Ok(()),
+        missing => bail!(
+            "`{}` was written and is not whole: the vault lacks {}, named above; make another once that is mended",
+            file.display(),
+            count(missing, "file")
+        ),
     }
 }

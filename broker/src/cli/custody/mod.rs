@@ -16,6 +16,7 @@ mod recover;
 mod reseal;
 mod told;
 
+pub(super) use backup::check_whole;
 pub(super) use engine::EngineArgs;
 pub(super) use recover::identity;
 pub(super) use told::tell;
@@ -47,6 +48,9 @@ pub(super) enum CustodyCommand {
     /// elsewhere, and the identity where that lies in the vault's folder. The file has mode 0600, and
     /// one that is there is not overwritten.
     ///
+    /// Where the vault lacks a file that one of its records names, as a CA's key, the backup is written,
+    /// what is missing is named, and the exit code is 1.
+    ///
     /// It opens for the vault's recipients, or for those given with `--recipient` and nobody else. Give
     /// the public half of a key that is kept elsewhere, or the backup is lost together with the host.
     /// Then try it out:
@@ -58,8 +62,8 @@ pub(super) enum CustodyCommand {
     Backup(backup::BackUp),
     /// Make a vault of a backup, or see whether one would do.
     ///
-    /// With `--drill` the backup is opened in memory, every CA's key and certificate are compared, and
-    /// nothing is written but the audit entry.
+    /// With `--drill` the backup is opened in memory, every CA's key and certificate are compared, every
+    /// record is read and what it names looked for, and nothing is written but the audit entry.
     ///
     /// A restore overwrites nothing: the folder must be empty or missing, and then it is there whole or
     /// not at all. Examples:

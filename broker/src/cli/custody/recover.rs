@@ -129,6 +129,9 @@ impl Restore {
         for what in &held {
             writeln!(out, "  {what}")?;
         }
+        for (what, error) in archived.drill().into_iter().filter_map(|one| Some((one.what, one.found.err()?))) {
+            writeln!(out, "warning: {what}: {error}")?;
+        }
         if !self.recipients.is_empty() {
             writeln!(out, "sealed to the recipients given; the identity of the backup was left out")?;
         }

@@ -57,7 +57,7 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
             });
             line(format!("audit key, Ed25519 {}", HEXLOWER.encode(&key)), held)?;
         }
-        None => line("the audit key is not in it: it lives elsewhere".into(), None)?,
+        None => line("the audit key is not in it: it lives elsewhere, or is missing".into(), None)?,
     }
     for ca in archived.cas() {
         let held = here.map(|here| match here.cas.check(&ca.cluster, &ca.certificate) {

@@ -11,12 +11,13 @@ use sha2::{Digest, Sha256};
 use super::backup::{Archive, Kind, LogName, MAX_ARCHIVE, RECORD, VERSION};
 use super::recipients::Recipients;
 use super::sealer::{check_secret, cluster_of};
-use super::{AUDIT_KEY, DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed};
+use super::{AUDIT_KEY, DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed, whole};
+use crate::custody::own::{Home, Secret};
 use crate::custody::record::Record;
-use crate::custody::{AuditKey, DataKey, LockedBytes};
+use crate::custody::{AuditKey, LockedBytes};
 use crate::domain::ClusterName;
-
 use crate::regular::folder_of;
+
 /// An opened backup. Every name in it was checked; what it holds is looked at by [`Self::drill`].
 #[derive(Debug)]
 pub struct Archived {
@@ -105,9 +106,10 @@ impl Archived {
     /// The public half of the key that signs the log, where that key is in the backup.
     #[must_use]
     pub fn audit_key(&self) -> Option<[u8; 32]> {
-        let (_, name, content) =
-            self.files.iter().find(|(kind, name, _)| (*kind, name.as_str()) == (Kind::Secret, AUDIT_KEY))?;
-        let seed = sealed::secret_in(&self.path, content, name).ok()?;
+        let home = self.content(Kind::Home, AUDIT_KEY);
+        let home = home.map_or(Some(Home::AGE), |text| Home::parse(&self.path, text.as_slice()).ok())?;
+        let name = home.file(Secret::Audit)?;
+        let seed = sealed::secret_in(&self.path, self.content(Kind::Secret, name)?, name).ok()?;
         Some(AuditKey::from_seed(seed.as_slice()).ok()?.public_key())
     }
 
@@ -147,24 +149,30 @@ impl Archived {
         files.map(|(kind, name, _)| kind.told(name)).collect()
     }
 
-    /// Looks at each file as the broker would: a CA's key and certificate belong together, a secret is the one its name says.
+    /// Looks at each file as the broker would: a CA's key and certificate belong together, a secret is the one its name says, and the files
+    /// are there that a record names.
     #[must_use]
     pub fn drill(&self) -> Vec<Drilled> {
         let look = |(kind, name, content): &(Kind, String, LockedBytes)| Drilled {
             what: kind.told(name),
             found: self.look(*kind, name, content),
         };
-        self.files.iter().map(look).collect()
+        let own = whole::named_by_none(|kind, name| self.has(kind, name), self.log.is_some());
+        let own = own.filter_map(|it| Some((it.lacks(|kind, name| self.has(kind, name))?, it.by)));
+        let own = own.map(|(error, what)| Drilled { what, found: Err(error) });
+        self.files.iter().map(look).chain(own).collect()
     }
 
     /// Returns once the vault stands in `dir`, whole: it is made beside and renamed. It is sealed to `recipients`, or to those
-    /// that the backup names where none are given; only then the identity that was in the folder comes with it.
+    /// that the backup names where none are given; only then the identity that was in the folder comes with it. Records come as they are,
+    /// also where a file is not there that one names: after a loss that is more than nothing, and [`Self::drill`] says it.
     ///
     /// # Errors
-    /// When `dir` has files, something in the backup is no good, or the file system fails; then nothing was made.
+    /// When `dir` has files, a key or secret in the backup is no good, or the file system fails; then nothing was made.
     pub fn restore(&self, dir: &Path, recipients: &[String], plugins: &Plugins) -> Result<(), VaultError> {
         self.check_target(dir)?;
-        self.drill().into_iter().try_for_each(|drilled| drilled.found.map(drop))?;
+        let mut keys = self.files.iter().filter(|(kind, _, _)| !matches!(kind, Kind::Record | Kind::Home));
+        keys.try_for_each(|(kind, name, content)| self.look(*kind, name, content).map(drop))?;
         let text = if recipients.is_empty() { self.recipients.join("\n") } else { recipients.join("\n") };
         let to = Recipients::parse(&text, plugins)?.ok_or_else(|| VaultError::Damaged(self.path.clone()))?;
         let failed = |error: std::io::Error| file::failure(dir, &error);
@@ -200,6 +208,14 @@ impl Archived {
         Ok(())
     }
 
+    fn content(&self, kind: Kind, name: &str) -> Option<&LockedBytes> {
+        self.files.iter().find(|(of, it, _)| (*of, it.as_str()) == (kind, name)).map(|(_, _, content)| content)
+    }
+
+    fn has(&self, kind: Kind, name: &str) -> bool {
+        self.content(kind, name).is_some()
+    }
+
     fn look(&self, kind: Kind, name: &str, content: &LockedBytes) -> Result<String, VaultError> {
         let path = self.path.join(kind.told(name));
         match kind {
@@ -213,12 +229,14 @@ impl Archived {
             }
             Kind::Secret => {
                 let value = sealed::secret_in(&path, content, name)?;
-                if name == DATA_KEY {
-                    DataKey::new(value.as_slice())?;
-                }
+                whole::check_value(name, value.as_slice())?;
                 Ok("is the secret of that name".to_owned())
             }
-            Kind::Record | Kind::Home => Ok("kept as it is".to_owned()),
+            Kind::Record | Kind::Home => {
+                let named = whole::named_in(&path, kind, name, content.as_slice())?;
+                let lacks = named.iter().find_map(|it| it.lacks(|kind, name| self.has(kind, name)));
+                lacks.map_or(Ok("is one, and what it names in the vault is there".to_owned()), Err)
+            }
             Kind::Identity if name == identity::SEALED => {
                 Ok("the broker's identity; its passphrase opens it".to_owned())
             }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::sealer::cluster_of;
-use super::{AUDIT_KEY, DATA_KEY, Vault, VaultError, file, identity, pair, sealed};
+use super::{AUDIT_KEY, DATA_KEY, Vault, VaultError, file, identity, pair, sealed, whole};
 use crate::custody::LogPin;
 
 /// The form of the archive.
@@ -78,6 +78,7 @@ pub(super) enum Kind {
 pub struct Backup {
     sealed: Vec<u8>,
     holds: Vec<String>,
+    lacks: Vec<String>,
     recipients: String,
 }
 
@@ -85,7 +86,8 @@ pub struct Backup {
 
 impl Vault {
     /// All that the vault holds, opened, checked, and sealed together: to `recipients`, or to the vault's own where none are
-    /// given. An identity that lies in the folder is part of it.
+    /// given. An identity that lies in the folder is part of it. What a record names and the vault has not is no part of it:
+    /// [`Backup::lacks`].
     ///
     /// # Errors
     /// When something in the vault does not open as what it is, a recipient is none, or another command seals right now.
@@ -105,11 +107,14 @@ impl Vault {
         for name in listing.secrets {
             let path = self.sealer.secret_path(&name)?;
             let plaintext = sealed::open(&path, &self.openers)?;
-            sealed::secret_in(&path, &plaintext, &name)?;
+            let value = sealed::secret_in(&path, &plaintext, &name)?;
+            whole::check_value(&name, value.as_slice()).map_err(|_| VaultError::Damaged(path))?;
             contents.push((Kind::Secret, name, Zeroizing::new(BASE64.encode(plaintext.as_slice()))));
         }
+        let mut named = Vec::new();
         let mut plain = |kind, name: String, path: &Path| -> Result<(), VaultError> {
             if let Some(bytes) = file::read(path)?.map(Zeroizing::new) {
+                named.extend(whole::named_in(path, kind, &name, &bytes)?);
                 contents.push((kind, name, Zeroizing::new(BASE64.encode(&bytes))));
             }
             Ok(())
@@ -127,13 +132,16 @@ impl Vault {
         let files = contents.iter().map(|(kind, name, content)| Entry { kind: *kind, name: name.into(), content });
         let recipients = self.sealer.recipients().lines();
         let log = LogPin::read(dir)?.map(|pin| LogName { name: pin.origin, key: pin.key });
+        let has = |kind: Kind, name: &str| contents.iter().any(|(of, it, _)| (*of, it.as_str()) == (kind, name));
+        named.extend(whole::named_by_none(has, log.is_some()));
+        let lacks = named.iter().filter_map(|it| it.lacks(has).map(|error| format!("{}: {error}", it.by))).collect();
         let archive = Archive { version: VERSION, made, recipients, log, files: files.collect() };
         let sealed = to.seal(|writer| serde_json::to_writer(writer, &archive).map_err(Into::into))?;
         if u64::try_from(sealed.len()).is_ok_and(|len| len > MAX_ARCHIVE) {
             return Err(VaultError::TooLarge(dir.to_owned()));
         }
         let holds = contents.iter().map(|(kind, name, _)| kind.told(name)).collect();
-        Ok(Backup { sealed, holds, recipients: to.kinds() })
+        Ok(Backup { sealed, holds, lacks, recipients: to.kinds() })
     }
 
     /// Whether nobody opens the vault, or a backup sealed to its recipients, but an identity that lies in its own folder: with
@@ -166,6 +174,12 @@ impl Backup {
     #[must_use]
     pub fn holds(&self) -> &[String] {
         &self.holds
+    }
+
+    /// What belongs to the vault and was not there, a sentence each: then it is no whole one that is restored.
+    #[must_use]
+    pub fn lacks(&self) -> &[String] {
+        &self.lacks
     }
 
     /// Whom it is sealed to, by kind.

@@ -136,6 +136,14 @@ pub enum VaultError {
         /// Why.
         why: ReadError,
     },
+    /// A file that has to be there is not.
+    #[error("`{file}` belongs to it and is missing; bring that file back from another backup{otherwise}")]
+    Lacks {
+        /// Its path below the vault's folder.
+        file: String,
+        /// What else helps.
+        otherwise: &'static str,
+    },
     /// More than a backup holds.
     #[error("the vault holds more than the 16 MiB that go into a backup; move what is not the vault's out of `{0}`")]
     TooLarge(PathBuf),

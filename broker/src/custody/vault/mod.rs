@@ -35,6 +35,7 @@ mod reseal;
 mod sealed;
 mod sealer;
 mod stream;
+mod whole;
 
 pub use archived::{Archived, ArchivedCa, Drilled};
 pub use backup::{Backup, LogName};

@@ -319,6 +319,11 @@ pub(super) fn talos_credential(cluster: &ClusterName) -> String {
     format!("talos-{cluster}")
 }
 
+/// Whether a secret of this name is a cluster's standing credential.
+pub(super) fn is_talos_credential(name: &str) -> bool {
+    name.strip_prefix("talos-").is_some_and(|cluster| ClusterName::new(cluster).is_ok())
+}
+
 /// A secret's name holds no separator and no dot, so that its path stays in the folder.
 pub(super) fn check_secret(name: &str) -> Result<(), VaultError> {
     let fits = (1..=80).contains(&name.len())

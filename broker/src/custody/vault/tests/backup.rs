@@ -3,27 +3,33 @@ use std::borrow::Cow;
 use data_encoding::BASE64;
 
 use super::*;
+use crate::custody::record::{Place, Record};
 use crate::custody::vault::backup::{Archive, Entry, Kind};
 use crate::regular::ReadError;
 
 /// A vault with a CA and a record, a key for backups, and a folder for them.
-struct Site {
+pub(super) struct Site {
     root: tempfile::TempDir,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     key: x25519::Identity,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (root, dir) = demo();
         Sealer::at(&dir).unwrap().seal_ca(&cluster("prod"), &made(), false).unwrap();
         Sealer::at(&dir).unwrap().seal_ca_file(&cluster("prod"), "prod.2.age", &made(), false).unwrap();
-        fs::write(dir.join("ca/staging.toml"), "place = \"kv\"\n").unwrap();
+        let (server, mount, path) = ("main".to_owned(), "secret".to_owned(), "ichor/staging".to_owned());
+        Record::first(Place::Kv { server, mount, path }).write(&dir, &cluster("staging"), false).unwrap();
         Self { root, dir, key: x25519::Identity::generate() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
+    }
+
+    pub(super) fn recipient(&self) -> String {
+        self.key.to_public().to_string()
     }
 
     fn identity(&self) -> IdentitySource {
@@ -31,7 +37,7 @@ impl Site {
     }
 
     /// A backup for the key alone.
-    fn back_up(&self) -> PathBuf {
+    pub(super) fn back_up(&self) -> PathBuf {
         let path = self.path("backup.age");
         let recipient = self.key.to_public().to_string();
         let backup = open(&self.dir).unwrap().backup(&[recipient], Timestamp::UNIX_EPOCH).unwrap();
@@ -39,12 +45,12 @@ impl Site {
         path
     }
 
-    fn open(&self, path: &Path) -> Result<Archived, VaultError> {
+    pub(super) fn open(&self, path: &Path) -> Result<Archived, VaultError> {
         Archived::open(path, self.identity(), &self.dir, &Plugins::default())
     }
 
     /// A backup of these files, however crooked, for the key alone.
-    fn crafted(&self, files: &[(Kind, &str, &[u8])]) -> PathBuf {
+    pub(super) fn crafted(&self, files: &[(Kind, &str, &[u8])]) -> PathBuf {
         let contents: Vec<_> = files.iter().map(|(_, _, content)| BASE64.encode(content)).collect();
         let files = files.iter().zip(&contents);
         let files = files.map(|((kind, name, _), content)| Entry { kind: *kind, name: Cow::Borrowed(*name), content });
@@ -102,8 +108,9 @@ fn a_backup_becomes_the_same_vault_again() {
     assert_eq!(again.open_ca(&cluster("prod")).unwrap().certificate(), ca.certificate());
     again.open_ca_file(&cluster("prod"), "prod.2.age").unwrap();
     assert_eq!(again.open_secret(DATA_KEY).unwrap().as_slice(), data_key.as_slice());
-    assert_eq!(fs::read(dir.join("ca/staging.toml")).unwrap(), b"place = \"kv\"\n");
-    assert_eq!(fs::read(dir.join("recipients.txt")).unwrap(), fs::read(site.dir.join("recipients.txt")).unwrap());
+    for file in ["ca/staging.toml", "ca/prod.toml", "recipients.txt"] {
+        assert_eq!(fs::read(dir.join(file)).unwrap(), fs::read(site.dir.join(file)).unwrap(), "{file}");
+    }
     for (file, mode) in [("", 0o700), ("ca", 0o700), ("ca/prod.age", 0o600), ("identity.txt", 0o600)] {
         assert_eq!(fs::metadata(dir.join(file)).unwrap().permissions().mode() & 0o777, mode, "{file}");
     }

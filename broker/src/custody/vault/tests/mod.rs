@@ -11,6 +11,7 @@ use crate::regular::ReadError;
 mod backup;
 mod reseal;
 mod ssh;
+mod whole;
 
 fn cluster(name: &str) -> ClusterName {
     ClusterName::new(name).unwrap()
