@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::cluster::write_file;
 use super::desk::{Deed, Desk};
 use super::reload::print_checks;
-use super::{block_on, unlock};
+use super::{block_on, vault_key};
 use crate::app;
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{Loaded, render_cluster};
@@ -50,7 +50,7 @@ impl Adopt {
         };
         let credential = adopt().with_context(|| format!("`{}` cannot be adopted", file.display()))?;
         let name = &self.cluster.name;
-        let sealer = unlock::sealer(&loaded.settings)?;
+        let sealer = vault_key::sealer(&loaded.settings)?;
         let record = Record::read(sealer.dir(), name)?;
         if let Some(rotation) = record.as_ref().and_then(|record| record.rotation.as_ref()) {
             bail!(
@@ -83,7 +83,8 @@ impl Adopt {
         // a command was ended between the two: it lies there and no record says so
         let is_unfinished = has_one
             && record.is_none()
-            && unlock::vault(&loaded.settings)?.open_talos_credential(name)?.fingerprint() == credential.fingerprint();
+            && vault_key::vault(&loaded.settings)?.open_talos_credential(name)?.fingerprint()
+                == credential.fingerprint();
         if has_one && !self.replace && !is_unfinished {
             bail!("cluster `{name}` has a standing credential already; `--replace` replaces it");
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use ichor_wire::role::Role;
 
-use super::{FolderArg, block_on, reload::print_checks, unlock};
+use super::{FolderArg, block_on, reload::print_checks, vault_key};
 use crate::app::{self, AdoptedError};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::{self, Loaded, Provider, Recheck};
@@ -87,7 +87,7 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     let none = clusters.is_empty().then(|| "none yet: run `ichor-broker cluster add`".to_owned());
     let mut checks = vec![fine("clusters", none)];
     checks.extend(endpoints(&clusters).await);
-    let vault = match unlock::vault(settings) {
+    let vault = match vault_key::vault(settings) {
         Ok(vault) => vault,
         Err(error) => {
             checks.push(failed("vault", &format!("{error:#}")));

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use url::Url;
 
-use super::{owner, unlock};
+use super::{owner, vault_key};
 use crate::clock::{Clock, SystemClock};
 use crate::regular::folder_of;
 use crate::{custody, durable, policy};
@@ -85,7 +85,7 @@ impl Init {
         if self.insecure_identity_beside {
             custody::Vault::create(&vault, custody::Keep::DangerBeside, &[])?;
         } else {
-            let passphrase = unlock::new_passphrase()?;
+            let passphrase = vault_key::new_passphrase()?;
             custody::Vault::create(&vault, custody::Keep::Passphrase(passphrase), &[])?;
         }
         match (&self.tls_certificate, &self.tls_key) {

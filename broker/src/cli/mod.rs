@@ -1,4 +1,4 @@
-//! The command line, one file a command.
+//! The command line: one file a command; `desk`, `owner` and `vault_key` are what they share.
 
 mod adopt;
 mod audit;
@@ -15,11 +15,11 @@ mod lock;
 mod logging_patch;
 mod owner;
 mod policy;
-mod recover;
 mod reload;
+mod restore;
 mod serve;
 mod store;
-mod unlock;
+mod vault_key;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -98,7 +98,7 @@ enum Command {
     /// Write one sealed file that holds database, custody and configuration. Works beside a running broker.
     Backup(backup::BackUp),
     /// Make a broker's folder of a backup, or see whether one would do.
-    Restore(recover::Restore),
+    Restore(restore::Restore),
     /// Tell the running broker to load policies, clusters, CA keys and TLS certificates anew, and show what came of it.
     Reload(reload::ReloadCommand),
     /// Print a completion script for a shell.

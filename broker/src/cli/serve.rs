@@ -43,7 +43,7 @@ impl Serve {
         for warning in crate::config::too_open(&loaded) {
             tracing::warn!("{warning}");
         }
-        let vault = super::unlock::vault(&loaded.settings)?;
+        let vault = super::vault_key::vault(&loaded.settings)?;
         for warning in vault.warnings() {
             tracing::warn!("{warning}");
         }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::block_on;
 use crate::app;
-use crate::cli::{FolderArg, unlock};
+use crate::cli::{FolderArg, vault_key};
 use crate::custody::LogPin;
 
 /// `audit key`.
@@ -23,7 +23,7 @@ impl Key {
             return Ok(writeln!(out, "{}", pin.key)?);
         }
         // before the first start only the key itself tells
-        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let key = block_on(async { Ok(custody.audit_key().await?) })?;
         let notary = app::notary(&custody, &loaded.settings.audit, key, &loaded.settings.audit.name)?;
         Ok(writeln!(out, "{}", notary.log())?)

@@ -13,7 +13,7 @@ use crate::app;
 use crate::audit::anchor::Anchor;
 use crate::audit::{self, Notary, Sequencer};
 use crate::break_glass::{self, BreakGlassError};
-use crate::cli::{FolderArg, unlock};
+use crate::cli::{FolderArg, vault_key};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{AuditSettings, Loaded};
 use crate::custody::{Custody, LogPin};
@@ -44,7 +44,7 @@ struct Seen {
 impl Reopen {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
-        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let (lost, notary, left) = block_on(async {
             let store = alone(&loaded).await?;
             self.reopen(&loaded, &custody, store).await

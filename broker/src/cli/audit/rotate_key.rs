@@ -12,7 +12,7 @@ use super::{alone, block_on};
 use crate::app;
 use crate::audit::{self, Notary, Sequencer};
 use crate::cli::ca::{operator, server_name};
-use crate::cli::{FolderArg, unlock};
+use crate::cli::{FolderArg, vault_key};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::{Custody, CustodyError, Home, KeyRotation, LogPin, Secret};
@@ -60,7 +60,7 @@ pub(in crate::cli) struct RotateKey {
 impl RotateKey {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
-        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let to = self.home(&loaded)?;
         let maker = match (&self.token_file, to.server()) {
             (None, _) => None,

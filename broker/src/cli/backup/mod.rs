@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::custody::check_whole;
 use super::desk::{self, Deed, Desk};
-use super::{FolderArg, block_on, owner, unlock};
+use super::{FolderArg, block_on, owner, vault_key};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
@@ -69,7 +69,7 @@ impl BackUp {
         }
         let parent = folder_of(&self.file);
         let beside = tempfile::Builder::new().prefix(".ichor-backup-").tempdir_in(parent)?;
-        let vault = unlock::vault(&loaded.settings)?;
+        let vault = vault_key::vault(&loaded.settings)?;
         let custody = vault.backup(&self.recipients, SystemClock.now())?;
         custody.write(&beside.path().join(VAULT))?;
         let database = beside.path().join(DATABASE);

@@ -10,7 +10,7 @@ use super::keep::digests;
 use super::probe::Probing;
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 use crate::config::load_clusters;
 use crate::custody::DELEGATED;
 use crate::custody::ca::CaFacts;
@@ -39,7 +39,7 @@ impl Delegate {
         let name = super::declared(&loaded, &self.cluster)?;
         let clusters = load_clusters(&loaded.settings.clusters)?;
         let cluster = clusters.get(&name).context("the cluster is not declared")?;
-        let custody = Arc::new(app::custody(&loaded, unlock::vault(&loaded.settings)?)?);
+        let custody = Arc::new(app::custody(&loaded, vault_key::vault(&loaded.settings)?)?);
         let record = custody.record(&name)?;
         let known = block_on(async { Ok(app::known_cas(&loaded.settings).await?) })?;
         match (record.delegated, self.end) {

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use crate::app;
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 
 /// `ca export-public`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ impl ExportPublic {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let cluster = super::declared(&loaded, &self.cluster)?;
-        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let certificate =
             block_on(async { Ok(custody.certificate(&cluster, &app::known_cas(&loaded.settings).await?).await?) })?;
         write!(out, "{}", certificate.pem())?;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::target::At;
 use crate::cli::block_on;
 use crate::cli::desk::{Deed, Desk};
-use crate::cli::unlock;
+use crate::cli::vault_key;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
@@ -57,7 +57,7 @@ impl Keeping<'_> {
         make: impl AsyncFnOnce(&Places<'_>, For<'_>, &Target) -> Result<Settled, SettleError>,
     ) -> anyhow::Result<Settled> {
         let Self { loaded, cluster, target, at, message, reason, replace } = self;
-        let sealer = unlock::sealer(&loaded.settings)?;
+        let sealer = vault_key::sealer(&loaded.settings)?;
         let servers = at.clients(target, loaded)?;
         // a key whose record is missing is replaced like any
         let (before, is_stray) = match Record::read(sealer.dir(), cluster) {

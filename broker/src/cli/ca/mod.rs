@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 pub(super) use show::{idle, leftover};
 pub(super) use target::{operator, server_name};
 
-use super::{FolderArg, block_on, unlock};
+use super::{FolderArg, block_on, vault_key};
 use crate::app;
 use crate::config::Loaded;
 use crate::custody::{Place, ca};
@@ -148,7 +148,7 @@ enum Which {
 
 /// The certificate of one of the cluster's CAs, PEM.
 fn certificate(loaded: &Loaded, cluster: &str, which: Which) -> anyhow::Result<String> {
-    let custody = app::custody(loaded, unlock::vault(&loaded.settings)?)?;
+    let custody = app::custody(loaded, vault_key::vault(&loaded.settings)?)?;
     let cluster = ClusterName::new(cluster)?;
     let record = custody.record(&cluster)?;
     let place = match which {
@@ -167,7 +167,7 @@ fn certificate(loaded: &Loaded, cluster: &str, which: Which) -> anyhow::Result<S
 
 /// The certificates of the cluster's CAs that issued before, PEM, as far as they can be read; says of which they cannot.
 fn formers(loaded: &Loaded, cluster: &str, out: &mut dyn Write) -> anyhow::Result<Vec<String>> {
-    let custody = app::custody(loaded, unlock::vault(&loaded.settings)?)?;
+    let custody = app::custody(loaded, vault_key::vault(&loaded.settings)?)?;
     let cluster = ClusterName::new(cluster)?;
     let record = custody.record(&cluster)?;
     let known = block_on(async { Ok(app::known_cas(&loaded.settings).await?) })?;

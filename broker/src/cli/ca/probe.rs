@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::app;
 use crate::cli::desk::Desk;
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Loaded, load_clusters};
 use crate::custody::{Custody, StandingCredential};
@@ -57,7 +57,7 @@ impl Probe {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let cluster = super::declared(&loaded, &self.cluster)?;
-        let custody = Arc::new(app::custody(&loaded, unlock::vault(&loaded.settings)?)?);
+        let custody = Arc::new(app::custody(&loaded, vault_key::vault(&loaded.settings)?)?);
         let nodes = self.nodes.named(&loaded, &cluster)?;
         let answers = block_on(async {
             let desk = Desk::open(&loaded).await?;

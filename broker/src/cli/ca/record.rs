@@ -9,7 +9,7 @@ use clap::Args;
 use super::keep::{digests, taken_up};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 use crate::custody::ca::CaFacts;
 use crate::custody::{CERTIFICATE, Custody, KnownCas, Place, Record};
 use crate::domain::ClusterName;
@@ -43,7 +43,7 @@ impl RecordCa {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let cluster = super::declared(&loaded, &self.cluster)?;
-        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let dir = custody.vault().sealer().dir();
         let written = Record::written(dir, &cluster)?;
         block_on(async {

@@ -9,7 +9,7 @@ use super::keep::{digests, put, taken_up};
 use super::target::{At, Kind};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 use crate::custody::ca::CaFacts;
 use crate::custody::{Aside, For, Place, Places};
 
@@ -37,7 +37,7 @@ impl Move {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let cluster = super::declared(&loaded, &self.cluster)?;
-        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let target = self.at.target(self.to, &loaded)?;
         let servers = self.at.clients(&target, &loaded)?;
         let record = custody.record(&cluster)?;

@@ -12,7 +12,7 @@ use super::compromised;
 use crate::app;
 use crate::audit;
 use crate::cli::desk::{Deed, Desk};
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::CaFacts;
@@ -64,7 +64,7 @@ impl Retire {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let cluster = super::declared(&loaded, &self.cluster)?;
-        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let record = custody.record(&cluster)?;
         block_on(async {
             let desk = Desk::open(&loaded).await?;

@@ -14,7 +14,7 @@ use super::retire::in_use;
 use super::target::{At, Kind};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{self, CaFacts};
@@ -71,7 +71,7 @@ impl Rotate {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let cluster = super::declared(&loaded, &self.cluster)?;
-        let custody = Arc::new(app::custody(&loaded, unlock::vault(&loaded.settings)?)?);
+        let custody = Arc::new(app::custody(&loaded, vault_key::vault(&loaded.settings)?)?);
         block_on(async {
             let desk = Desk::open(&loaded).await?;
             let (reason, at) = (self.reason.clone(), self.folder.said());

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 
 use crate::app;
-use crate::cli::{block_on, unlock};
+use crate::cli::{block_on, vault_key};
 use crate::config::Loaded;
 use crate::custody::ca::CaFacts;
 use crate::custody::{Custody, Place};
@@ -13,7 +13,7 @@ use crate::domain::ClusterName;
 
 /// Prints what may be told of each CA in custody.
 pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> anyhow::Result<()> {
-    let custody = app::custody(loaded, unlock::vault(&loaded.settings)?)?;
+    let custody = app::custody(loaded, vault_key::vault(&loaded.settings)?)?;
     let names = custody.clusters()?;
     let names: Vec<_> = names.iter().filter(|name| only.is_none_or(|only| only == name.as_str())).collect();
     if names.is_empty() {

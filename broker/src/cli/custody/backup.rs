@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 
-use super::{count, deed, recorded, unlock};
+use super::{count, deed, recorded, vault_key};
 use crate::cli::FolderArg;
 use crate::clock::{Clock, SystemClock};
 use crate::custody::Backup;
@@ -33,7 +33,7 @@ impl BackUp {
         if self.file.symlink_metadata().is_ok() {
             bail!("`{file}` exists, and a backup overwrites nothing; name another file");
         }
-        let vault = unlock::vault(&loaded.settings)?;
+        let vault = vault_key::vault(&loaded.settings)?;
         let backup = vault.backup(&self.recipients, SystemClock.now())?;
         let mut message = format!("vault backed up to `{file}`: {}", count(backup.holds().len(), "file"));
         if !backup.lacks().is_empty() {

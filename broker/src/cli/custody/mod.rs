@@ -6,19 +6,19 @@ use std::io::Write;
 use clap::Subcommand;
 
 use super::desk::{Deed, Desk};
-use super::{block_on, unlock};
+use super::{block_on, vault_key};
 use crate::config::Loaded;
 
 mod backup;
 mod engine;
 mod move_secrets;
-mod recover;
 mod reseal;
+mod restore;
 mod told;
 
 pub(super) use backup::check_whole;
 pub(super) use engine::EngineArgs;
-pub(super) use recover::identity;
+pub(super) use restore::identity;
 pub(super) use told::tell;
 
 /// Commands on the vault as a whole, and on what a PKI engine needs.
@@ -72,7 +72,7 @@ pub(super) enum CustodyCommand {
     ///   mv /etc/ichor/vault /etc/ichor/vault.old
     ///   ichor-broker custody restore vault.age --identity key.txt --reason "a disk died"
     #[command(verbatim_doc_comment)]
-    Restore(recover::Restore),
+    Restore(restore::Restore),
     /// Bring the broker's own secrets, which is the key that seals rows of the database, to another custody.
     ///
     /// The broker then asks the server for it once at each start, and does not start without it.

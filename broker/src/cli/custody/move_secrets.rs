@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::app;
 use crate::cli::ca::{operator, server_name};
 use crate::cli::desk::{Deed, Desk};
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 use crate::custody::{Home, Over, Secret};
 
 /// Where the broker's own secrets can live.
@@ -69,7 +69,7 @@ pub(in crate::cli) struct MoveSecrets {
 impl MoveSecrets {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
-        let custody = app::custody(&loaded, unlock::vault(&loaded.settings)?)?;
+        let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let secret = match self.secret {
             Which::Data => Secret::Data,
             Which::Audit => Secret::Audit,

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{count, deed, recorded, unlock};
+use super::{count, deed, recorded, vault_key};
 use crate::cli::FolderArg;
 
 /// `custody reseal`.
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Reseal {
 impl Reseal {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
-        let vault = unlock::vault(&loaded.settings)?;
+        let vault = vault_key::vault(&loaded.settings)?;
         let plan = vault.plan_reseal(&self.add, &self.remove)?;
         let (files, recipients, removed) = (count(plan.files(), "file"), plan.recipients(), plan.removed());
         let message = format!("vault sealed again: {files}, {}", count(recipients.len(), "recipient"));

@@ -18,7 +18,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::{all, one, paper, words, write_new};
 use crate::cli::desk::Desk;
-use crate::cli::{FolderArg, block_on, unlock};
+use crate::cli::{FolderArg, block_on, vault_key};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, load_clusters};
 use crate::custody::{Holder, KitPlan, MadeKit, Plugins, RecordedKit, make_kit};
@@ -189,7 +189,7 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
     for dir in [Some(&ceremony.output), ceremony.paper_dir.as_ref()].into_iter().flatten() {
         takes_files(dir)?;
     }
-    let plugins = unlock::plugins(&loaded.settings)?;
+    let plugins = vault_key::plugins(&loaded.settings)?;
     crate::custody::harden_process();
     block_on(async {
         let desk = Desk::open(loaded).await?;

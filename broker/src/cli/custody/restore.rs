@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::told::{Present, tell};
-use super::{count, deed, recorded, unlock};
+use super::{count, deed, recorded, vault_key};
 use crate::cli::{FolderArg, block_on, owner};
 use crate::config::Loaded;
 use crate::custody::{Archived, IdentitySource, VaultError};
@@ -54,9 +54,9 @@ impl Restore {
         let settings = &loaded.settings;
         let source = match &self.identity {
             Some(path) => identity(path)?,
-            None => unlock::source(settings)?,
+            None => vault_key::source(settings)?,
         };
-        match Archived::open(&self.file, source, &settings.vault, &unlock::plugins(settings)?) {
+        match Archived::open(&self.file, source, &settings.vault, &vault_key::plugins(settings)?) {
             Err(VaultError::NoIdentity(path)) => {
                 bail!("no identity at `{}`; name the one that opens the backup with `--identity`", path.display())
             }
@@ -114,7 +114,7 @@ impl Restore {
 
     fn restore(&self, loaded: &Loaded, archived: &Archived, out: &mut dyn Write) -> anyhow::Result<()> {
         let settings = &loaded.settings;
-        let plugins = unlock::plugins(settings)?;
+        let plugins = vault_key::plugins(settings)?;
         let target = self.to.as_ref().unwrap_or(&settings.vault);
         owner::check_folder(folder_of(target))?;
         archived.check_target(target)?;
@@ -158,7 +158,7 @@ pub(in crate::cli) fn identity(path: &Path) -> anyhow::Result<IdentitySource> {
     };
     read.with_context(|| format!("cannot read the identity `{}`", path.display()))?;
     if bytes.starts_with(SEALED.as_bytes()) && !is_input {
-        return Ok(IdentitySource::File(path.to_owned(), unlock::passphrase()?));
+        return Ok(IdentitySource::File(path.to_owned(), vault_key::passphrase()?));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| VaultError::Identity)?;
     Ok(IdentitySource::Text(SecretString::from(text)))
