@@ -92,7 +92,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("vouch", &["identity", "login/token.rs", "login/recheck"]),
     // the tree's edge is read back too
     // and whoever asked for everything to be unlocked is only asked about, at policy
-    ("restore", &["identity", "lock/asked.rs", "login/tagged.rs", "store"]),
+    // two commands are files of that name
+    ("restore", &["identity", "lock/asked.rs", "login/tagged.rs", "store", "cli/mod.rs", "cli/custody/mod.rs"]),
 ];
 
 /// Who may call a method of such a name, whosever it is.
