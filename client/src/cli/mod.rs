@@ -343,10 +343,12 @@ mod tests {
     fn what_the_documents_have_people_type_is_understood() {
         let lines = ichor_standins::documents::lines("ichor");
         assert!(lines.len() >= 15, "only {} were found", lines.len());
-        for (line, words) in lines {
-            let parsed = Cli::command().try_get_matches_from(words);
-            assert!(parsed.is_ok(), "{line}\n{}", parsed.unwrap_err());
-        }
+        let wrong = lines.into_iter().filter_map(|(line, words)| {
+            let error = Cli::command().try_get_matches_from(words).err()?;
+            Some(format!("{line}\n{error}"))
+        });
+        let wrong: Vec<_> = wrong.collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]

@@ -31,8 +31,16 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// Any id in the place of one that a page leaves to its reader.
+fn with_id(word: String) -> String {
+    match word == "ID" || (word.starts_with("0193") && word.ends_with('…')) {
+        true => "0193533d-9c00-7000-8000-000000000000".into(),
+        false => word,
+    }
+}
+
 /// Every command line of `program` in a block of a shell's, in words, with the page and the line that have it; a line that ends in
-/// `\` goes on.
+/// `\` goes on. Where a page writes `ID` or `0193…` an id stands.
 ///
 /// # Panics
 /// Where a page cannot be read.
@@ -47,7 +55,7 @@ pub fn lines(program: &str) -> Vec<(String, Vec<String>)> {
                 is_inside = !is_inside;
                 continue;
             }
-            let words = words(line.trim_start().trim_start_matches("$ "));
+            let words = words(line.trim_start().trim_start_matches("$ ")).into_iter().map(with_id).collect::<Vec<_>>();
             if is_inside && words.first().is_some_and(|word| word == program) {
                 found.push((format!("{}: {line}", page.display()), words));
             }
