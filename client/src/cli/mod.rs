@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn what_the_documents_have_people_type_is_understood() {
-        let lines = ichor_standins::documents::lines("ichor");
+        let lines = ichor_standins::documents::lines("ichor").unwrap();
         assert!(lines.len() >= 15, "only {} were found", lines.len());
         let wrong = lines.into_iter().filter_map(|(line, words)| {
             let error = Cli::command().try_get_matches_from(words).err()?;

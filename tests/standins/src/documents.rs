@@ -4,11 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pages, from the repository's root.
-fn pages() -> Vec<PathBuf> {
+fn pages() -> std::io::Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|page| page.unwrap().path());
-    let pages = docs.filter(|page| page.extension().is_some_and(|kind| kind == "md"));
-    [root.join("README.md")].into_iter().chain(pages).collect()
+    let mut pages = vec![root.join("README.md")];
+    for page in fs::read_dir(root.join("docs"))? {
+        pages.push(page?.path());
+    }
+    pages.retain(|page| page.extension().is_some_and(|kind| kind == "md"));
+    Ok(pages)
 }
 
 /// The words of a command line as a shell makes them of it, up to a comment, a pipe or a redirection.
@@ -42,13 +45,12 @@ fn with_id(word: String) -> String {
 /// Every command line of `program` in a block of a shell's, in words, with the page and the line that have it; a line that ends in
 /// `\` goes on. Where a page writes `ID` or `0193…` an id stands.
 ///
-/// # Panics
+/// # Errors
 /// Where a page cannot be read.
-#[must_use]
-pub fn lines(program: &str) -> Vec<(String, Vec<String>)> {
+pub fn lines(program: &str) -> std::io::Result<Vec<(String, Vec<String>)>> {
     let mut found = Vec::new();
-    for page in pages() {
-        let text = fs::read_to_string(&page).unwrap().replace("\\\n", " ");
+    for page in pages()? {
+        let text = fs::read_to_string(&page)?.replace("\\\n", " ");
         let mut is_inside = false;
         for line in text.lines() {
             if line.trim_start().starts_with("```") {
@@ -61,5 +63,5 @@ pub fn lines(program: &str) -> Vec<(String, Vec<String>)> {
             }
         }
     }
-    found
+    Ok(found)
 }
