@@ -53,7 +53,6 @@ use readers::Readers;
 use recent::Recent;
 #[cfg(test)]
 pub(in crate::store) use schema::STEPS;
-
 pub(in crate::store) use whole::{make_for_copy, open_for_copy};
 use writer::Writer;
 
