@@ -271,7 +271,11 @@ impl Press {
         }
 
         Step::Issue.begins(id);
-        let issued = match issuer.issue(grant, self.clock.now()).await {
+        let issued = match of_its_cluster(issuer, grant.value()) {
+            Ok(()) => issuer.issue(grant, self.clock.now()).await,
+            Err(error) => Err(error),
+        };
+        let issued = match issued {
             Ok(issued) => issued,
             Err(error) => {
                 if matches!(error, IssueError::Mismatch(_)) {
@@ -344,6 +348,14 @@ impl std::fmt::Debug for Press {
 impl std::fmt::Debug for Mint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mint").finish_non_exhaustive()
+    }
+}
+
+/// Returns if the issuer is of the grant's cluster: nothing in a certificate says which one it is for, only the CA that signs it.
+fn of_its_cluster(issuer: &dyn Issuer, grant: &Grant) -> Result<(), IssueError> {
+    match issuer.cluster() {
+        cluster if cluster == grant.cluster() => Ok(()),
+        other => Err(IssueError::Mismatch(format!("it would be signed by the CA of cluster `{other}`"))),
     }
 }
 

@@ -24,14 +24,50 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the folder cannot be made or the file not be written; the old file is then as it was.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let failed = |source| Error::File { what: "write", path: path.into(), source };
     let folder = folder_of(path);
     ensure_folder(folder)?;
-    let mut beside = tempfile::Builder::new().prefix(".ichor-").tempfile_in(folder).map_err(failed)?;
+    beside(path, content)?.persist(path).map_err(|error| Error::file("write", path)(error.error))?;
+    sync_folder(folder)
+}
+
+/// As [`write`], for a file that is never written over; the names of the folders that were made for it are on disk as well.
+///
+/// # Errors
+/// As [`write`]; also where there is a file of that name.
+pub fn write_new(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let mut folder = folder_of(path);
+    let there = nearest(folder);
+    ensure_folder(folder)?;
+    beside(path, content)?.persist_noclobber(path).map_err(|error| Error::file("write", path)(error.error))?;
+    loop {
+        sync_folder(folder)?;
+        if folder == there {
+            return Ok(());
+        }
+        folder = folder_of(folder);
+    }
+}
+
+/// The content on disk under a name of its own, in the folder of `path`.
+fn beside(path: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile, Error> {
+    let failed = |source| Error::File { what: "write", path: path.into(), source };
+    let mut beside = tempfile::Builder::new().prefix(".ichor-").tempfile_in(folder_of(path)).map_err(failed)?;
     beside.as_file().set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
     beside.write_all(content).and_then(|()| beside.as_file().sync_all()).map_err(failed)?;
-    beside.persist(path).map_err(|error| failed(error.error))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    Ok(beside)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::file("write", folder))
+}
+
+/// The folder itself where it is there, else the nearest one above that is.
+fn nearest(folder: &Path) -> &Path {
+    let mut there = folder;
+    while !there.exists() && there != folder_of(there) {
+        there = folder_of(there);
+    }
+    there
 }
 
 /// The file's content; `None` where there is no file.
@@ -110,14 +146,18 @@ pub fn ensure_folder(path: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::file("make", path))
 }
 
-/// Creates a new file, 0600, in a 0700 folder; fails if it is there.
+/// Creates a new file, 0600, in a 0700 folder; fails if it is there. What cannot be written whole is taken away again.
 ///
 /// # Errors
-/// When it cannot be created.
+/// When it cannot be created or written.
 pub fn create_new(path: &Path, content: &[u8]) -> Result<(), Error> {
     ensure_folder(folder_of(path))?;
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(content)).map_err(Error::file("write", path))
+    let failed = |source| Error::File { what: "write", path: path.into(), source };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(content).map_err(|error| {
+        let _ = fs::remove_file(path);
+        failed(error)
+    })
 }
 
 /// Returns if the folder takes files, or, where it is not there yet, the folder above that it would be made in. Nothing is left behind.
@@ -125,11 +165,7 @@ pub fn create_new(path: &Path, content: &[u8]) -> Result<(), Error> {
 /// # Errors
 /// Why it does not: it is no folder, somebody else's, or the disk is full.
 pub fn takes_files(folder: &Path) -> std::io::Result<()> {
-    let mut there = folder;
-    while !there.exists() && there != folder_of(there) {
-        there = folder_of(there);
-    }
-    tempfile::tempfile_in(there)?.write_all(&[0; 16 * 1024])
+    tempfile::tempfile_in(nearest(folder))?.write_all(&[0; 16 * 1024])
 }
 
 /// Returns once no other process of ours writes in the folder of `path`. The folder itself is what is locked, so nothing

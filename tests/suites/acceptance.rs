@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use ichor_standins::address::Refusing;
 use ichor_standins::authority::Authority;
 use ichor_standins::node::{Node, NodeOptions};
 use ichor_tests::{CLUSTER, Options, Prepare, World, run_command};
@@ -118,7 +119,8 @@ async fn a_dedicated_ca_that_was_taken_out_is_noticed_and_an_outage_is_no_refusa
     // where no node can be asked, nobody knows, and nothing is out for it
     let path = world.dir.join(format!("clusters/{CLUSTER}.toml"));
     let file = std::fs::read_to_string(&path)?;
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let refusing = Refusing::take()?;
+    let nowhere = refusing.address();
     std::fs::write(&path, file.replace(&world.node.endpoint(), &nowhere))?;
     world.running.reload().await;
     let unasked = nodes(&world, |check| check["ok"] == true).await?;
@@ -156,7 +158,8 @@ async fn an_endpoint_of_another_cluster_is_said_at_check_and_at_start_and_one_th
 {
     let world = World::with_health().await?;
     let stranger = Node::start(NodeOptions::new("stranger")?).await?;
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let refusing = Refusing::take()?;
+    let nowhere = refusing.address();
     let (path, dir) = (world.dir.join(format!("clusters/{CLUSTER}.toml")), world.dir.display().to_string());
     let file = std::fs::read_to_string(&path)?;
     let name = format!("endpoints {CLUSTER}");

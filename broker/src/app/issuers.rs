@@ -306,8 +306,8 @@ fn without_id(name: &ClusterName, error: &dyn std::fmt::Display) -> String {
 
 pub(super) fn issuer(backdate: SignedDuration, ca: Ca) -> Arc<dyn Issuer> {
     match ca.means {
-        Means::Pki(engine) => Arc::new(PkiCa::new(engine, ca.certificate)),
-        Means::Signer(signer) => Arc::new(LocalCa::new(signer, ca.certificate, backdate)),
+        Means::Pki(engine) => Arc::new(PkiCa::new(ca.cluster, engine, ca.certificate)),
+        Means::Signer(signer) => Arc::new(LocalCa::new(ca.cluster, signer, ca.certificate, backdate)),
     }
 }
 

@@ -26,6 +26,9 @@ use crate::store::Store;
 /// A probe's certificate is used for so long.
 const USED: SignedDuration = SignedDuration::from_mins(4);
 
+/// Where no certificate came about, no other is asked for so long: the cluster's other nodes of a round need not wait for the same.
+const OUT: SignedDuration = SignedDuration::from_secs(15);
+
 /// Listeners, bound and not yet served.
 pub(super) struct Bound {
     tcp: Option<std::net::TcpListener>,
@@ -51,8 +54,12 @@ struct Calls {
     clusters: watch::Receiver<Clusters>,
     issuers: watch::Receiver<Issuers>,
     clock: SharedClock,
-    made: Mutex<BTreeMap<ClusterName, (Arc<TalosApi>, Timestamp)>>,
+    /// Held for no longer than it takes to find a cluster's.
+    made: Mutex<BTreeMap<ClusterName, Arc<Mutex<Option<Made>>>>>,
 }
+
+/// What a cluster's nodes are called with, or why there is nothing, until when.
+type Made = (Result<Arc<TalosApi>, String>, Timestamp);
 
 // === impl Bound ===
 
@@ -157,13 +164,23 @@ impl Calls {
 
     /// What the cluster's nodes are called with now.
     async fn api(&self, name: &ClusterName) -> Result<Arc<TalosApi>, String> {
+        let of_cluster = Arc::clone(self.made.lock().await.entry(name.clone()).or_default());
+        // held while one is made: a cluster's nodes need one together, and no other cluster's wait for it
+        let mut made = of_cluster.lock().await;
         let now = self.clock.now();
-        // held while one is made: a cluster's nodes need one together
-        let mut made = self.made.lock().await;
-        if let Some((api, until)) = made.get(name).filter(|(_, until)| now < *until) {
-            tracing::trace!(cluster = %name, %until, "a probe's certificate is used again");
-            return Ok(Arc::clone(api));
+        if let Some((api, until)) = made.as_ref().filter(|(_, until)| now < *until) {
+            tracing::trace!(cluster = %name, %until, "what the last probe was made with is used again");
+            return api.clone();
         }
+        let answer = self.make(name).await;
+        let kept = if answer.is_ok() { USED.min(PROBE_LIFE) } else { OUT };
+        // a certificate's time runs from before it was asked for, an outage's from when it was known
+        let from = if answer.is_ok() { now } else { self.clock.now() };
+        *made = Some((answer.clone(), from.saturating_add(kept).unwrap_or(from)));
+        answer
+    }
+
+    async fn make(&self, name: &ClusterName) -> Result<Arc<TalosApi>, String> {
         let (policies, clusters) = (Arc::clone(&self.policies.borrow()), self.clusters.borrow().clone());
         let cluster = clusters.get(name).ok_or_else(|| format!("there is no cluster `{name}`"))?;
         let issuer = self.issuers.borrow().get(name).cloned();
@@ -174,10 +191,7 @@ impl Calls {
         let own = made_now.await.map_err(|_| "the task that makes the broker's own certificate ended".to_owned())?;
         let credential = own.map_err(|error| error.to_string())?.credential;
         let api = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), Arc::clone(&self.clock));
-        let api = Arc::new(api.map_err(|error| error.to_string())?);
-        let until = now.saturating_add(USED.min(PROBE_LIFE)).unwrap_or(now);
-        made.insert(name.clone(), (Arc::clone(&api), until));
-        Ok(api)
+        api.map(Arc::new).map_err(|error| error.to_string())
     }
 }
 
@@ -196,13 +210,11 @@ mod tests {
     use crate::store::conformance::noon;
     use crate::store::faulty::Fault;
 
-    #[tokio::test]
-    async fn a_grant_whose_certificate_nobody_waits_for_any_more_gets_its_outcome() {
-        let (gate, folder) = (Arc::new(Semaphore::new(0)), tempfile::tempdir().unwrap());
-        let room = Room::new([Fault::Hold(Arc::clone(&gate))]);
-        let name = ClusterName::new("prod").unwrap();
-        Vault::create(folder.path(), Keep::DangerBeside, &[]).unwrap();
-        let vault = Vault::open(folder.path(), IdentitySource::DangerBeside).unwrap();
+    /// Calls to the nodes of `prod`, whose CA is in custody in the folder.
+    async fn calls(room: &Room, folder: &std::path::Path) -> Calls {
+        let name = prod();
+        Vault::create(folder, Keep::DangerBeside, &[]).unwrap();
+        let vault = Vault::open(folder, IdentitySource::DangerBeside).unwrap();
         vault.sealer().seal_ca(&name, &ca::create(&name, noon(), 5).unwrap(), false).unwrap();
         let custody = Arc::new(Custody::new(vault, BTreeMap::new()));
         let record = custody.record(&name).unwrap();
@@ -227,18 +239,38 @@ mod tests {
             clock: Arc::clone(&clock),
             backdate: SignedDuration::ZERO,
         };
-        let calls = Calls {
+        Calls {
             prober: Arc::new(prober),
             policies: watch::Sender::new(policies).subscribe(),
             clusters: watch::Sender::new(clusters).subscribe(),
             issuers: watch::Sender::new(issuers).subscribe(),
             clock,
             made: Mutex::default(),
-        };
-        tokio::select! {
-            answer = calls.call(&name, IpAddr::from([127, 0, 0, 1]), "mark") => panic!("{answer:?}"),
+        }
+    }
+
+    fn prod() -> ClusterName {
+        ClusterName::new("prod").unwrap()
+    }
+
+    const NODE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn a_grant_whose_certificate_nobody_waits_for_any_more_gets_its_outcome() {
+        let (gate, folder) = (Arc::new(Semaphore::new(0)), tempfile::tempdir().unwrap());
+        let room = Room::new([Fault::Hold(Arc::clone(&gate))]);
+        let calls = calls(&room, folder.path()).await;
+        {
+            let name = prod();
+            let mut waiting = std::pin::pin!(calls.call(&name, NODE, "mark"));
+            tokio::select! {
+                answer = &mut waiting => panic!("{answer:?}"),
+                () = room.store.held(1) => {}
+            }
+            // another cluster's node does not wait for it
+            let other = calls.call(&ClusterName::new("other").unwrap(), NODE, "mark").await;
+            assert_eq!(other, Err("there is no cluster `other`".into()));
             // the grant is on its way into the log, and the broker is told to stop
-            () = room.store.held(1) => {}
         }
         drop(calls);
         gate.add_permits(1);
@@ -250,5 +282,19 @@ mod tests {
         });
         recorded.await.expect("the grant's outcome");
         assert_eq!(kinds().await, [Kind::Grant, Kind::Issued]);
+    }
+
+    #[tokio::test]
+    async fn an_outage_costs_a_round_one_try_and_not_one_for_each_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = Room::new([Fault::Before]);
+        let calls = calls(&room, folder.path()).await;
+        let out = calls.call(&prod(), NODE, "mark").await.unwrap_err();
+        assert_eq!(calls.call(&prod(), NODE, "mark").await, Err(out.clone()));
+        assert_eq!(room.log().await.len(), 0, "nothing was tried again");
+        room.clock.advance(OUT);
+        assert_ne!(calls.call(&prod(), NODE, "mark").await.unwrap_err(), out, "no endpoint is declared");
+        let kinds: Vec<_> = room.log().await.into_iter().map(|entry| entry.content.kind).collect();
+        assert_eq!(kinds, [Kind::Grant, Kind::Issued]);
     }
 }

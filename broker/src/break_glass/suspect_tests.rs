@@ -17,7 +17,7 @@ use super::*;
 use crate::audit::{self, Grace, Known, LedgerError, Notary, Recorded};
 use crate::clock::FrozenClock;
 use crate::custody::audit_key_fixture::flaky;
-use crate::domain::{BreakGlassState, GrantId, Request, Role};
+use crate::domain::{BreakGlassState, ClusterName, GrantId, Request, Role};
 use crate::identity::fixture::{key, who};
 use crate::issuer::{IssueError, Issued, Issuer};
 use crate::mint::{Mint, MintError};
@@ -25,14 +25,27 @@ use crate::policy::{Grant, decide};
 use crate::store::conformance::{logged_in, noon};
 
 /// An issuer that says how often it was asked.
-#[derive(Debug, Default)]
-struct Counting(AtomicUsize);
+#[derive(Debug)]
+struct Counting {
+    cluster: ClusterName,
+    asked: AtomicUsize,
+}
 
 #[async_trait::async_trait]
 impl Issuer for Counting {
+    fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
     async fn issue(&self, _grant: Recorded<Grant>, _now: Timestamp) -> Result<Issued, IssueError> {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.asked.fetch_add(1, Ordering::SeqCst);
         Err(IssueError::Custody("it only counts".into()))
+    }
+}
+
+impl Counting {
+    fn of(cluster: &str) -> Arc<Self> {
+        Arc::new(Self { cluster: ClusterName::new(cluster).unwrap(), asked: AtomicUsize::default() })
     }
 }
 
@@ -53,6 +66,21 @@ pub(super) fn address() -> std::net::IpAddr {
 }
 
 impl Signed {
+    /// A mint for `prod`, whose issuer this is.
+    fn mint(&self, issuer: &Arc<Counting>) -> Mint {
+        let issuers: crate::mint::Issuers =
+            Arc::new(BTreeMap::from([(prod().name, Arc::clone(issuer) as Arc<dyn Issuer>)]));
+        let clusters: Clusters = Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]));
+        Mint::new(
+            watch::channel(Arc::clone(&self.policies)).1,
+            watch::channel(clusters).1,
+            watch::channel(issuers).1,
+            self.sequencer.clone(),
+            self.clock.clone(),
+            self.glass.ledger(),
+        )
+    }
+
     pub(super) async fn new(store: Arc<dyn Store>, uses: u8) -> Self {
         let ada = logged_in(&*store, 1).await;
         let policies = load(&POLICIES.replace("@wait", &format!("@uses(\"{uses}\") @wait")));
@@ -402,27 +430,39 @@ async fn no_certificate_is_made_of_what_was_revoked_before_its_grant() {
     let id = signed.asked().await;
     signed.approve(id).await.unwrap();
     let approved = signed.approved(id).await.unwrap();
-    let issuer = Arc::new(Counting::default());
-    let issuers: crate::mint::Issuers = Arc::new(BTreeMap::from([(prod().name, issuer.clone() as Arc<dyn Issuer>)]));
-    let clusters: Clusters = Arc::new(BTreeMap::from([(prod().name, Arc::new(prod()))]));
-    let mint = Mint::new(
-        watch::channel(Arc::clone(&signed.policies)).1,
-        watch::channel(clusters).1,
-        watch::channel(issuers).1,
-        signed.sequencer.clone(),
-        signed.clock.clone(),
-        signed.glass.ledger(),
-    );
+    let issuer = Counting::of("prod");
+    let mint = signed.mint(&issuer);
     let minted = async || mint.certificate(&signed.ada, Signed::request(&approved), Some(&approved.quorum)).await;
     assert!(matches!(minted().await, Err(MintError::Issue(_))), "what is honest comes to the issuer");
-    assert_eq!(issuer.0.load(Ordering::SeqCst), 1);
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 1);
     signed.glass.revoke(&signed.bob, id, None, address()).await.unwrap();
     editing(&folder).execute("UPDATE break_glass SET state = 1, used = 0", []).unwrap();
     let refused = minted().await.unwrap_err();
     assert!(matches!(&refused, MintError::Ledger(LedgerError::Denied(why)) if why.contains("revoked")), "{refused:?}");
-    assert_eq!(issuer.0.load(Ordering::SeqCst), 1);
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 1);
     let last = audit::entries(&*signed.store, &Default::default(), None, 1).await.unwrap().entries.remove(0);
     assert_eq!((last.kind.as_str(), last.detail["code"].as_str()), ("issue-failed", Code::Suspect.as_str()));
+}
+
+/// A certificate names no cluster: what a wrong one's CA signed would open its nodes with the grant of another.
+#[tokio::test]
+async fn no_ca_signs_what_was_granted_on_another_cluster() {
+    let (_folder, store) = sqlite();
+    let signed = Signed::new(store, 1).await;
+    let id = signed.asked().await;
+    signed.approve(id).await.unwrap();
+    let approved = signed.approved(id).await.unwrap();
+    let issuer = Counting::of("lab");
+    let mint = signed.mint(&issuer);
+    let minted = mint.certificate(&signed.ada, Signed::request(&approved), Some(&approved.quorum)).await;
+    let refused = minted.unwrap_err();
+    assert!(matches!(&refused, MintError::Issue(IssueError::Mismatch(why)) if why.contains("`lab`")), "{refused:?}");
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 0);
+    let last = audit::entries(&*signed.store, &Default::default(), None, 1).await.unwrap().entries.remove(0);
+    assert_eq!(
+        (last.kind.as_str(), last.detail["code"].as_str()),
+        ("issue-failed", Code::CertificateMismatch.as_str())
+    );
 }
 
 /// What failed is given back in the log too, but what led to a certificate never is, whatever an entry says.

@@ -30,6 +30,8 @@ pub struct Custody {
 /// A cluster's CA, opened.
 #[derive(Debug)]
 pub struct Opened {
+    /// Whose CA it was opened as.
+    pub cluster: ClusterName,
     /// Its certificate.
     pub certificate: CaCertificate,
     /// What makes certificates of it.
@@ -201,13 +203,13 @@ impl Custody {
         match place {
             Place::Age { file } => {
                 let (certificate, signer) = self.vault.open_ca_file(cluster, file)?.into_parts();
-                Ok(Opened { file: Some(file.clone()), ..Opened::signing(certificate, Arc::new(signer), said) })
+                Ok(Opened { file: Some(file.clone()), ..Opened::signing(cluster, certificate, Arc::new(signer), said) })
             }
             Place::Kv { server, mount, path } => {
                 let kv = Kv::new(self.server(server)?, mount)?;
                 let ca = kv::read(&kv, mount, path).await?;
                 let (certificate, signer) = ca.material.into_parts();
-                Ok(Opened::signing(certificate, Arc::new(signer), format!("{said} version {}", ca.version)))
+                Ok(Opened::signing(cluster, certificate, Arc::new(signer), format!("{said} version {}", ca.version)))
             }
             Place::Transit { server, mount, key, key_version, certificate } => {
                 let certificate = CaCertificate::parse(certificate)?;
@@ -223,7 +225,7 @@ impl Custody {
                 if !may.may(&path, "update") {
                     return Err(TransitKeyError::MayNotSign(path).into());
                 }
-                let mut opened = Opened::signing(certificate, Arc::new(signer), said);
+                let mut opened = Opened::signing(cluster, certificate, Arc::new(signer), said);
                 if found.can_be_deleted {
                     opened.warnings.push(format!(
                         "the Transit key `{key}` has `deletion_allowed`: one call ends the CA; set it to false"
@@ -240,6 +242,7 @@ impl Custody {
                 let mark = format!("{said}, role per person {role_per_person}, {}", sets.join(" "));
                 let mark = mark_of(&certificate, &mark);
                 Ok(Opened {
+                    cluster: cluster.clone(),
                     certificate,
                     means: Means::Pki(engine),
                     mark,
@@ -260,9 +263,10 @@ impl Custody {
 // === impl Opened ===
 
 impl Opened {
-    fn signing(certificate: CaCertificate, signer: Arc<dyn Signer>, said: String) -> Self {
+    fn signing(cluster: &ClusterName, certificate: CaCertificate, signer: Arc<dyn Signer>, said: String) -> Self {
         let mark = mark_of(&certificate, &said);
         Self {
+            cluster: cluster.clone(),
             certificate,
             means: Means::Signer(signer),
             mark,

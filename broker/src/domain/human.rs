@@ -27,7 +27,7 @@ pub enum HumanClaim {
 pub struct ClaimsInForce([u8; IN_FORCE]);
 
 /// So many bytes mark the claims in force.
-const IN_FORCE: usize = 8;
+pub(crate) const IN_FORCE: usize = 8;
 
 /// A human, as others are held against them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod version;
 pub use address::{AddressRange, network};
 pub use break_glass::{BreakGlassId, BreakGlassState, BreakGlassStep};
 pub use cluster::{Cluster, ClusterName, Clusters};
+pub(crate) use human::IN_FORCE;
 pub use human::{ClaimsInForce, Human, HumanClaim};
 pub use ichor_wire::reason::{BadReason, check_reason, visible};
 pub use ichor_wire::role::Role;

@@ -12,11 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::{IssueError, Issued, Issuer};
 use crate::audit::Recorded;
 use crate::custody::{SignError, Signer};
+use crate::domain::ClusterName;
 use crate::entropy;
 use crate::policy::Grant;
 
 /// Builds certificates itself and has custody sign them.
 pub struct LocalCa {
+    cluster: ClusterName,
     signer: Arc<dyn Signer>,
     ca: CaCertificate,
     pem: Arc<str>,
@@ -27,16 +29,16 @@ pub struct LocalCa {
 // === impl LocalCa ===
 
 impl LocalCa {
-    /// An issuer of certificates that begin `backdate` before they are made (at most
+    /// An issuer of the cluster's certificates, which begin `backdate` before they are made (at most
     /// [`MAX_BACKDATE`](ichor_wire::profile::MAX_BACKDATE), else nothing is issued).
     ///
     /// The signer's key must be the certificate's, as custody checks when it opens a CA; where it is not, every certificate
     /// fails its judgement and none is issued.
     #[must_use]
-    pub fn new(signer: Arc<dyn Signer>, ca: CaCertificate, backdate: SignedDuration) -> Self {
+    pub fn new(cluster: ClusterName, signer: Arc<dyn Signer>, ca: CaCertificate, backdate: SignedDuration) -> Self {
         let algorithm = ca.algorithm().signature_algorithm();
         let pem = ca.pem().into();
-        Self { signer, ca, pem, algorithm, backdate }
+        Self { cluster, signer, ca, pem, algorithm, backdate }
     }
 
     /// The CA's certificate.
@@ -48,6 +50,10 @@ impl LocalCa {
 
 #[async_trait]
 impl Issuer for LocalCa {
+    fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
     fn dedicated_ca(&self) -> Option<&CaCertificate> {
         Some(&self.ca)
     }

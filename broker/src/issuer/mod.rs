@@ -6,7 +6,7 @@ use ichor_wire::profile::CaCertificate;
 use jiff::Timestamp;
 
 use crate::audit::Recorded;
-use crate::domain::Cluster;
+use crate::domain::{Cluster, ClusterName};
 use crate::policy::Grant;
 
 mod issued;
@@ -46,6 +46,9 @@ pub use talos_api::TalosApi;
 /// What comes back is not yet recorded as issued and must not leave the broker; every error is final for this grant.
 #[async_trait]
 pub trait Issuer: std::fmt::Debug + Send + Sync + 'static {
+    /// The cluster whose CA this is. A certificate names none, so the grants of no other may come here.
+    fn cluster(&self) -> &ClusterName;
+
     /// A certificate for the grant, made at `now`. The grant is used up: what comes back carries it on.
     async fn issue(&self, grant: Recorded<Grant>, now: Timestamp) -> Result<Issued, IssueError>;
 

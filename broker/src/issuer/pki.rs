@@ -13,10 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::{IssueError, Issued, Issuer};
 use crate::audit::Recorded;
 use crate::custody::{PkiCustody, PkiError};
+use crate::domain::ClusterName;
 use crate::policy::Grant;
 
 /// Has certificates made by a PKI engine.
 pub struct PkiCa {
+    cluster: ClusterName,
     engine: PkiCustody,
     ca: CaCertificate,
     pem: Arc<str>,
@@ -25,16 +27,20 @@ pub struct PkiCa {
 // === impl PkiCa ===
 
 impl PkiCa {
-    /// An issuer that takes certificates of this CA only.
+    /// An issuer for the cluster that takes certificates of this CA only.
     #[must_use]
-    pub fn new(engine: PkiCustody, ca: CaCertificate) -> Self {
+    pub fn new(cluster: ClusterName, engine: PkiCustody, ca: CaCertificate) -> Self {
         let pem = ca.pem().into();
-        Self { engine, ca, pem }
+        Self { cluster, engine, ca, pem }
     }
 }
 
 #[async_trait]
 impl Issuer for PkiCa {
+    fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
     fn names_grants(&self) -> bool {
         false
     }

@@ -17,7 +17,7 @@ use super::{IssueError, Issued, Issuer};
 use crate::audit::Recorded;
 use crate::clock::SharedClock;
 use crate::custody::{ForeignKey, LockedBytes, StandingCredential, StandingError};
-use crate::domain::Cluster;
+use crate::domain::{Cluster, ClusterName};
 use crate::policy::Grant;
 
 mod apid;
@@ -252,6 +252,10 @@ impl TalosApi {
 
 #[async_trait]
 impl Issuer for TalosApi {
+    fn cluster(&self) -> &ClusterName {
+        &self.cluster.name
+    }
+
     fn names_grants(&self) -> bool {
         false
     }

@@ -324,6 +324,8 @@ fn tail(access: &mut Access, text: &str) {
         match place {
             Some((place @ None, value)) if is_plain(value, LONGEST_USER) => *place = Some(value.into()),
             Some(_) => access.sign = access.sign.or(Some(Sign::Twice)),
+            // no node writes one, and PostgreSQL keeps no text with a NUL
+            None if role.chars().any(char::is_control) => access.sign = access.sign.or(Some(Sign::Control)),
             None => {
                 length += role.len() + 1;
                 if length > LONGEST_ROLES {

@@ -76,6 +76,14 @@ pub struct Intake {
     touched: Touched,
 }
 
+/// Why a batch was not kept.
+enum Unkept {
+    /// The store may take it at another time.
+    Now(String),
+    /// No store takes it at any time.
+    Ever(String),
+}
+
 /// Whether the broker stops.
 struct Stop<S> {
     /// Ends when it does; not to be waited for again.
@@ -207,16 +215,25 @@ impl Intake {
                 };
                 match done {
                     Some(done) => done,
-                    None => in_time(stop.last, attempt).await,
+                    None => in_time(stop.last, attempt).await.map_err(Unkept::Now),
                 }
             };
             match done {
                 Ok(()) => return,
-                Err(error) if was_told => {
+                // what there is to tell of it was recorded before, and behind it wait the lines of every cluster
+                Err(Unkept::Ever(error)) => {
+                    tracing::error!(
+                        calls = lines.len(),
+                        error,
+                        "calls that nodes told of can never be kept, so they are left out"
+                    );
+                    return count("refused", lines.len() as u64);
+                }
+                Err(Unkept::Now(error)) if was_told => {
                     tracing::error!(calls = lines.len(), error, "calls that nodes told of are lost with this stop");
                     return count("lost", lines.len() as u64);
                 }
-                Err(error) => {
+                Err(Unkept::Now(error)) => {
                     tracing::warn!(calls = lines.len(), error, "calls that nodes told of cannot be kept; tried again");
                     tokio::select! {
                         // they get one more try
@@ -230,26 +247,26 @@ impl Intake {
 
     /// Commits the batch with its digest, unless an earlier try did, whose answer was lost. What there is to tell of it is recorded before:
     /// whoever is to be told must be, also when the broker ends in between.
-    async fn attempt(&mut self, cluster: &Arc<str>, lines: &[Arrived], tries: &mut Tries) -> Result<(), String> {
-        let kept = tries.kept(&*self.parts.store, cluster).await.map_err(|error| error.to_string())?;
+    async fn attempt(&mut self, cluster: &Arc<str>, lines: &[Arrived], tries: &mut Tries) -> Result<(), Unkept> {
+        let kept = tries.kept(&*self.parts.store, cluster).await?;
         let findings = match kept {
             Some(findings) => findings,
             None => {
-                let classed = self.class(cluster, lines).await.map_err(|error| error.to_string())?;
+                let classed = self.class(cluster, lines).await?;
                 let findings = Findings::of(classed.iter().map(|(call, kit)| (call, *kit)));
                 let calls: Vec<Call> = classed.into_iter().map(|(call, _)| call).collect();
                 let told = self.touched.record(&self.parts.sequencer, &self.parts.clock).await;
-                told.map_err(|error| error.to_string())?;
+                told.map_err(|error| Unkept::Now(error.to_string()))?;
                 for (finding, (count, why, began)) in &findings.wanting {
                     if tries.is_news(finding) {
                         self.alarms.note(finding, *count, why.as_deref(), *began);
                     }
                 }
-                self.tell().await.map_err(|error| error.to_string())?;
+                self.tell().await.map_err(|error| Unkept::Now(error.to_string()))?;
                 let content = content(cluster, lines, &calls);
                 tries.begin(self.parts.clock.now(), &content, findings.clone());
                 let change = Change::CallsKept { calls, most: self.parts.max_calls };
-                self.parts.sequencer.note(content, Some(change)).await.map_err(|error| error.to_string())?;
+                self.parts.sequencer.note(content, Some(change)).await?;
                 findings
             }
         };
@@ -367,6 +384,32 @@ async fn in_time<T, E: ToString>(last: Option<Instant>, what: impl Future<Output
     match tokio::time::timeout_at(last, what).await {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(_) => Err("the store takes too long".into()),
+    }
+}
+
+// === impl Unkept ===
+
+impl From<StoreError> for Unkept {
+    fn from(error: StoreError) -> Self {
+        Self::Now(error.to_string())
+    }
+}
+
+impl From<RecordError> for Unkept {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Refused(_) | RecordError::Entry(_) => Self::Ever(error.to_string()),
+            RecordError::Store(_) | RecordError::NotVouched(_) | RecordError::Overloaded => {
+                Self::Now(error.to_string())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Unkept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Now(why) | Self::Ever(why)) = self;
+        f.write_str(why)
     }
 }
 

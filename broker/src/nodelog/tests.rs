@@ -504,10 +504,14 @@ async fn a_stop_does_not_wait_for_a_store_that_is_out() {
 
 /// An issuer whose certificates do not name their grants, as PKI custody's and the cluster's own.
 #[derive(Debug)]
-struct Nameless;
+struct Nameless(ClusterName);
 
 #[async_trait::async_trait]
 impl Issuer for Nameless {
+    fn cluster(&self) -> &ClusterName {
+        &self.0
+    }
+
     async fn issue(&self, _grant: Recorded<Grant>, _now: Timestamp) -> Result<Issued, IssueError> {
         Err(IssueError::Custody("it makes none here".into()))
     }
@@ -520,8 +524,9 @@ impl Issuer for Nameless {
 #[tokio::test]
 async fn where_certificates_name_no_grant_a_call_is_weak_at_best() {
     let bench = Bench::new([], 9, 100).await;
-    let nameless: Arc<dyn Issuer> = Arc::new(Nameless);
-    bench.issuers.send_replace(Arc::new([(ClusterName::new("prod").unwrap(), nameless)].into()));
+    let prod = ClusterName::new("prod").unwrap();
+    let nameless: Arc<dyn Issuer> = Arc::new(Nameless(prod.clone()));
+    bench.issuers.send_replace(Arc::new([(prod, nameless)].into()));
     let other = Content {
         person: Some(log_person("eve", "eve@example.com")),
         cluster: Some("lab".into()),
@@ -723,8 +728,9 @@ async fn where_certificates_name_no_grant_the_first_node_touched_is_told_as_weak
     let grant_id = grant.id().0;
     let place = glass.room.sequencer.record(grant).await.unwrap().receipt().index;
     let bench = Bench::on(glass.room, [], 9, 100).await;
-    let nameless: Arc<dyn Issuer> = Arc::new(Nameless);
-    bench.issuers.send_replace(Arc::new([(ClusterName::new("prod").unwrap(), nameless)].into()));
+    let prod = ClusterName::new("prod").unwrap();
+    let nameless: Arc<dyn Issuer> = Arc::new(Nameless(prod.clone()));
+    bench.issuers.send_replace(Arc::new([(prod, nameless)].into()));
     let lines = [
         // of the plain grant, which is of no request
         call_line("Version", "talos-role=os:reader,user:ada@example.com"),

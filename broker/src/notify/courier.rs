@@ -171,13 +171,12 @@ impl Courier {
             self.next = None;
             return Ok(Step::Elsewhere);
         }
-        let mut next = match self.next {
-            Some(next) => next,
-            None => {
-                self.kept = self.cursor.next().await.map_err(|error| self.lost(error))?;
-                self.kept
-            }
-        };
+        // another broker may have told of more since, where this one let it go in between
+        let kept = self.cursor.next().await.map_err(|error| self.lost(error))?;
+        if kept != self.kept {
+            (self.next, self.kept, self.refused) = (None, kept, 0);
+        }
+        let mut next = self.next.unwrap_or(kept);
         loop {
             let batch = audit::every_entry_from(&*self.store, next, BATCH).await?;
             let is_last = batch.len() < usize::try_from(BATCH).unwrap_or(usize::MAX);

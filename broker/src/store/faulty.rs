@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     After,
     /// It waits for a permit, then succeeds.
     Hold(Arc<Semaphore>),
+    /// Of a batch every part is refused, as what cannot be kept is.
+    Refuse,
 }
 
 /// Another store, with faults before its next writes; beyond them it works.
@@ -89,7 +91,7 @@ impl FaultyStore {
         let failed = || StoreError::Unavailable("a test's fault".into());
         match fault {
             None => write.await,
-            Some(Fault::Before) => Err(failed()),
+            Some(Fault::Before | Fault::Refuse) => Err(failed()),
             Some(Fault::After) => {
                 write.await?;
                 Err(failed())
@@ -108,6 +110,10 @@ impl Store for FaultyStore {
     async fn append(&self, batch: Vec<Append>, checkpoint: Option<StoredCheckpoint>) -> Result<Committed, StoreError> {
         if !batch.is_empty() {
             self.batches.lock().unwrap().push(batch.len());
+            if self.faults.lock().unwrap().pop_front_if(|fault| matches!(fault, Fault::Refuse)).is_some() {
+                let tree = self.inner.append(Vec::new(), None).await?.tree;
+                return Ok(Committed { parts: vec![Appended::Refused(Condition::Stale); batch.len()], tree });
+            }
         }
         self.write(self.inner.append(batch, checkpoint)).await
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ichor_broker::login::Recheck;
+use ichor_broker::login::{FreshError, Recheck};
 use ichor_standins::browser::Browser;
-use ichor_standins::provider::{Endpoint, Outage};
+use ichor_standins::provider::{Endpoint, GroupsIn, Outage};
 use ichor_wire::log::Kind;
 
 use super::client::Client;
@@ -44,6 +44,19 @@ async fn logging_out_gives_the_refresh_token_back() {
     // what was over already is not given back twice
     assert_eq!(log_out(&world, &session).await, 200);
     assert_eq!(world.provider.count(Endpoint::Revoke), 1);
+}
+
+/// The provider has taken the old one back when it gave the new one.
+#[tokio::test]
+async fn a_refresh_that_says_no_gives_back_the_token_that_came_with_it() {
+    let world = World::new().await;
+    let session = world.log_in("alice").await;
+    world.wait_minutes(6);
+    let row = world.call(&session).await.unwrap();
+    world.provider.set_groups_in(GroupsIn::Nowhere);
+    let mut revoked = world.provider.revocations();
+    assert!(matches!(world.login.fresh_identity(&row).await, Err(FreshError::Ended(_))));
+    soon(revoked.changed()).await.unwrap();
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use ichor_wire::profile::{GrantName, user_fits};
 use ichor_wire::reason::check_reason;
 use ichor_wire::role::Role;
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::Opened;
@@ -42,7 +43,7 @@ pub struct Asked {
 /// use ichor_client::kit::Grant;
 ///
 /// fn grant() -> Grant {
-///     Grant { name: todo!(), asked: todo!(), not_after: todo!(), opened: todo!(), serial: todo!(), key: todo!(), spki: todo!() }
+///     Grant { kit: todo!(), name: todo!(), asked: todo!(), not_after: todo!(), opened: todo!(), serial: todo!(), key: todo!(), spki: todo!() }
 /// }
 /// ```
 /// and what was given once is not given twice.
@@ -55,6 +56,8 @@ pub struct Asked {
 /// }
 /// ```
 pub struct Grant {
+    /// The id of the kit that gives it.
+    pub(super) kit: Uuid,
     pub(super) name: GrantName,
     pub(super) asked: Asked,
     pub(super) opened: Timestamp,
@@ -153,14 +156,14 @@ impl Opened {
         if let Some(fixed) = self.fixed() {
             let Fixed { serial, key, spki, .. } = fixed;
             let (name, key, spki) = (facts.fixed_grant(), key.clone(), spki.clone());
-            return Ok(Grant { name, asked, opened: now, not_after, serial: *serial, key, spki });
+            return Ok(Grant { kit: facts.id, name, asked, opened: now, not_after, serial: *serial, key, spki });
         }
         let bug = |_| Error::Bug("no key could be made");
         let key = Ed25519KeyPair::generate().map_err(bug)?;
         let pkcs8 = Zeroizing::new(key.to_pkcs8v1().map_err(bug)?.as_ref().to_vec());
         let spki = key.public_key().as_der().map_err(bug)?.as_ref().to_vec();
         let name = GrantName::Kit { number: facts.number, id: entropy::uuid_v7(now)? };
-        Ok(Grant { name, asked, opened: now, not_after, serial: entropy::bytes()?, key: pkcs8, spki })
+        Ok(Grant { kit: facts.id, name, asked, opened: now, not_after, serial: entropy::bytes()?, key: pkcs8, spki })
     }
 }
 

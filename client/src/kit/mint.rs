@@ -24,6 +24,9 @@ impl Opened {
     /// # Errors
     /// When it cannot be made, or is not what was granted.
     pub fn mint(&self, grant: LocallyRecorded<Grant>, now: Timestamp) -> Result<Minted, Error> {
+        if grant.value().kit != self.facts().id {
+            return Err(failed(&"another kit gives what was recorded"));
+        }
         let der = match self.fixed() {
             Some(fixed) => fixed.certificate.clone(),
             None => self.certify(grant.value(), now)?,

@@ -122,7 +122,7 @@ impl LocallyRecorded<Grant> {
         if path.exists() {
             return Err(Error::failed(format!("there is a record at `{}` already", path.display()), "run it again"));
         }
-        private_file::write(&path, signed.text().as_bytes())?;
+        private_file::write_new(&path, signed.text().as_bytes())?;
         Ok(Self { value: grant, path })
     }
 

@@ -148,6 +148,18 @@ fn opened_static(text: &str, at: &str) -> Result<Opened, Error> {
     Opened::open(&file, &gathered, at.parse().unwrap())
 }
 
+/// Each kit's certificate stands on its own record.
+#[test]
+fn a_kit_makes_no_certificate_of_what_another_one_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, at) = (opened(), now());
+    let grant = one.grant(&asked(), at).unwrap();
+    let recorded = LocallyRecorded::record(&one, grant, &machine(), folder.path()).unwrap();
+    let other = opened_static(STATIC, "2027-08-01T12:00:00Z").unwrap();
+    let refused = other.mint(recorded, at).unwrap_err().to_string();
+    assert!(refused.contains("another kit gives what was recorded"), "{refused}");
+}
+
 #[test]
 fn a_static_kit_hands_out_its_one_certificate_once_its_opener_is_on_record() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,13 +1,14 @@
 //! `notify`: from what happens to a sink's acceptance of the notification: asking for access, the first node touched and a kit in use as
 //! a node's log tells of them, and the end of a lock.
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use ichor_client::break_glass::{self, End, Vote};
 use ichor_client::{Session, locks};
+use ichor_standins::address::free_port;
 use ichor_standins::browser::Browser;
 use ichor_wire::api::{BreakGlassAsk, LockAsk, LockOn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,12 +41,12 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("notify");
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let at = listener.local_addr()?;
-    let node = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let node = free_port()?;
     let prepare = async |dir: &Path| {
         let config = dir.join("config.toml");
         let text = std::fs::read_to_string(&config)?;
         let sink = format!(
-            "\n[nodelog]\ntcp = \"{node}\"\nheartbeat = \"off\"\n\n\
+            "\n[nodelog]\ntcp = \"127.0.0.1:{node}\"\nheartbeat = \"off\"\n\n\
              [[nodelog_source]]\ncluster = \"prod\"\nnodes = {{ \"127.0.0.1\" = \"cp-1\" }}\n\n[[notify]]\nname = \"bench\"\nkind = \"webhook\"\nurl = \"http://{at}/\"\nsecret_file = \"hook-secret\"\n"
         );
         std::fs::write(config, format!("{text}{sink}"))?;
@@ -90,14 +91,9 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
 }
 
 /// From a node's line to the notification of the first node touched, and of a kit in use.
-async fn lines(
-    world: &World,
-    session: &Session,
-    node: SocketAddr,
-    arrived: &mut Arrived,
-) -> anyhow::Result<(Times, Times)> {
+async fn lines(world: &World, session: &Session, node: u16, arrived: &mut Arrived) -> anyhow::Result<(Times, Times)> {
     let bob = ichor_tests::log_in(&world.client(), &Browser::new(&[&world.tls_ca])?, "bob", |_| {}).await?;
-    let mut log = tokio::net::TcpStream::connect(node).await?;
+    let mut log = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, node)).await?;
     let (mut touched, mut kit) = (Times::default(), Times::default());
     for number in 0..LINES {
         let glass = break_glass::ask(session, &wanted(number)).await?;

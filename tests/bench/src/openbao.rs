@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use ichor_standins::address::free_port;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{
@@ -52,8 +53,8 @@ impl OpenBao {
         }
         let folder = tempfile::tempdir_in(dir)?;
         let path = folder.path().canonicalize()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let cluster_port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
+        let cluster_port = free_port()?;
         let tls_ca = certify(&path)?;
         std::fs::write(path.join("server.hcl"), configuration(&path, port, cluster_port))?;
         let log = std::fs::File::create(path.join("log"))?;

@@ -2,7 +2,7 @@
 //! from ours, behind a simulated provider.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ichor_client::tls::Trust;
 use ichor_client::{Broker, Clock, Session};
+use ichor_standins::address::free_port;
 use ichor_standins::browser::Browser;
 use ichor_standins::node::{Node, NodeOptions};
 use ichor_standins::provider::{Client, Person, Provider, ProviderOptions};
@@ -78,7 +79,7 @@ impl World {
     ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(&settings.dir)?;
         let dir = folder.path().join("broker");
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let url: Url = format!("https://localhost:{port}").parse()?;
         let provider = Provider::start(ProviderOptions {
             people,
@@ -91,7 +92,7 @@ impl World {
         let text = dir.to_string_lossy().into_owned();
         let listen = format!("127.0.0.1:{port}");
         admin(&["init", &text, "--insecure-identity-beside", "--public-url", url.as_str(), "--listen", &listen])?;
-        let health = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let health = (Ipv4Addr::LOCALHOST, free_port()?).into();
         configure(&dir, &provider, health)?;
         if let Some(url) = postgres {
             keep_in_postgres(&dir, url)?;

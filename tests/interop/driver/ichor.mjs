@@ -2,10 +2,10 @@
 // `--help` and the documentation; nothing of our code is imported.
 import fs from 'node:fs';
 import http from 'node:http';
-import net from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Browser, forms, words } from './browser.mjs';
+import { freePort } from './ports.mjs';
 import { Background, done, run } from './processes.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -201,13 +201,3 @@ async function urlCatcher() {
   await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
   return { url, address: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }
-
-/** A port on 127.0.0.1 that nobody listens on now. */
-export async function freePort() {
-  const server = net.createServer();
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  const { port } = server.address();
-  await new Promise((resolve) => { server.close(resolve); });
-  return port;
-}
-

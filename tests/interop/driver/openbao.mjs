@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import https from 'node:https';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort } from './ichor.mjs';
+import { freePort } from './ports.mjs';
 import { bin, tlsFor } from './peers.mjs';
 import { Background, done, eventually } from './processes.mjs';
 

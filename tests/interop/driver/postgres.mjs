@@ -3,7 +3,8 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Broker, freePort } from './ichor.mjs';
+import { Broker } from './ichor.mjs';
+import { freePort } from './ports.mjs';
 import { done, eventually, run } from './processes.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));

@@ -6,7 +6,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { check, has, lacks, same } from '../driver/report.mjs';
 import { done, eventually } from '../driver/processes.mjs';
-import { Broker, Person, freePort } from '../driver/ichor.mjs';
+import { Broker, Person } from '../driver/ichor.mjs';
+import { freePort } from '../driver/ports.mjs';
 import { OpenBao } from '../driver/openbao.mjs';
 import { fails, names } from './custody-faults.mjs';
 

@@ -177,7 +177,7 @@ export async function run(dir) {
     let recorded = 0;
     const opening = ['kit', 'open', file, '--share', share, '--identity', key, '--share', '-', '--name', 'grace', '--reason', 'killed',
       '--talosconfig', out, '--records', records];
-    for (const call of ['openat', 'write', 'fsync', 'renameat', 'fchmod']) {
+    for (const call of ['openat', 'write', 'fsync', 'renameat2', 'fchmod']) {
       kills[call] = 0;
       for (let at = 1; at <= 60; at += 1) {
         fs.rmSync(records, { recursive: true, force: true });

@@ -4,7 +4,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { check, has, lacks, same } from '../driver/report.mjs';
 import { done, eventually, run as execute } from '../driver/processes.mjs';
-import { ALIAS, Broker, Person, freePort } from '../driver/ichor.mjs';
+import { ALIAS, Broker, Person } from '../driver/ichor.mjs';
+import { freePort } from '../driver/ports.mjs';
 import { Node, Provider, TalosCluster, tool } from '../driver/peers.mjs';
 import { Shipper } from '../driver/shipper.mjs';
 

@@ -3,11 +3,12 @@
 //!
 //! They know neither broker nor client, so that tests and the demo meet them as they would meet the real ones. Besides them:
 //! a [`browser::Browser`] that follows redirects and submits forms, a [`node::client::NodeClient`] that calls a node with any
-//! certificate, an [`authority::Authority`] that signs certificates of any shape, wrong ones too, and the command lines that the
-//! documents have people type ([`documents`]).
+//! certificate, an [`authority::Authority`] that signs certificates of any shape, wrong ones too, addresses ([`address`]), and the command
+//! lines that the documents have people type ([`documents`]).
 //!
 //! Time is injected ([`clock::Now`]), so that a test with a frozen clock meets peers with the same clock.
 
+pub mod address;
 pub mod authority;
 pub mod browser;
 pub mod clock;

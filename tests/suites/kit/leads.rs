@@ -1,23 +1,16 @@
 //! Where what a kit opens connects to: recorded at its ceremony, and looked at in every drill.
 
+use ichor_standins::address::Refusing;
 use ichor_standins::node::{Node, NodeOptions};
-use tokio::net::TcpSocket;
 
 use super::*;
-
-/// An address that refuses every connection, for as long as this lives.
-fn nobody() -> anyhow::Result<(TcpSocket, String)> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind("127.0.0.1:0".parse()?)?;
-    let address = socket.local_addr()?.to_string();
-    Ok((socket, address))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kit_that_leads_nowhere_is_told_at_its_ceremony_and_by_no_drill_taken_for_one_that_serves()
 -> anyhow::Result<()> {
     let ceremony = Ceremony::begin().await?;
-    let (_held, nowhere) = nobody()?;
+    let refusing = Refusing::take()?;
+    let nowhere = refusing.address();
     let elsewhere = Node::start(NodeOptions::new("another-clusters")?).await?;
     for (number, endpoint) in [(1, nowhere), (2, elsewhere.endpoint())] {
         let said = ceremony.create_at(&endpoint, &WITNESSES).await?;
@@ -50,7 +43,8 @@ async fn a_kit_that_leads_nowhere_is_told_at_its_ceremony_and_by_no_drill_taken_
 #[tokio::test(flavor = "multi_thread")]
 async fn of_the_endpoints_of_a_kit_one_that_answers_is_enough() -> anyhow::Result<()> {
     let ceremony = Ceremony::begin().await?;
-    let (_held, nowhere) = nobody()?;
+    let refusing = Refusing::take()?;
+    let nowhere = refusing.address();
     let said = ceremony.create(&[&WITNESSES[..], &["--endpoint", &nowhere]].concat()).await?;
     let answering = ceremony.world.node.endpoint();
     assert!(said.contains(&format!("warn  endpoint {nowhere}")) && !said.contains(&format!("endpoint {answering}")));

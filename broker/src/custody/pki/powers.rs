@@ -13,7 +13,7 @@ use crate::openbao::{Capabilities, Pki};
 
 /// Where the engine signs what is asked, or what a program decides (OpenBao's CEL roles), by its default issuer; where it makes keys, changes
 /// its CA, or lets others in by another protocol.
-pub(super) const NEVER: &[&str] = &[
+const NEVER: &[&str] = &[
     "sign-verbatim",
     "sign-verbatim/{role}",
     "issue/{role}",
@@ -53,7 +53,7 @@ pub(super) const NEVER: &[&str] = &[
 ];
 
 /// The same by an issuer that is named, also by a role: we name none.
-pub(super) const NEVER_BY: &[&str] = &[
+const NEVER_BY: &[&str] = &[
     "issuer/{issuer}/sign-verbatim",
     "issuer/{issuer}/sign-verbatim/{role}",
     "issuer/{issuer}/issue/{role}",

@@ -103,7 +103,7 @@ async fn a_grant_becomes_a_certificate_and_both_are_recorded() {
     let room = Room::new().await;
     let grant = room.grant().await;
     let (signer, ca) = material();
-    let issuer = LocalCa::new(Arc::new(signer), ca.clone(), profile::DEFAULT_BACKDATE);
+    let issuer = LocalCa::new(name(), Arc::new(signer), ca.clone(), profile::DEFAULT_BACKDATE);
     let issued = issuer.issue(grant, noon()).await.unwrap();
     let issued = room.sequencer.record(issued).await.unwrap();
 
@@ -138,7 +138,7 @@ async fn a_grant_becomes_a_certificate_and_both_are_recorded() {
 async fn two_certificates_have_two_serials() {
     let room = Room::new().await;
     let (signer, ca) = material();
-    let issuer = LocalCa::new(Arc::new(signer), ca, SignedDuration::ZERO);
+    let issuer = LocalCa::new(name(), Arc::new(signer), ca, SignedDuration::ZERO);
     let one = issuer.issue(room.grant().await, noon()).await.unwrap();
     let two = issuer.issue(room.grant().await, noon()).await.unwrap();
     assert_ne!(one.serial(), two.serial());
@@ -150,7 +150,7 @@ async fn what_custody_signed_wrongly_is_not_issued() {
     let (signer, ca) = material();
     let bent = |inner| {
         let signer = Bent { public_key: ca.public_key().to_vec(), inner };
-        LocalCa::new(Arc::new(signer), ca.clone(), SignedDuration::ZERO)
+        LocalCa::new(name(), Arc::new(signer), ca.clone(), SignedDuration::ZERO)
     };
     let error = bent(Ok(signer)).issue(room.grant().await, noon()).await.unwrap_err();
     assert_eq!(error, IssueError::Mismatch("the CA did not sign it".into()));
@@ -167,7 +167,7 @@ async fn nothing_is_issued_outside_of_ca_and_grant() {
     let room = Room::new().await;
     let (signer, ca) = material();
     let end = ca.not_after();
-    let issuer = LocalCa::new(Arc::new(signer), ca, SignedDuration::ZERO);
+    let issuer = LocalCa::new(name(), Arc::new(signer), ca, SignedDuration::ZERO);
     for now in [noon() + SignedDuration::from_hours(2), noon() - SignedDuration::from_hours(2), end] {
         let error = issuer.issue(room.grant().await, now).await.unwrap_err();
         assert!(matches!(error, IssueError::Validity(_)), "{now}: {error}");
@@ -178,8 +178,8 @@ async fn nothing_is_issued_outside_of_ca_and_grant() {
 async fn another_key_or_too_much_backdating_issues_nothing() {
     let room = Room::new().await;
     let ((signer, ca), (other, _)) = (material(), material());
-    let foreign = LocalCa::new(Arc::new(other), ca.clone(), SignedDuration::ZERO);
+    let foreign = LocalCa::new(name(), Arc::new(other), ca.clone(), SignedDuration::ZERO);
     assert!(matches!(foreign.issue(room.grant().await, noon()).await, Err(IssueError::Mismatch(_))));
-    let early = LocalCa::new(Arc::new(signer), ca, SignedDuration::from_mins(11));
+    let early = LocalCa::new(name(), Arc::new(signer), ca, SignedDuration::from_mins(11));
     assert!(matches!(early.issue(room.grant().await, noon()).await, Err(IssueError::Build(_))));
 }

@@ -88,7 +88,7 @@ impl Engine {
     }
 
     async fn issuer(&self) -> PkiCa {
-        PkiCa::new(self.custody(false).await, self.ca())
+        PkiCa::new(prod(), self.custody(false).await, self.ca())
     }
 
     /// Changes the role behind everybody's back, once it was found right.
@@ -249,7 +249,7 @@ async fn a_person_has_a_role_of_their_own_where_that_was_asked_for() {
         Rule::new("pki/sign/ichor-prod-p-*", ["update"]),
         Rule::new("pki/roles/ichor-prod-p-*", ["create", "read", "update"]),
     ]);
-    let issuer = PkiCa::new(engine.custody(true).await, engine.ca());
+    let issuer = PkiCa::new(prod(), engine.custody(true).await, engine.ca());
     let name = set().person_role_name(&prod(), "ada");
     let root = engine.root();
     let writes = || {
@@ -274,7 +274,7 @@ async fn a_person_has_a_role_of_their_own_where_that_was_asked_for() {
     assert_eq!(writes(), 2);
 
     // one that was there and says something else is not used as it is
-    let issuer = PkiCa::new(engine.custody(true).await, engine.ca());
+    let issuer = PkiCa::new(prod(), engine.custody(true).await, engine.ca());
     let mut bent = role.clone();
     bent.insert("organization".into(), json!(["os:admin", "user:ada"]));
     root.write_role(&name, &bent).await.unwrap();

@@ -1,7 +1,6 @@
 //! Against the stand-in node: what it makes is taken, and every lie of its is found.
 
-use std::net::TcpListener;
-
+use ichor_standins::address::Refusing;
 use ichor_standins::authority::Leaf;
 use ichor_standins::node::{Making, Node, NodeOptions};
 use ichor_wire::log::{Entry, Kind};
@@ -33,11 +32,6 @@ fn credential(node: &Node, roles: &[&str]) -> StandingCredential {
 fn issuer(node: &Node, endpoints: Vec<String>, clock: &Arc<FrozenClock>) -> TalosApi {
     let credential = Credential::Standing(credential(node, &["os:admin"]));
     TalosApi::new(cluster(node, endpoints), credential, Arc::clone(clock) as SharedClock).unwrap()
-}
-
-/// An endpoint that nobody listens at.
-fn nowhere() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 async fn failure(issuer: &TalosApi, room: &Room) -> IssueError {
@@ -108,7 +102,8 @@ async fn every_lie_of_a_node_is_found() {
 async fn endpoints_are_tried_in_turn_each_with_its_reason() {
     let (room, clock) = (Room::new().await, FrozenClock::at(noon()));
     let (good, foreign, hung) = (node(&clock).await, node(&clock).await, node(&clock).await);
-    let closed = nowhere();
+    let refusing = Refusing::take().unwrap();
+    let closed = refusing.address();
     let all = vec![closed.clone(), foreign.endpoint(), good.endpoint()];
     issuer(&good, all, &clock).issue(room.grant().await, noon()).await.unwrap();
 

@@ -186,7 +186,11 @@ impl Login {
                 self.record(&mut row, told, last).await?;
                 Ok(self.restored(&row)?)
             }
-            Asked::No(why) => self.end_for(&row, why).await,
+            Asked::No(why) => {
+                // the one that is to be given back: a provider that rotates has used up the other
+                row.refresh_sealed = sealed.or(row.refresh_sealed);
+                self.end_for(&row, why).await
+            }
             Asked::Nothing(why) => {
                 if sealed.is_some() {
                     let told = Told { groups: row.groups.clone(), groups_at: row.groups_at, sealed };

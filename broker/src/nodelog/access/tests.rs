@@ -102,6 +102,7 @@ fn what_a_caller_can_make_of_a_line_is_a_sign() {
     assert_eq!(sign_of(&with("g=content-type=application/grpc")), Some(Sign::Twice));
     assert_eq!(sign_of(&with("a=ichor-probe=1;b=ichor-probe=2")), Some(Sign::Twice));
     assert_eq!(sign_of(&with("g=\u{1b}[31m")), Some(Sign::Control));
+    assert_eq!(sign_of(&REAL.replace("os:reader", "os:\0reader")), Some(Sign::Control));
     // a value with a newline leaves a beginning and an end
     assert_eq!(
         sign_of("machined 2026/11/22 16:01:11 OK [/a.B/C] 1ms unary Success (:authority=l;g-bin=x"),

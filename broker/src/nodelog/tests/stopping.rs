@@ -1,4 +1,4 @@
-//! A stop: what was read is kept where the store takes it, and counted where it does not.
+//! A stop: what was read is kept where the store takes it, and counted where it does not. And what no store ever takes.
 
 use super::*;
 use crate::nodelog::reader::Reader;
@@ -78,4 +78,27 @@ async fn lines_that_were_read_and_not_handed_on_are_counted() {
     drop(reader);
     let page = recorder.handle().render();
     assert!(page.contains("ichor_node_lines_total{outcome=\"lost\"} 4"), "{page}");
+}
+
+#[tokio::test]
+async fn what_no_store_ever_takes_holds_up_nothing_behind_it() {
+    let bench = Bench::new([Fault::Refuse], 9, 100).await;
+    bench.send(&call_line("Version", &roles(GRANT))).await;
+    while !bench.room.store.is_well() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.send(&call_line("Reboot", &roles(GRANT))).await;
+    let call = bench.calls(1).await.remove(0);
+    assert_eq!(call.method, "/machine.MachineService/Reboot");
+}
+
+/// PostgreSQL has no text with a NUL in it: a caller's bytes are to reach no store so.
+#[tokio::test]
+async fn a_nul_among_the_roles_is_a_sign_and_is_kept_nowhere() {
+    let bench = Bench::new([], 9, 100).await;
+    bench.send(&call_line("Version", "x-bin=a;talos-role=os:\0admin,os:reader")).await;
+    bench.send(&call_line("Version", "talos-role=os:\0admin,os:reader")).await;
+    for call in bench.calls(2).await {
+        assert_eq!((call.class, call.roles.as_str()), (CallClass::Suspect, "os:reader"), "{call:?}");
+    }
 }

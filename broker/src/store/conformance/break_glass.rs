@@ -349,6 +349,8 @@ pub(crate) async fn requests_are_bounded_listed_and_run_out(store: Arc<dyn Store
     let pending = vec![BreakGlassState::Pending, BreakGlassState::Used];
     let lab = BreakGlassFilter { cluster: Some("lab".into()), states: pending, ..all.clone() };
     assert_eq!(ids(lab, None, 9).await, [4]);
+    let no_text = BreakGlassFilter { cluster: Some("lab\0".into()), ..all.clone() };
+    assert_eq!(ids(no_text, None, 9).await, [0_u8; 0]);
 
     let due =
         async |now| store.break_glass_due(now, 9).await.unwrap().iter().map(|row| row.id).collect::<BTreeSet<_>>();

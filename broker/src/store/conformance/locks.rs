@@ -283,7 +283,7 @@ pub(crate) async fn locks_are_bounded_and_set_in_live_sessions(store: Arc<dyn St
     for name in ["subject", "ada"] {
         assert_eq!(store.people_named(name, 9).await.unwrap(), std::slice::from_ref(&known), "{name}");
     }
-    for name in ["Ada", "ADA", "Subject", "", "ad"] {
+    for name in ["Ada", "ADA", "Subject", "", "ad", "a\0da"] {
         assert_eq!(store.people_named(name, 9).await.unwrap(), [], "{name}: neither a display name nor nearly one");
     }
 }

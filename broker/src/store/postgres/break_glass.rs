@@ -1,4 +1,4 @@
-//! Break-glass requests, with their approvals and uses. Each change is one statement, as all within a batch are.
+//! Break-glass requests, with their approvals and uses. Each change is written by one statement, before which some look for locks.
 
 mod reading;
 

@@ -1,6 +1,6 @@
-//! State changes within a batch. Each is one statement (a drop of bodies reads them before) that does all of the change or
-//! nothing of it, so that a failed condition leaves nothing to undo, and a batch's statements can be sent without waiting for
-//! each answer.
+//! State changes within a batch. Each is written by one statement that does all of it or nothing, so that a failed condition leaves
+//! nothing to undo, and a batch's statements can be sent without waiting for each answer. What reads before it writes (locks, bodies)
+//! or keeps calls has several, and those of later parts may come between.
 //!
 //! Sessions are made here alone, under the lock of the log's end: what a statement finds missing stays missing.
 

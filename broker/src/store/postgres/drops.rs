@@ -9,6 +9,7 @@ use crate::store::KEPT;
 use crate::store::rows::DropRequest;
 use crate::store::{Append, Change, Condition};
 
+use super::human::{Told, surely_another};
 use super::{Failure, certificates};
 use crate::store::value::{hash, id, micros, signed, time, unsigned};
 
@@ -70,13 +71,15 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
     let (prefixes, of) = named.columns();
     let kinds: Vec<i16> =
         Kind::ALL.into_iter().filter(|kind| kind.may_be_dropped()).map(|kind| kind.number().into()).collect();
+    let other = surely_another(
+        Told { human: "human", provider: "provider", issuer: "issuer", subject: "subject" },
+        Told { human: "$13::bytea", provider: "$12", issuer: "$3", subject: "$4" },
+    );
     let drop = db
         .prepare_cached(
-            "WITH asked AS (SELECT * FROM drop_request WHERE id = $1),
+            &format!("WITH asked AS (SELECT * FROM drop_request WHERE id = $1),
                 opened AS (SELECT FROM asked WHERE done_at IS NULL AND (approved_at IS NOT NULL OR $2 < expires_at)),
-                other AS (SELECT FROM asked WHERE CASE
-                    WHEN human IS NULL AND $13::bytea IS NULL THEN provider = $12 AND issuer = $3 AND subject <> $4
-                    ELSE human <> $13::bytea AND substr(human, 1, 8) = substr($13::bytea, 1, 8) AND NOT (provider = $12 AND issuer = $3 AND subject = $4) END),
+                other AS (SELECT FROM asked WHERE {other}),
                 held AS (SELECT FROM asked JOIN lock l ON (l.kind = 0 AND l.one = asked.issuer AND l.two = asked.subject)
                         OR (l.kind = 1 AND l.one = encode(asked.session, 'hex'))
                     WHERE l.ended_at IS NULL AND (l.until IS NULL OR l.until > $2)),
@@ -94,7 +97,7 @@ pub(super) async fn run(db: &Transaction<'_>, change: &Change) -> Result<Result<
                         done_at = CASE WHEN $10 THEN $2 END, person = CASE WHEN $10 THEN NULL ELSE person END
                     WHERE id = $1 AND EXISTS (SELECT FROM fine))
              SELECT EXISTS (SELECT FROM opened), EXISTS (SELECT FROM other), EXISTS (SELECT FROM fine),
-                EXISTS (SELECT FROM held)",
+                EXISTS (SELECT FROM held)"),
         )
         .await?;
     let row = db

@@ -15,6 +15,7 @@ mod connections;
 mod devices;
 mod drops;
 mod forwards;
+mod human;
 mod kept;
 mod locks;
 mod log;
