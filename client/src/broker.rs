@@ -45,6 +45,7 @@ struct Inner {
     clock: Clock,
     audit_key: Option<LogKey>,
     trusting: Option<PathBuf>,
+    pinned: Option<PathBuf>,
     http: OnceLock<reqwest::Client>,
     /// The last `DPoP-Nonce` that the broker sent (RFC 9449 §8).
     nonce: Mutex<Option<String>>,
@@ -79,7 +80,8 @@ impl Broker {
     /// The same, where the key of its audit log is known from elsewhere.
     #[must_use]
     pub fn with_audit_key(url: Url, trust: Trust, clock: Clock, audit_key: Option<LogKey>) -> Self {
-        Self::found(Settings { broker: url, trust, audit_key, source: Source::Flag, trusting: None }, clock)
+        let source = Source::Flag;
+        Self::found(Settings { broker: url, trust, audit_key, source, trusting: None, pinned: None }, clock)
     }
 
     /// The broker that the settings name. No connection is made yet.
@@ -91,6 +93,7 @@ impl Broker {
             clock,
             audit_key: settings.audit_key,
             trusting: settings.trusting,
+            pinned: settings.pinned,
             http: OnceLock::new(),
             nonce: Mutex::new(None),
             skew: Mutex::new(None),
@@ -386,6 +389,14 @@ impl Broker {
         while let Some(error) = cause {
             reason = error.to_string();
             cause = error.source();
+        }
+        if let Some(file) = self.0.pinned.as_ref().filter(|_| reason.contains("UnknownIssuer")) {
+            return Error::Unreachable {
+                url: self.url(),
+                reason: format!("its CA is not the one that `ca_pin` in `{}` names", file.display()),
+                next: "compare `ca_pin` with whoever runs the broker, which must send its CA's certificate along"
+                    .into(),
+            };
         }
         let next = match &reason {
             reason if error.is_timeout() || reason.contains("deadline") => {

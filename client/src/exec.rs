@@ -126,7 +126,7 @@ impl PrivateTalosconfig {
     /// go before the broker's.
     ///
     /// # Errors
-    /// When there is no place for it or it cannot be written.
+    /// When there is no place for it, others can change what is there, or it cannot be written.
     pub fn create(
         environment: &Environment,
         name: &str,
@@ -143,7 +143,7 @@ impl PrivateTalosconfig {
             crt: held.answer.certificate.clone(),
             key: held.key.clone(),
         };
-        let folder = environment.run_dir().ok_or_else(no_home)?;
+        let folder = place(environment)?;
         sweep(&folder);
         let path = folder.join(format!("exec-{}-{}", std::process::id(), held.answer.grant_id.simple()));
         let edit = |source| Error::Edit { path: path.clone(), source };
@@ -157,10 +157,9 @@ impl PrivateTalosconfig {
     /// Returns if one can be written; its folder is made.
     ///
     /// # Errors
-    /// When there is no place for it, or nothing can be written there.
+    /// When there is no place for it, others can change what is there, or nothing can be written there.
     pub fn check_place(environment: &Environment) -> Result<(), Error> {
-        let folder = environment.run_dir().ok_or_else(no_home)?;
-        private_file::ensure_folder(&folder)?;
+        let folder = place(environment)?;
         private_file::takes_files(&folder).map_err(Error::file("write", &folder))
     }
 
@@ -175,6 +174,15 @@ impl Drop for PrivateTalosconfig {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// The folder for private talosconfigs, which is made where it is missing. One that others can change is refused: the command would
+/// call whom they say, with what they hold.
+fn place(environment: &Environment) -> Result<PathBuf, Error> {
+    let folder = environment.run_dir().ok_or_else(no_home)?;
+    private_file::ensure_folder(&folder)?;
+    private_file::check_ours(&folder)?;
+    Ok(folder)
 }
 
 /// Removes what an `exec` that was killed left behind.
@@ -241,6 +249,17 @@ mod tests {
         assert_eq!(run("kill -TERM $$").await, 143);
         let error = super::run(&["/no/such/program".into()], None, false).await.unwrap_err();
         assert!(error.to_string().contains("cannot be started"));
+    }
+
+    #[test]
+    fn a_place_that_others_can_change_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let environment = Environment::isolated(root.path());
+        PrivateTalosconfig::check_place(&environment).unwrap();
+        let folder = environment.run_dir().unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o770)).unwrap();
+        let error = PrivateTalosconfig::check_place(&environment).unwrap_err();
+        assert!(error.to_string().contains("can be written by others"), "{error}");
     }
 
     #[test]

@@ -146,6 +146,29 @@ pub fn ensure_folder(path: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::file("make", path))
 }
 
+/// Returns if nobody else can change what is in the folder: whoever can may put a file of theirs in the place of one of ours.
+///
+/// # Errors
+/// When it, or a link that leads to it, belongs to another user, or others may write in it.
+pub fn check_ours(folder: &Path) -> Result<(), Error> {
+    let failed = |source| Error::File { what: "read", path: folder.into(), source };
+    let (link, found) = (fs::symlink_metadata(folder).map_err(failed)?, fs::metadata(folder).map_err(failed)?);
+    let me = nix::unistd::geteuid().as_raw();
+    if let Some(other) = [&link, &found].into_iter().find(|found| found.uid() != me) {
+        return Err(Error::failed(
+            format!("`{}` belongs to another user (id {}), so nothing is kept in it", folder.display(), other.uid()),
+            "take it away, or set XDG_RUNTIME_DIR to a folder of your own",
+        ));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err(Error::failed(
+            format!("`{}` can be written by others, so nothing is kept in it", folder.display()),
+            format!("look at what is in it, then run `chmod 700 {}`", folder.display()),
+        ));
+    }
+    Ok(())
+}
+
 /// Creates a new file, 0600, in a 0700 folder; fails if it is there. What cannot be written whole is taken away again.
 ///
 /// # Errors
@@ -250,6 +273,31 @@ mod tests {
         write(&path, b"token").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(read_secret(&path, 10).unwrap_err().to_string().contains("can be read by others"));
+    }
+
+    #[test]
+    fn a_folder_that_others_can_change_is_not_ours() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, link) = (root.path().join("run"), root.path().join("link"));
+        ensure_folder(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        check_ours(&folder).unwrap();
+        check_ours(&link).unwrap();
+        for mode in [0o720, 0o702, 0o777] {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+            let error = check_ours(&folder).unwrap_err();
+            assert!(error.to_string().contains("can be written by others"), "{error}");
+            let next = error.next_steps().concat();
+            assert!(next.contains(&format!("`chmod 700 {}`", folder.display())), "{next}");
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        check_ours(&folder).unwrap();
+        // whoever may give things away
+        if std::os::unix::fs::lchown(&link, Some(12_345), None).is_ok() {
+            assert!(check_ours(&link).unwrap_err().to_string().contains("another user (id 12345)"));
+            std::os::unix::fs::chown(&folder, Some(12_345), None).unwrap();
+            assert!(check_ours(&folder).unwrap_err().to_string().contains("another user (id 12345)"));
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Settings {
     pub source: Source,
     /// The project's file whose `ca_file` or `ca_pin` says what is trusted, where one does: perhaps a stranger's.
     pub trusting: Option<PathBuf>,
+    /// The file whose `ca_pin` says what is trusted, where one does.
+    pub pinned: Option<PathBuf>,
 }
 
 /// Who named the broker. As text: `--broker`, `ICHOR_BROKER`, or the file's path.
@@ -111,6 +113,12 @@ impl Settings {
             }
             _ => None,
         };
+        let pinned = match (&flags.ca, &file) {
+            (None, Some((Source::Project(path) | Source::Settings(path), file))) if file.ca_pin.is_some() => {
+                Some(path.clone())
+            }
+            _ => None,
+        };
         let trust = match (&flags.ca, file) {
             (Some(path), _) => Trust::CaFile(environment.working_dir.join(path)),
             (None, Some((Source::Project(path) | Source::Settings(path), file))) => file.trust(&path)?,
@@ -120,7 +128,7 @@ impl Settings {
             Trust::System { .. } => Trust::System { bundle: environment.ssl_cert_file.clone() },
             other => other,
         };
-        Ok(Self { broker, trust, audit_key, source, trusting })
+        Ok(Self { broker, trust, audit_key, source, trusting, pinned })
     }
 
     /// How a server's certificate is trusted that is no broker: by `--ca`, else by the system's roots.

@@ -1,6 +1,6 @@
 //! Whom we believe to be the broker.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -72,17 +72,39 @@ impl Trust {
     /// # Errors
     /// When a file cannot be read or holds no certificate.
     pub fn fingerprint(&self) -> Result<String, Error> {
-        let pem = match self {
+        let certificates = match self {
             Self::System { .. } => return Ok("system".into()),
             Self::Pin(pin) => return Ok(pin.to_string()),
+            Self::CaFile(_) | Self::CaPem(_) => self.certificates()?,
+        };
+        let mut whole = Sha256::new();
+        certificates.keys().for_each(|digest| whole.update(digest));
+        Ok(format!("sha256s:{}", data_encoding::HEXLOWER.encode(&whole.finalize())))
+    }
+
+    /// What a person compares with whoever runs the broker, in one line: of a file with one certificate its pin, which is the value
+    /// of `ca_pin` and can be told with openssl; else [`Self::fingerprint`].
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn to_compare(&self) -> Result<String, Error> {
+        let certificates = self.certificates()?;
+        let mut pins = certificates.values().map(Pin::of);
+        match (pins.next().flatten(), pins.next()) {
+            (Some(pin), None) => Ok(pin.to_string()),
+            _ => self.fingerprint(),
+        }
+    }
+
+    /// The certificates of a file or a text by their SHA-256 digests; none of what is trusted otherwise.
+    fn certificates(&self) -> Result<BTreeMap<[u8; 32], CertificateDer<'static>>, Error> {
+        let pem = match self {
+            Self::System { .. } | Self::Pin(_) => return Ok(BTreeMap::new()),
             Self::CaFile(path) => read_ca(path)?,
             Self::CaPem(pem) => pem.clone().into_bytes(),
         };
         let certificates = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok);
-        let digests: BTreeSet<[u8; 32]> = certificates.map(|der| Sha256::digest(&der).into()).collect();
-        let mut whole = Sha256::new();
-        digests.iter().for_each(|digest| whole.update(digest));
-        Ok(format!("sha256s:{}", data_encoding::HEXLOWER.encode(&whole.finalize())))
+        Ok(certificates.map(|der| (Sha256::digest(&der).into(), der)).collect())
     }
 
     /// A TLS configuration that believes only this; TLS 1.2 and 1.3.
@@ -299,6 +321,19 @@ mod tests {
         assert_eq!(Trust::Pin(Pin([7; 32])).fingerprint().unwrap(), Pin([7; 32]).to_string());
         assert_eq!(Trust::System { bundle: Some("b".into()) }.fingerprint().unwrap(), "system");
         assert!(Trust::CaFile(folder.path().join("none")).fingerprint().is_err());
+    }
+
+    #[test]
+    fn one_ca_is_compared_by_the_pin_that_settings_take() {
+        let (one, two) = (rcgen_pem(), rcgen_pem());
+        let shown = |pem: &str| Trust::CaPem(pem.into()).to_compare().unwrap();
+        let pin = Pin::of(&CertificateDer::from_pem_slice(one.as_bytes()).unwrap()).unwrap();
+        assert_eq!(shown(&one).parse(), Ok(pin));
+        assert_eq!(shown(&format!("{one}{one}")), pin.to_string(), "the same one twice is one");
+        assert!(shown(&format!("{one}{two}")).starts_with("sha256s:"));
+        assert_eq!(Trust::Pin(pin).to_compare().unwrap(), pin.to_string());
+        // what was agreed to by earlier versions stays agreed to
+        assert!(Trust::CaPem(one).fingerprint().unwrap().starts_with("sha256s:"));
     }
 
     fn rcgen_pem() -> String {

@@ -247,6 +247,9 @@ impl Store for Faulty {
     async fn stray(&self) -> Result<Option<String>, StoreError> {
         self.faults.read(self.inner.stray()).await
     }
+    async fn unsound(&self) -> Result<Option<String>, StoreError> {
+        self.faults.read(self.inner.unsound()).await
+    }
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.faults.read(self.inner.checkpoint()).await
     }

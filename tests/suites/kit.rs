@@ -230,6 +230,10 @@ async fn a_kit_from_its_ceremony_to_its_end() -> anyhow::Result<()> {
     ];
     let said = ceremony.run(&[&rotate[..], &WITNESSES].concat()).await?;
     assert!(said.contains("Kit 2 of cluster") && said.contains("kit revoke 1"), "{said}");
+    let again = ceremony.run(&[&rotate[..], &WITNESSES].concat()).await.unwrap_err().to_string();
+    assert!(again.contains("kit 1 was replaced by kit 2 already") && again.contains("kit rotate 2`"), "{again}");
+    let said = ceremony.run(&["report", &file, "--label", "drill"]).await?;
+    assert!(said.contains("kit 2 is there in its place") && !said.contains("kit rotate"), "{said}");
     let (second, first) = (ceremony.kit(2), ceremony.kit(1));
     let holders =
         |file: &KitFile| file.unverified_facts().shares.iter().map(|share| share.holder.clone()).collect::<Vec<_>>();
@@ -431,6 +435,12 @@ async fn case_17_a_ceremony_is_begun_on_the_brokers_host_by_two_and_fails_whole(
     );
     assert!(refused(&[&WITNESSES[..], &["--endpoint", "node.example.com"]].concat()).await.contains("is a name"));
     assert!(refused(&[&WITNESSES[..], &["--role", "os:impersonator"]].concat()).await.contains("unknown role"));
+    // one name of those that it would write is taken: the last
+    let taken = ceremony.sheets.path().join("kit-1-share-3-eve.txt");
+    std::fs::write(&taken, "another's")?;
+    let said = refused(&WITNESSES).await;
+    assert!(said.contains("kit-1-share-3-eve.txt` is there already, and nothing was recorded"), "{said}");
+    std::fs::remove_file(&taken)?;
     let kinds: Vec<String> = ceremony.world.entries().await?.into_iter().map(|entry| entry.kind).collect();
     assert!(!kinds.iter().any(|kind| kind.starts_with("kit-")), "{kinds:?}");
     assert_eq!(std::fs::read_dir(&ceremony.output)?.count(), 0, "nothing is left of what was refused");

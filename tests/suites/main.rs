@@ -31,6 +31,7 @@ mod openbao;
 mod pages;
 mod pki;
 mod places;
+mod policies;
 mod receipts;
 mod refusals;
 mod reload;

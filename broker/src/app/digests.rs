@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Settings};
+use crate::identity::LocalGroups;
 use crate::regular::{self, Links};
 
 /// The digests of one part, by file.
@@ -18,6 +19,8 @@ pub(super) struct Digests {
     pub(super) clusters: Files,
     pub(super) vault: Files,
     pub(super) tls: Files,
+    /// Of the providers' files of groups.
+    pub(super) groups: Files,
     /// Compared, and never written down: they are of secrets.
     pub(super) sinks: Files,
 }
@@ -32,7 +35,7 @@ const MOST: u64 = 1 << 20;
 
 impl Digests {
     /// The digests of the files as they are now.
-    pub(super) fn of(settings: &Settings, sinks: &[PathBuf]) -> Self {
+    pub(super) fn of(settings: &Settings, sinks: &[PathBuf], groups: &[(PathBuf, LocalGroups)]) -> Self {
         let folder = |path: &std::path::Path, ending| config::digests(path, ending).unwrap_or_default();
         let file = |(name, path): (&str, &std::path::PathBuf)| {
             let bytes = zeroize::Zeroizing::new(regular::read(path, MOST, Links::Followed).ok()?);
@@ -50,13 +53,19 @@ impl Digests {
                 .collect(),
             tls: tls.filter_map(file).collect(),
             sinks: sinks.iter().filter_map(|path| file((path.to_string_lossy().as_ref(), path))).collect(),
+            groups: groups.iter().filter_map(|(path, _)| file((path.to_string_lossy().as_ref(), path))).collect(),
         }
     }
 
     /// What may be written down, by `part/file`.
     pub(super) fn shown(&self) -> BTreeMap<String, String> {
-        let parts =
-            [("policies", &self.policies), ("clusters", &self.clusters), ("vault", &self.vault), ("tls", &self.tls)];
+        let parts = [
+            ("policies", &self.policies),
+            ("clusters", &self.clusters),
+            ("vault", &self.vault),
+            ("tls", &self.tls),
+            ("groups", &self.groups),
+        ];
         let named = |(part, files): (&'static str, &Files)| {
             shown(files).into_iter().map(move |(name, digest)| (format!("{part}/{name}"), digest)).collect::<Vec<_>>()
         };

@@ -3,6 +3,7 @@
 //! good one comes. A CA that is no longer in custody ends: taking it out is how an operator does that; so does one whose key may
 //! have left its server, whose engine's roles bound nothing any more, or that an entry of the log retired, at whichever broker.
 
+mod groups;
 mod naming;
 mod sinks;
 mod uncompared;
@@ -25,6 +26,7 @@ use crate::clock::SharedClock;
 use crate::config::{self, Folder, Loaded, Settings};
 use crate::custody::{Custody, KnownCas};
 use crate::domain::{ClusterName, Clusters};
+use crate::identity::LocalGroups;
 use crate::mint::{Issuers, Press};
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
@@ -42,6 +44,8 @@ pub struct Live {
     hearing: watch::Sender<Vec<String>>,
     /// The files that the sinks are made of.
     sink_files: Vec<PathBuf>,
+    /// The providers' files of groups, and where what they say is in force.
+    groups: Vec<(PathBuf, LocalGroups)>,
     policies: watch::Sender<Arc<PolicySet>>,
     clusters: watch::Sender<Clusters>,
     issuers: watch::Sender<Issuers>,
@@ -115,7 +119,7 @@ impl Live {
         let settings = &loaded.settings;
         let sinks: Sinks = Arc::new(config::sinks(&loaded.folder, &loaded.file)?);
         let sink_files = config::sink_files(&loaded.folder, &loaded.file);
-        let files = Digests::of(settings, &sink_files);
+        let files = Digests::of(settings, &sink_files, &[]);
         let policies = check_policies(settings)?;
         let clusters = config::load_clusters(&settings.clusters)?;
         let tls = match &settings.tls {
@@ -160,6 +164,7 @@ impl Live {
             hearing: watch::Sender::new(hearing(&sinks)),
             sinks: watch::Sender::new(sinks),
             sink_files,
+            groups: Vec::new(),
             folder: loaded.folder.clone(),
             settings: settings.clone(),
         })
@@ -210,7 +215,7 @@ impl Live {
     /// Looks at the files: whether they are to be loaded. So it is when they differ from those that were last tried and have
     /// stayed the same since the look before, as half-written ones do not; and when the last try could not be recorded.
     pub fn look(&mut self) -> bool {
-        let now = Digests::of(&self.settings, &self.sink_files);
+        let now = Digests::of(&self.settings, &self.sink_files, &self.groups);
         let is_settled = now == self.seen;
         self.seen = now;
         is_settled && (self.is_unrecorded || self.seen != self.tried)
@@ -246,11 +251,12 @@ impl Live {
     /// Loads everything anew. What is good replaces the old value once that is recorded; what is bad is recorded too, and the
     /// old value stays. What could not be recorded did not happen: a check says so, and the next look tries it again.
     pub async fn reload(&mut self, sequencer: &Sequencer, readiness: &Readiness, by: Option<&str>) -> Vec<Check> {
-        let now = Digests::of(&self.settings, &self.sink_files);
+        let now = Digests::of(&self.settings, &self.sink_files, &self.groups);
         let mut reload = Reload { sequencer, by, checks: Vec::new(), is_unrecorded: false };
         self.reload_policies(&mut reload, &now).await;
         self.reload_clusters(&mut reload, &now).await;
         self.reload_tls(&mut reload, &now).await;
+        self.reload_groups(&mut reload, &now).await;
         let now = self.reload_sinks(&mut reload, now).await;
         let known: Vec<_> = self.issuers.borrow().keys().map(issuers::check_name).collect();
         self.reload_issuers(&mut reload, &now).await;

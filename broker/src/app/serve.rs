@@ -120,6 +120,7 @@ impl Running {
         let log = (Arc::clone(&store), &sequencer);
         let live =
             Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press()), log).await?;
+        let live = live.with_groups(login.settings());
 
         let name = log_key.name();
         let forwarder =

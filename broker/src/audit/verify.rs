@@ -70,6 +70,12 @@ pub enum VerifyError {
          it from a backup, and keep this one as evidence"
     )]
     Stray(String),
+    /// Queries do not see what the tables hold.
+    #[error(
+        "entries fit together, but queries do not see all that the tables hold ({0}): find out who writes the database, restore it from a \
+         backup, and keep this one as evidence"
+    )]
+    Unsound(String),
 }
 
 /// What does not fit in an entry.
@@ -144,6 +150,9 @@ pub async fn verify_log(store: &dyn Store) -> Result<VerifyReport, VerifyError> 
     }
     if let Some(stray) = store.stray().await? {
         return Err(VerifyError::Stray(stray));
+    }
+    if let Some(unsound) = store.unsound().await? {
+        return Err(VerifyError::Unsound(unsound));
     }
     let newest = newest.and_then(|time| Timestamp::from_microsecond(time).ok());
     Ok(VerifyReport { entries: size, newest, tree, changes, restored })
@@ -565,6 +574,16 @@ mod tests {
             Connection::open(&path).unwrap().execute_batch(sql).unwrap();
             let found = verify(&path).await.unwrap_err();
             assert_eq!(found, VerifyError::Stray(named.into()), "{sql}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_was_taken_out_of_an_index_alone_is_found() {
+        for index in ["leaf_by_kind", "leaf_by_cluster"] {
+            let (_folder, path) = four().await;
+            crate::store::sqlite::tests::hide(&path, index, "leaf", "idx = 2");
+            let found = verify(&path).await.unwrap_err();
+            assert!(matches!(&found, VerifyError::Unsound(why) if why.contains(index)), "{index}: {found}");
         }
     }
 

@@ -136,7 +136,7 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
                 Err(error) => failed("data key", &error),
             });
             checks.push(match custody.audit_key().await {
-                Ok(_) => fine("audit key", None),
+                Ok(key) => fine("audit key", key.warning().map(str::to_owned)),
                 Err(error) => failed("audit key", &error),
             });
         }

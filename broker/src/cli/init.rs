@@ -5,13 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use url::Url;
 
 use super::{owner, vault_key};
 use crate::clock::{Clock, SystemClock};
+use crate::config::{ConfigError, Folder};
 use crate::regular::folder_of;
 use crate::{custody, durable, policy};
 
@@ -106,7 +107,7 @@ impl Init {
         }
         write(&dir.join("config.toml"), self.config().as_bytes(), 0o600)?;
         // the folder must load as it is, or a newcomer's first step fails
-        crate::config::Folder::new(dir).load()?;
+        Folder::new(dir).load().map_err(by_argument)?;
         Ok(())
     }
 
@@ -206,9 +207,50 @@ impl Init {
 
 const TLS_LINES: &str = "tls_certificate = \"tls/server.crt\"\ntls_key = \"tls/server.key\"\n";
 
+/// The error by the argument that it comes from: the folder whose file it names is gone when it is read.
+fn by_argument(error: ConfigError) -> anyhow::Error {
+    match &error {
+        ConfigError::Value { key, why, .. } if key == "server.public_url" => anyhow!("`--public-url`: {why}"),
+        ConfigError::Value { key, why, .. } if key == "server.listen" => anyhow!("`--listen`: {why}"),
+        _ => error.into(),
+    }
+}
+
 fn write(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_that_no_broker_can_serve_by_is_named_and_no_folder_made() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("broker");
+        for (url, listen, says) in [
+            (
+                "http://ichor.example.com",
+                "127.0.0.1:8443",
+                "`--public-url`: plain http is for loopback only; use https",
+            ),
+            ("https://ichor.example.com/x", "127.0.0.1:8443", "`--public-url`: write the URL without path"),
+            ("http://localhost:8443", "0.0.0.0:8443", "`--listen`: plain http listens on loopback only"),
+        ] {
+            let init = Init {
+                dir: dir.clone(),
+                public_url: url.parse().unwrap(),
+                listen: listen.parse().unwrap(),
+                tls_certificate: None,
+                tls_key: None,
+                policies: PolicyChoice::SmallTeam,
+                insecure_identity_beside: true,
+            };
+            let said = init.run(&mut Vec::new()).unwrap_err().to_string();
+            assert!(said.starts_with(says) && !dir.exists(), "{said}");
+        }
+    }
 }

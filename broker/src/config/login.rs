@@ -1,6 +1,5 @@
 //! From provider sections to the login room's settings.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use secrecy::SecretString;
@@ -10,7 +9,7 @@ use super::folder::{read, read_toml};
 use super::settings::{Settings, parse_duration};
 use super::{ConfigError, Folder, provider as written};
 use crate::domain::{ClaimsInForce, ProviderAlias};
-use crate::identity::{GroupsFrom, LocalGroups, Mapping};
+use crate::identity::{BySubject, GroupsFrom, LocalGroups, Mapping};
 use crate::login::{self, NonceKey, ProviderSettings, Recheck};
 
 /// Builds the login room's settings; reads the secrets and groups files that they name.
@@ -55,7 +54,7 @@ fn provider(
     let alias = ProviderAlias::new(&section.alias).map_err(|error| value("alias", error.to_string()))?;
     let client_secret = section.client_secret_file.as_deref().map(|path| secret(&folder.at(path))).transpose()?;
     let local_groups = match &section.groups_file {
-        Some(path) => LocalGroups(read_toml::<BTreeMap<String, BTreeSet<String>>>(&folder.at(path))?),
+        Some(path) => LocalGroups::new(load_groups(&folder.at(path))?),
         None => LocalGroups::default(),
     };
     let max_age = section.max_age.as_deref().map(|text| {
@@ -87,7 +86,16 @@ fn provider(
         max_age: max_age.transpose()?,
         ca: section.ca_file.as_deref().map(|path| read(&folder.at(path)).map(String::into_bytes)).transpose()?,
         authorize_params: section.authorize_params.clone().into_iter().collect(),
+        groups_file: section.groups_file.as_deref().map(|path| folder.at(path)),
     })
+}
+
+/// The groups of a `groups_file`.
+///
+/// # Errors
+/// When it cannot be read or understood.
+pub fn load_groups(path: &Path) -> Result<BySubject, ConfigError> {
+    read_toml(path)
 }
 
 /// A secret from a file, without the newline that editors add.

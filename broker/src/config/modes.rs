@@ -40,6 +40,10 @@ fn believed(loaded: &Loaded) -> Vec<PathBuf> {
     let (folder, settings) = (&loaded.folder, &loaded.settings);
     let mut paths = vec![folder.root().to_owned(), settings.policies.clone(), settings.clusters.clone()];
     paths.extend(sink_files(folder, &loaded.file));
+    // who is in which group, and whose word it is
+    let providers = loaded.file.provider.iter().flat_map(|it| [&it.groups_file, &it.ca_file]);
+    let servers = loaded.file.openbao.iter().map(|it| &it.ca_file);
+    paths.extend(providers.chain(servers).flatten().map(|path| folder.at(path)));
     for (dir, ending) in [(&settings.policies, "cedar"), (&settings.clusters, "toml")] {
         paths.extend(files(dir, ending).unwrap_or_default());
     }
@@ -77,9 +81,14 @@ mod tests {
             std::fs::create_dir(room.path().join(dir))?;
         }
         let config = "[server]\npublic_url = \"https://127.0.0.1:9\"\nlisten = \"127.0.0.1:9\"\ntls_certificate = \"key.pem\"\ntls_key = \"key.pem\"\n";
-        std::fs::write(room.path().join("config.toml"), config)?;
-        std::fs::write(room.path().join("key.pem"), "")?;
-        std::fs::write(room.path().join("policies/team.cedar"), "")?;
+        let provider = "[[provider]]\nalias = \"a\"\nissuer = \"https://127.0.0.1:9\"\nclient_id = \"ichor\"\n\
+                        groups_file = \"groups.toml\"\nca_file = \"provider.pem\"\n";
+        let server = "[[openbao]]\nname = \"main\"\naddress = \"https://127.0.0.1:9\"\nauth = \"token\"\n\
+                      secret_file = \"none\"\nca_file = \"bao.pem\"\n";
+        std::fs::write(room.path().join("config.toml"), format!("{config}{provider}{server}"))?;
+        for name in ["key.pem", "policies/team.cedar", "groups.toml", "provider.pem", "bao.pem"] {
+            std::fs::write(room.path().join(name), "")?;
+        }
         let mode = |name: &str, mode| set_permissions(room.path().join(name), Permissions::from_mode(mode));
         mode("key.pem", 0o640)?;
         // others' files cannot be taken away there
@@ -92,6 +101,9 @@ mod tests {
             ("policies/team.cedar", 0o666, "everyone may change it"),
             ("config.toml", 0o602, "everyone may change it"),
             ("data", 0o703, "everyone may change it"),
+            ("groups.toml", 0o646, "everyone may change it"),
+            ("provider.pem", 0o666, "everyone may change it"),
+            ("bao.pem", 0o666, "everyone may change it"),
             ("key.pem", 0o644, "not the broker's alone"),
         ] {
             let before = std::fs::metadata(room.path().join(name))?.permissions();

@@ -53,7 +53,8 @@ pub struct Provider {
     /// Further parameters of the authorization request, as `prompt = "consent"`.
     #[serde(default)]
     pub authorize_params: BTreeMap<String, String>,
-    /// A TOML file that maps people to groups (`"subject" = ["group", …]`), where the provider has none.
+    /// A TOML file that maps people to groups (`"subject" = ["group", …]`), where the provider has none. Loaded anew when it changes; a session has
+    /// it when its groups are asked again, with `login-only` at the next login.
     #[serde(default)]
     pub groups_file: Option<PathBuf>,
 }

@@ -12,6 +12,7 @@ use super::{KeyLoadError, LocalSigner, SignError, Signer, ToBeSigned};
 pub struct AuditKey {
     signer: Arc<dyn Signer>,
     public_key: [u8; 32],
+    warning: Option<String>,
 }
 
 // === impl AuditKey ===
@@ -23,7 +24,7 @@ impl AuditKey {
     /// When it is no Ed25519 key: a signed note knows no other.
     pub(super) fn of(signer: Arc<dyn Signer>) -> Result<Self, KeyLoadError> {
         let public_key = ed25519_key(signer.public_key()).ok_or(KeyLoadError::Unreadable)?;
-        Ok(Self { signer, public_key })
+        Ok(Self { signer, public_key, warning: None })
     }
 
     /// The key of these 32 secret bytes (RFC 8032 §5.1.5), held by this process.
@@ -32,6 +33,17 @@ impl AuditKey {
     /// When there are not 32.
     pub fn from_seed(seed: &[u8]) -> Result<Self, KeyLoadError> {
         Self::of(Arc::new(LocalSigner::from_seed(seed)?))
+    }
+
+    /// The same key, with what an operator should know of the place where it lives.
+    pub(super) fn with_warning(self, warning: Option<String>) -> Self {
+        Self { warning, ..self }
+    }
+
+    /// What an operator should know of the place where it lives, one sentence.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// The public key, as a signed note names it.

@@ -13,7 +13,7 @@ use super::open_error::CustodyError;
 use super::pki::{Pinned, PkiCustody};
 use super::record::{Place, Record};
 use super::servers;
-use super::transit::{TransitKeyError, TransitSigner};
+use super::transit::{Powers, TransitKeyError, TransitSigner};
 use super::vault::cluster_of;
 use super::{Signer, Vault};
 use crate::domain::ClusterName;
@@ -216,16 +216,14 @@ impl Custody {
                 let transit = TransitEngine::new(self.server(server)?, mount)?;
                 let found =
                     transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
-                let path = transit.sign_path(key)?;
-                let may = transit.client().capabilities(&[&path]).await?;
+                let powers = Powers::ask(&transit, key, *key_version).await?;
                 let signer = TransitSigner::new(transit, key, *key_version, &found)?;
                 if signer.public_key() != certificate.public_key() {
                     return Err(TransitKeyError::Other { key: key.clone(), version: *key_version }.into());
                 }
-                if !may.may(&path, "update") {
-                    return Err(TransitKeyError::MayNotSign(path).into());
-                }
+                powers.check()?;
                 let mut opened = Opened::signing(cluster, certificate, Arc::new(signer), said);
+                opened.warnings.extend(powers.warning("transit.hcl"));
                 if found.can_be_deleted {
                     opened.warnings.push(format!(
                         "the Transit key `{key}` has `deletion_allowed`: one call ends the CA; set it to false"

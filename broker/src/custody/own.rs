@@ -11,7 +11,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::transit::check as check_key;
+use super::transit::{Powers, check as check_key};
 use super::vault::{AUDIT_KEY, VaultError, file};
 use super::{AuditKey, Custody, CustodyError, DATA_KEY, DataKey, LockedBytes, TransitKeyError, TransitSigner};
 use crate::entropy;
@@ -196,7 +196,7 @@ impl Custody {
         let home = self.home(Secret::Audit)?;
         match self.audit_key_at(&home).await {
             Err(CustodyError::Vault(VaultError::Missing(_))) if home == Home::AGE => Err(CustodyError::NoAuditKey),
-            opened => opened,
+            opened => opened.inspect(tell),
         }
     }
 
@@ -318,12 +318,11 @@ impl Custody {
         };
         let transit = TransitEngine::new(self.server(server)?, mount)?;
         let found = transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
-        let path = transit.sign_path(key)?;
-        if !transit.client().capabilities(&[&path]).await?.may(&path, "update") {
-            return Err(TransitKeyError::MayNotSign(path).into());
-        }
+        let powers = Powers::ask(&transit, key, *version).await?;
+        powers.check()?;
         let signer = TransitSigner::new(transit, key, *version, &found)?;
-        Ok(AuditKey::of(Arc::new(signer)).map_err(VaultError::from)?)
+        let key = AuditKey::of(Arc::new(signer)).map_err(VaultError::from)?;
+        Ok(key.with_warning(powers.warning("audit.hcl")))
     }
 
     async fn secret_bytes(&self, secret: Secret, home: &Home) -> Result<LockedBytes, CustodyError> {
@@ -349,6 +348,13 @@ impl Custody {
             }
             Home::Age { .. } | Home::TransitKey { .. } => Err(CustodyError::Stays(home.said(secret))),
         }
+    }
+}
+
+/// Logs what an operator should know of the key: a start says it, too.
+fn tell(key: &AuditKey) {
+    if let Some(warning) = key.warning() {
+        tracing::warn!(warning, "the audit key can be had by whoever takes our token over");
     }
 }
 

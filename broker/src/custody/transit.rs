@@ -1,5 +1,7 @@
 //! A CA key that stays in Transit: it signs our to-be-signed bytes there.
 
+mod powers;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use aws_lc_rs::signature::{
 use ichor_wire::profile::KeyAlgorithm;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
+
+pub(super) use powers::Powers;
 
 use super::{SignError, Signer, ToBeSigned};
 use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, TransitEngine, TransitKey};

@@ -1,6 +1,7 @@
 //! What verified claims say about a person: name, groups, the value behind `user:`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ichor_wire::profile::user_value;
 use ichor_wire::reason::is_unseen;
@@ -34,7 +35,7 @@ pub enum GroupsFrom {
 }
 
 /// How one provider's claims are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Mapping {
     /// The provider's alias.
     pub provider: ProviderAlias,
@@ -52,9 +53,13 @@ pub struct Mapping {
     pub claims_in_force: ClaimsInForce,
 }
 
-/// Groups by subject, from a local file, for a provider that tells none. Keyed by subject, never by a name or address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalGroups(pub BTreeMap<String, BTreeSet<String>>);
+/// Groups by subject, from a local file, for a provider that tells none. Keyed by subject, never by a name or address. Clones are one: what
+/// replaces it in one is in all.
+#[derive(Clone, Debug, Default)]
+pub struct LocalGroups(Arc<RwLock<BySubject>>);
+
+/// The groups of each subject.
+pub type BySubject = BTreeMap<String, BTreeSet<String>>;
 
 /// Why verified claims are of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -226,8 +231,27 @@ impl Mapping {
     /// The groups told, and those of the local file.
     #[must_use]
     pub fn groups(&self, subject: &str, told: BTreeSet<String>) -> BTreeSet<Group> {
-        let local = self.local_groups.0.get(subject).into_iter().flatten().cloned();
+        let local = self.local_groups.of(subject);
         told.into_iter().chain(local).map(|name| Group { provider: self.provider.clone(), name }).collect()
+    }
+}
+
+// === impl LocalGroups ===
+
+impl LocalGroups {
+    /// These groups.
+    #[must_use]
+    pub fn new(groups: BySubject) -> Self {
+        Self(Arc::new(RwLock::new(groups)))
+    }
+
+    /// Puts these in the place of those before, for every clone.
+    pub fn replace(&self, groups: BySubject) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = groups;
+    }
+
+    fn of(&self, subject: &str) -> BTreeSet<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(subject).cloned().unwrap_or_default()
     }
 }
 

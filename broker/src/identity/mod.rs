@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::custody::DataKey;
 use crate::domain::{Group, Human, HumanClaim, PageUse, Person, SessionId};
 use crate::store::SessionRow;
-pub use claims::{Claims, ClaimsError, GroupsFrom, LocalGroups, Mapping};
+pub use claims::{BySubject, Claims, ClaimsError, GroupsFrom, LocalGroups, Mapping};
 pub use id_token::{Expected, IdTokenError, KeySet, Verified, verify};
 pub use vouch::{Forged, is_vouched, vouch};
 

@@ -1,5 +1,7 @@
 //! What the login room needs, checked.
 
+use std::path::PathBuf;
+
 use ichor_wire::loopback::is_loopback;
 use jiff::SignedDuration;
 use secrecy::SecretString;
@@ -76,6 +78,8 @@ pub struct ProviderSettings {
     pub ca: Option<Vec<u8>>,
     /// Further parameters of the authorization request.
     pub authorize_params: Vec<(String, String)>,
+    /// The file that the mapping's local groups are read from.
+    pub groups_file: Option<PathBuf>,
 }
 
 /// How groups are asked again during a session.

@@ -148,7 +148,7 @@ impl Intake {
                 self.keep_all(rest, &mut stop).await;
             }
             self.alarms.over();
-            match in_time(stop.last, self.quota_watch.look()).await {
+            match in_time(stop.last, self.quota_watch.look(Instant::now())).await {
                 Ok(due) => due.into_iter().for_each(|content| self.alarms.again(content)),
                 Err(error) => tracing::warn!(error, "what the quota took is not known"),
             }

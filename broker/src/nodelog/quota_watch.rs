@@ -43,13 +43,13 @@ impl QuotaWatch {
         Self { store, clock, kept_for, looked: None, taken: None, clusters: BTreeMap::new() }
     }
 
-    /// Counts what was taken since the last look, where that is a minute ago; answers what is to be recorded of it.
-    pub(super) async fn look(&mut self) -> Result<Vec<Content>, StoreError> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+    /// Counts what was taken since the last look, where that is a minute before `now`; answers what is to be recorded of it.
+    pub(super) async fn look(&mut self, now: Instant) -> Result<Vec<Content>, StoreError> {
+        if self.looked.is_some_and(|looked| now.duration_since(looked) < LOOK) {
             return Ok(Vec::new());
         }
         let found = self.store.calls_taken().await?;
-        self.looked = Some(Instant::now());
+        self.looked = Some(now);
         // what was taken before the first look, another broker or an earlier start has told of
         let is_first = self.taken.is_none();
         let before = self.taken.get_or_insert_default();
@@ -63,7 +63,8 @@ impl QuotaWatch {
                 untold.calls = untold.calls.saturating_add(more);
             }
         }
-        let is_due = |untold: &Untold| untold.calls > 0 && untold.told.is_none_or(|told| told.elapsed() >= TOLD);
+        let is_due =
+            |untold: &Untold| untold.calls > 0 && untold.told.is_none_or(|told| now.duration_since(told) >= TOLD);
         if !self.clusters.values().any(is_due) {
             return Ok(Vec::new());
         }
@@ -84,7 +85,7 @@ impl QuotaWatch {
                 )),
                 ..Content::of(Kind::NodeAlarm)
             });
-            untold.told = Some(Instant::now());
+            untold.told = Some(now);
         }
         Ok(due)
     }
@@ -104,43 +105,46 @@ mod tests {
         room.sequencer.note(Content::of(Kind::NodeLog), Some(change)).await.unwrap();
     }
 
-    async fn told(watch: &mut QuotaWatch) -> Vec<(Option<String>, Option<u64>)> {
-        tokio::time::advance(LOOK).await;
-        let due = watch.look().await.unwrap();
+    async fn told(watch: &mut QuotaWatch, now: Instant) -> Vec<(Option<String>, Option<u64>)> {
+        let due = watch.look(now).await.unwrap();
         assert!(due.iter().all(|content| content.code.as_deref() == Some("quota")), "{due:?}");
         due.into_iter().map(|content| (content.node, content.count)).collect()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn young_calls_that_the_quota_takes_are_told_once_an_hour_with_who_holds_most() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let _guard = metrics::set_default_local_recorder(&recorder);
         let room = Room::new([]);
         let mut watch = QuotaWatch::new(room.store.clone(), room.clock.clone(), Some(SignedDuration::from_hours(1)));
+        let begin = Instant::now();
         keep(&room, "cp-1", 3, 20).await;
-        assert_eq!(told(&mut watch).await, []);
+        assert_eq!(told(&mut watch, begin).await, []);
         keep(&room, "loud", 50, 20).await;
-        assert_eq!(told(&mut watch).await, [(Some("loud".into()), Some(33))]);
+        assert_eq!(told(&mut watch, begin + LOOK / 2).await, [], "within the minute");
+        assert_eq!(told(&mut watch, begin + LOOK).await, [(Some("loud".into()), Some(33))]);
         keep(&room, "loud", 50, 20).await;
-        assert_eq!(told(&mut watch).await, [], "within the hour");
-        tokio::time::advance(TOLD).await;
-        assert_eq!(told(&mut watch).await, [(Some("loud".into()), Some(50))]);
-        assert_eq!(told(&mut watch).await, []);
+        assert_eq!(told(&mut watch, begin + 2 * LOOK).await, [], "within the hour");
+        assert_eq!(told(&mut watch, begin + TOLD + LOOK).await, [(Some("loud".into()), Some(50))]);
+        assert_eq!(told(&mut watch, begin + TOLD + 2 * LOOK).await, []);
         let page = recorder.handle().render();
         assert!(page.contains("ichor_node_calls_taken_total{cluster=\"prod\"} 83"), "{page}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn old_calls_that_the_quota_takes_are_as_expected() {
         let room = Room::new([]);
         let new = |kept_for| QuotaWatch::new(room.store.clone(), room.clock.clone(), kept_for);
         let (mut watch, mut off) = (new(Some(SignedDuration::from_hours(1))), new(None));
         keep(&room, "cp-1", 20, 20).await;
-        assert_eq!((told(&mut watch).await, told(&mut off).await), (vec![], vec![]));
+        let begin = Instant::now();
+        let now = begin + LOOK;
+        assert_eq!((told(&mut watch, begin).await, told(&mut off, begin).await), (vec![], vec![]));
         room.clock.advance(SignedDuration::from_hours(2));
         keep(&room, "cp-1", 0, 10).await;
-        assert_eq!(told(&mut watch).await, []);
+        assert_eq!(told(&mut watch, now).await, []);
         keep(&room, "cp-1", 20, 10).await;
-        assert_eq!((told(&mut watch).await.len(), told(&mut off).await.len()), (1, 0));
+        let now = now + LOOK;
+        assert_eq!((told(&mut watch, now).await.len(), told(&mut off, now).await.len()), (1, 0));
     }
 }

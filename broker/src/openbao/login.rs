@@ -80,7 +80,7 @@ async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
             let body = json(&ByCertificate { name: role.as_deref() });
             (mount, None, body, format!("look at `role` and at the certificate in `{}`", certificate.display()))
         }
-        Auth::Token { file } => return by_token(client, read(file)?, end).await,
+        Auth::Token { file } => return by_token(client, file, read(file)?, end).await,
     };
     let path = format!("auth/{mount}/login");
     let answer = client.once(Method::POST, &path, Some(Bytes::from_owner(body)), None, secret.as_ref(), end).await;
@@ -109,12 +109,13 @@ async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
     })
 }
 
-/// A token that something else wrote: asked whether it is one, and for how long.
-async fn by_token(client: &Client, secret: SecretString, end: Instant) -> Result<Login, BaoError> {
+/// The token of this file, which something else wrote, or an operator: asked whether it is one, and for how long.
+async fn by_token(client: &Client, file: &Path, secret: SecretString, end: Instant) -> Result<Login, BaoError> {
     let answer = client.once(Method::GET, "auth/token/lookup-self", None, Some(&secret), None, end).await;
     let answer = answer.map_err(|error| match error.kind() {
         Kind::Denied(_) | Kind::Token => {
-            let why = "the token in `secret_file` is not taken; write a new one into it".to_owned();
+            // the file itself is named: an operator's is another than the broker's own `secret_file`, which stays as it is
+            let why = format!("the token in `{}` is not taken; make a new one and write it there", file.display());
             client.error(Kind::Login(why), error.request().map(str::to_owned))
         }
         _ => error,

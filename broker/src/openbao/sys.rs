@@ -18,6 +18,9 @@ pub struct Capabilities(BTreeMap<String, Vec<String>>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules(Vec<String>);
 
+/// What changes something, or has it done.
+const ACTS: [&str; 5] = ["create", "update", "patch", "delete", "sudo"];
+
 /// Where the server tells them.
 const RULES: &str = "sys/internal/ui/resultant-acl";
 
@@ -88,5 +91,11 @@ impl Capabilities {
     #[must_use]
     pub fn may(&self, path: &str, what: &str) -> bool {
         self.0.get(path).is_some_and(|words| words.iter().any(|word| word == what || word == "root"))
+    }
+
+    /// Whether the token may do anything there but look.
+    #[must_use]
+    pub fn acts(&self, path: &str) -> bool {
+        ACTS.iter().any(|act| self.may(path, act))
     }
 }

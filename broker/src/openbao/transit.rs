@@ -88,6 +88,12 @@ impl TransitEngine {
         &self.client
     }
 
+    /// The mount.
+    #[must_use]
+    pub fn mount(&self) -> &str {
+        &self.mount
+    }
+
     /// What Transit tells of a key; `None` when there is none of that name.
     ///
     /// # Errors

@@ -126,6 +126,9 @@ impl Store for FaultyStore {
     async fn stray(&self) -> Result<Option<String>, StoreError> {
         self.inner.stray().await
     }
+    async fn unsound(&self) -> Result<Option<String>, StoreError> {
+        self.inner.unsound().await
+    }
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.inner.checkpoint().await
     }

@@ -171,6 +171,10 @@ pub trait Store: Send + Sync + 'static {
     /// way of the entry to come. For verification.
     async fn stray(&self) -> Result<Option<String>, StoreError>;
 
+    /// What keeps queries from seeing what the tables hold, in words: an index without a row that its table has, or a rule that somebody made
+    /// beside ours. For verification; its cost grows with the database.
+    async fn unsound(&self) -> Result<Option<String>, StoreError>;
+
     /// The newest checkpoint that an append was given.
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError>;
 

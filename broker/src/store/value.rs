@@ -53,6 +53,15 @@ pub(super) fn alias(text: &str) -> Result<ProviderAlias, Damaged> {
     ProviderAlias::new(text).map_err(|error| Damaged(error.to_string()))
 }
 
+/// Who called: the value behind `user:` of a call's owner, or the one that stands by itself where nobody known called. Never both: the second
+/// would be what a query finds, and the first what is shown.
+pub(super) fn caller(owner: Option<String>, user: Option<String>) -> Result<Option<String>, Damaged> {
+    match (owner, user) {
+        (Some(_), Some(_)) => Err(Damaged("a call has an owner and somebody else's name beside".into())),
+        (owner, user) => Ok(owner.or(user)),
+    }
+}
+
 pub(super) fn human(kept: Option<&[u8]>) -> Result<HumanClaim, Damaged> {
     HumanClaim::from_bytes(kept).ok_or_else(|| Damaged("a session's human cannot be read".into()))
 }

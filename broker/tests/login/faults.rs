@@ -51,6 +51,7 @@ macro_rules! pass_on {
 pass_on! {
     head() -> LogHead;
     stray() -> Option<String>;
+    unsound() -> Option<String>;
     entries(filter: &EntryFilter, before: Option<u64>, limit: u32) -> Vec<StoredEntry>;
     entries_from(filter: &EntryFilter, from: u64, limit: u32) -> Vec<StoredEntry>;
     issued_as(name: &[u8]) -> Vec<StoredEntry>;

@@ -162,7 +162,7 @@ async fn groups_come_from_userinfo() {
 
 #[tokio::test]
 async fn groups_come_from_a_local_file_by_subject() {
-    let local = LocalGroups(BTreeMap::from([
+    let local = LocalGroups::new(BTreeMap::from([
         ("sub-alice".into(), BTreeSet::from(["talos".into()])),
         ("alice".into(), BTreeSet::from(["by-name".into()])),
         ("alice@example.test".into(), BTreeSet::from(["by-address".into()])),

@@ -181,7 +181,7 @@ async fn an_answer_without_groups_or_for_another_person_ends_the_session() {
 
 #[tokio::test]
 async fn who_had_no_groups_loses_none() {
-    let local = LocalGroups(BTreeMap::from([("sub-carol".into(), BTreeSet::from(["talos".into()]))]));
+    let local = LocalGroups::new(BTreeMap::from([("sub-carol".into(), BTreeSet::from(["talos".into()]))]));
     let world = World::with(|settings| settings.providers[0].mapping.local_groups = local).await;
     world.provider.set_groups_in(GroupsIn::Nowhere);
     let session = world.log_in("carol").await;

@@ -244,6 +244,7 @@ pub(super) fn provider_settings(alias: &str, issuer: &str) -> ProviderSettings {
         max_age: None,
         ca: None,
         authorize_params: Vec::new(),
+        groups_file: None,
     }
 }
 

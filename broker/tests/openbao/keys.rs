@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::{
-    Custody, CustodyError, For, IdentitySource, Keep, KnownCas, Place, Places, Record, SettleError, Settled, Target,
-    TransitKeyError, Vault,
+    Custody, CustodyError, For, Home, IdentitySource, Keep, KnownCas, Opened, Place, Places, Record, SettleError,
+    Settled, Target, TransitKeyError, Vault,
 };
 use ichor_broker::domain::ClusterName;
-use ichor_standins::openbao::Fault;
+use ichor_standins::openbao::{Fault, Rule};
 use serde_json::json;
 
 use super::World;
@@ -34,9 +34,12 @@ async fn create(world: &World, key: &str) -> Result<Settled, SettleError> {
     places.create(of, &target, SystemClock.now(), 5).await
 }
 
-async fn open(world: &World, place: &Place) -> Result<(), CustodyError> {
-    let custody = Custody::new(vault(world), BTreeMap::from([("main".to_owned(), world.client())]));
-    custody.open_place(&cluster(), place, &KnownCas::default()).await.map(drop)
+fn custody(world: &World) -> Custody {
+    Custody::new(vault(world), BTreeMap::from([("main".to_owned(), world.client())]))
+}
+
+async fn open(world: &World, place: &Place) -> Result<Opened, CustodyError> {
+    custody(world).open_place(&cluster(), place, &KnownCas::default()).await
 }
 
 #[tokio::test]
@@ -122,6 +125,66 @@ async fn a_key_that_is_none_of_ours_is_not_opened() {
     world.bao.deny("transit/sign/k");
     let error = open(&world, &settled.place).await.unwrap_err();
     assert!(matches!(&error, CustodyError::Transit(TransitKeyError::MayNotSign(_))), "{error}");
+}
+
+/// What `check` and a start say of a token, beside the key's own state.
+const MORE: &str = "so whoever takes it over can let the key out or end it; give it the policy deploy/openbao/";
+
+#[tokio::test]
+async fn a_token_that_may_let_the_key_out_or_end_it_is_warned_of() {
+    let world = World::new().await;
+    let place = create(&world, "k").await.unwrap().place;
+    let warnings = async || open(&world, &place).await.unwrap().warnings;
+    // deploy/openbao/transit.hcl, and one rule more
+    let only = |path: &str, may: &[&str]| {
+        let more = (!path.is_empty()).then(|| Rule::new(path, may.iter().copied()));
+        let own = [Rule::new("transit/sign/k", ["update"]), Rule::new("transit/keys/k", ["read"])];
+        world.bao.allow_only(own.into_iter().chain(more));
+    };
+    only("", &[]);
+    assert_eq!(warnings().await, Vec::<String>::new());
+    let cases: [(&str, &[&str], &str); 10] = [
+        ("transit/keys/k/config", &["update"], "transit/keys/k/config"),
+        ("transit/keys/k", &["read", "delete"], "transit/keys/k"),
+        ("transit/keys/k/*", &["update"], "transit/keys/k/config"),
+        ("transit/keys/k/trim", &["create"], "transit/keys/k/trim"),
+        ("transit/keys/k/rotate", &["update"], "transit/keys/k/rotate"),
+        ("transit/restore/*", &["update"], "transit/restore/k"),
+        ("transit/export/signing-key/k", &["read"], "transit/export/signing-key/k"),
+        ("transit/export/+/k/1", &["read"], "transit/export/signing-key/k/1"),
+        ("transit/backup/k", &["read"], "transit/backup/k"),
+        ("transit/byok-export/+/k", &["read"], "transit/byok-export/ichor/k"),
+    ];
+    for (path, may, named) in cases {
+        only(path, may);
+        let said = warnings().await;
+        let expected = format!("our token may use `{named}` of the server, {MORE}transit.hcl and nothing else there");
+        assert_eq!(said, [expected], "{path}");
+    }
+    // to read where it is kept, or of another key, lets nothing out
+    for (path, may) in [("transit/keys/k/config", "read"), ("transit/export/signing-key/other", "read")] {
+        only(path, &[may]);
+        assert_eq!(warnings().await, Vec::<String>::new(), "{path}");
+    }
+    // one question for all of it
+    let before = world.bao.count("sys/capabilities-self");
+    warnings().await;
+    assert_eq!(world.bao.count("sys/capabilities-self") - before, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_may_let_the_audit_key_out_is_warned_of() {
+    let (world, key) = (World::new().await, "ichor.audit".to_owned());
+    let to = Home::TransitKey { server: "main".into(), mount: "transit".into(), key, version: 1 };
+    let custody = custody(&world);
+    let (home, key) = custody.make_audit_key(to, None).await.unwrap();
+    let said = key.warning().unwrap_or_default().to_owned();
+    assert!(said.contains("`transit/keys/ichor.audit/config`") && said.contains(&format!("{MORE}audit.hcl")), "{said}");
+    custody.use_audit_key(&home).unwrap();
+    // deploy/openbao/audit.hcl
+    let sign = Rule::new("transit/sign/ichor.audit", ["update"]);
+    world.bao.allow_only([sign, Rule::new("transit/keys/ichor.audit", ["read"])]);
+    assert_eq!(custody.audit_key().await.unwrap().warning(), None);
 }
 
 #[tokio::test]

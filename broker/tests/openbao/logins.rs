@@ -77,7 +77,7 @@ async fn what_is_wrong_with_a_login_is_said_with_the_next_step() {
         "error validating token: error verifying token signature: no known key successfully validated the token signature; \
          look at `role` and at the token in `",
         "its client certificate and key cannot be used",
-        "the token in `secret_file` is not taken; write a new one into it",
+        "/token` is not taken; make a new one and write it there",
     ];
     for ((name, auth), step) in ways.into_iter().zip(steps) {
         // also of a client certificate's files: what else the broker serves does not wait for them

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use ichor_broker::openbao::{Client, Retry, Settings};
-use ichor_standins::openbao::{Fault, OpenBao};
+use ichor_standins::openbao::{Fault, OpenBao, Rule};
 
 use super::{LONG, SELF, World, ask};
 
@@ -74,6 +74,10 @@ async fn a_denial_is_one_path_and_no_outage() {
     assert!(recorder.handle().render().contains("outcome=\"denied\""));
     let told = client.capabilities(&["transit/keys/k", "secret/data/x"]).await.unwrap();
     assert!(!told.may("transit/keys/k", "read") && told.may("secret/data/x", "read") && !told.may("other", "read"));
+    assert!(!told.acts("transit/keys/k") && told.acts("secret/data/x") && !told.acts("other"));
+    world.bao.allow_only([Rule::new("secret/*", ["read", "list"]), Rule::new("secret/data/y", ["delete"])]);
+    let told = client.capabilities(&["secret/data/x", "secret/data/y"]).await.unwrap();
+    assert!(!told.acts("secret/data/x") && told.acts("secret/data/y"));
 }
 
 #[tokio::test]

@@ -2,8 +2,14 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::UnicodeWidthChar;
+
 /// The longest reason, in characters.
 const LONGEST: usize = 500;
+
+/// So many characters without a width of their own (accents, vowel signs) stand on one letter: more than any script needs. A higher pile is
+/// painted over the lines around it.
+const MARKS: usize = 4;
 
 /// Why a text is no reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +21,9 @@ pub enum BadReason {
     /// It has a control character, a line break, or one that is not seen or changes how others are seen.
     #[error("a reason is one line without invisible characters and direction marks")]
     Unseen,
+    /// More marks stand on one letter than any script has.
+    #[error("a reason has at most four accents or signs on one letter")]
+    Piled,
     /// It says nothing.
     #[error("a reason needs at least one letter or digit")]
     Empty,
@@ -32,10 +41,21 @@ pub fn check_reason(text: &str) -> Result<(), BadReason> {
     if text.chars().any(is_unseen) {
         return Err(BadReason::Unseen);
     }
+    if is_piled(text) {
+        return Err(BadReason::Piled);
+    }
     if !text.chars().any(char::is_alphanumeric) {
         return Err(BadReason::Empty);
     }
     Ok(())
+}
+
+fn is_piled(text: &str) -> bool {
+    let mut pile = 0;
+    text.chars().any(|letter| {
+        pile = if letter.width() == Some(0) { pile + 1 } else { 0 };
+        pile > MARKS
+    })
 }
 
 /// The text on one line, without what is not seen or changes how the rest is seen, of at most `most` characters: for places where
@@ -92,6 +112,12 @@ mod tests {
             assert_eq!(check_reason(text), Err(BadReason::Empty), "{text:?}");
         }
         assert_eq!(check_reason(&"x".repeat(500)), Ok(()));
+        for text in ["e\u{301}\u{323}x", "नि॰ स्त्री", "ที่นี่", "\u{1112}\u{1161}\u{11ab}"]
+        {
+            assert_eq!(check_reason(text), Ok(()), "{text}");
+        }
+        assert_eq!(check_reason(&format!("INC a{}", "\u{30d}".repeat(4))), Ok(()));
+        assert_eq!(check_reason(&format!("INC a{}", "\u{30d}".repeat(5))), Err(BadReason::Piled));
         assert_eq!(check_reason(&"x".repeat(501)), Err(BadReason::Long));
     }
 

@@ -18,6 +18,9 @@ const TICK: Duration = Duration::from_secs(30);
 
 const UNIT: &str = "ichor-agent.service";
 
+/// The folder, beside the unit, where systemd links what is enabled.
+const WANTED: &str = "default.target.wants";
+
 /// Keep the contexts that `ichor talosconfig` wrote fresh, until stopped
 ///
 /// Only what needs no reason and no fresh login is renewed; what is let end is said.
@@ -34,7 +37,7 @@ pub(super) struct Args {
 enum AgentCommand {
     /// Write a systemd user unit that runs the agent
     Install,
-    /// Remove it again
+    /// Remove it again, once `systemctl --user disable --now` has ended it
     Uninstall,
 }
 
@@ -143,18 +146,26 @@ fn install(here: &mut Here) -> Result<u8, Error> {
     private_file::write(&path, unit.as_bytes())?;
     here.print(&json!({ "unit": path }), |terminal| {
         terminal.line(&format!("wrote {}", path.display()))?;
-        terminal.line(&format!("start it:  systemctl --user daemon-reload && systemctl --user enable --now {UNIT}"))
+        terminal.line(&format!("start it:  systemctl --user daemon-reload && systemctl --user enable --now {UNIT}"))?;
+        terminal.line(&format!("end it:    systemctl --user disable --now {UNIT} && ichor agent uninstall"))
     })
 }
 
 fn uninstall(here: &mut Here) -> Result<u8, Error> {
     let path = unit_path(here)?;
     let there = path.exists();
+    // systemd disables no unit whose file is gone
+    if there && private_file::folder_of(&path).join(WANTED).join(UNIT).is_symlink() {
+        return Err(Error::failed(
+            "the agent is enabled still, so its unit is left where it is",
+            format!("run `systemctl --user disable --now {UNIT}`, then `ichor agent uninstall` again"),
+        ));
+    }
     private_file::remove(&path)?;
     here.print(&json!({ "unit": path, "removed": there }), |terminal| match there {
         true => {
             terminal.line(&format!("removed {}", path.display()))?;
-            terminal.line(&format!("stop it:  systemctl --user stop {UNIT} && systemctl --user daemon-reload"))
+            terminal.line(&format!("if it still runs:  systemctl --user stop {UNIT} && systemctl --user daemon-reload"))
         }
         false => terminal.line("it was not installed"),
     })

@@ -10,7 +10,7 @@ use super::terminal::{Terminal, Tone};
 use super::{Here, WishArgs, block_on};
 use crate::broker::Broker;
 use crate::certificate::Held;
-use crate::error::{EXIT_FAILED, EXIT_OK, Error};
+use crate::error::{EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE, Error};
 use crate::node::{NodeClient, Verdict};
 use crate::settings::Settings;
 use crate::talosconfig;
@@ -38,6 +38,9 @@ struct Finding {
     /// Whether the patch of the certificate's CA would help.
     #[serde(skip)]
     patch: bool,
+    /// Whether the broker, or what it needs, is out of reach.
+    #[serde(skip)]
+    is_out_of_reach: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,18 +81,24 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         findings.iter().try_for_each(|finding| show(terminal, finding))?;
         patch.iter().try_for_each(|patch| terminal.text(&format!("\naccepted-ca.yaml (it is public):\n\n{patch}")))
     })?;
-    Ok(if well { EXIT_OK } else { EXIT_FAILED })
+    Ok(match findings.iter().any(|finding| finding.is_out_of_reach) {
+        true => EXIT_UNREACHABLE,
+        false if well => EXIT_OK,
+        false => EXIT_FAILED,
+    })
 }
 
 // === impl Finding ===
 
 impl Finding {
     fn good(what: &str, says: impl Into<String>) -> Self {
-        Self { what: what.into(), ok: true, says: says.into(), help: Vec::new(), patch: false }
+        let (what, says, help) = (what.into(), says.into(), Vec::new());
+        Self { what, ok: true, says, help, patch: false, is_out_of_reach: false }
     }
 
     fn bad(what: &str, error: &Error) -> Self {
-        Self { what: what.into(), ok: false, says: error.to_string(), help: error.next_steps(), patch: false }
+        let is_out_of_reach = error.exit_code() == EXIT_UNREACHABLE;
+        Self { ok: false, help: error.next_steps(), is_out_of_reach, ..Self::good(what, error.to_string()) }
     }
 }
 
@@ -169,7 +178,7 @@ async fn node_findings(held: &Held, now: Timestamp) -> Result<Vec<Finding>, Erro
 
 fn finding(what: &str, verdict: Verdict, held: &Held, now: Timestamp) -> Finding {
     let cluster = &held.answer.cluster;
-    let bad = |says: String, help: Vec<String>| Finding { what: what.into(), ok: false, says, help, patch: false };
+    let bad = |says: String, help: Vec<String>| Finding { ok: false, help, ..Finding::good(what, says) };
     match verdict {
         Verdict::Accepted { version, rbac: true } => Finding::good(what, format!("accepted, Talos {version}")),
         Verdict::Accepted { version, rbac: false } => bad(

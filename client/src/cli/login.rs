@@ -42,7 +42,13 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
         (_, true) => Way::Device,
         _ => Way::Browser,
     };
+    let acr = args.acr.clone();
     let (session, kept) = log_in(here, How { way, provider: args.provider, fresh: args.fresh, acr: args.acr })?;
+    if let (Some(asked), None) = (acr, &session.acr) {
+        let terminal = &mut here.around.terminal;
+        terminal.note("warning: the provider told no acr, so what needs one is still refused");
+        terminal.note(&format!("  → ask whoever runs the broker whether the provider knows `{asked}` and tells it"));
+    }
     let value = json!({ "session": session, "kept_in": kept });
     here.print(&value, |terminal| {
         terminal.toned_line(&[
@@ -126,7 +132,7 @@ fn agree_to_project(here: &mut Here, broker: &Broker, store: &SessionStore) -> R
         }
         _ => return Ok(()),
     };
-    let trust = if ca.is_some() { broker.trust().fingerprint()? } else { String::new() };
+    let trust = if ca.is_some() { broker.trust().to_compare()? } else { String::new() };
     let file = file.display();
     let terminal = &mut here.around.terminal;
     let Some(ask) = &here.around.ask else {

@@ -48,7 +48,7 @@ pub(super) struct Args {
     /// Replace a context that ichor did not write, or that is another cluster's
     #[arg(long)]
     replace: bool,
-    /// Say what would be written, and ask for no certificate
+    /// Say what would be written, and ask for no certificate, nor whether policy would give one
     #[arg(long)]
     dry_run: bool,
 }
@@ -60,6 +60,9 @@ struct Line {
     outcome: Option<Outcome>,
     #[serde(flatten)]
     certificate: Option<Shown>,
+    /// Of a dry run: whether the broker was asked if policy permits it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<bool>,
     error: Option<String>,
     #[serde(skip)]
     failure: Option<Error>,
@@ -106,6 +109,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             context: target.context.clone(),
             outcome: None,
             certificate: None,
+            asked: args.asked(),
             error: Some(error.to_string()),
             failure: Some(error),
         }));
@@ -129,16 +133,18 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
                 }
                 continue;
             }
-            let done = match (line.outcome, args.dry_run) {
-                (Some(Outcome::Added), false) => "written",
+            if let Some((would, unasked)) = line.planned() {
+                let rest = format!(" in {}{unasked}", path.display());
+                terminal.toned_line(&[(Tone::Plain, would), (Tone::Strong, context), (Tone::Plain, &rest)])?;
+                continue;
+            }
+            let done = match line.outcome {
+                Some(Outcome::Added) => "written",
                 // A certificate of before renews nothing: only the file changed.
-                (Some(Outcome::Renewed), false) if line.is_reused() => "written",
-                (Some(Outcome::Renewed), false) => "renewed",
-                (Some(Outcome::Replaced), false) => "replaced",
-                (Some(Outcome::Added), true) => "would be written",
-                (Some(Outcome::Renewed), true) => "would be renewed",
-                (Some(Outcome::Replaced), true) => "would be replaced",
-                (Some(Outcome::UpToDate), _) | (None, _) => "is up to date",
+                Some(Outcome::Renewed) if line.is_reused() => "written",
+                Some(Outcome::Renewed) => "renewed",
+                Some(Outcome::Replaced) => "replaced",
+                Some(Outcome::UpToDate) | None => "is up to date",
             };
             let certificate = line
                 .certificate
@@ -164,9 +170,30 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     Ok(failed.unwrap_or(EXIT_OK))
 }
 
+// === impl Args ===
+
+impl Args {
+    /// Of a dry run: whether the broker was asked if policy permits it, which it is where the clusters are of its own list.
+    fn asked(&self) -> Option<bool> {
+        self.dry_run.then_some(self.clusters.is_empty())
+    }
+}
+
 // === impl Line ===
 
 impl Line {
+    /// What a dry run would do with a context that is not up to date, and that nobody has said yet that it could.
+    fn planned(&self) -> Option<(&'static str, &'static str)> {
+        let unasked = if self.asked? { "" } else { "; the broker was not asked whether policy lets you" };
+        let would = match self.outcome? {
+            Outcome::Added => "would write context ",
+            Outcome::Renewed => "would renew context ",
+            Outcome::Replaced => "would replace context ",
+            Outcome::UpToDate => return None,
+        };
+        Some((would, unasked))
+    }
+
     fn is_reused(&self) -> bool {
         self.certificate.as_ref().is_some_and(|shown| shown.reused)
     }
@@ -211,6 +238,7 @@ async fn one(here: &Here, broker: &Broker, args: &Args, target: &Target, cluster
         context: target.context.clone(),
         outcome: Some(outcome),
         certificate,
+        asked: args.asked(),
         error: None,
         failure: None,
     };

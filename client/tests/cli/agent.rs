@@ -58,6 +58,17 @@ fn the_unit_is_written_and_removed() {
         unit.contains("ExecStart=\"") && unit.contains(&format!("\"agent\" \"--broker\" \"{}\"", world.fake.url)),
         "{unit}"
     );
+    let wanted = world.path(".config/systemd/user/default.target.wants");
+    std::fs::create_dir(&wanted).unwrap();
+    std::os::unix::fs::symlink("../ichor-agent.service", wanted.join("ichor-agent.service")).unwrap();
+    let enabled = world.ichor(&["agent", "uninstall"]);
+    assert!(
+        enabled.code == 1 && enabled.err.contains("disable --now ichor-agent.service`"),
+        "{}",
+        enabled.transcript()
+    );
+    assert!(world.path(".config/systemd/user/ichor-agent.service").exists(), "systemd disables no unit that is gone");
+    std::fs::remove_file(wanted.join("ichor-agent.service")).unwrap();
     world.ichor(&["agent", "uninstall"]).ok();
     assert!(!world.path(".config/systemd/user/ichor-agent.service").exists());
     assert!(world.ichor(&["agent", "uninstall"]).ok().out.contains("was not installed"));

@@ -117,7 +117,8 @@ fn filters_of_calls_reach_the_broker() {
         ["--cluster", "prod", "--node", "10.0.0.2", "--user", "alice", "--method", "Reboot", "--class", "escape"];
     let times = ["--since", "2026-01-01T00:00:00Z", "--until", "1h", "--limit", "7"];
     world.ichor(&[&["audit", "unexplained"][..], &filters, &times].concat()).ok();
-    let seen = world.fake.with(|state| state.seen.last().cloned().unwrap());
+    let is_calls = |seen: &&String| seen.contains("/v1/audit/calls?");
+    let seen = world.fake.with(|state| state.seen.iter().rfind(is_calls).cloned().unwrap());
     for part in [
         "cluster=prod",
         "node=10.0.0.2",
@@ -135,6 +136,24 @@ fn filters_of_calls_reach_the_broker() {
     let asked =
         |part: &&String| part.contains("/v1/audit/calls?") && part.contains("limit=7") && part.contains("until=20");
     assert!(seen.iter().filter(asked).count() > 1, "{seen:?}");
+}
+
+#[test]
+fn an_empty_answer_about_a_cluster_that_is_not_declared_says_so() {
+    let world = World::logged_in();
+    let who =
+        ["audit", "who", "--node", "10.0.0.2", "--since", "2028-01-01T00:00:00Z", "--until", "2028-01-02T00:00:00Z"];
+    for command in [&who[..], &["audit", "unexplained"]] {
+        for (cluster, is_told) in [("prd", true), ("prod", false)] {
+            let ran = world.ichor(&[command, &["--cluster", cluster]].concat()).ok();
+            let said = ran.err.contains("no cluster `prd` is declared; see `ichor clusters`");
+            assert_eq!(said, is_told, "{}", ran.transcript());
+        }
+        assert_eq!(world.ichor(command).ok().err, "", "no cluster was named");
+    }
+    world.fake.with(|state| state.node_logs = true);
+    let told = world.ichor(&["audit", "unexplained", "--cluster", "prd"]).ok();
+    assert_eq!(told.err, "", "there is an answer: {}", told.transcript());
 }
 
 #[test]

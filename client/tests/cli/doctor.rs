@@ -141,6 +141,14 @@ fn without_a_session_it_says_so() {
 }
 
 #[test]
+fn a_broker_out_of_reach_has_the_exit_code_of_that() {
+    let mut world = World::new();
+    world.set("ICHOR_BROKER", "http://127.0.0.1:1");
+    let ran = world.ichor(&["doctor"]);
+    assert!(ran.code == 5 && ran.out.contains("✗ broker: "), "{}", ran.transcript());
+}
+
+#[test]
 fn one_context_is_one() {
     let world = World::new();
     for (text, says) in

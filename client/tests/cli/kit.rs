@@ -218,6 +218,10 @@ fn openings_of_one_grant_are_told_apart_by_their_files() {
     let listed = report(&[]).ok().out;
     let grant = listed.split_whitespace().next().unwrap().to_owned();
     assert_eq!(report(&[&grant]).ok().out.lines().nth(1), record.lines().nth(1));
+    // as JSON has it
+    let bare = report(&["-o", "json"]).ok().json()["records"][0]["grant"].as_str().unwrap().to_owned();
+    assert_ne!(bare, grant);
+    assert_eq!(report(&[&bare]).ok().out, report(&[&grant]).ok().out);
     world.write("records/b.record", record);
     let listed = report(&[]).ok().out;
     assert!(listed.contains("records/a.record") && listed.contains("records/b.record"), "{listed}");

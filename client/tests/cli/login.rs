@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use ichor_client::cli::terminal::Terminal;
 use ichor_client::cli::{Surroundings, run};
+use ichor_client::tls::Pin;
 use ichor_client::{Clock, Environment};
 use ichor_standins::authority::Authority;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::fake::{Fake, Tamper};
 use crate::world::{World, address, get, mode};
@@ -51,14 +54,16 @@ fn a_logout_names_the_contexts_that_outlive_it() {
 #[test]
 fn what_the_broker_must_know_is_in_the_address() {
     let world = World::new();
-    world.log_in(&["--provider", "corp", "--fresh", "--acr", "mfa"]).ok();
+    let told = world.log_in(&["--provider", "corp", "--fresh", "--acr", "mfa"]).ok().err;
+    assert!(told.contains("the provider told no acr") && told.contains("whether the provider knows `mfa`"), "{told}");
     let query = world.fake.with(|state| state.authorizations.remove(0));
     for (name, value) in [("provider", "corp"), ("max_age", "0"), ("acr_values", "mfa")] {
         assert_eq!(query.get(name).map(String::as_str), Some(value));
     }
     assert!(query["redirect_uri"].starts_with("http://127.0.0.1:") && query["redirect_uri"].ends_with("/callback"));
     assert!(query.contains_key("client_host") && query["dpop_jkt"].len() == 43);
-    world.log_in(&[]).ok();
+    let told = world.log_in(&[]).ok().err;
+    assert!(!told.contains("acr"), "none was asked for: {told}");
     let query = world.fake.with(|state| state.authorizations.remove(0));
     for name in ["provider", "max_age", "acr_values"] {
         assert!(!query.contains_key(name), "{name}");
@@ -220,20 +225,38 @@ fn a_project_file_does_not_choose_whom_a_known_broker_is_believed_to_be() {
     assert_eq!(world.ichor(&["clusters"]).code, 2);
 }
 
-/// Whether `ichor login` asked for something of the broker after this was typed at the question.
-fn went_on(world: &World, typed: Option<&'static str>) -> bool {
-    let around = Surroundings {
+/// This world, with someone at the terminal who types this at the question and is told into `told`.
+fn seated(world: &World, typed: Option<&'static str>, told: Box<dyn Write + Send>) -> Surroundings {
+    Surroundings {
         environment: Environment { working_dir: world.path(""), ..Environment::isolated(&world.path("")) },
         clock: Clock::system(),
-        terminal: Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), true, false),
+        terminal: Terminal::new(Box::new(std::io::sink()), told, true, false),
         open: Arc::new(|_| ()),
         ask: Some(Box::new(move || typed.map(str::to_owned).ok_or(std::io::ErrorKind::UnexpectedEof.into()))),
         host: "here".into(),
-    };
+    }
+}
+
+/// Whether `ichor login` asked for something of the broker after this was typed at the question.
+fn went_on(world: &World, typed: Option<&'static str>) -> bool {
     world.fake.with(|state| state.seen.clear());
     // Whoever agrees gets as far as this refusal.
-    run(["ichor", "login", "--device"].map(Into::into), around);
+    run(["ichor", "login", "--device"].map(Into::into), seated(world, typed, Box::new(std::io::sink())));
     world.fake.with(|state| !state.seen.is_empty())
+}
+
+/// Its operator tells it with openssl, and it is the value of `ca_pin`.
+#[test]
+fn the_one_ca_that_a_project_names_is_shown_by_its_pin() {
+    let world = World::new();
+    let ca = Authority::new("corp").unwrap().certificate();
+    world.write("ca.pem", &ca);
+    world.write(".ichor.toml", &format!("broker = \"{}\"\nca_file = \"ca.pem\"\n", world.fake.url));
+    let told = std::fs::File::create(world.path("told")).unwrap();
+    run(["ichor", "login"].map(Into::into), seated(&world, Some("n"), Box::new(told)));
+    let pin = Pin::of(&CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+    let told = world.text("told");
+    assert!(told.contains(&format!("Compare with whoever runs the broker:  {pin}\n")), "{told}");
 }
 
 #[test]

@@ -205,6 +205,20 @@ fn a_dry_run_asks_for_nothing_and_writes_nothing() {
     );
     assert!(!world.path(".talos/config").exists());
     assert_eq!(world.fake.with(|state| state.asked.len()), 0);
+    let asked = |which: &str| {
+        let json = world.ichor(&["talosconfig", which, "--dry-run", "-o", "json"]).ok().json();
+        assert_eq!(json["contexts"][0]["outcome"], "added");
+        json["contexts"][0]["asked"].clone()
+    };
+    assert_eq!(asked("prod"), false);
+    assert_eq!(asked("--all"), true, "these are what the broker says one may hold");
+    let listed = world.ichor(&["talosconfig", "--all", "--dry-run"]).ok().out;
+    assert!(listed.contains("would write context prod in ") && !listed.contains("not asked"), "{listed}");
+    // What is there and good needs nobody's answer, and what was done is no plan.
+    let done = world.ichor(&["talosconfig", "prod", "-o", "json"]).ok().json();
+    assert!(done["contexts"][0].get("asked").is_none(), "{done}");
+    let there = world.ichor(&["talosconfig", "prod", "--dry-run"]).ok().out;
+    assert!(there.contains("✓ context prod is up to date"), "{there}");
 }
 
 #[test]

@@ -74,5 +74,15 @@ async fn groups_come_from_a_file() -> anyhow::Result<()> {
     .await?;
     let carol = Person::log_in(&world, "carol").await?;
     carol.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?;
+
+    // who is taken out has nothing any more once groups are asked again; a file that cannot be read takes nothing away and gives nothing
+    for (text, is_ok) in [("[", false), ("", true)] {
+        std::fs::write(world.dir.join("groups.toml"), text)?;
+        let checks = world.running.reload().await;
+        assert!(checks.iter().any(|check| check.name == "groups" && check.ok == is_ok), "{checks:?}");
+        world.clock.advance(SignedDuration::from_mins(6));
+        let had = carol.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await;
+        assert_eq!(had.is_err(), is_ok, "{text:?}: {had:?}");
+    }
     Ok(())
 }

@@ -6,11 +6,11 @@ use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::authority::Authority;
-use ichor_standins::openbao::OpenBao;
+use ichor_standins::openbao::{OpenBao, Rule};
 use ichor_tests::{CLUSTER, Lives, Options, World, run_command};
 use serde_json::json;
 
-use super::{bao, world};
+use super::{bao, line, world};
 
 /// What `ca create` says when it fails.
 async fn refused(world: &World, options: &[&str]) -> String {
@@ -54,6 +54,28 @@ async fn each_is_refused_by_name() -> anyhow::Result<()> {
     for (options, expected) in cases {
         let said = refused(&world, options).await;
         assert!(said.contains(expected), "{options:?}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_let_the_key_out_is_said_at_check_and_in_readiness() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let dir = world.dir.display().to_string();
+    let told = async || {
+        let check = run_command(&["check", "--dir", &dir]).await.unwrap_or_else(|error| error.to_string());
+        let ready = line(&world, "ca prod").await;
+        assert!(ready.ok, "{ready:?}");
+        [check, ready.detail.unwrap_or_default()]
+    };
+    for said in told().await {
+        assert!(said.contains("our token may use `transit/keys/ichor-prod/config` of the server"), "{said}");
+    }
+    // deploy/openbao/transit.hcl
+    let sign = Rule::new("transit/sign/ichor-prod", ["update"]);
+    bao(&world).allow_only([sign, Rule::new("transit/keys/ichor-prod", ["read"])]);
+    for said in told().await {
+        assert!(!said.contains("our token may use"), "{said}");
     }
     Ok(())
 }

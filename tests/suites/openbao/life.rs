@@ -139,8 +139,16 @@ async fn an_operators_token_makes_what_the_brokers_own_may_not() -> anyhow::Resu
     let with = std::fs::read_to_string(&config)?
         + "\n[[openbao]]\nname = \"other\"\naddress = \"http://127.0.0.1:9\"\nauth = \"token\"\nsecret_file = \"none\"\n";
     std::fs::write(&config, with)?;
-    std::fs::write(world.dir.join("operator-token"), OpenBao::ROOT_TOKEN)?;
     let token = world.dir.join("operator-token").display().to_string();
+    // one that is not taken is named: the broker's own secret is no matter of it
+    std::fs::write(&token, "ended")?;
+    let create = ["create", CLUSTER, "--replace", "--custody", "transit", "--server", "main"];
+    for command in [&rotate[..], &create[..]] {
+        let said = recorded(&world, &[command, &["--token-file", &token]].concat()).await.unwrap_err().to_string();
+        let named = format!("the token in `{token}` is not taken; make a new one and write it there");
+        assert!(said.contains(&named) && !said.contains("secret_file"), "{said}");
+    }
+    std::fs::write(&token, OpenBao::ROOT_TOKEN)?;
     let said = recorded(&world, &[&rotate[..], &["--token-file", &token]].concat()).await.unwrap_err().to_string();
     assert!(said.contains("not every node accepts the new CA yet"), "{said}");
     assert!(next(&world).await?.contains("CERTIFICATE"));

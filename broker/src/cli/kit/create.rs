@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -14,18 +14,18 @@ use ichor_wire::profile::pem;
 use ichor_wire::role::Role;
 use ichor_wire::talosconfig::host_and_port;
 use jiff::{SignedDuration, Timestamp};
-use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use super::{all, one, paper, words, write_new};
+use super::files::{Folders, unwritten};
+use super::{all, one, words};
 use crate::cli::desk::Desk;
 use crate::cli::{FolderArg, block_on, vault_key};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, load_clusters};
-use crate::custody::{Holder, KitPlan, MadeKit, Plugins, RecordedKit, make_kit};
+use crate::custody::{Holder, KitPlan, MadeKit, Plugins, make_kit};
 use crate::domain::ClusterName;
 use crate::entropy;
 use crate::kit::probe::{self, ProbeError};
-use crate::kit::{Place, Standing};
+use crate::kit::{Place, RegisterError, Standing};
 
 /// `kit create`.
 #[derive(Debug, Args)]
@@ -146,12 +146,23 @@ impl Rotate {
     pub(super) fn run(self, out: &mut dyn Write) -> anyhow::Result<()> {
         let loaded = self.folder.folder().load()?;
         let old = block_on(one(&loaded, self.number))?;
+        can_be_rotated(&old)?;
         let wanted = Wanted::as_before(&loaded, &old, self.days, self.endpoints)?;
         if wanted.holders.iter().any(|holder| holder.recipient.is_none()) && self.ceremony.paper_dir.is_none() {
             bail!("kit {} has shares on paper; name the folder for the new sheets with `--paper-dir`", old.number);
         }
         make(&loaded, wanted, &self.ceremony, &self.folder.said(), out)
     }
+}
+
+/// Refuses a kit whose place another has taken: its holders would have one more that nobody needs. One that was revoked first, as after a
+/// theft, is replaced as it was.
+fn can_be_rotated(old: &Standing) -> anyhow::Result<()> {
+    let number = old.number;
+    let Some(successor) = old.replaced_by else { return Ok(()) };
+    bail!(
+        "kit {number} was replaced by kit {successor} already; to replace that one, run `ichor-broker kit rotate {successor}`"
+    )
 }
 
 impl Wanted {
@@ -185,10 +196,8 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
     if names.len() != wanted.holders.len() {
         bail!("two shares have a holder of the same name; one person holds one share");
     }
-    ceremony.paper_dir.as_deref().map_or(Ok(()), in_memory)?;
-    for dir in [Some(&ceremony.output), ceremony.paper_dir.as_ref()].into_iter().flatten() {
-        takes_files(dir)?;
-    }
+    let folders = Folders { output: &ceremony.output, paper: ceremony.paper_dir.as_deref() };
+    folders.check()?;
     let plugins = vault_key::plugins(&loaded.settings)?;
     crate::custody::harden_process();
     block_on(async {
@@ -196,12 +205,16 @@ fn make(loaded: &Loaded, wanted: Wanted, ceremony: &Ceremony, at: &str, out: &mu
         let number = all(loaded).await?.iter().map(|kit| kit.number).max().unwrap_or(0).checked_add(1);
         let number = number.context("there are 65535 kits; no more can be numbered")?;
         let (made, place) = plan(loaded, &wanted, number, &plugins)?;
+        let names = folders.check_names(&made);
+        if names.is_err() && all(loaded).await?.iter().any(|kit| kit.number == number) {
+            bail!(RegisterError::Taken(number));
+        }
+        names?;
         let entry = desk.note_made(content(&made, place, &wanted, ceremony)?).await?;
         desk.close().await;
         let kit = made.recorded(entry)?;
-        let files = write(&kit, ceremony).with_context(|| {
-            format!("kit {number} is recorded and not written whole; end it with `ichor-broker kit revoke {number} --reason …{at}` and make another")
-        })?;
+        let mut files = Vec::new();
+        folders.write(&kit, &mut files).with_context(|| unwritten(number, &files, at))?;
         write!(out, "{}", words::made(&kit.facts, &files, wanted.replaces, at)?)?;
         for (endpoint, error) in unanswered(&kit.facts).await? {
             write!(out, "{}", words::unanswered(endpoint, &error, number))?;
@@ -297,50 +310,6 @@ fn content(made: &MadeKit, place: Place, wanted: &Wanted, ceremony: &Ceremony) -
         }),
         ..Content::of(Kind::KitMade)
     })
-}
-
-/// Writes the kit's file and its shares; answers what lies where.
-fn write(kit: &RecordedKit, ceremony: &Ceremony) -> anyhow::Result<Vec<PathBuf>> {
-    let facts = &kit.facts;
-    let file = ceremony.output.join(format!("kit-{}.toml", facts.number));
-    write_new(&file, kit.text.as_bytes())?;
-    let mut files = vec![file];
-    for share in &kit.shares {
-        let stem = format!("kit-{}-share-{}-{}", facts.number, share.index, share.holder);
-        let path = match (&share.recipient, &ceremony.paper_dir) {
-            (None, Some(dir)) => {
-                let path = dir.join(format!("{stem}.txt"));
-                write_new(&path, paper::sheet(facts, share)?.as_bytes())?;
-                path
-            }
-            _ => {
-                let path = ceremony.output.join(format!("{stem}.age"));
-                write_new(&path, &share.body)?;
-                path
-            }
-        };
-        files.push(path);
-    }
-    Ok(files)
-}
-
-/// Refuses a folder on a disk: what was written there can be read from it after it was removed.
-fn in_memory(dir: &Path) -> anyhow::Result<()> {
-    let found = statfs(dir).with_context(|| format!("cannot look at `{}`", dir.display()))?;
-    if found.filesystem_type() != TMPFS_MAGIC {
-        bail!(
-            "`{}` is on a disk, which would keep the shares; name a folder in memory, as `--paper-dir /dev/shm`",
-            dir.display()
-        );
-    }
-    Ok(())
-}
-
-/// Refuses a folder that takes no file: a kit that is recorded and cannot be written is nobody's.
-fn takes_files(dir: &Path) -> anyhow::Result<()> {
-    tempfile::tempfile_in(dir)
-        .map(drop)
-        .with_context(|| format!("`{}` takes no file; name a folder that is there, and yours", dir.display()))
 }
 
 /// The value of `--shares`.

@@ -2,6 +2,7 @@
 
 mod create;
 mod drill;
+mod files;
 mod list;
 mod paper;
 mod patch;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::PkiError;
 use super::role_set::person_prefix;
 use crate::domain::ClusterName;
-use crate::openbao::{Capabilities, Pki};
+use crate::openbao::Pki;
 
 /// Where the engine signs what is asked, or what a program decides (OpenBao's CEL roles), by its default issuer; where it makes keys, changes
 /// its CA, or lets others in by another protocol.
@@ -69,9 +69,6 @@ const DEFAULT: &str = "default";
 /// A name of a role that is there or not: where the engine signs what is asked, it wants none.
 const ANY: &str = "ichor";
 
-/// What changes something, or has it signed.
-const ACTS: [&str; 5] = ["create", "update", "patch", "delete", "sudo"];
-
 /// Returns if the token may sign by these roles and nothing more than it needs.
 ///
 /// # Errors
@@ -101,20 +98,20 @@ pub(super) async fn check(
     let asked = never.iter().chain(&others).chain(&sign).chain(&kept).chain(&elsewhere);
     let asked: Vec<&str> = asked.map(String::as_str).collect();
     let may = pki.client().capabilities(&asked).await?;
-    if let Some(path) = never.iter().find(|path| acts(&may, path)) {
+    if let Some(path) = never.iter().find(|path| may.acts(path)) {
         return Err(PkiError::TooMuch(path.clone()));
     }
-    if let Some(path) = others.iter().find(|path| acts(&may, path)) {
+    if let Some(path) = others.iter().find(|path| may.acts(path)) {
         return Err(PkiError::OthersRole(path.clone()));
     }
     for path in &kept {
-        match (may_write_roles, acts(&may, path)) {
+        match (may_write_roles, may.acts(path)) {
             (false, true) => return Err(PkiError::WritesRoles(path.clone())),
             (true, false) => return Err(PkiError::MayNot { path: path.clone(), what: "create, read, update" }),
             _ => {}
         }
     }
-    if let Some(path) = elsewhere.iter().find(|path| !may_write_roles && acts(&may, path)) {
+    if let Some(path) = elsewhere.iter().find(|path| !may_write_roles && may.acts(path)) {
         return Err(PkiError::WritesRoles(path.clone()));
     }
     match sign.iter().find(|path| !may.may(path, "update")) {
@@ -173,8 +170,4 @@ impl Named {
             _ => {}
         }
     }
-}
-
-fn acts(may: &Capabilities, path: &str) -> bool {
-    ACTS.iter().any(|act| may.may(path, act))
 }

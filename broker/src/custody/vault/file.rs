@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::VaultError;
+use super::sealer::RECIPIENTS;
 use crate::durable::{self, Existing};
 use crate::regular::{self, Links, ReadError, folder_of};
 
@@ -134,6 +135,26 @@ pub(super) fn files_open_to_others(dir: &Path) -> Option<String> {
     let (path, mode) = open.first()?;
     let path = path.display();
     Some(format!("`{path}` has mode {mode:o}, as one of {} in the vault that others may read; make it 600", open.len()))
+}
+
+/// A sentence if others than the owner can change what of the vault is no secret and decides: to whom is sealed, which CA and which
+/// secret is in force, and the folders of these. It names one. Who reads them is all the same.
+pub(super) fn files_changed_by_others(dir: &Path) -> Option<String> {
+    let mut paths = vec![dir.join(RECIPIENTS)];
+    for folder in FOLDERS.map(|name| dir.join(name)) {
+        let files = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        paths.extend(files.filter(|path| path.extension().is_some_and(|ending| ending == "toml")));
+        paths.push(folder);
+    }
+    let mode = |path: &Path| fs::metadata(path).map_or(0, |found| found.permissions().mode() & 0o777);
+    let open: Vec<_> = paths.iter().map(|path| (path, mode(path))).filter(|(_, mode)| mode & 0o022 != 0).collect();
+    let (path, mode) = open.first()?;
+    let path = path.display();
+    Some(format!(
+        "`{path}` has mode {mode:o}, as one of {} in the vault by which others may change whom or what the broker believes; \
+         `chmod go-w {path}`",
+        open.len()
+    ))
 }
 
 pub(super) fn sync_dir(dir: &Path) -> Result<(), VaultError> {

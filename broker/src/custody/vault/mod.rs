@@ -240,6 +240,7 @@ impl Vault {
         }
         warnings.extend(file::open_to_others(self.sealer.dir()));
         warnings.extend(file::files_open_to_others(self.sealer.dir()));
+        warnings.extend(file::files_changed_by_others(self.sealer.dir()));
         if self.sealer.dir().join(reseal::INTENT).exists() {
             warnings.push("a reseal was cut short; `ichor-broker custody reseal` finishes it".to_owned());
         }

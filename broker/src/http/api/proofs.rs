@@ -17,7 +17,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::{Caller, Fresh, StrictQuery};
 use crate::http::tlog::newest;
 use crate::mint::person;
-use crate::policy::{self, AuditScope};
+use crate::policy::{self, AuditScope, Refusal};
 use crate::store::{EntryFilter, Grown, StoredEntry};
 
 /// So many entries an answer of an export has at most; a page is read and packed at once.
@@ -175,7 +175,12 @@ async fn admit(api: &Api, caller: &Fresh, stored: &StoredEntry, what: String) ->
     // an entry of no cluster, or of one that is no longer declared, is part of everything
     let scope = known.as_ref().map_or(AuditScope::Everything, |cluster| AuditScope::Cluster(cluster));
     let policies = api.policies.borrow().clone();
-    policy::may_read_audit(&policies, identity, scope, api.clock.now())?;
+    // whose cluster the entry is of is part of what is not told
+    policy::may_read_audit(&policies, identity, scope, api.clock.now()).map_err(|refusal| {
+        let sentence = "no policy permits reading this entry, which is not about you".to_owned();
+        let help = vec!["ask whoever keeps the broker's policies for `audit:read`".to_owned()];
+        ApiError::from(Refusal { sentence, help, policies: Vec::new(), ..refusal })
+    })?;
     record(api, caller, cluster, what).await
 }
 

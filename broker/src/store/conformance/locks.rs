@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::{ClusterName, Human, LockTarget};
 
-pub(super) fn lock(number: u8, target: LockTarget) -> LockRow {
+pub(in crate::store) fn lock(number: u8, target: LockTarget) -> LockRow {
     LockRow {
         id: LockId(Uuid::from_bytes([number; 16])),
         target,
@@ -27,7 +27,7 @@ fn changed(change: LockChange, now: Timestamp) -> Append {
     Append { entry: entry(Content::of(Kind::Lock), now), change: Some(Change::Lock { change, now }) }
 }
 
-pub(super) fn set(row: &LockRow, now: Timestamp) -> Append {
+pub(in crate::store) fn set(row: &LockRow, now: Timestamp) -> Append {
     changed(LockChange::Set { lock: Box::new(row.clone()), session: None, quota: None }, now)
 }
 
@@ -47,7 +47,7 @@ fn ask(row: &LockRow, who: &str, session: u8, now: Timestamp) -> Append {
 }
 
 /// A grant of this session's, for a cluster, at `now`.
-fn grant(session: &SessionRow, cluster: &str, number: u8, now: Timestamp) -> Append {
+pub(in crate::store) fn grant(session: &SessionRow, cluster: &str, number: u8, now: Timestamp) -> Append {
     let keys = keys_of(session, cluster, number);
     let change = Change::GrantMade { session: session.id, now, not_after: after(9000), using: None, keys };
     Append { entry: entry(Content::of(Kind::Grant), now), change: Some(change) }
@@ -76,7 +76,7 @@ async fn session_of(store: &dyn Store, number: u8, whose: Person) -> SessionRow 
     row
 }
 
-async fn done(store: &dyn Store, part: Append) -> bool {
+pub(in crate::store) async fn done(store: &dyn Store, part: Append) -> bool {
     match one(store, part).await {
         Appended::Recorded { .. } => true,
         Appended::Refused(Condition::Locked) => false,

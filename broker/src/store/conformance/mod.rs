@@ -12,7 +12,7 @@ use crate::domain::{GrantId, Group, HumanClaim, Person};
 mod asking;
 mod break_glass;
 mod calls;
-mod locks;
+pub(in crate::store) mod locks;
 mod log;
 mod logins;
 mod sessions;
@@ -184,7 +184,7 @@ fn device(number: u8, expires_at: Timestamp) -> DeviceLogin {
     }
 }
 
-fn create(session: SessionRow, code: u8) -> Append {
+pub(crate) fn create(session: SessionRow, code: u8) -> Append {
     with(Change::SessionCreate { session: Box::new(session), code_hash: [code; 32], now: noon() })
 }
 

@@ -13,7 +13,7 @@ use crate::domain::{GrantId, Person};
 use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, CallSum, NodeSeen, NodeService, StoredCall};
 
 use super::Failure;
-use crate::store::value::{class, id, micros, signed, time, unsigned};
+use crate::store::value::{caller, class, id, micros, signed, time, unsigned};
 
 type Values<'a> = Vec<&'a (dyn ToSql + Sync)>;
 
@@ -310,7 +310,7 @@ fn stored(row: &Row) -> Result<StoredCall, Failure> {
         started: time(row.try_get(7)?)?,
         duration: row.try_get(8)?,
         roles: row.try_get(9)?,
-        user: row.try_get::<_, Option<String>>(19)?.or(row.try_get(10)?),
+        user: caller(row.try_get(19)?, row.try_get(10)?)?,
         owner,
         grant: row.try_get::<_, Option<Vec<u8>>>(11)?.map(|bytes| id(&bytes)).transpose()?.map(GrantId),
         peer: row.try_get(12)?,

@@ -254,6 +254,10 @@ impl Store for PostgresStore {
         self.connections.read(|| async { tree::stray(&self.connections.one().await?).await }).await
     }
 
+    async fn unsound(&self) -> Result<Option<String>, StoreError> {
+        self.connections.read(|| async { schema::unsound(&**self.connections.one().await?).await }).await
+    }
+
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.connections.read(|| async { tree::checkpoint(&self.connections.one().await?).await }).await
     }

@@ -24,6 +24,37 @@ pub(in crate::store) const STEPS: [&str; 12] = [
 /// The step whose tables are filled from what the log says already.
 const ASKING: usize = 4;
 
+/// The tables that the steps make.
+const TABLES: [&str; 27] = [
+    "body",
+    "break_glass",
+    "break_glass_approval",
+    "break_glass_told",
+    "break_glass_use",
+    "call",
+    "call_method",
+    "call_node",
+    "call_taken",
+    "call_user",
+    "certificate",
+    "checkpoint",
+    "device",
+    "drop_request",
+    "forward",
+    "forward_holder",
+    "leaf",
+    "lock",
+    "log_cluster",
+    "log_head",
+    "log_person",
+    "login",
+    "node_seen",
+    "probe",
+    "provider",
+    "session",
+    "tile",
+];
+
 /// The advisory lock of whoever migrates: any number that nothing else in this database takes.
 const LOCK: i64 = 0x6963_686f_7200_0001;
 
@@ -55,13 +86,43 @@ pub(super) async fn check(db: &tokio_postgres::Client) -> Result<(), Failure> {
     let made: bool = db.query_one("SELECT to_regclass('schema_step') IS NOT NULL", &[]).await?.try_get(0)?;
     let step = if made { reached(db).await? } else { 0 };
     match step {
-        step if step == known => Ok(()),
+        step if step == known => match unsound(db).await? {
+            None => Ok(()),
+            Some(what) => Err(Failure::Schema(format!(
+                "{what}, and a broker makes none such: it could change or hide what is stored; find out who changes the database, and take it out"
+            ))),
+        },
         0 => Err(Failure::Schema("it has no tables yet; make them with `ichor-broker store migrate`".into())),
         step => Err(Failure::Schema(format!(
             "it was written by an older build (schema {step}, this build knows {known}); start one broker with `serve --migrate`, \
              or run `ichor-broker store migrate`"
         ))),
     }
+}
+
+/// What somebody put between our statements and our tables, in words: row security, a rule, a trigger, tables that inherit, or something else in
+/// a table's place.
+pub(super) async fn unsound(db: &impl GenericClient) -> Result<Option<String>, Failure> {
+    let found = db
+        .query_opt(
+            "SELECT name, CASE
+                 WHEN c.oid IS NULL OR c.relkind <> 'r' THEN 'is no table'
+                 WHEN c.relrowsecurity OR c.relforcerowsecurity THEN 'has row security'
+                 WHEN EXISTS (SELECT FROM pg_rewrite WHERE ev_class = c.oid) THEN 'has a rule'
+                 WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid OR inhrelid = c.oid) THEN 'inherits, or others inherit from it'
+                 ELSE 'has a trigger' END
+             FROM unnest($1::text[]) AS name LEFT JOIN pg_class c ON c.oid = to_regclass(quote_ident(name))
+             WHERE c.oid IS NULL OR c.relkind <> 'r' OR c.relrowsecurity OR c.relforcerowsecurity
+                 OR EXISTS (SELECT FROM pg_rewrite WHERE ev_class = c.oid)
+                 OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid OR inhrelid = c.oid)
+                 OR EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal)
+             ORDER BY name LIMIT 1",
+            &[&TABLES.as_slice()],
+        )
+        .await?;
+    let Some(row) = found else { return Ok(None) };
+    let (table, what): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Some(format!("its table `{table}` {what}")))
 }
 
 /// The step that the database has reached, refused where it is beyond what this build knows.
@@ -76,5 +137,18 @@ async fn reached(db: &impl GenericClient) -> Result<usize, Failure> {
         _ => Err(Failure::Schema(format!(
             "it was written by a newer build (schema {step}, this build knows {known}); install that build"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_those_that_the_steps_make() {
+        let statements = STEPS.iter().flat_map(|step| step.split("CREATE TABLE ").skip(1));
+        let mut made: Vec<_> = statements.filter_map(|rest| rest.split([' ', '(']).next()).collect();
+        made.sort_unstable();
+        assert_eq!(made, TABLES);
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn change(db: &Connection, change: &BreakGlassChange, now: Timestamp)
 pub(super) fn take(db: &Connection, using: &BreakGlassUse, now: Timestamp) -> Done {
     let locked = db
         .prepare_cached(
-            "SELECT 1 FROM lock JOIN break_glass_use used ON lock.one = lower(hex(used.grant_id))
+            "SELECT 1 FROM lock INDEXED BY sqlite_autoindex_lock_1 JOIN break_glass_use used ON lock.one = lower(hex(used.grant_id))
              WHERE used.request = ?1 AND lock.kind = 2 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)",
         )?
         .exists((using.request.0.as_bytes(), micros(now)))?;

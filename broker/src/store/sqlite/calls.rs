@@ -12,7 +12,7 @@ use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, CallSum, NodeS
 
 use super::Failure;
 use super::names;
-use crate::store::value::{class, id, micros, signed, time, unsigned};
+use crate::store::value::{caller, class, id, micros, signed, time, unsigned};
 
 // === nodes ===
 
@@ -242,7 +242,7 @@ fn stored(row: &Row<'_>) -> Result<StoredCall, Failure> {
         started: time(row.get(7)?)?,
         duration: row.get(8)?,
         roles: row.get(9)?,
-        user: row.get::<_, Option<String>>(19)?.or(row.get(10)?),
+        user: caller(row.get(19)?, row.get(10)?)?,
         owner,
         grant: row.get::<_, Option<Vec<u8>>>(11)?.map(|bytes| id(&bytes)).transpose()?.map(GrantId),
         peer: row.get(12)?,

@@ -21,7 +21,7 @@ const COLUMNS: &str =
 /// it nor they are locked.
 const ASKING_COUNTS: &str = "(EXISTS (SELECT 1 FROM session s WHERE s.id = lock.asked_session AND s.ended_at IS NULL
         AND s.expires_at > :now)
-    AND NOT EXISTS (SELECT 1 FROM lock l WHERE l.ended_at IS NULL AND (l.until IS NULL OR l.until > :now)
+    AND NOT EXISTS (SELECT 1 FROM lock l INDEXED BY sqlite_autoindex_lock_1 WHERE l.ended_at IS NULL AND (l.until IS NULL OR l.until > :now)
         AND ((l.kind = 0 AND l.one = lock.asked_issuer AND l.two = lock.asked_subject)
             OR (l.kind = 1 AND l.one = lower(hex(lock.asked_session))))))";
 
@@ -32,13 +32,16 @@ const SET_BY: &str = "(set_issuer IS :issuer AND set_subject IS :subject AND (:i
 type Done = Result<Result<(), Condition>, Failure>;
 
 // === conditions ===
+//
+// They read the table itself, which for one without rowids is the index of its primary key: out of any other index somebody who writes the
+// database can take a row, and the row is listed still.
 
 /// Whether a lock on any of this holds at `now`.
 pub(super) fn stops(db: &Connection, keys: &LockKeys, now: i64) -> Result<bool, Failure> {
     let [session, grant, renewal] = keys.texts();
     let found = db
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > :now) AND (kind = 4
+            "SELECT EXISTS (SELECT 1 FROM lock INDEXED BY sqlite_autoindex_lock_1 WHERE ended_at IS NULL AND (until IS NULL OR until > :now) AND (kind = 4
                  OR (kind = 0 AND one = :issuer AND two = :subject) OR (kind = 1 AND one = :session)
                  OR (kind = 2 AND (one = :grant OR two = :renewal)) OR (kind = 3 AND one = :cluster)))",
         )?
@@ -74,7 +77,7 @@ pub(super) fn stops_approver(db: &Connection, approved: Approved, now: i64) -> R
     };
     Ok(db
         .prepare_cached(
-            "SELECT 1 FROM break_glass_approval a JOIN lock ON (lock.kind = 0 AND lock.one = a.issuer AND lock.two = a.subject)
+            "SELECT 1 FROM break_glass_approval a JOIN lock INDEXED BY sqlite_autoindex_lock_1 ON (lock.kind = 0 AND lock.one = a.issuer AND lock.two = a.subject)
                  OR (lock.kind = 1 AND lock.one = lower(hex(a.session)))
              WHERE a.request = coalesce(?1, (SELECT request FROM break_glass_use WHERE grant_id = ?2))
                  AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?3)",
@@ -86,7 +89,7 @@ pub(super) fn stops_approver(db: &Connection, approved: Approved, now: i64) -> R
 pub(super) fn stops_asker(db: &Connection, request: Uuid, now: i64) -> Result<bool, Failure> {
     Ok(db
         .prepare_cached(
-            "SELECT 1 FROM drop_request d JOIN lock ON (lock.kind = 0 AND lock.one = d.issuer AND lock.two = d.subject)
+            "SELECT 1 FROM drop_request d JOIN lock INDEXED BY sqlite_autoindex_lock_1 ON (lock.kind = 0 AND lock.one = d.issuer AND lock.two = d.subject)
                  OR (lock.kind = 1 AND lock.one = lower(hex(d.session)))
              WHERE d.id = ?1 AND lock.ended_at IS NULL AND (lock.until IS NULL OR lock.until > ?2)",
         )?
@@ -97,7 +100,7 @@ pub(super) fn stops_asker(db: &Connection, request: Uuid, now: i64) -> Result<bo
 pub(super) fn stops_login(db: &Connection, person: &Person, now: i64) -> Result<bool, Failure> {
     Ok(db
         .prepare_cached(
-            "SELECT 1 FROM lock WHERE ended_at IS NULL AND (until IS NULL OR until > ?3) AND kind = 0 AND one = ?1 AND two = ?2",
+            "SELECT 1 FROM lock INDEXED BY sqlite_autoindex_lock_1 WHERE ended_at IS NULL AND (until IS NULL OR until > ?3) AND kind = 0 AND one = ?1 AND two = ?2",
         )?
         .exists((&person.issuer, &person.subject, now))?)
 }

@@ -28,7 +28,7 @@ mod writer;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::ops::Range;
 use std::path::Path;
@@ -187,6 +187,10 @@ impl Store for SqliteStore {
 
     async fn stray(&self) -> Result<Option<String>, StoreError> {
         self.readers.read(tree::stray).await
+    }
+
+    async fn unsound(&self) -> Result<Option<String>, StoreError> {
+        self.readers.read(schema::unsound).await
     }
 
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {

@@ -112,6 +112,12 @@ pub(super) fn is_as_made(db: &Connection, steps: usize) -> Result<(), Failure> {
     }
 }
 
+/// The first of what SQLite finds wrong with tables and indexes, each row of the one looked up in the others.
+pub(super) fn unsound(db: &Connection) -> Result<Option<String>, Failure> {
+    let said: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    Ok((said != "ok").then_some(said))
+}
+
 /// A number that is another after every change of the schema.
 pub(super) fn version(db: &Connection) -> Result<i64, Failure> {
     Ok(db.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?)

@@ -80,8 +80,9 @@ pub(super) fn end(db: &Connection, id: SessionId, now: i64) -> Result<bool, Fail
 
 /// Ends every session of this user, at whichever provider's alias.
 pub(super) fn end_of(db: &Connection, issuer: &str, subject: &str, now: i64) -> Result<(), Failure> {
+    // the table itself, as where locks are looked for
     db.prepare_cached(
-        "UPDATE session SET ended_at = ?3, refresh_sealed = NULL, lease_until = NULL
+        "UPDATE session INDEXED BY sqlite_autoindex_session_1 SET ended_at = ?3, refresh_sealed = NULL, lease_until = NULL
          WHERE issuer = ?1 AND subject = ?2 AND ended_at IS NULL",
     )?
     .execute((issuer, subject, now))?;

@@ -8,8 +8,8 @@ use ichor_wire::log::Kind;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::Change;
 use crate::store::conformance::{self, after, call, kept, logged_in, noon, note, one, with};
+use crate::store::{Change, Condition};
 
 pub(super) fn fresh() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -193,4 +193,49 @@ async fn a_missing_tile_is_named() {
     rusqlite::Connection::open(&path).unwrap().execute_batch("DELETE FROM tile WHERE idx = 0").unwrap();
     let refused = store.edge(600).await.unwrap_err().to_string();
     assert!(refused.contains("tile 0 of level 0 of the log's tree is missing"), "{refused}");
+}
+
+/// Takes rows out of an index and leaves them in their table, as somebody can who writes the database: no statement of the schema differs.
+pub(crate) fn hide(path: &Path, index: &str, table: &str, which: &str) {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute_batch(&format!(
+        "PRAGMA foreign_keys = off; PRAGMA writable_schema = on; BEGIN IMMEDIATE;
+         CREATE TEMP TABLE kept AS SELECT * FROM {table} WHERE {which};
+         CREATE TEMP TABLE its AS SELECT * FROM sqlite_schema WHERE name = '{index}';
+         DELETE FROM {table} WHERE {which};
+         DELETE FROM sqlite_schema WHERE name = '{index}';
+         PRAGMA writable_schema = reset;
+         INSERT INTO {table} SELECT * FROM kept;
+         PRAGMA writable_schema = on;
+         INSERT INTO sqlite_schema SELECT * FROM its;
+         COMMIT;"
+    ))
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_that_was_taken_out_of_an_index_stops_what_it_stopped_and_ends_what_it_ended() {
+    use crate::domain::{ClusterName, LockTarget};
+    use crate::store::conformance::locks::{done, grant, lock, set};
+    let (_folder, path) = fresh();
+    let store = open(&path);
+    let (one_of, other) = (logged_in(&*store, 1).await, logged_in(&*store, 2).await);
+    assert!(done(&*store, grant(&one_of, "prod", 1, noon())).await);
+    one(&*store, set(&lock(8, LockTarget::Cluster(ClusterName::new("prod").unwrap())), noon())).await;
+    hide(&path, "lock_set", "lock", "ended_at IS NULL");
+    assert!(!done(&*store, grant(&one_of, "prod", 2, noon())).await, "the lock is listed, and so it holds");
+    assert!(done(&*store, grant(&one_of, "lab", 3, noon())).await);
+
+    hide(&path, "session_by_subject", "session", "true");
+    let user = LockTarget::User { issuer: other.person.issuer.clone(), subject: other.person.subject.clone() };
+    one(&*store, set(&lock(9, user), noon())).await;
+    hide(&path, "lock_set", "lock", "ended_at IS NULL");
+    assert_eq!(store.session(other.id).await.unwrap().unwrap().ended_at, Some(noon()));
+    let again = SessionRow { person: other.person.clone(), ..conformance::session(20) };
+    assert!(store.begin_login(conformance::login(20, after(600)), 1000, noon()).await.unwrap());
+    let create = conformance::create(again, 120);
+    assert_eq!(one(&*store, create).await, Appended::Refused(Condition::Locked));
+
+    let said = store.unsound().await.unwrap().unwrap();
+    assert!(said.contains("index"), "{said}");
 }

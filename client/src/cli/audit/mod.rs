@@ -13,9 +13,9 @@ mod verify;
 mod what;
 mod who;
 
-use ichor_wire::api::{AuditAnswer, AuditEntry};
+use ichor_wire::api::{AuditAnswer, AuditEntry, ClustersAnswer};
 
-use super::Here;
+use super::{Here, block_on};
 use crate::error::Error;
 use crate::session::Session;
 
@@ -90,6 +90,16 @@ async fn entries(session: &Session, query: &Query, limit: u64) -> Result<Entries
             Some(next) if !empty && (entries.len() as u64) < limit => cursor = Some(next),
             next => return Ok(Entries { entries, more: beyond || next.is_some() && !empty }),
         }
+    }
+}
+
+/// Tells, where an answer about this cluster is empty, that no cluster of that name is declared: it may be mistyped. Where the broker
+/// does not say which are, nothing is told.
+fn note_undeclared(here: &mut Here, session: &Session, cluster: Option<&str>) {
+    let Some(name) = cluster else { return };
+    let found: Result<ClustersAnswer, Error> = block_on(session.broker().get(session, &["clusters"], &[]));
+    if found.is_ok_and(|answer| answer.clusters.iter().all(|cluster| cluster.name != name)) {
+        here.around.terminal.note(&format!("no cluster `{name}` is declared; see `ichor clusters`"));
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::calls::{calls, taken};
 use super::times::{Zone, ZoneArgs, stretch};
-use super::{MORE, Query};
+use super::{MORE, Query, note_undeclared};
 use crate::cli::{Here, block_on};
 use crate::error::Error;
 
@@ -54,6 +54,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     drop(waiting);
     let found = found?;
     let (more, taken_until, calls) = (found.more, found.taken_until(stretch.since), found.calls);
+    if calls.is_empty() {
+        note_undeclared(here, &session, args.cluster.as_deref());
+    }
     let zone = args.zone.zone();
     let heading = ["STARTED", "CLUSTER", "NODE", "METHOD", "CODE", "USER", "ROLES", "CLASS", "WHY"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::calls::{calls, short_method, taken};
 use super::times::{Stretch, Zone, ZoneArgs, stretch};
-use super::{MORE, Query, entries};
+use super::{MORE, Query, entries, note_undeclared};
 use crate::cli::terminal::Terminal;
 use crate::cli::{Here, block_on};
 use crate::error::Error;
@@ -70,6 +70,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let told = block_on(ask(&session, &args, since, until));
     drop(waiting);
     let told = told?;
+    if told.calls.is_empty() && told.could.is_empty() {
+        note_undeclared(here, &session, args.cluster.as_deref());
+    }
     let value = json!({ "node": args.node, "clusters": told.clusters, "calls": told.calls, "could_have": told.could,
         "more": told.more || told.could_more, "taken_until": told.taken_until });
     let zone = args.zone.zone();

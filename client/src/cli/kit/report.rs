@@ -88,7 +88,9 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
             if records.is_empty() { terminal.line("no kit was opened here") } else { Ok(()) }
         });
     };
-    let mut found = found.into_iter().filter(|(record, ..)| record.grant_name().to_string() == grant);
+    // as nodes log it, or the id alone, as it stands in the record
+    let is_it = |record: &Record| record.grant_name().to_string() == grant || record.grant.to_string() == grant;
+    let mut found = found.into_iter().filter(|(record, ..)| is_it(record));
     let (first, second) = (found.next(), found.next());
     if second.is_some() {
         return Err(Error::failed(

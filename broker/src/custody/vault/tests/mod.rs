@@ -251,6 +251,38 @@ fn secret_files_that_others_may_read_are_warned_of() {
 }
 
 #[test]
+fn what_decides_and_others_may_change_is_warned_of() {
+    let site = tempfile::tempdir().unwrap();
+    let dir = site.path().join("vault");
+    Vault::create(&dir, Keep::DangerBeside, &[]).unwrap();
+    let vault = open(&dir).unwrap();
+    let set = |name: &str, mode| fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    for file in ["ca/prod.toml", "secrets/data-key.toml"] {
+        fs::write(dir.join(file), "").unwrap();
+        set(file, 0o644);
+    }
+    // they are no secrets
+    set("recipients.txt", 0o644);
+    let before = vault.warnings();
+    for (name, mode) in [
+        ("recipients.txt", 0o664),
+        ("ca/prod.toml", 0o646),
+        ("secrets/data-key.toml", 0o666),
+        ("ca", 0o777),
+        ("secrets", 0o770),
+    ] {
+        let good = fs::metadata(dir.join(name)).unwrap().permissions();
+        set(name, mode);
+        let warnings = vault.warnings();
+        assert_eq!(warnings.len(), before.len() + 1, "{name}: {warnings:?}");
+        let said = format!("{name}` has mode {mode:o}, as one of 1 in the vault by which others may change");
+        assert!(warnings.iter().any(|warning| warning.contains(&said)), "{name}: {warnings:?}");
+        fs::set_permissions(dir.join(name), good).unwrap();
+    }
+    assert_eq!(vault.warnings(), before);
+}
+
+#[test]
 fn a_link_in_the_vaults_folder_is_followed_nowhere() {
     let site = tempfile::tempdir().unwrap();
     let (dir, other) = (site.path().join("vault"), site.path().join("other"));

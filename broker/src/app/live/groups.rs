@@ -1,0 +1,38 @@
+//! The providers' files of groups, loaded anew. Sessions have what a file says when their groups are asked again.
+
+use super::{Live, Reload, good};
+use crate::app::digests::Digests;
+use crate::{config, login};
+
+impl Live {
+    /// Also loads the files of groups anew that these providers were made with.
+    #[must_use]
+    pub fn with_groups(mut self, login: &login::Settings) -> Self {
+        let providers = login.providers.iter();
+        self.groups = providers
+            .filter_map(|provider| Some((provider.groups_file.clone()?, provider.mapping.local_groups.clone())))
+            .collect();
+        let now = Digests::of(&self.settings, &self.sink_files, &self.groups).groups;
+        for known in [&mut self.in_force, &mut self.tried, &mut self.seen] {
+            known.groups.clone_from(&now);
+        }
+        self
+    }
+
+    pub(super) async fn reload_groups(&mut self, reload: &mut Reload<'_>, now: &Digests) {
+        if self.groups.is_empty() {
+            return;
+        }
+        let read = self.groups.iter().map(|(path, in_force)| Ok((in_force, config::load_groups(path)?)));
+        let read = match read.collect::<Result<Vec<_>, config::ConfigError>>() {
+            Ok(read) => read,
+            Err(error) => return reload.refuse("groups", &error.to_string()).await,
+        };
+        let is_same = now.groups == self.in_force.groups;
+        if is_same || reload.note("groups", "groups loaded", &now.groups).await {
+            reload.checks.push(good("groups"));
+            read.into_iter().for_each(|(in_force, groups)| in_force.replace(groups));
+            self.in_force.groups.clone_from(&now.groups);
+        }
+    }
+}
