@@ -133,6 +133,13 @@ async fn promise_6_receipts_and_proof_files_hold_with_the_logs_key_alone() -> an
     let entry = asked::<Receipt>(&root, &["receipts", "0"], &[]).await?.verify(&key)?.entry.unwrap();
     let id = Uuid::from_slice(&entry.id)?.to_string();
     assert_eq!(refused(asked::<ProofFile>(&alice, &["proofs", &id], &[]).await), Some(Code::Refused));
+    // nor is she told of which cluster another's entry is
+    let others = root.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await?.answer.receipt.index;
+    let said = async |index: u64| {
+        let refused = asked::<Receipt>(&alice, &["receipts", &index.to_string()], &[]).await;
+        format!("{:?}", refused.map(drop))
+    };
+    assert_eq!(said(others).await, said(0).await);
     for nothing in ["999999", "x"] {
         assert_eq!(refused(asked::<Receipt>(&root, &["receipts", nothing], &[]).await), Some(Code::NotFound));
     }

@@ -74,3 +74,17 @@ pub(super) fn page(kept: &[u8]) -> Result<PageUse, Damaged> {
 pub(super) fn class(number: u8) -> Result<CallClass, Damaged> {
     CallClass::of_number(number).ok_or_else(|| Damaged(format!("`{number}` is no class of calls")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_an_owner_or_a_name_and_never_both() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(caller(some("ada"), None).unwrap(), some("ada"));
+        assert_eq!(caller(None, some("claimed:eve")).unwrap(), some("claimed:eve"));
+        assert_eq!(caller(None, None).unwrap(), None);
+        assert!(caller(some("ada"), some("claimed:eve")).is_err());
+    }
+}

@@ -106,6 +106,28 @@ async fn a_sink_that_fails_or_lies_gets_the_same_again_and_then_the_rest_in_orde
     assert_eq!(hook.places(), [vec![from; 8], vec![from + 2, from + 4]].concat());
 }
 
+/// Which may be while its sink asked to be left alone for longer than it holds the place.
+#[tokio::test]
+async fn a_courier_that_has_its_place_again_goes_on_where_another_was() {
+    let glass = Glass::new().await;
+    let (hook, url) = Hook::new(&[]).await;
+    let mut first = courier(&glass, webhook(&url)).await;
+    let from = cursor(&glass).await;
+    tell(&glass).await;
+    assert_eq!(first.step().await, Ok(Step::Sent));
+    glass.room.clock.advance(SignedDuration::from_secs(31));
+    let mut other = restarted(&glass, webhook(&url));
+    tell(&glass).await;
+    assert_eq!(other.step().await, Ok(Step::Sent));
+    assert_eq!(first.step().await, Ok(Step::Elsewhere));
+    tell(&glass).await;
+    assert_eq!(other.step().await, Ok(Step::Sent));
+    glass.room.clock.advance(SignedDuration::from_secs(31));
+    tell(&glass).await;
+    while first.step().await.unwrap() == Step::Sent {}
+    assert_eq!(hook.places(), (from..from + 4).collect::<Vec<_>>(), "each once");
+}
+
 #[tokio::test]
 async fn what_is_refused_for_good_is_tried_three_times_and_left_behind() {
     let glass = Glass::new().await;

@@ -540,3 +540,44 @@ case!(two_thousand_calls_are_kept_and_as_many_dropped_by_a_few_statements, |data
     let few = "DO 'BEGIN IF (SELECT count(*) FROM counted) > 20 THEN RAISE EXCEPTION ''too many''; END IF; END'";
     run(&database, few).await;
 });
+
+/// What the owner of a table can put between our statements and its rows.
+const BETWEEN: [(&str, &str, &str); 5] = [
+    (
+        "ALTER TABLE lock ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE lock DISABLE ROW LEVEL SECURITY",
+        "its table `lock` has row security",
+    ),
+    (
+        "CREATE RULE none AS ON DELETE TO session DO INSTEAD NOTHING",
+        "DROP RULE none ON session",
+        "its table `session` has a rule",
+    ),
+    (
+        "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER none BEFORE INSERT ON body FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "DROP TRIGGER none ON body",
+        "its table `body` has a trigger",
+    ),
+    ("CREATE TABLE heir () INHERITS (leaf)", "DROP TABLE heir", "its table `leaf` inherits"),
+    (
+        "ALTER TABLE lock RENAME TO others; CREATE VIEW lock AS SELECT * FROM others WHERE kind <> 4",
+        "DROP VIEW lock; ALTER TABLE others RENAME TO lock",
+        "its table `lock` is no table",
+    ),
+];
+
+case!(whatever_stands_between_us_and_a_table_is_refused_and_told, |database, address| {
+    let store = open(&address).await;
+    for (put, take, said) in BETWEEN {
+        run(&database, put).await;
+        assert!(store.unsound().await.unwrap().unwrap().starts_with(said), "{said}");
+        let refused = PostgresStore::open(&address, &Options::default()).await.unwrap_err().to_string();
+        assert!(refused.contains(said) && refused.contains("find out who changes the database"), "{refused}");
+        let listed = store.locks(false, 9).await.unwrap_err().to_string();
+        assert!(listed.contains("so which locks hold is not known"), "{listed}");
+        run(&database, take).await;
+        assert_eq!(store.unsound().await.unwrap(), None, "{said}");
+    }
+    assert_eq!(store.locks(false, 9).await.unwrap(), []);
+});
