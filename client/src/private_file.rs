@@ -267,6 +267,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_never_written_over_is_not_though_it_came_in_between() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b/record");
+        write_new(&path, b"one").unwrap();
+        assert!(write_new(&path, b"two").is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
     fn a_secret_that_others_may_read_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("session");

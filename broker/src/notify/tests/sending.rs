@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use data_encoding::BASE64;
 use ichor_wire::log::{Content, Kind};
+use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use super::super::courier::Step;

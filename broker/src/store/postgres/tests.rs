@@ -572,7 +572,7 @@ case!(whatever_stands_between_us_and_a_table_is_refused_and_told, |database, add
     for (put, take, said) in BETWEEN {
         run(&database, put).await;
         assert!(store.unsound().await.unwrap().unwrap().starts_with(said), "{said}");
-        let refused = PostgresStore::open(&address, &Options::default()).await.unwrap_err().to_string();
+        let refused = PostgresStore::open(&address, &Options::default()).await.map(drop).unwrap_err().to_string();
         assert!(refused.contains(said) && refused.contains("find out who changes the database"), "{refused}");
         let listed = store.locks(false, 9).await.unwrap_err().to_string();
         assert!(listed.contains("so which locks hold is not known"), "{listed}");

@@ -78,9 +78,11 @@ pub(super) async fn revoke(
         Ok(client) => client,
         Err(refused) => return refused.into_response(),
     };
+    // one that was rotated away is no token any more: whoever gives that back alone leaves the new one alive
     let grant = state
         .refresh
         .get(&revocation.token)
+        .filter(|refresh| !refresh.used)
         .map(|refresh| refresh.grant.clone())
         .or_else(|| state.access.get(&revocation.token).map(|access| access.grant.clone()))
         .filter(|id| state.grants.get(id).is_some_and(|grant| grant.client == client));
