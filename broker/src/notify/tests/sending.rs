@@ -120,7 +120,8 @@ async fn a_courier_that_has_its_place_again_goes_on_where_another_was() {
     let mut other = restarted(&glass, webhook(&url));
     tell(&glass).await;
     assert_eq!(other.step().await, Ok(Step::Sent));
-    assert_eq!(first.step().await, Ok(Step::Elsewhere));
+    // on SQLite, which one broker has, no other holds it
+    assert_eq!(first.step().await, Ok(Step::Idle));
     tell(&glass).await;
     assert_eq!(other.step().await, Ok(Step::Sent));
     glass.room.clock.advance(SignedDuration::from_secs(31));
