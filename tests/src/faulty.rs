@@ -250,6 +250,9 @@ impl Store for Faulty {
     async fn unsound(&self) -> Result<Option<String>, StoreError> {
         self.faults.read(self.inner.unsound()).await
     }
+    async fn between(&self) -> Result<Option<String>, StoreError> {
+        self.faults.read(self.inner.between()).await
+    }
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.faults.read(self.inner.checkpoint()).await
     }

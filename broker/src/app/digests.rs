@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, Settings};
-use crate::identity::LocalGroups;
 use crate::regular::{self, Links};
 
 /// The digests of one part, by file.
@@ -35,12 +34,8 @@ const MOST: u64 = 1 << 20;
 
 impl Digests {
     /// The digests of the files as they are now.
-    pub(super) fn of(settings: &Settings, sinks: &[PathBuf], groups: &[(PathBuf, LocalGroups)]) -> Self {
+    pub(super) fn of(settings: &Settings, sinks: &[PathBuf], groups: &[PathBuf]) -> Self {
         let folder = |path: &std::path::Path, ending| config::digests(path, ending).unwrap_or_default();
-        let file = |(name, path): (&str, &std::path::PathBuf)| {
-            let bytes = zeroize::Zeroizing::new(regular::read(path, MOST, Links::Followed).ok()?);
-            Some((name.to_owned(), data_encoding::HEXLOWER.encode(&Sha256::digest(bytes.as_slice()))))
-        };
         let tls = settings.tls.iter().flat_map(|(chain, key)| [("certificate", chain), (TLS_KEY, key)]);
         let tls = tls.chain(settings.audit.tile_clients.as_ref().map(|path| ("client CA", path)));
         Self {
@@ -51,9 +46,9 @@ impl Digests {
                 .flat_map(|ending| folder(&settings.vault.join("ca"), ending))
                 .chain(adopted(&settings.vault))
                 .collect(),
-            tls: tls.filter_map(file).collect(),
-            sinks: sinks.iter().filter_map(|path| file((path.to_string_lossy().as_ref(), path))).collect(),
-            groups: groups.iter().filter_map(|(path, _)| file((path.to_string_lossy().as_ref(), path))).collect(),
+            tls: tls.filter_map(|(name, path)| file(name, path)).collect(),
+            sinks: of_files(sinks),
+            groups: of_files(groups),
         }
     }
 
@@ -71,6 +66,16 @@ impl Digests {
         };
         parts.into_iter().flat_map(named).collect()
     }
+}
+
+/// The digests of these files, by their paths.
+pub(super) fn of_files(paths: &[PathBuf]) -> Files {
+    paths.iter().filter_map(|path| file(path.to_string_lossy().as_ref(), path)).collect()
+}
+
+fn file(name: &str, path: &std::path::Path) -> Option<(String, String)> {
+    let bytes = zeroize::Zeroizing::new(regular::read(path, MOST, Links::Followed).ok()?);
+    Some((name.to_owned(), data_encoding::HEXLOWER.encode(&Sha256::digest(bytes.as_slice()))))
 }
 
 /// The clusters' standing credentials among the vault's secrets; the others are read once, at the start.

@@ -44,8 +44,9 @@ pub struct Live {
     hearing: watch::Sender<Vec<String>>,
     /// The files that the sinks are made of.
     sink_files: Vec<PathBuf>,
-    /// The providers' files of groups, and where what they say is in force.
-    groups: Vec<(PathBuf, LocalGroups)>,
+    /// The providers' files of groups, and, in the same order, where what they say is in force.
+    group_files: Vec<PathBuf>,
+    groups: Vec<LocalGroups>,
     policies: watch::Sender<Arc<PolicySet>>,
     clusters: watch::Sender<Clusters>,
     issuers: watch::Sender<Issuers>,
@@ -164,6 +165,7 @@ impl Live {
             hearing: watch::Sender::new(hearing(&sinks)),
             sinks: watch::Sender::new(sinks),
             sink_files,
+            group_files: Vec::new(),
             groups: Vec::new(),
             folder: loaded.folder.clone(),
             settings: settings.clone(),
@@ -215,7 +217,7 @@ impl Live {
     /// Looks at the files: whether they are to be loaded. So it is when they differ from those that were last tried and have
     /// stayed the same since the look before, as half-written ones do not; and when the last try could not be recorded.
     pub fn look(&mut self) -> bool {
-        let now = Digests::of(&self.settings, &self.sink_files, &self.groups);
+        let now = Digests::of(&self.settings, &self.sink_files, &self.group_files);
         let is_settled = now == self.seen;
         self.seen = now;
         is_settled && (self.is_unrecorded || self.seen != self.tried)
@@ -251,7 +253,7 @@ impl Live {
     /// Loads everything anew. What is good replaces the old value once that is recorded; what is bad is recorded too, and the
     /// old value stays. What could not be recorded did not happen: a check says so, and the next look tries it again.
     pub async fn reload(&mut self, sequencer: &Sequencer, readiness: &Readiness, by: Option<&str>) -> Vec<Check> {
-        let now = Digests::of(&self.settings, &self.sink_files, &self.groups);
+        let now = Digests::of(&self.settings, &self.sink_files, &self.group_files);
         let mut reload = Reload { sequencer, by, checks: Vec::new(), is_unrecorded: false };
         self.reload_policies(&mut reload, &now).await;
         self.reload_clusters(&mut reload, &now).await;

@@ -29,7 +29,10 @@ pub(super) async fn watch_locks(book: Book, readiness: Arc<Readiness>, stopped: 
             _ = ticks.tick() => {}
         }
         let check = match look(&book, &mut ledger).await {
-            Ok((held, vanished)) => check(&held, &vanished),
+            Ok(Looked { held, vanished, between }) => match between {
+                Some(what) => Some(unknown(&what)),
+                None => check(&held, &vanished),
+            },
             Err(error) => {
                 Some(Check { name: NAME.into(), ok: false, required: false, detail: Some(error.to_string()) })
             }
@@ -47,12 +50,27 @@ pub(super) async fn watch_locks(book: Book, readiness: Arc<Readiness>, stopped: 
     }
 }
 
-async fn look(book: &Book, ledger: &mut Ledger) -> Result<(Vec<LockRow>, Vec<LockId>), LockError> {
+/// What a look found.
+struct Looked {
+    held: Vec<LockRow>,
+    vanished: Vec<LockId>,
+    /// What stands between statements and tables.
+    between: Option<String>,
+}
+
+async fn look(book: &Book, ledger: &mut Ledger) -> Result<Looked, LockError> {
     let held = book.time_out().await?;
     let vanished = book.vanished(ledger).await?;
     let number = f64::from(u32::try_from(vanished.len()).unwrap_or(u32::MAX));
     metrics::gauge!("ichor_locks_vanished").set(number);
-    Ok((held, vanished))
+    Ok(Looked { held, vanished, between: book.between().await? })
+}
+
+/// Whoever hides a lock from a decision could show it to whoever lists locks.
+fn unknown(what: &str) -> Check {
+    let detail =
+        format!("{what}, so which locks hold is not known: find out who changes the database, and take it out");
+    Check { name: NAME.into(), ok: false, required: false, detail: Some(detail) }
 }
 
 /// The line of readiness; none where nothing is locked. The broker serves all the same: a lock is lifted through it.
@@ -111,6 +129,8 @@ mod tests {
             all.detail.as_deref(),
             Some("everything is locked since 2026-11-22T12:00:00Z, by ada: stolen laptop")
         );
+        let hidden = unknown("its table `lock` has row security");
+        assert!(!hidden.ok && hidden.detail.unwrap().contains("`lock` has row security, so which locks hold"));
         let gone = check(&[], &[LockId(uuid::Uuid::nil()), LockId(uuid::Uuid::nil())]).unwrap();
         assert!(!gone.ok && gone.detail.unwrap().contains("and 1 more, which the database does not"));
     }

@@ -165,10 +165,15 @@ impl Calls {
     /// What the cluster's nodes are called with now.
     async fn api(&self, name: &ClusterName) -> Result<Arc<TalosApi>, String> {
         let of_cluster = Arc::clone(self.made.lock().await.entry(name.clone()).or_default());
-        // held while one is made: a cluster's nodes need one together, and no other cluster's wait for it
+        // held while one is made: a cluster's nodes need one together, and other clusters' are made meanwhile
         let mut made = of_cluster.lock().await;
         let now = self.clock.now();
-        if let Some((api, until)) = made.as_ref().filter(|(_, until)| now < *until) {
+        // a clock that went back makes nothing last longer
+        let lasts = |(api, until): &&Made| {
+            let left = until.duration_since(now);
+            left > SignedDuration::ZERO && left <= if api.is_ok() { USED } else { OUT }
+        };
+        if let Some((api, until)) = made.as_ref().filter(lasts) {
             tracing::trace!(cluster = %name, %until, "what the last probe was made with is used again");
             return api.clone();
         }

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::acceptance::Acceptance;
 use super::background::{Tasks, named};
 use super::connections::Bounded;
+use super::digests::of_files;
 use super::endpoints::Endpoints;
 use super::kits::watch_kits;
 use super::listen::{Listening, bind, bind_unix};
@@ -112,6 +113,7 @@ impl Running {
             opened.standing,
         );
 
+        let groups = of_files(&config::group_files(&loaded.folder, &loaded.file));
         let login =
             super::login(loaded, Arc::clone(&data_key), Arc::clone(&store), sequencer.clone(), Arc::clone(&clock))?;
         let servers: Vec<_> = custody.servers().values().cloned().collect();
@@ -120,7 +122,7 @@ impl Running {
         let log = (Arc::clone(&store), &sequencer);
         let live =
             Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press()), log).await?;
-        let live = live.with_groups(login.settings());
+        let live = live.with_groups(login.settings(), &groups);
 
         let name = log_key.name();
         let forwarder =

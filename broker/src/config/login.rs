@@ -1,6 +1,6 @@
 //! From provider sections to the login room's settings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
@@ -88,6 +88,12 @@ fn provider(
         authorize_params: section.authorize_params.clone().into_iter().collect(),
         groups_file: section.groups_file.as_deref().map(|path| folder.at(path)),
     })
+}
+
+/// Every `groups_file` of the configuration.
+#[must_use]
+pub fn group_files(folder: &Folder, file: &File) -> Vec<PathBuf> {
+    file.provider.iter().filter_map(|section| section.groups_file.as_deref()).map(|path| folder.at(path)).collect()
 }
 
 /// The groups of a `groups_file`.

@@ -34,7 +34,7 @@ pub use file::{Certificates, ClustersFolder, Custody, File, Identity, Log, LogFo
 pub use folder::{Folder, Loaded, load_policies};
 pub use forward::{Forward, ForwardKind, forwards};
 pub use limits::Limits;
-pub use login::{load_groups, login_settings};
+pub use login::{group_files, load_groups, login_settings};
 pub use modes::too_open;
 pub use nodelog::{NodeLog, NodeLogSource};
 pub use notify::{BreakGlass, Notify, NotifyKind, sink_files, sinks};

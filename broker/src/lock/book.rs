@@ -283,6 +283,14 @@ impl Book {
         Ok(ledger.vanished(&*self.store, signed, self.clock.now()).await?)
     }
 
+    /// What somebody put between our statements and the tables, if anything: then which locks hold is not known, and locks are set all the same.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn between(&self) -> Result<Option<String>, LockError> {
+        Ok(self.store.between().await?)
+    }
+
     /// The time.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -29,7 +29,7 @@ use crate::audit::{RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::domain::{ClusterName, GrantId};
 use crate::mint::Issuers;
-use crate::store::{Call, CallClass, Change, Store, StoreError};
+use crate::store::{Call, CallClass, Change, Condition, Store, StoreError};
 
 /// How long calls are gathered before those that came in the time before are kept. So each waits for what comes close behind it,
 /// and a cluster costs at most one entry a second, and one more for each full batch.
@@ -398,10 +398,9 @@ impl From<StoreError> for Unkept {
 impl From<RecordError> for Unkept {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::Refused(_) | RecordError::Entry(_) => Self::Ever(error.to_string()),
-            RecordError::Store(_) | RecordError::NotVouched(_) | RecordError::Overloaded => {
-                Self::Now(error.to_string())
-            }
+            // what a database has no room for; anything else passes, as a clock that went back does
+            RecordError::Refused(Condition::Stale) => Self::Ever(error.to_string()),
+            _ => Self::Now(error.to_string()),
         }
     }
 }

@@ -129,6 +129,9 @@ impl Store for FaultyStore {
     async fn unsound(&self) -> Result<Option<String>, StoreError> {
         self.inner.unsound().await
     }
+    async fn between(&self) -> Result<Option<String>, StoreError> {
+        self.inner.between().await
+    }
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.inner.checkpoint().await
     }

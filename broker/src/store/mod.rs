@@ -171,9 +171,13 @@ pub trait Store: Send + Sync + 'static {
     /// way of the entry to come. For verification.
     async fn stray(&self) -> Result<Option<String>, StoreError>;
 
-    /// What keeps queries from seeing what the tables hold, in words: an index without a row that its table has, or a rule that somebody made
-    /// beside ours. For verification; its cost grows with the database.
+    /// What keeps queries from seeing what the tables hold, in words: an index without a row that its table has, or what [`Self::between`]
+    /// tells. For verification; its cost grows with the database.
     async fn unsound(&self) -> Result<Option<String>, StoreError>;
+
+    /// What somebody put between our statements and our tables since the store was opened, in words. Cheap; a store that looks for it at every
+    /// append has nothing to tell.
+    async fn between(&self) -> Result<Option<String>, StoreError>;
 
     /// The newest checkpoint that an append was given.
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError>;

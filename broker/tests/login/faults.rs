@@ -52,6 +52,7 @@ pass_on! {
     head() -> LogHead;
     stray() -> Option<String>;
     unsound() -> Option<String>;
+    between() -> Option<String>;
     entries(filter: &EntryFilter, before: Option<u64>, limit: u32) -> Vec<StoredEntry>;
     entries_from(filter: &EntryFilter, from: u64, limit: u32) -> Vec<StoredEntry>;
     issued_as(name: &[u8]) -> Vec<StoredEntry>;

@@ -143,13 +143,14 @@ async fn a_token_that_may_let_the_key_out_or_end_it_is_warned_of() {
     };
     only("", &[]);
     assert_eq!(warnings().await, Vec::<String>::new());
-    let cases: [(&str, &[&str], &str); 10] = [
+    let cases: [(&str, &[&str], &str); 11] = [
         ("transit/keys/k/config", &["update"], "transit/keys/k/config"),
         ("transit/keys/k", &["read", "delete"], "transit/keys/k"),
         ("transit/keys/k/*", &["update"], "transit/keys/k/config"),
         ("transit/keys/k/trim", &["create"], "transit/keys/k/trim"),
         ("transit/keys/k/rotate", &["update"], "transit/keys/k/rotate"),
         ("transit/restore/*", &["update"], "transit/restore/k"),
+        ("transit/restore", &["update"], "transit/restore"),
         ("transit/export/signing-key/k", &["read"], "transit/export/signing-key/k"),
         ("transit/export/+/k/1", &["read"], "transit/export/signing-key/k/1"),
         ("transit/backup/k", &["read"], "transit/backup/k"),

@@ -5,6 +5,8 @@ import net from 'node:net';
 
 /** Where we look from; below it are ports that well-known services have. */
 const FIRST = 10_000;
+/** Where fewer are left below the ephemeral range, as on a server that was tuned for many connections, the kernel chooses. */
+const FEW = 1_000;
 /** How many ports are tried: on a machine where they are all taken something else is wrong. */
 const TRIES = 100;
 
@@ -17,7 +19,7 @@ const given = new Set();
  */
 export async function freePort() {
   for (let tried = 0; tried < TRIES; tried += 1) {
-    const port = randomInt(FIRST, ephemeral());
+    const port = ephemeral() < FIRST + FEW ? await anyPort() : randomInt(FIRST, ephemeral());
     if (!given.has(port) && await isFree(port)) {
       given.add(port);
       return port;
@@ -30,6 +32,14 @@ export async function freePort() {
 function ephemeral() {
   const [first] = fs.readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').trim().split(/\s+/).map(Number);
   return first;
+}
+
+async function anyPort() {
+  const server = net.createServer();
+  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  const { port } = server.address();
+  await new Promise((resolve) => { server.close(resolve); });
+  return port;
 }
 
 async function isFree(port) {

@@ -1,20 +1,18 @@
 //! The providers' files of groups, loaded anew. Sessions have what a file says when their groups are asked again.
 
 use super::{Live, Reload, good};
-use crate::app::digests::Digests;
+use crate::app::digests::{Digests, Files};
 use crate::{config, login};
 
 impl Live {
-    /// Also loads the files of groups anew that these providers were made with.
-    #[must_use]
-    pub fn with_groups(mut self, login: &login::Settings) -> Self {
+    /// Also loads the files of groups anew that these providers were made with. `read` are the files' digests from before they were: one that
+    /// changed since is seen at the first look.
+    pub(in crate::app) fn with_groups(mut self, login: &login::Settings, read: &Files) -> Self {
         let providers = login.providers.iter();
-        self.groups = providers
-            .filter_map(|provider| Some((provider.groups_file.clone()?, provider.mapping.local_groups.clone())))
-            .collect();
-        let now = Digests::of(&self.settings, &self.sink_files, &self.groups).groups;
+        let files = providers.filter_map(|it| Some((it.groups_file.clone()?, it.mapping.local_groups.clone())));
+        (self.group_files, self.groups) = files.unzip();
         for known in [&mut self.in_force, &mut self.tried, &mut self.seen] {
-            known.groups.clone_from(&now);
+            known.groups.clone_from(read);
         }
         self
     }
@@ -23,7 +21,8 @@ impl Live {
         if self.groups.is_empty() {
             return;
         }
-        let read = self.groups.iter().map(|(path, in_force)| Ok((in_force, config::load_groups(path)?)));
+        let files = self.group_files.iter().zip(&self.groups);
+        let read = files.map(|(path, in_force)| Ok((in_force, config::load_groups(path)?)));
         let read = match read.collect::<Result<Vec<_>, config::ConfigError>>() {
             Ok(read) => read,
             Err(error) => return reload.refuse("groups", &error.to_string()).await,

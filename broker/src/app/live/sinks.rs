@@ -24,7 +24,7 @@ impl Live {
                 return now;
             }
         };
-        let now = Digests::of(&self.settings, &files, &self.groups);
+        let now = Digests::of(&self.settings, &files, &self.group_files);
         self.sink_files = files;
         let is_same = now.sinks == self.in_force.sinks;
         // nothing that is made of a secret is written down, so neither are these files' digests

@@ -4,13 +4,14 @@ use super::TransitKeyError;
 use crate::openbao::{BaoError, TransitEngine};
 
 /// Where the key is made one that can be let out, changed, replaced or taken away.
-const CHANGES: [&str; 6] = [
+const CHANGES: [&str; 7] = [
     "keys/{key}/config",
     "keys/{key}",
     "keys/{key}/rotate",
     "keys/{key}/trim",
     "keys/{key}/soft-delete",
     "restore/{key}",
+    "restore",
 ];
 
 /// Where it is given out, to whoever may read there. An RSA key is one that encrypts, too.

@@ -92,6 +92,20 @@ async fn what_no_store_ever_takes_holds_up_nothing_behind_it() {
     assert_eq!(call.method, "/machine.MachineService/Reboot");
 }
 
+#[tokio::test]
+async fn what_a_clock_that_went_back_refuses_is_kept_once_it_has_caught_up() {
+    let bench = Bench::new([], 9, 100).await;
+    let tried = bench.room.store.batches.lock().unwrap().len();
+    bench.room.clock.advance(jiff::SignedDuration::from_secs(-5));
+    bench.send(&call_line("Version", &roles(GRANT))).await;
+    while bench.room.store.batches.lock().unwrap().len() == tried {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(bench.room.store.call_range(0, 9).await.unwrap().len(), 0);
+    bench.room.clock.advance(jiff::SignedDuration::from_secs(10));
+    assert_eq!(bench.calls(1).await.len(), 1);
+}
+
 /// PostgreSQL has no text with a NUL in it: a caller's bytes are to reach no store so.
 #[tokio::test]
 async fn a_nul_among_the_roles_is_a_sign_and_is_kept_nowhere() {

@@ -255,7 +255,11 @@ impl Store for PostgresStore {
     }
 
     async fn unsound(&self) -> Result<Option<String>, StoreError> {
-        self.connections.read(|| async { schema::unsound(&**self.connections.one().await?).await }).await
+        self.between().await
+    }
+
+    async fn between(&self) -> Result<Option<String>, StoreError> {
+        self.connections.read(|| async { schema::between(&**self.connections.one().await?).await }).await
     }
 
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {

@@ -86,7 +86,7 @@ pub(super) async fn check(db: &tokio_postgres::Client) -> Result<(), Failure> {
     let made: bool = db.query_one("SELECT to_regclass('schema_step') IS NOT NULL", &[]).await?.try_get(0)?;
     let step = if made { reached(db).await? } else { 0 };
     match step {
-        step if step == known => match unsound(db).await? {
+        step if step == known => match between(db).await? {
             None => Ok(()),
             Some(what) => Err(Failure::Schema(format!(
                 "{what}, and a broker makes none such: it could change or hide what is stored; find out who changes the database, and take it out"
@@ -102,7 +102,7 @@ pub(super) async fn check(db: &tokio_postgres::Client) -> Result<(), Failure> {
 
 /// What somebody put between our statements and our tables, in words: row security, a rule, a trigger, tables that inherit, or something else in
 /// a table's place.
-pub(super) async fn unsound(db: &impl GenericClient) -> Result<Option<String>, Failure> {
+pub(super) async fn between(db: &impl GenericClient) -> Result<Option<String>, Failure> {
     let found = db
         .query_opt(
             "SELECT name, CASE

@@ -193,6 +193,10 @@ impl Store for SqliteStore {
         self.readers.read(schema::unsound).await
     }
 
+    async fn between(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
     async fn checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
         self.readers.read(tree::checkpoint).await
     }
