@@ -308,17 +308,25 @@ fn reopen(path: &Path, options: &Options) -> Result<Connection, Failure> {
     Ok(db)
 }
 
+/// How often the lock is tried for, and what is waited in between: a program that is being started shares it with whoever started it, for the moment
+/// until it is another.
+const LOCK_TRIES: u32 = 40;
+const LOCK_WAIT: Duration = Duration::from_millis(5);
+
 /// Takes the writer lock beside the database.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let beside = PathBuf::from(beside);
     let file = private(&beside).map_err(|error| unavailable(&beside, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
-        Err(TryLockError::Error(error)) => Err(unavailable(&beside, &error)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
+            Err(TryLockError::Error(error)) => return Err(unavailable(&beside, &error)),
+        }
     }
+    Err(StoreError::Locked)
 }
 
 /// The file, made where it is missing, readable and writable by its owner alone.
