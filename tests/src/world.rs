@@ -15,6 +15,7 @@ use ichor_broker::custody::{IdentitySource, KnownCas, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_client::tls::Trust;
 use ichor_client::{Broker, Clock as ClientClock};
+use ichor_standins::address::free_port;
 use ichor_standins::node::{Node, NodeOptions};
 use ichor_standins::openbao::{OpenBao, OpenBaoOptions};
 use ichor_standins::provider::{Client, Person as Known, Provider, ProviderOptions};
@@ -114,7 +115,8 @@ impl World {
         let clock = FrozenClock::at(SystemClock.now());
         let folder = tempfile::tempdir()?;
         let dir = folder.path().join("broker");
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        // outside the range of connections: a broker that starts anew has it again
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, free_port()?))?;
         listener.set_nonblocking(true)?;
         let url = Url::parse(&format!("https://localhost:{}", listener.local_addr()?.port()))?;
 

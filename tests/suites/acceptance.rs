@@ -38,7 +38,7 @@ async fn nodes(world: &World, fits: impl Fn(&Value) -> bool) -> anyhow::Result<V
             if let Some(check) = checks.iter().find(|check| check["name"] == name && fits(check)) {
                 return anyhow::Ok(check.clone());
             }
-            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), wait).await.context("the broker did not see it")?
@@ -83,7 +83,7 @@ async fn an_imported_ca_that_the_cluster_replaced_is_noticed_said_and_taken_back
     let asked = async || anyhow::Ok(world.entries().await?.iter().filter(|entry| entry.kind == "issued").count());
     let before = asked().await?;
     while asked().await? < before + 3 {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(told(&world).await?.len(), 1);
 
@@ -91,7 +91,7 @@ async fn an_imported_ca_that_the_cluster_replaced_is_noticed_said_and_taken_back
     nodes(&world, |check| check["ok"] == true).await?;
     // readiness is told first
     while told(&world).await?.len() < 2 {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     let said = told(&world).await?;
     assert_eq!(said.len(), 2, "{said:?}");
@@ -146,7 +146,7 @@ async fn nodes_are_asked_as_often_as_configured_and_never_where_that_is_off() ->
         anyhow::Ok(entries.iter().filter(|entry| entry.user.as_deref() == Some("~system")).count())
     };
     while asked(&often).await? < 6 {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!((asked(&usual).await?, asked(&off).await?), (0, 0), "every six hours, and never");
     Ok(())
@@ -186,7 +186,7 @@ async fn an_endpoint_of_another_cluster_is_said_at_check_and_at_start_and_one_th
         loop {
             match readiness(&world).await? {
                 Some(found) => return anyhow::Ok(found),
-                None => tokio::task::yield_now().await,
+                None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
             }
         }
     };
@@ -199,7 +199,7 @@ async fn an_endpoint_of_another_cluster_is_said_at_check_and_at_start_and_one_th
     world.running.reload().await;
     let taken_back = async {
         while readiness(&world).await?.is_some() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         anyhow::Ok(())
     };
@@ -217,7 +217,7 @@ async fn a_broker_that_starts_says_so_of_an_endpoint_of_another_cluster() -> any
     let said = async || scrape(&world, "readyz").await;
     let wait = async {
         while !said().await?.contains("another cluster's CA") {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         anyhow::Ok(())
     };

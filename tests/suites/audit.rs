@@ -238,6 +238,8 @@ async fn promise_6_tiles_and_leaf_records_make_the_root_that_is_signed() -> anyh
 
     let (status, body) = bytes(&world, &alice, &path).await?;
     assert_eq!((status, code(&body)?), (StatusCode::FORBIDDEN, Code::Refused));
+    let said = world.entries().await?.into_iter().next().unwrap();
+    assert_eq!((said.kind.as_str(), said.user.as_deref()), ("refusal", Some("alice@example.test")));
     for nothing in ["/log/tile/entries/000", "/log/tile/entries/001.p/1", "/log/tile/entries/x"] {
         assert_eq!(code(&bytes(&world, &root, nothing).await?.1)?, Code::NotFound, "{nothing}");
     }

@@ -87,7 +87,7 @@ impl Sink {
     /// What came, once there is as much.
     pub(crate) async fn came(&self, count: usize) -> Vec<(String, Value)> {
         while self.came.lock().unwrap().len() < count {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let came = self.came.lock().unwrap();
         came.iter().map(|(head, body)| (head.clone(), serde_json::from_str(body).unwrap())).collect()

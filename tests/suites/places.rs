@@ -83,7 +83,7 @@ async fn a_place_that_was_taken_away_or_unmarked_is_not_taken_for_a_new_one() ->
         assert!(!tells && notify.contains("nobody is told until the sink has another name"), "{sql}: {notify}");
         let size = usize::try_from(running.store().head().await?.size)?;
         while sent()? < before + size {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         running.stop().await;
     }

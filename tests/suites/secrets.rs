@@ -203,7 +203,7 @@ async fn whole_run() -> anyhow::Result<(Secrets, String, String)> {
         if came.iter().any(|(_, body)| body["type"] == "ichor.kit-drill") {
             break came;
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     };
     let told = came.iter().map(|(_, body)| body.to_string()).collect();
     Ok((secrets, serde_json::to_string(&world.entries().await?)?, told))

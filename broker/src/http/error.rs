@@ -142,6 +142,9 @@ impl From<FreshError> for ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
+        if let Some(cause) = &refusal.internal {
+            tracing::error!(%cause, "a policy could not be evaluated");
+        }
         let mut problem = Problem::new(refusal.code, refusal.sentence);
         problem.help = refusal.help;
         problem.policies = refusal.policies;

@@ -53,10 +53,10 @@ pub struct Mapping {
     pub claims_in_force: ClaimsInForce,
 }
 
-/// Groups by subject, from a local file, for a provider that tells none. Keyed by subject, never by a name or address. Clones are one: what
-/// replaces it in one is in all.
+/// Groups by subject, from a local file, for a provider that tells none; by default there is no file. Keyed by subject, never by a name or
+/// address. Clones are one: what replaces it in one is in all.
 #[derive(Clone, Debug, Default)]
-pub struct LocalGroups(Arc<RwLock<BySubject>>);
+pub struct LocalGroups(Option<Arc<RwLock<BySubject>>>);
 
 /// The groups of each subject.
 pub type BySubject = BTreeMap<String, BTreeSet<String>>;
@@ -210,6 +210,7 @@ impl Mapping {
             session: None,
             human,
             page: None,
+            has_groups_file: self.local_groups.has_file(),
         })
     }
 
@@ -239,19 +240,27 @@ impl Mapping {
 // === impl LocalGroups ===
 
 impl LocalGroups {
-    /// These groups.
+    /// These groups of a file.
     #[must_use]
     pub fn new(groups: BySubject) -> Self {
-        Self(Arc::new(RwLock::new(groups)))
+        Self(Some(Arc::new(RwLock::new(groups))))
     }
 
-    /// Puts these in the place of those before, for every clone.
+    /// Puts these in the place of those before, for every clone. Where there is no file, nothing is replaced.
     pub fn replace(&self, groups: BySubject) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = groups;
+        if let Some(held) = &self.0 {
+            *held.write().unwrap_or_else(PoisonError::into_inner) = groups;
+        }
+    }
+
+    /// Whether there is a file, be it without a single group.
+    pub(super) fn has_file(&self) -> bool {
+        self.0.is_some()
     }
 
     fn of(&self, subject: &str) -> BTreeSet<String> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(subject).cloned().unwrap_or_default()
+        let Some(held) = &self.0 else { return BTreeSet::new() };
+        held.read().unwrap_or_else(PoisonError::into_inner).get(subject).cloned().unwrap_or_default()
     }
 }
 

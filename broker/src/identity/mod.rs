@@ -66,6 +66,7 @@ pub struct Identity {
     session: Option<SessionId>,
     human: HumanClaim,
     page: Option<PageUse>,
+    has_groups_file: bool,
 }
 
 /// The value behind `user:` of the broker itself. No person has it: theirs have no `~`, or 27 characters.
@@ -92,6 +93,7 @@ impl Identity {
             session: Some(row.id),
             human: row.human,
             page: row.page,
+            has_groups_file: false,
         })
     }
 
@@ -111,7 +113,15 @@ impl Identity {
             session: None,
             human: HumanClaim::NotAsked,
             page: None,
+            has_groups_file: false,
         }
+    }
+
+    /// The same, knowing whether groups of their provider's people also come from a file, which a session's row does not tell. It is for
+    /// the words of a refusal alone.
+    #[must_use]
+    pub(crate) fn beside_file(self, local: &LocalGroups) -> Self {
+        Self { has_groups_file: local.has_file(), ..self }
     }
 
     /// The person's key.
@@ -142,6 +152,12 @@ impl Identity {
     #[must_use]
     pub fn groups_at(&self) -> Timestamp {
         self.groups_at
+    }
+
+    /// Whether the groups also come from the provider's `groups_file`.
+    #[must_use]
+    pub fn has_groups_file(&self) -> bool {
+        self.has_groups_file
     }
 
     /// The authentication context vouched for; absent where the provider told none.

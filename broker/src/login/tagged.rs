@@ -22,7 +22,11 @@ impl Login {
 
     /// The identity of a session, if the broker wrote its row.
     pub(super) fn restored(&self, row: &SessionRow) -> Result<Identity, Forged> {
-        Identity::restore(row, &self.data_key).inspect_err(|_| alarm("session", &row.id))
+        let identity = Identity::restore(row, &self.data_key).inspect_err(|_| alarm("session", &row.id))?;
+        Ok(match self.provider(row.person.provider.as_str()) {
+            Some(provider) => identity.beside_file(&provider.settings.mapping.local_groups),
+            None => identity,
+        })
     }
 
     /// Puts the state into its row, bound to everything that finds the row. Call it last: a row changed afterwards is void.

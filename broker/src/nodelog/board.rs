@@ -57,9 +57,11 @@ impl Board {
         true
     }
 
-    /// Forgets earlier marks and expects these.
-    pub fn expect(&self, probes: impl IntoIterator<Item = (String, Origin)>) {
-        self.lock().probes = probes.into_iter().collect();
+    /// Forgets earlier marks of the cluster's nodes and expects these; other clusters' are on their way meanwhile.
+    pub fn expect(&self, cluster: &str, probes: impl IntoIterator<Item = (String, Origin)>) {
+        let mut heard = self.lock();
+        heard.probes.retain(|_, origin| &*origin.cluster != cluster);
+        heard.probes.extend(probes);
     }
 
     /// Whether a probe's line of this service came at or after `since`.
@@ -91,5 +93,25 @@ impl Board {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clusters_next_marks_take_the_place_of_its_own_alone() {
+        let board = Board::default();
+        let [prod, lab] = ["prod", "lab"].map(|cluster| Origin { cluster: cluster.into(), node: "cp-1".into() });
+        let expect = |origin: &Origin, mark: &str| board.expect(&origin.cluster, [(mark.to_owned(), origin.clone())]);
+        let came =
+            |origin: &Origin, mark: &str| board.came_back(origin, NodeService::Apid, mark, Timestamp::UNIX_EPOCH);
+        expect(&prod, "first");
+        expect(&lab, "other");
+        assert!(came(&prod, "first") && came(&lab, "other"));
+        expect(&prod, "second");
+        assert!(came(&prod, "second") && came(&lab, "other"));
+        assert!(!came(&prod, "first"), "its line comes too late");
     }
 }

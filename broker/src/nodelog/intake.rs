@@ -25,11 +25,12 @@ use super::quota_watch::QuotaWatch;
 use super::reader::{Arrived, Load, Sink, count};
 use super::touched::Touched;
 use super::tries::Tries;
+use super::unkept::Unkept;
 use crate::audit::{RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::domain::{ClusterName, GrantId};
 use crate::mint::Issuers;
-use crate::store::{Call, CallClass, Change, Condition, Store, StoreError};
+use crate::store::{Call, CallClass, Change, Store, StoreError};
 
 /// How long calls are gathered before those that came in the time before are kept. So each waits for what comes close behind it,
 /// and a cluster costs at most one entry a second, and one more for each full batch.
@@ -74,14 +75,6 @@ pub struct Intake {
     kits: Kits,
     quota_watch: QuotaWatch,
     touched: Touched,
-}
-
-/// Why a batch was not kept.
-enum Unkept {
-    /// The store may take it at another time.
-    Now(String),
-    /// No store takes it at any time.
-    Ever(String),
 }
 
 /// Whether the broker stops.
@@ -384,31 +377,6 @@ async fn in_time<T, E: ToString>(last: Option<Instant>, what: impl Future<Output
     match tokio::time::timeout_at(last, what).await {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(_) => Err("the store takes too long".into()),
-    }
-}
-
-// === impl Unkept ===
-
-impl From<StoreError> for Unkept {
-    fn from(error: StoreError) -> Self {
-        Self::Now(error.to_string())
-    }
-}
-
-impl From<RecordError> for Unkept {
-    fn from(error: RecordError) -> Self {
-        match error {
-            // what a database has no room for; anything else passes, as a clock that went back does
-            RecordError::Refused(Condition::Stale) => Self::Ever(error.to_string()),
-            _ => Self::Now(error.to_string()),
-        }
-    }
-}
-
-impl std::fmt::Display for Unkept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Now(why) | Self::Ever(why)) = self;
-        f.write_str(why)
     }
 }
 

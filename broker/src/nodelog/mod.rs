@@ -29,6 +29,7 @@ mod sources;
 mod split;
 mod touched;
 mod tries;
+mod unkept;
 mod verify;
 
 pub use access::{PROBE_KEY, code_name};

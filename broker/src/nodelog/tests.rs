@@ -104,7 +104,7 @@ impl Bench {
                 return found.into_iter().map(|stored| stored.call).collect();
             }
             tokio::task::yield_now().await;
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -486,7 +486,7 @@ async fn a_stop_does_not_wait_for_a_store_that_is_out() {
     let before = bench.room.store.batches.lock().unwrap().len();
     bench.send(&call_line("Version", &roles(GRANT))).await;
     while bench.room.store.batches.lock().unwrap().len() == before {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let room = tokio::time::timeout(Duration::from_secs(20), bench.stopped()).await.expect("the intake ends");
     assert_eq!(room.store.call_range(0, 9).await.unwrap(), []);
@@ -496,7 +496,7 @@ async fn a_stop_does_not_wait_for_a_store_that_is_out() {
     let before = bench.room.store.batches.lock().unwrap().len();
     bench.send(&call_line("Version", &roles(GRANT))).await;
     while bench.room.store.batches.lock().unwrap().len() == before {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let room = bench.stopped().await;
     assert_eq!(room.store.call_range(0, 9).await.unwrap().len(), 1);
@@ -601,7 +601,7 @@ impl Bench {
             if kept.filter_map(|entry| entry.content.count).sum::<u64>() >= count {
                 return self.stopped().await;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

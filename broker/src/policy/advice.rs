@@ -72,6 +72,18 @@ pub(super) fn login_that_helps(
     })
 }
 
+/// The login to make, in words. Whoever has just asked for the context, and whose provider told none at all, is helped by no further login.
+pub(super) fn sign_in(acr: Option<&str>, now: &Circumstances<'_>) -> String {
+    let Some(acr) = acr else { return "sign in again with `ichor login --fresh`".into() };
+    let login = format!("sign in again with `ichor login --fresh --acr {acr}`");
+    match now.acr {
+        Some(_) => login,
+        None => format!(
+            "{login}; if the provider tells no acr even then, ask whoever runs the broker whether it knows `{acr}` and tells it"
+        ),
+    }
+}
+
 /// The smallest change that leads to a yes with the hints of the policies that then decide; where none is known, the hints of
 /// those that decided, if following them can lead to a yes. Each once.
 pub(super) fn changes_that_help(
@@ -87,7 +99,7 @@ pub(super) fn changes_that_help(
     });
     match change {
         Some((change, approved)) => {
-            help.push(change.said());
+            help.push(change.said(circumstances));
             step_up =
                 (change.login && !change.reason && change.ttl.is_none()).then(|| StepUp { acr: change.acr.clone() });
             if change.login {
@@ -226,7 +238,7 @@ impl Change {
         then
     }
 
-    fn said(&self) -> String {
+    fn said(&self, now: &Circumstances<'_>) -> String {
         let mut parts: Vec<Cow<'static, str>> = Vec::new();
         if self.reason {
             parts.push("give a reason with `--reason`".into());
@@ -235,10 +247,8 @@ impl Change {
             let ttl = spoken(SignedDuration::from_secs(ttl)).replace(' ', "");
             parts.push(format!("ask for less with `--ttl {ttl}`").into());
         }
-        match (&self.acr, self.login) {
-            (Some(acr), _) => parts.push(format!("sign in again with `ichor login --fresh --acr {acr}`").into()),
-            (None, true) => parts.push("sign in again with `ichor login --fresh`".into()),
-            (None, false) => {}
+        if self.login {
+            parts.push(sign_in(self.acr.as_deref(), now).into());
         }
         parts.join(", and ")
     }

@@ -10,7 +10,7 @@ use crate::domain::{Cluster, Group, Person, Role};
 use super::advice;
 use super::evaluate::{Circumstances, Question};
 use super::judgement::Judgement;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, ToldBy};
 use super::rule::Rule;
 use super::set::{HARD_MAX_TTL, PolicySet};
 use super::vocabulary::Action;
@@ -20,6 +20,7 @@ use super::vocabulary::Action;
 pub(super) struct Asked<'a> {
     pub(super) person: &'a Person,
     pub(super) groups: &'a BTreeSet<Group>,
+    pub(super) told_by: ToldBy<'a>,
     pub(super) cluster: &'a Cluster,
     /// None asks for os:reader.
     pub(super) roles: &'a [Role],
@@ -50,7 +51,7 @@ pub(super) fn answer<'a>(policies: &'a PolicySet, asked: &Asked<'_>) -> Result<P
         // what would help may be another role
         let question = holding(policies, asked.person, asked.groups, asked.cluster, &Role::ALL)?;
         let refusal = judgement.refusal(&question, &asked.cluster.name, &asked.circumstances, advice::help);
-        return Err(refusal.naming(asked.groups));
+        return Err(refusal.naming(asked.groups, asked.told_by));
     };
     let life = asked.ttl.min(best.longest).min(HARD_MAX_TTL);
     let not_after = asked.now.checked_add(life).map_err(|error| Refusal::failed(&error.to_string()))?;

@@ -15,7 +15,7 @@ use super::evaluate::{Circumstances, Question, Verdict};
 use super::grant::Grant;
 use super::judgement::Judgement;
 use super::quorum::Quorum;
-use super::refusal::{ASK_KEEPERS, Refusal, Subject};
+use super::refusal::{ASK_KEEPERS, Refusal, Subject, ToldBy};
 use super::set::PolicySet;
 use super::vocabulary::Action;
 
@@ -60,6 +60,7 @@ pub fn decide(
     let asked = Asked {
         person: identity.person(),
         groups: identity.groups(),
+        told_by: ToldBy::of(identity),
         cluster,
         roles: &request.roles,
         ttl,
@@ -149,7 +150,7 @@ pub fn may_read_audit(
         }
     };
     answered(subject, &verdict, Some("your own entries need no policy: `ichor audit log --person me`"))
-        .map_err(|refusal| refusal.naming(groups))
+        .map_err(|refusal| refusal.naming(groups, ToldBy::of(identity)))
 }
 
 /// Returns if policy lets this person ask for bodies of audit entries to be dropped, and approve what others asked for
@@ -161,7 +162,8 @@ pub fn may_drop_audit(policies: &PolicySet, identity: &Identity, now: Timestamp)
     let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
     let question = Question::about_ichor(policies, identity.person(), identity.groups(), &[Action::AuditDrop]);
     let verdict = question.map_err(|error| Refusal::failed(&error))?.ask(Action::AuditDrop, &circumstances);
-    answered(Subject::Dropping, &verdict, None).map_err(|refusal| refusal.naming(identity.groups()))
+    answered(Subject::Dropping, &verdict, None)
+        .map_err(|refusal| refusal.naming(identity.groups(), ToldBy::of(identity)))
 }
 
 /// Policy's answer about the audit or a lock, in words where it is no; `help` stands behind the hints of the policies.
@@ -356,6 +358,11 @@ mod tests {
         );
         (session.acr, session.auth_time) = (None, None);
         let refusal = decided(&set, &who(&session), &request).unwrap_err();
+        assert_eq!(
+            refusal.help[0],
+            "sign in again with `ichor login --fresh --acr mfa`; if the provider tells no acr even then, ask whoever runs the broker whether \
+             it knows `mfa` and tells it"
+        );
         assert_eq!(refusal.help[1], "your login told no acr and told no time of authentication");
     }
 

@@ -14,7 +14,7 @@ use super::approval::{Approval, MOST_APPROVALS, fits};
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::judgement::{Best, Judgement};
 use super::quorum::Backing;
-use super::refusal::{ASK_KEEPERS, Refusal, Subject};
+use super::refusal::{ASK_KEEPERS, Refusal, Subject, ToldBy};
 use super::set::{HARD_MAX_TTL, PolicySet};
 use super::vocabulary::Action;
 
@@ -67,13 +67,13 @@ pub fn elevation(
     asks: &Elevation<'_>,
     now: Timestamp,
 ) -> Result<ElevationTerms, Refusal> {
-    let (person, groups) = (identity.person(), identity.groups());
+    let (person, groups, told_by) = (identity.person(), identity.groups(), ToldBy::of(identity));
     let ttl = asks.ttl.unwrap_or(policies.limits.default_ttl);
     let circumstances = Circumstances::of(identity, Some(asks.reason), ttl, Some(asks.address), now);
     let asking = Question::about_cluster(policies, person, groups, cluster, &[Action::BreakGlassRequest]);
     let asking = asking.map_err(|error| Refusal::failed(&error))?;
     permitted(&asking, Action::BreakGlassRequest, &circumstances, Subject::Asking(&cluster.name))
-        .map_err(|refusal| refusal.naming(groups))?;
+        .map_err(|refusal| refusal.naming(groups, told_by))?;
 
     let roles = roles(asks.roles);
     let question = holding(policies, person, groups, cluster, &Role::ALL)?;
@@ -104,7 +104,8 @@ pub fn elevation(
     let Some((approvals, best)) = chosen else {
         let most = if asks.self_service { Backing::Told } else { Backing::Approvals(MOST_APPROVALS) };
         let (judgement, circumstances, _) = with(Some(most));
-        return Err(judgement.refusal(&question, &cluster.name, &circumstances, advice::help).naming(groups));
+        let refusal = judgement.refusal(&question, &cluster.name, &circumstances, advice::help);
+        return Err(refusal.naming(groups, told_by));
     };
     let needed: Vec<&Approval> = best.deciding.iter().filter_map(|(_, rule)| rule.terms.approval.as_ref()).collect();
     for pattern in needed.iter().filter_map(|approval| approval.ticket.as_deref()) {
@@ -138,7 +139,7 @@ pub fn may_approve(
     let (question, circumstances) =
         approving(policies, identity, cluster, roles, now).map_err(|error| Refusal::failed(&error))?;
     permitted(&question, Action::BreakGlassApprove, &circumstances, Subject::Approving(&cluster.name))
-        .map_err(|refusal| refusal.naming(identity.groups()))
+        .map_err(|refusal| refusal.naming(identity.groups(), ToldBy::of(identity)))
 }
 
 /// Returns the authentication context to ask the provider for, so that after a fresh login this person may approve such a request;
@@ -211,10 +212,7 @@ fn permitted(
     };
     let mut help: Vec<_> = rules.iter().filter_map(|rule| rule.terms.hint.clone()).collect();
     let step_up = advice::login_that_helps(question, action, circumstances);
-    help.extend(step_up.as_ref().map(|step_up| match &step_up.acr {
-        Some(acr) => format!("sign in again with `ichor login --fresh --acr {acr}`"),
-        None => "sign in again with `ichor login --fresh`".into(),
-    }));
+    help.extend(step_up.as_ref().map(|step_up| advice::sign_in(step_up.acr.as_deref(), circumstances)));
     if help.is_empty() {
         help.push(ASK_KEEPERS.into());
     }
@@ -230,7 +228,7 @@ fn permitted(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{alice, load, now, prod};
+    use super::super::fixture::{alice, load, now, prod, row, who};
     use super::*;
 
     const TWO: &str = r#"@id("two") @approvals("2") @max_ttl("1h")
@@ -296,6 +294,24 @@ mod tests {
                 "{refusal:?}"
             );
         }
+    }
+
+    #[test]
+    fn whose_login_told_no_acr_is_told_whom_to_ask_if_another_tells_none_either() {
+        let text = r#"@id("factor") permit (principal, action == Action::"break-glass:approve", resource)
+            when { context has acr && context.acr == "mfa" };"#;
+        let set = load(text).unwrap();
+        let refused = |acr: Option<&str>| {
+            let mut session = row(&["sre"]);
+            session.acr = acr.map(Into::into);
+            may_approve(&set, &who(&session), &prod(), &[Role::Admin], now()).unwrap_err()
+        };
+        let login = "sign in again with `ichor login --fresh --acr mfa`";
+        assert_eq!(refused(Some("pwd")).help, [login]);
+        let none = refused(None);
+        let ask = "ask whoever runs the broker whether it knows `mfa` and tells it";
+        assert_eq!(none.help, [format!("{login}; if the provider tells no acr even then, {ask}")]);
+        assert_eq!(none.step_up.unwrap().acr.as_deref(), Some("mfa"), "it may help all the same");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::domain::{Cluster, Group, Person, Role};
 use super::answer::{Asked, answer, holding, roles};
 use super::evaluate::{Circumstances, given};
 use super::quorum::Backing;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, ToldBy};
 use super::rule::spoken;
 use super::set::PolicySet;
 use super::vocabulary::Action;
@@ -110,7 +110,8 @@ pub fn explain(policies: &PolicySet, who: &Who, cluster: &Cluster, asks: &Asks, 
         },
     };
     let (person, groups) = (&who.person, &who.groups);
-    let asked = Asked { person, groups, cluster, roles: &asks.roles, ttl, circumstances, now };
+    let told_by = ToldBy::Claim;
+    let asked = Asked { person, groups, told_by, cluster, roles: &asks.roles, ttl, circumstances, now };
     let outcome = answer(policies, &asked).map(|approved| Granted {
         deciding: approved.deciding().iter().map(|(role, rule)| (*role, rule.id.clone())).collect(),
         life: approved.life(),

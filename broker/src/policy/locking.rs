@@ -10,7 +10,7 @@ use crate::identity::Identity;
 use super::decide::answered;
 use super::evaluate::{Circumstances, Question, Verdict};
 use super::explain::Who;
-use super::refusal::{Refusal, Subject};
+use super::refusal::{Refusal, Subject, ToldBy};
 use super::set::PolicySet;
 use super::vocabulary::Action;
 
@@ -38,7 +38,8 @@ pub fn may_lock(
     now: Timestamp,
 ) -> Result<(), Refusal> {
     let circumstances = Circumstances::of(identity, None, SignedDuration::ZERO, None, now);
-    judged(policies, (identity.person(), identity.groups()), act, kind, cluster, circumstances).map(drop)
+    let who = (identity.person(), identity.groups(), ToldBy::of(identity));
+    judged(policies, who, act, kind, cluster, circumstances).map(drop)
 }
 
 /// The same for someone as claimed: the policies that would permit it, by `@id`. A lock on a cluster or a grant is on `cluster`.
@@ -61,12 +62,12 @@ pub(super) fn would_lock(
         backing: None,
     };
     let cluster = matches!(kind, LockKind::Cluster | LockKind::Grant).then_some(cluster);
-    judged(policies, (&who.person, &who.groups), act, kind, cluster, circumstances)
+    judged(policies, (&who.person, &who.groups, ToldBy::Claim), act, kind, cluster, circumstances)
 }
 
 fn judged(
     policies: &PolicySet,
-    (person, groups): (&Person, &BTreeSet<Group>),
+    (person, groups, told_by): (&Person, &BTreeSet<Group>, ToldBy<'_>),
     act: LockAct,
     kind: LockKind,
     cluster: Option<&Cluster>,
@@ -95,7 +96,7 @@ fn judged(
             }
         }
     };
-    answered(Subject::Locking(act, kind), &verdict, None).map_err(|refusal| refusal.naming(groups))?;
+    answered(Subject::Locking(act, kind), &verdict, None).map_err(|refusal| refusal.naming(groups, told_by))?;
     Ok(match verdict {
         Verdict::Permitted(rules) => rules.into_iter().map(|rule| rule.id.clone()).collect(),
         _ => Vec::new(),

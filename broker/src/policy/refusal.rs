@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use ichor_wire::problem::Code;
+use ichor_wire::reason::printable;
 
 use crate::domain::{ClusterName, Group, LockKind, Role};
+use crate::identity::Identity;
 
 use super::evaluate::Verdict;
 use super::locking::LockAct;
@@ -48,6 +50,17 @@ pub(super) const ASK_KEEPERS: &str = "ask whoever keeps the broker's policies";
 /// At most so many groups are named in a refusal.
 const NAMED: usize = 10;
 
+/// Who says in which groups someone is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ToldBy<'a> {
+    /// Their provider.
+    Provider,
+    /// Their provider, and the broker's `groups_file`, which has them by this subject.
+    ProviderAndFile(&'a str),
+    /// Whoever claims it, in a question that nobody's session asks.
+    Claim,
+}
+
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Subject<'a> {
@@ -90,23 +103,49 @@ impl Refusal {
 
     /// The same, and where no policy is about this person, which of their groups it was decided with: others than they think, or others
     /// than policies name.
-    pub(super) fn naming(mut self, groups: &BTreeSet<Group>) -> Self {
+    pub(super) fn naming(mut self, groups: &BTreeSet<Group>, told_by: ToldBy<'_>) -> Self {
         if self.code == Code::Refused && self.policies.is_empty() {
-            self.help.push(decided_with(groups));
+            self.help.push(decided_with(groups, told_by));
         }
         self
     }
 }
 
-fn decided_with(groups: &BTreeSet<Group>) -> String {
+fn decided_with(groups: &BTreeSet<Group>, told_by: ToldBy<'_>) -> String {
     let name = |group: &Group| format!("`{}/{}`", group.provider.as_str(), shown(&group.name));
     let named: Vec<_> = groups.iter().take(NAMED).map(name).collect();
     let (named, more) = (named.join(", "), groups.len().saturating_sub(NAMED));
     match (groups.len(), more) {
-        (0, _) => "decided without any group: the provider tells of none".into(),
+        (0, _) => format!("decided without any group: {}", told_by.none()),
         (1, _) => format!("decided with the group {named}"),
         (_, 0) => format!("decided with the groups {named}"),
         _ => format!("decided with the groups {named} and {more} more"),
+    }
+}
+
+// === impl ToldBy ===
+
+impl<'a> ToldBy<'a> {
+    pub(super) fn of(identity: &'a Identity) -> Self {
+        match identity.has_groups_file() {
+            true => Self::ProviderAndFile(&identity.person().subject),
+            false => Self::Provider,
+        }
+    }
+
+    /// Who tells of no group. The person may see their own subject; where the file lies on the broker's disk they need not know.
+    fn none(self) -> String {
+        match self {
+            Self::Provider => "the provider tells of none".into(),
+            Self::ProviderAndFile(subject) => {
+                let subject = printable(subject);
+                format!(
+                    "when yours were last asked for, neither the provider nor the broker's `groups_file` named one for the subject \
+                     `{subject}`; `ichor login --fresh` asks again"
+                )
+            }
+            Self::Claim => "none was given".into(),
+        }
     }
 }
 
@@ -172,5 +211,57 @@ fn listed(rules: &[&Rule], link: &str) -> String {
         [one, two, three] => format!("{one}, {two} {link} {three}"),
         [one, two, three, rest @ ..] => format!("{one}, {two}, {three} {link} {} more", rest.len()),
         [] => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::fixture::{alice, asks, decided, load, now, prod, row, who};
+    use super::super::{AuditScope, Elevation, elevation};
+    use super::super::{may_approve, may_drop_audit, may_lock, may_read_audit, may_report_kit};
+    use super::*;
+    use crate::identity::LocalGroups;
+
+    /// Whoever is in no group looks for the reason where groups come from.
+    #[test]
+    fn a_refusal_without_any_group_says_who_tells_of_none() {
+        let asking = r#"@id("asking") permit (principal, action == Action::"break-glass:request", resource);"#;
+        let (set, asking, roles) = (load("").unwrap(), load(asking).unwrap(), [Role::Admin]);
+        let others = Elevation {
+            roles: &roles,
+            ttl: None,
+            reason: "INC-42",
+            ticket: None,
+            address: "192.0.2.7".parse().unwrap(),
+            self_service: false,
+        };
+        let said = |who: &Identity| {
+            let refused = [
+                decided(&set, who, &asks(&roles)).map(drop),
+                may_read_audit(&set, who, AuditScope::Everything, now()),
+                may_drop_audit(&set, who, now()),
+                may_lock(&set, who, LockAct::Lock, LockKind::User, None, now()),
+                may_report_kit(&set, who, Some(&prod()), now()),
+                elevation(&set, who, &prod(), &others, now()).map(drop),
+                elevation(&asking, who, &prod(), &others, now()).map(drop),
+                may_approve(&set, who, &prod(), &roles, now()),
+            ];
+            refused.map(|refused| refused.unwrap_err().help.pop().unwrap())
+        };
+        let file = LocalGroups::new(BTreeMap::new());
+        let neither = "decided without any group: when yours were last asked for, neither the provider nor the broker's `groups_file` named one for the \
+             subject";
+        let again = "`ichor login --fresh` asks again";
+        assert_eq!(said(&alice(&[]).beside_file(&file)), [(); 8].map(|()| format!("{neither} `alice`; {again}")));
+        let none = "decided without any group: the provider tells of none";
+        assert_eq!(said(&alice(&[]).beside_file(&LocalGroups::default())), [none; 8]);
+        assert_eq!(said(&alice(&["sre"]).beside_file(&file)), ["decided with the group `corp/sre`"; 8]);
+
+        let mut hidden = row(&[]);
+        hidden.person.subject = "auth0|1\u{202e}".into();
+        let [first, ..] = said(&who(&hidden).beside_file(&file));
+        assert_eq!(first, format!("{neither} `auth0|1\\u{{202e}}`; {again}"));
     }
 }

@@ -7,7 +7,7 @@ use crate::identity::Identity;
 
 use super::decide::answered;
 use super::evaluate::{Circumstances, Question, Verdict};
-use super::refusal::{Refusal, Subject};
+use super::refusal::{Refusal, Subject, ToldBy};
 use super::set::PolicySet;
 use super::vocabulary::Action;
 
@@ -43,7 +43,7 @@ pub fn may_report_kit(
             }
         }
     };
-    answered(Subject::ReportingKits, &verdict, None).map_err(|refusal| refusal.naming(groups))
+    answered(Subject::ReportingKits, &verdict, None).map_err(|refusal| refusal.naming(groups, ToldBy::of(identity)))
 }
 
 #[cfg(test)]

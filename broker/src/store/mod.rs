@@ -167,8 +167,9 @@ pub trait Store: Send + Sync + 'static {
     /// Also when the log has not that many entries, or an entry or tile that is needed is missing; the error names it.
     async fn edge(&self, size: u64) -> Result<Edge, StoreError>;
 
-    /// A row of the log's bodies or tiles that stands where no entry is, in words, as of one moment. Nobody records one: it would be in the
-    /// way of the entry to come. For verification.
+    /// A row that no entry accounts for, in words: a body or a tile where no entry is, which would be in the way of the entry to come,
+    /// or the name of a certificate that leads to an entry which has no such name. Nobody records one. Each row is held against the log
+    /// of one moment, and few are in memory at once. For verification; its cost grows with the number of certificates.
     async fn stray(&self) -> Result<Option<String>, StoreError>;
 
     /// What keeps queries from seeing what the tables hold, in words: an index without a row that its table has, or what [`Self::between`]

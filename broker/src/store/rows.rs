@@ -244,6 +244,20 @@ pub fn certificate_names(content: &Content) -> impl Iterator<Item = &[u8]> {
     names.into_iter().flatten().filter(move |_| issued).map(bare)
 }
 
+/// What to call a row that leads from a certificate's name, by its first 32 bits, to an entry which has no such name, and what to do about it:
+/// it would be in each backup too, and no entry is touched by it.
+pub(super) fn stray_name(first: i64, index: i64) -> String {
+    format!(
+        "a certificate's serial number or fingerprint that begins with {first:08x} and leads to entry {index}: no entry was changed, so take \
+         it out with `DELETE FROM certificate WHERE prefix = {first} AND idx = {index}`"
+    )
+}
+
+/// What to do about a body, leaf or tile where none is to be.
+pub(super) fn stray_place(row: &str) -> String {
+    format!("{row}: restore the database from a backup")
+}
+
 /// The number without zeros at its beginning: a serial number is written with them or without.
 #[must_use]
 pub fn bare(number: &[u8]) -> &[u8] {

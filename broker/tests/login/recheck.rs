@@ -185,8 +185,10 @@ async fn who_had_no_groups_loses_none() {
     let world = World::with(|settings| settings.providers[0].mapping.local_groups = local).await;
     world.provider.set_groups_in(GroupsIn::Nowhere);
     let session = world.log_in("carol").await;
+    assert!(fresh(&world, &session).await.unwrap().has_groups_file());
     world.wait_minutes(6);
-    assert_eq!(names(&fresh(&world, &session).await.unwrap()), ["talos"]);
+    let identity = fresh(&world, &session).await.unwrap();
+    assert_eq!((names(&identity), identity.has_groups_file()), (vec!["talos"], true));
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ pub(super) fn run(here: &mut Here, args: Args) -> Result<u8, Error> {
     let code = here.print(&value, |terminal| {
         terminal.line(&format!("broker   {} (from {})", session.broker().url(), settings.source))?;
         terminal.line(&format!("you      {} ({}), user:{}", described.name, described.provider, described.user))?;
+        terminal.line(&format!("subject  {}", described.subject))?;
         terminal.line(&format!(
             "groups   {}",
             if described.groups.is_empty() { "none".into() } else { described.groups.join(", ") }

@@ -1,5 +1,6 @@
 //! What is asked of a provider, and what is made of its answers.
 
+use anyhow::Context as _;
 use ichor_client::Wish;
 use ichor_standins::provider::{Client, GroupsIn};
 use ichor_tests::{CLUSTER, Options, Person, World};
@@ -84,5 +85,11 @@ async fn groups_come_from_a_file() -> anyhow::Result<()> {
         let had = carol.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await;
         assert_eq!(had.is_err(), is_ok, "{text:?}: {had:?}");
     }
+    // and whoever is in none learns where groups come from, by which subject, and not where the file lies
+    let carol = Person::log_in(&world, "carol").await?;
+    let refused = carol.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await;
+    let steps = refused.err().context("a certificate for nobody")?.next_steps().join("\n");
+    assert!(steps.contains("the broker's `groups_file` named one for the subject `sub-carol`"), "{steps}");
+    assert!(!steps.contains("groups.toml"), "{steps}");
     Ok(())
 }

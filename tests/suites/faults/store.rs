@@ -2,6 +2,7 @@
 
 use ichor_broker::audit::verify_log;
 use ichor_broker::config::Folder;
+use ichor_client::Error;
 use ichor_tests::{Fault, Person};
 use ichor_wire::log::Kind;
 use ichor_wire::problem::Code;
@@ -32,6 +33,11 @@ async fn nothing_leaves_that_could_not_be_recorded() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks for everybody's entries.
+async fn reads(person: &Person) -> Result<serde_json::Value, Error> {
+    person.session.broker().get(&person.session, &["audit", "entries"], &[]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_cannot_be_recorded_is_still_no() -> anyhow::Result<()> {
     let (world, faults) = faulty().await?;
@@ -39,9 +45,13 @@ async fn a_refusal_that_cannot_be_recorded_is_still_no() -> anyhow::Result<()> {
     for fault in [Fault::Before, Fault::After] {
         faults.at_entry(Kind::Refusal, fault);
         assert_eq!(refusal(asks(&carol).await), Code::StoreUnavailable, "{fault:?}");
+        // nor may she read others' entries, and that is not answered either before it is recorded
+        faults.at_entry(Kind::Refusal, fault);
+        assert_eq!(refusal(reads(&carol).await), Code::StoreUnavailable, "{fault:?}");
     }
     assert_eq!(refusal(asks(&carol).await), Code::Refused);
-    assert_eq!(count(&world, ["refusal", "grant"]).await?, [2, 0]);
+    assert_eq!(refusal(reads(&carol).await), Code::Refused);
+    assert_eq!(count(&world, ["refusal", "grant"]).await?, [4, 0]);
     verify_log(&*world.running.store()).await?;
     Ok(())
 }

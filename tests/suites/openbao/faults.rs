@@ -85,7 +85,7 @@ async fn a_sealed_server_is_out_and_comes_back_with_one_login() -> anyhow::Resul
     let before = bao.logins();
     let all = futures_util::future::join_all((0..100).map(|_| asks(&alice)));
     let unseal = async {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         bao.unseal();
     };
     let (held, ()) = tokio::join!(all, unseal);
@@ -196,7 +196,7 @@ async fn a_broker_starts_without_the_server_and_takes_the_ca_up_when_it_is_there
     assert!(!line(&world, "ca prod").await.ok);
     bao(&world).unseal();
     while asks(&alice).await.is_err() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     Ok(())
 }

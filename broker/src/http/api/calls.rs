@@ -4,22 +4,24 @@ use axum::Json;
 use axum::extract::State;
 use data_encoding::BASE64URL_NOPAD;
 use ichor_wire::api::{CallAnswer, CallQuery, NodeCall};
+use ichor_wire::log::Kind;
 use ichor_wire::problem::{Code, Problem};
 use jiff::SignedDuration;
 
 use super::Api;
-use super::audit::{may_read, record};
+use super::audit::{may_read, permit, record};
 use crate::domain::GrantId;
 use crate::http::error::ApiError;
 use crate::http::extract::{Fresh, StrictQuery};
+use crate::identity::Identity;
 use crate::nodelog::code_name;
-use crate::store::{CallClass, CallFilter, CallPlace, CallsTaken, StoredCall};
+use crate::store::{CallClass, CallFilter, CallPlace, CallsTaken, EntryFilter, StoredCall};
 
 /// What a cursor begins with: another meaning of the rest gets another number.
 const CURSOR: &str = "c1:";
 
 /// Calls at nodes, newest first. Everyone may read those of their own grants; policy (`audit:read`) says who may read
-/// others'. Reading others' is itself recorded.
+/// others'. Reading others' is itself recorded, and so is a refusal.
 #[utoipa::path(get, path = "/v1/audit/calls", tag = "audit", params(CallQuery), responses(
     (status = 200, description = "a page of calls", body = CallAnswer),
     (status = 400, description = "a filter or the cursor cannot be read", body = Problem),
@@ -54,9 +56,12 @@ pub async fn list(
         filter.user = None;
         filter.own = Some(identity.person().clone());
     } else {
-        let cluster = query.cluster.as_deref();
-        may_read(&api, identity, cluster)?;
-        record(&api, identity, caller.address, cluster, describe(&query)).await?;
+        let (cluster, what) = (query.cluster.as_deref(), describe(&query));
+        match is_of_own_grant(&api, identity, &query).await? {
+            true => may_read(&api, identity, cluster)?,
+            false => permit(&api, identity, caller.address, cluster, &what).await?,
+        }
+        record(&api, identity, caller.address, cluster, what).await?;
     }
     // one more than asked for tells whether there is a next page
     let mut found = api.store.calls(&filter, before, limit.saturating_add(1)).await?;
@@ -68,6 +73,20 @@ pub async fn list(
     let taken = api.store.calls_taken().await?.into_iter().filter(of_cluster);
     let taken_until = taken.map(|taken| taken.youngest).max();
     Ok(Json(CallAnswer { calls: found.into_iter().map(show).collect(), next, taken_until }))
+}
+
+/// Whether it is the calls of a grant that are asked for of which the caller's own entries tell. A client that tells someone their own story asks so first, and
+/// then for their own calls alone: a refusal of that tells of nobody who looks into what is others'.
+async fn is_of_own_grant(api: &Api, identity: &Identity, query: &CallQuery) -> Result<bool, ApiError> {
+    let own = EntryFilter { own: Some(identity.person().clone()), ..EntryFilter::default() };
+    let (filter, before) = match (query.grant, query.entry) {
+        // be it that they locked it, or reported a kit's use
+        (Some(grant), _) => (EntryFilter { grant: Some(GrantId(grant)), ..own }, None),
+        (None, Some(entry)) => (EntryFilter { kind: Some(Kind::Grant), ..own }, entry.checked_add(1)),
+        (None, None) => return Ok(false),
+    };
+    let newest = api.store.entries(&filter, before, 1).await?;
+    Ok(newest.iter().any(|newest| query.grant.is_some() || query.entry == Some(newest.index)))
 }
 
 pub(super) fn show(stored: StoredCall) -> NodeCall {

@@ -7,16 +7,14 @@ use axum::response::{IntoResponse, Response};
 use ichor_wire::api::AuditKeyAnswer;
 use ichor_wire::log::tiles::{TilePath, bundle};
 use ichor_wire::log::tree::{TILE_WIDTH, Tile};
-use ichor_wire::log::{Content, Kind};
 use ichor_wire::problem::Problem;
 
 use super::Api;
+use super::audit::{permit, record};
 use super::proofs::rotations;
 use crate::http::error::ApiError;
 use crate::http::extract::{Caller, Fresh};
 use crate::http::tlog::{newest, no_tile};
-use crate::mint::person;
-use crate::policy::{self, AuditScope};
 
 const TEXT: [(axum::http::HeaderName, &str); 2] =
     [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
@@ -43,7 +41,7 @@ pub async fn key(State(api): State<Api>, _caller: Caller) -> Result<Json<AuditKe
 }
 
 /// The leaf records behind one tile, packed as C2SP tlog-tiles has it. Needs `audit:read` on everything; the reading is
-/// recorded.
+/// recorded, or the refusal.
 #[utoipa::path(get, path = "/log/tile/entries/{path}", tag = "audit",
     params(("path" = String, Path, description = "the tile's number, as `x001/234` or `x001/234.p/17`")),
     responses(
@@ -57,22 +55,14 @@ pub async fn entries_tile(
     Path(path): Path<String>,
     caller: Fresh,
 ) -> Result<Response, ApiError> {
-    let identity = &caller.identity;
-    let policies = api.policies.borrow().clone();
-    policy::may_read_audit(&policies, identity, AuditScope::Everything, api.clock.now())?;
+    permit(&api, &caller.identity, caller.address, None, "leaf records of the log").await?;
     let size = newest(&api.sequencer.standing())?.checkpoint.size();
     let Ok(TilePath::Entries(tile)) = format!("tile/entries/{path}").parse::<TilePath>() else { return Err(no_tile()) };
     Tile::of(0, tile.index, size).filter(|known| known.width >= tile.width).ok_or_else(no_tile)?;
     let first = tile.index.saturating_mul(TILE_WIDTH as u64);
     let range = first..first.saturating_add(u64::from(tile.width));
-    let content = Content {
-        person: Some(person(identity)),
-        session: identity.session().map(|id| id.0.as_bytes().to_vec()),
-        address: Some(caller.address.to_string()),
-        message: Some(format!("leaf records {} to {}", range.start, range.end.saturating_sub(1))),
-        ..Content::of(Kind::AuditRead)
-    };
-    api.sequencer.note(content, None).await?;
+    let what = format!("leaf records {} to {}", range.start, range.end.saturating_sub(1));
+    record(&api, &caller.identity, caller.address, None, what).await?;
     let stored = api.store.entry_range(range).await?;
     let packed =
         bundle(stored.iter().map(|entry| entry.leaf.as_slice())).map_err(|error| ApiError::internal(&error))?;

@@ -6,17 +6,17 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use ichor_wire::api::{ConsistencyAnswer, ConsistencyQuery, EntryProof, ExportQuery, ProofFile, Receipt};
 use ichor_wire::log::proof::printed;
-use ichor_wire::log::{Checkpoint, Content, Kind, export, leaf_hash};
+use ichor_wire::log::{Checkpoint, Kind, export, leaf_hash};
 use ichor_wire::problem::{Code, Problem};
 use uuid::Uuid;
 
 use super::Api;
+use super::audit::{by, permit, record, refused};
 use crate::audit;
 use crate::domain::{ClusterName, GrantId};
 use crate::http::error::ApiError;
 use crate::http::extract::{Caller, Fresh, StrictQuery};
 use crate::http::tlog::newest;
-use crate::mint::person;
 use crate::policy::{self, AuditScope, Refusal};
 use crate::store::{EntryFilter, Grown, StoredEntry};
 
@@ -24,7 +24,7 @@ use crate::store::{EntryFilter, Grown, StoredEntry};
 const LARGEST_EXPORT: u64 = 2_000;
 
 /// The receipt of an entry: completes one that was pending. Everyone may have those of their own entries; of others' policy
-/// decides (`audit:read`), and the reading is recorded.
+/// decides (`audit:read`), and the reading is recorded, or the refusal.
 #[utoipa::path(get, path = "/v1/audit/receipts/{index}", tag = "audit",
     params(("index" = u64, Path, description = "the entry's index")),
     responses(
@@ -43,7 +43,8 @@ pub async fn receipt(
     let is_signed = index < signed.checkpoint.size();
     let found = if is_signed { api.store.entry_range(index..index.saturating_add(1)).await?.pop() } else { None };
     let stored = found.ok_or_else(no_entry)?;
-    admit(&api, &caller, &stored, format!("the receipt of entry {index}")).await?;
+    let what = format!("the receipt of entry {index}");
+    admit(&api, &caller, &stored, &what, &what).await?;
     let path = audit::inclusion(&*api.store, &signed.tree, index).await?;
     let receipt = Receipt::pending(index, &leaf_hash(&stored.leaf));
     Ok(Json(match &stored.body {
@@ -91,7 +92,9 @@ pub async fn proof(State(api): State<Api>, caller: Fresh, Path(id): Path<String>
         _ => None,
     };
     let stored = stored.ok_or_else(no_entry)?;
-    admit(&api, &caller, &stored, format!("the proof of entry {}", stored.index)).await?;
+    // which entry is the newest of a grant is not told to whom it is refused
+    admit(&api, &caller, &stored, &format!("the proof of entry {}", stored.index), &format!("the proof of {id}"))
+        .await?;
     let path = audit::inclusion(&*api.store, &signed.tree, stored.index).await?;
     let note = signed.note.to_string();
     let entry = match &stored.body {
@@ -102,7 +105,7 @@ pub async fn proof(State(api): State<Api>, caller: Fresh, Path(id): Path<String>
 }
 
 /// The log from an entry on, as a CBOR sequence with the newest checkpoint at its end: what a verifier reads
-/// offline. Needs `audit:read` on everything; the reading is recorded. It ends at what is signed, or earlier.
+/// offline. Needs `audit:read` on everything; the reading is recorded, or the refusal. It ends at what is signed, or earlier.
 #[utoipa::path(get, path = "/v1/audit/export", tag = "audit", params(ExportQuery), responses(
     (status = 200, description = "the export", body = String, content_type = "application/cbor-seq"),
     (status = 401, description = "no valid session or proof", body = Problem),
@@ -113,13 +116,15 @@ pub async fn export(
     caller: Fresh,
     StrictQuery(query): StrictQuery<ExportQuery>,
 ) -> Result<Response, ApiError> {
-    let policies = api.policies.borrow().clone();
-    policy::may_read_audit(&policies, &caller.identity, AuditScope::Everything, api.clock.now())?;
+    let from = query.from.unwrap_or(0);
+    let what = format!("an export of the entries from {from} on");
+    permit(&api, &caller.identity, caller.address, None, &what).await?;
     let signed = newest(&api.sequencer.standing())?;
-    let first = query.from.unwrap_or(0).min(signed.checkpoint.size());
+    let first = from.min(signed.checkpoint.size());
     let count = query.limit.unwrap_or(LARGEST_EXPORT).min(LARGEST_EXPORT);
     let end = first.saturating_add(count).min(signed.checkpoint.size());
-    record(&api, &caller, None, format!("an export of the entries {first} to {end}")).await?;
+    let what = format!("an export of the entries {first} to {end}");
+    record(&api, &caller.identity, caller.address, None, what).await?;
     let mut out = Vec::new();
     export::write_begin(&mut out, first);
     export::write_checkpoint(&mut out, &signed.note);
@@ -158,8 +163,9 @@ async fn find(api: &Api, id: Uuid, size: u64) -> Result<Option<StoredEntry>, Api
     Ok(api.store.entries(&filter, Some(size), 1).await?.pop())
 }
 
-/// Lets in whoever the entry is about; of others policy decides, and then the reading is recorded.
-async fn admit(api: &Api, caller: &Fresh, stored: &StoredEntry, what: String) -> Result<(), ApiError> {
+/// Lets in whoever the entry is about; of others policy decides, and the reading is recorded as of `what`, or the refusal as of what was
+/// `asked`.
+async fn admit(api: &Api, caller: &Fresh, stored: &StoredEntry, what: &str, asked: &str) -> Result<(), ApiError> {
     let identity = &caller.identity;
     let content = audit::as_recorded(stored, None).ok().flatten().map(|entry| entry.content);
     let own = identity.person();
@@ -175,26 +181,14 @@ async fn admit(api: &Api, caller: &Fresh, stored: &StoredEntry, what: String) ->
     // an entry of no cluster, or of one that is no longer declared, is part of everything
     let scope = known.as_ref().map_or(AuditScope::Everything, |cluster| AuditScope::Cluster(cluster));
     let policies = api.policies.borrow().clone();
-    // whose cluster the entry is of is part of what is not told
-    policy::may_read_audit(&policies, identity, scope, api.clock.now()).map_err(|refusal| {
-        let sentence = "no policy permits reading this entry, which is not about you".to_owned();
-        let help = vec!["ask whoever keeps the broker's policies for `audit:read`".to_owned()];
-        ApiError::from(Refusal { sentence, help, policies: Vec::new(), ..refusal })
-    })?;
-    record(api, caller, cluster, what).await
-}
-
-async fn record(api: &Api, caller: &Fresh, cluster: Option<String>, what: String) -> Result<(), ApiError> {
-    let content = Content {
-        person: Some(person(&caller.identity)),
-        session: caller.identity.session().map(|id| id.0.as_bytes().to_vec()),
-        cluster,
-        address: Some(caller.address.to_string()),
-        message: Some(what),
-        ..Content::of(Kind::AuditRead)
+    let Err(refusal) = policy::may_read_audit(&policies, identity, scope, api.clock.now()) else {
+        return record(api, identity, caller.address, cluster.as_deref(), what.into()).await;
     };
-    api.sequencer.note(content, None).await?;
-    Ok(())
+    // whose cluster the entry is of is part of what is not told
+    let sentence = "no policy permits reading this entry, which is not about you".to_owned();
+    let help = vec!["ask whoever keeps the broker's policies for `audit:read`".to_owned()];
+    let refusal = Refusal { sentence, help, policies: Vec::new(), ..refusal };
+    Err(refused(api, by(Kind::Refusal, identity, caller.address), asked, refusal, &policies).await)
 }
 
 fn no_entry() -> ApiError {

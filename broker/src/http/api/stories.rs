@@ -6,7 +6,7 @@ use ichor_wire::api::{AuditEntry, StoryAnswer};
 use ichor_wire::problem::{Code, Problem};
 
 use super::Api;
-use super::audit::{may_read, record};
+use super::audit::{may_read, permit, record};
 use crate::audit::{self, StoryId};
 use crate::http::error::ApiError;
 use crate::http::extract::Fresh;
@@ -18,7 +18,7 @@ const WHOLE: &str = "give it whole: an id has 36 characters, a serial number or 
 
 /// A whole story by the id of a grant, a session, a break-glass request or an entry, by an entry's index, or by a certificate's serial number or
 /// SHA-256 fingerprint. Everyone may read their own. Of others' those entries are told that policy (`audit:read`) lets the asker
-/// read, by their cluster or as part of everything; how many were left out is told too. Reading others' is recorded.
+/// read, by their cluster or as part of everything; how many were left out is told too. Reading others' is recorded, and so is a refusal.
 #[utoipa::path(get, path = "/v1/audit/stories/{id}", tag = "audit",
     params(("id" = String, Path, description = "what names the story")),
     responses(
@@ -34,10 +34,10 @@ pub async fn show(
     caller: Fresh,
 ) -> Result<Json<StoryAnswer>, ApiError> {
     let id: StoryId = id.parse().map_err(|error: audit::NotAnId| ApiError::new(Code::BadRequest, error.to_string()))?;
-    let identity = &caller.identity;
+    let (identity, what) = (&caller.identity, format!("the story of {id}"));
     let Some(story) = audit::story(&*api.store, &id).await? else {
-        // who may not read everything is not told whether there is something
-        may_read(&api, identity, None)?;
+        // who may not read everything is not told whether there is something, by no entry either
+        permit(&api, identity, caller.address, None, &what).await?;
         let mut problem = Problem::new(Code::NotFound, format!("the audit has nothing with the {id}"));
         problem.help = vec![WHOLE.into()];
         return Err(problem.into());
@@ -47,7 +47,7 @@ pub async fn show(
         // a cluster that is no longer declared belongs to those who may read everything
         let by_cluster = entry.cluster.as_deref().is_some_and(|name| may_read(&api, identity, Some(name)).is_ok());
         if !by_cluster {
-            may_read(&api, identity, None)?;
+            permit(&api, identity, caller.address, None, &what).await?;
         }
     }
     let mut answer = story.answer;
@@ -58,7 +58,7 @@ pub async fn show(
             || entry.cluster.as_deref().is_some_and(|name| may_read(&api, identity, Some(name)).is_ok())
     });
     if answer.entries().any(|entry| !is_own(entry, identity)) {
-        record(&api, identity, caller.address, entry.cluster.as_deref(), format!("the story of {id}")).await?;
+        record(&api, identity, caller.address, entry.cluster.as_deref(), what).await?;
     }
     Ok(Json(answer))
 }

@@ -226,7 +226,7 @@ async fn a_line_waits_for_what_comes_close_behind_it() {
         if calls.len() > 1 {
             break calls;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
     stop.send(()).unwrap();
     intake.await.unwrap();

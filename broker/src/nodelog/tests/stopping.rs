@@ -85,7 +85,7 @@ async fn what_no_store_ever_takes_holds_up_nothing_behind_it() {
     let bench = Bench::new([Fault::Refuse], 9, 100).await;
     bench.send(&call_line("Version", &roles(GRANT))).await;
     while !bench.room.store.is_well() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     bench.send(&call_line("Reboot", &roles(GRANT))).await;
     let call = bench.calls(1).await.remove(0);
@@ -99,7 +99,7 @@ async fn what_a_clock_that_went_back_refuses_is_kept_once_it_has_caught_up() {
     bench.room.clock.advance(jiff::SignedDuration::from_secs(-5));
     bench.send(&call_line("Version", &roles(GRANT))).await;
     while bench.room.store.batches.lock().unwrap().len() == tried {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(bench.room.store.call_range(0, 9).await.unwrap().len(), 0);
     bench.room.clock.advance(jiff::SignedDuration::from_secs(10));

@@ -298,7 +298,7 @@ async fn it_is_woken_runs_until_told_to_stop_and_reports() {
     assert_eq!(failing.detail.as_deref(), Some("the sink answers 500; 1 entries of the log wait to be looked at"));
     assert!(!failing.required, "the broker serves all the same");
     while hook.count() < 2 || check().await.is_none_or(|check| !check.ok) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     stop.send(true).unwrap();
     running.await.unwrap();

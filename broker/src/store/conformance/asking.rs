@@ -73,6 +73,7 @@ pub(crate) async fn certificates_are_found_by_either_name(store: Arc<dyn Store>)
     }
     let names: Vec<_> = store.indexed_range(0..9).await.unwrap().iter().map(|row| row.columns.names).collect();
     assert_eq!(names, [2, 2, 0, 2, 2]);
+    assert_eq!(store.stray().await.unwrap(), None, "each name is an entry's");
 }
 
 pub(crate) async fn a_forwarding_moves_on_from_what_is_kept_alone(store: Arc<dyn Store>) {
@@ -172,6 +173,7 @@ pub(crate) async fn a_dropped_body_is_gone_with_its_names(store: Arc<dyn Store>)
     assert_eq!(rows[0].columns, rows::Columns::of_dropped(Kind::Login.number()));
     assert_eq!(rows[2].columns, rows::Columns::of_dropped(Kind::Issued.number()));
     assert_eq!(store.issued_as(&[9; 8]).await.unwrap(), []);
+    assert_eq!(store.stray().await.unwrap(), None, "no name is left of what was dropped");
     let bobs = EntryFilter { person: Some("bob".into()), ..EntryFilter::default() };
     assert_eq!(indexes(&store.entries(&bobs, None, 9).await.unwrap()), [4, 3]);
     // ada is nowhere any more, so her name can be taken by a new number, and that by nobody else

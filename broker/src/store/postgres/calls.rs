@@ -13,6 +13,7 @@ use crate::domain::{GrantId, Person};
 use crate::store::calls::{Call, CallClass, CallFilter, CallPlace, CallSum, NodeSeen, NodeService, StoredCall};
 
 use super::Failure;
+use super::nul::has_nul;
 use crate::store::value::{caller, class, id, micros, signed, time, unsigned};
 
 type Values<'a> = Vec<&'a (dyn ToSql + Sync)>;
@@ -121,9 +122,8 @@ struct Stretch {
 impl Sought {
     /// `None` where nothing can match: no such name.
     async fn new(db: &Object, filter: &CallFilter, before: Option<CallPlace>) -> Result<Option<Self>, Failure> {
-        // Postgres has no text with a NUL in it, so none is found by one
         let texts = [&filter.cluster, &filter.user, &filter.method].into_iter().flatten();
-        if texts.chain(filter.nodes.iter().map(|name| &name.node)).any(|text| text.contains('\0')) {
+        if has_nul(texts.chain(filter.nodes.iter().map(|name| &name.node))) {
             return Ok(None);
         }
         let is_by_place = filter.cluster.is_some() || !filter.nodes.is_empty();

@@ -1,17 +1,27 @@
 //! Certificates by serial number or fingerprint: a table of 32-bit prefixes, whose candidates are compared with the body.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use deadpool_postgres::Object;
 use ichor_wire::log::{Content, Entry, Kind};
 use tokio_postgres::Transaction;
 
-use crate::store::rows::{bare, certificate_names};
+use crate::store::rows::{bare, certificate_names, stray_name};
 
 use super::{Failure, StoredEntry, log};
 
 /// So many bodies are read at once to fill the table.
 const AT_ONCE: i64 = 5_000;
+
+/// So many rows are looked at by one statement of [`stray`], each with a body.
+const STRETCH: usize = 1_000;
+
+/// A row of the table: prefix and entry, in the order of its key.
+pub(super) type Place = (i64, i64);
+
+/// The table's beginning.
+pub(super) const FIRST: Place = (i64::MIN, i64::MIN);
 
 /// Rows of the table, column by column.
 #[derive(Debug, Default)]
@@ -98,6 +108,33 @@ pub(super) async fn issued_as(db: &Object, name: &[u8]) -> Result<Vec<StoredEntr
         }
     }
     Ok(found)
+}
+
+/// The first row from `from` on that leads to an entry without such a name, or to none that has a body; where a stretch has none, the row
+/// that the next begins with.
+pub(super) async fn stray(db: &Object, from: Place) -> Result<ControlFlow<Option<String>, Place>, Failure> {
+    // each body by its key, however the planner would join the tables
+    let select = format!(
+        "SELECT prefix, idx, (SELECT body.body FROM body WHERE body.idx = certificate.idx) FROM certificate
+         WHERE (prefix, idx) >= ($1::bigint, $2::bigint) ORDER BY prefix, idx LIMIT {STRETCH}"
+    );
+    let select = db.prepare_cached(&select).await?;
+    let rows = db.query(&select, &[&from.0, &from.1]).await?;
+    let mut last = from;
+    for row in &rows {
+        last = (row.try_get(0)?, row.try_get(1)?);
+        let entry = row.try_get::<_, Option<&[u8]>>(2)?.and_then(|body| Entry::decode(body).ok());
+        let is_named = |entry: Entry| certificate_names(&entry.content).any(|name| prefix(name) == last.0);
+        if !entry.is_some_and(is_named) {
+            return Ok(ControlFlow::Break(Some(stray_name(last.0, last.1))));
+        }
+    }
+    Ok(match rows.len() < STRETCH {
+        true => ControlFlow::Break(None),
+        // without its key there can be more of the same than a stretch
+        false if last == from => ControlFlow::Break(Some(stray_name(last.0, last.1))),
+        false => ControlFlow::Continue(last),
+    })
 }
 
 /// Notes the names of all certificates of a log that was written before this table was.

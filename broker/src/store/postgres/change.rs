@@ -11,6 +11,7 @@ use crate::domain::PageUse;
 use crate::store::{Call, Change, Condition};
 
 use super::break_glass::Statements;
+use super::nul::has_nul;
 use super::sessions::{COLUMNS, LIVE};
 use super::{Failure, drops, locks};
 use crate::store::value::{groups_text, micros, signed};
@@ -100,9 +101,8 @@ impl Changes {
         let (done, otherwise) = match change {
             // without a condition, and kept once their entry has its place
             Change::CallsKept { calls, .. } => {
-                // Postgres has no text with a NUL in it: such calls are refused alone, and no writer beside them suffers
-                let is_kept = calls.iter().flat_map(texts).all(|text| !text.contains('\0'));
-                return Ok(if is_kept { Ok(()) } else { Err(Condition::Stale) });
+                // such calls are refused alone, and no writer beside them suffers
+                return Ok(if has_nul(calls.iter().flat_map(texts)) { Err(Condition::Stale) } else { Ok(()) });
             }
             Change::SessionCreate { session, code_hash, now } => {
                 let groups = groups_text(&session.groups)?;

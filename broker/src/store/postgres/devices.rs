@@ -3,6 +3,7 @@
 use deadpool_postgres::Object;
 use tokio_postgres::Row;
 
+use super::nul::has_nul;
 use super::{DeviceLogin, Failure};
 use crate::store::value::{hash, id, micros, signed, time, unsigned};
 
@@ -41,7 +42,7 @@ pub(super) async fn by_code(db: &Object, device: &[u8; 32], now: i64) -> Result<
 }
 
 pub(super) async fn by_user_code(db: &Object, user_code: &str, now: i64) -> Result<Option<DeviceLogin>, Failure> {
-    if user_code.contains('\0') {
+    if has_nul([user_code]) {
         return Ok(None);
     }
     let select = db.prepare_cached(&format!("{COLUMNS} WHERE user_code = $1 AND expires_at > $2")).await?;

@@ -13,6 +13,7 @@ use crate::store::lock::{Account, KnownPerson, LiftAsk, LockChange, LockKeys, Lo
 
 use super::Failure;
 use super::human::{Told, surely_another};
+use super::nul::has_nul;
 use crate::store::value::{hash, id, micros, signed, time};
 
 const COLUMNS: &str =
@@ -292,8 +293,7 @@ pub(super) async fn list(db: &Object, with_ended: bool, limit: u32) -> Result<Ve
 
 /// Whoever had a session and has this subject or this value behind `user:`, each once, with what was told last.
 pub(super) async fn people(db: &Object, name: &str, limit: u32) -> Result<Vec<KnownPerson>, Failure> {
-    // Postgres has no text with a NUL in it, so none is found by one
-    if name.contains('\0') {
+    if has_nul([name]) {
         return Ok(Vec::new());
     }
     let select = db

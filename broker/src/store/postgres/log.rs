@@ -17,6 +17,7 @@ use crate::store::NewEntry;
 use crate::store::rows::{Columns, Indexed};
 
 use super::names::{self, Names};
+use super::nul::has_nul;
 use super::{EntryFilter, Failure, LogHead, StoredEntry, certificates};
 use crate::store::value::{micros, signed, unsigned};
 
@@ -209,9 +210,7 @@ pub(super) async fn indexed_range(db: &mut Object, range: &Range<u64>) -> Result
 impl Sought {
     /// `None` where nothing can match: no such person or cluster, or no time left between the bounds.
     async fn new(db: &Object, filter: &EntryFilter, from: u64, before: Option<u64>) -> Result<Option<Self>, Failure> {
-        // Postgres has no text with a NUL in it, so none is found by one.
-        let has_nul = |text: &Option<String>| text.as_ref().is_some_and(|text| text.contains('\0'));
-        if has_nul(&filter.person) || has_nul(&filter.cluster) {
+        if has_nul([&filter.person, &filter.cluster].into_iter().flatten()) {
             return Ok(None);
         }
         let size = signed(head(db).await?.size);

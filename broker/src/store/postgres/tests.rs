@@ -360,6 +360,36 @@ case!(an_entry_is_read_with_its_names_as_of_one_moment, |_database, address| {
     assert_eq!(store.indexed_range(0..1).await.unwrap()[0].entry.body, None);
 });
 
+// The table is looked at by stretches: a row is found wherever in them it lies, and none is passed over between two.
+case!(a_name_of_a_certificate_that_no_entry_has_is_found_and_named, |database, address| {
+    let store = open(&address).await;
+    let issued = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let content = ichor_wire::log::Content {
+            serial: Some(vec![1, high, low, 4, 5]),
+            fingerprint: Some(vec![8; 32]),
+            ..ichor_wire::log::Content::of(Kind::Issued)
+        };
+        Append { entry: conformance::entry(content, noon()), change: None }
+    };
+    // some 2,500 rows
+    append(&*store, (0..1250).map(issued).collect()).await;
+    let verified = async || crate::audit::verify_log(&*store).await.map(|report| report.entries);
+    assert_eq!(verified().await, Ok(1250));
+    // at the beginning, around the end of the first stretch, in the last, and behind all
+    let (before, end, behind) = ((0x0103_e505, 997), (0x0103_e605, 998), (0x0103_e705, 999));
+    for (first, index) in
+        [(0_i64, 3_i64), before, end, behind, (0x0808_0808, -1), (0x0808_0808, 1250), (0x0101_0101_0101, 7)]
+    {
+        run(&database, &format!("INSERT INTO certificate (prefix, idx) VALUES ({first}, {index})")).await;
+        let said = format!("begins with {first:08x} and leads to entry {index}");
+        let found = verified().await.unwrap_err().to_string();
+        assert!(found.contains(&said), "{said}: {found}");
+        run(&database, &format!("DELETE FROM certificate WHERE prefix = {first} AND idx = {index}")).await;
+    }
+    assert_eq!(verified().await, Ok(1250));
+});
+
 case!(a_broker_does_not_go_on_with_a_tree_that_it_does_not_know, |database, address| {
     let (a, b) = (open(&address).await, open(&address).await);
     append(&*a, (0..300).map(|_| note(Kind::Start, noon())).collect()).await;

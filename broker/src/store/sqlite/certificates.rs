@@ -3,7 +3,7 @@
 use ichor_wire::log::{Content, Entry};
 use rusqlite::Connection;
 
-use crate::store::rows::{bare, certificate_names};
+use crate::store::rows::{bare, certificate_names, stray_name};
 
 use super::{Failure, StoredEntry, log};
 use crate::store::value::signed;
@@ -53,6 +53,25 @@ pub(super) fn issued_as(db: &Connection, name: &[u8]) -> Result<Vec<StoredEntry>
         }
     }
     Ok(found)
+}
+
+/// The first row that leads to an entry without such a name, or to none that has a body. Row by row, in one statement.
+pub(super) fn stray(db: &Connection) -> Result<Option<String>, Failure> {
+    let mut all = db.prepare(
+        "SELECT prefix, certificate.idx, body FROM certificate LEFT JOIN body ON body.idx = certificate.idx
+         ORDER BY prefix, certificate.idx",
+    )?;
+    let mut rows = all.query([])?;
+    while let Some(row) = rows.next()? {
+        let (first, index): (i64, i64) = (row.get(0)?, row.get(1)?);
+        // no body is no blob
+        let entry = row.get_ref(2)?.as_blob().ok().and_then(|body| Entry::decode(body).ok());
+        let is_named = |entry: Entry| certificate_names(&entry.content).any(|name| i64::from(prefix(name)) == first);
+        if !entry.is_some_and(is_named) {
+            return Ok(Some(stray_name(first, index)));
+        }
+    }
+    Ok(None)
 }
 
 /// Notes the names of all certificates of a log that was written before this table was.

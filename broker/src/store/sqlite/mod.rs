@@ -42,7 +42,7 @@ use uuid::Uuid;
 
 use crate::domain::{BreakGlassId, GrantId, LockId, ProviderAlias, SessionId};
 
-use super::rows::Indexed;
+use super::rows::{Indexed, stray_place};
 use super::value::{Damaged, micros};
 use super::{
     Append, Appended, BreakGlassFile, BreakGlassFilter, BreakGlassRow, CallFilter, CallPlace, CallSum, CallsTaken,
@@ -186,7 +186,12 @@ impl Store for SqliteStore {
     }
 
     async fn stray(&self) -> Result<Option<String>, StoreError> {
-        self.readers.read(tree::stray).await
+        self.readers
+            .read(|db| match tree::stray(db)? {
+                None => certificates::stray(db),
+                Some(row) => Ok(Some(stray_place(&row))),
+            })
+            .await
     }
 
     async fn unsound(&self) -> Result<Option<String>, StoreError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -69,7 +70,7 @@ pub(super) fn open(path: &Path, purpose: Use, busy_timeout: Duration) -> Result<
     Ok(db)
 }
 
-/// Brings the schema to this build's step, each missing step in one transaction.
+/// Brings the schema to this build's step, all missing steps in one transaction: a start that is cut short has changed nothing.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
     let reached = reached(db)?;
     is_as_made(db, reached as usize)?;
@@ -78,25 +79,25 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), Failure> {
 
 /// Takes the steps behind this one.
 fn take(db: &mut Connection, reached: u32) -> Result<(), Failure> {
+    if reached as usize == STEPS.len() {
+        return Ok(());
+    }
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (step, sql) in (1u32..).zip(STEPS).skip(reached as usize) {
-        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
         if step == ASKING {
             certificates::fill(&transaction)?;
         }
         transaction.pragma_update(None, "user_version", step)?;
-        transaction.commit()?;
     }
-    Ok(())
+    Ok(transaction.commit()?)
 }
 
 /// Refuses a database whose schema is not what the first `steps` make, to the letter of each object's statement. Whoever writes there could
 /// else have a trigger change an entry behind our back, or a constraint with `ON CONFLICT IGNORE` let none be stored. What `ANALYZE`
 /// keeps is nobody's doing: every query that matters names its index.
 pub(super) fn is_as_made(db: &Connection, steps: usize) -> Result<(), Failure> {
-    let made = Connection::open_in_memory()?;
-    STEPS.iter().take(steps).try_for_each(|sql| made.execute_batch(sql))?;
-    let (made, there) = (objects(&made)?, objects(db)?);
+    let (made, there) = (made(steps)?, objects(db)?);
     let changed = made.iter().find(|(object, statement)| there.get(*object) != Some(*statement));
     if let Some((object @ (kind, name), _)) = changed {
         let what = if there.contains_key(object) { "is not as a broker makes it" } else { "is gone" };
@@ -110,6 +111,18 @@ pub(super) fn is_as_made(db: &Connection, steps: usize) -> Result<(), Failure> {
             kind.to_uppercase()
         ))),
     }
+}
+
+/// What the first `steps` make. Those of all steps are made once in a process: they are held against the database at every change of its schema.
+fn made(steps: usize) -> Result<Arc<Objects>, Failure> {
+    static WHOLE: OnceLock<Arc<Objects>> = OnceLock::new();
+    if let (true, Some(whole)) = (steps == STEPS.len(), WHOLE.get()) {
+        return Ok(Arc::clone(whole));
+    }
+    let db = Connection::open_in_memory()?;
+    STEPS.iter().take(steps).try_for_each(|sql| db.execute_batch(sql))?;
+    let made = Arc::new(objects(&db)?);
+    Ok(if steps == STEPS.len() { Arc::clone(WHOLE.get_or_init(|| made)) } else { made })
 }
 
 /// The first of what SQLite finds wrong with tables and indexes, each row of the one looked up in the others.
@@ -228,15 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_leaves_nothing() {
+    fn a_step_that_fails_leaves_nothing_nor_do_those_before_it() {
         let mut db = Connection::open_in_memory().unwrap();
-        // what the tree's step cannot make once more
-        db.execute_batch(STEPS[0]).unwrap();
+        // what the tree's step, the second, cannot make once more
         db.execute_batch("CREATE TABLE tile (x)").unwrap();
-        assert!(take(&mut db, 1).is_err());
-        let left: i64 =
-            db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'checkpoint'", [], |r| r.get(0)).unwrap();
-        assert_eq!(left, 0);
-        assert_eq!(db.pragma_query_value(None, "user_version", |r| r.get::<_, u32>(0)).unwrap(), 0);
+        assert!(take(&mut db, 0).is_err());
+        assert_eq!(objects(&db).unwrap().len(), 1);
+        assert_eq!(reached(&db).unwrap(), 0);
     }
 }

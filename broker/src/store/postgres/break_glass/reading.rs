@@ -10,6 +10,7 @@ use crate::store::break_glass::{
     ApprovalRow, BreakGlassFile, BreakGlassFilter, BreakGlassRow, Closing, NONE_OPEN, Review, ToldRow, UseRow,
 };
 use crate::store::postgres::Failure;
+use crate::store::postgres::nul::has_nul;
 use crate::store::value::{hash, id, time, unsigned};
 
 const COLUMNS: &str =
@@ -52,8 +53,7 @@ pub(in crate::store::postgres) async fn list(
     before: Option<BreakGlassId>,
     limit: u32,
 ) -> Result<Vec<BreakGlassRow>, Failure> {
-    // Postgres has no text with a NUL in it, so none is found by one
-    if filter.cluster.as_ref().is_some_and(|cluster| cluster.contains('\0')) {
+    if has_nul(&filter.cluster) {
         return Ok(Vec::new());
     }
     let mut sql = format!("{COLUMNS} WHERE true");

@@ -7,6 +7,7 @@ mod sign;
 mod wrapping;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -24,7 +25,9 @@ use wrapping::WrappingKey;
 pub(super) struct Transit {
     keys: BTreeMap<String, Key>,
     wrapping_key_bits: usize,
-    wrapping_key: Option<WrappingKey>,
+    wrapping_key: Option<Arc<WrappingKey>>,
+    /// The next one is not the process's first.
+    is_another_wrapping_key: bool,
     /// Keys that sign in place of the named ones.
     wrong: BTreeMap<String, Material>,
     batches: Vec<usize>,
@@ -39,6 +42,7 @@ impl Transit {
             keys: BTreeMap::new(),
             wrapping_key_bits,
             wrapping_key: None,
+            is_another_wrapping_key: false,
             wrong: BTreeMap::new(),
             batches: Vec::new(),
             signatures: 0,
@@ -80,7 +84,7 @@ impl Transit {
     }
 
     pub(super) fn change_wrapping_key(&mut self) {
-        self.wrapping_key = None;
+        (self.wrapping_key, self.is_another_wrapping_key) = (None, true);
     }
 
     pub(super) fn set_wrong_key(&mut self, name: &str, wrong: bool) {
@@ -111,9 +115,10 @@ impl Transit {
     fn wrapping(&mut self) -> anyhow::Result<&WrappingKey> {
         let key = match self.wrapping_key.take() {
             Some(key) => key,
-            None => WrappingKey::generate(self.wrapping_key_bits)?,
+            None if self.is_another_wrapping_key => Arc::new(WrappingKey::generate(self.wrapping_key_bits)?),
+            None => WrappingKey::first(self.wrapping_key_bits)?,
         };
-        Ok(self.wrapping_key.insert(key))
+        Ok(&**self.wrapping_key.insert(key))
     }
 
     /// Where a wrapping key was made, there is a folder beside the keys.

@@ -1,5 +1,8 @@
 //! The wrapping key, and what crosses wrapped: RSA-OAEP over an AES key, followed by AES-KWP (RFC 5649) over the key itself.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::Context as _;
 use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded as _};
@@ -18,6 +21,16 @@ pub(super) struct WrappingKey {
 // === impl WrappingKey ===
 
 impl WrappingKey {
+    /// The one that the process's mounts have until it is changed: to make one takes longer than most tests.
+    pub(super) fn first(bits: usize) -> anyhow::Result<Arc<Self>> {
+        static FIRST: Mutex<BTreeMap<usize, Arc<WrappingKey>>> = Mutex::new(BTreeMap::new());
+        let mut made = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match made.get(&bits) {
+            Some(key) => Arc::clone(key),
+            None => Arc::clone(made.entry(bits).or_insert(Arc::new(Self::generate(bits)?))),
+        })
+    }
+
     pub(super) fn generate(bits: usize) -> anyhow::Result<Self> {
         let size = if bits == 4096 { KeySize::Rsa4096 } else { KeySize::Rsa2048 };
         let key = PrivateDecryptingKey::generate(size).ok().context("the system gave no key")?;
