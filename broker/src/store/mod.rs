@@ -168,7 +168,8 @@ pub trait Store: Send + Sync + 'static {
     async fn edge(&self, size: u64) -> Result<Edge, StoreError>;
 
     /// A row that no entry accounts for, in words: a body or a tile where no entry is, which would be in the way of the entry to come,
-    /// or the name of a certificate that leads to an entry which has no such name. Nobody records one. Each row is held against the log
+    /// or the name of a certificate that leads to an entry of the log which has no such name. (Names that lead behind the log's end are what a
+    /// cut end leaves, which the checkpoint tells better.) Nobody records one. Each row is held against the log
     /// of one moment, and few are in memory at once. For verification; its cost grows with the number of certificates.
     async fn stray(&self) -> Result<Option<String>, StoreError>;
 

@@ -110,13 +110,14 @@ pub(super) async fn issued_as(db: &Object, name: &[u8]) -> Result<Vec<StoredEntr
     Ok(found)
 }
 
-/// The first row from `from` on that leads to an entry without such a name, or to none that has a body; where a stretch has none, the row
+/// The first row from `from` on that leads to an entry of the log without such a name, or to none that has a body; where a stretch has none, the row
 /// that the next begins with.
 pub(super) async fn stray(db: &Object, from: Place) -> Result<ControlFlow<Option<String>, Place>, Failure> {
     // each body by its key, however the planner would join the tables
     let select = format!(
         "SELECT prefix, idx, (SELECT body.body FROM body WHERE body.idx = certificate.idx) FROM certificate
-         WHERE (prefix, idx) >= ($1::bigint, $2::bigint) ORDER BY prefix, idx LIMIT {STRETCH}"
+         WHERE (prefix, idx) >= ($1::bigint, $2::bigint) AND idx < (SELECT size FROM log_head WHERE id = 1)
+         ORDER BY prefix, idx LIMIT {STRETCH}"
     );
     let select = db.prepare_cached(&select).await?;
     let rows = db.query(&select, &[&from.0, &from.1]).await?;

@@ -378,9 +378,7 @@ case!(a_name_of_a_certificate_that_no_entry_has_is_found_and_named, |database, a
     assert_eq!(verified().await, Ok(1250));
     // at the beginning, around the end of the first stretch, in the last, and behind all
     let (before, end, behind) = ((0x0103_e505, 997), (0x0103_e605, 998), (0x0103_e705, 999));
-    for (first, index) in
-        [(0_i64, 3_i64), before, end, behind, (0x0808_0808, -1), (0x0808_0808, 1250), (0x0101_0101_0101, 7)]
-    {
+    for (first, index) in [(0_i64, 3_i64), before, end, behind, (0x0808_0808, -1), (0x0101_0101_0101, 7)] {
         run(&database, &format!("INSERT INTO certificate (prefix, idx) VALUES ({first}, {index})")).await;
         let said = format!("begins with {first:08x} and leads to entry {index}");
         let found = verified().await.unwrap_err().to_string();

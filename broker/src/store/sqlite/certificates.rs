@@ -55,10 +55,11 @@ pub(super) fn issued_as(db: &Connection, name: &[u8]) -> Result<Vec<StoredEntry>
     Ok(found)
 }
 
-/// The first row that leads to an entry without such a name, or to none that has a body. Row by row, in one statement.
+/// The first row that leads to an entry of the log without such a name, or to none that has a body. Row by row, in one statement.
 pub(super) fn stray(db: &Connection) -> Result<Option<String>, Failure> {
     let mut all = db.prepare(
         "SELECT prefix, certificate.idx, body FROM certificate LEFT JOIN body ON body.idx = certificate.idx
+         WHERE certificate.idx < (SELECT coalesce(max(idx) + 1, 0) FROM leaf)
          ORDER BY prefix, certificate.idx",
     )?;
     let mut rows = all.query([])?;
