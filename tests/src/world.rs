@@ -1,6 +1,5 @@
 //! The world: built the way an operator builds it, by the broker's own commands.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use ichor_broker::custody::{IdentitySource, KnownCas, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_client::tls::Trust;
 use ichor_client::{Broker, Clock as ClientClock};
-use ichor_standins::address::free_port;
+use ichor_standins::address;
 use ichor_standins::node::{Node, NodeOptions};
 use ichor_standins::openbao::{OpenBao, OpenBaoOptions};
 use ichor_standins::provider::{Client, Person as Known, Provider, ProviderOptions};
@@ -116,7 +115,7 @@ impl World {
         let folder = tempfile::tempdir()?;
         let dir = folder.path().join("broker");
         // outside the range of connections: a broker that starts anew has it again
-        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, free_port()?))?;
+        let listener = address::listener()?;
         listener.set_nonblocking(true)?;
         let url = Url::parse(&format!("https://localhost:{}", listener.local_addr()?.port()))?;
 

@@ -12,7 +12,7 @@ use crate::identity::Identity;
 pub(super) use crate::identity::fixture::who;
 use crate::store::SessionRow;
 
-use super::{Grant, Limits, LoadError, PolicySet, Refusal, Source, decide};
+use super::{Elevation, Grant, Limits, LoadError, PolicySet, Refusal, Source, decide};
 
 pub(super) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
@@ -84,6 +84,18 @@ pub(super) fn asks(roles: &[Role]) -> Request {
         public_key: vec![1, 2, 3],
         csr: Vec::new(),
         address: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
+    }
+}
+
+/// Elevated access to `prod`, for as long as it lasts by default.
+pub(super) fn elevated(roles: &[Role]) -> Elevation<'_> {
+    Elevation {
+        roles,
+        ttl: None,
+        reason: "INC-42",
+        ticket: None,
+        address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+        self_service: false,
     }
 }
 

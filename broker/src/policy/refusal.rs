@@ -218,8 +218,8 @@ fn listed(rules: &[&Rule], link: &str) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::fixture::{alice, asks, decided, load, now, prod, row, who};
-    use super::super::{AuditScope, Elevation, elevation};
+    use super::super::fixture::{alice, asks, decided, elevated, load, now, prod, row, who};
+    use super::super::{AuditScope, elevation};
     use super::super::{may_approve, may_drop_audit, may_lock, may_read_audit, may_report_kit};
     use super::*;
     use crate::identity::LocalGroups;
@@ -229,14 +229,7 @@ mod tests {
     fn a_refusal_without_any_group_says_who_tells_of_none() {
         let asking = r#"@id("asking") permit (principal, action == Action::"break-glass:request", resource);"#;
         let (set, asking, roles) = (load("").unwrap(), load(asking).unwrap(), [Role::Admin]);
-        let others = Elevation {
-            roles: &roles,
-            ttl: None,
-            reason: "INC-42",
-            ticket: None,
-            address: "192.0.2.7".parse().unwrap(),
-            self_service: false,
-        };
+        let others = elevated(&roles);
         let said = |who: &Identity| {
             let refused = [
                 decided(&set, who, &asks(&roles)).map(drop),

@@ -41,17 +41,25 @@ impl Refusing {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on now, and that the kernel gives to no connection: one of its ephemeral range, free as it
-/// may be now, can be some connection's own before the program listens. No two calls of a process are given the same. Where the range leaves
-/// no room, any that is free now.
+/// A port of 127.0.0.1 that nobody listens on now, as [`listener`] finds it, for a program that listens itself.
 ///
 /// # Errors
 /// Where all of them are taken.
 pub fn free_port() -> anyhow::Result<u16> {
+    Ok(listener()?.local_addr()?.port())
+}
+
+/// A listener at a port of 127.0.0.1 that the kernel gives to no connection: one of its ephemeral range, free as it may be now, can be
+/// some connection's own before it is listened on again. No two calls of a process are given the same. Where the range leaves no room,
+/// at any that is free now.
+///
+/// # Errors
+/// Where all of them are taken.
+pub fn listener() -> anyhow::Result<TcpListener> {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     let ports = ephemeral().saturating_sub(FIRST);
     if ports < FEW {
-        return Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port());
+        return Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
     }
     // processes side by side begin at places of their own
     let begin = std::process::id().wrapping_mul(7919);
@@ -61,8 +69,8 @@ pub fn free_port() -> anyhow::Result<u16> {
             break;
         }
         let port = u16::try_from(FIRST + begin.wrapping_add(call) % ports)?;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener);
         }
     }
     bail!("no port from {FIRST} to {} is free", FIRST + ports - 1)

@@ -32,12 +32,13 @@ async fn what_someone_may_not_read_is_recorded_and_the_entry_tells_them_no_more(
     let grant = certificate(&alice).await?.to_string();
     let entries = world.entries().await?;
     let place = |kind: &str| entries.iter().find(|entry| entry.kind == kind).unwrap().index.to_string();
-    let (granted, issued) = (place("grant"), place("issued"));
-    let (grant, granted, issued) = (grant.as_str(), granted.as_str(), issued.as_str());
+    // the first is of no cluster
+    let (started, granted, issued) = (place("start"), place("grant"), place("issued"));
+    let (grant, started, granted, issued) = (grant.as_str(), started.as_str(), granted.as_str(), issued.as_str());
     let nothing = uuid::Uuid::nil().to_string();
     let nothing = nothing.as_str();
     let carol = Person::log_in(&world, "carol").await?;
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 13] = [
         (&["entries"], &[], None, "everything".into()),
         (
             &["entries"],
@@ -51,8 +52,9 @@ async fn what_someone_may_not_read_is_recorded_and_the_entry_tells_them_no_more(
         (&["calls"], &[("entry", granted)], None, format!("calls at nodes: entry {granted}")),
         (&["stories", grant], &[], None, format!("the story of id {grant}")),
         (&["stories", nothing], &[], None, format!("the story of id {nothing}")),
-        (&["receipts", "0"], &[], None, "the receipt of entry 0".into()),
+        (&["receipts", started], &[], None, format!("the receipt of entry {started}")),
         (&["receipts", issued], &[], None, format!("the receipt of entry {issued}")),
+        (&["receipts", granted], &[], None, format!("the receipt of entry {granted}")),
         (&["proofs", grant], &[], None, format!("the proof of {grant}")),
         (&["export"], &[("from", "3")], None, "an export of the entries from 3 on".into()),
     ];
@@ -73,7 +75,7 @@ async fn what_someone_may_not_read_is_recorded_and_the_entry_tells_them_no_more(
         let said = all.iter().find(|entry| entry.detail["message"].ends_with(&what)).unwrap();
         (said.detail["message"].replace(&what, ""), said.detail.get("policies").cloned())
     };
-    assert_eq!(told("0"), told(issued));
+    assert_eq!([told(issued), told(granted)], [told(started), told(started)]);
 
     // the client asks so when it tells someone their own story
     for query in [("grant", grant), ("entry", granted)] {
