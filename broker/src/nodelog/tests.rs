@@ -7,12 +7,12 @@ use std::time::Duration;
 use ichor_wire::log::{Content, Entry, Kind};
 use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use self::bench::{Bench, GRANT, call_line, json, message, roles};
+use self::bench::{Bench, GRANT, Used, call_line, first_touches, json, message, roles};
 use super::*;
 use crate::audit::Recorded;
 use crate::audit::tests::Room;
@@ -26,8 +26,10 @@ use crate::store::{Call, CallClass, CallFilter, NodeService, Store};
 
 mod bench;
 mod broken;
+mod connections;
 mod emergency;
 mod stopping;
+mod store_out;
 mod telling;
 
 #[tokio::test]
@@ -250,143 +252,6 @@ async fn hostile_bytes_are_survived_and_what_follows_is_read() {
     bench.send(b"").await;
     bench.send(&call_line("Hostname", &roles(GRANT))).await;
     bench.calls(5).await;
-}
-
-#[tokio::test]
-async fn a_slow_sender_holds_nobody_up() {
-    let bench = Bench::new([], 9, 100).await;
-    let line = call_line("Version", &roles(GRANT));
-    let mut slow = TcpStream::connect(bench.tcp).await.unwrap();
-    slow.write_all(&line[..40]).await.unwrap();
-    bench.send(&line).await;
-    bench.calls(1).await;
-    slow.write_all(&line[40..]).await.unwrap();
-    bench.calls(2).await;
-}
-
-#[tokio::test]
-async fn strangers_are_closed_and_connections_are_bounded() {
-    let bench = Bench::new([], 3, 100).await;
-    let stranger = TcpSocket::new_v4().unwrap();
-    stranger.bind("127.0.0.9:0".parse().unwrap()).unwrap();
-    let mut stranger = stranger.connect(bench.tcp).await.unwrap();
-    assert!(is_closed(&mut stranger).await, "another address than the sources'");
-
-    let mut held = Vec::new();
-    for _ in 0..50 {
-        held.push(TcpStream::connect(bench.tcp).await.unwrap());
-    }
-    let mut closed = 0;
-    for stream in &mut held[3..] {
-        closed += usize::from(is_closed(stream).await);
-    }
-    assert_eq!(closed, 47, "three places, and no more");
-    held[0].write_all(&call_line("Version", &roles(GRANT))).await.unwrap();
-    bench.calls(1).await;
-    drop(held);
-    // their places are free again
-    loop {
-        let mut again = TcpStream::connect(bench.tcp).await.unwrap();
-        if again.write_all(&call_line("Version", &roles(GRANT))).await.is_ok() && !is_closed_soon(&mut again).await {
-            break;
-        }
-    }
-    bench.calls(2).await;
-}
-
-async fn is_closed(stream: &mut TcpStream) -> bool {
-    use tokio::io::AsyncReadExt;
-    // an end, or a reset
-    !matches!(stream.read(&mut [0; 1]).await, Ok(1))
-}
-
-async fn is_closed_soon(stream: &mut TcpStream) -> bool {
-    tokio::time::timeout(Duration::from_millis(50), is_closed(stream)).await.is_ok()
-}
-
-#[tokio::test]
-async fn one_address_takes_no_more_than_its_places() {
-    let bench = Bench::new([], 100, 100).await;
-    let mut held = Vec::new();
-    for _ in 0..9 {
-        held.push(TcpStream::connect(bench.tcp).await.unwrap());
-    }
-    assert!(is_closed(held.last_mut().unwrap()).await, "eight of one address");
-}
-
-#[tokio::test]
-async fn a_store_that_is_slow_stops_the_reading_and_loses_nothing() {
-    let gate = Arc::new(Semaphore::new(0));
-    let bench = Bench::new([Fault::Hold(Arc::clone(&gate))], 9, 1_000_000).await;
-    let line = call_line("Version", &format!("pad={};{}", "x".repeat(30_000), roles(GRANT)));
-    bench.send(&line).await;
-    bench.room.store.held(1).await;
-    // more than the intake's room, the channel and the kernel's buffers hold together
-    let count = 3_000;
-    let all: Vec<u8> = line.repeat(count);
-    let tcp = bench.tcp;
-    let (done, mut is_done) = oneshot::channel();
-    let sender = tokio::spawn(async move {
-        let mut stream = TcpStream::connect(tcp).await.unwrap();
-        stream.write_all(&all).await.unwrap();
-        stream.shutdown().await.unwrap();
-        done.send(()).unwrap();
-    });
-    let waited = tokio::time::timeout(Duration::from_millis(300), &mut is_done).await;
-    assert!(waited.is_err(), "90 MB do not fit anywhere: the sender waits");
-    gate.add_permits(1);
-    sender.await.unwrap();
-    let classes = bench.classes(count + 1).await;
-    assert!(classes.iter().all(|class| *class == CallClass::Explained));
-}
-
-#[tokio::test]
-async fn a_store_that_fails_is_tried_again_and_nothing_is_kept_twice() {
-    let bench = Bench::new([Fault::Before, Fault::Before], 9, 100).await;
-    bench.send(&call_line("Version", &roles(GRANT))).await;
-    bench.calls(1).await;
-    let room = bench.stopped().await;
-    let kept = room.log().await.iter().filter(|entry| entry.content.kind == Kind::NodeLog).count();
-    assert_eq!(kept, 1);
-}
-
-#[tokio::test]
-async fn a_batch_whose_answer_was_lost_is_kept_once_and_told_of() {
-    // the alarm comes first, and is recorded at the second try
-    let gate = Arc::new(Semaphore::new(1));
-    let bench = Bench::new([Fault::Before, Fault::Hold(gate), Fault::Before, Fault::After], 9, 100).await;
-    bench.send(&[call_line("Version", &roles(GRANT)), call_line("Reboot", "talos-role=os:admin")].concat()).await;
-    bench.calls(2).await;
-    // the same lines once more are other calls
-    bench.send(&[call_line("Version", &roles(GRANT)), call_line("Reboot", "talos-role=os:admin")].concat()).await;
-    bench.calls(4).await;
-    let room = bench.stopped().await;
-    let count = async |kind: Kind| room.log().await.iter().filter(|entry| entry.content.kind == kind).count();
-    assert_eq!((count(Kind::NodeLog).await, count(Kind::NodeAlarm).await), (2, 1));
-    let report = verify_calls(&*room.store).await.unwrap();
-    assert_eq!((report.calls, report.batches, report.faults.len()), (4, 2, 0));
-}
-
-#[tokio::test]
-async fn a_stop_does_not_wait_for_a_store_that_is_out() {
-    let bench = Bench::new(std::iter::repeat_n(Fault::Before, 100_000), 9, 100).await;
-    let before = bench.room.store.batches.lock().unwrap().len();
-    bench.send(&call_line("Version", &roles(GRANT))).await;
-    while bench.room.store.batches.lock().unwrap().len() == before {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let room = tokio::time::timeout(Duration::from_secs(20), bench.stopped()).await.expect("the intake ends");
-    assert_eq!(room.store.call_range(0, 9).await.unwrap(), []);
-
-    // what the store takes at the last try is kept
-    let bench = Bench::new([Fault::Before], 9, 100).await;
-    let before = bench.room.store.batches.lock().unwrap().len();
-    bench.send(&call_line("Version", &roles(GRANT))).await;
-    while bench.room.store.batches.lock().unwrap().len() == before {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let room = bench.stopped().await;
-    assert_eq!(room.store.call_range(0, 9).await.unwrap().len(), 1);
 }
 
 /// An issuer whose certificates do not name their grants, as PKI custody's and the cluster's own.

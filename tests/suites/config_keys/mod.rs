@@ -66,7 +66,7 @@ const TESTED: &[(&str, &str, &str)] = &[
         "key_grace",
         "tests/suites/config_keys/audit.rs::without_its_key_the_log_goes_on_as_long_as_configured",
     ),
-    ("[audit]", "drop_min_age", "tests/suites/asking.rs::bodies_go_when_two_agree_and_only_old_ones"),
+    ("[audit]", "drop_min_age", "tests/suites/asking/dropping.rs::bodies_go_when_two_agree_and_only_old_ones"),
     ("[[forward]]", "name", "tests/suites/asking/forwarded.rs::the_log_is_forwarded_as_lines"),
     ("[[forward]]", "kind", "tests/suites/asking/forwarded.rs::the_log_is_forwarded_as_lines"),
     ("[[forward]]", "path", "tests/suites/asking/forwarded.rs::the_log_is_forwarded_as_lines"),

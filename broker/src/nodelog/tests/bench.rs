@@ -1,6 +1,8 @@
-//! An intake on loopback, and the lines that nodes send it.
+//! An intake on loopback, the lines that nodes send it, and what it finds in the log.
 
 use super::*;
+use crate::break_glass::tests::Glass;
+use crate::domain::BreakGlassId;
 
 /// The grant that the tests' calls have.
 pub(super) const GRANT: Uuid = Uuid::from_u128(0x0193_533d_9c00_7000_8000_0000_0000_0001);
@@ -110,6 +112,50 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+
+    /// The entries that a kit is in use, once there are as many.
+    pub(super) async fn kits_in_use(&self, count: usize) -> Vec<Content> {
+        loop {
+            let log = self.room.log().await.into_iter().map(|entry| entry.content);
+            let told: Vec<_> = log.filter(|content| content.kind == Kind::KitInUse).collect();
+            if told.len() >= count {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A log with a grant under break-glass, recorded for a request of ada's that bob approved.
+pub(super) struct Used {
+    pub(super) room: Room,
+    pub(super) request: BreakGlassId,
+    pub(super) grant: Uuid,
+    /// The index of the grant's entry.
+    pub(super) place: u64,
+}
+
+impl Used {
+    pub(super) async fn of_ada() -> Self {
+        let glass = Glass::new().await;
+        let request = glass.asked().await;
+        glass.approve(request, &glass.bob).await.unwrap();
+        let grant = glass.decided(&glass.approved(request).await.unwrap());
+        let id = grant.id().0;
+        let place = glass.room.sequencer.record(grant).await.unwrap().receipt().index;
+        Self { room: glass.room, request, grant: id, place }
+    }
+
+    /// What the certificate tells a node.
+    pub(super) fn metadata(&self) -> String {
+        format!("talos-role=grant:{},os:admin,user:ada", self.grant)
+    }
+}
+
+/// What the log says of nodes touched under break-glass.
+pub(super) async fn first_touches(room: &Room) -> Vec<Content> {
+    let log = room.log().await.into_iter().map(|entry| entry.content);
+    log.filter(|content| content.kind == Kind::BreakGlassTouched).collect()
 }
 
 pub(super) fn json(service: &str, message: &str, time: Timestamp) -> Vec<u8> {

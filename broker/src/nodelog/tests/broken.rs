@@ -51,17 +51,6 @@ impl Bench {
         self.send(bytes).await;
         self.classes(count).await
     }
-
-    async fn kits_in_use(&self, count: usize) -> Vec<Content> {
-        loop {
-            let log = self.room.log().await.into_iter().map(|entry| entry.content);
-            let told: Vec<_> = log.filter(|content| content.kind == Kind::KitInUse).collect();
-            if told.len() >= count {
-                return told;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
 }
 
 #[tokio::test]
@@ -328,27 +317,19 @@ async fn a_kit_in_use_is_not_hidden_behind_other_findings() {
 
 #[tokio::test]
 async fn a_bent_line_under_break_glass_is_told_and_does_not_use_up_the_first_touch() {
-    let glass = crate::break_glass::tests::Glass::new().await;
-    let id = glass.asked().await;
-    glass.approve(id, &glass.bob).await.unwrap();
-    let grant = glass.decided(&glass.approved(id).await.unwrap());
-    let grant_id = grant.id().0;
-    glass.room.sequencer.record(grant).await.unwrap();
-    let metadata = format!("talos-role=grant:{grant_id},os:admin,user:ada");
-    let touched = |log: Vec<Entry>| -> Vec<Content> {
-        log.into_iter().map(|entry| entry.content).filter(|content| content.kind == Kind::BreakGlassTouched).collect()
-    };
-    let bench = Bench::on(glass.room, [], 9, 100).await;
+    let used = Used::of_ada().await;
+    let (grant_id, metadata) = (used.grant, used.metadata());
+    let bench = Bench::on(used.room, [], 9, 100).await;
     let bent = call_line("Reboot", &format!("a=\u{7};{metadata}"));
     bench.send(&[bent.clone(), bent].concat()).await;
     assert_eq!(bench.classes(2).await, [CallClass::Suspect; 2]);
-    let told = touched(bench.room.log().await);
+    let told = first_touches(&bench.room).await;
     assert_eq!(told.len(), 1, "once: {told:#?}");
     assert_eq!((told[0].code.as_deref(), told[0].grant.as_deref()), (Some("suspect"), Some(&grant_id.as_bytes()[..])));
     assert!(told[0].message.as_ref().unwrap().contains("control character"), "{told:?}");
     bench.send(&call_line("Version", &metadata)).await;
     bench.calls(3).await;
-    let told = touched(bench.stopped().await.log().await);
+    let told = first_touches(&bench.stopped().await).await;
     assert_eq!(told.len(), 2, "{told:#?}");
     assert_eq!((told[1].code.as_deref(), told[1].method.as_deref()), (None, Some("/machine.MachineService/Version")));
 }

@@ -15,17 +15,7 @@ async fn a_kit_that_nobody_reported_alarms_at_once_and_is_explained_once_it_is()
         assert!(call.why.as_ref().unwrap().contains("a kit is in use: the certificate is kit 7's"), "{call:?}");
         assert_eq!(call.grant.map(|grant| grant.0), Some(id));
     }
-    let alarms = async |bench: &Bench| -> Vec<Content> {
-        let log = bench.room.log().await;
-        log.into_iter().map(|entry| entry.content).filter(|content| content.kind == Kind::KitInUse).collect()
-    };
-    let told = loop {
-        let told = alarms(&bench).await;
-        if !told.is_empty() {
-            break told;
-        }
-        tokio::task::yield_now().await;
-    };
+    let told = bench.kits_in_use(1).await;
     assert_eq!(told.len(), 1, "once a grant and node: {told:?}");
     assert_eq!(told[0].kit.as_ref().map(|kit| kit.number), Some(7));
     assert_eq!(told[0].grant.as_deref(), Some(id.as_bytes().as_slice()));
@@ -61,14 +51,9 @@ async fn a_kit_that_nobody_reported_alarms_at_once_and_is_explained_once_it_is()
 
 #[tokio::test]
 async fn the_first_call_under_break_glass_is_told_once() {
-    let glass = crate::break_glass::tests::Glass::new().await;
-    let id = glass.asked().await;
-    glass.approve(id, &glass.bob).await.unwrap();
-    let grant = glass.decided(&glass.approved(id).await.unwrap());
-    let grant_id = grant.id().0;
-    glass.room.sequencer.record(grant).await.unwrap();
-    let metadata = format!("talos-role=grant:{grant_id},os:admin,user:ada");
-    let bench = Bench::on(glass.room, [], 9, 100).await;
+    let used = Used::of_ada().await;
+    let (id, grant_id, metadata) = (used.request, used.grant, used.metadata());
+    let bench = Bench::on(used.room, [], 9, 100).await;
     bench.send(&call_line("Version", &roles(GRANT))).await;
     bench.calls(1).await;
     bench.send(&[call_line("Version", &metadata), call_line("Reboot", &metadata)].concat()).await;
@@ -76,10 +61,9 @@ async fn the_first_call_under_break_glass_is_told_once() {
     bench.send(&call_line("Shutdown", &metadata)).await;
     bench.calls(4).await;
     let room = bench.stopped().await;
-    let touched: Vec<_> =
-        room.log().await.into_iter().filter(|entry| entry.content.kind == Kind::BreakGlassTouched).collect();
+    let touched = first_touches(&room).await;
     assert_eq!(touched.len(), 1);
-    let Content { grant, node, method, break_glass, requester, .. } = &touched[0].content;
+    let Content { grant, node, method, break_glass, requester, .. } = &touched[0];
     assert_eq!(grant.as_deref(), Some(grant_id.as_bytes().as_slice()));
     assert_eq!(break_glass.as_deref(), Some(id.0.as_bytes().as_slice()));
     assert_eq!((node.as_deref(), requester.as_deref()), (Some("cp-1"), Some("ada")));
@@ -88,20 +72,15 @@ async fn the_first_call_under_break_glass_is_told_once() {
     let bench = Bench::on(room, [], 9, 100).await;
     bench.send(&call_line("Version", &metadata)).await;
     bench.calls(5).await;
-    let log = bench.stopped().await.log().await;
-    assert_eq!(log.iter().filter(|entry| entry.content.kind == Kind::BreakGlassTouched).count(), 1);
+    assert_eq!(first_touches(&bench.stopped().await).await.len(), 1);
 }
 
 /// Nothing better than a weak match comes where certificates name no grant: it is told, once, as what it is.
 #[tokio::test]
 async fn where_certificates_name_no_grant_the_first_node_touched_is_told_as_weak() {
-    let glass = crate::break_glass::tests::Glass::new().await;
-    let id = glass.asked().await;
-    glass.approve(id, &glass.bob).await.unwrap();
-    let grant = glass.decided(&glass.approved(id).await.unwrap());
-    let grant_id = grant.id().0;
-    let place = glass.room.sequencer.record(grant).await.unwrap().receipt().index;
-    let bench = Bench::on(glass.room, [], 9, 100).await;
+    let used = Used::of_ada().await;
+    let (id, grant_id, place) = (used.request, used.grant, used.place);
+    let bench = Bench::on(used.room, [], 9, 100).await;
     let prod = ClusterName::new("prod").unwrap();
     let nameless: Arc<dyn Issuer> = Arc::new(Nameless(prod.clone()));
     bench.issuers.send_replace(Arc::new([(prod, nameless)].into()));
@@ -117,10 +96,9 @@ async fn where_certificates_name_no_grant_the_first_node_touched_is_told_as_weak
     let under: Vec<_> = calls.iter().map(|call| call.entry == Some(place)).collect();
     assert_eq!(under, [false, true, true, false], "{calls:#?}");
     let room = bench.stopped().await;
-    let log = room.log().await;
-    let touched: Vec<_> = log.iter().filter(|entry| entry.content.kind == Kind::BreakGlassTouched).collect();
+    let touched = first_touches(&room).await;
     assert_eq!(touched.len(), 1, "once, and of hers alone");
-    let Content { grant, node, method, break_glass, code, message, .. } = &touched[0].content;
+    let Content { grant, node, method, break_glass, code, message, .. } = &touched[0];
     assert_eq!(grant.as_deref(), Some(grant_id.as_bytes().as_slice()));
     assert_eq!(break_glass.as_deref(), Some(id.0.as_bytes().as_slice()));
     assert_eq!((node.as_deref(), code.as_deref()), (Some("cp-1"), Some("weak")));
