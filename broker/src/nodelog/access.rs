@@ -10,14 +10,17 @@
 //! may hold a newline. So nothing here is looked for at a place that a caller can move: what must be there once is counted in
 //! the whole message, and twice is a [`Sign`].
 
+mod keys;
 mod piece;
 
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
+use memchr::memmem;
 
 use crate::store::NodeService;
 
+use keys::Keys;
 use piece::{named_kit, piece};
 
 /// The metadata key by which the broker knows its own probes.
@@ -138,7 +141,7 @@ pub(super) fn read(service: NodeService, message: &str) -> Message {
     let Some(code) = code_number(code) else { return piece(service, message) };
 
     let mut access = Access { printed: exact.or(Some(second)), is_exact, code: Some(code), ..Access::default() };
-    access.is_broken = !message.ends_with(')') || message.contains("-bin=");
+    access.is_broken = !message.ends_with(')') || memmem::find(message.as_bytes(), b"-bin=").is_some();
     let Some(rest) = call(&mut access, rest) else {
         access.sign = Some(if message.ends_with(')') { Sign::Control } else { Sign::Cut });
         access.is_broken = true;
@@ -147,7 +150,7 @@ pub(super) fn read(service: NodeService, message: &str) -> Message {
     };
     access.is_free = is_free(access.code, rest);
     tail(&mut access, rest);
-    if access.sign.is_none() && message.chars().any(char::is_control) {
+    if access.sign.is_none() && has_control(message) {
         access.sign = Some(Sign::Control);
     }
     if access.sign.is_some() && access.grant.is_none() {
@@ -201,7 +204,7 @@ fn stamp(text: &str) -> Option<(Timestamp, bool, &str)> {
     let year = i16::try_from(year).ok()?;
     let at =
         DateTime::new(year, small(month)?, small(day)?, small(hour)?, small(minute)?, small(second)?, nanos).ok()?;
-    Some((at.to_zoned(TimeZone::UTC).ok()?.timestamp(), micros.is_some(), rest))
+    Some((Offset::UTC.to_timestamp(at).ok()?, micros.is_some(), rest))
 }
 
 /// Digits only, at most 15.
@@ -307,13 +310,14 @@ fn go_duration(text: &str) -> Option<SignedDuration> {
 
 /// The message and the metadata behind it.
 fn tail(access: &mut Access, text: &str) {
-    access.sign = sign(text);
-    let once = |key: &str| value(text, key);
+    let keys = Keys::of(text);
+    access.sign = keys.sign();
     // behind apid machined of 1.14 prints `peer=@`, the unnamed end of a Unix socket: nobody's address
-    access.peer = once("peer=").filter(|peer| is_plain(peer, LONGEST_PEER) && peer.contains(':')).map(Into::into);
-    access.is_local = once("content-type=") == Some("application/grpc");
-    access.probe = once("ichor-probe=").filter(|probe| is_plain(probe, 64)).map(Into::into);
-    let Some(roles) = once("talos-role=") else { return };
+    let peer = keys.peer.once().filter(|peer| is_plain(peer, LONGEST_PEER) && peer.contains(':'));
+    access.peer = peer.map(Into::into);
+    access.is_local = keys.content_type.once() == Some("application/grpc");
+    access.probe = keys.probe.once().filter(|probe| is_plain(probe, 64)).map(Into::into);
+    let Some(roles) = keys.role.once() else { return };
     let mut length = 0;
     for role in roles.split(',').map(str::trim).filter(|role| !role.is_empty()) {
         let place = match role.split_once(':') {
@@ -325,7 +329,7 @@ fn tail(access: &mut Access, text: &str) {
             Some((place @ None, value)) if is_plain(value, LONGEST_USER) => *place = Some(value.into()),
             Some(_) => access.sign = access.sign.or(Some(Sign::Twice)),
             // no node writes one, and PostgreSQL keeps no text with a NUL
-            None if role.chars().any(char::is_control) => access.sign = access.sign.or(Some(Sign::Control)),
+            None if has_control(role) => access.sign = access.sign.or(Some(Sign::Control)),
             None => {
                 length += role.len() + 1;
                 if length > LONGEST_ROLES {
@@ -340,31 +344,13 @@ fn tail(access: &mut Access, text: &str) {
     access.roles.dedup();
 }
 
-fn sign(text: &str) -> Option<Sign> {
-    let more_than_once = |key: &str| text.match_indices(key).nth(1).is_some();
-    if !text.ends_with(')') {
-        Some(Sign::Cut)
-    } else if more_than_once("talos-role=") {
-        Some(Sign::TwoRoles)
-    } else if text.contains("-bin=") {
-        Some(Sign::Binary)
-    } else if ["content-type=", "proxyfrom=", "ichor-probe=", ";peer="].into_iter().any(more_than_once) {
-        Some(Sign::Twice)
-    } else {
-        None
-    }
-}
-
-/// The value of a key that stands exactly once, at the beginning of a field.
-fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let mut places = text.match_indices(key).filter(|(at, _)| {
-        let before = text.get(..*at).and_then(|before| before.chars().next_back());
-        matches!(before, Some(';' | '('))
-    });
-    let (at, _) = places.next().filter(|_| places.next().is_none())?;
-    let rest = text.get(at + key.len()..)?;
-    let end = rest.find(';').unwrap_or_else(|| rest.strip_suffix(')').map_or(rest.len(), str::len));
-    rest.get(..end)
+/// Whether [`char::is_control`] is true of any of its characters: of ASCII's own, or of U+0080 to U+009F, which are two bytes of UTF-8.
+/// Every byte is looked at, with no way out between: the compiler makes that many at once.
+fn has_control(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_ascii = |found, byte: &u8| found | byte.is_ascii_control();
+    let is_other = |found, (first, second): (&u8, &u8)| found | (*first == 0xc2 && (*second & 0xe0) == 0x80);
+    bytes.iter().fold(false, is_ascii) || bytes.iter().zip(bytes.iter().skip(1)).fold(false, is_other)
 }
 
 fn is_plain(text: &str, longest: usize) -> bool {

@@ -35,8 +35,11 @@ pub(super) struct Gathered {
 impl Gathered {
     /// Takes the lines of a load, and keeps its room.
     pub(super) fn take(&mut self, mut load: Load) {
-        for line in load.lines.take() {
-            self.lines.entry(Arc::clone(&line.origin.cluster)).or_default().push(line);
+        let mut lines = load.lines.take();
+        while let Some(first) = lines.first() {
+            let cluster = Arc::clone(&first.origin.cluster);
+            let end = lines.iter().position(|line| line.origin.cluster != cluster).unwrap_or(lines.len());
+            self.lines.entry(cluster).or_default().extend(lines.drain(..end));
         }
         self.room.push(load);
     }
@@ -51,7 +54,8 @@ pub(super) fn next_batch(rest: &mut Peekable<impl Iterator<Item = Arrived>>) -> 
             nodes.contains(node) || nodes.is_empty() || node.len().saturating_add(OF_A_NAME) <= room
         };
         let Some(line) = rest.next_if(fits) else { break };
-        if nodes.insert(Arc::clone(&line.origin.node)) {
+        if !nodes.contains(&line.origin.node) {
+            nodes.insert(Arc::clone(&line.origin.node));
             room = room.saturating_sub(line.origin.node.len().saturating_add(OF_A_NAME));
         }
         batch.push(line);

@@ -26,6 +26,14 @@ pub(super) struct Doubts {
     until: HashMap<Origin, Duration>,
 }
 
+/// What is known of nodes from the lines behind. Lines of one node mostly stand together.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Of the node whose line was the last.
+    last: Option<(Origin, Later)>,
+    others: BTreeMap<Origin, Later>,
+}
+
 /// What is known of a node from the lines behind.
 #[derive(Debug, Default)]
 struct Later {
@@ -42,21 +50,21 @@ struct Later {
 impl Doubts {
     /// Marks those calls of one cluster that a caller may have written: of `came`, what comes close behind the beginning of such a
     /// message; of both, what comes before the end of one. `held` came before, was marked then, and is not judged yet.
-    pub(super) fn mark(&mut self, held: &mut [Arrived], came: &mut [Arrived]) {
+    pub(super) fn mark<'a>(&mut self, held: impl DoubleEndedIterator<Item = &'a mut Arrived>, came: &'a mut [Arrived]) {
         if self.until.len() >= REMEMBERED {
             self.until.clear();
         }
         for line in came.iter_mut() {
-            if self.until.get(&line.origin).is_some_and(|until| line.heard <= *until) {
+            if !self.until.is_empty() && self.until.get(&line.origin).is_some_and(|until| line.heard <= *until) {
                 cast_on(line);
             }
             if begins(line) {
                 self.until.insert(line.origin.clone(), line.heard.saturating_add(DOUBT));
             }
         }
-        let mut seen: BTreeMap<Origin, Later> = BTreeMap::new();
-        for line in held.iter_mut().chain(came).rev() {
-            let later = seen.entry(line.origin.clone()).or_default();
+        let mut seen = Seen::default();
+        for line in held.chain(came).rev() {
+            let later = seen.of(&line.origin);
             // the metadata behind an error's text may be part of that text, and then the rest follows
             let is_in_doubt = (line.access.is_free && later.has_call)
                 || later.has_end
@@ -69,6 +77,19 @@ impl Doubts {
             later.has_beginning |= begins(line);
             later.has_end |= line.access.is_end || line.access.sign == Some(Sign::Fragment);
         }
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn of(&mut self, origin: &Origin) -> &mut Later {
+        if let Some((last, later)) = self.last.take_if(|(last, _)| last != origin) {
+            self.others.insert(last, later);
+        }
+        let others = &mut self.others;
+        let (_, later) = self.last.get_or_insert_with(|| (origin.clone(), others.remove(origin).unwrap_or_default()));
+        later
     }
 }
 

@@ -2,7 +2,7 @@
 //! has what there is to tell recorded, then commits calls and digests together. While the store is slow or out it takes nothing, so
 //! readers wait, and the nodes with them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +32,11 @@ use crate::domain::{ClusterName, GrantId};
 use crate::mint::Issuers;
 use crate::store::{Call, CallClass, Change, Store, StoreError};
 
-/// How long calls are gathered before those that came in the time before are kept. So each waits for what comes close behind it,
-/// and a cluster costs at most one entry a second, and one more for each full batch.
-const GATHER: Duration = Duration::from_secs(1);
+/// How long calls are gathered, and for how many such times they are held then before they are judged and kept. So each waits for a
+/// second at least for what comes close behind it, and somebody hears of it in less than two. A cluster costs at most one entry for each
+/// such time, and one more for each full batch.
+const GATHER: Duration = Duration::from_millis(500);
+const HELD: usize = 2;
 
 /// How long is waited before the store is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -112,7 +114,7 @@ impl Intake {
     /// Takes lines in until `stop` ends or every sink is gone; what was taken is kept then, where the store takes it.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = Stop { told: std::pin::pin!(stop), is_told: false, last: None };
-        let mut held = Gathered::default();
+        let mut held = VecDeque::new();
         while !stop.is_told {
             let mut came = Gathered::default();
             let mut due = std::pin::pin!(tokio::time::sleep(GATHER));
@@ -132,13 +134,16 @@ impl Intake {
                 }
                 break;
             }
-            self.mark(&mut held, &mut came);
-            self.keep_all(std::mem::replace(&mut held, came), &mut stop).await;
+            self.hold(came, &mut held);
+            while held.len() > HELD {
+                self.keep_next(&mut held, &mut stop).await;
+            }
             if stop.is_told {
-                let mut rest = self.drain().await;
-                self.mark(&mut held, &mut rest);
-                self.keep_all(std::mem::take(&mut held), &mut stop).await;
-                self.keep_all(rest, &mut stop).await;
+                let rest = self.drain().await;
+                self.hold(rest, &mut held);
+                while !held.is_empty() {
+                    self.keep_next(&mut held, &mut stop).await;
+                }
             }
             self.alarms.over();
             match in_time(stop.last, self.quota_watch.look(Instant::now())).await {
@@ -165,11 +170,22 @@ impl Intake {
         came
     }
 
-    /// Marks what a caller may have written, with what came behind it.
-    fn mark(&mut self, held: &mut Gathered, came: &mut Gathered) {
+    /// Holds what came behind what is held, and marks in both what a caller may have written.
+    fn hold(&mut self, mut came: Gathered, held: &mut VecDeque<Gathered>) {
         for (cluster, came) in &mut came.lines {
-            let held = held.lines.get_mut(cluster).map(Vec::as_mut_slice);
-            self.doubts.mark(held.unwrap_or_default(), came);
+            let before = held.iter_mut().filter_map(|held| held.lines.get_mut(cluster)).flatten();
+            self.doubts.mark(before, came);
+        }
+        held.push_back(came);
+    }
+
+    /// Judges and keeps what is held longest.
+    async fn keep_next<S>(&mut self, held: &mut VecDeque<Gathered>, stop: &mut Stop<S>)
+    where
+        S: Future<Output = ()> + Unpin,
+    {
+        if let Some(gathered) = held.pop_front() {
+            self.keep_all(gathered, stop).await;
         }
     }
 

@@ -83,6 +83,10 @@ pub(super) struct Reader {
     last: HashMap<NodeService, Timestamp>,
     gathered: Lines,
     bytes: usize,
+    /// What the board and the counters are told with the next load, not with each line.
+    heard: Vec<(Origin, NodeService)>,
+    calls: u64,
+    others: u64,
 }
 
 // === impl Sink ===
@@ -158,7 +162,8 @@ impl Drop for Lines {
 
 impl Reader {
     pub(super) fn new(sink: Sink, is_packet: bool) -> Self {
-        Self { sink, is_packet, last: HashMap::new(), gathered: Lines::default(), bytes: 0 }
+        let (last, gathered, heard) = Default::default();
+        Self { sink, is_packet, last, gathered, bytes: 0, heard, calls: 0, others: 0 }
     }
 
     /// Reads one line. What may be a call waits for [`Self::send`].
@@ -173,18 +178,22 @@ impl Reader {
             return;
         };
         let Ok(line) = Line::read(raw) else { return self.sink.note_bad(origin, "bad", raw) };
-        let Some(service) = line.service else { return count("other", 1) };
-        let now = self.sink.clock.now();
-        self.sink.board.heard(origin, service, now);
+        let Some(service) = line.service else {
+            self.others += 1;
+            return;
+        };
+        if !self.heard.iter().any(|(heard, of)| *of == service && heard == origin) {
+            self.heard.push((origin.clone(), service));
+        }
         match access::read(service, &line.message) {
-            Message::Other => count("other", 1),
+            Message::Other => self.others += 1,
             Message::End => {
-                count("other", 1);
+                self.others += 1;
                 let access = Access { is_end: true, ..Access::default() };
                 self.gather(origin, service, access, line.time, Vec::new());
             }
             Message::Call(access) => {
-                count("call", 1);
+                self.calls += 1;
                 self.gather(origin, service, access, line.time, raw.to_vec());
             }
         }
@@ -219,9 +228,23 @@ impl Reader {
     }
 
     fn load(&mut self) -> Option<(Lines, u32)> {
+        self.tell();
         let bytes = u32::try_from(std::mem::take(&mut self.bytes).min(WAITING)).unwrap_or(u32::MAX);
         let lines = std::mem::take(&mut self.gathered);
         (!lines.0.is_empty()).then_some((lines, bytes))
+    }
+
+    /// Tells what was heard and counted.
+    fn tell(&mut self) {
+        let now = self.sink.clock.now();
+        for (origin, service) in self.heard.drain(..) {
+            self.sink.board.heard(&origin, service, now);
+        }
+        for (outcome, lines) in [("call", &mut self.calls), ("other", &mut self.others)] {
+            if *lines > 0 {
+                count(outcome, std::mem::take(lines));
+            }
+        }
     }
 
     fn gather(
@@ -235,6 +258,10 @@ impl Reader {
         let now = self.sink.clock.now();
         let ended = self.ended(service, &mut access, read, now);
         let mark = access.probe.as_deref().filter(|_| access.sign.is_none());
+        if mark.is_some() {
+            // which is noted of a service that was heard
+            self.tell();
+        }
         let is_probe = mark.is_some_and(|mark| self.sink.board.came_back(origin, service, mark, now));
         self.bytes += raw.len() + OVERHEAD;
         self.gathered.0.push(Arrived {

@@ -23,9 +23,9 @@ pub(super) struct Splitter {
 impl Splitter {
     /// Takes the next bytes and hands on the lines that end in them.
     pub(super) fn push(&mut self, bytes: &[u8], mut take: impl FnMut(Piece<'_>)) {
-        let mut parts = bytes.split(|byte| *byte == b'\n');
-        let unfinished = parts.next_back().unwrap_or_default();
-        for part in parts {
+        let mut rest = bytes;
+        while let Some((part, behind)) = memchr::memchr(b'\n', rest).and_then(|end| rest.split_at_checked(end)) {
+            rest = behind.get(1..).unwrap_or_default();
             if self.is_too_long || self.begun.len() + part.len() > LONGEST {
                 take(Piece::TooLong);
             } else if self.begun.is_empty() {
@@ -37,11 +37,11 @@ impl Splitter {
             self.begun.clear();
             self.is_too_long = false;
         }
-        if self.is_too_long || self.begun.len() + unfinished.len() > LONGEST {
+        if self.is_too_long || self.begun.len() + rest.len() > LONGEST {
             self.is_too_long = true;
             self.begun = Vec::new();
         } else {
-            self.begun.extend_from_slice(unfinished);
+            self.begun.extend_from_slice(rest);
         }
     }
 

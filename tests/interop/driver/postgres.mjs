@@ -73,7 +73,7 @@ export class Postgres {
 export class Balancer {
   static async start(port, ports) {
     const balancer = new Balancer();
-    Object.assign(balancer, { ports, turn: 0, only: undefined, open: new Set(), begun: new Map() });
+    Object.assign(balancer, { ports, turn: 0, only: undefined, open: new Set(), begun: new Map(), waits: [] });
     balancer.server = net.createServer((client) => balancer.take(client));
     await new Promise((resolve) => { balancer.server.listen(port, '127.0.0.1', resolve); });
     return balancer;
@@ -93,6 +93,7 @@ export class Balancer {
     // from here on the broker may take it, whoever learns of that when
     client.broker = port;
     this.begun.set(port, (this.begun.get(port) ?? 0) + 1);
+    this.waits = this.waits.filter((wait) => !wait());
     const broker = net.connect(port, '127.0.0.1');
     broker.once('error', () => (others.length > 0 && !broker.taken ? this.connect(client, others) : client.destroy()));
     broker.once('connect', () => {
@@ -111,6 +112,22 @@ export class Balancer {
   /** How many connections were ever begun to this broker. */
   begunTo(number) {
     return this.begun.get(this.ports[number]) ?? 0;
+  }
+
+  /** Returns once `count` more connections were begun to this broker: told by the connection itself, for it may be over before one looks. */
+  begins(number, count) {
+    const wanted = this.begunTo(number) + count;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`of ${wanted} connections to broker ${number} there were ${this.begunTo(number)}`)), 15_000);
+      this.waits.push(() => {
+        const isThere = this.begunTo(number) >= wanted;
+        if (isThere) {
+          clearTimeout(timer);
+          resolve();
+        }
+        return isThere;
+      });
+    });
   }
 
   /** From now on everything goes to this broker, also what was connected to another. */

@@ -101,7 +101,15 @@ fn what_a_caller_can_make_of_a_line_is_a_sign() {
     assert_eq!(sign_of(&with("g-bin=abc")), Some(Sign::Binary));
     assert_eq!(sign_of(&with("g=content-type=application/grpc")), Some(Sign::Twice));
     assert_eq!(sign_of(&with("a=ichor-probe=1;b=ichor-probe=2")), Some(Sign::Twice));
+    assert_eq!(sign_of(&with("proxyfrom=a;g=proxyfrom=b")), Some(Sign::Twice));
+    assert_eq!(sign_of(&with("peer=10.0.0.1:1;g=(peer=10.0.0.2:1")), Some(Sign::Twice));
+    assert_eq!(
+        sign_of(&with("peer=10.0.0.1:1;speer=x;g=peer=y")),
+        None,
+        "other keys end like it, and values are anyone's"
+    );
     assert_eq!(sign_of(&with("g=\u{1b}[31m")), Some(Sign::Control));
+    assert_eq!(sign_of(&with("g=\u{85}")), Some(Sign::Control), "beyond ASCII too");
     assert_eq!(sign_of(&REAL.replace("os:reader", "os:\0reader")), Some(Sign::Control));
     // a value with a newline leaves a beginning and an end
     assert_eq!(
@@ -178,6 +186,11 @@ fn keys_are_read_only_where_they_begin_a_field() {
 }
 
 proptest! {
+    #[test]
+    fn every_control_character_is_found(text in "(?s)[\u{7f}-\u{a0}\u{b5}a-c\u{105}]{0,4}|.{0,20}") {
+        prop_assert_eq!(has_control(&text), text.chars().any(char::is_control));
+    }
+
     #[test]
     fn any_text_is_read(text in "\\PC{0,200}") {
         let _ = read(NodeService::Machined, &text);

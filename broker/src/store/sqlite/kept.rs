@@ -1,6 +1,8 @@
 //! Calls that nodes told of: kept with their entry, dropped beyond the quota.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Params};
@@ -20,16 +22,20 @@ use crate::store::value::{micros, signed, time, unsigned};
 pub(super) fn keep(db: &Connection, names: &mut Names, batch: u64, calls: &[Call], most: u64) -> Result<(), Failure> {
     let next = next(db)?;
     let mut held = BTreeMap::<i64, i64>::new();
+    // a batch names few nodes and persons many times
+    let (mut nodes, mut persons) = (HashMap::new(), HashMap::new());
     let mut insert = db.prepare_cached(
         "INSERT INTO call (id, batch, node, service, method, code, started, duration, roles, owner, user, grant_id, peer,
              class, why, entry)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
     )?;
     for (place, call) in (next..).zip(calls) {
-        let node = names.node(db, &call.cluster, &call.node)?;
+        let node = once(&mut nodes, (&call.cluster, &call.node), || names.node(db, &call.cluster, &call.node))?;
         let method = names.method(db, &call.method)?;
         let (owner, user) = match (&call.owner, &call.user) {
-            (Some(owner), Some(user)) => (Some(names.person(db, &owner.logged("", user))?), None),
+            (Some(owner), Some(user)) => {
+                (Some(once(&mut persons, (owner, user), || names.person(db, &owner.logged("", user)))?), None)
+            }
             (None, Some(user)) => (None, Some(names.user(db, user)?)),
             (_, None) => (None, None),
         };
@@ -62,6 +68,18 @@ pub(super) fn keep(db: &Connection, names: &mut Names, batch: u64, calls: &[Call
     match quota::beyond(held, most, calls.len()) {
         0 => Ok(()),
         beyond => take(db, names, beyond),
+    }
+}
+
+/// The number that is known for this key, or else what `find` answers.
+fn once<K: Eq + Hash>(
+    known: &mut HashMap<K, i64>,
+    key: K,
+    find: impl FnOnce() -> Result<i64, Failure>,
+) -> Result<i64, Failure> {
+    match known.entry(key) {
+        Entry::Occupied(known) => Ok(*known.get()),
+        Entry::Vacant(new) => Ok(*new.insert(find()?)),
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) fn open(path: &Path, purpose: Use, busy_timeout: Duration) -> Result<
             // 16 MiB between checkpoints: each costs two syncs, which at the default of 4 MiB shows in the append rate.
             db.pragma_update(None, "wal_autocheckpoint", 4096)?;
             db.pragma_update(None, "journal_size_limit", 64 << 20)?;
+            keep_what_undoes(&db, "memory")?;
         }
         Use::Read => {
             db.pragma_update(None, "query_only", true)?;
@@ -82,6 +83,8 @@ fn take(db: &mut Connection, reached: u32) -> Result<(), Failure> {
     if reached as usize == STEPS.len() {
         return Ok(());
     }
+    // the indexes of a whole log are sorted in files
+    keep_what_undoes(db, "file")?;
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (step, sql) in (1u32..).zip(STEPS).skip(reached as usize) {
         transaction.execute_batch(sql)?;
@@ -90,7 +93,14 @@ fn take(db: &mut Connection, reached: u32) -> Result<(), Failure> {
         }
         transaction.pragma_update(None, "user_version", step)?;
     }
-    Ok(transaction.commit()?)
+    transaction.commit()?;
+    keep_what_undoes(db, "memory")
+}
+
+/// Where SQLite keeps what undoes a savepoint: the pages that a change alters, as they were. A batch of calls alters hundreds, so in a file
+/// they cost as much as the batch itself.
+fn keep_what_undoes(db: &Connection, place: &str) -> Result<(), Failure> {
+    Ok(db.pragma_update(None, "temp_store", place)?)
 }
 
 /// Refuses a database whose schema is not what the first `steps` make, to the letter of each object's statement. Whoever writes there could
