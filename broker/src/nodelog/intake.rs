@@ -33,10 +33,12 @@ use crate::mint::Issuers;
 use crate::store::{Call, CallClass, Change, Store, StoreError};
 
 /// How long calls are gathered, and for how many such times they are held then before they are judged and kept. So each waits for a
-/// second at least for what comes close behind it, and somebody hears of it in less than two. A cluster costs at most one entry for each
-/// such time, and one more for each full batch.
+/// second at least for what comes close behind it, and somebody hears of it in less than two. A time ends early where it has a full batch
+/// of one cluster. A cluster costs at most one entry for each such time, and one more for each full batch.
 const GATHER: Duration = Duration::from_millis(500);
 const HELD: usize = 2;
+const _: () =
+    assert!(HELD == 2 && GATHER.as_millis() >= 500 && GATHER.as_millis() < 650, "a second, and less than two");
 
 /// How long is waited before the store is tried again.
 const AGAIN: Duration = Duration::from_secs(1);

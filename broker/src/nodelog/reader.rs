@@ -299,3 +299,10 @@ impl Reader {
         }
     }
 }
+
+impl Drop for Reader {
+    /// A connection that breaks off was heard all the same.
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
