@@ -15,6 +15,7 @@ mod live;
 mod locks;
 mod log;
 mod log_time;
+mod looks;
 mod nodelog;
 mod places;
 mod prober;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ichor_wire::profile::CaCertificate;
-use ichor_wire::role::Role;
 use jiff::SignedDuration;
 
 use super::adopted::{Adopted, AdoptedError, End, adopted};
 use super::delegating::Delegating;
 use super::digests::Files;
+use super::looks::Looks;
 use crate::clock::SharedClock;
 use crate::custody::{Custody, CustodyError, KnownCas, Means, Opened as Ca, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
@@ -98,13 +98,13 @@ pub(super) async fn open(
     };
     let mut issuers: BTreeMap<ClusterName, Arc<dyn Issuer>> = BTreeMap::new();
     let granted = delegating.policies.borrow().grantable();
-    let all = clusters.values().map(async |cluster| match before.as_it_was(cluster, now) {
-        Some(_) => (cluster, None),
-        None => (cluster, Some(look(custody, &cluster.name, before.known, &granted).await)),
-    });
-    for (cluster, found) in futures_util::future::join_all(all).await {
+    let looked_at = clusters.values().filter(|cluster| before.as_it_was(cluster, now).is_none());
+    let looks = Looks { custody, known: before.known, granted: &granted };
+    let mut found: BTreeMap<_, _> =
+        looks.all(looked_at.map(|cluster| cluster.name.clone())).await.into_iter().collect();
+    for cluster in clusters.values() {
         let name = &cluster.name;
-        let Some(found) = found else {
+        let Some(found) = found.remove(name) else {
             if let Some((issuer, mark)) = before.as_it_was(cluster, now) {
                 let end = opened.note_end(name, End::of_ca(&mark.certificate, time));
                 let warnings: Vec<_> = end.said.into_iter().chain(before.newer(name, mark)).collect();
@@ -209,13 +209,6 @@ pub(super) async fn open(
     opened.forget_ends(before.issuers.keys(), &issuers);
     opened.issuers = Arc::new(issuers);
     opened
-}
-
-/// The cluster's CA, opened, with what is to be said of roles that policies grant.
-async fn look(custody: &Custody, name: &ClusterName, known: &KnownCas, granted: &[Role]) -> Result<Ca, CustodyError> {
-    let mut ca = custody.open(name, known).await?;
-    ca.warn_of_roles(granted).await;
-    Ok(ca)
 }
 
 // === impl Before ===

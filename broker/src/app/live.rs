@@ -261,6 +261,7 @@ impl Live {
         self.reload_groups(&mut reload, &now).await;
         let now = self.reload_sinks(&mut reload, now).await;
         let known: Vec<_> = self.issuers.borrow().keys().map(issuers::check_name).collect();
+        self.custody.look_anew();
         self.reload_issuers(&mut reload, &now).await;
         self.tried = now.clone();
         self.seen = now;

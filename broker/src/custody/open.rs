@@ -13,7 +13,7 @@ use super::open_error::CustodyError;
 use super::pki::{Pinned, PkiCustody};
 use super::record::{Place, Record};
 use super::servers;
-use super::transit::{Powers, TransitKeyError, TransitSigner};
+use super::transit::{Seen, TransitKeyError, TransitSigner};
 use super::vault::cluster_of;
 use super::{Signer, Vault};
 use crate::domain::ClusterName;
@@ -25,6 +25,7 @@ use crate::openbao::{Client, Kv, Pki, TransitEngine};
 pub struct Custody {
     vault: Vault,
     servers: BTreeMap<String, Client>,
+    seen: Seen,
 }
 
 /// A cluster's CA, opened.
@@ -68,7 +69,7 @@ impl Custody {
     /// Custody over the vault and these servers, by name.
     #[must_use]
     pub fn new(vault: Vault, servers: BTreeMap<String, Client>) -> Self {
-        Self { vault, servers }
+        Self { vault, servers, seen: Seen::default() }
     }
 
     /// The vault.
@@ -89,6 +90,11 @@ impl Custody {
     /// When the configuration has none of that name.
     pub fn server(&self, name: &str) -> Result<Client, CustodyError> {
         Ok(servers::client(&self.servers, name)?)
+    }
+
+    /// What was seen of our tokens is not relied on any more: the next look asks anew what they may do.
+    pub fn look_anew(&self) {
+        self.seen.forget();
     }
 
     /// A cluster's record.
@@ -216,7 +222,7 @@ impl Custody {
                 let transit = TransitEngine::new(self.server(server)?, mount)?;
                 let found =
                     transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
-                let powers = Powers::ask(&transit, key, *key_version).await?;
+                let powers = self.seen.powers(&transit, key, *key_version).await?;
                 let signer = TransitSigner::new(transit, key, *key_version, &found)?;
                 if signer.public_key() != certificate.public_key() {
                     return Err(TransitKeyError::Other { key: key.clone(), version: *key_version }.into());

@@ -117,6 +117,17 @@ impl CustodyError {
         }
     }
 
+    /// Whether the server as such is out, so that asking it for another cluster's CA would end likewise.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Bao(error) | Self::Kv(KvError::Bao(error)) | Self::Pki(PkiError::Bao(error)) => {
+                error.kind().is_outage()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the cluster's own API may make the certificates: its record says so, or it has none. A CA that was retired, or
     /// whose file is gone, is not followed by a credential that was adopted once.
     #[must_use]

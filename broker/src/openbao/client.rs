@@ -1,5 +1,6 @@
 //! The client: calls with a token, within a deadline, tried again where that is safe.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -36,7 +37,16 @@ pub(super) struct Shared {
     places: Semaphore,
     pub(super) gate: Gate,
     pub(super) state: watch::Sender<State>,
+    /// How many calls the server denied to our token.
+    pub(super) denials: AtomicU64,
     keeper: Mutex<Option<AbortHandle>>,
+}
+
+/// A token as far as its holder can tell that it may do what it could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenStanding {
+    login: Option<u64>,
+    denials: u64,
 }
 
 /// Whether a call may be made again after it may have arrived.
@@ -65,7 +75,8 @@ impl Client {
         let http = RwLock::new(transport::build(&settings, Shows::Nothing)?);
         let (state, _) = watch::channel(State { ok: true, detail: None });
         let (places, gate, keeper) = (Semaphore::new(transport::AT_ONCE), Gate::default(), Mutex::new(None));
-        let shared = Shared { name: settings.name.as_str().into(), settings, http, places, gate, state, keeper };
+        let name = settings.name.as_str().into();
+        let shared = Shared { name, settings, http, places, gate, state, denials: AtomicU64::new(0), keeper };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -80,6 +91,13 @@ impl Client {
     pub fn is_of_the_same(&self, other: &Self) -> bool {
         let (one, other) = (self.settings(), &other.shared.settings);
         one.address.origin() == other.address.origin() && one.namespace == other.namespace
+    }
+
+    /// What our token was last seen to be: another after each login and after each denial, when what it may do may be another.
+    #[must_use]
+    pub fn standing(&self) -> TokenStanding {
+        let login = self.shared.gate.current().map(|token| token.generation);
+        TokenStanding { login, denials: self.shared.denials.load(Ordering::Relaxed) }
     }
 
     /// How the server last was, and every change of that.

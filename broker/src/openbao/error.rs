@@ -211,7 +211,8 @@ impl Kind {
     }
 
     /// Whether the server as such is out, and not only this call.
-    pub(super) fn is_outage(&self) -> bool {
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
         use Kind::{Denied, Garbled, Missing, NoRoute, Refused};
         !matches!(self, Denied(_) | Missing(_) | NoRoute(_) | Refused(_) | Garbled(_))
     }

@@ -25,7 +25,7 @@ mod transit;
 mod transport;
 
 pub use answer::Answer;
-pub use client::{Client, Retry};
+pub use client::{Client, Retry, TokenStanding};
 pub use error::{BaoError, Kind};
 pub use key::{KeyKind, TransitKey};
 pub use kv::{Kv, Version};

@@ -1,6 +1,7 @@
 //! Which Transit keys are used, and that what they sign is looked at.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::{
@@ -8,6 +9,7 @@ use ichor_broker::custody::{
     Settled, Target, TransitKeyError, Vault,
 };
 use ichor_broker::domain::ClusterName;
+use ichor_broker::openbao::Retry;
 use ichor_standins::openbao::{Fault, Rule};
 use serde_json::json;
 
@@ -171,6 +173,52 @@ async fn a_token_that_may_let_the_key_out_or_end_it_is_warned_of() {
     let before = world.bao.count("sys/capabilities-self");
     warnings().await;
     assert_eq!(world.bao.count("sys/capabilities-self") - before, 1);
+}
+
+/// The server compiles all our policies for each path that it is asked about: not for every cluster, each half minute.
+#[tokio::test]
+async fn what_our_token_may_do_is_asked_again_when_it_may_be_another_and_not_at_each_look() {
+    let world = World::new().await;
+    let place = create(&world, "k").await.unwrap().place;
+    let custody = custody(&world);
+    let own = || [Rule::new("transit/sign/k", ["update"]), Rule::new("transit/keys/k", ["read"])];
+    world.bao.allow_only(own());
+    let asks = async || {
+        let before = world.bao.count("sys/capabilities-self");
+        let opened = custody.open_place(&cluster(), &place, &KnownCas::default()).await;
+        (world.bao.count("sys/capabilities-self") - before, opened.map(|opened| opened.warnings))
+    };
+    assert_eq!(asks().await, (1, Ok(Vec::new())));
+    assert_eq!(asks().await, (0, Ok(Vec::new())));
+    // another token
+    world.bao.revoke_tokens();
+    assert_eq!((asks().await.0, asks().await.0), (1, 0));
+    // a denial, of whatever it is
+    let client = custody.server("main").unwrap();
+    client.call(http::Method::GET, "transit/keys/other", None, Retry::Safe).await.unwrap_err();
+    assert_eq!((asks().await.0, asks().await.0), (1, 0));
+    // somebody asks for a reload
+    custody.look_anew();
+    assert_eq!((asks().await.0, asks().await.0), (1, 0));
+    // time
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(601)).await;
+    tokio::time::resume();
+    // what is wrong is asked about each time, so that its end is seen
+    let more = Rule::new("transit/keys/k/config", ["update"]);
+    world.bao.allow_only(own().into_iter().chain([more]));
+    for _ in 0..2 {
+        let (asked, warnings) = asks().await;
+        assert!(asked == 1 && warnings.unwrap().len() == 1);
+    }
+    world.bao.allow_only([Rule::new("transit/keys/k", ["read"])]);
+    for _ in 0..2 {
+        let (asked, opened) = asks().await;
+        assert!(asked == 1 && matches!(opened, Err(CustodyError::Transit(TransitKeyError::MayNotSign(_)))));
+    }
+    world.bao.allow_only(own());
+    assert_eq!(asks().await, (1, Ok(Vec::new())));
+    assert_eq!(asks().await, (0, Ok(Vec::new())));
 }
 
 #[tokio::test]

@@ -1,7 +1,17 @@
 //! What our token may do with a Transit key beside having it sign: nothing that lets the key out, or ends it.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::TransitKeyError;
-use crate::openbao::{BaoError, TransitEngine};
+use crate::openbao::{BaoError, TokenStanding, TransitEngine};
+
+/// How long what was seen to be right is taken to be so, as long as nothing says otherwise. The server reads our token's policies anew
+/// for each path that is asked about: for fifty clusters that is the work of some hundred signatures, each time.
+const RIGHT_FOR: Duration = Duration::from_secs(600);
 
 /// Where the key is made one that can be let out, changed, replaced or taken away.
 const CHANGES: [&str; 7] = [
@@ -38,6 +48,47 @@ pub(in crate::custody) struct Powers {
     may_sign: bool,
     /// The first path that it needs not, and may use.
     beyond: Option<String>,
+}
+
+/// The keys of which our token was seen to do what it should and nothing beyond.
+#[derive(Debug, Default)]
+pub(in crate::custody) struct Seen(Mutex<BTreeMap<String, (TokenStanding, Instant)>>);
+
+// === impl Seen ===
+
+impl Seen {
+    /// As [`Powers::ask`], or what is known to be right still. Anything else is asked anew each time.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub(in crate::custody) async fn powers(
+        &self,
+        transit: &TransitEngine,
+        key: &str,
+        version: u32,
+    ) -> Result<Powers, BaoError> {
+        let sign = transit.sign_path(key)?;
+        let name = format!("{} {sign} {version}", transit.client().name());
+        // read before asking: a denial meanwhile makes the answer an old one
+        let standing = transit.client().standing();
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
+        if seen.is_some_and(|(then, at)| then == standing && at.elapsed() < RIGHT_FOR) {
+            return Ok(Powers { sign, may_sign: true, beyond: None });
+        }
+        let asked = Instant::now();
+        let powers = Powers::ask(transit, key, version).await?;
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match powers.may_sign && powers.beyond.is_none() {
+            true => drop(seen.insert(name, (standing, asked))),
+            false => drop(seen.remove(&name)),
+        }
+        Ok(powers)
+    }
+
+    /// Everything is asked anew.
+    pub(in crate::custody) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 // === impl Powers ===

@@ -37,6 +37,8 @@ pub(super) struct Bench {
     bare: Vec<Vec<u8>>,
     pki: Vec<Vec<u8>>,
     pub(super) round: Duration,
+    /// Of the machine, before any was given away.
+    cores: usize,
 }
 
 // === impl Bench ===
@@ -64,12 +66,13 @@ impl Bench {
         });
         let pki = pki.collect::<anyhow::Result<Vec<_>>>()?;
         let round = Duration::from_secs(settings.seconds) / ROUNDS;
-        Ok((Self { bao, world, broker, server, caller, bare, pki, round }, logins))
+        let cores = std::thread::available_parallelism()?.get();
+        Ok((Self { bao, world, broker, server, caller, bare, pki, round, cores }, logins))
     }
 
-    /// All rounds of these loads. They go there and back, so that none always follows the same one.
-    pub(super) async fn rounds(&mut self, lanes: &mut [Lane]) -> anyhow::Result<()> {
-        for round in 0..ROUNDS {
+    /// So many rounds of these loads. They go there and back, so that none always follows the same one.
+    pub(super) async fn rounds(&mut self, lanes: &mut [Lane], rounds: u32) -> anyhow::Result<()> {
+        for round in 0..rounds {
             let mut order: Vec<&mut Lane> = lanes.iter_mut().collect();
             if round % 2 == 1 {
                 order.reverse();
@@ -83,7 +86,7 @@ impl Bench {
 
     /// OpenBao on this core from now on, broker and generator on all others.
     pub(super) fn part(&self, server: usize) -> anyhow::Result<()> {
-        let cores = std::thread::available_parallelism()?.get();
+        let cores = self.cores;
         ensure!(server < cores && cores > 1, "there is no core {server} to give to OpenBao beside others");
         let others: Vec<String> = (0..cores).filter(|core| *core != server).map(|core| core.to_string()).collect();
         pin(self.bao.pid(), &server.to_string())?;
@@ -93,14 +96,10 @@ impl Bench {
         Ok(())
     }
 
-    /// OpenBao gets this share of one core from now on, in percent, and everything runs on all cores again.
+    /// OpenBao gets this share of the last core from now on, in percent, and has it to itself: what else ran there meanwhile would
+    /// leave it cold caches, and more of that the more we do.
     pub(super) fn hold_to(&self, share: u32) -> anyhow::Result<Share> {
-        let cores = std::thread::available_parallelism()?.get();
-        for process in [self.world.pid()?, std::process::id()] {
-            pin(process, &format!("0-{}", cores.saturating_sub(1)))?;
-        }
-        // on one core: the kernel gives a period's share to cores in pieces larger than it, and what another core asks then waits
-        pin(self.bao.pid(), &cores.saturating_sub(1).to_string())?;
+        self.part(self.cores.saturating_sub(1))?;
         Share::of(self.bao.pid(), share)
     }
 
