@@ -1,6 +1,7 @@
 //! What a server answered.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -14,6 +15,9 @@ pub struct Answer {
     /// Looked for when an error needs it: that costs a walk through the body.
     request: OnceLock<Option<String>>,
     body: Zeroizing<Vec<u8>>,
+    /// Whether it is told to metrics, once it is known whether it could be read.
+    is_counted: bool,
+    is_garbled: AtomicBool,
 }
 
 /// What every answer looks like.
@@ -35,7 +39,13 @@ struct Head {
 
 impl Answer {
     pub(super) fn new(client: Client, body: Zeroizing<Vec<u8>>) -> Self {
-        Self { client, request: OnceLock::new(), body }
+        Self { client, request: OnceLock::new(), body, is_counted: false, is_garbled: AtomicBool::new(false) }
+    }
+
+    /// The same, told to metrics when it is dropped: as what could be read, or as none.
+    pub(super) fn counted(mut self) -> Self {
+        self.is_counted = true;
+        self
     }
 
     /// The server's id of the request.
@@ -69,7 +79,16 @@ impl Answer {
     /// An error that says so of this answer.
     #[must_use]
     pub fn garbled(&self, what: &'static str) -> BaoError {
+        self.is_garbled.store(true, Ordering::Relaxed);
         self.client.error(Kind::Garbled(what), self.request().map(str::to_owned))
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.client.count(if *self.is_garbled.get_mut() { "garbled" } else { "ok" });
+        }
     }
 }
 

@@ -123,11 +123,17 @@ impl Client {
         let body = body.map(Bytes::from_owner);
         let end = Instant::now() + self.shared.settings.deadline;
         let result = self.tries(method, path, body, retry, end).await;
-        let outcome = result.as_ref().map_or_else(|error| error.kind().label(), |_| "ok");
-        metrics::counter!("ichor_openbao_calls_total", "server" => self.name().to_owned(), "outcome" => outcome)
-            .increment(1);
         self.note_outcome(result.as_ref().map(|_| ()));
-        result
+        if let Err(error) = &result {
+            self.count(error.kind().label());
+        }
+        result.map(Answer::counted)
+    }
+
+    /// Tells metrics how a call ended.
+    pub(super) fn count(&self, outcome: &'static str) {
+        let server = self.name().to_owned();
+        metrics::counter!("ichor_openbao_calls_total", "server" => server, "outcome" => outcome).increment(1);
     }
 
     /// Returns once our token is no longer good for anything, as far as the server could be told within `within`. A token that

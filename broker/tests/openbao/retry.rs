@@ -109,6 +109,8 @@ async fn the_deadline_holds() {
 
 #[tokio::test]
 async fn an_answer_that_is_none_is_said_to_be_none() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
     let world = World::new().await;
     let client = world.client();
     let transit = TransitEngine::new(client.clone(), "transit").unwrap();
@@ -140,6 +142,12 @@ async fn an_answer_that_is_none_is_said_to_be_none() {
         }
     }
     assert!(client.state().borrow().ok, "it answers, if not well");
+    // nor is it counted as one: six faults at four paths, and what made the key
+    let page = recorder.handle().render();
+    for (outcome, count) in [("garbled", 24), ("ok", 1)] {
+        let line = format!("ichor_openbao_calls_total{{server=\"main\",outcome=\"{outcome}\"}} {count}\n");
+        assert!(page.contains(&line), "{line}: {page}");
+    }
     // a login that is none is no login
     world.bao.set_fault("auth/approle/login", Some(Fault::Garbage));
     let other = world.client();

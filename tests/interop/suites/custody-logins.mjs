@@ -97,6 +97,25 @@ export async function logins(world) {
     same((await own.live('in-teams')).length, 1, 'tokens of the broker');
   });
 
+  await check('in-teams: tokens of a few seconds are renewed before they end, and followed by another where that ends', async () => {
+    await own.leases({ token_ttl: '3s', token_max_ttl: '8s' });
+    await own.revoke('in-teams');
+    const [seen, end] = [new Map(), Date.now() + 20_000];
+    while (Date.now() < end) {
+      await own.works('via-teams');
+      for (const { accessor, creation_time: made, last_renewal_time: renewed } of await own.live('in-teams')) {
+        seen.set(accessor, { lived: Date.now() / 1000 - made, renewed: renewed !== undefined });
+      }
+      same((await own.readiness()).checks.filter(({ ok }) => !ok), [], 'what is out');
+    }
+    const tokens = [...seen.values()];
+    if (tokens.length < 3) throw new Error(`${tokens.length} tokens in twenty seconds that last eight at most`);
+    if (!tokens.some(({ lived, renewed }) => renewed && lived > 4)) throw new Error(`none was renewed: ${JSON.stringify(tokens)}`);
+    await own.leases({ token_ttl: '1h', token_max_ttl: '4h' });
+    await own.revoke('in-teams');
+    await own.works('via-teams');
+  });
+
   await check('a broker that is stopped ends each of the three tokens', async () => {
     const tokens = async () => Promise.all(Object.keys(SERVERS).map(async (server) => (await own.live(server)).length));
     const before = await tokens();
@@ -222,6 +241,11 @@ class Logins {
       if (answer.json?.data?.path === SERVERS[server].path) all.push(answer.json.data);
     }
     return all;
+  }
+
+  /** How long tokens of the namespace's AppRole last from now on. */
+  async leases(lives) {
+    await this.there('in-teams').does('POST', 'auth/approle/role/ichor', lives);
   }
 
   /** Ends every token that came of logins there. */

@@ -22,10 +22,17 @@ permit (principal in Group::"${ALIAS}/sre", action == Action::"hold:os:reader", 
 permit (principal in Group::"${ALIAS}/sre", action == Action::"audit:read", resource);
 `;
 
+/** Clusters with CAs that are not Ed25519: how openssl makes the key, and what Transit calls it. */
+const KINDS = {
+  'of-p256': [['ec', '-pkeyopt', 'ec_paramgen_curve:P-256'], 'ecdsa-p256'],
+  'of-p384': [['ec', '-pkeyopt', 'ec_paramgen_curve:P-384'], 'ecdsa-p384'],
+  'of-rsa': [['rsa:2048'], 'rsa-2048'],
+};
+
 /** Which clusters' policies the broker's token at each server has. The servers are one; each login there may do one thing. */
 const SERVERS = {
   kv: [['kv.hcl', 'via-kv']],
-  transit: [['transit.hcl', 'via-transit'], ['transit.hcl', 'own']],
+  transit: [['transit.hcl', 'via-transit'], ['transit.hcl', 'own'], ...Object.keys(KINDS).map((name) => ['transit.hcl', name])],
   pki: [['pki.hcl', 'via-pki']],
 };
 
@@ -72,6 +79,7 @@ export async function run(dir) {
     const exported = await bao.call('GET', 'transit/export/signing-key/ichor-own', undefined, { token: bao.root });
     same(exported.status, 400, 'the status of an export, with the root token');
   });
+  await kinds(world);
   await bounded(world);
 
   await broker.start({ log: path.join(dir, 'broker.log') });
@@ -93,6 +101,16 @@ export async function run(dir) {
     has(await node.apply(config), '4 accepted');
   });
   for (const name of ['via-kv', 'via-transit', 'own', 'via-pki']) await reaches(world, name);
+  await check('P-256, P-384 and RSA keys in Transit sign certificates that openssl takes for their CAs\'', async () => {
+    for (const name of Object.keys(KINDS)) {
+      const { stdout } = await alice.does(['exec', name, '--', 'sh', '-c', 'cat "$TALOSCONFIG"']);
+      const [, text] = /crt: (\S+)/.exec(stdout);
+      const at = path.join(dir, `${name}.issued.pem`);
+      fs.writeFileSync(at, Buffer.from(text, 'base64'));
+      const { stdout: said } = await done('openssl', ['verify', '-CAfile', path.join(dir, `${name}.crt`), '-purpose', 'sslclient', at]);
+      has(said, 'OK', name);
+    }
+  });
 
   await check('ca probe asks the node with a certificate of each CA, the PKI engine\'s too', async () => {
     for (const name of ['via-kv', 'via-transit', 'own', 'via-pki']) {
@@ -253,6 +271,24 @@ async function whole(world) {
   });
 }
 
+/** CAs as somebody else made them, with keys of other kinds. */
+async function kinds(world) {
+  const { broker, bao, dir } = world;
+  await check('ca import wraps P-256, P-384 and RSA keys into Transit, too', async () => {
+    for (const [name, [key, type]] of Object.entries(KINDS)) {
+      const token = await world.operator('transit-admin.hcl', name);
+      const [crt, pem] = [path.join(dir, `${name}.crt`), path.join(dir, `${name}.key`)];
+      await done('openssl', ['req', '-x509', '-newkey', ...key, '-nodes', '-subj', '/O=talos', '-days', '3650',
+        '-addext', 'keyUsage=critical,digitalSignature,keyCertSign', '-keyout', pem, '-out', crt]);
+      const said = await broker.admin(['ca', 'import', name, '--custody', 'transit', '--server', 'transit', '--from', crt,
+        '--from', pem, '--token-file', token, '--reason', 'interop']);
+      has(said.stdout, `Transit key transit/ichor-${name} version 1 at transit`);
+      const { data } = await bao.does('GET', `transit/keys/ichor-${name}`);
+      same([data.type, data.imported_key, data.exportable], [type, true, false], 'the key');
+    }
+  });
+}
+
 /** The broker is told to stop. */
 async function parted(world) {
   await check('a broker that is stopped leaves no token behind', async () => {
@@ -281,7 +317,7 @@ async function build(dir) {
   const sections = await world.furnish();
   await broker.init(provider, policies, { sections, health: world.health });
   for (const [name, secret] of world.written) fs.writeFileSync(path.join(broker.dir, name), secret, { mode: 0o600 });
-  for (const name of ['via-kv', 'via-transit', 'via-pki', 'own']) {
+  for (const name of ['via-kv', 'via-transit', 'via-pki', 'own', ...Object.keys(KINDS)]) {
     await broker.admin(['cluster', 'add', name, '--from', cluster.talosconfig, '--label', 'env=prod', '--reason', 'interop']);
   }
   world.alice = new Person(path.join(dir, 'alice'), world);

@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use ichor_broker::audit::verify_log;
+use ichor_broker::audit::{entries, verify_log};
+use ichor_broker::store::EntryFilter;
 use ichor_client::{Error, Held};
 use ichor_standins::openbao::Fault;
 use ichor_tests::{Lives, Options, Person, Prepare, World};
+use ichor_wire::api::AuditEntry;
 use ichor_wire::problem::Code;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::bad_input::make_key;
-use super::{asks, bao, line, world};
+use super::{asks, bao, line, start_again, world};
 use crate::metrics;
 
 /// What rises when custody made what nobody granted.
@@ -187,7 +189,7 @@ async fn a_destroyed_key_version_is_said_plainly() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_starts_without_the_server_and_takes_the_ca_up_when_it_is_there() -> anyhow::Result<()> {
+async fn a_ca_is_taken_up_again_when_its_server_is_there_and_nobody_says_so() -> anyhow::Result<()> {
     let world =
         World::with(Options { custody: Lives::Transit, look: Some(Duration::from_millis(20)), ..Default::default() })
             .await?;
@@ -198,6 +200,33 @@ async fn a_broker_starts_without_the_server_and_takes_the_ca_up_when_it_is_there
     while asks(&alice).await.is_err() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_starts_without_the_server_and_takes_the_ca_up_when_it_is_there() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    world.running.stop().await;
+    let bao = world.bao.as_ref().unwrap();
+    bao.seal();
+    let running = start_again(&world.dir, &world.clock, Duration::from_millis(20)).await??;
+    let ca = async || running.reload().await.into_iter().find(|check| check.name == "ca prod").unwrap();
+    let said = ca().await;
+    assert!(!said.ok && said.detail.as_deref().unwrap().contains("is sealed; unseal it"), "{said:?}");
+    let store = running.store();
+    let opened = async || {
+        let entries = entries(&*store, &EntryFilter::default(), None, 500).await?.entries;
+        let is_it = |entry: &AuditEntry| entry.detail.get("message").is_some_and(|said| said == "CA keys opened");
+        anyhow::Ok(entries.iter().filter(|entry| is_it(entry)).count())
+    };
+    let before = opened().await?;
+    bao.unseal();
+    // by itself
+    while opened().await? == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(ca().await.ok);
+    running.stop().await;
     Ok(())
 }
 

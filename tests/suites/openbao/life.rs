@@ -1,6 +1,6 @@
 //! The CA's life: rotated, retired, moved, without an outage and without anything half-made.
 
-use ichor_broker::app::{self, Parts, Running};
+use ichor_broker::app;
 use ichor_broker::clock::Clock;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
@@ -12,7 +12,7 @@ use ichor_tests::{CLUSTER, Faults, Lives, Options, Person, World, run_command};
 use ichor_wire::log::Kind;
 use ichor_wire::profile::CaCertificate;
 
-use super::{asks, bao, line, world};
+use super::{asks, bao, line, start_again, world};
 
 /// What a `ca` command says.
 pub(super) async fn ca(world: &World, command: &[&str]) -> anyhow::Result<String> {
@@ -357,17 +357,9 @@ async fn the_brokers_own_secrets_live_in_the_same_custody() -> anyhow::Result<()
 
     // a broker starts on it, and does not while the server is out
     world.running.stop().await;
-    let start = async || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let clock = std::sync::Arc::clone(&world.clock) as std::sync::Arc<dyn Clock>;
-        let look = std::time::Duration::from_secs(3600);
-        let parts =
-            Parts { clock, vault: vault()?, listener: Some(listener), wrap_store: None, accept_clock: true, look };
-        anyhow::Ok(Running::start(&loaded, parts).await)
-    };
     let bao = world.bao.as_ref().unwrap();
     bao.seal();
+    let start = || start_again(&world.dir, &world.clock, std::time::Duration::from_secs(3600));
     let refused = start().await?.map(|_| ()).unwrap_err().to_string();
     assert!(refused.contains("is sealed; unseal it"), "{refused}");
     bao.unseal();

@@ -1,7 +1,10 @@
 //! The main job with each custody.
 
+use std::time::Duration;
+
 use ichor_standins::authority::Authority;
-use ichor_tests::{CLUSTER, Lives, Person, run_command};
+use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
+use ichor_wire::api::AuditEntry;
 use ichor_wire::role::Role;
 
 use super::{asks, bao, line, world};
@@ -46,6 +49,25 @@ async fn a_key_in_kv_signs_here_and_a_new_version_is_taken_up() -> anyhow::Resul
     let said = line(&world, "ca prod").await;
     assert!(!said.ok && said.detail.as_deref().unwrap().contains("key and certificate differ"), "{said:?}");
     assert_eq!(asks(&alice).await?.answer.issuing_ca, second.answer.issuing_ca);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_in_kv_is_taken_up_though_nobody_says_so() -> anyhow::Result<()> {
+    let look = Some(Duration::from_millis(20));
+    let world = World::with(Options { custody: Lives::Kv, look, ..Options::default() }).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let first = asks(&alice).await?;
+    let opened = async || {
+        let is_it = |entry: &AuditEntry| entry.detail.get("message").is_some_and(|said| said == "CA keys opened");
+        anyhow::Ok(world.entries().await?.iter().filter(|entry| is_it(entry)).count())
+    };
+    let before = opened().await?;
+    bao(&world).write_secret("ichor/prod", kv_fields(&Authority::new("another client CA")?));
+    while opened().await? == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_ne!(first.answer.issuing_ca, asks(&alice).await?.answer.issuing_ca);
     Ok(())
 }
 

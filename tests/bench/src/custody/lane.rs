@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::load::Done;
-use crate::meter::{Times, each};
+use crate::meter::{Times, each, rate};
 
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub(super) struct Lane {
     pub(super) connections: usize,
     pub(super) rates: Vec<f64>,
     count: usize,
+    took: Duration,
     cpu: Duration,
     bao_cpu: Duration,
     calls: u64,
@@ -51,18 +52,24 @@ impl Kind {
 
 impl Lane {
     pub(super) fn new(kind: Kind, connections: usize) -> Self {
-        let (cpu, bao_cpu) = Default::default();
-        Self { kind, connections, rates: Vec::new(), count: 0, cpu, bao_cpu, calls: 0, times: Times::default() }
+        let (took, cpu, bao_cpu) = Default::default();
+        Self { kind, connections, rates: Vec::new(), count: 0, took, cpu, bao_cpu, calls: 0, times: Times::default() }
     }
 
     /// One more round: what it did, OpenBao's CPU meanwhile, and the broker's calls to it.
     pub(super) fn add(&mut self, done: Done, bao_cpu: Duration, calls: u64) {
         self.rates.push(done.rate());
         self.count += done.count;
+        self.took += done.took;
         self.cpu += done.cpu;
         self.bao_cpu += bao_cpu;
         self.calls += calls;
         self.times.extend(done.times);
+    }
+
+    /// Requests a second over all rounds together.
+    pub(super) fn rate(&self) -> f64 {
+        rate(self.count, self.took)
     }
 
     /// The broker's, for each request.
