@@ -177,6 +177,6 @@ impl Token {
 
     /// Whether renewals give so little that its end must be near.
     pub(super) fn nears_its_end(&self) -> bool {
-        matches!((self.lease, self.first_lease), (Some(lease), Some(first)) if lease < first / 3)
+        matches!((self.lease, self.first_lease), (Some(lease), Some(first)) if lease <= first / 3)
     }
 }

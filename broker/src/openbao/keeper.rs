@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::client::Shared;
 use super::gate::Token;
 use super::login::{json, lease, log_in};
-use super::{Client, Retry};
+use super::{Client, Kind, Retry};
 
 /// How long there may be nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
@@ -90,7 +90,9 @@ async fn renew(client: &Client, token: &Arc<Token>) -> bool {
                 client.note_outcome(Ok(()));
                 return true;
             }
-            Err(error) if error.is_passing() && *error.kind() != super::Kind::Token => {
+            // OpenBao has status 500 for a token that is past its longest life: a new one is all that helps, and if the server is out
+            // the login says so
+            Err(error) if error.is_passing() && !matches!(error.kind(), Kind::Token | Kind::Failed(..)) => {
                 tracing::warn!(server = client.name(), %error, "the token was not renewed; it is tried again");
                 client.note_outcome(Err(&error));
                 return false;

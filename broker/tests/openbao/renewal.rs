@@ -68,10 +68,25 @@ async fn a_token_near_its_last_end_is_replaced() {
     assert!(world.bao.count(RENEW) >= 1);
 }
 
+/// OpenBao's answer to a renewal then is status 500, which from other calls is an outage.
+#[tokio::test]
+async fn a_token_past_its_longest_life_is_replaced_and_nothing_is_said_to_be_out() {
+    let world = with_life(3, 3_600).await;
+    world.bao.set_fault(RENEW, Some(Fault::Status(500, "past the max TTL, cannot renew".into())));
+    let client = world.client();
+    ask(&client).await.unwrap();
+    let mut state = client.state();
+    state.borrow_and_update();
+    until("a second login", || world.bao.logins() >= 2).await;
+    assert_eq!(world.bao.count(RENEW), 1);
+    ask(&client).await.unwrap();
+    assert!(!state.has_changed().unwrap(), "{:?}", state.borrow());
+}
+
 #[tokio::test]
 async fn a_renewal_that_failed_by_an_outage_is_tried_again() {
     let world = with_life(3, 3_600).await;
-    world.bao.spoil_next(RENEW, Fault::Status(500, "it broke".into()), 1);
+    world.bao.spoil_next(RENEW, Fault::Quota, 1);
     let settings = ichor_broker::openbao::Settings { pace: Duration::from_millis(50), ..world.settings() };
     let client = ichor_broker::openbao::Client::new(settings).unwrap();
     ask(&client).await.unwrap();
