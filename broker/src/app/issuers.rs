@@ -11,7 +11,7 @@ use super::delegating::Delegating;
 use super::digests::Files;
 use super::looks::Looks;
 use crate::clock::SharedClock;
-use crate::custody::{Custody, CustodyError, KnownCas, Means, Opened as Ca, VaultError};
+use crate::custody::{Custody, CustodyError, ForeignCa, KnownCas, Means, Opened as Ca, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
 use crate::issuer::{Issuer, LocalCa, PkiCa};
 use crate::mint::Issuers;
@@ -116,6 +116,11 @@ pub(super) async fn open(
             }
             continue;
         };
+        // what the log says needs no server: one that is out keeps nothing in use that was retired
+        let found = match (found, before.retired(name)) {
+            (Err(error), Some(retired)) if error.is_passing() => Err(retired.into()),
+            (found, _) => found,
+        };
         let old = before.issuers.get(name);
         let files = [format!("{name}.age"), format!("{name}.toml")];
         let (ok, detail) = match found {
@@ -192,6 +197,8 @@ pub(super) async fn open(
             // retired, at whichever broker, is used at none
             Err(error) if error.ends_use() => {
                 opened.changed |= old.is_some();
+                // by which the log's word is known again where the server is out at the next look
+                opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
                 (false, Some(opened.end(name, &error)))
             }
             Err(error) => {
@@ -223,6 +230,12 @@ impl Before<'_> {
         let is_there = now.contains_key(file) && mark.files(&cluster.name).iter().all(is_same);
         let is_known = self.known.check(&cluster.name, &mark.certificate).is_ok();
         (is_there && is_known && issuer.serves(cluster)).then_some((issuer, mark))
+    }
+
+    /// What the log says where it has the CA that issues for this cluster retired.
+    fn retired(&self, name: &ClusterName) -> Option<ForeignCa> {
+        let said = self.known.check(name, &self.marks.get(name)?.certificate).err()?;
+        matches!(said, ForeignCa::Retired { .. }).then_some(said)
     }
 
     /// What to say where the log names another CA of the cluster later than this one, and no rotation here explains it.

@@ -1,7 +1,7 @@
 //! Looks into custody: a few at a time at each server, and none any more at one that is out.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, future, stream};
@@ -9,6 +9,7 @@ use ichor_wire::role::Role;
 
 use crate::custody::{Custody, CustodyError, KnownCas, Opened as Ca};
 use crate::domain::ClusterName;
+use crate::entropy;
 
 /// So many clusters of one server are looked at at once. A look is a few calls, which a server that is short of everything is to
 /// have capacity for beside what people wait for.
@@ -25,11 +26,35 @@ pub(super) struct Looks<'a> {
 /// What came of the look at a cluster's CA.
 type Found = (ClusterName, Result<Ca, CustodyError>);
 
+/// How one server's looks ended, the newest last.
+#[derive(Default)]
+struct Outages {
+    in_a_row: usize,
+    newest: Option<CustodyError>,
+}
+
+// === impl Outages ===
+
+impl Outages {
+    /// One more look: it found the server out, or had an answer.
+    fn take(&mut self, outage: Option<&CustodyError>) {
+        self.in_a_row = outage.map_or(0, |_| self.in_a_row + 1);
+        self.newest = outage.cloned();
+    }
+
+    /// What the server is out by, where it is.
+    fn out(&self) -> Option<CustodyError> {
+        self.newest.clone().filter(|_| self.in_a_row >= AT_ONCE)
+    }
+}
+
 // === impl Looks ===
 
 impl Looks<'_> {
-    /// The CA of each of these clusters, opened. Once one look finds its server out, the server's others are not asked for: they
-    /// have the same error, and a server that comes back has no crowd of ours before it.
+    /// The CA of each of these clusters, opened. Where as many looks in a row as are made at once find a server out, its other
+    /// clusters are not asked for: they have the last one's error, and a server that comes back has no crowd of ours before it. One
+    /// or a few that are out, as by a quota of their own, leave the others theirs; and each look begins with another cluster, so that
+    /// none is always the one that is not asked for.
     pub(super) async fn all(&self, clusters: impl Iterator<Item = ClusterName>) -> Vec<Found> {
         let mut by_server: BTreeMap<Option<String>, Vec<ClusterName>> = BTreeMap::new();
         for cluster in clusters {
@@ -47,23 +72,23 @@ impl Looks<'_> {
         future::join_all(each).await.into_iter().flatten().collect()
     }
 
-    async fn at_one_server(&self, clusters: Vec<ClusterName>) -> Vec<Found> {
-        let out = OnceLock::new();
-        let looks = clusters.into_iter().map(|cluster| self.unless_out(cluster, &out).boxed());
+    async fn at_one_server(&self, mut clusters: Vec<ClusterName>) -> Vec<Found> {
+        let first = entropy::bytes().map_or(0, usize::from_le_bytes);
+        let first = first.checked_rem(clusters.len()).unwrap_or_default();
+        clusters.rotate_left(first);
+        let outages = Mutex::new(Outages::default());
+        let looks = clusters.into_iter().map(|cluster| self.unless_out(cluster, &outages).boxed());
         let looks: Vec<BoxFuture<'_, Found>> = looks.collect();
         stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
     }
 
-    async fn unless_out(&self, cluster: ClusterName, out: &OnceLock<CustodyError>) -> Found {
-        if let Some(error) = out.get() {
-            return (cluster, Err(error.clone()));
+    async fn unless_out(&self, cluster: ClusterName, outages: &Mutex<Outages>) -> Found {
+        let seen = || outages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = seen().out() {
+            return (cluster, Err(CustodyError::Unasked(Box::new(error))));
         }
         let (cluster, found) = self.one(cluster).await;
-        if let Err(error) = &found
-            && error.is_outage()
-        {
-            let _ = out.set(error.clone());
-        }
+        seen().take(found.as_ref().err().filter(|error| error.is_outage()));
         (cluster, found)
     }
 
@@ -100,7 +125,7 @@ mod tests {
         let bao = OpenBao::start(OpenBaoOptions { tls: false, ..OpenBaoOptions::default() }).await.unwrap();
         let token = folder.path().join("token");
         std::fs::write(&token, OpenBao::ROOT_TOKEN).unwrap();
-        let (deadline, address) = (Duration::from_millis(200), bao.url().parse().unwrap());
+        let (deadline, address) = (Duration::from_secs(30), bao.url().parse().unwrap());
         let (auth, name) = (Auth::Token { file: token }, "main".to_owned());
         let settings = Settings { name, address, ca: None, namespace: None, deadline, pace: deadline, auth };
         let dir = folder.path().join("vault");
@@ -120,17 +145,27 @@ mod tests {
             paths.filter(|path| path.contains("secret/data/")).collect::<BTreeSet<_>>().len()
         };
 
-        bao.set_fault("secret/data/*", Some(Fault::Quota));
+        // an outage that no call is tried again for
+        let out = || Some(Fault::Status(501, "it was not initialized".into()));
+        bao.set_fault("secret/data/*", out());
         let found = looks.all(clusters.iter().cloned()).await;
         let errors: Vec<_> = found.iter().filter_map(|(_, found)| found.as_ref().err()).collect();
-        assert!(errors.len() == CLUSTERS && errors.iter().all(|error| error.is_outage()), "{errors:?}");
-        assert_eq!(asked(), AT_ONCE);
-        // what one of them lacks is no reason not to ask for the others
+        assert!(errors.len() == CLUSTERS && errors.iter().all(|error| error.is_passing()), "{errors:?}");
+        let unasked = errors.iter().filter(|error| matches!(error, CustodyError::Unasked(_))).count();
+        assert_eq!(asked(), CLUSTERS - unasked);
+        // as many as were under way when the last of those in a row ended
+        assert!((AT_ONCE..2 * AT_ONCE).contains(&asked()), "{}", asked());
+
+        // a few that are out leave the others theirs, and so does what any of them lacks
         bao.set_fault("secret/data/*", None);
+        for cluster in clusters.iter().take(AT_ONCE - 1) {
+            bao.set_fault(&format!("secret/data/{cluster}"), out());
+        }
         let found = looks.all(clusters.iter().cloned()).await;
         let names: BTreeSet<_> = found.iter().map(|(name, _)| name.clone()).collect();
         assert_eq!(names, clusters.iter().cloned().collect());
-        assert!(found.iter().all(|(_, found)| found.as_ref().is_err_and(|error| !error.is_outage())));
+        let answered = found.iter().filter(|(_, found)| found.as_ref().is_err_and(|error| !error.is_passing()));
+        assert_eq!(answered.count(), CLUSTERS - (AT_ONCE - 1));
         assert_eq!(asked(), CLUSTERS);
     }
 }

@@ -16,6 +16,9 @@ use crate::openbao::{BaoError, NameError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CustodyError {
+    /// Its server was not asked: it was found out when it was asked for other clusters' CAs.
+    #[error("not asked for: other clusters' CAs there could not be had, the last since {0}")]
+    Unasked(Box<CustodyError>),
     /// The cluster has none.
     #[error("cluster `{0}` has no CA in custody; `ichor-broker ca create` or `ca import` brings one")]
     None(ClusterName),
@@ -112,18 +115,17 @@ impl CustodyError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
+            Self::Unasked(_) => true,
             Self::Bao(error) | Self::Kv(KvError::Bao(error)) | Self::Pki(PkiError::Bao(error)) => error.is_passing(),
             _ => false,
         }
     }
 
-    /// Whether the server as such is out, so that asking it for another cluster's CA would end likewise.
+    /// Whether the server is out, as far as this call can tell: asking it for another cluster's CA may end likewise.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Bao(error) | Self::Kv(KvError::Bao(error)) | Self::Pki(PkiError::Bao(error)) => {
-                error.kind().is_outage()
-            }
+            Self::Bao(error) | Self::Kv(KvError::Bao(error)) | Self::Pki(PkiError::Bao(error)) => error.is_outage(),
             _ => false,
         }
     }

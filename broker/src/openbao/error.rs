@@ -127,6 +127,12 @@ impl BaoError {
     pub fn is_passing(&self) -> bool {
         self.kind.is_passing()
     }
+
+    /// Whether the server as such may be out, and not only this call.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        self.kind.is_outage()
+    }
 }
 
 impl std::error::Error for BaoError {}
@@ -211,8 +217,7 @@ impl Kind {
     }
 
     /// Whether the server as such is out, and not only this call.
-    #[must_use]
-    pub fn is_outage(&self) -> bool {
+    pub(super) fn is_outage(&self) -> bool {
         use Kind::{Denied, Garbled, Missing, NoRoute, Refused};
         !matches!(self, Denied(_) | Missing(_) | NoRoute(_) | Refused(_) | Garbled(_))
     }

@@ -180,3 +180,22 @@ impl Token {
         matches!((self.lease, self.first_lease), (Some(lease), Some(first)) if lease <= first / 3)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_nears_its_end_when_renewals_give_a_third() {
+        let with = |lease: u64| Token {
+            secret: SecretString::from("x"),
+            generation: 1,
+            since: Instant::now(),
+            lease: Some(Duration::from_secs(lease)),
+            first_lease: Some(Duration::from_secs(3)),
+            is_renewable: true,
+        };
+        assert!(with(1).nears_its_end(), "the server tells whole seconds: this second may be over by two thirds of it");
+        assert!(!with(2).nears_its_end());
+    }
+}

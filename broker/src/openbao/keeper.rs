@@ -92,7 +92,7 @@ async fn renew(client: &Client, token: &Arc<Token>) -> bool {
             }
             // OpenBao has status 500 for a token that is past its longest life: a new one is all that helps, and if the server is out
             // the login says so
-            Err(error) if error.is_passing() && !matches!(error.kind(), Kind::Token | Kind::Failed(..)) => {
+            Err(error) if error.is_passing() && !matches!(error.kind(), Kind::Token | Kind::Failed(500, _)) => {
                 tracing::warn!(server = client.name(), %error, "the token was not renewed; it is tried again");
                 client.note_outcome(Err(&error));
                 return false;

@@ -99,23 +99,27 @@ export async function logins(world) {
 
   await check('in-teams: tokens of a few seconds are renewed before they end, and followed by another where that ends', async () => {
     await own.leases({ token_ttl: '3s', token_max_ttl: '8s' });
-    await own.revoke('in-teams');
-    // a token that took a refused one's place within this second is not replaced at once
-    await eventually(() => own.works('via-teams'), 10);
-    const [seen, end] = [new Map(), Date.now() + 20_000];
-    while (Date.now() < end) {
-      await own.works('via-teams');
-      for (const { accessor, creation_time: made, last_renewal_time: renewed } of await own.live('in-teams')) {
-        seen.set(accessor, { lived: Date.now() / 1000 - made, renewed: renewed !== undefined });
+    const seen = new Map();
+    try {
+      await own.revoke('in-teams');
+      // a token that took a refused one's place within this second is not replaced at once
+      await eventually(() => own.works('via-teams'), 10);
+      const end = Date.now() + 20_000;
+      while (Date.now() < end) {
+        await own.works('via-teams');
+        for (const { accessor, creation_time: made, last_renewal_time: renewed } of await own.live('in-teams')) {
+          seen.set(accessor, { lived: Date.now() / 1000 - made, renewed: renewed !== undefined });
+        }
+        same((await own.readiness()).checks.filter(({ ok }) => !ok), [], 'what is out');
       }
-      same((await own.readiness()).checks.filter(({ ok }) => !ok), [], 'what is out');
+    } finally {
+      await own.leases({ token_ttl: '1h', token_max_ttl: '4h' });
+      await own.revoke('in-teams');
     }
+    await eventually(() => own.works('via-teams'), 10);
     const tokens = [...seen.values()];
     if (tokens.length < 3) throw new Error(`${tokens.length} tokens in twenty seconds that last eight at most`);
     if (!tokens.some(({ lived, renewed }) => renewed && lived > 4)) throw new Error(`none was renewed: ${JSON.stringify(tokens)}`);
-    await own.leases({ token_ttl: '1h', token_max_ttl: '4h' });
-    await own.revoke('in-teams');
-    await eventually(() => own.works('via-teams'), 10);
   });
 
   await check('a broker that is stopped ends each of the three tokens', async () => {

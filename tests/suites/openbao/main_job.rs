@@ -64,9 +64,13 @@ async fn a_new_version_in_kv_is_taken_up_though_nobody_says_so() -> anyhow::Resu
     };
     let before = opened().await?;
     bao(&world).write_secret("ichor/prod", kv_fields(&Authority::new("another client CA")?));
-    while opened().await? == before {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let taken_up = async {
+        while opened().await? == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(60), taken_up).await??;
     assert_ne!(first.answer.issuing_ca, asks(&alice).await?.answer.issuing_ca);
     Ok(())
 }

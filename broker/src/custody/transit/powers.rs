@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::TransitKeyError;
+use crate::entropy;
 use crate::openbao::{BaoError, TokenStanding, TransitEngine};
 
-/// How long what was seen to be right is taken to be so, as long as nothing says otherwise. The server reads our token's policies anew
+/// How long, at most, what was seen to be right is taken to be so, as long as nothing says otherwise; half of it at least, by chance, so
+/// that what was asked together is not asked together again. The server reads our token's policies anew
 /// for each path that is asked about: for fifty clusters that is the work of some hundred signatures, each time.
 const RIGHT_FOR: Duration = Duration::from_secs(600);
 
@@ -72,14 +74,15 @@ impl Seen {
         // read before asking: a denial meanwhile makes the answer an old one
         let standing = transit.client().standing();
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
-        if seen.is_some_and(|(then, at)| then == standing && at.elapsed() < RIGHT_FOR) {
+        if seen.is_some_and(|(then, until)| then == standing && Instant::now() < until) {
             return Ok(Powers { sign, may_sign: true, beyond: None });
         }
-        let asked = Instant::now();
+        let [chance] = entropy::bytes().unwrap_or([u8::MAX]);
+        let until = Instant::now() + RIGHT_FOR / 2 + RIGHT_FOR / 2 * u32::from(chance) / 256;
         let powers = Powers::ask(transit, key, version).await?;
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match powers.may_sign && powers.beyond.is_none() {
-            true => drop(seen.insert(name, (standing, asked))),
+            true => drop(seen.insert(name, (standing, until))),
             false => drop(seen.remove(&name)),
         }
         Ok(powers)
