@@ -116,12 +116,10 @@ pub(super) async fn open(
             }
             continue;
         };
-        // what the log says needs no server: one that is out keeps nothing in use that was retired
-        let found = match (found, before.retired(name)) {
-            (Err(error), Some(retired)) if error.is_passing() => Err(retired.into()),
-            (found, _) => found,
-        };
         let old = before.issuers.get(name);
+        // what the log says needs neither server nor vault: whatever keeps a CA from being opened keeps none in use that was retired
+        let is_retired = before.is_retired(name);
+        let kept = old.filter(|_| !is_retired);
         let files = [format!("{name}.age"), format!("{name}.toml")];
         let (ok, detail) = match found {
             Ok(ca) => {
@@ -182,11 +180,12 @@ pub(super) async fn open(
                     (false, Some(opened.end(name, &error)))
                 }
                 Err(error) => {
-                    if let Some(old) = old {
-                        issuers.insert(name.clone(), Arc::clone(old));
-                    }
+                    issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
+                    opened.changed |= old.is_some() && kept.is_none();
+                    opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
                     opened.take_files(before.files, [adopted_file(name)]);
-                    (false, Some(opened.refuse(name, &error, old.is_some())))
+                    let said = opened.refuse(name, &error, kept.is_some());
+                    (false, Some(opened.with_retirement(name, said, is_retired)))
                 }
             },
             Err(error) if error.is_none() => {
@@ -197,18 +196,18 @@ pub(super) async fn open(
             // retired, at whichever broker, is used at none
             Err(error) if error.ends_use() => {
                 opened.changed |= old.is_some();
-                // by which the log's word is known again where the server is out at the next look
+                // by which the log's word is known again where nothing can be opened at the next look
                 opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
                 (false, Some(opened.end(name, &error)))
             }
             Err(error) => {
-                if let Some(old) = old {
-                    issuers.insert(name.clone(), Arc::clone(old));
-                    opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
-                }
+                issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
+                opened.changed |= old.is_some() && kept.is_none();
+                opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
                 let mark = before.marks.get(name);
                 opened.take_files(before.files, mark.map_or(files.to_vec(), |mark| mark.files(name)));
-                (false, Some(opened.note(name, &error, old.is_some())))
+                let said = opened.note(name, &error, kept.is_some());
+                (false, Some(opened.with_retirement(name, said, is_retired)))
             }
         };
         opened.checks.push(Check { name: check_name(name), ok, required: false, detail });
@@ -232,10 +231,10 @@ impl Before<'_> {
         (is_there && is_known && issuer.serves(cluster)).then_some((issuer, mark))
     }
 
-    /// What the log says where it has the CA that issues for this cluster retired.
-    fn retired(&self, name: &ClusterName) -> Option<ForeignCa> {
-        let said = self.known.check(name, &self.marks.get(name)?.certificate).err()?;
-        matches!(said, ForeignCa::Retired { .. }).then_some(said)
+    /// Whether the log says that the CA was retired which issues for this cluster, or did last.
+    fn is_retired(&self, name: &ClusterName) -> bool {
+        let mark = self.marks.get(name);
+        mark.is_some_and(|mark| matches!(self.known.check(name, &mark.certificate), Err(ForeignCa::Retired { .. })))
     }
 
     /// What to say where the log names another CA of the cluster later than this one, and no rotation here explains it.
@@ -295,6 +294,14 @@ impl Opened {
     fn end(&mut self, name: &ClusterName, error: &dyn std::fmt::Display) -> String {
         self.ended.push(without_id(name, error));
         format!("{error}; the CA opened before is not used any longer")
+    }
+
+    /// What is said of a CA that cannot be opened, with what the log says of the one before.
+    fn with_retirement(&mut self, name: &ClusterName, said: String, is_retired: bool) -> String {
+        if !is_retired {
+            return said;
+        }
+        format!("{said}; {}", self.end(name, &"the CA opened before was retired by an entry of the audit log"))
     }
 
     fn refuse(&mut self, name: &ClusterName, error: &dyn std::fmt::Display, stays: bool) -> String {

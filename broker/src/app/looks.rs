@@ -52,8 +52,8 @@ impl Outages {
 
 impl Looks<'_> {
     /// The CA of each of these clusters, opened. Where as many looks in a row as are made at once find a server out, its other
-    /// clusters are not asked for: they have the last one's error, and a server that comes back has no crowd of ours before it. One
-    /// or a few that are out, as by a quota of their own, leave the others theirs; and each look begins with another cluster, so that
+    /// clusters are not asked for and say so, and a server that comes back has no crowd of ours before it. One
+    /// or a few that are out, as by a quota of their own, leave the others theirs; and each look begins at any cluster, by chance, so that
     /// none is always the one that is not asked for.
     pub(super) async fn all(&self, clusters: impl Iterator<Item = ClusterName>) -> Vec<Found> {
         let mut by_server: BTreeMap<Option<String>, Vec<ClusterName>> = BTreeMap::new();
@@ -118,6 +118,18 @@ mod tests {
 
     /// More than are looked at at once.
     const CLUSTERS: usize = 12;
+
+    #[test]
+    fn an_answer_ends_a_row_of_outages() {
+        let (mut outages, out) = (Outages::default(), CustodyError::Retired(ClusterName::new("c").unwrap()));
+        let take = |outages: &mut Outages, count: usize| (0..count).for_each(|_| outages.take(Some(&out)));
+        take(&mut outages, AT_ONCE - 1);
+        outages.take(None);
+        take(&mut outages, AT_ONCE - 1);
+        assert_eq!(outages.out(), None);
+        take(&mut outages, 1);
+        assert_eq!(outages.out(), Some(out.clone()));
+    }
 
     #[tokio::test]
     async fn a_server_that_is_out_is_not_asked_for_each_cluster() {

@@ -216,7 +216,7 @@ impl Kind {
         matches!(self, Self::Limited | Self::Sealed | Self::Standby | Self::Failed(412, _))
     }
 
-    /// Whether the server as such is out, and not only this call.
+    /// Whether the server as such may be out, and not only this call.
     pub(super) fn is_outage(&self) -> bool {
         use Kind::{Denied, Garbled, Missing, NoRoute, Refused};
         !matches!(self, Denied(_) | Missing(_) | NoRoute(_) | Refused(_) | Garbled(_))

@@ -99,3 +99,20 @@ impl Capabilities {
         ACTS.iter().any(|act| self.may(path, act))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_below_a_mount_are_told_in_a_namespace_too() {
+        let below = |paths: &[&str]| {
+            let rules = Rules(paths.iter().map(|path| (*path).to_owned()).collect());
+            rules.below("pki").map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(below(&["pki/sign/ichor-prod-", "pki-other/issue/x"]), ["sign/ichor-prod-"]);
+        // as OpenBao tells a token of the namespace `teams` that asks within it
+        let told = ["teams/pki/sign-verbatim/odd", "teams/sys/capabilities-self", "teams/pki/sign/ichor-prod-"];
+        assert_eq!(below(&told), ["sign-verbatim/odd", "sign/ichor-prod-"]);
+    }
+}
