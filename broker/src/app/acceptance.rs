@@ -14,7 +14,7 @@ use super::prober::{self, Answer, Prober};
 use super::serve::told;
 use crate::audit::Sequencer;
 use crate::domain::{Cluster, ClusterName, Clusters};
-use crate::entropy;
+use crate::entropy::within;
 use crate::issuer::Issuer;
 use crate::issuer::talos_api::EndpointError;
 use crate::mint::Issuers;
@@ -233,13 +233,6 @@ impl Found {
         };
         Self::Refused(format!("{count} of {all} nodes do not accept it ({named}): {change}"))
     }
-}
-
-/// A span between half of `most` and all of it, so that brokers and clusters do not ask in step.
-fn within(most: Duration) -> Duration {
-    let half = most / 2;
-    let random = entropy::bytes::<2>().map_or(u16::MAX, u16::from_be_bytes);
-    half + half.mul_f64(f64::from(random) / f64::from(u16::MAX))
 }
 
 /// Whether this certificate is one of the bundle's.

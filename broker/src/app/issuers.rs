@@ -21,7 +21,7 @@ use crate::readiness::Check;
 pub(super) struct Opened {
     /// One for each cluster whose CA is in custody.
     pub(super) issuers: Issuers,
-    /// What tells the CA behind each from another.
+    /// What tells the CA behind each from another, and those behind issuers that ended.
     pub(super) marks: Marks,
     /// A line for each cluster.
     pub(super) checks: Vec<Check>,
@@ -120,6 +120,7 @@ pub(super) async fn open(
         // what the log says needs neither server nor vault: whatever keeps a CA from being opened keeps none in use that was retired
         let is_retired = before.is_retired(name);
         let kept = old.filter(|_| !is_retired);
+        let held = before.marks.get(name);
         let files = [format!("{name}.age"), format!("{name}.toml")];
         let (ok, detail) = match found {
             Ok(ca) => {
@@ -182,7 +183,7 @@ pub(super) async fn open(
                 Err(error) => {
                     issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
                     opened.changed |= old.is_some() && kept.is_none();
-                    opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
+                    opened.hold_mark(name, held);
                     opened.take_files(before.files, [adopted_file(name)]);
                     let said = opened.refuse(name, &error, kept.is_some());
                     (false, Some(opened.with_retirement(name, said, is_retired)))
@@ -196,16 +197,14 @@ pub(super) async fn open(
             // retired, at whichever broker, is used at none
             Err(error) if error.ends_use() => {
                 opened.changed |= old.is_some();
-                // by which the log's word is known again where nothing can be opened at the next look
-                opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
+                opened.hold_mark(name, held);
                 (false, Some(opened.end(name, &error)))
             }
             Err(error) => {
                 issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
                 opened.changed |= old.is_some() && kept.is_none();
-                opened.marks.extend(before.marks.get(name).map(|mark| (name.clone(), mark.clone())));
-                let mark = before.marks.get(name);
-                opened.take_files(before.files, mark.map_or(files.to_vec(), |mark| mark.files(name)));
+                opened.hold_mark(name, held);
+                opened.take_files(before.files, held.map_or(files.to_vec(), |mark| mark.files(name)));
                 let said = opened.note(name, &error, kept.is_some());
                 (false, Some(opened.with_retirement(name, said, is_retired)))
             }
@@ -261,6 +260,11 @@ impl Opened {
     /// These files, as they are in `from`, are in force.
     fn take_files(&mut self, from: &Files, files: impl IntoIterator<Item = String>) {
         self.in_force.extend(files.into_iter().filter_map(|file| Some((file.clone(), from.get(&file)?.clone()))));
+    }
+
+    /// The mark of before stays, whether what it tells of is in use or not: by it the log's word on that is known at the next look.
+    fn hold_mark(&mut self, name: &ClusterName, mark: Option<&Mark>) {
+        self.marks.extend(mark.map(|mark| (name.clone(), mark.clone())));
     }
 
     /// When what issues ends, to metrics; that end, with what is to be said of it.

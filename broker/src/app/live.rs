@@ -5,6 +5,7 @@
 
 mod groups;
 mod naming;
+mod reload;
 mod sinks;
 mod uncompared;
 
@@ -13,15 +14,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum_server::tls_rustls::RustlsConfig;
-use ichor_wire::log::{Content, Kind};
 use tokio::sync::watch;
 
 use super::delegating::Delegating;
-use super::digests::{Digests, Files, shown};
+use super::digests::{Digests, Files};
 use super::issuers::{self, Before, Marks};
 use super::telling::Sinks;
 use super::{StartError, tls};
-use crate::audit::{self, RecordError, Sequencer};
+use crate::audit::{self, Sequencer};
 use crate::clock::SharedClock;
 use crate::config::{self, Folder, Loaded, Settings};
 use crate::custody::{Custody, KnownCas};
@@ -31,6 +31,7 @@ use crate::mint::{Issuers, Press};
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
+use reload::{Reload, STAYS};
 use sinks::hearing;
 
 /// The values in force and how to renew them.
@@ -51,7 +52,7 @@ pub struct Live {
     clusters: watch::Sender<Clusters>,
     issuers: watch::Sender<Issuers>,
     tls: Option<RustlsConfig>,
-    /// What tells the CAs in force from others.
+    /// What tells the CAs in force, and those that were last, from others.
     marks: Marks,
     store: Arc<dyn Store>,
     known: KnownCas,
@@ -79,18 +80,6 @@ const CUSTODY_LOOKS: u32 = 15;
 
 /// Where no server holds CAs, custody is asked after so many looks, which is once a day, whether a CA's end has come near.
 const DAILY_LOOKS: u32 = 43_200;
-
-/// What is so of most values when a new one is refused.
-const STAYS: &str = "the old value stays";
-
-/// One reload under way.
-struct Reload<'a> {
-    sequencer: &'a Sequencer,
-    /// Who asked for it, where that is known.
-    by: Option<&'a str>,
-    checks: Vec<Check>,
-    is_unrecorded: bool,
-}
 
 /// Loads and validates the policies of a folder.
 ///
@@ -361,64 +350,6 @@ impl Live {
             reload.checks.extend(opened.checks);
             reload.checks.push(good("ca keys"));
         }
-    }
-}
-
-// === impl Reload ===
-
-impl Reload<'_> {
-    /// Records that a new value is about to take effect. Not recorded, it does not.
-    async fn note(&mut self, name: &str, what: &str, files: &Files) -> bool {
-        let content = Content { digests: Some(shown(files)), ..self.content(what.into()) };
-        match self.sequencer.note(content, None).await {
-            Ok(_) => {
-                tracing::info!(what, "new value in force");
-                true
-            }
-            Err(error) => {
-                self.not_recorded(name, &error);
-                false
-            }
-        }
-    }
-
-    /// Says that a new value could not be recorded.
-    fn not_recorded(&mut self, name: &str, error: &RecordError) {
-        tracing::error!(what = name, %error, "a new value could not be recorded; the old one stays");
-        self.is_unrecorded = true;
-        let detail = format!("a new value could not be recorded ({error}), so the old one stays; it is tried again");
-        self.checks.push(Check { name: name.into(), ok: false, required: false, detail: Some(detail) });
-    }
-
-    /// Says everywhere that a new value was refused.
-    async fn refuse(&mut self, name: &str, why: &str) {
-        self.note_refusal(name, STAYS, why).await;
-        // the old value still serves: the broker is ready, and the check says what is wrong
-        let detail = Some(format!("{why}; the old value stays"));
-        self.checks.push(Check { name: name.into(), ok: false, required: false, detail });
-    }
-
-    /// Records that a new value was refused, and what is `so` then.
-    async fn note_refusal(&mut self, name: &str, so: &str, why: &str) {
-        tracing::error!(name, why, "a new value is refused; {so}");
-        metrics::counter!("ichor_reload_refused_total", "what" => name.to_owned()).increment(1);
-        let message = format!("{name} refused, {so}: {why}").chars().take(2_000).collect();
-        if let Err(error) = self.sequencer.note(self.content(message), None).await {
-            tracing::error!(%error, "the refusal of a new value could not be recorded");
-            self.is_unrecorded = true;
-        }
-    }
-
-    /// Records that a CA's end is near, or past; whether that was done.
-    async fn note_end(&self, cluster: &ClusterName, warning: &str) -> bool {
-        let message = format!("CA of cluster `{cluster}`: {warning}");
-        let content = Content { message: Some(message), cluster: Some(cluster.to_string()), ..Content::of(Kind::Ca) };
-        tracing::warn!(%cluster, warning, "the end of a CA or standing credential is near, or past");
-        self.sequencer.note(content, None).await.is_ok()
-    }
-
-    fn content(&self, message: String) -> Content {
-        Content { message: Some(message), os_user: self.by.map(String::from), ..Content::of(Kind::Reload) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bad input at the commands: a clear sentence, and nothing half-made.
 
 use ichor_broker::app;
-use ichor_broker::clock::{Clock, FrozenClock};
+use ichor_broker::clock::FrozenClock;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
@@ -10,7 +10,7 @@ use ichor_standins::openbao::{OpenBao, Rule};
 use ichor_tests::{CLUSTER, Lives, Options, World, run_command};
 use serde_json::json;
 
-use super::{bao, line, world};
+use super::{bao, line, start_again, world};
 
 /// What `ca create` says when it fails.
 async fn refused(world: &World, options: &[&str]) -> String {
@@ -159,18 +159,7 @@ impl Stopped<'_> {
         let name = format!("ca {CLUSTER}");
         let line = check.lines().find(|line| line.contains(&name)).unwrap_or_default().to_owned();
 
-        let loaded = Folder::new(self.dir).load()?;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let parts = app::Parts {
-            clock: std::sync::Arc::clone(self.clock) as std::sync::Arc<dyn Clock>,
-            vault: Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?,
-            listener: Some(listener),
-            wrap_store: None,
-            accept_clock: true,
-            look: std::time::Duration::from_secs(24 * 3600),
-        };
-        let running = app::Running::start(&loaded, parts).await?;
+        let running = start_again(self.dir, self.clock, std::time::Duration::from_secs(24 * 3600)).await??;
         let url = format!("http://{}/readyz", running.health_address().unwrap());
         let ready: serde_json::Value = self.http.get(url).send().await?.json().await?;
         assert_eq!(ready["ready"], true, "only this cluster is out: {ready}");

@@ -3,27 +3,22 @@
 
 use std::time::Duration;
 
-use ichor_broker::audit::{entries, verify_log};
-use ichor_broker::store::EntryFilter;
+use ichor_broker::audit::verify_log;
 use ichor_client::{Error, Held};
 use ichor_standins::openbao::Fault;
 use ichor_tests::{Lives, Options, Person, Prepare, World};
-use ichor_wire::api::AuditEntry;
 use ichor_wire::problem::Code;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::bad_input::make_key;
-use super::{asks, bao, line, start_again, world};
+use super::{asks, bao, line, start_again, until_opened, world};
 use crate::metrics;
 
 /// What rises when custody made what nobody granted.
 pub(crate) const MISMATCHES: &str = "ichor_certificate_mismatches_total{cluster=\"prod\"}";
 
 const SIGN: &str = "transit/sign/*";
-
-/// Longer than anything here takes.
-const STUCK: Duration = Duration::from_secs(60);
 
 /// The sentence of the entry that says why nothing was issued: an outage.
 async fn failure(world: &World, person: &Person) -> anyhow::Result<String> {
@@ -201,22 +196,7 @@ async fn a_broker_starts_without_the_server_and_takes_the_ca_up_when_it_is_there
     let ca = async || running.reload().await.into_iter().find(|check| check.name == "ca prod").unwrap();
     let said = ca().await;
     assert!(!said.ok && said.detail.as_deref().unwrap().contains("is sealed; unseal it"), "{said:?}");
-    let store = running.store();
-    let opened = async || {
-        let entries = entries(&*store, &EntryFilter::default(), None, 500).await?.entries;
-        let is_it = |entry: &AuditEntry| entry.detail.get("message").is_some_and(|said| said == "CA keys opened");
-        anyhow::Ok(entries.iter().filter(|entry| is_it(entry)).count())
-    };
-    let before = opened().await?;
-    bao.unseal();
-    // by itself
-    let taken_up = async {
-        while opened().await? == before {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(STUCK, taken_up).await??;
+    until_opened(&*running.store(), || bao.unseal()).await?;
     assert!(ca().await.ok);
     running.stop().await;
     Ok(())

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use ichor_standins::authority::Authority;
 use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
-use ichor_wire::api::AuditEntry;
 use ichor_wire::role::Role;
 
-use super::{asks, bao, line, world};
+use super::{asks, bao, line, until_opened, world};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_born_in_transit_signs_there_and_the_node_takes_it() -> anyhow::Result<()> {
@@ -58,19 +57,10 @@ async fn a_new_version_in_kv_is_taken_up_though_nobody_says_so() -> anyhow::Resu
     let world = World::with(Options { custody: Lives::Kv, look, ..Options::default() }).await?;
     let alice = Person::log_in(&world, "alice").await?;
     let first = asks(&alice).await?;
-    let opened = async || {
-        let is_it = |entry: &AuditEntry| entry.detail.get("message").is_some_and(|said| said == "CA keys opened");
-        anyhow::Ok(world.entries().await?.iter().filter(|entry| is_it(entry)).count())
-    };
-    let before = opened().await?;
-    bao(&world).write_secret("ichor/prod", kv_fields(&Authority::new("another client CA")?));
-    let taken_up = async {
-        while opened().await? == before {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(Duration::from_secs(60), taken_up).await??;
+    let other = kv_fields(&Authority::new("another client CA")?);
+    until_opened(&*world.running.store(), || bao(&world).write_secret("ichor/prod", other)).await?;
+    // it is recorded before it is in force: what is asked for next waits for that
+    assert!(line(&world, "ca prod").await.ok);
     assert_ne!(first.answer.issuing_ca, asks(&alice).await?.answer.issuing_ca);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The CA lives in OpenBao: the main job with each custody there, what is refused, and everything that a server can do wrong.
 
 mod bad_input;
+mod elsewhere;
 pub(crate) mod faults;
 mod kinds;
 mod life;
@@ -13,13 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ichor_broker::app::{Parts, Running, StartError};
+use ichor_broker::audit::entries;
 use ichor_broker::clock::{Clock, FrozenClock};
 use ichor_broker::config::Folder;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::readiness::Check;
+use ichor_broker::store::{EntryFilter, Store};
 use ichor_client::{Error, Held, Wish};
 use ichor_standins::openbao::OpenBao;
 use ichor_tests::{CLUSTER, Lives, Options, Person, World};
+use ichor_wire::api::AuditEntry;
+
+/// Nothing takes the broker so long: it stands still.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// A world whose CA lives there.
 async fn world(custody: Lives) -> anyhow::Result<World> {
@@ -49,6 +56,24 @@ async fn start_again(
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let parts = Parts { clock, vault, listener: Some(listener), wrap_store: None, accept_clock: true, look };
     Ok(Running::start(&loaded, parts).await)
+}
+
+/// Returns once CAs were opened anew after this was done, by the broker's own looks.
+async fn until_opened(store: &dyn Store, doing: impl FnOnce()) -> anyhow::Result<()> {
+    let opened = async || {
+        let entries = entries(store, &EntryFilter::default(), None, 500).await?.entries;
+        let is_it = |entry: &&AuditEntry| entry.detail.get("message").is_some_and(|said| said == "CA keys opened");
+        anyhow::Ok(entries.iter().filter(is_it).count())
+    };
+    let before = opened().await?;
+    doing();
+    let looking = async {
+        while opened().await? == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(STUCK, looking).await?
 }
 
 /// A line of what the broker says of itself after everything was looked at anew.

@@ -1,6 +1,7 @@
 //! The providers' files of groups, loaded anew. Sessions have what a file says when their groups are asked again.
 
-use super::{Live, Reload, good};
+use super::reload::Reload;
+use super::{Live, good};
 use crate::app::digests::{Digests, Files};
 use crate::{config, login};
 

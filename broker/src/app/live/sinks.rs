@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Live, Reload, good};
+use super::reload::Reload;
+use super::{Live, good};
 use crate::app::digests::{Digests, Files};
 use crate::{config, notify};
 

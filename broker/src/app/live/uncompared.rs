@@ -1,6 +1,7 @@
 //! CAs that cannot be held against the audit log for now.
 
-use super::{Live, Reload};
+use super::Live;
+use super::reload::Reload;
 use crate::app::issuers;
 use crate::mint::Issuers;
 use crate::readiness::Check;

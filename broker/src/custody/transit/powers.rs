@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::TransitKeyError;
-use crate::entropy;
+use crate::entropy::within;
 use crate::openbao::{BaoError, TokenStanding, TransitEngine};
 
 /// How long, at most, what was seen to be right is taken to be so, as long as nothing says otherwise; half of it at least, by chance, so
@@ -77,8 +77,7 @@ impl Seen {
         if seen.is_some_and(|(then, until)| then == standing && Instant::now() < until) {
             return Ok(Powers { sign, may_sign: true, beyond: None });
         }
-        let [chance] = entropy::bytes().unwrap_or([u8::MAX]);
-        let until = Instant::now() + RIGHT_FOR / 2 + RIGHT_FOR / 2 * u32::from(chance) / 256;
+        let until = Instant::now() + within(RIGHT_FOR);
         let powers = Powers::ask(transit, key, version).await?;
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match powers.may_sign && powers.beyond.is_none() {

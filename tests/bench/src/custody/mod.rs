@@ -37,8 +37,8 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     };
     let (mut bench, logins) = Bench::start(settings, bao).await?;
     report.note(format!(
-        "Ed25519 keys; {ROUNDS} rounds of {} ms for each load in turn, medians (of the custodies alone, three times as many, together); SQLite, synchronous=FULL; OpenBao with TLS, \
-         storage in memory, no audit device",
+        "Ed25519 keys; {ROUNDS} rounds of {} ms for each load in turn, medians (of the custodies alone three times as many, \
+         together); SQLite, synchronous=FULL; OpenBao with TLS, storage in memory, no audit device",
         bench.round.as_millis()
     ));
 

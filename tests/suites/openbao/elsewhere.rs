@@ -1,0 +1,87 @@
+//! What another broker did to a CA is so here, too: the log says it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use ichor_broker::custody::ca::CaFacts;
+use ichor_tests::{CLUSTER, Lives, Options, Person, World};
+use ichor_wire::profile::CaCertificate;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::life::ca;
+use super::{STUCK, asks, bao, line};
+
+/// An entry about the cluster's CA, as another broker's command writes one: nothing is loaded anew by it.
+async fn tell(world: &World, digest: (&str, &str)) -> anyhow::Result<()> {
+    let act = serde_json::json!({
+        "ca": true, "cluster": CLUSTER, "message": "done at another broker", "reason": "tests", "host": "broker-b", "os_user": "root",
+        "digests": { digest.0: digest.1 },
+    });
+    let act = act.to_string();
+    let head = format!("content-type: application/json\r\nconnection: close\r\ncontent-length: {}", act.len());
+    let mut socket = UnixStream::connect(world.dir.join("data/admin.sock")).await?;
+    socket.write_all(format!("POST /v1/acts HTTP/1.1\r\nhost: admin\r\n{head}\r\n\r\n{act}").as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Ok(())
+}
+
+/// Returns once the line about the CA in the broker's readiness has these words.
+async fn until_told(world: &World, words: &str) -> anyhow::Result<()> {
+    let url = format!("http://{}/readyz", world.running.health_address().context("a health listener")?);
+    let http = world.http()?;
+    let looking = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            look.tick().await;
+            let said: serde_json::Value = http.get(&url).send().await?.json().await?;
+            let checks = said["checks"].as_array().context("checks")?;
+            if checks.iter().any(|check| check["name"] == "ca prod" && check["detail"].to_string().contains(words)) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(STUCK, looking).await?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_was_retired_at_another_broker_issues_no_more_here() -> anyhow::Result<()> {
+    type Break = fn(&World);
+    let junk = |world: &World| std::fs::write(world.dir.join("vault/ca/prod.age"), "junk").unwrap();
+    let cases: [(Lives, Break, &str); 5] = [
+        (Lives::Age, |_| (), ""),
+        (Lives::Transit, |_| (), ""),
+        // what the log says needs neither server nor vault, and a key that was opened before signs without
+        (Lives::Kv, |world| bao(world).seal(), "is sealed; unseal it"),
+        (Lives::Kv, |world| bao(world).deny("secret/data/*"), "does not allow"),
+        (Lives::Age, junk, "stays in force"),
+    ];
+    for (custody, spoil, said) in cases {
+        let edits = vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")];
+        let look = Some(Duration::from_millis(20));
+        let world = World::with(Options { custody, edits, look, ..Options::default() }).await?;
+        let alice = Person::log_in(&world, "alice").await?;
+        let own = CaCertificate::parse(&ca(&world, &["export-public", CLUSTER]).await?)?;
+        // one that another broker put in force is told, and this one serves on: nodes accept both
+        tell(&world, ("certificate", &"7".repeat(64))).await?;
+        until_told(&world, "bring `ca/prod.toml` of its vault").await?;
+        asks(&alice).await?;
+        if !said.is_empty() {
+            spoil(&world);
+            until_told(&world, said).await?;
+            asks(&alice).await?;
+        }
+        tell(&world, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
+        until_told(&world, "was retired by an entry of the audit log").await?;
+        assert!(asks(&alice).await.is_err());
+        // nor does a reload bring it back
+        let said = line(&world, "ca prod").await;
+        let detail = said.detail.as_deref().unwrap();
+        assert!(!said.ok && !detail.contains("stays in force"), "{said:?}");
+        assert!(detail.contains("was retired by an entry of the audit log"), "{said:?}");
+        assert!(asks(&alice).await.is_err());
+    }
+    Ok(())
+}
