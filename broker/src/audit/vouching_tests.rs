@@ -16,7 +16,7 @@ use super::anchor::{Anchor, FileAnchor};
 use super::*;
 use crate::clock::FrozenClock;
 use crate::custody::AuditKey;
-use crate::custody::audit_key_fixture::flaky;
+use crate::custody::audit_key_fixture::{flaky, lying};
 use crate::store::conformance::{entry, noon};
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::sqlite::{Options, SqliteStore};
@@ -124,6 +124,16 @@ async fn promise_6_what_leaves_has_a_proof_that_the_logs_key_alone_verifies() {
         // before the answer it lay outside the database
         assert!(room.anchored().size() > number);
     }
+}
+
+#[tokio::test]
+async fn what_another_key_signed_is_no_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("ichor.db"), Options::default()).unwrap();
+    let of = |key| Notary::new(key, "log.example", Vec::new(), GRACE).unwrap();
+    let error = open(&store, &of(lying(7, 8)), &Known::default(), noon()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Sign(NotSigned::Checkpoint(_))), "{error}");
+    open(&store, &of(lying(7, 7)), &Known::default(), noon()).await.unwrap();
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl AuditKey {
         self.public_key
     }
 
-    /// The signature over a checkpoint's text.
+    /// The signature over a checkpoint's text; not verified yet, which [`Checkpoint::signed`](ichor_wire::log::Checkpoint::signed) does.
     ///
     /// # Errors
     /// When the key cannot be reached or does not sign.
@@ -68,7 +68,7 @@ impl fmt::Debug for AuditKey {
     }
 }
 
-/// An audit key that a test takes away and gives back.
+/// Audit keys that a test takes away and gives back, and that lie.
 #[cfg(test)]
 pub(crate) mod fixture {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +90,26 @@ pub(crate) mod fixture {
                 false => self.0.sign(bytes).await,
             }
         }
+    }
+
+    /// Signs as another than it says that it is.
+    #[derive(Debug)]
+    struct Lying(LocalSigner, LocalSigner);
+
+    #[async_trait::async_trait]
+    impl Signer for Lying {
+        fn public_key(&self) -> &[u8] {
+            self.0.public_key()
+        }
+
+        async fn sign(&self, bytes: ToBeSigned) -> Result<Vec<u8>, SignError> {
+            self.1.sign(bytes).await
+        }
+    }
+
+    pub(crate) fn lying(said: u8, is: u8) -> AuditKey {
+        let [said, is] = [said, is].map(|seed| LocalSigner::from_seed(&[seed; 32]).unwrap());
+        AuditKey::of(Arc::new(Lying(said, is))).unwrap()
     }
 
     pub(crate) fn flaky(seed: u8, is_out: &Arc<AtomicBool>) -> AuditKey {

@@ -117,7 +117,7 @@ pub enum SignError {
     /// The key refused or is not there.
     #[error("the CA key cannot sign: {0}")]
     Unavailable(String),
-    /// What came back is no signature by the CA's key. It was thrown away.
+    /// What came back is no signature by the CA's key. It was thrown away. Whoever verified it says so.
     #[error("what came back from custody is no signature by the CA's key; look at who changed the key there")]
     Wrong,
 }
@@ -125,12 +125,16 @@ pub enum SignError {
 /// Signs with one CA key that stays where it is.
 ///
 /// A call may run twice without harm (a signature has no effect of its own). Every error is final for this call.
+///
+/// What it gives is trusted by nobody: whoever knows what the bytes are reads the whole and verifies it with the public key, once,
+/// before it is used. A client certificate is judged ([`judge`](ichor_wire::profile::judge)), a CA's is read as one that signed
+/// itself, a checkpoint becomes no note otherwise.
 #[async_trait]
 pub trait Signer: std::fmt::Debug + Send + Sync + 'static {
     /// The key's SubjectPublicKeyInfo, DER.
     fn public_key(&self) -> &[u8];
 
-    /// The signature over the bytes, as it stands in a certificate's `signatureValue`.
+    /// The signature over the bytes, as it stands in a certificate's `signatureValue`. It is not verified yet.
     async fn sign(&self, bytes: ToBeSigned) -> Result<Vec<u8>, SignError>;
 }
 

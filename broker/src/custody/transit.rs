@@ -6,10 +6,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    VerificationAlgorithm,
-};
 use ichor_wire::profile::KeyAlgorithm;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -27,12 +23,10 @@ const UNDER_WAY: usize = 2;
 /// So many may wait.
 const WAITING: usize = 4_096;
 
-/// Signs with one version of one Transit key. Signatures that are asked for while others are under way travel together. Each
-/// is verified with the CA's public key before it is given out.
+/// Signs with one version of one Transit key. Signatures that are asked for while others are under way travel together.
 pub struct TransitSigner {
     public_key: Vec<u8>,
     algorithm: KeyAlgorithm,
-    verifies: ParsedPublicKey,
     queue: mpsc::Sender<Waiting>,
     task: AbortHandle,
 }
@@ -113,21 +107,11 @@ pub enum TransitKeyError {
     /// The token may not sign.
     #[error("our token may not sign at `{0}`; give its policy `update` there, as deploy/openbao/transit.hcl has it")]
     MayNotSign(String),
-    /// The public key cannot be used to verify.
-    #[error("the public key of `{0}` cannot be used")]
-    PublicKey(String),
 }
 
 struct Waiting {
     bytes: ToBeSigned,
-    done: oneshot::Sender<Result<Unverified, SignError>>,
-}
-
-/// What the server gave for these bytes. Whoever waits for it verifies it, in its own task, so that a batch's signatures are
-/// verified beside each other and the next call need not wait for that.
-struct Unverified {
-    bytes: ToBeSigned,
-    signature: Vec<u8>,
+    done: oneshot::Sender<Result<Vec<u8>, SignError>>,
 }
 
 /// What the task signs with.
@@ -166,12 +150,10 @@ impl TransitSigner {
         }
         let algorithm = KeyAlgorithm::of_ca(&public_key).map_err(|_| wrong_kind())?;
         let kind = KeyKind::of(algorithm).filter(|kind| kind.transit() == key.kind).ok_or_else(wrong_kind)?;
-        let unusable = |_| TransitKeyError::PublicKey(name.to_owned());
-        let verifies = ParsedPublicKey::new(verification(kind), public_key.as_slice()).map_err(unusable)?;
         let (queue, waiting) = mpsc::channel(WAITING);
         let key = Key { transit, name: name.to_owned(), version, kind };
         let task = tokio::spawn(run(Arc::new(key), waiting)).abort_handle();
-        Ok(Self { public_key, algorithm, verifies, queue, task })
+        Ok(Self { public_key, algorithm, queue, task })
     }
 
     /// The key's kind.
@@ -192,9 +174,7 @@ impl Signer for TransitSigner {
         let full = |_| SignError::Unavailable("too many signatures wait for Transit; try again in a moment".into());
         self.queue.try_send(Waiting { bytes, done }).map_err(full)?;
         let stopping = |_| SignError::Unavailable("the broker is stopping".into());
-        let Unverified { bytes, signature } = signed.await.map_err(stopping)??;
-        self.verifies.verify_sig(bytes.as_bytes(), &signature).map_err(|_| SignError::Wrong)?;
-        Ok(signature)
+        signed.await.map_err(stopping)?
     }
 }
 
@@ -244,9 +224,8 @@ impl Key {
         let inputs: Vec<&[u8]> = batch.iter().map(|waiting| waiting.bytes.as_bytes()).collect();
         match self.transit.sign(&self.name, self.version, self.kind, &inputs).await {
             Ok(signatures) => {
-                for (Waiting { bytes, done }, signature) in batch.into_iter().zip(signatures) {
-                    let signed = signature.map(|signature| Unverified { bytes, signature });
-                    let _ = done.send(signed.map_err(|error| SignError::from(&error)));
+                for (waiting, signature) in batch.into_iter().zip(signatures) {
+                    let _ = waiting.done.send(signature.map_err(|error| SignError::from(&error)));
                 }
             }
             Err(error) => {
@@ -282,13 +261,4 @@ pub(crate) fn check(name: &str, key: &TransitKey) -> Result<(), TransitKeyError>
         return Err(TransitKeyError::SoftDeleted(name.to_owned()));
     }
     Ok(())
-}
-
-fn verification(kind: KeyKind) -> &'static dyn VerificationAlgorithm {
-    match kind {
-        KeyKind::Ed25519 => &ED25519,
-        KeyKind::P256 => &ECDSA_P256_SHA256_ASN1,
-        KeyKind::P384 => &ECDSA_P384_SHA384_ASN1,
-        KeyKind::Rsa(_) => &RSA_PKCS1_2048_8192_SHA256,
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ichor_wire::profile::{
-    self, BuildError, CaCertificate, Expected, Names, Profile, SignatureAlgorithm, assemble, judge, tbs,
+    self, BuildError, CaCertificate, Expected, Mismatch, Names, Profile, SignatureAlgorithm, assemble, judge, tbs,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -80,7 +80,10 @@ impl Issuer for LocalCa {
             until: granted.not_after(),
             now,
         };
-        let facts = judge(&der, &expected, &self.ca).map_err(|found| IssueError::Mismatch(found.to_string()))?;
+        let facts = judge(&der, &expected, &self.ca).map_err(|found| match found {
+            Mismatch::Signature => SignError::Wrong.into(),
+            found => IssueError::Mismatch(found.to_string()),
+        })?;
         Ok(Issued::new(grant, facts, der, Arc::clone(&self.pem)))
     }
 }

@@ -118,7 +118,10 @@ impl Draft {
     /// The certificate, if the signature is the CA's.
     pub(in crate::custody) fn finish(&self, signature: &[u8]) -> Result<CaCertificate, CreateError> {
         let der = assemble(&self.tbs, self.algorithm.signature_algorithm(), signature)?;
-        let certificate = CaCertificate::from_der(&der)?;
+        let certificate = CaCertificate::from_der(&der).map_err(|error| match error {
+            CaError::SelfSignature => CreateError::Sign(SignError::Wrong),
+            error => CreateError::Ca(error),
+        })?;
         certificate.check_time(self.now)?;
         Ok(certificate)
     }

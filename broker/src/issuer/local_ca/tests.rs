@@ -153,8 +153,6 @@ async fn what_custody_signed_wrongly_is_not_issued() {
         LocalCa::new(name(), Arc::new(signer), ca.clone(), SignedDuration::ZERO)
     };
     let error = bent(Ok(signer)).issue(room.grant().await, noon()).await.unwrap_err();
-    assert_eq!(error, IssueError::Mismatch("the CA did not sign it".into()));
-    let error = bent(Err(SignError::Wrong)).issue(room.grant().await, noon()).await.unwrap_err();
     assert!(matches!(&error, IssueError::Mismatch(why) if why.contains("no signature by the CA's key")), "{error}");
     assert_eq!(error.code(), Code::CertificateMismatch);
     let gone = SignError::Unavailable("gone".into());
