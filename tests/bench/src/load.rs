@@ -70,6 +70,15 @@ impl Done {
     }
 }
 
+/// So many connections, before a clock starts.
+pub(crate) async fn connect(target: &Target, connections: usize) -> anyhow::Result<Vec<Connection>> {
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(target.connect().await?);
+    }
+    Ok(open)
+}
+
 /// Keeps `connections` busy for so long; `used` tells the CPU of the process that is measured.
 pub(crate) async fn full(
     target: &Target,
@@ -78,11 +87,17 @@ pub(crate) async fn full(
     time: Duration,
     used: impl Fn() -> anyhow::Result<Duration>,
 ) -> anyhow::Result<Done> {
+    over(connect(target, connections).await?, requests, time, used).await
+}
+
+/// As [`full`], over connections that are open.
+pub(crate) async fn over(
+    open: Vec<Connection>,
+    requests: Requests,
+    time: Duration,
+    used: impl Fn() -> anyhow::Result<Duration>,
+) -> anyhow::Result<Done> {
     let requests = Arc::new(requests);
-    let mut open = Vec::new();
-    for _ in 0..connections {
-        open.push(target.connect().await?);
-    }
     let (began, cpu) = (Instant::now(), used()?);
     let end = began + time;
     let tasks: Vec<_> = open

@@ -23,10 +23,15 @@ use crate::connection::Target;
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(20);
 
-/// What the broker may do there, and `ca create` before it.
-const POLICY: &str = "path \"transit/*\" { capabilities = [\"create\", \"read\", \"update\"] }\n\
-    path \"secret/*\" { capabilities = [\"create\", \"read\", \"update\"] }\n\
-    path \"pki/sign/*\" { capabilities = [\"update\"] }\n";
+/// What `ca create` may do there.
+const MAKES: &str = "path \"transit/*\" { capabilities = [\"create\", \"read\", \"update\"] }\n\
+    path \"secret/*\" { capabilities = [\"create\", \"read\", \"update\"] }\n";
+
+/// What a running broker may, of all clusters in one policy, as `deploy/openbao` has it for each; and PKI's own issuance.
+const RUNS: &str = "path \"transit/sign/+\" { capabilities = [\"update\"] }\n\
+    path \"transit/keys/+\" { capabilities = [\"read\"] }\n\
+    path \"secret/data/ichor/+\" { capabilities = [\"read\"] }\n\
+    path \"pki/sign/+\" { capabilities = [\"update\"] }\n";
 
 /// A running server, unsealed, with the engines mounted.
 pub(crate) struct OpenBao {
@@ -93,6 +98,17 @@ impl OpenBao {
         ))
     }
 
+    /// From now on the broker's policy is that of one that runs.
+    pub(crate) async fn narrow(&self) -> anyhow::Result<()> {
+        self.call("POST", "sys/policies/acl/bench", json!({ "policy": RUNS })).await.map(drop)
+    }
+
+    /// A token with the broker's policy and no other: without the one named `default`.
+    pub(crate) async fn lean_token(&self) -> anyhow::Result<String> {
+        let body = json!({ "policies": ["bench"], "no_default_policy": true, "ttl": "24h" });
+        text(&self.call("POST", "auth/token/create", body).await?, "/auth/client_token")
+    }
+
     /// A token with the broker's policy.
     pub(crate) async fn log_in(&self) -> anyhow::Result<String> {
         let body = json!({ "role_id": self.role_id, "secret_id": self.secret_id });
@@ -156,7 +172,7 @@ impl OpenBao {
             ),
             ("transit/keys/bare", json!({ "type": "ed25519" })),
             ("sys/auth/approle", json!({ "type": "approle" })),
-            ("sys/policies/acl/bench", json!({ "policy": POLICY })),
+            ("sys/policies/acl/bench", json!({ "policy": MAKES })),
             ("auth/approle/role/bench", json!({ "token_policies": ["bench"], "token_ttl": "24h" })),
         ];
         for (path, body) in calls {

@@ -11,6 +11,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use serde_json::json;
 
 use super::CLUSTERS;
+use super::busy::Busy;
 use super::lane::{Kind, Lane};
 use super::share::Share;
 use crate::Settings;
@@ -35,6 +36,7 @@ pub(super) struct Bench {
     server: Target,
     caller: Caller,
     bare: Vec<Vec<u8>>,
+    lean: Vec<Vec<u8>>,
     pki: Vec<Vec<u8>>,
     pub(super) round: Duration,
     /// Of the machine, before any was given away.
@@ -49,6 +51,7 @@ impl Bench {
         let mut before = 0;
         let world = World::start_with(settings, async |dir| {
             prepare(dir, &bao)?;
+            bao.narrow().await?;
             before = bao.logins().await?;
             Ok(())
         })
@@ -58,7 +61,8 @@ impl Bench {
         let caller = Caller::log_in(&world, &broker).await?;
         let token = bao.log_in().await?;
         let input = json!({ "input": BASE64_STANDARD.encode([7; TO_BE_SIGNED]) });
-        let bare = vec![bao.request("POST", "transit/sign/bare", &token, &input)];
+        let signs = |token: &str| vec![bao.request("POST", "transit/sign/bare", token, &input)];
+        let (bare, lean) = (signs(&token), signs(&bao.lean_token().await?));
         let pki = (0..256).map(|_| {
             let key = KeyPair::generate_for(&PKCS_ED25519)?;
             let csr = CertificateParams::default().serialize_request(&key)?.pem()?;
@@ -67,7 +71,7 @@ impl Bench {
         let pki = pki.collect::<anyhow::Result<Vec<_>>>()?;
         let round = Duration::from_secs(settings.seconds) / ROUNDS;
         let cores = std::thread::available_parallelism()?.get();
-        Ok((Self { bao, world, broker, server, caller, bare, pki, round, cores }, logins))
+        Ok((Self { bao, world, broker, server, caller, bare, lean, pki, round, cores }, logins))
     }
 
     /// So many rounds of these loads. They go there and back, so that none always follows the same one.
@@ -97,10 +101,12 @@ impl Bench {
     }
 
     /// OpenBao gets this share of the last core from now on, in percent, and has it to itself: what else ran there meanwhile would
-    /// leave it cold caches, and more of that the more we do.
-    pub(super) fn hold_to(&self, share: u32) -> anyhow::Result<Share> {
-        self.part(self.cores.saturating_sub(1))?;
-        Share::of(self.bao.pid(), share)
+    /// leave it cold caches, and more of that the more we do. No other core is idle meanwhile, whatever the load: two that are one core's
+    /// threads slow each other, and bare signatures would have the quieter neighbour.
+    pub(super) fn hold_to(&self, share: u32) -> anyhow::Result<(Share, Busy)> {
+        let last = self.cores.saturating_sub(1);
+        self.part(last)?;
+        Ok((Share::of(self.bao.pid(), share)?, Busy::on(0..last)?))
     }
 
     /// One round of a load.
@@ -108,6 +114,7 @@ impl Bench {
         let bao = self.bao.pid();
         let (target, requests) = match lane.kind {
             Kind::Bare => (&self.server, Requests::again(self.bare.clone())),
+            Kind::Lean => (&self.server, Requests::again(self.lean.clone())),
             Kind::Pki => (&self.server, Requests::again(self.pki.clone())),
             Kind::Ichor(cluster) => {
                 let requests = self.requests(&[cluster.to_owned()]).await?;
@@ -120,8 +127,10 @@ impl Bench {
             }
         };
         let calls = || self.world.counted("ichor_openbao_calls_total", "outcome=\"ok\"");
+        // the generator's handshakes are no work that a signature costs
+        let open = load::connect(target, lane.connections).await?;
         let (before, called) = (world::cpu(bao)?, calls()?);
-        let done = load::full(target, lane.connections, requests, self.round, || self.world.broker_cpu()).await?;
+        let done = load::over(open, requests, self.round, || self.world.broker_cpu()).await?;
         lane.add(done, world::cpu(bao)?.saturating_sub(before), calls()?.saturating_sub(called));
         Ok(())
     }

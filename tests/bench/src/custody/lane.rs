@@ -10,6 +10,8 @@ use crate::meter::{Times, each, rate};
 pub(super) enum Kind {
     /// Transit's own signatures, one a call.
     Bare,
+    /// The same by a token without the policy `default`.
+    Lean,
     /// PKI's own issuance.
     Pki,
     /// Certificates of the cluster of this name.
@@ -39,6 +41,7 @@ impl Kind {
     pub(super) fn said(self) -> &'static str {
         match self {
             Self::Bare => "a bare signature",
+            Self::Lean => "a bare signature, by a token without `default`",
             Self::Pki => "PKI's own certificate",
             Self::Ichor("prod") => "a certificate, age",
             Self::Ichor("kv") => "a certificate, KV",

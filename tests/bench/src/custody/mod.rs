@@ -9,6 +9,7 @@
 //! has a machine of its own in a company.
 
 mod bench;
+mod busy;
 mod lane;
 mod share;
 
@@ -26,6 +27,11 @@ const SOME: usize = 16;
 /// So few that each signature is a call of its own: the signer makes as many calls at once. On shared cores a certificate then waits
 /// for its two commits, one after the other, and a bare signature for none.
 const FEW: usize = 2;
+/// So much longer is a round where OpenBao is held to a share: a crowd that each pays for a call of its own waits half a second there, and
+/// a round of that would hold little but its beginning and end.
+const LONGER: u32 = 4;
+/// So many of those are enough.
+const LONG_ROUNDS: u32 = 6;
 /// Clusters whose CA the server holds.
 const CLUSTERS: usize = 50;
 
@@ -49,13 +55,14 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     report.hold(format!("logins at the start, {CLUSTERS} clusters there"), logins, "", Goal::AtMost(1.0));
     if let Some(core) = settings.server_core {
         bench.part(core)?;
-        apart(&mut bench, &format!("OpenBao on core {core}"), Bounds::Cores, &mut report).await?;
+        apart(&mut bench, &format!("OpenBao on core {core}"), (Bounds::Cores, ROUNDS), &mut report).await?;
     }
     let share = settings.server_share;
     match bench.hold_to(share) {
         Ok(held) => {
             let place = format!("OpenBao with {share} % of a core");
-            apart(&mut bench, &place, Bounds::Server, &mut report).await?;
+            bench.round *= LONGER;
+            apart(&mut bench, &place, (Bounds::Server, LONG_ROUNDS), &mut report).await?;
             drop(held);
         }
         Err(error) => report.note(format!("not measured with OpenBao held to a share of a core: {error:#}")),
@@ -70,6 +77,7 @@ async fn beside(bench: &mut Bench, report: &mut Report) -> anyhow::Result<()> {
     let lane = Lane::new;
     let mut lanes = [
         lane(Kind::Bare, MANY),
+        lane(Kind::Lean, MANY),
         lane(Kind::Ichor("transit"), MANY),
         lane(Kind::Pki, MANY),
         lane(Kind::Bare, FEW),
@@ -77,7 +85,7 @@ async fn beside(bench: &mut Bench, report: &mut Report) -> anyhow::Result<()> {
         lane(Kind::Ichor("prod"), FEW),
     ];
     bench.rounds(&mut lanes, ROUNDS).await?;
-    let [bare, transit, pki, bare_few, transit_few, age_few] = &mut lanes;
+    let [bare, lean, transit, pki, bare_few, transit_few, age_few] = &mut lanes;
     report.add(format!("bare Transit signatures, {MANY} at once"), median(&bare.rates), "1/s");
     report.add(format!("certificates through Transit, {MANY} at once"), median(&transit.rates), "1/s");
     report.add(format!("ratio to bare signatures, {MANY} at once on shared cores"), ratio(transit, bare), "×");
@@ -89,13 +97,14 @@ async fn beside(bench: &mut Bench, report: &mut Report) -> anyhow::Result<()> {
     report.hold("ratio of Transit to PKI's own", ratio(transit, pki), "×", Goal::AtLeast(1.5));
     report.add(format!("signatures in a call, {MANY} at once"), transit.signatures_each_call(), "");
     report.add("OpenBao CPU each, bare", micros(bare.bao_cpu_each()?), "µs");
+    report.add("OpenBao CPU each, bare, by a token without `default`", micros(lean.bao_cpu_each()?), "µs");
     report.add("OpenBao CPU each, Transit", micros(transit.bao_cpu_each()?), "µs");
     let (alone, ours) = (micros(bare.bao_cpu_each()?), micros(transit.bao_cpu_each()?));
     report.add("so one OpenBao bears, over bare ones", alone / ours, "×");
     report.add("OpenBao CPU each, PKI", micros(pki.bao_cpu_each()?), "µs");
     let few = micros(transit_few.cpu_each()?) - micros(age_few.cpu_each()?);
     report.add(format!("Transit's CPU over age's, {FEW} at once"), few, "µs");
-    for lane in [bare, transit, pki, bare_few, transit_few, age_few] {
+    for lane in [bare, lean, transit, pki, bare_few, transit_few, age_few] {
         let name = format!("p50 of {}, {} at once", lane.kind.said(), lane.connections);
         report.add(name, millis(lane.times.percentile(0.5)), "ms");
     }
@@ -138,7 +147,12 @@ enum Bounds {
 }
 
 /// Certificates beside bare signatures with OpenBao where it is now.
-async fn apart(bench: &mut Bench, place: &str, bounds: Bounds, report: &mut Report) -> anyhow::Result<()> {
+async fn apart(
+    bench: &mut Bench,
+    place: &str,
+    (bounds, rounds): (Bounds, u32),
+    report: &mut Report,
+) -> anyhow::Result<()> {
     // (load, at once, goal of the ratio where the server bounds it); a bare load before each, to hold it against. With fewer than
     // many at once nobody else's request fills the time that each is at the broker, with two commits in a row
     let loads = [
@@ -150,7 +164,7 @@ async fn apart(bench: &mut Bench, place: &str, bounds: Bounds, report: &mut Repo
     ];
     let mut lanes: Vec<Lane> =
         loads.iter().flat_map(|(kind, level, _)| [Lane::new(Kind::Bare, *level), Lane::new(*kind, *level)]).collect();
-    bench.rounds(&mut lanes, ROUNDS).await?;
+    bench.rounds(&mut lanes, rounds).await?;
     for (pair, (kind, level, goal)) in lanes.chunks_exact_mut(2).zip(loads) {
         let [bare, ours] = pair else { continue };
         let of = if kind == Kind::Spread { ", of many clusters" } else { "" };
