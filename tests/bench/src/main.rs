@@ -61,6 +61,9 @@ struct Cli {
     /// Let `custody` also measure with OpenBao held to so many percent of one core, as a vault that is the bottleneck.
     #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
     server_share: u32,
+    /// Let all tokens at `custody`'s OpenBao, the broker's and those that it is held against, go without the policy `default`.
+    #[arg(long)]
+    no_default_policy: bool,
     /// How far `ask` and `verify` let the log grow, tenfold from 10,000 on.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     entries: u64,
@@ -119,6 +122,7 @@ struct Settings {
     openbao: PathBuf,
     server_core: Option<usize>,
     server_share: u32,
+    no_default_policy: bool,
     entries: u64,
     postgres: Option<String>,
     rounds: u32,
@@ -141,6 +145,7 @@ fn main() -> anyhow::Result<()> {
         openbao: cli.openbao,
         server_core: cli.server_core,
         server_share: cli.server_share,
+        no_default_policy: cli.no_default_policy,
         entries: cli.entries,
         postgres: cli.postgres,
         rounds: cli.rounds,

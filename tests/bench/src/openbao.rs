@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
+use crate::Settings;
 use crate::connection::Target;
 
 /// How long it may take to start.
@@ -32,6 +33,12 @@ const RUNS: &str = "path \"transit/sign/+\" { capabilities = [\"update\"] }\n\
     path \"transit/keys/+\" { capabilities = [\"read\"] }\n\
     path \"secret/data/ichor/+\" { capabilities = [\"read\"] }\n\
     path \"pki/sign/+\" { capabilities = [\"update\"] }\n";
+
+/// What a token may do to itself, as `deploy/openbao` has it; of the policy `default` the same and more.
+const TOKEN: &str = "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }\n\
+    path \"auth/token/renew-self\" { capabilities = [\"update\"] }\n\
+    path \"auth/token/revoke-self\" { capabilities = [\"update\"] }\n\
+    path \"sys/capabilities-self\" { capabilities = [\"update\"] }\n";
 
 /// A running server, unsealed, with the engines mounted.
 pub(crate) struct OpenBao {
@@ -50,8 +57,9 @@ pub(crate) struct OpenBao {
 // === impl OpenBao ===
 
 impl OpenBao {
-    /// Starts it with its files under `dir`; `None` where `program` is not to be found.
-    pub(crate) async fn start(program: &Path, dir: &Path) -> anyhow::Result<Option<Self>> {
+    /// Starts it with its files in the settings' folder; `None` where the program is not to be found.
+    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Option<Self>> {
+        let (program, dir) = (&settings.openbao, &settings.dir);
         let found = Command::new(program).arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if found.is_err() {
             return Ok(None);
@@ -74,7 +82,7 @@ impl OpenBao {
         let (role_id, secret_id, root_token) = Default::default();
         let mut server = Self { url, tls_ca, role_id, secret_id, root_token, process, _folder: folder };
         server.unseal(&path).await?;
-        server.set_up().await?;
+        server.set_up(settings.no_default_policy).await?;
         Ok(Some(server))
     }
 
@@ -105,7 +113,7 @@ impl OpenBao {
 
     /// A token with the broker's policy and no other: without the one named `default`.
     pub(crate) async fn lean_token(&self) -> anyhow::Result<String> {
-        let body = json!({ "policies": ["bench"], "no_default_policy": true, "ttl": "24h" });
+        let body = json!({ "policies": ["bench", "token"], "no_default_policy": true, "ttl": "24h" });
         text(&self.call("POST", "auth/token/create", body).await?, "/auth/client_token")
     }
 
@@ -154,7 +162,7 @@ impl OpenBao {
 
     /// Mounts the engines and lets the broker in. The PKI role is that which Ichor asks for: stored Ed25519 client
     /// certificates with the organization from the role and nothing from the request but its key.
-    async fn set_up(&mut self) -> anyhow::Result<()> {
+    async fn set_up(&mut self, no_default_policy: bool) -> anyhow::Result<()> {
         let calls = [
             ("sys/mounts/transit", json!({ "type": "transit" })),
             ("sys/mounts/secret", json!({ "type": "kv", "options": { "version": "2" } })),
@@ -173,7 +181,14 @@ impl OpenBao {
             ("transit/keys/bare", json!({ "type": "ed25519" })),
             ("sys/auth/approle", json!({ "type": "approle" })),
             ("sys/policies/acl/bench", json!({ "policy": MAKES })),
-            ("auth/approle/role/bench", json!({ "token_policies": ["bench"], "token_ttl": "24h" })),
+            ("sys/policies/acl/token", json!({ "policy": TOKEN })),
+            (
+                "auth/approle/role/bench",
+                json!({
+                    "token_policies": ["bench", "token"], "token_ttl": "24h",
+                    "token_no_default_policy": no_default_policy,
+                }),
+            ),
         ];
         for (path, body) in calls {
             self.call("POST", path, body).await?;

@@ -37,14 +37,15 @@ const CLUSTERS: usize = 50;
 
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::new("custody");
-    let Some(bao) = OpenBao::start(&settings.openbao, &settings.dir).await? else {
+    let Some(bao) = OpenBao::start(settings).await? else {
         report.note(format!("`{}` was not found, so nothing was measured", settings.openbao.display()));
         return Ok(report);
     };
     let (mut bench, logins) = Bench::start(settings, bao).await?;
+    let without = if settings.no_default_policy { ", all tokens without the policy `default`" } else { "" };
     report.note(format!(
         "Ed25519 keys; {ROUNDS} rounds of {} ms for each load in turn, medians (of the custodies alone three times as many, \
-         together); SQLite, synchronous=FULL; OpenBao with TLS, storage in memory, no audit device",
+         together); SQLite, synchronous=FULL; OpenBao with TLS, storage in memory, no audit device{without}",
         bench.round.as_millis()
     ));
 
