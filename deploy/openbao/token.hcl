@@ -1,6 +1,8 @@
-# For tokens that go without the default policy (`token_no_default_policy = true`): what a broker's token may do to itself.
-# Beside it goes the policy of the custody, kv.hcl, transit.hcl or pki.hcl. Where tokens have the default policy, this one is
-# not needed.
+# What a broker's token may do to itself, for roles whose tokens go without the policy `default` (`token_no_default_policy=true`).
+# Beside it goes what the broker has there: transit.hcl, kv.hcl, pki.hcl (pki-person.hcl), secrets.hcl, audit.hcl. Where tokens
+# have `default`, this one is not needed.
+#
+#   bao policy write ichor-token token.hcl
 
 # The lease, which decides when to renew.
 path "auth/token/lookup-self" {

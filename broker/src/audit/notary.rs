@@ -97,7 +97,12 @@ impl Notary {
     pub async fn sign(&self, tree: Arc<Grown>) -> Result<Signed, NotSigned> {
         let checkpoint = Checkpoint::new(&self.log, tree.edge.size(), tree.edge.root());
         let signature = self.key.sign_checkpoint(checkpoint.unsigned_text().as_bytes()).await?;
-        let note = checkpoint.signed(&self.log, &signature)?.into();
+        let note = checkpoint.signed(&self.log, &signature).map_err(|error| match error {
+            // one that its custody changed, where a note of the database would be a forged one
+            CheckpointError::Note(_) => NotSigned::Key(SignError::Wrong),
+            error => NotSigned::Checkpoint(error),
+        })?;
+        let note = note.into();
         Ok(Signed { tree, checkpoint, note })
     }
 

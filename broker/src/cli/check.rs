@@ -152,7 +152,7 @@ async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas, granted: 
         futures_util::future::join_all(clusters.values().map(async |it| (it, custody.open(&it.name, known).await)))
             .await;
     for (name, server) in custody.servers() {
-        // unless a CA was opened there, nothing has been asked yet; this is in every token's default policy
+        // unless a CA was opened there, nothing has been asked yet; this is in the policy `default` and in deploy/openbao/token.hcl
         let asked = server.call(http::Method::GET, "auth/token/lookup-self", None, openbao::Retry::Safe).await;
         let name = format!("openbao {name}");
         checks.push(asked.map_or_else(|error| failed(name.clone(), &error), |_| fine(name.clone(), None)));

@@ -117,8 +117,8 @@ pub enum SignError {
     /// The key refused or is not there.
     #[error("the CA key cannot sign: {0}")]
     Unavailable(String),
-    /// What came back is no signature by the CA's key. It was thrown away. Whoever verified it says so.
-    #[error("what came back from custody is no signature by the CA's key; look at who changed the key there")]
+    /// What came back is no signature by the key. It was thrown away. Whoever verified it says so.
+    #[error("what came back from custody is no signature by the key; look at who changed the key there")]
     Wrong,
 }
 
@@ -128,7 +128,7 @@ pub enum SignError {
 ///
 /// What it gives is trusted by nobody: whoever knows what the bytes are reads the whole and verifies it with the public key, once,
 /// before it is used. A client certificate is judged ([`judge`](ichor_wire::profile::judge)), a CA's is read as one that signed
-/// itself, a checkpoint becomes no note otherwise.
+/// itself, a kit's own is judged as it is written, and a checkpoint becomes no note otherwise.
 #[async_trait]
 pub trait Signer: std::fmt::Debug + Send + Sync + 'static {
     /// The key's SubjectPublicKeyInfo, DER.

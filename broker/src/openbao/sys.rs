@@ -47,7 +47,7 @@ impl Client {
     /// What our token may do at these paths.
     ///
     /// # Errors
-    /// When it cannot be asked: `sys/capabilities-self` is in the server's default policy.
+    /// When it cannot be asked: `sys/capabilities-self` is in the policy `default` and in deploy/openbao/token.hcl.
     pub async fn capabilities(&self, paths: &[&str]) -> Result<Capabilities, BaoError> {
         let body = json(&Ask { paths });
         let answer = self.call(Method::POST, "sys/capabilities-self", Some(body), Retry::Safe).await?;
@@ -64,7 +64,7 @@ impl Client {
     /// The paths of our token's rules; none of them for a root token, which needs none.
     ///
     /// # Errors
-    /// When they cannot be asked: reading them is in the server's default policy.
+    /// When they cannot be asked: reading them is in the policy `default` and in deploy/openbao/token.hcl.
     pub async fn rules(&self) -> Result<Rules, BaoError> {
         let acl: Acl = self.call(Method::GET, RULES, None, Retry::Safe).await?.data()?;
         Ok(Rules(acl.exact_paths.into_keys().chain(acl.glob_paths.into_keys()).collect()))

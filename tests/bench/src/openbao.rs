@@ -28,13 +28,14 @@ const START: Duration = Duration::from_secs(20);
 const MAKES: &str = "path \"transit/*\" { capabilities = [\"create\", \"read\", \"update\"] }\n\
     path \"secret/*\" { capabilities = [\"create\", \"read\", \"update\"] }\n";
 
-/// What a running broker may, of all clusters in one policy, as `deploy/openbao` has it for each; and PKI's own issuance.
+/// What a running broker may do there, for all clusters in four rules and without bounds on parameters, where `deploy/openbao` has rules
+/// for each; and PKI's own issuance.
 const RUNS: &str = "path \"transit/sign/+\" { capabilities = [\"update\"] }\n\
     path \"transit/keys/+\" { capabilities = [\"read\"] }\n\
     path \"secret/data/ichor/+\" { capabilities = [\"read\"] }\n\
     path \"pki/sign/+\" { capabilities = [\"update\"] }\n";
 
-/// What a token may do to itself, as `deploy/openbao` has it; of the policy `default` the same and more.
+/// What a token may do to itself, as far as no CA in PKI needs more: `default` has that and more.
 const TOKEN: &str = "path \"auth/token/lookup-self\" { capabilities = [\"read\"] }\n\
     path \"auth/token/renew-self\" { capabilities = [\"update\"] }\n\
     path \"auth/token/revoke-self\" { capabilities = [\"update\"] }\n\
@@ -111,15 +112,19 @@ impl OpenBao {
         self.call("POST", "sys/policies/acl/bench", json!({ "policy": RUNS })).await.map(drop)
     }
 
-    /// A token with the broker's policy and no other: without the one named `default`.
+    /// A token with the broker's policies, and without the one named `default`.
     pub(crate) async fn lean_token(&self) -> anyhow::Result<String> {
-        let body = json!({ "policies": ["bench", "token"], "no_default_policy": true, "ttl": "24h" });
-        text(&self.call("POST", "auth/token/create", body).await?, "/auth/client_token")
+        let (role, secret) = self.ids("lean").await?;
+        self.token(&role, &secret).await
     }
 
-    /// A token with the broker's policy.
+    /// A token with the broker's policies.
     pub(crate) async fn log_in(&self) -> anyhow::Result<String> {
-        let body = json!({ "role_id": self.role_id, "secret_id": self.secret_id });
+        self.token(&self.role_id, &self.secret_id).await
+    }
+
+    async fn token(&self, role: &str, secret: &str) -> anyhow::Result<String> {
+        let body = json!({ "role_id": role, "secret_id": secret });
         text(&self.call("POST", "auth/approle/login", body).await?, "/auth/client_token")
     }
 
@@ -163,6 +168,11 @@ impl OpenBao {
     /// Mounts the engines and lets the broker in. The PKI role is that which Ichor asks for: stored Ed25519 client
     /// certificates with the organization from the role and nothing from the request but its key.
     async fn set_up(&mut self, no_default_policy: bool) -> anyhow::Result<()> {
+        let role = |no_default_policy: bool| {
+            json!({
+                "token_policies": ["bench", "token"], "token_ttl": "24h", "token_no_default_policy": no_default_policy,
+            })
+        };
         let calls = [
             ("sys/mounts/transit", json!({ "type": "transit" })),
             ("sys/mounts/secret", json!({ "type": "kv", "options": { "version": "2" } })),
@@ -182,22 +192,21 @@ impl OpenBao {
             ("sys/auth/approle", json!({ "type": "approle" })),
             ("sys/policies/acl/bench", json!({ "policy": MAKES })),
             ("sys/policies/acl/token", json!({ "policy": TOKEN })),
-            (
-                "auth/approle/role/bench",
-                json!({
-                    "token_policies": ["bench", "token"], "token_ttl": "24h",
-                    "token_no_default_policy": no_default_policy,
-                }),
-            ),
+            ("auth/approle/role/bench", role(no_default_policy)),
+            ("auth/approle/role/lean", role(true)),
         ];
         for (path, body) in calls {
             self.call("POST", path, body).await?;
         }
-        let role = self.call("GET", "auth/approle/role/bench/role-id", Value::Null).await?;
-        self.role_id = text(&role, "/data/role_id")?;
-        let secret = self.call("POST", "auth/approle/role/bench/secret-id", json!({})).await?;
-        self.secret_id = text(&secret, "/data/secret_id")?;
+        (self.role_id, self.secret_id) = self.ids("bench").await?;
         Ok(())
+    }
+
+    /// A role's id and a new secret id of it.
+    async fn ids(&self, role: &str) -> anyhow::Result<(String, String)> {
+        let id = self.call("GET", &format!("auth/approle/role/{role}/role-id"), Value::Null).await?;
+        let secret = self.call("POST", &format!("auth/approle/role/{role}/secret-id"), json!({})).await?;
+        Ok((text(&id, "/data/role_id")?, text(&secret, "/data/secret_id")?))
     }
 
     async fn call(&self, method: &str, path: &str, body: Value) -> anyhow::Result<Value> {

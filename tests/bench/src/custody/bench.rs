@@ -39,6 +39,8 @@ pub(super) struct Bench {
     lean: Vec<Vec<u8>>,
     pki: Vec<Vec<u8>>,
     pub(super) round: Duration,
+    /// So many requests are prepared for each second of a round.
+    pub(super) prepared: f64,
     /// Of the machine, before any was given away.
     cores: usize,
 }
@@ -71,7 +73,7 @@ impl Bench {
         let pki = pki.collect::<anyhow::Result<Vec<_>>>()?;
         let round = Duration::from_secs(settings.seconds) / ROUNDS;
         let cores = std::thread::available_parallelism()?.get();
-        Ok((Self { bao, world, broker, server, caller, bare, lean, pki, round, cores }, logins))
+        Ok((Self { bao, world, broker, server, caller, bare, lean, pki, round, prepared: PREPARED, cores }, logins))
     }
 
     /// So many rounds of these loads. They go there and back, so that none always follows the same one.
@@ -139,7 +141,7 @@ impl Bench {
     async fn requests(&mut self, clusters: &[String]) -> anyhow::Result<Vec<Vec<u8>>> {
         self.caller.renew(&self.broker).await?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
-        let count = (PREPARED * self.round.as_secs_f64()) as u64;
+        let count = (self.prepared * self.round.as_secs_f64()) as u64;
         let each = count.div_ceil(u64::try_from(clusters.len())?.max(1));
         let mut of_each = Vec::new();
         for cluster in clusters {
