@@ -15,7 +15,7 @@ pub(super) use powers::{Powers, Seen};
 use super::{SignError, Signer, ToBeSigned};
 use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, TransitEngine, TransitKey};
 
-/// So many calls are under way at once: while they are, what comes gathers for the next. A call costs the server five times
+/// So many calls are under way at once: while they are, what comes gathers for the next. A call costs the server several times
 /// what one more signature in it does, so few calls with many signatures serve a crowd best; the second is for those who
 /// come just after a first one left.
 const UNDER_WAY: usize = 2;
