@@ -310,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn what_reads_as_a_number_that_is_none_survives() {
+        for value in ["54e394", "-9e999", ".inf", ".nan"] {
+            let theirs = format!("  old:\n    id: {value}\n    list: [{value}, b]\n    {value}: c\n");
+            let text = format!("context: old\ncontexts:\n{theirs}");
+            let file = Talosconfig::parse(&text).unwrap().put_context("prod", &context()).unwrap();
+            let renewed = file.renew_context("prod", &renewal(None)).unwrap();
+            assert!(renewed.text().contains(&theirs), "{}", renewed.text());
+        }
+    }
+
+    #[test]
     fn endpoints_change_only_when_given() {
         let file = Talosconfig::empty().put_context("prod", &context()).unwrap();
         assert_eq!(

@@ -23,6 +23,8 @@ pub(super) enum Tree {
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<Option<T>, ParseError> {
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+        // What stands in another's field may read so, as `54e394` does; it is text to whoever wrote it.
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
         // A snippet would print the lines around the error, and those hold keys.
         with_snippet: false,
     };
