@@ -16,6 +16,7 @@ mod locks;
 mod log;
 mod log_time;
 mod looks;
+mod naming;
 mod nodelog;
 mod places;
 mod prober;

@@ -9,6 +9,7 @@
 path "transit/sign/ichor.audit" {
   capabilities       = ["update"]
   allowed_parameters = {
+    "input"       = []
     "batch_input" = []
     "key_version" = []
   }

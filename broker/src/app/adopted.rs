@@ -65,7 +65,10 @@ pub enum AdoptedError {
         /// Its fingerprint.
         found: String,
     },
-    /// It is expired, or cannot be used with this cluster.
+    /// It is past its end.
+    #[error("{}", .0.said.as_deref().unwrap_or("the standing credential expired"))]
+    Over(End),
+    /// It is not valid yet, or cannot be used with this cluster.
     #[error(transparent)]
     Issuer(#[from] TalosApiError),
 }
@@ -87,8 +90,11 @@ pub fn adopted(
         Err(ForeignCa::Retired { cluster, found }) => return Err(AdoptedError::Retired { cluster, found }),
         _ => return Err(AdoptedError::Unnamed { cluster: cluster.name.clone(), found }),
     }
-    credential.check_time(clock.now()).map_err(TalosApiError::from)?;
     let end = End::of_credential(&cluster.name, credential.not_after(), clock.now());
+    if end.is_over {
+        return Err(AdoptedError::Over(end));
+    }
+    credential.check_time(clock.now()).map_err(TalosApiError::from)?;
     let issuer = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), Arc::clone(clock))?;
     Ok(Adopted { issuer, end })
 }

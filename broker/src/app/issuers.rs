@@ -50,6 +50,18 @@ pub(super) struct Unnamed {
     pub(super) in_kv: Option<String>,
 }
 
+impl Ca {
+    /// What the log is to be told of it, where no entry names it yet.
+    pub(super) fn unnamed(&self) -> Option<Unnamed> {
+        self.is_unnamed.then(|| Unnamed {
+            cluster: self.cluster.clone(),
+            certificate: self.certificate.clone(),
+            said: self.mark.clone(),
+            in_kv: self.in_kv.clone(),
+        })
+    }
+}
+
 /// By cluster, what tells its CA from another.
 pub(super) type Marks = BTreeMap<ClusterName, Mark>;
 
@@ -134,15 +146,7 @@ pub(super) async fn open(
                 let is_same = before.marks.get(name) == Some(&mark)
                     && files.iter().all(|file| before.files.get(file) == now.get(file));
                 opened.changed |= !is_same || old.is_none();
-                if ca.is_unnamed {
-                    let (cluster, certificate) = (name.clone(), ca.certificate.clone());
-                    opened.unnamed.push(Unnamed {
-                        cluster,
-                        certificate,
-                        said: ca.mark.clone(),
-                        in_kv: ca.in_kv.clone(),
-                    });
-                }
+                opened.unnamed.extend(ca.unnamed());
                 let end = opened.note_end(name, End::of_ca(&mark.certificate, time));
                 // one that the log does not name yet is named next, and is the newest then
                 let newer = if ca.is_unnamed { None } else { before.newer(name, &mark) };
@@ -180,6 +184,14 @@ pub(super) async fn open(
                     opened.changed |= old.is_some();
                     (false, Some(opened.end(name, &error)))
                 }
+                // nothing can be issued, as with a CA that is past its end, and it is the alarm that this is
+                Err(AdoptedError::Over(end)) => {
+                    // what was opened before issues nothing either, and says why
+                    issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
+                    opened.changed |= old.is_some() && kept.is_none();
+                    opened.take_files(now, files.into_iter().chain([adopted_file(name)]));
+                    (false, opened.note_end(name, end).said)
+                }
                 Err(error) => {
                     issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
                     opened.changed |= old.is_some() && kept.is_none();
@@ -216,6 +228,16 @@ pub(super) async fn open(
     opened
 }
 
+/// These issuers without those whose CAs the log says were retired; `None` where there are none such.
+pub(super) fn without_retired(issuers: &Issuers, marks: &Marks, known: &KnownCas) -> Option<Issuers> {
+    let is_retired = |name: &ClusterName| marks.get(name).is_some_and(|mark| mark.is_retired(name, known));
+    issuers.keys().any(is_retired).then(|| {
+        issuers.keys().filter(|name| is_retired(name)).for_each(|name| gauge(name).set(f64::NAN));
+        let left = issuers.iter().filter(|(name, _)| !is_retired(name));
+        Arc::new(left.map(|(name, issuer)| (name.clone(), Arc::clone(issuer))).collect())
+    })
+}
+
 // === impl Before ===
 
 impl Before<'_> {
@@ -232,8 +254,7 @@ impl Before<'_> {
 
     /// Whether the log says that the CA was retired which issues for this cluster, or did last.
     fn is_retired(&self, name: &ClusterName) -> bool {
-        let mark = self.marks.get(name);
-        mark.is_some_and(|mark| matches!(self.known.check(name, &mark.certificate), Err(ForeignCa::Retired { .. })))
+        self.marks.get(name).is_some_and(|mark| mark.is_retired(name, self.known))
     }
 
     /// What to say where the log names another CA of the cluster later than this one, and no rotation here explains it.
@@ -245,6 +266,11 @@ impl Before<'_> {
 // === impl Mark ===
 
 impl Mark {
+    /// Whether the log says that this CA of the cluster was retired.
+    fn is_retired(&self, name: &ClusterName, known: &KnownCas) -> bool {
+        matches!(known.check(name, &self.certificate), Err(ForeignCa::Retired { .. }))
+    }
+
     /// The vault's files that say how the cluster's certificates are made.
     fn files(&self, cluster: &ClusterName) -> Vec<String> {
         let own = self.file.iter().cloned();
@@ -281,7 +307,9 @@ impl Opened {
         before: impl Iterator<Item = &'a ClusterName>,
         now: &BTreeMap<ClusterName, Arc<dyn Issuer>>,
     ) {
-        before.filter(|name| !now.contains_key(*name)).for_each(|name| gauge(name).set(f64::NAN));
+        before
+            .filter(|name| !now.contains_key(*name) && !self.ending.contains_key(*name))
+            .for_each(|name| gauge(name).set(f64::NAN));
     }
 
     /// What to say of a CA that is there and cannot be opened.

@@ -4,7 +4,7 @@
 //! have left its server, whose engine's roles bound nothing any more, or that an entry of the log retired, at whichever broker.
 
 mod groups;
-mod naming;
+mod meanwhile;
 mod reload;
 mod sinks;
 mod uncompared;
@@ -12,6 +12,7 @@ mod uncompared;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use super::delegating::Delegating;
 use super::digests::{Digests, Files};
 use super::issuers::{self, Before, Marks};
 use super::telling::Sinks;
-use super::{StartError, tls};
+use super::{LOOK, StartError, naming, tls};
 use crate::audit::{self, Sequencer};
 use crate::clock::SharedClock;
 use crate::config::{self, Folder, Loaded, Settings};
@@ -31,6 +32,7 @@ use crate::mint::{Issuers, Press};
 use crate::policy::{self, PolicySet};
 use crate::readiness::{Check, Readiness};
 use crate::store::Store;
+use meanwhile::Meanwhile;
 use reload::{Reload, STAYS};
 use sinks::hearing;
 
@@ -73,9 +75,11 @@ pub struct Live {
     ending: BTreeMap<ClusterName, String>,
     /// Looks since custody was last asked.
     looks: u32,
+    /// How often looks are made.
+    pace: Duration,
 }
 
-/// At every so many looks custody is asked although no file changed: with [`LOOK`](super::LOOK) that is every half minute.
+/// At every so many looks custody is asked although no file changed: with [`LOOK`] that is every half minute.
 const CUSTODY_LOOKS: u32 = 15;
 
 /// Where no server holds CAs, custody is asked after so many looks, which is once a day, whether a CA's end has come near.
@@ -151,6 +155,7 @@ impl Live {
             ending: BTreeMap::new(),
             // at the first look what is near its end, or was refused, is recorded
             looks: DAILY_LOOKS,
+            pace: LOOK,
             hearing: watch::Sender::new(hearing(&sinks)),
             sinks: watch::Sender::new(sinks),
             sink_files,
@@ -159,6 +164,12 @@ impl Live {
             folder: loaded.folder.clone(),
             settings: settings.clone(),
         })
+    }
+
+    /// The same for looks that are made at this pace.
+    #[must_use]
+    pub fn paced(self, pace: Duration) -> Self {
+        Self { pace, ..self }
     }
 
     /// The policies in force.
@@ -230,11 +241,20 @@ impl Live {
         audit::learn_cas(&*self.store, &mut self.known).await.is_err() || self.known.next != before
     }
 
-    /// Asks custody alone, as [`Self::reload`] does for everything.
-    pub async fn reload_custody(&mut self, sequencer: &Sequencer, readiness: &Readiness) {
+    /// Asks custody alone, as [`Self::reload`] does for everything. While servers take their time, what `is_asked` tells of goes before, and so
+    /// does a file that changed: then custody is asked at the next look again.
+    pub async fn reload_custody(
+        &mut self,
+        sequencer: &Sequencer,
+        readiness: &Readiness,
+        is_asked: impl Fn() -> bool + Send,
+    ) {
         let now = Digests { vault: self.in_force.vault.clone(), ..self.seen.clone() };
         let mut reload = Reload { sequencer, by: None, checks: Vec::new(), is_unrecorded: false };
-        self.reload_issuers(&mut reload, &now).await;
+        let (settings, sinks, groups) = (self.settings.clone(), self.sink_files.clone(), self.group_files.clone());
+        let tried = self.tried.clone();
+        let is_wanted = move || is_asked() || Digests::of(&settings, &sinks, &groups) != tried;
+        self.reload_issuers(&mut reload, &now, is_wanted).await;
         self.is_unrecorded |= reload.is_unrecorded;
         reload.checks.into_iter().for_each(|check| readiness.report(check));
     }
@@ -251,7 +271,7 @@ impl Live {
         let now = self.reload_sinks(&mut reload, now).await;
         let known: Vec<_> = self.issuers.borrow().keys().map(issuers::check_name).collect();
         self.custody.look_anew();
-        self.reload_issuers(&mut reload, &now).await;
+        self.reload_issuers(&mut reload, &now, || false).await;
         self.tried = now.clone();
         self.seen = now;
         self.is_unrecorded = reload.is_unrecorded;
@@ -310,7 +330,7 @@ impl Live {
         }
     }
 
-    async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests) {
+    async fn reload_issuers(&mut self, reload: &mut Reload<'_>, now: &Digests, is_wanted: impl Fn() -> bool + Send) {
         if let Err(error) = audit::learn_cas(&*self.store, &mut self.known).await {
             return self.not_compared(reload, &error).await;
         }
@@ -318,8 +338,17 @@ impl Live {
         let files = &self.in_force.vault;
         let before = Before { known: &self.known, issuers: &before, marks: &self.marks, files };
         let (backdate, clock) = (self.settings.backdate, &self.clock);
-        let opened =
-            issuers::open(backdate, &self.custody, &clusters, before, &now.vault, clock, &self.delegating).await;
+        let looks = issuers::open(backdate, &self.custody, &clusters, before, &now.vault, clock, &self.delegating);
+        let (store, marks) = (&*self.store, &self.marks);
+        let meanwhile = Meanwhile { store, known: &self.known, marks, issuers: &self.issuers, pace: self.pace };
+        let Some((mut opened, heard)) = meanwhile.looks(looks, is_wanted).await else {
+            self.is_waiting = true;
+            return;
+        };
+        // what was heard meanwhile is looked at next, as anything that is heard; what it says was retired is not used until then
+        if let Some(left) = issuers::without_retired(&opened.issuers, &opened.marks, &heard) {
+            opened.issuers = left;
+        }
         self.is_waiting = opened.is_waiting;
         self.looks = 0;
         let refused = [opened.refused.as_slice(), &opened.ended].concat();

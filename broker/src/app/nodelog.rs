@@ -243,6 +243,7 @@ mod tests {
             store: room.store.clone(),
             clock: Arc::clone(&clock),
             backdate: SignedDuration::ZERO,
+            sequencer: room.sequencer.clone(),
         };
         Calls {
             prober: Arc::new(prober),

@@ -9,8 +9,8 @@ use jiff::SignedDuration;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use zeroize::Zeroizing;
 
-use super::issuers;
-use crate::audit;
+use super::{issuers, naming};
+use crate::audit::{self, RecordError, Sequencer};
 use crate::clock::SharedClock;
 use crate::custody::{Custody, CustodyError, KnownCas, StandingCredential, StandingError};
 use crate::domain::{Cluster, ClusterName, Clusters, GrantId};
@@ -39,6 +39,8 @@ pub struct Prober {
     pub clock: SharedClock,
     /// How far a certificate's start lies in the past.
     pub backdate: SignedDuration,
+    /// Records a CA that no entry names yet, before it signs.
+    pub sequencer: Sequencer,
 }
 
 /// A certificate of the broker's own with its key, recorded.
@@ -77,6 +79,9 @@ pub enum ProbeError {
     /// The log that names CAs cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A CA that no entry names could not be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The request for it is none.
     #[error(transparent)]
     Csr(#[from] CsrError),
@@ -113,6 +118,7 @@ impl Prober {
         let mut known = KnownCas::default();
         audit::learn_cas(&*self.store, &mut known).await?;
         let ca = self.custody.open_place(&cluster.name, place, &known).await?;
+        naming::name(&self.sequencer, ca.unnamed().as_slice()).await?;
         let issuer = issuers::issuer(self.backdate, ca);
         let key = profile::read_csr(&probe.csr)?;
         let issued = self.press.probe(policies, cluster, key, &*issuer, Some(&probe.os_user)).await?;

@@ -122,7 +122,7 @@ impl Running {
         let log = (Arc::clone(&store), &sequencer);
         let live =
             Live::load(loaded, Arc::clone(&custody), Arc::clone(&clock), &readiness, Arc::new(press()), log).await?;
-        let live = live.with_groups(login.settings(), &groups);
+        let live = live.with_groups(login.settings(), &groups).paced(parts.look);
 
         let name = log_key.name();
         let forwarder =
@@ -258,6 +258,7 @@ impl Running {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             backdate: settings.backdate,
+            sequencer: sequencer.clone(),
         };
         let (clock_of, board) = (Arc::clone(&clock), Arc::clone(&readiness));
         let endpoints = Endpoints { clusters: live.clusters(), clock: clock_of, readiness: board };
@@ -461,7 +462,7 @@ async fn reload_on_change(
                 if live.look() {
                     live.reload(&sequencer, &readiness, None).await;
                 } else if live.hears_of_cas().await || live.is_custody_due() {
-                    live.reload_custody(&sequencer, &readiness).await;
+                    live.reload_custody(&sequencer, &readiness, || !reloads.is_empty()).await;
                 }
             }
         }

@@ -20,7 +20,7 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
-use crate::custody::{CERTIFICATE, Custody, DELEGATED, KitEntry, WITHDRAWN};
+use crate::custody::{ABOUT, CERTIFICATE, Custody, DELEGATED, KitEntry, WITHDRAWN};
 use crate::domain::{ClusterName, check_reason};
 use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
 use crate::kit::Register;
@@ -157,7 +157,7 @@ impl Desk {
                 let message = format!("{}: failed, {undone}: {error:#}", deed.message);
                 let message = message.chars().take(1_000).collect();
                 let mut digests = deed.digests.clone();
-                if let Some(certificate) = digests.remove(CERTIFICATE) {
+                if let Some(certificate) = digests.remove(CERTIFICATE).or_else(|| digests.remove(ABOUT)) {
                     // what failed makes no CA known
                     digests.insert(WITHDRAWN.to_owned(), certificate);
                 }
@@ -202,7 +202,8 @@ impl Desk {
                 let backdate = loaded.settings.backdate;
                 let clock = Arc::new(SystemClock);
                 let (custody, store) = (Arc::clone(custody), Arc::clone(store));
-                let prober = app::Prober { press, custody, store, clock, backdate };
+                let sequencer = sequencer.clone();
+                let prober = app::Prober { press, custody, store, clock, backdate, sequencer };
                 let clusters = crate::config::load_clusters(&loaded.settings.clusters)?;
                 let policies = app::check_policies(&loaded.settings)?;
                 let probe = Probe { cluster: cluster.clone(), is_next, csr, os_user: os_user() };

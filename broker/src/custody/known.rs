@@ -11,6 +11,10 @@ use crate::domain::ClusterName;
 /// The digest by which an entry names a CA that was brought into custody: SHA-256 of its certificate, lower-case hex.
 pub const CERTIFICATE: &str = "certificate";
 
+/// The digest by which an entry names a CA that it is about and does not bring into custody, as one that moves. Names it as [`CERTIFICATE`]
+/// does, but brings none back that was retired: whoever moves it may not have seen that.
+pub const ABOUT: &str = "certificate that it is about";
+
 /// The digest by which such an entry names its key: SHA-256 of the SubjectPublicKeyInfo, lower-case hex.
 pub const PUBLIC_KEY: &str = "public key";
 
@@ -106,7 +110,9 @@ impl KnownCas {
     /// Takes in what one entry about CAs says, oldest first.
     pub fn learn(&mut self, cluster: &str, digests: &BTreeMap<String, String>) {
         let retired = digests.iter().filter(|(name, _)| name.starts_with(RETIRED)).map(|(_, digest)| digest);
-        let (retired, named): (Vec<_>, _) = (retired.cloned().collect(), digests.get(CERTIFICATE));
+        let retired: Vec<_> = retired.cloned().collect();
+        let brought = digests.get(CERTIFICATE);
+        let named = brought.or_else(|| digests.get(ABOUT));
         let (withdrawn, delegated) = (digests.get(WITHDRAWN), digests.contains_key(DELEGATED));
         if retired.is_empty() && named.is_none() && withdrawn.is_none() && !delegated {
             return;
@@ -115,7 +121,7 @@ impl KnownCas {
         known.retired.extend(retired);
         if let Some(named) = named {
             // named without one, it is in KV no more
-            known.name(named);
+            known.name(named, brought.is_some());
             known.places.extend(digests.get(KV_PLACE).map(|place| (named.clone(), place.clone())));
             known.keys.extend(digests.get(PUBLIC_KEY).map(|key| (named.clone(), key.clone())));
         }
@@ -222,9 +228,9 @@ impl Known {
         self.certificates.contains(named) && !self.retired.contains(named)
     }
 
-    fn name(&mut self, named: &str) {
+    fn name(&mut self, named: &str, is_brought: bool) {
         let place = self.certificates.iter().position(|certificate| certificate == named);
-        let was_retired = self.retired.remove(named);
+        let was_retired = is_brought && self.retired.remove(named);
         if let Some(place) = place {
             self.certificates.remove(place);
         }
@@ -274,6 +280,32 @@ mod tests {
 
     fn digests(name: &str, certificate: &CaCertificate) -> BTreeMap<String, String> {
         BTreeMap::from([(name.to_owned(), fingerprint(certificate))])
+    }
+
+    #[test]
+    fn an_entry_about_a_ca_names_it_and_brings_none_back_that_was_retired() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let (own, other) = (made(&cluster), made(&cluster));
+        let mut known = KnownCas::default();
+        known.learn("prod", &digests(ABOUT, &other));
+        assert_eq!(known.check(&cluster, &other), Ok(Familiar::Named));
+        known.learn("prod", &digests(CERTIFICATE, &own));
+        known.learn("prod", &digests(&format!("{RETIRED} 1"), &own));
+        // as of a command that began before that: whether it was done or failed then
+        known.learn("prod", &digests(ABOUT, &own));
+        let retired = |known: &KnownCas| matches!(known.check(&cluster, &own), Err(ForeignCa::Retired { .. }));
+        assert!(retired(&known) && known.newest(&cluster) == Some(&*fingerprint(&other)));
+        known.learn("prod", &digests(WITHDRAWN, &own));
+        assert!(retired(&known));
+        // retired between the two entries of a command that failed
+        known.learn("prod", &digests(CERTIFICATE, &own));
+        known.learn("prod", &digests(ABOUT, &own));
+        known.learn("prod", &digests(&format!("{RETIRED} 1"), &own));
+        known.learn("prod", &digests(WITHDRAWN, &own));
+        assert!(retired(&known));
+        // who means it says so
+        known.learn("prod", &digests(CERTIFICATE, &own));
+        assert_eq!(known.check(&cluster, &own), Ok(Familiar::Named));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use kit::{Holder, KitEntry, KitPlan, MadeKit, MadeShare, MakeKitError, RecordedKit, make_kit};
 pub use known::{
-    CERTIFICATE, DELEGATED, Familiar, ForeignCa, KV_PLACE, KnownCas, PUBLIC_KEY, RETIRED, WITHDRAWN, kv_place,
+    ABOUT, CERTIFICATE, DELEGATED, Familiar, ForeignCa, KV_PLACE, KnownCas, PUBLIC_KEY, RETIRED, WITHDRAWN, kv_place,
 };
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};

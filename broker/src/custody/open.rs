@@ -14,7 +14,7 @@ use super::pki::{Pinned, PkiCustody};
 use super::record::{Place, Record};
 use super::servers;
 use super::transit::{Seen, TransitKeyError, TransitSigner};
-use super::vault::cluster_of;
+use super::vault::{VaultError, cluster_of};
 use super::{Signer, Vault};
 use crate::domain::ClusterName;
 use crate::openbao::{Client, Kv, Pki, TransitEngine};
@@ -23,7 +23,7 @@ use crate::openbao::{Client, Kv, Pki, TransitEngine};
 /// login, serves all clusters of a server.
 #[derive(Debug)]
 pub struct Custody {
-    vault: Vault,
+    vault: Arc<Vault>,
     servers: BTreeMap<String, Client>,
     seen: Seen,
 }
@@ -69,7 +69,7 @@ impl Custody {
     /// Custody over the vault and these servers, by name.
     #[must_use]
     pub fn new(vault: Vault, servers: BTreeMap<String, Client>) -> Self {
-        Self { vault, servers, seen: Seen::default() }
+        Self { vault: Arc::new(vault), servers, seen: Seen::default() }
     }
 
     /// The vault.
@@ -153,7 +153,7 @@ impl Custody {
     pub async fn material(&self, cluster: &ClusterName, known: &KnownCas) -> Result<CaMaterial, CustodyError> {
         let place = self.record(cluster)?.active;
         let material = match &place {
-            Place::Age { file } => self.vault.open_ca_file(cluster, file)?,
+            Place::Age { file } => self.from_vault(cluster, file).await?,
             Place::Kv { server, mount, path } => {
                 let kv = Kv::new(self.server(server)?, mount)?;
                 kv::read(&kv, mount, path).await?.material
@@ -181,11 +181,7 @@ impl Custody {
             opened.mark.push_str("; through the cluster");
             opened.is_delegated = true;
         }
-        // a dedicated CA names its cluster: a record that was copied to another does not make it that one's
-        match opened.certificate.subject().strip_prefix(DEDICATED) {
-            Some(other) if other != cluster.as_str() => Err(CustodyError::OthersCa(other.to_owned())),
-            _ => Ok(opened),
-        }
+        Ok(opened)
     }
 
     /// The CA at a place, for this cluster.
@@ -201,14 +197,25 @@ impl Custody {
         let mut opened = self.found(cluster, place).await?;
         opened.in_kv = place.in_kv();
         opened.is_unnamed = is_unnamed(cluster, place, &opened.certificate, known)?;
-        Ok(opened)
+        // a dedicated CA names its cluster: a record that was copied to another does not make it that one's
+        match opened.certificate.subject().strip_prefix(DEDICATED) {
+            Some(other) if other != cluster.as_str() => Err(CustodyError::OthersCa(other.to_owned())),
+            _ => Ok(opened),
+        }
+    }
+
+    /// The CA in a file of the vault, opened beside everything else: a plugin may wait for a person to touch a key.
+    async fn from_vault(&self, cluster: &ClusterName, file: &str) -> Result<CaMaterial, CustodyError> {
+        let (vault, cluster, file) = (Arc::clone(&self.vault), cluster.clone(), file.to_owned());
+        let opened = tokio::task::spawn_blocking(move || vault.open_ca_file(&cluster, &file)).await;
+        Ok(opened.map_err(|_| VaultError::Unopened)??)
     }
 
     async fn found(&self, cluster: &ClusterName, place: &Place) -> Result<Opened, CustodyError> {
         let said = place.said();
         match place {
             Place::Age { file } => {
-                let (certificate, signer) = self.vault.open_ca_file(cluster, file)?.into_parts();
+                let (certificate, signer) = self.from_vault(cluster, file).await?.into_parts();
                 Ok(Opened { file: Some(file.clone()), ..Opened::signing(cluster, certificate, Arc::new(signer), said) })
             }
             Place::Kv { server, mount, path } => {

@@ -44,6 +44,21 @@ pub enum CustodyError {
         /// Where it should be.
         place: String,
     },
+    /// The key that signs the audit log, a version of a Transit key, cannot be used. No other goes on with that log, so what helps a CA does
+    /// not help here.
+    #[error(
+        "the key that signs the audit log, version {version} of the Transit key `{key}`, cannot be used: {}; bring it back at the server, \
+         and give our token what deploy/openbao/audit.hcl has: no other key goes on with this log",
+        .why.is_so()
+    )]
+    AuditKey {
+        /// The key, with its mount.
+        key: String,
+        /// The version.
+        version: u32,
+        /// Why not.
+        why: TransitKeyError,
+    },
     /// Another secret is where one is to live.
     #[error(
         "{place} holds another {secret}, as of another broker, which would not start as it was without it; name another place with \

@@ -317,10 +317,13 @@ impl Custody {
             return Ok(AuditKey::from_seed(seed.as_slice()).map_err(VaultError::from)?);
         };
         let transit = TransitEngine::new(self.server(server)?, mount)?;
-        let found = transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
+        let named = format!("{mount}/{key}");
+        let unusable = |why| CustodyError::AuditKey { key: named.clone(), version: *version, why };
+        let missing = || TransitKeyError::Missing(named.clone());
+        let found = transit.key(key).await?.ok_or_else(missing).map_err(unusable)?;
         let powers = Powers::ask(&transit, key, *version).await?;
-        powers.check()?;
-        let signer = TransitSigner::new(transit, key, *version, &found)?;
+        powers.check().map_err(unusable)?;
+        let signer = TransitSigner::new(transit, key, *version, &found).map_err(unusable)?;
         let key = AuditKey::of(Arc::new(signer)).map_err(VaultError::from)?;
         Ok(key.with_warning(powers.warning("audit.hcl")))
     }

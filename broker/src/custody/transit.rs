@@ -36,7 +36,9 @@ pub struct TransitSigner {
 #[non_exhaustive]
 pub enum TransitKeyError {
     /// No key of that name.
-    #[error("there is no Transit key `{0}`; `ichor-broker ca create --custody transit` makes one")]
+    #[error(
+        "there is no Transit key `{0}`; bring it back at the server, or `ichor-broker ca create --custody transit` makes one"
+    )]
     Missing(String),
     /// No key that encrypts of that name. We make none: who may is the server's own people's matter.
     #[error("there is no Transit key at `{0}`; make it with `bao write -f {0}`")]
@@ -124,6 +126,22 @@ struct Key {
 
 /// The types of Transit keys that a CA may have.
 const KINDS: [&str; 6] = ["ed25519", "ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"];
+
+// === impl TransitKeyError ===
+
+impl TransitKeyError {
+    /// The same without what helps a CA.
+    pub(super) fn is_so(&self) -> String {
+        match self {
+            Self::Missing(_) => "it is not there".to_owned(),
+            Self::Version { .. } => "it has no such version".to_owned(),
+            Self::TooOld { oldest, .. } => format!("it signs with no version before {oldest}"),
+            Self::MayNotSign(path) => format!("our token may not sign at `{path}`"),
+            Self::Other { .. } => "it is another key".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
 
 // === impl TransitSigner ===
 

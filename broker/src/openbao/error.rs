@@ -19,7 +19,9 @@ pub struct BaoError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// No connection, or it broke.
+    /// No connection came about, so nothing was sent.
+    NotConnected(String),
+    /// The connection broke.
     Unreachable(String),
     /// It did not answer within the deadline.
     Late,
@@ -141,7 +143,7 @@ impl fmt::Display for BaoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "OpenBao `{}` ", self.server)?;
         match &self.kind {
-            Kind::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            Kind::NotConnected(why) | Kind::Unreachable(why) => write!(f, "cannot be reached: {why}"),
             Kind::Late => f.write_str("did not answer in time"),
             Kind::Sealed => f.write_str("is sealed; unseal it"),
             Kind::Uninitialized => f.write_str("was never initialised; run its `operator init`"),
@@ -176,7 +178,7 @@ impl Kind {
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) => "unreachable",
+            Self::NotConnected(_) | Self::Unreachable(_) => "unreachable",
             Self::Late => "late",
             Self::Sealed => "sealed",
             Self::Uninitialized => "uninitialized",
@@ -195,7 +197,8 @@ impl Kind {
     /// Whether the same call may succeed later without anyone changing a setting.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Late | Self::Sealed | Self::Standby | Self::Limited | Self::Failed(..) => true,
+            Self::NotConnected(_) | Self::Unreachable(_) | Self::Late => true,
+            Self::Sealed | Self::Standby | Self::Limited | Self::Failed(..) => true,
             Self::Uninitialized | Self::Token | Self::Login(_) => true,
             Self::Denied(_) | Self::Missing(_) | Self::NoRoute(_) | Self::Refused(_) | Self::Garbled(_) => false,
         }
@@ -204,16 +207,17 @@ impl Kind {
     /// Whether another try of the same call, now, is worth its while: 412, 429 and 5xx, and what never arrived. Never 403.
     pub(super) fn is_worth_a_try(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Late | Self::Sealed | Self::Standby | Self::Limited | Self::Failed(..) => true,
+            Self::NotConnected(_) | Self::Unreachable(_) | Self::Late => true,
+            Self::Sealed | Self::Standby | Self::Limited | Self::Failed(..) => true,
             Self::Uninitialized | Self::Token | Self::Login(_) => false,
             Self::Denied(_) | Self::Missing(_) | Self::NoRoute(_) | Self::Refused(_) | Self::Garbled(_) => false,
         }
     }
 
-    /// Whether the server turned the call away before it did anything: by a quota, because it is sealed, is not the active one, or does
-    /// not have yet what the caller has seen.
+    /// Whether nothing was done: nothing was sent, or the server turned the call away before, by a quota, because it is sealed, is not the
+    /// active one, or does not have yet what the caller has seen.
     pub(super) fn did_nothing(&self) -> bool {
-        matches!(self, Self::Limited | Self::Sealed | Self::Standby | Self::Failed(412, _))
+        matches!(self, Self::NotConnected(_) | Self::Limited | Self::Sealed | Self::Standby | Self::Failed(412, _))
     }
 
     /// Whether the server as such may be out, and not only this call.

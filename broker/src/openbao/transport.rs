@@ -54,6 +54,11 @@ pub(super) fn build(settings: &Settings, shows: Shows) -> Result<reqwest::Client
         OutgoingError::NotPem | OutgoingError::NoCertificate => SettingsError::Ca,
     })?;
     let mut builder = builder.tcp_nodelay(true).http1_only().pool_max_idle_per_host(AT_ONCE);
+    // a kept connection to a machine that is gone ends early enough for another try, of a call that may be made again
+    #[cfg(target_os = "linux")]
+    {
+        builder = builder.tcp_user_timeout(settings.deadline / 2);
+    }
     if let (Auth::Certificate { certificate, key, .. }, Shows::ItsCertificate) = (&settings.auth, shows) {
         let failed = |why: String| SettingsError::Certificate(why);
         let mut pem = Zeroizing::new(Vec::new());
@@ -114,7 +119,11 @@ pub(super) async fn exchange(
 
 impl From<&reqwest::Error> for Kind {
     fn from(error: &reqwest::Error) -> Self {
-        if error.is_timeout() { Self::Late } else { Self::Unreachable(told(error)) }
+        match (error.is_timeout(), error.is_connect()) {
+            (true, _) => Self::Late,
+            (false, true) => Self::NotConnected(told(error)),
+            (false, false) => Self::Unreachable(told(error)),
+        }
     }
 }
 
@@ -125,4 +134,23 @@ fn told(error: &dyn std::error::Error) -> String {
         return format!("{text}; name the CA that signed its certificate as `ca_file` under its [[openbao]]");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_never_sent_is_told_from_a_connection_that_broke() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let http = reqwest::Client::new();
+        let (broken, ()) = tokio::join!(http.get(&url).send(), async { drop(listener.accept().await) });
+        let broken = Kind::from(&broken.unwrap_err());
+        assert!(matches!(broken, Kind::Unreachable(_)) && !broken.did_nothing(), "{broken:?}");
+        drop(listener);
+        let refused = Kind::from(&http.get(&url).send().await.unwrap_err());
+        assert!(matches!(refused, Kind::NotConnected(_)) && refused.did_nothing(), "{refused:?}");
+    }
 }

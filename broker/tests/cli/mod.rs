@@ -77,6 +77,10 @@ fn a_ca_is_made_shown_and_patched_in_and_out() {
     world.write("node.yaml", &format!("version: v1alpha1\nmachine:\n  type: worker\n{crt}"));
     let patch = ["ca", "patch", "prod", "--machine-config", "node.yaml"];
     insta::assert_snapshot!("ca_patch_that_is_there", run(&patch));
+    // what is no machine config says nothing of what the node accepts, so nothing is printed that could list the CA twice
+    world.write("node.yaml", "node: 10.0.0.1\nmetadata:\n  type: MachineConfigs\nspec: |\n  version: v1alpha1\n");
+    insta::assert_snapshot!("ca_patch_of_no_machine_config", run(&patch));
+    world.write("node.yaml", &format!("version: v1alpha1\nmachine:\n  type: worker\n{crt}"));
     let removal = ["ca", "removal-patch", "prod", "--machine-config", "node.yaml"];
     insta::assert_snapshot!("ca_removal_patch", run(&removal));
     insta::assert_snapshot!("audit_verify", run(&["audit", "verify"]));

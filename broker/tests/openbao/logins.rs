@@ -150,7 +150,7 @@ async fn a_server_of_another_ca_is_not_spoken_to() {
     let deadline = std::time::Duration::from_millis(900);
     let client = Client::new(Settings { ca: Some(other), deadline, ..world.settings() }).unwrap();
     let error = client.call(Method::GET, super::SELF, None, Retry::Safe).await.unwrap_err();
-    assert!(matches!(error.kind(), Kind::Unreachable(_)), "{error:?}");
+    assert!(matches!(error.kind(), Kind::NotConnected(_)), "{error:?}");
     assert!(error.to_string().contains("name the CA that signed its certificate as `ca_file`"), "{error}");
     assert_eq!(world.bao.requests().len(), before, "nothing was sent");
     for ca in ["", "no PEM"] {

@@ -64,6 +64,9 @@ struct Cli {
     /// Let all tokens at `custody`'s OpenBao, the broker's and those that it is held against, go without the policy `default`.
     #[arg(long)]
     no_default_policy: bool,
+    /// Let `custody`'s OpenBao store in memory, which is lost with the process, and not in raft's files.
+    #[arg(long)]
+    openbao_in_memory: bool,
     /// How far `ask` and `verify` let the log grow, tenfold from 10,000 on.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     entries: u64,
@@ -123,6 +126,7 @@ struct Settings {
     server_core: Option<usize>,
     server_share: u32,
     no_default_policy: bool,
+    openbao_in_memory: bool,
     entries: u64,
     postgres: Option<String>,
     rounds: u32,
@@ -146,6 +150,7 @@ fn main() -> anyhow::Result<()> {
         server_core: cli.server_core,
         server_share: cli.server_share,
         no_default_policy: cli.no_default_policy,
+        openbao_in_memory: cli.openbao_in_memory,
         entries: cli.entries,
         postgres: cli.postgres,
         rounds: cli.rounds,

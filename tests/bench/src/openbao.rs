@@ -1,5 +1,6 @@
-//! A real OpenBao server for `custody`: TLS and unsealed as in production, its storage in memory, so that what it stores costs
-//! it no disk; no audit device, so that a call costs it no log line. Both make it faster than it is in a company.
+//! A real OpenBao server for `custody`: TLS, unsealed, and its own storage (raft) on the file system that our databases lie on, so that
+//! what it stores is as durable as what we store; in memory on request. No audit device, so that a call costs it no log line: that makes it faster
+//! than it is in a company.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,8 +22,8 @@ use url::Url;
 use crate::Settings;
 use crate::connection::Target;
 
-/// How long it may take to start.
-const START: Duration = Duration::from_secs(20);
+/// How long it may take to start: with raft some ten seconds pass until it leads itself.
+const START: Duration = Duration::from_secs(60);
 
 /// What `ca create` may do there.
 const MAKES: &str = "path \"transit/*\" { capabilities = [\"create\", \"read\", \"update\"] }\n\
@@ -70,7 +71,8 @@ impl OpenBao {
         let port = free_port()?;
         let cluster_port = free_port()?;
         let tls_ca = certify(&path)?;
-        std::fs::write(path.join("server.hcl"), configuration(&path, port, cluster_port))?;
+        std::fs::write(path.join("server.hcl"), configuration(&path, settings.openbao_in_memory, port, cluster_port))?;
+        std::fs::create_dir(path.join("raft"))?;
         let log = std::fs::File::create(path.join("log"))?;
         let process = Command::new(program)
             .arg("server")
@@ -245,11 +247,15 @@ fn certify(folder: &Path) -> anyhow::Result<String> {
     Ok(root.pem())
 }
 
-fn configuration(folder: &Path, port: u16, cluster_port: u16) -> String {
+fn configuration(folder: &Path, in_memory: bool, port: u16, cluster_port: u16) -> String {
     let at = folder.display();
+    let storage = if in_memory {
+        "storage \"inmem\" {}\n".to_owned()
+    } else {
+        format!("storage \"raft\" {{\n  path = \"{at}/raft\"\n  node_id = \"bench\"\n}}\n")
+    };
     format!(
-        "storage \"inmem\" {{}}\n\
-         listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  cluster_address = \"127.0.0.1:{cluster_port}\"\n  \
+        "{storage}listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  cluster_address = \"127.0.0.1:{cluster_port}\"\n  \
          tls_cert_file = \"{at}/server.pem\"\n  tls_key_file = \"{at}/server.key\"\n}}\n\
          api_addr = \"https://localhost:{port}\"\ncluster_addr = \"https://127.0.0.1:{cluster_port}\"\n\
          log_level = \"warn\"\n"

@@ -76,7 +76,8 @@ impl Broker {
 
         let loaded = Folder::new(&folder).load()?;
         let vault = Vault::open(&loaded.settings.vault, IdentitySource::DangerBeside)?;
-        let client_ca = vault.open_ca(&ClusterName::new(CLUSTER)?)?.certificate().pem().to_owned();
+        let client_ca =
+            vault.open_ca_file(&ClusterName::new(CLUSTER)?, &format!("{CLUSTER}.age"))?.certificate().pem().to_owned();
         let parts = Parts {
             clock: Arc::new(SystemClock),
             vault,

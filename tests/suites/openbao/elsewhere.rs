@@ -85,3 +85,22 @@ async fn a_ca_that_was_retired_at_another_broker_issues_no_more_here() -> anyhow
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_was_retired_at_another_broker_issues_no_more_while_a_server_hangs() -> anyhow::Result<()> {
+    let look = Some(Duration::from_millis(20));
+    let world = World::with(Options { custody: Lives::Kv, look, ..Options::default() }).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let own = CaCertificate::parse(&ca(&world, &["export-public", CLUSTER]).await?)?;
+    let mut hold = bao(&world).hold_answers("secret/data/*");
+    tokio::time::timeout(STUCK, hold.arrived(1)).await?;
+    asks(&alice).await?;
+    tell(&world, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
+    // the look at the server is still under way
+    let ended = async { while asks(&alice).await.is_ok() {} };
+    tokio::time::timeout(STUCK, ended).await?;
+    hold.release();
+    assert!(line(&world, "ca prod").await.detail.unwrap().contains("was retired by an entry of the audit log"));
+    assert!(asks(&alice).await.is_err());
+    Ok(())
+}

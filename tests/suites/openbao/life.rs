@@ -171,16 +171,43 @@ async fn a_rotation_can_be_dropped_and_its_key_is_not_used_again() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_the_running_broker_does_not_take_up_says_so_and_takes_out_no_old_ca() -> anyhow::Result<()> {
+    let faults = Faults::none();
+    let world =
+        World::with(Options { custody: Lives::Age, wrap_store: Some(faults.wrap()), ..Options::default() }).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let old = asks(&alice).await?.answer.issuing_ca;
+    recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+    let both = format!("{}{}", ca(&world, &["export-public", CLUSTER]).await?, next(&world).await?);
+    world.node.set_accepted_cas(&both)?;
+    // a broker that cannot record that it took up the new one goes on with the old one
+    faults.set_no_entry(Some(Kind::Reload));
+    let said = recorded(&world, &["rotate", CLUSTER, "--continue", "--wait", "0s"]).await.unwrap_err().to_string();
+    assert!(said.contains("by the record the new CA is in force"), "{said}");
+    assert!(said.contains("the running broker goes on with the old CA") && said.contains("of no node until"), "{said}");
+    assert_eq!(asks(&alice).await?.answer.issuing_ca, old);
+    // the same of a delegation, which is so by the record
+    let said = recorded(&world, &["delegate", CLUSTER, "--offline"]).await?;
+    assert!(said.contains("The running broker has not taken it up"), "{said}");
+    faults.set_no_entry(None);
+    recorded(&world, &["delegate", CLUSTER, "--end"]).await?;
+    assert_ne!(asks(&alice).await?.answer.issuing_ca, old);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_compromised_ca_issues_no_more_at_once() -> anyhow::Result<()> {
     let world = world(Lives::Age).await?;
     let alice = Person::log_in(&world, "alice").await?;
     asks(&alice).await?;
+    let old = ca(&world, &["export-public", CLUSTER]).await?;
     let said = recorded(&world, &["retire", CLUSTER, "--compromised"]).await?;
     assert!(said.contains("issues no more") && said.contains("removal-patch prod --former"), "{said}");
     assert!(asks(&alice).await.is_err());
     assert!(line(&world, "ca prod").await.detail.unwrap().contains("was retired"));
-    let old = ca(&world, &["export-public", CLUSTER, "--former"]).await.unwrap_err().to_string();
-    assert!(old.contains("was retired"), "{old}");
+    let none = ca(&world, &["export-public", CLUSTER]).await.unwrap_err().to_string();
+    assert!(none.contains("was retired"), "{none}");
+    assert_eq!(ca(&world, &["export-public", CLUSTER, "--former"]).await?, old, "what the nodes are rid of can be had");
     recorded(&world, &["create", CLUSTER, "--replace"]).await?;
     asks(&alice).await?;
     // the compromised one is what is taken out of the nodes, not what came after it
@@ -227,17 +254,19 @@ async fn every_act_says_who_where_why_and_of_which_ca() -> anyhow::Result<()> {
     std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
     let (from, node) = (file.display().to_string(), node(&world));
     let (named, retired) = ("digest of certificate", "digest of retired certificate 1");
+    // what brings no CA into custody brings none back that was retired meanwhile
+    let about = "digest of certificate that it is about";
     let rotate: &[&str] = &["rotate", CLUSTER, "--wait", "0s", "--node", &node];
     let acts: [(&[&str], &str); 10] = [
         (&["create", CLUSTER, "--custody", "age", "--replace"], named),
         (&["import", CLUSTER, "--from", &from, "--custody", "age", "--replace"], named),
-        (&["move", CLUSTER, "--to", "transit"], named),
-        (rotate, named),
+        (&["move", CLUSTER, "--to", "transit"], about),
+        (rotate, about),
         (&["rotate", CLUSTER, "--abandon"], retired),
-        (rotate, named),
-        (&["rotate", CLUSTER, "--continue", "--wait", "0s"], named),
-        (&["delegate", CLUSTER, "--offline"], named),
-        (&["delegate", CLUSTER, "--end"], named),
+        (rotate, about),
+        (&["rotate", CLUSTER, "--continue", "--wait", "0s"], about),
+        (&["delegate", CLUSTER, "--offline"], about),
+        (&["delegate", CLUSTER, "--end"], about),
         (&["retire", CLUSTER, "--compromised"], retired),
     ];
     let deeds = async || {
@@ -272,6 +301,7 @@ async fn every_act_says_who_where_why_and_of_which_ca() -> anyhow::Result<()> {
         }
         let digests: Vec<_> = new.iter().filter_map(|entry| entry.detail.get(digest)).collect();
         assert!(digests.iter().any(|digest| digest.len() == 64), "{act:?}: {new:?}");
+        assert_eq!(new.iter().any(|entry| entry.detail.contains_key(named)), digest == named, "{act:?}: {new:?}");
     }
     // what was dropped is none of the cluster's CAs any more
     let dropped = dropped.unwrap();

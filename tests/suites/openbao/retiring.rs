@@ -7,6 +7,7 @@ use ichor_broker::app;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::ca::CaFacts;
 use ichor_broker::domain::ClusterName;
+use ichor_standins::authority::Authority;
 use ichor_standins::openbao::{Fault, OpenBao};
 use ichor_tests::{CLUSTER, Lives, Person, World};
 use ichor_wire::profile::CaCertificate;
@@ -76,6 +77,32 @@ async fn what_a_former_ca_leaves_is_its_certificate_for_the_nodes() -> anyhow::R
         let again = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
         assert!(again.contains("no former CA of cluster `prod` is left"), "{again}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_former_ca_is_retired_while_the_one_in_force_cannot_be_told_from_it() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let authority = Authority::new("their own CA")?;
+    let file = world.scratch().join("ca.pem");
+    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    // one CA, in the vault first and then in KV
+    for custody in ["age", "kv"] {
+        let from = file.display().to_string();
+        recorded(&world, &["import", CLUSTER, "--from", &from, "--custody", custody, "--replace"]).await?;
+    }
+    let alice = Person::log_in(&world, "alice").await?;
+    asks(&alice).await?;
+    past(&world)?;
+    bao(&world).seal();
+    let said = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
+    assert!(said.contains("cannot be read") && said.contains("nothing was retired"), "{said}");
+    assert_eq!(familiar(&world, &authority.certificate()).await?, "Named");
+    bao(&world).unseal();
+    recorded(&world, &["retire", CLUSTER]).await?;
+    // what is in force is not retired with the copy of it that is not
+    assert_eq!(familiar(&world, &authority.certificate()).await?, "Named");
+    asks(&alice).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::keep::digests;
+use super::keep::{about, taken_up};
 use super::probe::Probing;
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
@@ -53,7 +53,7 @@ impl Delegate {
         // a CA that cannot be opened makes no certificate to ask with
         let opened = block_on(async { Ok(custody.open_place(&name, &record.active, &known).await?) })?;
         let facts = CaFacts::of(&opened.certificate);
-        let mut digests = digests(&facts, Some(&record.active));
+        let mut digests = about(&facts, Some(&record.active));
         if !self.end {
             digests.insert(DELEGATED.to_owned(), facts.fingerprint);
         }
@@ -88,7 +88,7 @@ impl Delegate {
                 anyhow::Ok(())
             });
             done.await?;
-            desk.reload().await?;
+            let taken = taken_up(&name, desk.reload().await?);
             desk.close().await;
             if self.end {
                 writeln!(out, "the CA signs the certificates again: {place}")?;
@@ -102,6 +102,8 @@ impl Delegate {
                     "it is asked with certificates of os:admin of 15 minutes by {place}, each in the log as ~system's"
                 )?;
             }
+            // it is so by record and log: what a running broker makes of it changes nothing of that
+            taken.err().map_or(Ok(()), |why| writeln!(out, "{why}"))?;
             Ok(())
         })
     }

@@ -14,7 +14,7 @@ pub(in crate::cli) struct ExportPublic {
     folder: FolderArg,
     /// The cluster.
     cluster: String,
-    /// Also the certificates of CAs that issued before.
+    /// Also the certificates of CAs that issued before, those that were retired as well; where none is in force, those alone.
     #[arg(long)]
     former: bool,
 }
@@ -25,15 +25,16 @@ impl ExportPublic {
         let cluster = super::declared(&loaded, &self.cluster)?;
         let custody = app::custody(&loaded, vault_key::vault(&loaded.settings)?)?;
         let certificate =
-            block_on(async { Ok(custody.certificate(&cluster, &app::known_cas(&loaded.settings).await?).await?) })?;
-        write!(out, "{}", certificate.pem())?;
+            block_on(async { Ok(custody.certificate(&cluster, &app::known_cas(&loaded.settings).await?).await?) });
+        match certificate {
+            Ok(certificate) => write!(out, "{}", certificate.pem())?,
+            // those of before are wanted most where none is in force any more
+            Err(error) if self.former => writeln!(std::io::stderr(), "none in force is here: {error:#}")?,
+            Err(error) => return Err(error),
+        }
         if self.former {
-            let record = custody.record(&cluster)?;
-            record
-                .former
-                .iter()
-                .filter_map(|former| former.certificate.as_ref())
-                .try_for_each(|pem| write!(out, "{pem}"))?;
+            let formers = super::formers(&loaded, &self.cluster, &mut std::io::stderr())?;
+            formers.iter().try_for_each(|pem| write!(out, "{pem}"))?;
         }
         Ok(())
     }

@@ -14,7 +14,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
 use crate::custody::{
-    CERTIFICATE, For, KV_PLACE, PUBLIC_KEY, Place, Places, Record, Sealer, SettleError, Settled, Target, VaultError,
+    ABOUT, CERTIFICATE, For, KV_PLACE, PUBLIC_KEY, Place, Places, Record, Sealer, SettleError, Settled, Target,
+    VaultError,
 };
 use crate::domain::ClusterName;
 use crate::readiness::Check;
@@ -194,7 +195,16 @@ pub(super) fn put(
     written
 }
 
-/// The digests by which a CA is known in entries, and the secret of KV that it lies in.
+/// The digests by which an entry that is about a CA, and does not bring it into custody, names it: what was retired meanwhile stays retired.
+pub(super) fn about(facts: &CaFacts, place: Option<&Place>) -> BTreeMap<String, String> {
+    let mut digests = digests(facts, place);
+    if let Some(certificate) = digests.remove(CERTIFICATE) {
+        digests.insert(ABOUT.to_owned(), certificate);
+    }
+    digests
+}
+
+/// The digests by which an entry that brings a CA into custody names it, and the secret of KV that it lies in.
 pub(super) fn digests(facts: &CaFacts, place: Option<&Place>) -> BTreeMap<String, String> {
     let in_kv = place.and_then(Place::in_kv).map(|place| (KV_PLACE.to_owned(), place));
     let named =

@@ -114,8 +114,9 @@ impl CaCommand {
             Self::Patch { folder, cluster, next, machine_config } => {
                 let which = if next { Which::Next } else { Which::Active };
                 let pem = certificate(&folder.folder().load()?, &cluster, which)?;
-                let config = machine_config.as_deref().map(read).transpose()?;
-                if config.is_some_and(|config| ca::is_accepted(&config, &pem).is_ok_and(|accepted| accepted)) {
+                if let Some(file) = machine_config
+                    && ca::is_accepted(&read(&file)?, &pem)?
+                {
                     bail!("this node accepts the CA already; applying the patch again would list it twice");
                 }
                 write!(out, "{}", ca::apply_patch(&pem)?)?;
@@ -124,7 +125,13 @@ impl CaCommand {
             Self::RemovalPatch { folder, cluster, machine_config, former, next, output } => {
                 let loaded = folder.folder().load()?;
                 let pems = match (former, next) {
-                    (true, _) => formers(&loaded, &cluster, out)?,
+                    (true, _) => match formers(&loaded, &cluster, out)? {
+                        none if none.is_empty() => bail!(
+                            "there is no certificate of a former CA of cluster `{cluster}`; `ichor-broker ca show {cluster}` tells which CAs \
+                             it has, and without `--former` it is about the one in force"
+                        ),
+                        pems => pems,
+                    },
                     (false, true) => vec![certificate(&loaded, &cluster, Which::Next)?],
                     (false, false) => vec![certificate(&loaded, &cluster, Which::Active)?],
                 };
@@ -184,12 +191,6 @@ fn formers(loaded: &Loaded, cluster: &str, out: &mut dyn Write) -> anyhow::Resul
     let in_use = std::iter::once(&record.active).chain(record.rotation.iter().map(|rotation| &rotation.next));
     let in_use: Vec<_> = in_use.filter_map(|place| at(place).ok()).map(|found| found.pem()).collect();
     pems.retain(|pem| !in_use.contains(pem));
-    if pems.is_empty() {
-        bail!(
-            "there is no certificate of a former CA of cluster `{cluster}`; `ichor-broker ca show {cluster}` tells which CAs it has, and \
-             without `--former` it is about the one in force"
-        );
-    }
     Ok(pems)
 }
 

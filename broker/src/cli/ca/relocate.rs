@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use clap::Args;
 
-use super::keep::{digests, put, taken_up};
+use super::keep::{about, put, taken_up};
 use super::target::{At, Kind};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
@@ -53,7 +53,7 @@ impl Move {
                 cluster: Some(cluster.to_string()),
                 message: format!("cluster `{cluster}`: CA moved from {}", record.active.said()),
                 reason: self.reason.clone(),
-                digests: digests(&CaFacts::of(material.certificate()), Some(&record.active)),
+                digests: about(&CaFacts::of(material.certificate()), Some(&record.active)),
             };
             let undone = "the CA lives where it did";
             let sealer = custody.vault().sealer();
@@ -66,7 +66,7 @@ impl Move {
                     let after = record.moved(settled.place.clone());
                     Ok(put(sealer, &cluster, &settled.place, &after, &record)?)
                 };
-                let digests = digests(&CaFacts::of(material.certificate()), Some(&settled.place));
+                let digests = about(&CaFacts::of(material.certificate()), Some(&settled.place));
                 desk.act(Deed { message, digests, ..deed.clone() }, undone, moved).await?;
                 Ok(settled)
             });

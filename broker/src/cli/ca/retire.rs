@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use ichor_wire::profile::CaCertificate;
 use jiff::{SignedDuration, Timestamp};
@@ -75,15 +75,18 @@ impl Retire {
                 true => work.compromised(&record, self.certificate.as_deref(), out).await,
                 false => work.former(&record, &loaded, out).await,
             };
-            if done.is_ok() {
-                desk.reload().await?;
-            }
+            let taken = match done {
+                Ok(_) => desk.reload().await,
+                Err(_) => Ok(Vec::new()),
+            };
             desk.close().await;
             if done? {
                 writeln!(out, "  talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml")?;
                 let at = self.folder.said();
                 writeln!(out, "  ichor-broker ca removal-patch {cluster} --former --machine-config node.yaml{at}")?;
             }
+            // what is to be done at the nodes is said whatever the broker answers
+            taken.context("the log has it, and every broker refuses that CA once it has read so; the one that runs here did not answer")?;
             Ok(())
         })
     }
@@ -114,7 +117,16 @@ impl Work<'_> {
         }
         let places: Vec<_> = record.former.iter().map(|former| former.place.clone()).collect();
         let said: Vec<_> = places.iter().map(Place::said).collect();
-        let digests = self.digests(seen.iter(), in_use(record)).await;
+        // what issues may be one of them, as after an import of the same into another custody: then it is not retired
+        let (stays, unread) = self.stays(in_use(record)).await;
+        if let Some(place) = unread {
+            bail!(
+                "{} cannot be read, so whether it is one of the former CAs cannot be told, and nothing was retired; run this again once \
+                 `ichor-broker check` opens it",
+                place.said()
+            );
+        }
+        let digests = numbered(seen.iter(), &stays);
         let deed = Deed { digests, ..self.deed(format!("former CAs retired: {}", said.join(", "))) };
         let done = async || {
             // a file that is gone tells no certificate any more
@@ -181,19 +193,33 @@ impl Work<'_> {
         }
     }
 
-    /// By what the log knows from now on that these are to issue no more. Not one that is in use as well, as after an import of the same.
+    /// By what the log knows from now on that these are to issue no more. Not one that is in use as well, as after an import of the same, as
+    /// far as that can be read: what is compromised waits for nothing.
     pub(super) async fn digests(
         &self,
         retired: impl Iterator<Item = &Seen>,
         in_use: impl IntoIterator<Item = &Place>,
     ) -> BTreeMap<String, String> {
-        let mut stays = Vec::new();
-        for place in in_use {
-            stays.extend(self.seen(place).await.map(|seen| seen.fingerprint));
-        }
-        let retired = retired.map(|seen| seen.fingerprint.clone()).filter(|seen| !stays.contains(seen));
-        retired.enumerate().map(|(number, fingerprint)| (format!("{RETIRED} {}", number + 1), fingerprint)).collect()
+        numbered(retired, &self.stays(in_use).await.0)
     }
+
+    /// The fingerprints of what is in use, and a place whose CA cannot be read, if there is one.
+    async fn stays<'p>(&self, in_use: impl IntoIterator<Item = &'p Place>) -> (Vec<String>, Option<&'p Place>) {
+        let (mut stays, mut unread) = (Vec::new(), None);
+        for place in in_use.into_iter().filter(|place| **place != Place::Retired) {
+            match self.seen(place).await {
+                Some(seen) => stays.push(seen.fingerprint),
+                None => unread = Some(place),
+            }
+        }
+        (stays, unread)
+    }
+}
+
+/// The digests of an entry that retires these, but for those that stay.
+fn numbered<'s>(retired: impl Iterator<Item = &'s Seen>, stays: &[String]) -> BTreeMap<String, String> {
+    let retired = retired.map(|seen| seen.fingerprint.clone()).filter(|seen| !stays.contains(seen));
+    retired.enumerate().map(|(number, fingerprint)| (format!("{RETIRED} {}", number + 1), fingerprint)).collect()
 }
 
 /// What issues, or is to.

@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use ichor_wire::profile::CaCertificate;
 
-use super::keep::{digests, put};
+use super::keep::{about, digests, put, taken_up};
 use super::probe::{Nodes, Probing};
 use super::retire::in_use;
 use super::target::{At, Kind};
@@ -147,7 +147,7 @@ impl Work<'_> {
 
     fn deed(&self, message: String, settled: Option<&Settled>) -> Deed {
         let message = format!("cluster `{}`: {message}", self.cluster);
-        let of = |settled: &Settled| digests(&CaFacts::of(&settled.certificate), Some(&settled.place));
+        let of = |settled: &Settled| about(&CaFacts::of(&settled.certificate), Some(&settled.place));
         let digests = settled.map(of).unwrap_or_default();
         Deed { ca: true, cluster: Some(self.cluster.to_string()), message, reason: self.reason.clone(), digests }
     }
@@ -188,7 +188,9 @@ impl Work<'_> {
         if let (Err(error), Some(certificate), true) = (&written, dropped, is_used) {
             let settled = Settled { place: next.clone(), certificate, remarks: Vec::new() };
             let message = format!("rotation not dropped after all: {} may be used: {error}", next.said());
-            self.desk.record(self.deed(message, Some(&settled))).await?;
+            let brought = digests(&CaFacts::of(&settled.certificate), Some(&settled.place));
+            // the entry above retired it, and this one has it back
+            self.desk.record(Deed { digests: brought, ..self.deed(message, None) }).await?;
         }
         Ok(written?)
     }
@@ -236,9 +238,20 @@ impl Work<'_> {
         let after = record.succeeded_by(rotation.next.clone(), now, old.map(|old| old.pem()));
         let switched = async || Ok(after.replace(self.dir(), cluster, record)?);
         self.desk.act(self.deed(message, Some(&settled)), "the CA in force is what it was", switched).await?;
-        self.desk.reload().await?;
+        let place = settled.place.said();
+        let taken = self.desk.reload().await.map_err(|error| format!("{error:#}"));
+        if let Err(why) = taken.and_then(|checks| taken_up(cluster, checks)) {
+            writeln!(out, "by the record the new CA is in force ({place})")?;
+            let ttl = self.loaded.settings.max_ttl;
+            bail!(
+                "the running broker goes on with the old CA: {why} Take the old one out of no node until {ttl:#} after readiness says `ca \
+                 {cluster}` is well; what is to be done then: `ichor-broker ca removal-patch {cluster} --former --machine-config …{at}`, \
+                 then `ichor-broker ca retire {cluster} --reason …{at}`",
+                at = self.at
+            );
+        }
         let until = now.saturating_add(self.loaded.settings.max_ttl).unwrap_or(now);
-        write!(out, "{}", ca::rotated_text(cluster, &settled.place.said(), until, &self.at))?;
+        write!(out, "{}", ca::rotated_text(cluster, &place, until, &self.at))?;
         Ok(())
     }
 

@@ -93,7 +93,7 @@ impl Vault {
     /// When something in the vault does not open as what it is, a recipient is none, or another command seals right now.
     pub fn backup(&self, recipients: &[String], made: Timestamp) -> Result<Backup, VaultError> {
         let dir = self.sealer.dir();
-        let _lock = file::lock(dir)?;
+        let _lock = self.sealer.lock()?;
         let to = self.sealed_to(recipients)?;
         let mut contents = Vec::new();
         let listing = self.list()?;

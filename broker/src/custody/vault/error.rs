@@ -25,6 +25,9 @@ pub enum VaultError {
     /// A vault, or a file in it, is there already.
     #[error("`{0}` exists already and is not overwritten; ask to replace it if that is meant")]
     Exists(PathBuf),
+    /// What was to open it ended before it did.
+    #[error("a file of the vault could not be opened, for what opens it ended; the broker's own log says why")]
+    Unopened,
     /// No such file in the vault.
     #[error("`{0}` does not exist; if it did, bring it back with `ichor-broker custody restore`")]
     Missing(PathBuf),
@@ -114,6 +117,9 @@ pub enum VaultError {
         "`{0}` was changed by another command meanwhile, and stays as that left it; look at `ichor-broker ca show`, then try again"
     )]
     RecordChanged(PathBuf),
+    /// The recipients are others than when a command began.
+    #[error("`{0}` was changed by another command meanwhile, so nothing was sealed; run this again")]
+    RecipientsChanged(PathBuf),
     /// A secret's name does not fit.
     #[error("`{0}` is not a secret's name: use lower-case letters, digits and inner hyphens")]
     Name(String),

@@ -165,19 +165,17 @@ impl Vault {
         &self.sealer
     }
 
-    /// Opens a cluster's CA and checks that key and certificate belong together. Whether the CA is valid now is for the
-    /// issuer to check, each time.
-    ///
-    /// # Errors
-    /// When there is none, or it does not open as this cluster's CA.
-    pub fn open_ca(&self, cluster: &ClusterName) -> Result<CaMaterial, VaultError> {
+    /// For tests: the cluster's first CA.
+    #[cfg(test)]
+    pub(crate) fn open_ca(&self, cluster: &ClusterName) -> Result<CaMaterial, VaultError> {
         self.open_ca_file(cluster, &format!("{cluster}.age"))
     }
 
-    /// The same from another file below `ca/`, as a record names it.
+    /// Opens a cluster's CA from this file below `ca/`, as a record names it, and checks that key and certificate belong together. Whether
+    /// the CA is valid now is for the issuer to check, each time.
     ///
     /// # Errors
-    /// As [`Self::open_ca`].
+    /// When there is none, or it does not open as this cluster's CA.
     pub fn open_ca_file(&self, cluster: &ClusterName, file: &str) -> Result<CaMaterial, VaultError> {
         let path = self.sealer.ca_file(file)?;
         pair(sealed::open_ca(&path, &self.openers, cluster.as_str())?)

@@ -1,11 +1,16 @@
 //! Sealing: it needs the recipients and no secret.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::Flock;
 
 use super::recipients::Recipients;
 use super::{Listing, Plugins, VaultError, file, sealed};
 use crate::custody::ca::CaMaterial;
-use crate::custody::record::{Place, Record};
+use crate::custody::record::Place;
+#[cfg(test)]
+use crate::custody::record::Record;
 use crate::custody::{LocalSigner, StandingCredential};
 use crate::domain::ClusterName;
 use crate::entropy;
@@ -27,6 +32,8 @@ pub enum Aside {
 pub struct Sealer {
     dir: PathBuf,
     recipients: Recipients,
+    /// What the recipients were read from.
+    text: Vec<u8>,
 }
 
 // === impl Aside ===
@@ -64,9 +71,9 @@ impl Sealer {
     /// When there is no vault, or one of its recipients is none or needs a plugin that is not allowed.
     pub fn allowing(dir: &Path, plugins: &Plugins) -> Result<Self, VaultError> {
         let bytes = file::read(&dir.join(RECIPIENTS))?.ok_or_else(|| VaultError::NotAVault(dir.to_owned()))?;
-        let text = String::from_utf8(bytes).map_err(|_| VaultError::Recipient("(not text)".to_owned()))?;
-        let recipients = Recipients::parse(&text, plugins)?.ok_or_else(|| VaultError::NotAVault(dir.to_owned()))?;
-        Ok(Self { dir: dir.to_owned(), recipients })
+        let text = std::str::from_utf8(&bytes).map_err(|_| VaultError::Recipient("(not text)".to_owned()))?;
+        let recipients = Recipients::parse(text, plugins)?.ok_or_else(|| VaultError::NotAVault(dir.to_owned()))?;
+        Ok(Self { dir: dir.to_owned(), recipients, text: bytes })
     }
 
     /// Whether a vault lies in `dir`.
@@ -80,16 +87,28 @@ impl Sealer {
         file::make_dir(dir)?;
         file::make_dir(&dir.join("ca"))?;
         file::make_dir(&dir.join("secrets"))?;
-        file::write(&dir.join(RECIPIENTS), text_of(&recipients).as_bytes(), false)?;
-        Ok(Self { dir: dir.to_owned(), recipients })
+        let text = text_of(&recipients).into_bytes();
+        file::write(&dir.join(RECIPIENTS), &text, false)?;
+        Ok(Self { dir: dir.to_owned(), recipients, text })
     }
 
-    /// Returns once the cluster's CA is durable in the vault, with the record that says so unless there is one. Key and certificate are
-    /// checked once more before that.
+    /// The lock under which the vault is sealed into, where its recipients are those that were read: who was removed meanwhile opens nothing
+    /// that is sealed after that.
     ///
     /// # Errors
-    /// When there is one already and `replace` does not say otherwise, or the file system fails.
-    pub fn seal_ca(&self, cluster: &ClusterName, ca: &CaMaterial, replace: bool) -> Result<(), VaultError> {
+    /// When they are others, or another command seals right now.
+    pub(super) fn lock(&self) -> Result<Flock<File>, VaultError> {
+        let lock = file::lock(&self.dir)?;
+        let path = self.dir.join(RECIPIENTS);
+        match file::read(&path)? {
+            Some(now) if now == self.text => Ok(lock),
+            _ => Err(VaultError::RecipientsChanged(path)),
+        }
+    }
+
+    /// For tests: the cluster's first CA, with the record that says so unless there is one.
+    #[cfg(test)]
+    pub(crate) fn seal_ca(&self, cluster: &ClusterName, ca: &CaMaterial, replace: bool) -> Result<(), VaultError> {
         let file = format!("{cluster}.age");
         self.seal_ca_file(cluster, &file, ca, replace)?;
         match Record::written(&self.dir, cluster)? {
@@ -98,10 +117,12 @@ impl Sealer {
         }
     }
 
-    /// The same into another file below `ca/`, as a record names it.
+    /// Returns once the cluster's CA is durable in this file below `ca/`, as a record names it. Key and certificate are checked once more
+    /// before that.
     ///
     /// # Errors
-    /// As [`Self::seal_ca`].
+    /// When there is one already and `replace` does not say otherwise, the recipients are others than when they were read, or the file
+    /// system fails.
     pub fn seal_ca_file(
         &self,
         cluster: &ClusterName,
@@ -111,7 +132,7 @@ impl Sealer {
     ) -> Result<(), VaultError> {
         let path = self.ca_file(file)?;
         let sealed = self.sealed(cluster, ca)?;
-        let _lock = file::lock(&self.dir)?;
+        let _lock = self.lock()?;
         file::write(&path, &sealed, replace)
     }
 
@@ -119,10 +140,10 @@ impl Sealer {
     /// no other has or had. Nothing is written over.
     ///
     /// # Errors
-    /// When another command writes in the vault, or the file system fails.
+    /// When another command writes in the vault, the recipients are others than when they were read, or the file system fails.
     pub fn seal_next_ca(&self, cluster: &ClusterName, ca: &CaMaterial, from: u32) -> Result<String, VaultError> {
         let sealed = self.sealed(cluster, ca)?;
-        let _lock = file::lock(&self.dir)?;
+        let _lock = self.lock()?;
         let name = self.free_ca_file(cluster, from)?;
         file::write(&self.ca_file(&name)?, &sealed, false)?;
         Ok(name)
@@ -166,11 +187,12 @@ impl Sealer {
     /// Returns once the secret is durable in the vault.
     ///
     /// # Errors
-    /// When there is one already and `replace` does not say otherwise, or the file system fails.
+    /// When there is one already and `replace` does not say otherwise, the recipients are others than when they were read, or the file system
+    /// fails.
     pub fn seal_secret(&self, name: &str, value: &[u8], replace: bool) -> Result<(), VaultError> {
         let path = self.secret_path(name)?;
         let sealed = sealed::seal_secret(&self.recipients, name, value)?;
-        let _lock = file::lock(&self.dir)?;
+        let _lock = self.lock()?;
         file::write(&path, &sealed, replace)
     }
 

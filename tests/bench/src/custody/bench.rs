@@ -23,6 +23,10 @@ use crate::world::{self, World, admin};
 
 /// The rounds that each load is split into.
 pub(super) const ROUNDS: u32 = 10;
+/// So many connections ask for certificates of an age file beside each load where OpenBao is held to a share.
+const BESIDE: usize = 4;
+/// More than those could have in one second: each waits for two commits in a row.
+const PREPARED_BESIDE: f64 = 4_000.0;
 /// More than a broker could answer in one second; as many requests are prepared for each.
 const PREPARED: f64 = 20_000.0;
 /// The bytes of a certificate that are signed, about.
@@ -36,11 +40,14 @@ pub(super) struct Bench {
     server: Target,
     caller: Caller,
     bare: Vec<Vec<u8>>,
+    bare_spread: Vec<Vec<u8>>,
     lean: Vec<Vec<u8>>,
     pki: Vec<Vec<u8>>,
     pub(super) round: Duration,
     /// So many requests are prepared for each second of a round.
     pub(super) prepared: f64,
+    /// Connections that ask for certificates of an age file beside each load.
+    beside: usize,
     /// Of the machine, before any was given away.
     cores: usize,
 }
@@ -64,6 +71,8 @@ impl Bench {
         let token = bao.log_in().await?;
         let input = json!({ "input": BASE64_STANDARD.encode([7; TO_BE_SIGNED]) });
         let signs = |token: &str| vec![bao.request("POST", "transit/sign/bare", token, &input)];
+        let of = |cluster: String| bao.request("POST", &format!("transit/sign/ichor-{cluster}"), &token, &input);
+        let bare_spread = with_transit_keys().map(of).collect();
         let (bare, lean) = (signs(&token), signs(&bao.lean_token().await?));
         let pki = (0..256).map(|_| {
             let key = KeyPair::generate_for(&PKCS_ED25519)?;
@@ -73,7 +82,10 @@ impl Bench {
         let pki = pki.collect::<anyhow::Result<Vec<_>>>()?;
         let round = Duration::from_secs(settings.seconds) / ROUNDS;
         let cores = std::thread::available_parallelism()?.get();
-        Ok((Self { bao, world, broker, server, caller, bare, lean, pki, round, prepared: PREPARED, cores }, logins))
+        let (prepared, beside) = (PREPARED, 0);
+        let bench =
+            Self { bao, world, broker, server, caller, bare, bare_spread, lean, pki, round, prepared, beside, cores };
+        Ok((bench, logins))
     }
 
     /// So many rounds of these loads. They go there and back, so that none always follows the same one.
@@ -103,45 +115,57 @@ impl Bench {
     }
 
     /// OpenBao gets this share of the last core from now on, in percent, and has it to itself: what else ran there meanwhile would
-    /// leave it cold caches, and more of that the more we do. No other core is idle meanwhile, whatever the load: two that are one core's
-    /// threads slow each other, and bare signatures would have the quieter neighbour.
-    pub(super) fn hold_to(&self, share: u32) -> anyhow::Result<(Share, Busy)> {
+    /// leave it cold caches, and more of that the more we do. Where cores are one core's threads, they share what makes them fast, and bare
+    /// signatures would have the quieter neighbour: so the broker works beside each load from now on, bare or not, at certificates of an
+    /// age file, and no other core is idle.
+    pub(super) fn hold_to(&mut self, share: u32) -> anyhow::Result<(Share, Busy)> {
         let last = self.cores.saturating_sub(1);
         self.part(last)?;
+        self.beside = BESIDE;
         Ok((Share::of(self.bao.pid(), share)?, Busy::on(0..last)?))
     }
 
     /// One round of a load.
     async fn load(&mut self, lane: &mut Lane) -> anyhow::Result<()> {
         let bao = self.bao.pid();
+        let beside = match self.beside {
+            0 => Vec::new(),
+            _ => self.requests(&["prod".to_owned()], PREPARED_BESIDE).await?,
+        };
         let (target, requests) = match lane.kind {
             Kind::Bare => (&self.server, Requests::again(self.bare.clone())),
+            Kind::BareSpread => (&self.server, Requests::again(self.bare_spread.clone())),
             Kind::Lean => (&self.server, Requests::again(self.lean.clone())),
             Kind::Pki => (&self.server, Requests::again(self.pki.clone())),
             Kind::Ichor(cluster) => {
-                let requests = self.requests(&[cluster.to_owned()]).await?;
+                let requests = self.requests(&[cluster.to_owned()], self.prepared).await?;
                 (&self.broker, Requests::once(requests))
             }
             Kind::Spread => {
                 let clusters: Vec<String> = with_transit_keys().collect();
-                let requests = self.requests(&clusters).await?;
+                let requests = self.requests(&clusters, self.prepared).await?;
                 (&self.broker, Requests::once(requests))
             }
         };
         let calls = || self.world.counted("ichor_openbao_calls_total", "outcome=\"ok\"");
         // the generator's handshakes are no work that a signature costs
         let open = load::connect(target, lane.connections).await?;
+        let open_beside = load::connect(&self.broker, self.beside).await?;
         let (before, called) = (world::cpu(bao)?, calls()?);
-        let done = load::over(open, requests, self.round, || self.world.broker_cpu()).await?;
+        let (done, beside) = tokio::join!(
+            load::over(open, requests, self.round, || self.world.broker_cpu()),
+            load::over(open_beside, Requests::once(beside), self.round, || Ok(Duration::ZERO)),
+        );
+        let (done, _) = (done?, beside?);
         lane.add(done, world::cpu(bao)?.saturating_sub(before), calls()?.saturating_sub(called));
         Ok(())
     }
 
-    /// Enough requests for a round, of these clusters in turn.
-    async fn requests(&mut self, clusters: &[String]) -> anyhow::Result<Vec<Vec<u8>>> {
+    /// Enough requests for a round in which there are fewer than `most` a second, of these clusters in turn.
+    async fn requests(&mut self, clusters: &[String], most: f64) -> anyhow::Result<Vec<Vec<u8>>> {
         self.caller.renew(&self.broker).await?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
-        let count = (self.prepared * self.round.as_secs_f64()) as u64;
+        let count = (most * self.round.as_secs_f64()) as u64;
         let each = count.div_ceil(u64::try_from(clusters.len())?.max(1));
         let mut of_each = Vec::new();
         for cluster in clusters {

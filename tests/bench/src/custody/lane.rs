@@ -10,7 +10,9 @@ use crate::meter::{Times, each, rate};
 pub(super) enum Kind {
     /// Transit's own signatures, one a call.
     Bare,
-    /// The same by a token without the policy `default`.
+    /// The same of the keys of all clusters that have one, in turn.
+    BareSpread,
+    /// The same as `Bare` by a token without the policy `default`.
     Lean,
     /// PKI's own issuance.
     Pki,
@@ -41,6 +43,7 @@ impl Kind {
     pub(super) fn said(self) -> &'static str {
         match self {
             Self::Bare => "a bare signature",
+            Self::BareSpread => "a bare signature, of many keys",
             Self::Lean => "a bare signature, by a token without `default`",
             Self::Pki => "PKI's own certificate",
             Self::Ichor("prod") => "a certificate, age",

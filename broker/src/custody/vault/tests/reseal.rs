@@ -162,5 +162,25 @@ fn nobody_seals_beside_a_reseal() {
     assert!(matches!(change.plan(&vault).unwrap_err(), VaultError::Busy(_)));
     assert!(matches!(vault.backup(&[], Timestamp::UNIX_EPOCH).unwrap_err(), VaultError::Busy(_)));
     plan.apply().unwrap();
-    sealer.create_secret("other").unwrap();
+    Sealer::at(&change.dir).unwrap().create_secret("other").unwrap();
+}
+
+#[test]
+fn nothing_is_sealed_to_who_was_removed_since_a_command_began() {
+    let change = Change::new();
+    let vault = open(&change.dir).unwrap();
+    let began = Sealer::at(&change.dir).unwrap();
+    change.plan(&vault).unwrap().apply().unwrap();
+    let changed = |error| matches!(error, VaultError::RecipientsChanged(_));
+    assert!(changed(began.create_secret("other").unwrap_err()));
+    assert!(changed(began.seal_ca(&cluster("staging"), &made(), false).unwrap_err()));
+    assert!(changed(began.seal_next_ca(&cluster("prod"), &made(), 2).unwrap_err()));
+    assert!(changed(vault.backup(&[], Timestamp::UNIX_EPOCH).unwrap_err()));
+    for file in ["ca/staging.age", "ca/prod.2.age", "secrets/other.age"] {
+        assert!(!change.dir.join(file).exists(), "{file}");
+    }
+    // begun anew, it seals to those who are there now
+    Sealer::at(&change.dir).unwrap().seal_ca_file(&cluster("prod"), "prod.age", &made(), true).unwrap();
+    assert_eq!((change.opens(&change.old), change.opens(&change.new)), (vec![false; 2], vec![true; 2]));
+    open(&change.dir).unwrap().backup(&[], Timestamp::UNIX_EPOCH).unwrap();
 }

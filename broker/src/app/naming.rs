@@ -8,7 +8,7 @@ use ichor_wire::log::{Content, Kind};
 use crate::app::issuers::Unnamed;
 use crate::audit::{RecordError, Sequencer};
 use crate::custody::ca::CaFacts;
-use crate::custody::{CERTIFICATE, KV_PLACE, PUBLIC_KEY};
+use crate::custody::{ABOUT, KV_PLACE, PUBLIC_KEY};
 
 /// Records each of these CAs, with where it lives.
 ///
@@ -17,10 +17,8 @@ use crate::custody::{CERTIFICATE, KV_PLACE, PUBLIC_KEY};
 pub(super) async fn name(sequencer: &Sequencer, unnamed: &[Unnamed]) -> Result<(), RecordError> {
     for Unnamed { cluster, certificate, said, in_kv } in unnamed {
         let facts = CaFacts::of(certificate);
-        let mut digests = BTreeMap::from([
-            (CERTIFICATE.to_owned(), facts.fingerprint),
-            (PUBLIC_KEY.to_owned(), facts.key_fingerprint),
-        ]);
+        let mut digests =
+            BTreeMap::from([(ABOUT.to_owned(), facts.fingerprint), (PUBLIC_KEY.to_owned(), facts.key_fingerprint)]);
         digests.extend(in_kv.clone().map(|place| (KV_PLACE.to_owned(), place)));
         let message =
             format!("cluster `{cluster}`: the CA found in custody, which no entry named, is this from now on: {said}");
