@@ -402,12 +402,12 @@ async fn a_credential_that_no_entry_names_is_not_used_though_the_cluster_would_t
     adopting.held(&alice, &[]).await?;
     let loaded = Folder::new(&world.dir).load()?;
     let clusters = ichor_broker::config::load_clusters(&loaded.settings.clusters)?;
+    let custody = app::custody(&loaded, vault)?;
     let open = async || {
         let known = app::known_cas(&loaded.settings).await?;
         let clock = std::sync::Arc::clone(&world.clock) as std::sync::Arc<dyn ichor_broker::clock::Clock>;
-        anyhow::Ok(
-            app::adopted(&vault, &clusters[&cluster], &known, &clock).map(|_| ()).map_err(|error| error.to_string()),
-        )
+        let found = app::adopted(&custody, &clusters[&cluster], &known, &clock).await;
+        anyhow::Ok(found.map(|_| ()).map_err(|error| error.to_string()))
     };
     let refused = open().await?.unwrap_err();
     assert!(refused.contains(&other.fingerprint()), "{refused}");

@@ -6,7 +6,7 @@ use ichor_wire::profile::CaCertificate;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::SharedClock;
-use crate::custody::{Familiar, ForeignCa, KnownCas, Vault, VaultError};
+use crate::custody::{Custody, Familiar, ForeignCa, KnownCas, VaultError};
 use crate::domain::{Cluster, ClusterName};
 use crate::issuer::TalosApi;
 use crate::issuer::talos_api::{Credential, TalosApiError};
@@ -77,13 +77,13 @@ pub enum AdoptedError {
 ///
 /// # Errors
 /// When there is no credential for it, the log does not name it (who adopts one has it recorded first), or it cannot be used.
-pub fn adopted(
-    vault: &Vault,
+pub async fn adopted(
+    custody: &Custody,
     cluster: &Arc<Cluster>,
     known: &KnownCas,
     clock: &SharedClock,
 ) -> Result<Adopted, AdoptedError> {
-    let credential = vault.open_talos_credential(&cluster.name)?;
+    let credential = custody.talos_credential(&cluster.name).await?;
     let found = credential.fingerprint();
     match known.check_fingerprint(&cluster.name, found.clone()) {
         Ok(Familiar::Named) => {}

@@ -165,7 +165,7 @@ pub(super) async fn open(
                 opened.take_files(now, files);
                 (is_usable, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
-            Err(error) if error.may_be_adopted() => match adopted(custody.vault(), cluster, before.known, clock) {
+            Err(error) if error.may_be_adopted() => match adopted(custody, cluster, before.known, clock).await {
                 Ok(Adopted { issuer, end }) => {
                     let end = opened.note_end(name, end);
                     let file = adopted_file(name);

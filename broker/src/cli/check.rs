@@ -165,7 +165,13 @@ async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas, granted: 
                 let end = app::End::of_ca(&opened.certificate, SystemClock.now());
                 let newer = app::newer(known, &cluster.name, &opened.certificate).filter(|_| !opened.is_rotating);
                 let newer = newer.filter(|_| !opened.is_unnamed);
-                let warnings: Vec<_> = end.said.into_iter().chain(newer).chain(opened.warnings).collect();
+                let rotating = opened.is_rotating.then(|| {
+                    format!(
+                        "a rotation is under way: `ichor-broker ca rotate {0} --continue --reason …` goes on with it, `--abandon` drops it",
+                        cluster.name
+                    )
+                });
+                let warnings: Vec<_> = end.said.into_iter().chain(newer).chain(rotating).chain(opened.warnings).collect();
                 let said = (!warnings.is_empty()).then(|| warnings.join("; "));
                 Check { ok: !end.is_over, ..fine(line, said) }
             }
@@ -188,7 +194,7 @@ async fn endpoints(clusters: &Clusters) -> Vec<Check> {
 async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, known: &KnownCas, missing: &CustodyError) -> Check {
     let name = format!("ca {}", cluster.name);
     let clock: SharedClock = Arc::new(SystemClock);
-    let app::Adopted { issuer, end } = match app::adopted(custody.vault(), cluster, known, &clock) {
+    let app::Adopted { issuer, end } = match app::adopted(custody, cluster, known, &clock).await {
         Ok(adopted) => adopted,
         Err(AdoptedError::Vault(VaultError::Missing(_))) => return failed(name, missing),
         Err(error) => return failed(name, &error),

@@ -27,7 +27,8 @@ pub enum KvError {
     Bao(#[from] BaoError),
     /// No such secret, or deleted.
     #[error(
-        "there is no secret at `{0}`; `ichor-broker ca create --custody kv` or `ca import --custody kv` writes one"
+        "there is no secret at `{0}`: where it was deleted, `bao kv undelete` brings it back; where there never was one, `ichor-broker ca create \
+         --custody kv --reason …` or `ca import --custody kv --reason …` writes one"
     )]
     Missing(String),
     /// Another version was written than the one that was to be written over.

@@ -15,7 +15,7 @@ use super::record::{Place, Record};
 use super::servers;
 use super::transit::{Seen, TransitKeyError, TransitSigner};
 use super::vault::{VaultError, cluster_of};
-use super::{Signer, Vault};
+use super::{Signer, StandingCredential, Vault};
 use crate::domain::ClusterName;
 use crate::openbao::{Client, Kv, Pki, TransitEngine};
 
@@ -204,11 +204,27 @@ impl Custody {
         }
     }
 
-    /// The CA in a file of the vault, opened beside everything else: a plugin may wait for a person to touch a key.
+    /// The cluster's standing credential, opened beside everything else.
+    ///
+    /// # Errors
+    /// When there is none, or it does not open as this cluster's.
+    pub async fn talos_credential(&self, cluster: &ClusterName) -> Result<StandingCredential, VaultError> {
+        let cluster = cluster.clone();
+        self.of_vault(move |vault| vault.open_talos_credential(&cluster)).await
+    }
+
     async fn from_vault(&self, cluster: &ClusterName, file: &str) -> Result<CaMaterial, CustodyError> {
-        let (vault, cluster, file) = (Arc::clone(&self.vault), cluster.clone(), file.to_owned());
-        let opened = tokio::task::spawn_blocking(move || vault.open_ca_file(&cluster, &file)).await;
-        Ok(opened.map_err(|_| VaultError::Unopened)??)
+        let (cluster, file) = (cluster.clone(), file.to_owned());
+        Ok(self.of_vault(move |vault| vault.open_ca_file(&cluster, &file)).await?)
+    }
+
+    /// What is opened of the vault beside everything else: a plugin may wait for a person to touch a key.
+    async fn of_vault<T: Send + 'static>(
+        &self,
+        open: impl FnOnce(&Vault) -> Result<T, VaultError> + Send + 'static,
+    ) -> Result<T, VaultError> {
+        let vault = Arc::clone(&self.vault);
+        tokio::task::spawn_blocking(move || open(&vault)).await.map_err(|_| VaultError::Unopened)?
     }
 
     async fn found(&self, cluster: &ClusterName, place: &Place) -> Result<Opened, CustodyError> {

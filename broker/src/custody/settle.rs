@@ -215,7 +215,9 @@ impl Places<'_> {
             return Err(if of.replace { SettleError::Unnamed(place) } else { SettleError::Other(place) });
         }
         self.check_own(of.cluster, found.certificate().public_key())?;
-        let remark = format!("the secret `{mount}/{path}` held a CA of this cluster that nothing used; it is used now");
+        let remark = format!(
+            "the secret `{mount}/{path}` held a CA for a cluster of this name that this broker did not use; it does now, and so may whoever put it there"
+        );
         let place = Place::Kv { server: server.clone(), mount: mount.clone(), path };
         Ok(Some(Settled { place, certificate: found.certificate().clone(), remarks: vec![remark] }))
     }

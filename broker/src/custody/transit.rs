@@ -51,7 +51,7 @@ pub enum TransitKeyError {
     /// Its private part can leave Transit.
     #[error(
         "the Transit key `{key}` has `{flag}` set, so its private part can leave Transit, and that cannot be unset; \
-         use another key, made with `{flag}=false`"
+         use another key, made with `{flag}=false`: `ichor-broker ca rotate` makes one for a cluster that has a CA"
     )]
     Leaks {
         /// The key.

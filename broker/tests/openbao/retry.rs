@@ -121,7 +121,7 @@ async fn an_answer_that_is_none_is_said_to_be_none() {
         Fault::Garbage,
         Fault::Truncated,
         Fault::Huge(10 << 20),
-        Fault::Instead(json!({"data": {"keys": [], "type": 1, "metadata": "x", "batch_results": {}}})),
+        Fault::Instead(json!({"data": {"keys": [], "type": 1, "metadata": "x", "signature": [], "batch_results": {}}})),
         Fault::Instead(json!({"data": null})),
         Fault::Instead(json!([])),
     ];
@@ -165,15 +165,18 @@ async fn a_signature_is_of_the_version_that_was_asked_for() {
     let signed = transit.sign("k", 1, KeyKind::Ed25519, &[b"x", b"y"]).await.unwrap();
     assert!(signed.iter().all(|one| one.as_ref().is_ok_and(|signature| signature.len() == 64)));
     for other in ["vault:v2:AAAA", "vault:v11:AAAA", "AAAA", "vault:v1:?"] {
-        let body = json!({"data": {"batch_results": [{"signature": other}]}});
-        world.bao.set_fault("transit/sign/k", Some(Fault::Instead(body)));
-        let signed = transit.sign("k", 1, KeyKind::Ed25519, &[b"x"]).await.unwrap();
-        assert!(matches!(signed[0].as_ref().unwrap_err().kind(), Kind::Garbled(_)), "{other}: {signed:?}");
+        let both = json!({"data": {"signature": other, "batch_results": [{"signature": other}, {"signature": other}]}});
+        world.bao.set_fault("transit/sign/k", Some(Fault::Instead(both)));
+        for inputs in [&[&b"x"[..]][..], &[b"x", b"y"]] {
+            let signed = transit.sign("k", 1, KeyKind::Ed25519, inputs).await.unwrap();
+            assert_eq!(signed.len(), inputs.len());
+            assert!(matches!(signed[0].as_ref().unwrap_err().kind(), Kind::Garbled(_)), "{other}: {signed:?}");
+        }
     }
     // nor is there one more or less of them
     let body = json!({"data": {"batch_results": [{"signature": "vault:v1:AAAA"}, {"signature": "vault:v1:AAAA"}]}});
     world.bao.set_fault("transit/sign/k", Some(Fault::Instead(body)));
-    let error = transit.sign("k", 1, KeyKind::Ed25519, &[b"x"]).await.unwrap_err();
+    let error = transit.sign("k", 1, KeyKind::Ed25519, &[b"x", b"y", b"z"]).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Garbled(_)), "{error}");
 }
 

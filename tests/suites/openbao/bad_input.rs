@@ -97,7 +97,7 @@ async fn a_kv_ca_that_was_made_and_not_recorded_is_gone_on_with() -> anyhow::Res
     // it was not asked to write over anything
     std::fs::remove_file(world.dir.join("vault/ca/prod.toml"))?;
     let said = run_command(&again).await?;
-    assert!(said.contains("held a CA of this cluster that nothing used; it is used now"), "{said}");
+    assert!(said.contains("held a CA for a cluster of this name that this broker did not use; it does now"), "{said}");
     assert_eq!(bao.secret("ichor/prod.2"), Some(made));
     Ok(())
 }

@@ -122,6 +122,38 @@ async fn a_switch_that_cannot_be_recorded_does_not_happen() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ca_goes_nowhere_that_the_broker_itself_cannot_use_it() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let old = asks(&alice).await?.answer.issuing_ca;
+    let token = world.dir.join("operator-token").display().to_string();
+    std::fs::write(&token, OpenBao::ROOT_TOKEN)?;
+    let record = || std::fs::read(world.dir.join("vault/ca/prod.toml")).unwrap();
+    let (before, node) = (record(), node(&world));
+    let moves = ["move", CLUSTER, "--to", "transit", "--token-file", &token];
+    let rotates = ["rotate", CLUSTER, "--custody", "transit", "--token-file", &token, "--wait", "0s", "--node", &node];
+    let reads = || Rule::new("secret/data/ichor/prod", ["read"]);
+    bao(&world).allow_only([reads()]);
+    for command in [&moves[..], &rotates] {
+        let said = recorded(&world, command).await.unwrap_err().to_string();
+        assert!(said.contains("the broker itself cannot use it there") && said.contains("transit/keys/"), "{said}");
+        assert_eq!(record(), before);
+        assert_eq!(asks(&alice).await?.answer.issuing_ca, old);
+    }
+    // with what deploy/openbao has, the same commands go on with what is there
+    let may = |key: &str| {
+        [(format!("transit/keys/{key}"), "read"), (format!("transit/sign/{key}"), "update")]
+            .map(|(path, may)| Rule::new(&path, [may]))
+    };
+    bao(&world).allow_only(["ichor-prod", "ichor-prod.2"].map(may).concat().into_iter().chain([reads()]));
+    recorded(&world, &moves).await?;
+    assert_eq!(asks(&alice).await?.answer.issuing_ca, old);
+    let said = recorded(&world, &["rotate", CLUSTER, "--token-file", &token, "--wait", "0s", "--node", &node]).await;
+    assert!(said.unwrap_err().to_string().contains("not every node accepts the new CA yet"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operators_token_makes_what_the_brokers_own_may_not() -> anyhow::Result<()> {
     let world = world(Lives::Transit).await?;
     let alice = Person::log_in(&world, "alice").await?;

@@ -191,7 +191,21 @@ impl Work<'_> {
             Ok(())
         };
         self.desk.act(deed, "what of it was done stays; run the same command again", done).await?;
-        writeln!(out, "{place} issues no more; from now on: {}", next.said())?;
+        match &next {
+            Place::Retired => {
+                writeln!(
+                    out,
+                    "{place} issues no more, and nothing is issued for the cluster until a new CA is there:"
+                )?;
+                writeln!(out, "  ichor-broker ca create {cluster} --replace --reason …")?;
+            }
+            next => {
+                writeln!(out, "{place} issues no more; from now on: {}", next.said())?;
+                writeln!(out, "No node was asked whether it accepts that one; for those that do not yet:")?;
+                writeln!(out, "  ichor-broker ca patch {cluster} > accepted-ca.yaml")?;
+                writeln!(out, "  talosctl -n NODE patch machineconfig --patch @accepted-ca.yaml")?;
+            }
+        }
         if seen.is_none() {
             writeln!(
                 out,

@@ -14,8 +14,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
 use crate::custody::ca::{CaFacts, CaMaterial};
 use crate::custody::{
-    ABOUT, CERTIFICATE, For, KV_PLACE, PUBLIC_KEY, Place, Places, Record, Sealer, SettleError, Settled, Target,
-    VaultError,
+    ABOUT, CERTIFICATE, Custody, For, KV_PLACE, KnownCas, PUBLIC_KEY, Place, Places, Record, Sealer, SettleError,
+    Settled, Target, VaultError,
 };
 use crate::domain::ClusterName;
 use crate::readiness::Check;
@@ -68,6 +68,12 @@ impl Keeping<'_> {
         // a command was ended between the two, or someone took the key away: the record is there and its key is not
         let is_keyless = before.as_ref().is_some_and(|record| !replace && sealer.lacks_key_of(&record.active));
         if let Some(before) = before.as_ref().filter(|_| !replace && !is_keyless) {
+            if before.active == Place::Retired {
+                bail!(
+                    "the CA of cluster `{cluster}` was retired, and none took its place; `--replace` puts this one there, and nodes must then be \
+                     told of it"
+                );
+            }
             bail!(
                 "cluster `{cluster}` has a CA in custody ({}); `ichor-broker ca move` takes it to another custody, `--replace` \
                  replaces it, and nodes must then be told of the new one",
@@ -146,6 +152,25 @@ impl Keeping<'_> {
         settled.remarks.extend(taken_up(cluster, checks).err());
         Ok(settled)
     }
+}
+
+/// Returns if the broker itself can use what was just made, before anything is put in force: an operator's token may more than its own.
+///
+/// # Errors
+/// When it cannot, with what to do.
+pub(super) async fn tried(
+    custody: &Custody,
+    cluster: &ClusterName,
+    place: &Place,
+    known: &KnownCas,
+) -> anyhow::Result<()> {
+    custody.open_place(cluster, place, known).await.map(drop).map_err(|error| {
+        anyhow::anyhow!(
+            "the key is in {}, and the broker itself cannot use it there, so nothing was put in force: {error}. It is the broker's own \
+             token that has to, whatever an operator's may: see deploy/openbao; then run the same command again",
+            place.said()
+        )
+    })
 }
 
 /// Whether the running broker has taken up a cluster's CA; `false` where none runs.

@@ -136,11 +136,8 @@ impl CaCommand {
                     (false, false) => vec![certificate(&loaded, &cluster, Which::Active)?],
                 };
                 let patch = ca::removal_patch(&read(&machine_config)?, &pems)?;
-                for (name, text) in patch.files() {
-                    std::fs::write(output.join(name), text)?;
-                }
-                writeln!(out, "wrote the patches; {} other CAs stay. Apply both in one command:", patch.kept)?;
-                writeln!(out, "  {}", patch.command)?;
+                patch.write(&output)?;
+                patch.how(&output).iter().try_for_each(|line| writeln!(out, "{line}"))?;
                 Ok(())
             }
         }

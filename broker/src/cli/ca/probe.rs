@@ -50,6 +50,8 @@ pub(super) struct Probing<'a> {
 pub(super) struct Answer {
     pub(super) node: String,
     pub(super) is_accepted: bool,
+    /// It says that it does not trust the CA.
+    is_refused: bool,
     why: String,
 }
 
@@ -68,6 +70,11 @@ impl Probe {
         })?;
         answers.iter().try_for_each(|answer| writeln!(out, "{answer}"))?;
         if answers.iter().any(|answer| !answer.is_accepted) {
+            if !answers.iter().any(|answer| answer.is_refused) {
+                bail!(
+                    "not every node could be asked, and none that was refuses the CA; see that they can be reached from here"
+                );
+            }
             bail!(
                 "not every node accepts the CA; apply what `ichor-broker ca patch {cluster}` prints, or, if it was imported \
                  and the cluster's CA was rotated since, import the new one"
@@ -115,7 +122,8 @@ impl Answer {
             }
             Err(error) => error.to_string(),
         };
-        Self { node, is_accepted: outcome.is_ok(), why }
+        let is_refused = matches!(outcome, Err(EndpointError::Untrusted));
+        Self { node, is_accepted: outcome.is_ok(), is_refused, why }
     }
 }
 

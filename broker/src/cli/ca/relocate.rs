@@ -61,6 +61,7 @@ impl Move {
                 let places = Places { sealer, servers: &servers, known };
                 let of = For { cluster: &cluster, generation: record.generation, replace: false, awaited: None };
                 let settled = places.bring(of, &target, &material).await?;
+                super::keep::tried(&custody, &cluster, &settled.place, known).await?;
                 let message = format!("{} to {}", deed.message, settled.place.said());
                 let moved = async || {
                     let after = record.moved(settled.place.clone());

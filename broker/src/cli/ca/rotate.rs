@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use ichor_wire::profile::CaCertificate;
 
-use super::keep::{about, digests, put, taken_up};
+use super::keep::{about, digests, put, taken_up, tried};
 use super::probe::{Nodes, Probing};
 use super::retire::in_use;
 use super::target::{At, Kind};
@@ -128,7 +128,12 @@ impl Rotate {
         let (sealer, known) = (work.custody.vault().sealer(), &app::known_cas(&work.loaded.settings).await?);
         let places = Places { sealer, servers: &servers, known };
         let deed = work.deed("rotation begun: a new client CA is made".into(), None);
-        let make = async || Ok(places.create(of, &target, now, self.years).await?);
+        let make = async || {
+            let settled = places.create(of, &target, now, self.years).await?;
+            // nothing names it yet
+            tried(&work.custody, cluster, &settled.place, &KnownCas::default()).await?;
+            anyhow::Ok(settled)
+        };
         let settled = work.desk.act(deed, "the CA in force is what it was", make).await?;
         let rotating = record.rotating(settled.place.clone(), nodes, now);
         let made = work.deed(format!("new client CA made: {}", settled.place.said()), Some(&settled));

@@ -134,10 +134,9 @@ impl Removal {
             writeln!(out, "This node does not accept kit {number}: there is nothing to take out for it.")?;
         }
         let Some(patch) = &self.patch else { return Ok(()) };
-        writeln!(out, "Wrote the patches; {} other CAs stay. Apply both in one command:", patch.kept)?;
-        writeln!(out, "  {}", patch.command)?;
+        patch.write(folder)?;
+        patch.how(folder).iter().try_for_each(|line| writeln!(out, "{line}"))?;
         for (name, text) in patch.files() {
-            std::fs::write(folder.join(name), text)?;
             writeln!(out, "\n# {name}\n{}", text.trim_end())?;
         }
         writeln!(out)?;

@@ -3,6 +3,8 @@
 //! Talos merges lists by appending, so applying a patch twice lists a CA twice; and one element cannot be deleted, only the
 //! whole list, other people's CAs with it. So a removal deletes the list and adds again what stays, in one command.
 
+use std::path::Path;
+
 use ichor_wire::profile::{CaCertificate, CaError, pem};
 
 use super::documents::{self, DocumentError, Pair};
@@ -17,17 +19,46 @@ pub struct RemovalPatch {
     pub second: Option<String>,
     /// How many other CAs stay.
     pub kept: usize,
-    /// The one command that applies both, for files named `remove-1.yaml` and `remove-2.yaml`; `NODE` is to be filled in.
-    pub command: String,
 }
+
+/// The names of a removal's files.
+const REMOVALS: [&str; 2] = ["remove-1.yaml", "remove-2.yaml"];
 
 // === impl RemovalPatch ===
 
 impl RemovalPatch {
-    /// Its files, as [`Self::command`] names them: name and text.
+    /// Its files: name and text.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        std::iter::once(("remove-1.yaml", self.first.as_str()))
-            .chain(self.second.as_deref().map(|text| ("remove-2.yaml", text)))
+        let texts = std::iter::once(self.first.as_str()).chain(self.second.as_deref());
+        REMOVALS.into_iter().zip(texts)
+    }
+
+    /// Writes the files into the folder, and takes out what is there of another node's: it would be applied with them.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn write(&self, folder: &Path) -> std::io::Result<()> {
+        for name in REMOVALS {
+            match std::fs::remove_file(folder.join(name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.files().try_for_each(|(name, text)| std::fs::write(folder.join(name), text))
+    }
+
+    /// What to do with the files in this folder, a line: `Apply both in one command:`, and that command; `NODE` is to be filled in.
+    #[must_use]
+    pub fn how(&self, folder: &Path) -> [String; 2] {
+        let patches = self.files().map(|(name, _)| {
+            format!(" --patch @{}", if folder == Path::new(".") { name.into() } else { folder.join(name) }.display())
+        });
+        let said = match self.second {
+            Some(_) => "wrote the patches; {} other CAs stay. Apply both in one command:",
+            None => "wrote the patch; {} other CAs stay. Apply it:",
+        };
+        let said = said.replace("{}", &self.kept.to_string());
+        [said, format!("  talosctl -n NODE patch machineconfig{}", patches.collect::<String>())]
     }
 }
 
@@ -108,13 +139,7 @@ pub fn removal_patch(machine_config: &str, ca_pems: &[String]) -> Result<Removal
     }
     let lines: String = stay.iter().map(|crt| format!("    - crt: {crt}\n")).collect();
     let second = (!stay.is_empty()).then(|| format!("machine:\n  acceptedCAs:\n{lines}"));
-    let also = if second.is_some() { " --patch @remove-2.yaml" } else { "" };
-    Ok(RemovalPatch {
-        first: "machine:\n  acceptedCAs:\n    $patch: delete\n".to_owned(),
-        second,
-        kept: stay.len(),
-        command: format!("talosctl -n NODE patch machineconfig --patch @remove-1.yaml{also}"),
-    })
+    Ok(RemovalPatch { first: "machine:\n  acceptedCAs:\n    $patch: delete\n".to_owned(), second, kept: stay.len() })
 }
 
 /// What `ca create` tells an operator: how nodes come to trust the CA, how that is undone, and what os:admin means. `at` is
@@ -244,11 +269,11 @@ mod tests {
         let removal = removal_patch(&config(&[&one, &ours, &two, &ours]), std::slice::from_ref(&ours)).unwrap();
         assert_eq!(removal.kept, 2);
         assert_eq!(removal.first, "machine:\n  acceptedCAs:\n    $patch: delete\n");
-        let second = removal.second.unwrap();
+        let second = removal.second.clone().unwrap();
         assert_eq!(is_accepted(&second, &ours), Ok(false));
         assert_eq!(is_accepted(&second, &one), Ok(true));
         assert_eq!(is_accepted(&second, &two), Ok(true));
-        assert!(removal.command.contains("--patch @remove-1.yaml --patch @remove-2.yaml"));
+        assert!(removal.how(Path::new("")).concat().ends_with("--patch @remove-1.yaml --patch @remove-2.yaml"));
     }
 
     #[test]
@@ -257,7 +282,7 @@ mod tests {
         let config = config(&[&ours, &other, &next]);
         let removal = removal_patch(&config, &[next.clone(), elsewhere, ours.clone()]).unwrap();
         assert_eq!(removal.kept, 1);
-        let second = removal.second.unwrap();
+        let second = removal.second.clone().unwrap();
         assert_eq!([&ours, &next, &other].map(|ca| is_accepted(&second, ca).unwrap()), [false, false, true]);
     }
 
@@ -265,8 +290,18 @@ mod tests {
     fn the_last_one_leaves_no_list() {
         let ours = ca();
         let removal = removal_patch(&config(&[&ours]), &[ours]).unwrap();
-        assert_eq!((removal.second, removal.kept), (None, 0));
-        assert!(!removal.command.contains("remove-2"));
+        assert_eq!((&removal.second, removal.kept), (&None, 0));
+        // what another node's removal left is not applied to this one
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("remove-2.yaml"), "another node's").unwrap();
+        removal.write(folder.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join("remove-1.yaml")).unwrap(), removal.first);
+        assert!(!folder.path().join("remove-2.yaml").exists());
+        let [said, command] = removal.how(Path::new("out"));
+        assert!(
+            said.ends_with("Apply it:") && command.ends_with("machineconfig --patch @out/remove-1.yaml"),
+            "{command}"
+        );
     }
 
     #[test]

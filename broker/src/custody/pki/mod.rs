@@ -110,7 +110,9 @@ pub enum PkiError {
         set: String,
     },
     /// A role is not what it has to be.
-    #[error("in the PKI role `{name}` {first}{more}; `ichor-broker custody apply {cluster}` corrects it")]
+    #[error(
+        "in the PKI role `{name}` {first}{more}; `ichor-broker custody apply {cluster} --reason …`, with an operator's `--token-file`, corrects it"
+    )]
     Role {
         /// Mount and role.
         name: String,
