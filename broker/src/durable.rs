@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::regular::folder_of;
 
+/// What the name of a file begins with that is being written.
+pub(crate) const BESIDE: &str = ".new-";
+
 /// What becomes of a file that bears the name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
@@ -23,7 +26,7 @@ pub enum Existing {
 pub fn write(path: &Path, bytes: &[u8], existing: Existing, mode: u32) -> Result<()> {
     let folder = folder_of(path);
     // made with mode 0600
-    let mut beside = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let mut beside = tempfile::Builder::new().prefix(BESIDE).tempfile_in(folder)?;
     beside.write_all(bytes)?;
     // whatever the umask
     beside.as_file().set_permissions(Permissions::from_mode(mode))?;

@@ -30,8 +30,8 @@ path "secret/data/ichor-broker/audit-key-*" {
 }
 
 # The newest checkpoint, written before anyone is answered, each over the version that was seen. Deleting and destroying versions
-# is left to the vault's own people, so that an intruder in the broker cannot unmake what was anchored; how many versions stay is
-# theirs to say as well:
+# is left to the vault's own people. Who has this token can push old versions out by writing as many as stay: how many those are is
+# the vault's people's to say, and the server's own audit log tells of each write:
 #
 #   bao kv metadata put -cas-required -max-versions=1000 secret/ichor-broker/checkpoint
 path "secret/data/ichor-broker/checkpoint" {

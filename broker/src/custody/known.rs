@@ -90,6 +90,20 @@ pub enum ForeignCa {
         /// The fingerprints that the log names.
         known: String,
     },
+    /// It names none of this cluster's that has been published there, and this key as another's.
+    #[error(
+        "what lies in custody for cluster `{cluster}` has the key of cluster `{other}`'s CA, as the audit log names it: whoever may do something \
+         on the one could do it on the other. Someone may have copied the record: restore the vault from a backup, or, where both do have \
+         one CA, say so with `ichor-broker ca record {cluster} --certificate {found} --reason …`"
+    )]
+    OthersKey {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Whose key it is.
+        other: String,
+        /// The fingerprint of what was opened.
+        found: String,
+    },
     /// It says that this one was retired.
     #[error(
         "what lies in custody for cluster `{cluster}` is the CA with the certificate sha256 {found}, which was retired by an entry of \

@@ -153,7 +153,7 @@ impl Custody {
     pub async fn material(&self, cluster: &ClusterName, known: &KnownCas) -> Result<CaMaterial, CustodyError> {
         let place = self.record(cluster)?.active;
         let material = match &place {
-            Place::Age { file } => self.from_vault(cluster, file).await?,
+            Place::Age { file } => self.vault_ca(cluster, file).await?,
             Place::Kv { server, mount, path } => {
                 let kv = Kv::new(self.server(server)?, mount)?;
                 kv::read(&kv, mount, path).await?.material
@@ -196,12 +196,13 @@ impl Custody {
     ) -> Result<Opened, CustodyError> {
         let mut opened = self.found(cluster, place).await?;
         opened.in_kv = place.in_kv();
-        opened.is_unnamed = is_unnamed(cluster, place, &opened.certificate, known)?;
         // a dedicated CA names its cluster: a record that was copied to another does not make it that one's
         match opened.certificate.subject().strip_prefix(DEDICATED) {
-            Some(other) if other != cluster.as_str() => Err(CustodyError::OthersCa(other.to_owned())),
-            _ => Ok(opened),
+            Some(other) if other != cluster.as_str() => return Err(CustodyError::OthersCa(other.to_owned())),
+            _ => {}
         }
+        opened.is_unnamed = is_unnamed(cluster, place, &opened.certificate, known)?;
+        Ok(opened)
     }
 
     /// The cluster's standing credential, opened beside everything else.
@@ -213,7 +214,7 @@ impl Custody {
         self.of_vault(move |vault| vault.open_talos_credential(&cluster)).await
     }
 
-    async fn from_vault(&self, cluster: &ClusterName, file: &str) -> Result<CaMaterial, CustodyError> {
+    async fn vault_ca(&self, cluster: &ClusterName, file: &str) -> Result<CaMaterial, CustodyError> {
         let (cluster, file) = (cluster.clone(), file.to_owned());
         Ok(self.of_vault(move |vault| vault.open_ca_file(&cluster, &file)).await?)
     }
@@ -231,7 +232,7 @@ impl Custody {
         let said = place.said();
         match place {
             Place::Age { file } => {
-                let (certificate, signer) = self.from_vault(cluster, file).await?.into_parts();
+                let (certificate, signer) = self.vault_ca(cluster, file).await?.into_parts();
                 Ok(Opened { file: Some(file.clone()), ..Opened::signing(cluster, certificate, Arc::new(signer), said) })
             }
             Place::Kv { server, mount, path } => {
@@ -330,13 +331,20 @@ fn is_unnamed(
     certificate: &CaCertificate,
     known: &KnownCas,
 ) -> Result<bool, ForeignCa> {
+    let others = || match known.others_with_key(cluster, certificate.public_key()).next() {
+        Some(other) => {
+            let (cluster, other) = (cluster.clone(), other.to_owned());
+            Err(ForeignCa::OthersKey { cluster, other, found: fingerprint(certificate) })
+        }
+        None => Ok(true),
+    };
     match (known.check(cluster, certificate), place) {
         (Ok(Familiar::Named), _) => Ok(false),
-        (Ok(Familiar::First), _) => Ok(true),
+        (Ok(Familiar::First), _) => others(),
         (Err(ForeignCa::Unknown { .. }), place)
             if place.in_kv().is_some_and(|place| known.is_published_at(cluster, &place)) =>
         {
-            Ok(true)
+            others()
         }
         (Err(error), _) => Err(error),
     }

@@ -1,5 +1,6 @@
 //! The client: calls with a token, within a deadline, tried again where that is safe.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::error::Sent;
+use super::error::{Sent, tells};
 use super::gate::{Gate, NoToken, Token};
 use super::settings::{Auth, Settings, SettingsError};
 use super::state::State;
@@ -40,7 +41,12 @@ pub(super) struct Shared {
     /// How many calls the server denied to our token.
     pub(super) denials: AtomicU64,
     keeper: Mutex<Option<AbortHandle>>,
+    /// What no error may tell, the newest last: tokens, and what we logged in with.
+    held: Mutex<VecDeque<SecretString>>,
 }
+
+/// So many of those are remembered.
+const HELD: usize = 8;
 
 /// A token as far as its holder can tell that it may do what it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +82,17 @@ impl Client {
         let (state, _) = watch::channel(State { ok: true, detail: None });
         let (places, gate, keeper) = (Semaphore::new(transport::AT_ONCE), Gate::default(), Mutex::new(None));
         let name = settings.name.as_str().into();
-        let shared = Shared { name, settings, http, places, gate, state, denials: AtomicU64::new(0), keeper };
+        let shared = Shared {
+            name,
+            settings,
+            http,
+            places,
+            gate,
+            state,
+            denials: AtomicU64::new(0),
+            keeper,
+            held: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -248,19 +264,22 @@ impl Client {
         let secret = secret.or(token).map(|secret| secret.expose_secret());
         // a login's body is its secret, which is looked for by itself, and the names that its errors are about
         let sent = sent.as_deref().filter(|_| token.is_some()).unwrap_or_default();
-        let (kind, request) = Kind::of(status, &body, path, &Sent { secret, body: sent });
+        let held = self.shared.held();
+        let (kind, request) = Kind::of(status, &body, path, &Sent { secret, body: sent, held: &held });
         Err(self.error(kind, request))
     }
 
     /// A server's own words from within an answer, as an error may have them.
     pub(super) fn words(&self, text: &str) -> String {
         let token = self.shared.gate.current();
-        Sent { secret: token.as_ref().map(|token| token.secret.expose_secret()), body: &[] }.words_of(text)
+        let (secret, held) = (token.as_ref().map(|token| token.secret.expose_secret()), self.shared.held());
+        Sent { secret, body: &[], held: &held }.words_of(text)
     }
 
-    /// An error of this server's.
+    /// An error of this server's. What it calls the request's id is left out where that is a secret of ours.
     #[must_use]
     pub fn error(&self, kind: Kind, request: Option<String>) -> BaoError {
+        let request = request.filter(|id| !tells(id, &self.shared.held()));
         BaoError::new(&self.shared.name, kind, request)
     }
 
@@ -291,6 +310,22 @@ impl std::fmt::Debug for Client {
 }
 
 // === impl Shared ===
+
+impl Shared {
+    /// No error tells this from now on.
+    pub(super) fn hold(&self, secret: &SecretString) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|other| other.expose_secret() != secret.expose_secret());
+        held.push_back(secret.clone());
+        if held.len() > HELD {
+            held.pop_front();
+        }
+    }
+
+    fn held(&self) -> Vec<SecretString> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
 
 impl Drop for Shared {
     fn drop(&mut self) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -79,6 +80,8 @@ pub(super) struct Sent<'a> {
     /// A token, a secret id, a JWT.
     pub(super) secret: Option<&'a str>,
     pub(super) body: &'a [u8],
+    /// What else is known of us: tokens of before, and what we log in with.
+    pub(super) held: &'a [SecretString],
 }
 
 // === impl Sent ===
@@ -89,7 +92,8 @@ impl Sent<'_> {
         // what is cut off is neither passed on nor worth the search
         let text: String = text.chars().take(LOOKED_AT).collect();
         let text = text.as_str();
-        if self.secret.is_some_and(|secret| holds(text, secret.as_bytes(), PART)) || holds(text, self.body, BODY_PART) {
+        let is_told = self.secret.is_some_and(|secret| holds(text, secret.as_bytes(), PART));
+        if is_told || tells(text, self.held) || holds(text, self.body, BODY_PART) {
             return "(its words are withheld: they hold a secret that we sent)".into();
         }
         let text = text.replace("1 error occurred:", "");
@@ -267,6 +271,11 @@ pub(super) fn id(text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
+/// Whether `text` holds one of these, or so many bytes in a row of it that it may not be passed on.
+pub(super) fn tells(text: &str, held: &[SecretString]) -> bool {
+    held.iter().any(|secret| holds(text, secret.expose_secret().as_bytes(), PART))
+}
+
 /// Whether `text` holds `secret`, or so many bytes in a row of it.
 fn holds(text: &str, secret: &[u8], part: usize) -> bool {
     let part = part.min(secret.len());
@@ -281,6 +290,7 @@ mod tests {
         let sent = Sent {
             secret: Some("s.token-of-ours"),
             body: br#"{"key":"MC4CAQAwBQYDK2VwBCIEIAAAAAAAAAAAAAAAAAAAAAAA"}"#,
+            held: &["s.token-of-before".into()],
         };
         Kind::of(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "transit/sign/k", &sent).0
     }

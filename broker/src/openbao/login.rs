@@ -63,7 +63,11 @@ pub(super) async fn log_in(client: &Client, end: Instant) -> Result<Login, BaoEr
 }
 
 async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
-    let read = |path: &Path| read(path).map_err(|why| client.error(Kind::Login(why), None));
+    let read = |path: &Path| {
+        let secret = read(path).map_err(|why| client.error(Kind::Login(why), None))?;
+        client.shared.hold(&secret);
+        Ok::<_, BaoError>(secret)
+    };
     let (mount, secret, body, next) = match &client.settings().auth {
         Auth::AppRole { mount, role_id, secret_id } => {
             let secret = read(secret_id)?;
@@ -102,11 +106,9 @@ async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
         client.error(Kind::Login(why.into()), error.request().map(str::to_owned))
     };
     let granted: Granted<'_> = answer.auth().map_err(none)?;
-    Ok(Login {
-        secret: SecretString::from(granted.client_token),
-        lease: lease(granted.lease_duration),
-        is_renewable: granted.renewable,
-    })
+    let secret = SecretString::from(granted.client_token);
+    client.shared.hold(&secret);
+    Ok(Login { secret, lease: lease(granted.lease_duration), is_renewable: granted.renewable })
 }
 
 /// The token of this file, which something else wrote, or an operator: asked whether it is one, and for how long.

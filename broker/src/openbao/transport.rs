@@ -145,7 +145,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let http = reqwest::Client::new();
+        let http = outgoing::builder(Duration::from_secs(5), Roots::Nobody).unwrap().build().unwrap();
         let (broken, ()) = tokio::join!(http.get(&url).send(), async { drop(listener.accept().await) });
         let broken = Kind::from(&broken.unwrap_err());
         assert!(matches!(broken, Kind::Unreachable(_)) && !broken.did_nothing(), "{broken:?}");

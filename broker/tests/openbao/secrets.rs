@@ -64,10 +64,24 @@ async fn no_token_no_secret_id_and_no_body_is_told() {
 
     // an item of a batch has words of its own
     let transit = TransitEngine::new(client.clone(), "transit").unwrap();
-    let body = json!({"data": {"batch_results": [{"error": format!("what of {token}")}]}});
+    let of_token = json!({"error": format!("what of {token}")});
+    let body = json!({"data": {"batch_results": [of_token, of_token]}});
     world.bao.set_fault("transit/sign/k", Some(Fault::Instead(body)));
-    let signed = transit.sign("k", 1, KeyKind::Ed25519, &[b"x"]).await.unwrap();
+    let signed = transit.sign("k", 1, KeyKind::Ed25519, &[b"x", b"y"]).await.unwrap();
     said.push(format!("{signed:?}"));
+
+    // what it calls a request's id, or says at another call, may be what we log in with: a secret id is a UUID as well
+    let id = "0b4a1bb2-1111-2222-3333-444455556666";
+    world.bao.set_fault("auth/approle/login", None);
+    world.write("secret", id);
+    world.bao.add_approle("ichor", id);
+    let client = world.client();
+    ask(&client).await.unwrap();
+    world.bao.set_fault(SELF, Some(Fault::Instead(json!({ "request_id": id, "data": null }))));
+    said.push(format!("{:?}", ask(&client).await.and_then(|answer| answer.data::<u8>()).unwrap_err()));
+    world.bao.set_fault(SELF, Some(Fault::Status(400, format!("what of {id}"))));
+    said.push(format!("{:?}", ask(&client).await.unwrap_err()));
+    world.bao.set_fault(SELF, None);
 
     // a key on its way into KV
     let key = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpe9WPJf0RVLrYbPYV";
@@ -85,7 +99,7 @@ async fn no_token_no_secret_id_and_no_body_is_told() {
     let own: Vec<_> = own.collect();
     assert!(own.iter().any(|line| line.contains("no login at OpenBao")), "{log}");
     let all = format!("{}\n{}", said.join("\n"), own.join("\n"));
-    for secret in [secret, &token, key, &token[..16], &key[..40]] {
+    for secret in [secret, id, &token, key, &token[..16], &key[..40]] {
         assert!(!all.contains(secret), "{secret} is in: {all}");
     }
 }

@@ -3,11 +3,13 @@
 use ichor_broker::app;
 use ichor_broker::clock::FrozenClock;
 use ichor_broker::config::Folder;
+use ichor_broker::custody::ca::CaFacts;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::authority::Authority;
 use ichor_standins::openbao::{OpenBao, Rule};
 use ichor_tests::{CLUSTER, Lives, Options, World, run_command};
+use ichor_wire::profile::CaCertificate;
 use serde_json::json;
 
 use super::{bao, line, start_again, world};
@@ -250,5 +252,34 @@ async fn a_secret_whose_halves_do_not_match_is_said_at_check_and_at_start() -> a
             assert!(said.contains(expected), "{expected}: {said}");
         }
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_clusters_ca_does_not_become_anothers_by_a_copied_record() -> anyhow::Result<()> {
+    let world = world(Lives::Transit).await?;
+    let authority = Authority::new("their own CA")?;
+    let file = world.scratch().join("ca.pem");
+    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    let (from, dir) = (file.display().to_string(), world.dir.display().to_string());
+    let at = ["--reason", "tests", "--dir", &dir];
+    let import = ["ca", "import", CLUSTER, "--from", &from, "--custody", "transit", "--replace"];
+    run_command(&[&import[..], &at].concat()).await?;
+    // another cluster, of which the log knows no CA, and a copy of the record
+    std::fs::copy(world.dir.join("clusters/prod.toml"), world.dir.join("clusters/stage.toml"))?;
+    let record = std::fs::read_to_string(world.dir.join("vault/ca/prod.toml"))?;
+    let copy = record.replace("cluster = \"prod\"", "cluster = \"stage\"");
+    anyhow::ensure!(copy != record, "{record}");
+    std::fs::write(world.dir.join("vault/ca/stage.toml"), copy)?;
+    let said = line(&world, "ca stage").await;
+    let detail = said.detail.as_deref().unwrap_or_default();
+    assert!(!said.ok && detail.contains("has the key of cluster `prod`'s CA"), "{said:?}");
+    assert!(line(&world, "ca prod").await.ok);
+    let check = run_command(&["check", "--dir", &dir]).await.unwrap_err().to_string();
+    assert!(check.contains("has the key of cluster `prod`'s CA"), "{check}");
+    // where both do have one CA, an operator says so by its fingerprint
+    let print = CaFacts::of(&CaCertificate::parse(&authority.certificate())?).fingerprint;
+    run_command(&[&["ca", "record", "stage", "--certificate", &print][..], &at].concat()).await?;
+    assert!(line(&world, "ca stage").await.ok);
     Ok(())
 }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use ichor_broker::app;
+use ichor_broker::config::Folder;
 use ichor_broker::custody::ca::CaFacts;
+use ichor_broker::domain::ClusterName;
+use ichor_standins::authority::Authority;
 use ichor_tests::{CLUSTER, Lives, Options, Person, World};
 use ichor_wire::profile::CaCertificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,5 +106,35 @@ async fn a_ca_that_was_retired_at_another_broker_issues_no_more_while_a_server_h
     hold.release();
     assert!(line(&world, "ca prod").await.detail.unwrap().contains("was retired by an entry of the audit log"));
     assert!(asks(&alice).await.is_err());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_began_before_a_retirement_brings_nothing_back() -> anyhow::Result<()> {
+    let world = World::with(Options { custody: Lives::Kv, ..Options::default() }).await?;
+    let authority = Authority::new("their own CA")?;
+    let file = world.scratch().join("ca.pem");
+    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    let from = file.display().to_string();
+    let import = async |custody| {
+        let command = ["import", CLUSTER, "--from", &from, "--custody", custody, "--replace", "--reason", "tests"];
+        ca(&world, &command).await
+    };
+    import("age").await?;
+    let own = CaCertificate::parse(&authority.certificate())?;
+    let mut hold = bao(&world).hold_answers("secret/data/ichor/prod*");
+    let meanwhile = async {
+        tokio::time::timeout(STUCK, hold.arrived(1)).await?;
+        tell(&world, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
+        hold.release();
+        anyhow::Ok(())
+    };
+    let (imported, told) = tokio::join!(import("kv"), meanwhile);
+    told?;
+    let said = imported.unwrap_err().to_string();
+    assert!(said.contains("was retired by another command meanwhile"), "{said}");
+    let known = app::known_cas(&Folder::new(&world.dir).load()?.settings).await?;
+    assert!(known.is_retired(&ClusterName::new(CLUSTER)?, &CaFacts::of(&own).fingerprint));
+    assert!(!line(&world, "ca prod").await.ok);
     Ok(())
 }

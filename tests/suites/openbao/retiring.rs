@@ -106,6 +106,52 @@ async fn no_former_ca_is_retired_while_the_one_in_force_cannot_be_told_from_it()
     Ok(())
 }
 
+/// The record with these words in the place of those, as whoever writes the vault's folder can have it.
+fn forge(world: &World, those: &str, these: &str) -> anyhow::Result<()> {
+    let path = world.dir.join("vault/ca/prod.toml");
+    let text = std::fs::read_to_string(&path)?;
+    anyhow::ensure!(text.contains(those), "{text}");
+    Ok(std::fs::write(&path, text.replace(those, these))?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_record_keeps_a_ca_in_force_that_is_retired() -> anyhow::Result<()> {
+    let world = world(Lives::Age).await?;
+    let alice = Person::log_in(&world, "alice").await?;
+    let first = ca(&world, &["export-public", CLUSTER]).await?;
+    // a former one that is to come again by the record
+    rotated(&world, &[]).await?;
+    recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+    past(&world)?;
+    forge(&world, "prod.3.age", "prod.age")?;
+    let said = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
+    assert!(said.contains("is in force or to come as well"), "{said}");
+    assert!(world.dir.join("vault/ca/prod.age").exists());
+    // the one in force is to come again: what is compromised is refused all the same
+    forge(&world, "file = \"prod.age\"", "file = \"prod.2.age\"")?;
+    let second = ca(&world, &["export-public", CLUSTER]).await?;
+    let said = recorded(&world, &["retire", CLUSTER, "--compromised", "--certificate", &sha256(&second)?]).await?;
+    assert!(said.contains("by the record the CA to come is the same") && said.contains("--replace"), "{said}");
+    assert!(familiar(&world, &second).await?.contains("was retired by an entry"));
+    assert!(asks(&alice).await.is_err());
+    assert!(!familiar(&world, &first).await?.contains("was retired"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_ca_is_retired_by_what_it_is_and_not_by_what_its_record_says() -> anyhow::Result<()> {
+    let world = world(Lives::Age).await?;
+    let first = ca(&world, &["export-public", CLUSTER]).await?;
+    rotated(&world, &[]).await?;
+    past(&world)?;
+    let other = Authority::new("another")?.certificate();
+    forge(&world, first.trim(), other.trim())?;
+    recorded(&world, &["retire", CLUSTER]).await?;
+    assert!(familiar(&world, &first).await?.contains("was retired by an entry"));
+    assert!(familiar(&world, &other).await?.contains("which the audit log does not know"), "none that is not ours");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retirement_that_was_ended_in_between_is_gone_on_with() -> anyhow::Result<()> {
     let world = world(Lives::Age).await?;

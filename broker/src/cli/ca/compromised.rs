@@ -5,7 +5,7 @@ use std::io::Write;
 
 use anyhow::bail;
 
-use super::retire::{Seen, Work, in_use};
+use super::retire::{Seen, Work, numbered};
 use crate::cli::adopt;
 use crate::cli::desk::Deed;
 use crate::custody::{Aside, Former, Place, Record};
@@ -95,7 +95,7 @@ impl Work<'_> {
                 if is_named {
                     // a command that failed beside the one that ended it had the log name it again
                     let message = "CA retired as compromised, which is out of custody already".to_owned();
-                    let digests = self.digests(seen.iter(), in_use(record)).await;
+                    let digests = numbered(seen.iter(), &[]);
                     self.desk.record(Deed { digests, ..self.deed(message) }).await?;
                     writeln!(out, "the log refuses that CA from now on")?;
                 }
@@ -174,10 +174,20 @@ impl Work<'_> {
     /// The CA in force issues no more. Its digest comes first: from then on the log refuses it everywhere, whatever ends this command.
     async fn end_active(&self, record: &Record, seen: Option<Seen>, out: &mut dyn Write) -> anyhow::Result<bool> {
         let (cluster, sealer) = (self.cluster, self.custody.vault().sealer());
-        let next = record.rotation.as_ref().map_or(Place::Retired, |rotation| rotation.next.clone());
+        let mut next = record.rotation.as_ref().map_or(Place::Retired, |rotation| rotation.next.clone());
+        // no rotation makes the same CA again: who writes the folder would have it stay in force
+        if let (Some(it), Some(comes)) = (&seen, self.seen(&next).await)
+            && it.fingerprint == comes.fingerprint
+        {
+            writeln!(
+                out,
+                "by the record the CA to come is the same, which no rotation makes: look at who writes the vault's folder"
+            )?;
+            next = Place::Retired;
+        }
         let place = record.active.said();
         let deed = Deed {
-            digests: self.digests(seen.iter(), [&next]).await,
+            digests: numbered(seen.iter(), &[]),
             ..self.deed(format!("CA retired as compromised: {place}; from now on: {}", next.said()))
         };
         // its custody may be what is lost
@@ -241,7 +251,7 @@ impl Work<'_> {
             true => format!("CA retired as compromised, ended before it was done: {place}"),
             false => format!("former CA retired as compromised: {place}; as before, {in_force}"),
         };
-        let deed = Deed { digests: self.digests(seen.iter(), in_use(record)).await, ..self.deed(message) };
+        let deed = Deed { digests: numbered(seen.iter(), &[]), ..self.deed(message) };
         let done = async || {
             after.replace(sealer.dir(), cluster, record)?;
             if let Some(file) = former.place.file() {

@@ -133,13 +133,26 @@ impl Keeping<'_> {
                     written().await?;
                 } else {
                     let message = format!("{}: {}", deed.message, settled.place.said());
-                    let made = Deed { message, digests: facts, ..deed.clone() };
+                    // what the entry above brought is not brought once more: it may have been retired since
+                    let digests = match material {
+                        Some(certificate) => about(&CaFacts::of(certificate), Some(&settled.place)),
+                        None => facts,
+                    };
+                    let made = Deed { message, digests, ..deed.clone() };
                     desk.act(made, "the CA in force is what it was", written).await?;
                 }
                 Ok(settled)
             });
             let mut settled = settled.await?;
-            if known.is_retired(cluster, &CaFacts::of(&settled.certificate).fingerprint) {
+            let fingerprint = CaFacts::of(&settled.certificate).fingerprint;
+            let since = crate::app::known_cas(&loaded.settings).await?;
+            if since.is_retired(cluster, &fingerprint) {
+                bail!(
+                    "the CA with the certificate sha256 {fingerprint} was retired by another command meanwhile, and no broker uses it; make a new \
+                     one with `ichor-broker ca create {cluster} --replace --reason …`"
+                );
+            }
+            if known.is_retired(cluster, &fingerprint) {
                 settled
                     .remarks
                     .push("this CA was retired by an entry of the log before, and is the cluster's again".to_owned());

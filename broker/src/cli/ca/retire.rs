@@ -126,6 +126,17 @@ impl Work<'_> {
                 place.said()
             );
         }
+        // nor does a record make it so: what is in force is what the log named last
+        let newest = self.known.newest(cluster);
+        if let Some(same) =
+            seen.iter().find(|seen| stays.contains(&seen.fingerprint) && newest != Some(&seen.fingerprint))
+        {
+            bail!(
+                "by the record the former CA with the certificate sha256 {} is in force or to come as well, and the log named another after \
+                 it, so nothing was retired; look at who writes the vault's folder, or bring the record of the broker where the new one was made",
+                same.fingerprint
+            );
+        }
         let digests = numbered(seen.iter(), &stays);
         let deed = Deed { digests, ..self.deed(format!("former CAs retired: {}", said.join(", "))) };
         let done = async || {
@@ -185,22 +196,15 @@ impl Work<'_> {
         found.ok().map(|certificate| Seen::of(&certificate))
     }
 
-    /// The same of a CA that issued before: its record may have its certificate.
+    /// The same of a CA that issued before. Where its place tells nothing any more, its record may have its certificate: that is believed
+    /// where the log names it, for whoever writes the folder can write another there.
     pub(super) async fn seen_before(&self, former: &Former) -> Option<Seen> {
-        match former.certificate.as_deref().and_then(Seen::of_pem) {
-            None => self.seen(&former.place).await,
-            kept => kept,
+        if let Some(seen) = self.seen(&former.place).await {
+            return Some(seen);
         }
-    }
-
-    /// By what the log knows from now on that these are to issue no more. Not one that is in use as well, as after an import of the same, as
-    /// far as that can be read: what is compromised waits for nothing.
-    pub(super) async fn digests(
-        &self,
-        retired: impl Iterator<Item = &Seen>,
-        in_use: impl IntoIterator<Item = &Place>,
-    ) -> BTreeMap<String, String> {
-        numbered(retired, &self.stays(in_use).await.0)
+        let kept = former.certificate.as_deref().and_then(Seen::of_pem)?;
+        let said = self.known.check_fingerprint(self.cluster, kept.fingerprint.clone());
+        matches!(said, Ok(_) | Err(ForeignCa::Retired { .. })).then_some(kept)
     }
 
     /// The fingerprints of what is in use, and a place whose CA cannot be read, if there is one.
@@ -216,8 +220,8 @@ impl Work<'_> {
     }
 }
 
-/// The digests of an entry that retires these, but for those that stay.
-fn numbered<'s>(retired: impl Iterator<Item = &'s Seen>, stays: &[String]) -> BTreeMap<String, String> {
+/// The digests of an entry by which these are to issue no more, but for those that stay.
+pub(super) fn numbered<'s>(retired: impl Iterator<Item = &'s Seen>, stays: &[String]) -> BTreeMap<String, String> {
     let retired = retired.map(|seen| seen.fingerprint.clone()).filter(|seen| !stays.contains(seen));
     retired.enumerate().map(|(number, fingerprint)| (format!("{RETIRED} {}", number + 1), fingerprint)).collect()
 }

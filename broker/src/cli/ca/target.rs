@@ -1,6 +1,8 @@
 //! Where a new CA is to live, from the command line.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -129,6 +131,13 @@ impl At {
 /// A client that logs in with the token in this file, of the folder where the command was called.
 pub(in crate::cli) fn operator(loaded: &Loaded, server: &str, token: &Path) -> anyhow::Result<Client> {
     let token = std::path::absolute(token).with_context(|| format!("`{}` is no path", token.display()))?;
+    if std::fs::metadata(&token).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
+        writeln!(
+            std::io::stderr(),
+            "warning: `{0}` holds an operator's token, and others than its owner may read it; make it 600 (`chmod 600 {0}`)",
+            token.display()
+        )?;
+    }
     Ok(openbao_client_of(&loaded.folder, &loaded.file, server, token)?)
 }
 

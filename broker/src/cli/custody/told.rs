@@ -65,6 +65,7 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
             Ok(Familiar::First) => Err("the log names no CA of this cluster".to_owned()),
             Err(ForeignCa::Retired { .. }) => Err("the log says that it was retired".to_owned()),
             Err(ForeignCa::Unknown { known, .. }) => Err(format!("the log names {known}")),
+            Err(error @ ForeignCa::OthersKey { .. }) => Err(error.to_string()),
         });
         line(format!("ca of `{}`, certificate sha256 {}", ca.cluster, CaFacts::of(&ca.certificate).fingerprint), held)?;
     }

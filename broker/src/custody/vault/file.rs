@@ -27,6 +27,21 @@ pub(in crate::custody) fn write(path: &Path, bytes: &[u8], replace: bool) -> Res
     })
 }
 
+/// Removes what writes that were ended left in the vault's folders: each may hold a whole sealed key. For whoever holds [`lock`].
+pub(super) fn sweep(dir: &Path) -> Result<(), VaultError> {
+    for folder in [dir.to_owned(), dir.join("ca"), dir.join("secrets")] {
+        let entries = fs::read_dir(&folder).map_err(|error| failure(&folder, &error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| failure(&folder, &error))?.path();
+            let is_beside = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(durable::BESIDE));
+            if is_beside && path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+                remove(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Returns once the file is gone; one that is not there is as good.
 pub(super) fn remove(path: &Path) -> Result<(), VaultError> {
     match fs::remove_file(path) {

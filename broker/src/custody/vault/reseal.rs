@@ -48,6 +48,8 @@ impl Vault {
     pub fn plan_reseal(&self, add: &[String], remove: &[String]) -> Result<Reseal<'_>, VaultError> {
         let dir = self.sealer.dir();
         let lock = file::lock(dir)?;
+        // a copy that a command left when it was ended would stay sealed to who is removed now
+        file::sweep(dir)?;
         let now = Sealer::allowing(dir, &self.plugins)?;
         let mut recipients = match file::read(&dir.join(INTENT))? {
             Some(text) => Recipients::parse(&String::from_utf8_lossy(&text), &self.plugins)?,

@@ -170,7 +170,11 @@ fn nothing_is_sealed_to_who_was_removed_since_a_command_began() {
     let change = Change::new();
     let vault = open(&change.dir).unwrap();
     let began = Sealer::at(&change.dir).unwrap();
+    // what a command that was killed left, sealed to who is removed
+    let left = change.dir.join("ca/.new-abcdef");
+    std::fs::copy(change.dir.join("ca/prod.age"), &left).unwrap();
     change.plan(&vault).unwrap().apply().unwrap();
+    assert!(!left.exists());
     let changed = |error| matches!(error, VaultError::RecipientsChanged(_));
     assert!(changed(began.create_secret("other").unwrap_err()));
     assert!(changed(began.seal_ca(&cluster("staging"), &made(), false).unwrap_err()));
