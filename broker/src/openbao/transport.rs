@@ -119,9 +119,9 @@ pub(super) async fn exchange(
 
 impl From<&reqwest::Error> for Kind {
     fn from(error: &reqwest::Error) -> Self {
-        match (error.is_timeout(), error.is_connect()) {
-            (true, _) => Self::Late,
-            (false, true) => Self::NotConnected(told(error)),
+        match (error.is_connect(), error.is_timeout()) {
+            (true, _) => Self::NotConnected(told(error)),
+            (false, true) => Self::Late,
             (false, false) => Self::Unreachable(told(error)),
         }
     }

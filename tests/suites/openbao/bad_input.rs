@@ -278,6 +278,8 @@ async fn one_clusters_ca_does_not_become_anothers_by_a_copied_record() -> anyhow
     let check = run_command(&["check", "--dir", &dir]).await.unwrap_err().to_string();
     assert!(check.contains("has the key of cluster `prod`'s CA"), "{check}");
     // where both do have one CA, an operator says so by its fingerprint
+    let said = run_command(&[&["ca", "record", "stage"][..], &at].concat()).await.unwrap_err().to_string();
+    assert!(said.contains("name it with `--certificate"), "{said}");
     let print = CaFacts::of(&CaCertificate::parse(&authority.certificate())?).fingerprint;
     run_command(&[&["ca", "record", "stage", "--certificate", &print][..], &at].concat()).await?;
     assert!(line(&world, "ca stage").await.ok);

@@ -139,6 +139,38 @@ async fn no_record_keeps_a_ca_in_force_that_is_retired() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_publishes_at_a_former_cas_place_is_not_retired_in_its_stead() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let first = ca(&world, &["export-public", CLUSTER]).await?;
+    rotated(&world, &[]).await?;
+    past(&world)?;
+    let other = Authority::new("published there")?;
+    let key = data_encoding::BASE64.encode(other.key()?.as_bytes());
+    bao(&world).write_secret("ichor/prod", serde_json::json!({ "certificate": other.certificate(), "key": key }));
+    recorded(&world, &["retire", CLUSTER]).await?;
+    assert!(familiar(&world, &first).await?.contains("was retired by an entry"));
+    assert!(removal(&world, &[&first]).await?.contains("0 other CAs stay"), "its certificate is there for the nodes");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_was_imported_twice_is_former_and_in_force_also_during_a_rotation() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let authority = Authority::new("their own CA")?;
+    let file = world.scratch().join("ca.pem");
+    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    for custody in ["age", "kv"] {
+        let from = file.display().to_string();
+        recorded(&world, &["import", CLUSTER, "--from", &from, "--custody", custody, "--replace"]).await?;
+    }
+    recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
+    past(&world)?;
+    recorded(&world, &["retire", CLUSTER]).await?;
+    assert_eq!(familiar(&world, &authority.certificate()).await?, "Named");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_former_ca_is_retired_by_what_it_is_and_not_by_what_its_record_says() -> anyhow::Result<()> {
     let world = world(Lives::Age).await?;
     let first = ca(&world, &["export-public", CLUSTER]).await?;

@@ -56,7 +56,12 @@ impl Work<'_> {
             // ended between the record and the key
             let left = record.former.iter().enumerate().find(|(_, former)| former.compromised && self.has_file(former));
             if let Some((number, former)) = left {
-                return self.end_former(record, number, former, self.seen_before(former).await, out).await;
+                // its file is there: what that holds counts, whatever the record says of it
+                let seen = match self.seen(&former.place).await {
+                    None => self.seen_before(former).await.into_iter().next(),
+                    seen => seen,
+                };
+                return self.end_former(record, number, former, seen, out).await;
             }
             if let (Place::Retired, Some(rotation)) = (&record.active, &record.rotation) {
                 bail!(
@@ -119,8 +124,11 @@ impl Work<'_> {
             found.push(Candidate { which: Which::Next(&rotation.next), seen: self.seen(&rotation.next).await });
         }
         for (number, former) in record.former.iter().enumerate() {
-            let seen = self.seen_before(former).await;
-            found.push(Candidate { which: Which::Former(number, former), seen });
+            let which = Which::Former(number, former);
+            match self.seen_before(former).await {
+                none if none.is_empty() => found.push(Candidate { which, seen: None }),
+                seen => found.extend(seen.into_iter().map(|seen| Candidate { which, seen: Some(seen) })),
+            }
         }
         let gone = record.retired.iter().filter_map(|pem| Seen::of_pem(pem));
         found.extend(gone.map(|seen| Candidate { which: Which::Gone, seen: Some(seen) }));

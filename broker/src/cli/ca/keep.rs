@@ -138,6 +138,13 @@ impl Keeping<'_> {
                         Some(certificate) => about(&CaFacts::of(certificate), Some(&settled.place)),
                         None => facts,
                     };
+                    let fingerprint = CaFacts::of(&settled.certificate).fingerprint;
+                    let since = crate::app::known_cas(&loaded.settings).await?;
+                    if since.is_retired(cluster, &fingerprint) && !known.is_retired(cluster, &fingerprint) {
+                        bail!(
+                            "the CA with the certificate sha256 {fingerprint} was retired by another command meanwhile"
+                        );
+                    }
                     let made = Deed { message, digests, ..deed.clone() };
                     desk.act(made, "the CA in force is what it was", written).await?;
                 }

@@ -33,6 +33,8 @@ pub(in crate::cli) struct RecordCa {
 /// What lies in custody.
 struct Found {
     fingerprint: String,
+    /// A CA's key (SubjectPublicKeyInfo, DER); empty for a credential.
+    key: Vec<u8>,
     digests: BTreeMap<String, String>,
     /// What it is, in words.
     what: &'static str,
@@ -60,7 +62,9 @@ impl RecordCa {
                     let is_newest = newest.is_none_or(|newest| newest == found.fingerprint);
                     // the newest may be the one to come of a rotation
                     let is_only = written.is_some() || known.in_use(&cluster).nth(1).is_none();
-                    is_newest && is_only && familiar.is_ok()
+                    // a copied record leads to another cluster's CA
+                    let is_own = known.others_with_key(&cluster, &found.key).next().is_none();
+                    is_newest && is_only && is_own && familiar.is_ok()
                 }
             };
             if !is_meant {
@@ -151,12 +155,13 @@ impl Found {
             let said =
                 format!("a credential of {}, valid until {}", credential.roles().join(", "), credential.not_after());
             let digests = BTreeMap::from([(CERTIFICATE.to_owned(), fingerprint.clone())]);
-            return Ok(Self { fingerprint, digests, what: "the standing credential", said });
+            return Ok(Self { fingerprint, key: Vec::new(), digests, what: "the standing credential", said });
         }
         let opened = custody.open_place(cluster, place, &KnownCas::default()).await?;
         let facts = CaFacts::of(&opened.certificate);
         let said = format!("{} ({}), valid until {}", facts.subject, facts.algorithm, facts.not_after);
-        Ok(Self { digests: digests(&facts, Some(place)), fingerprint: facts.fingerprint, what: "the CA", said })
+        let key = opened.certificate.public_key().to_vec();
+        Ok(Self { digests: digests(&facts, Some(place)), fingerprint: facts.fingerprint, key, what: "the CA", said })
     }
 }
 

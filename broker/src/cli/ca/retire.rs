@@ -86,8 +86,16 @@ impl Retire {
                 writeln!(out, "  ichor-broker ca removal-patch {cluster} --former --machine-config node.yaml{at}")?;
             }
             // what is to be done at the nodes is said whatever the broker answers
-            taken.context("the log has it, and every broker refuses that CA once it has read so; the one that runs here did not answer")?;
-            Ok(())
+            let checks = taken.context("what is said above was done, but the broker that runs here did not answer")?;
+            match checks.into_iter().find(|check| !check.ok && check.name == "ca keys") {
+                Some(check) => {
+                    bail!(
+                        "what is said above was done, but the running broker has not taken it up: {}",
+                        check.detail.unwrap_or_default()
+                    )
+                }
+                None => Ok(()),
+            }
         })
     }
 }
@@ -112,25 +120,36 @@ impl Work<'_> {
         let mut kept = record.clone();
         for former in &mut kept.former {
             let found = self.seen_before(former).await;
-            former.certificate = found.as_ref().and_then(|found| found.certificate.clone());
+            if let Some(first) = found.first() {
+                former.certificate.clone_from(&first.certificate);
+            }
             seen.extend(found);
         }
         let places: Vec<_> = record.former.iter().map(|former| former.place.clone()).collect();
         let said: Vec<_> = places.iter().map(Place::said).collect();
         // what issues may be one of them, as after an import of the same into another custody: then it is not retired
-        let (stays, unread) = self.stays(in_use(record)).await;
-        if let Some(place) = unread {
-            bail!(
-                "{} cannot be read, so whether it is one of the former CAs cannot be told, and nothing was retired; run this again once \
-                 `ichor-broker check` opens it",
-                place.said()
-            );
+        let mut stays = Vec::new();
+        for place in in_use(record).filter(|place| **place != Place::Retired) {
+            let Some(seen) = self.seen(place).await else {
+                bail!(
+                    "{} cannot be read, so whether it is one of the former CAs cannot be told, and nothing was retired; run this again once \
+                     `ichor-broker check` opens it",
+                    place.said()
+                );
+            };
+            stays.push(seen.fingerprint);
         }
-        // nor does a record make it so: what is in force is what the log named last
+        // nor does a record make it so: what is in force is what the log named last but for the one to come, which is always another
         let newest = self.known.newest(cluster);
-        if let Some(same) =
-            seen.iter().find(|seen| stays.contains(&seen.fingerprint) && newest != Some(&seen.fingerprint))
-        {
+        let (to_come, active) = match (stays.as_slice(), &record.rotation) {
+            ([.., next], Some(_)) => (Some(next.as_str()), stays.first().map(String::as_str)),
+            (_, _) => (None, stays.first().map(String::as_str)),
+        };
+        let is_so = |seen: &Seen| {
+            let it = Some(seen.fingerprint.as_str());
+            it != to_come && it == active && (newest == active || newest == to_come)
+        };
+        if let Some(same) = seen.iter().find(|seen| stays.contains(&seen.fingerprint) && !is_so(seen)) {
             bail!(
                 "by the record the former CA with the certificate sha256 {} is in force or to come as well, and the log named another after \
                  it, so nothing was retired; look at who writes the vault's folder, or bring the record of the broker where the new one was made",
@@ -196,27 +215,17 @@ impl Work<'_> {
         found.ok().map(|certificate| Seen::of(&certificate))
     }
 
-    /// The same of a CA that issued before. Where its place tells nothing any more, its record may have its certificate: that is believed
-    /// where the log names it, for whoever writes the folder can write another there.
-    pub(super) async fn seen_before(&self, former: &Former) -> Option<Seen> {
-        if let Some(seen) = self.seen(&former.place).await {
-            return Some(seen);
-        }
-        let kept = former.certificate.as_deref().and_then(Seen::of_pem)?;
-        let said = self.known.check_fingerprint(self.cluster, kept.fingerprint.clone());
-        matches!(said, Ok(_) | Err(ForeignCa::Retired { .. })).then_some(kept)
-    }
-
-    /// The fingerprints of what is in use, and a place whose CA cannot be read, if there is one.
-    async fn stays<'p>(&self, in_use: impl IntoIterator<Item = &'p Place>) -> (Vec<String>, Option<&'p Place>) {
-        let (mut stays, mut unread) = (Vec::new(), None);
-        for place in in_use.into_iter().filter(|place| **place != Place::Retired) {
-            match self.seen(place).await {
-                Some(seen) => stays.push(seen.fingerprint),
-                None => unread = Some(place),
-            }
-        }
-        (stays, unread)
+    /// The same of a CA that issued before: first what its record kept, where the log names that, for whoever writes the folder can write
+    /// another there; then what lies at its place, where that is another, for who writes at a server can publish one there.
+    pub(super) async fn seen_before(&self, former: &Former) -> Vec<Seen> {
+        let is_named = |kept: &Seen| {
+            let said = self.known.check_fingerprint(self.cluster, kept.fingerprint.clone());
+            matches!(said, Ok(_) | Err(ForeignCa::Retired { .. }))
+        };
+        let kept = former.certificate.as_deref().and_then(Seen::of_pem).filter(is_named);
+        let there = self.seen(&former.place).await;
+        let another = there.filter(|there| kept.as_ref().is_none_or(|kept| kept.fingerprint != there.fingerprint));
+        kept.into_iter().chain(another).collect()
     }
 }
 

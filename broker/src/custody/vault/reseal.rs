@@ -41,7 +41,7 @@ struct Label<'a> {
 impl Vault {
     /// Looks at what a reseal would do, after `add` and `remove` edited the recipients: every file opens, says that it is
     /// what its name says, and the broker's identity would still open what is sealed then. Goes on with a reseal that was cut
-    /// short. Nothing is changed.
+    /// short. Nothing is changed, but that what ended writes left beside their files goes.
     ///
     /// # Errors
     /// When one of these does not hold, or another command seals right now.
