@@ -122,6 +122,24 @@ async fn a_switch_that_cannot_be_recorded_does_not_happen() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_no_entry_names_is_recorded_before_a_probe_is_signed_by_it() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let other = Authority::new("published there")?;
+    let key = data_encoding::BASE64.encode(other.key()?.as_bytes());
+    bao(&world).write_secret("ichor/prod", serde_json::json!({ "certificate": other.certificate(), "key": key }));
+    let before = world.entries().await?.len();
+    // the node does not accept it: what counts is what was recorded on the way there
+    ca(&world, &["probe", CLUSTER, "--node", &node(&world)]).await.unwrap_err();
+    let mut entries = world.entries().await?;
+    entries.reverse();
+    let new = entries.split_off(before);
+    let named = new.iter().position(|e| e.detail.get("message").is_some_and(|m| m.contains("which no entry named")));
+    let granted = new.iter().position(|entry| entry.kind == "grant");
+    assert!(named.is_some() && named < granted, "{new:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ca_goes_nowhere_that_the_broker_itself_cannot_use_it() -> anyhow::Result<()> {
     let world = world(Lives::Kv).await?;
     let alice = Person::log_in(&world, "alice").await?;
