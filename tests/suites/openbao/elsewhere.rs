@@ -98,11 +98,13 @@ async fn a_ca_that_was_retired_at_another_broker_issues_no_more_while_a_server_h
     let own = CaCertificate::parse(&ca(&world, &["export-public", CLUSTER]).await?)?;
     let mut hold = bao(&world).hold_answers("secret/data/*");
     tokio::time::timeout(STUCK, hold.arrived(1)).await?;
+    let asked = bao(&world).count("secret/data/*");
     asks(&alice).await?;
     tell(&world, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
     // the look at the server is still under way
     let ended = async { while asks(&alice).await.is_ok() {} };
     tokio::time::timeout(STUCK, ended).await?;
+    assert_eq!(bao(&world).count("secret/data/*"), asked, "no look after that one has begun");
     hold.release();
     assert!(line(&world, "ca prod").await.detail.unwrap().contains("was retired by an entry of the audit log"));
     assert!(asks(&alice).await.is_err());

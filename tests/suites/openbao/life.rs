@@ -123,7 +123,9 @@ async fn a_switch_that_cannot_be_recorded_does_not_happen() -> anyhow::Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_no_entry_names_is_recorded_before_a_probe_is_signed_by_it() -> anyhow::Result<()> {
-    let world = world(Lives::Kv).await?;
+    // one that has not seen it yet
+    let look = Some(std::time::Duration::from_secs(3_600));
+    let world = World::with(Options { custody: Lives::Kv, look, ..Options::default() }).await?;
     let other = Authority::new("published there")?;
     let key = data_encoding::BASE64.encode(other.key()?.as_bytes());
     bao(&world).write_secret("ichor/prod", serde_json::json!({ "certificate": other.certificate(), "key": key }));
