@@ -126,6 +126,7 @@ async fn a_ca_that_no_entry_names_is_recorded_before_a_probe_is_signed_by_it() -
     // one that has not seen it yet
     let look = Some(std::time::Duration::from_secs(3_600));
     let world = World::with(Options { custody: Lives::Kv, look, ..Options::default() }).await?;
+    assert!(line(&world, "ca prod").await.ok);
     let other = Authority::new("published there")?;
     let key = data_encoding::BASE64.encode(other.key()?.as_bytes());
     bao(&world).write_secret("ichor/prod", serde_json::json!({ "certificate": other.certificate(), "key": key }));
