@@ -119,9 +119,10 @@ pub(super) async fn exchange(
 
 impl From<&reqwest::Error> for Kind {
     fn from(error: &reqwest::Error) -> Self {
-        match (error.is_connect(), error.is_timeout()) {
-            (true, _) => Self::NotConnected(told(error)),
-            (false, true) => Self::Late,
+        match (error.is_timeout(), error.is_connect()) {
+            // also while it was connected to: a machine that stands still
+            (true, _) => Self::Late,
+            (false, true) => Self::NotConnected(told(error)),
             (false, false) => Self::Unreachable(told(error)),
         }
     }
