@@ -11,7 +11,7 @@ use super::delegating::Delegating;
 use super::digests::Files;
 use super::looks::Looks;
 use crate::clock::SharedClock;
-use crate::custody::{Custody, CustodyError, ForeignCa, KnownCas, Means, Opened as Ca, VaultError};
+use crate::custody::{Custody, CustodyError, ForeignCa, KnownCas, Means, OpenedCa, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
 use crate::issuer::{Issuer, LocalCa, PkiCa};
 use crate::mint::Issuers;
@@ -50,7 +50,7 @@ pub(super) struct Unnamed {
     pub(super) in_kv: Option<String>,
 }
 
-impl Ca {
+impl OpenedCa {
     /// What the log is to be told of it, where no entry names it yet.
     pub(super) fn unnamed(&self) -> Option<Unnamed> {
         self.is_unnamed.then(|| Unnamed {
@@ -349,7 +349,7 @@ fn without_id(name: &ClusterName, error: &dyn std::fmt::Display) -> String {
     format!("cluster `{name}`: {}", text.split(" (request ").next().unwrap_or_default())
 }
 
-pub(super) fn issuer(backdate: SignedDuration, ca: Ca) -> Arc<dyn Issuer> {
+pub(super) fn issuer(backdate: SignedDuration, ca: OpenedCa) -> Arc<dyn Issuer> {
     match ca.means {
         Means::Pki(engine) => Arc::new(PkiCa::new(ca.cluster, engine, ca.certificate)),
         Means::Signer(signer) => Arc::new(LocalCa::new(ca.cluster, signer, ca.certificate, backdate)),

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, future, stream};
 use ichor_wire::role::Role;
 
-use crate::custody::{Custody, CustodyError, KnownCas, Opened as Ca};
+use crate::custody::{Custody, CustodyError, KnownCas, OpenedCa};
 use crate::domain::ClusterName;
 use crate::entropy;
 
@@ -24,7 +24,7 @@ pub(super) struct Looks<'a> {
 }
 
 /// What came of the look at a cluster's CA.
-type Found = (ClusterName, Result<Ca, CustodyError>);
+type Found = (ClusterName, Result<OpenedCa, CustodyError>);
 
 /// How one server's looks ended, the newest last.
 #[derive(Default)]

@@ -110,8 +110,8 @@ impl Prober {
         let unknown = || ProbeError::UnknownCluster(probe.cluster.clone());
         let cluster = clusters.get(&probe.cluster).ok_or_else(unknown)?;
         let record = self.custody.record(&cluster.name)?;
-        let place = match (&record.rotation, probe.is_next) {
-            (Some(rotation), true) => &rotation.next,
+        let place = match (record.next(), probe.is_next) {
+            (Some(next), true) => next,
             (None, true) => return Err(ProbeError::NoRotation(cluster.name.clone())),
             (_, false) => &record.active,
         };

@@ -123,6 +123,14 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
                 }
                 Err(error) => checks.push(failed("copies of CA keys", &error)),
             }
+            match custody.left_at_servers().await {
+                Ok(left) if left.is_empty() => {}
+                Ok(left) => {
+                    let said: Vec<_> = left.iter().map(|(at, unseen)| super::ca::left(at, unseen.as_ref())).collect();
+                    checks.push(fine("CA keys left at servers", Some(said.join("; "))));
+                }
+                Err(error) => checks.push(failed("CA keys left at servers", &error)),
+            }
             match custody.idle_credentials() {
                 Ok(idle) if idle.is_empty() => {}
                 Ok(idle) => {

@@ -20,7 +20,7 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
-use crate::custody::{ABOUT, CERTIFICATE, Custody, DELEGATED, KitEntry, WITHDRAWN};
+use crate::custody::{ABOUT, CERTIFICATE, Custody, DELEGATED, KitEntry, WITHDRAWN, WITHDRAWN_ABOUT};
 use crate::domain::{ClusterName, check_reason};
 use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
 use crate::kit::Register;
@@ -157,9 +157,11 @@ impl Desk {
                 let message = format!("{}: failed, {undone}: {error:#}", deed.message);
                 let message = message.chars().take(1_000).collect();
                 let mut digests = deed.digests.clone();
-                if let Some(certificate) = digests.remove(CERTIFICATE).or_else(|| digests.remove(ABOUT)) {
-                    // what failed makes no CA known
-                    digests.insert(WITHDRAWN.to_owned(), certificate);
+                // what failed makes no CA known
+                for (named, withdrawn) in [(CERTIFICATE, WITHDRAWN), (ABOUT, WITHDRAWN_ABOUT)] {
+                    if let Some(certificate) = digests.remove(named) {
+                        digests.insert(withdrawn.to_owned(), certificate);
+                    }
                 }
                 // nor has the cluster make the certificates
                 digests.remove(DELEGATED);

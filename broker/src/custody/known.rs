@@ -27,6 +27,9 @@ pub const DELEGATED: &str = "certificate that the cluster is asked with";
 /// The digest by which an entry says that a CA, which an entry before named, was not brought into custody after all.
 pub const WITHDRAWN: &str = "certificate that was not brought";
 
+/// The same where that entry was about a CA that was in custody anyway: [`ABOUT`].
+pub const WITHDRAWN_ABOUT: &str = "certificate that it was not about";
+
 /// What the digests begin with by which an entry names CAs that are to issue no more.
 pub const RETIRED: &str = "retired certificate";
 
@@ -54,6 +57,8 @@ struct Known {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Before {
+    /// Whether it was named as one that is brought into custody.
+    is_brought: bool,
     /// Its place among the fingerprints.
     place: Option<usize>,
     was_retired: bool,
@@ -127,8 +132,10 @@ impl KnownCas {
         let retired: Vec<_> = retired.cloned().collect();
         let brought = digests.get(CERTIFICATE);
         let named = brought.or_else(|| digests.get(ABOUT));
-        let (withdrawn, delegated) = (digests.get(WITHDRAWN), digests.contains_key(DELEGATED));
-        if retired.is_empty() && named.is_none() && withdrawn.is_none() && !delegated {
+        let delegated = digests.contains_key(DELEGATED);
+        let withdrawn =
+            [(WITHDRAWN, true), (WITHDRAWN_ABOUT, false)].map(|(name, is_brought)| (digests.get(name), is_brought));
+        if retired.is_empty() && named.is_none() && withdrawn.iter().all(|(it, _)| it.is_none()) && !delegated {
             return;
         }
         let known = self.clusters.entry(cluster.to_owned()).or_default();
@@ -139,8 +146,10 @@ impl KnownCas {
             known.places.extend(digests.get(KV_PLACE).map(|place| (named.clone(), place.clone())));
             known.keys.extend(digests.get(PUBLIC_KEY).map(|key| (named.clone(), key.clone())));
         }
-        if let Some(withdrawn) = withdrawn {
-            known.withdraw(withdrawn);
+        for (withdrawn, is_brought) in withdrawn {
+            if let Some(withdrawn) = withdrawn {
+                known.withdraw(withdrawn, is_brought);
+            }
         }
         known.is_delegated |= delegated;
     }
@@ -250,20 +259,28 @@ impl Known {
         }
         self.certificates.push(named.to_owned());
         let (in_kv, was_delegated) = (self.places.remove(named), self.is_delegated);
-        let before = Before { place, was_retired, in_kv, was_delegated };
+        let before = Before { is_brought, place, was_retired, in_kv, was_delegated };
         self.before.entry(named.to_owned()).or_default().push(before);
     }
 
-    /// As it was before it was last named: what failed neither makes a CA known nor brings a retired one back.
-    fn withdraw(&mut self, withdrawn: &str) {
-        let last = self.before.get_mut(withdrawn).and_then(Vec::pop);
-        let Some(Before { place, was_retired, in_kv, was_delegated }) = last else { return };
+    /// As it was before it was last named so: what failed neither makes a CA known nor brings a retired one back. Where it was named
+    /// since in the other way, by an act that has not failed, that stays, and the act that failed brings nothing back all the same.
+    fn withdraw(&mut self, withdrawn: &str, is_brought: bool) {
+        let Some(named) = self.before.get_mut(withdrawn) else { return };
+        let Some(it) = named.iter().rposition(|before| before.is_brought == is_brought) else { return };
+        let failed = named.remove(it);
+        if failed.was_retired {
+            self.retired.insert(withdrawn.to_owned());
+        }
+        if let Some(since) = named.get_mut(it) {
+            // where that fails as well, it is as before both
+            *since = Before { is_brought: since.is_brought, was_retired: since.was_retired, ..failed };
+            return;
+        }
+        let Before { place, in_kv, was_delegated, .. } = failed;
         self.certificates.retain(|certificate| certificate != withdrawn);
         if let Some(place) = place {
             self.certificates.insert(place.min(self.certificates.len()), withdrawn.to_owned());
-        }
-        if was_retired {
-            self.retired.insert(withdrawn.to_owned());
         }
         self.places.remove(withdrawn);
         self.places.extend(in_kv.map(|place| (withdrawn.to_owned(), place)));
@@ -309,12 +326,13 @@ mod tests {
         known.learn("prod", &digests(ABOUT, &own));
         let retired = |known: &KnownCas| matches!(known.check(&cluster, &own), Err(ForeignCa::Retired { .. }));
         assert!(retired(&known) && known.newest(&cluster) == Some(&*fingerprint(&other)));
-        known.learn("prod", &digests(WITHDRAWN, &own));
+        known.learn("prod", &digests(WITHDRAWN_ABOUT, &own));
         assert!(retired(&known));
         // retired between the two entries of a command that failed
         known.learn("prod", &digests(CERTIFICATE, &own));
         known.learn("prod", &digests(ABOUT, &own));
         known.learn("prod", &digests(&format!("{RETIRED} 1"), &own));
+        known.learn("prod", &digests(WITHDRAWN_ABOUT, &own));
         known.learn("prod", &digests(WITHDRAWN, &own));
         assert!(retired(&known));
         // who means it says so
@@ -427,6 +445,20 @@ mod tests {
         known.learn("prod", &with(&[KV_PLACE]));
         known.learn("prod", &digests(WITHDRAWN, &own));
         assert!(known.is_delegated(&cluster), "what was so before stays");
+        // nor where another act about it began before the one that failed: whether that one fails then, or is done
+        for (fails, named) in [(true, &other), (false, &retired)] {
+            let mut known = known.clone();
+            known.learn("prod", &digests(CERTIFICATE, named));
+            known.learn("prod", &digests(ABOUT, named));
+            known.learn("prod", &digests(WITHDRAWN, named));
+            match fails {
+                true => {
+                    known.learn("prod", &digests(WITHDRAWN_ABOUT, named));
+                    assert!(matches!(known.check(&cluster, named), Err(ForeignCa::Unknown { .. })));
+                }
+                false => assert!(matches!(known.check(&cluster, named), Err(ForeignCa::Retired { .. }))),
+            }
+        }
         // one that issues while another was named later is told so
         known.learn("prod", &digests(CERTIFICATE, &other));
         assert_eq!(known.newer(&cluster, &own), Some(&*fingerprint(&other)));

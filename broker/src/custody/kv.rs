@@ -1,9 +1,13 @@
 //! A CA whose certificate and key are one secret version of KV.
 
+mod powers;
+
 use data_encoding::BASE64;
 use ichor_wire::profile::{CaCertificate, pem};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub(super) use powers::warning;
 
 use super::ca::CaMaterial;
 use super::{LocalSigner, LockedBytes};

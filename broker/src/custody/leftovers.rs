@@ -1,11 +1,13 @@
-//! Keys of CAs that lie in the vault's folder and that nothing needs.
+//! Keys of CAs that lie in the vault's folder, or in a secret of KV, and that nothing needs.
 
 use std::collections::BTreeSet;
 
+use super::kv::KvError;
 use super::record::{Place, Record};
 use super::vault::cluster_of;
 use super::{Custody, CustodyError};
 use crate::domain::ClusterName;
+use crate::openbao::{Kind, Kv};
 
 impl Custody {
     /// The files below the vault's `ca/` that hold a CA's key and that no record needs, by name: set aside when a CA was moved or
@@ -19,11 +21,7 @@ impl Custody {
         for cluster in Record::all(dir)?.iter().filter_map(|name| ClusterName::new(name).ok()) {
             let Ok(Some(record)) = Record::written(dir, &cluster) else { continue };
             told.insert(cluster);
-            let next = record.rotation.map(|rotation| rotation.next);
-            // what is compromised is needed by nothing
-            let former = record.former.into_iter().filter(|former| !former.compromised).map(|former| former.place);
-            let places = std::iter::once(record.active).chain(next).chain(former);
-            needed.extend(places.filter_map(|place| if let Place::Age { file } = place { Some(file) } else { None }));
+            needed.extend(record.needed().filter_map(Place::file).map(str::to_owned));
         }
         let is_told = |stem: &String| {
             let cluster = cluster_of(stem).and_then(|name| ClusterName::new(name).ok());
@@ -33,6 +31,38 @@ impl Custody {
         let mut left: Vec<String> = files.filter(|file| !needed.contains(file)).collect();
         left.extend(self.vault().sealer().set_asides()?);
         Ok(left)
+    }
+
+    /// The secrets at servers that a CA's key was left in and that nothing needs, with what keeps us from seeing whether it is still there,
+    /// where something does.
+    ///
+    /// # Errors
+    /// When the vault's folder cannot be read.
+    pub async fn left_at_servers(&self) -> Result<Vec<(Place, Option<CustodyError>)>, CustodyError> {
+        let dir = self.vault().sealer().dir();
+        let mut found = Vec::new();
+        for cluster in Record::all(dir)?.iter().filter_map(|name| ClusterName::new(name).ok()) {
+            // one that cannot be read has a line of its own
+            let Ok(Some(record)) = Record::written(dir, &cluster) else { continue };
+            for place in record.left() {
+                match self.lies_at(place).await {
+                    Ok(false) => {}
+                    Ok(true) => found.push((place.clone(), None)),
+                    Err(error) => found.push((place.clone(), Some(error))),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether something lies in the secret. What was deleted does not, nor where its mount is gone.
+    async fn lies_at(&self, place: &Place) -> Result<bool, CustodyError> {
+        let Place::Kv { server, mount, path } = place else { return Ok(false) };
+        match Kv::new(self.server(server)?, mount)?.read(path).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if matches!(error.kind(), Kind::NoRoute(_)) => Ok(false),
+            Err(error) => Err(KvError::from(error).into()),
+        }
     }
 
     /// The clusters with a standing credential in the vault that no record needs: a CA took its place, and it still makes any role.

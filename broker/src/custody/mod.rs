@@ -26,6 +26,7 @@ mod open_error;
 mod own;
 mod pki;
 mod record;
+mod seen;
 mod servers;
 mod settle;
 mod settle_error;
@@ -42,13 +43,14 @@ pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use kit::{Holder, KitEntry, KitPlan, MadeKit, MadeShare, MakeKitError, RecordedKit, make_kit};
 pub use known::{
-    ABOUT, CERTIFICATE, DELEGATED, Familiar, ForeignCa, KV_PLACE, KnownCas, PUBLIC_KEY, RETIRED, WITHDRAWN, kv_place,
+    ABOUT, CERTIFICATE, DELEGATED, Familiar, ForeignCa, KV_PLACE, KnownCas, PUBLIC_KEY, RETIRED, WITHDRAWN,
+    WITHDRAWN_ABOUT, kv_place,
 };
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use log_pin::{KeyRotation, LogPin};
-pub use open::{Custody, Means, Opened};
+pub use open::{Custody, Means, OpenedCa};
 pub use open_error::CustodyError;
 pub use own::{Home, Over, Secret};
 pub use pki::{

@@ -12,8 +12,9 @@ use super::kv;
 use super::open_error::CustodyError;
 use super::pki::{Pinned, PkiCustody};
 use super::record::{Place, Record};
+use super::seen::Seen;
 use super::servers;
-use super::transit::{Seen, TransitKeyError, TransitSigner};
+use super::transit::{Powers, TransitKeyError, TransitSigner};
 use super::vault::{VaultError, cluster_of};
 use super::{Signer, StandingCredential, Vault};
 use crate::domain::ClusterName;
@@ -30,7 +31,7 @@ pub struct Custody {
 
 /// A cluster's CA, opened.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedCa {
     /// Whose CA it was opened as.
     pub cluster: ClusterName,
     /// Its certificate.
@@ -170,7 +171,7 @@ impl Custody {
     ///
     /// # Errors
     /// When there is none, or it is not to be used, or cannot be reached.
-    pub async fn open(&self, cluster: &ClusterName, known: &KnownCas) -> Result<Opened, CustodyError> {
+    pub async fn open(&self, cluster: &ClusterName, known: &KnownCas) -> Result<OpenedCa, CustodyError> {
         let record = self.record(cluster)?;
         let mut opened = self.open_place(cluster, &record.active, known).await?;
         opened.is_rotating = record.rotation.is_some();
@@ -193,7 +194,7 @@ impl Custody {
         cluster: &ClusterName,
         place: &Place,
         known: &KnownCas,
-    ) -> Result<Opened, CustodyError> {
+    ) -> Result<OpenedCa, CustodyError> {
         let mut opened = self.found(cluster, place).await?;
         opened.in_kv = place.in_kv();
         // a dedicated CA names its cluster: a record that was copied to another does not make it that one's
@@ -228,31 +229,38 @@ impl Custody {
         tokio::task::spawn_blocking(move || open(&vault)).await.map_err(|_| VaultError::Unopened)?
     }
 
-    async fn found(&self, cluster: &ClusterName, place: &Place) -> Result<Opened, CustodyError> {
+    async fn found(&self, cluster: &ClusterName, place: &Place) -> Result<OpenedCa, CustodyError> {
         let said = place.said();
         match place {
             Place::Age { file } => {
                 let (certificate, signer) = self.vault_ca(cluster, file).await?.into_parts();
-                Ok(Opened { file: Some(file.clone()), ..Opened::signing(cluster, certificate, Arc::new(signer), said) })
+                Ok(OpenedCa {
+                    file: Some(file.clone()),
+                    ..OpenedCa::signing(cluster, certificate, Arc::new(signer), said)
+                })
             }
             Place::Kv { server, mount, path } => {
                 let kv = Kv::new(self.server(server)?, mount)?;
                 let ca = kv::read(&kv, mount, path).await?;
                 let (certificate, signer) = ca.material.into_parts();
-                Ok(Opened::signing(cluster, certificate, Arc::new(signer), format!("{said} version {}", ca.version)))
+                let said = format!("{said} version {}", ca.version);
+                let mut opened = OpenedCa::signing(cluster, certificate, Arc::new(signer), said);
+                // the CA is here: what cannot be asked now is asked at the next look
+                opened.warnings.extend(kv::warning(&self.seen, &kv, path).await.ok().flatten());
+                Ok(opened)
             }
             Place::Transit { server, mount, key, key_version, certificate } => {
                 let certificate = CaCertificate::parse(certificate)?;
                 let transit = TransitEngine::new(self.server(server)?, mount)?;
                 let found =
                     transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
-                let powers = self.seen.powers(&transit, key, *key_version).await?;
+                let powers = Powers::seen(&self.seen, &transit, key, *key_version).await?;
                 let signer = TransitSigner::new(transit, key, *key_version, &found)?;
                 if signer.public_key() != certificate.public_key() {
                     return Err(TransitKeyError::Other { key: key.clone(), version: *key_version }.into());
                 }
                 powers.check()?;
-                let mut opened = Opened::signing(cluster, certificate, Arc::new(signer), said);
+                let mut opened = OpenedCa::signing(cluster, certificate, Arc::new(signer), said);
                 opened.warnings.extend(powers.warning("transit.hcl"));
                 if found.can_be_deleted {
                     opened.warnings.push(format!(
@@ -269,7 +277,7 @@ impl Custody {
                 let sets: Vec<String> = roles.iter().map(ToString::to_string).collect();
                 let mark = format!("{said}, role per person {role_per_person}, {}", sets.join(" "));
                 let mark = mark_of(&certificate, &mark);
-                Ok(Opened {
+                Ok(OpenedCa {
                     cluster: cluster.clone(),
                     certificate,
                     means: Means::Pki(engine),
@@ -288,9 +296,9 @@ impl Custody {
     }
 }
 
-// === impl Opened ===
+// === impl OpenedCa ===
 
-impl Opened {
+impl OpenedCa {
     fn signing(cluster: &ClusterName, certificate: CaCertificate, signer: Arc<dyn Signer>, said: String) -> Self {
         let mark = mark_of(&certificate, &said);
         Self {

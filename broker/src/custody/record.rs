@@ -35,6 +35,9 @@ pub struct Record {
     /// CAs that issued before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
+    /// Secrets at servers that were left with a CA's key in them, which nothing needs: [`Self::left`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left: Vec<Place>,
 }
 
 /// Where one CA lives. Public facts only.
@@ -137,6 +140,7 @@ impl Record {
             rotation: None,
             former: Vec::new(),
             retired: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -171,7 +175,7 @@ impl Record {
         let generation = self.rotation.as_ref().map_or(self.generation, |rotation| self.after(&rotation.next));
         let mut retired = self.retired.clone();
         retired.extend(certificate.filter(|certificate| !self.retired.contains(certificate)));
-        Self { rotation: None, generation, retired, ..self.clone() }
+        Self { rotation: None, generation, retired, ..self.clone() }.leaving(self.next())
     }
 
     /// The record once the CA in force has to go at once.
@@ -193,7 +197,8 @@ impl Record {
                 retired.push(certificate.clone());
             }
         }
-        Self { former: Vec::new(), retired, ..self.clone() }
+        let places = self.former.iter().map(|former| &former.place);
+        Self { former: Vec::new(), retired, ..self.clone() }.leaving(places)
     }
 
     /// The record once the cluster makes the certificates with the CA's help, or no longer does.
@@ -205,7 +210,25 @@ impl Record {
     /// The record once the same CA lives elsewhere.
     #[must_use]
     pub fn moved(&self, active: Place) -> Self {
-        Self { generation: self.generation.max(active.number()), active, ..self.clone() }
+        let generation = self.generation.max(active.number());
+        Self { generation, active, ..self.clone() }.leaving([&self.active])
+    }
+
+    /// The record once nothing needs what lies at these places. A key in Transit or the PKI engine is nothing that somebody could read
+    /// there, and one in a file is seen to be there.
+    fn leaving<'a>(mut self, places: impl IntoIterator<Item = &'a Place>) -> Self {
+        for place in places.into_iter().filter(|place| matches!(place, Place::Kv { .. })) {
+            if !self.left.contains(place) {
+                self.left.push(place.clone());
+            }
+        }
+        self
+    }
+
+    /// The secrets at servers in which a CA's key was left that nothing needs: it was moved, dropped or retired. Whether it is there still
+    /// only the server knows.
+    pub fn left(&self) -> impl Iterator<Item = &Place> {
+        self.left.iter().filter(|left| !self.places().any(|place| place == *left))
     }
 
     /// How many CAs there were with this one: its file may bear a higher number, where lower ones were taken.
@@ -280,12 +303,32 @@ impl Record {
         self.write(dir, cluster, true)
     }
 
+    /// Where the CA lives that is to come, while a rotation is under way.
+    #[must_use]
+    pub fn next(&self) -> Option<&Place> {
+        self.rotation.as_ref().map(|rotation| &rotation.next)
+    }
+
+    /// Where the CAs live that issue, or are to.
+    pub fn in_use(&self) -> impl Iterator<Item = &Place> {
+        std::iter::once(&self.active).chain(self.next())
+    }
+
+    /// The same, and where former ones live, or did.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.in_use().chain(self.former.iter().map(|former| &former.place))
+    }
+
+    /// Those whose keys are needed still: of former ones all that need not go at once.
+    pub fn needed(&self) -> impl Iterator<Item = &Place> {
+        let former = self.former.iter().filter(|former| !former.compromised);
+        self.in_use().chain(former.map(|former| &former.place))
+    }
+
     /// Whether it names this file of the vault, for the CA in force, to come, or former.
     #[must_use]
     pub fn names_file(&self, file: &str) -> bool {
-        let next = self.rotation.iter().map(|rotation| &rotation.next);
-        let former = self.former.iter().map(|former| &former.place);
-        std::iter::once(&self.active).chain(next).chain(former).any(|place| place.file() == Some(file))
+        self.places().any(|place| place.file() == Some(file))
     }
 
     /// The clusters that have a record of their own, sorted.

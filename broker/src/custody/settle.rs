@@ -288,9 +288,6 @@ impl Places<'_> {
 
     /// The place in the record, of the CA in force, to come, or former, that is this key or secret.
     fn place_in<'a>(&self, record: &'a Record, target: &Target, name: &str) -> Option<&'a Place> {
-        let next = record.rotation.as_ref().map(|rotation| &rotation.next);
-        let former = record.former.iter().map(|former| &former.place);
-        let mut places = std::iter::once(&record.active).chain(next).chain(former);
-        places.find(|place| target.is_at(place, name, |one, other| self.is_one(one, other)))
+        record.places().find(|place| target.is_at(place, name, |one, other| self.is_one(one, other)))
     }
 }

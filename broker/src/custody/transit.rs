@@ -10,7 +10,7 @@ use ichor_wire::profile::KeyAlgorithm;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-pub(super) use powers::{Powers, Seen};
+pub(super) use powers::Powers;
 
 use super::{SignError, Signer, ToBeSigned};
 use crate::openbao::{BaoError, KeyKind, LARGEST_BATCH, TransitEngine, TransitKey};

@@ -109,7 +109,11 @@ impl Kv {
         Ok(answer.data::<Written>()?.version)
     }
 
-    fn path(&self, what: &str, path: &str) -> Result<String, BaoError> {
+    /// Where this is done with a secret: for asking what our token may do.
+    ///
+    /// # Errors
+    /// When the secret's path cannot stand in one.
+    pub fn path(&self, what: &str, path: &str) -> Result<String, BaoError> {
         check_mount(path).map_err(|error| self.client.error(Kind::Refused(error.to_string()), None))?;
         Ok(format!("{}/{what}/{path}", self.mount))
     }

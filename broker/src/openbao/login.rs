@@ -92,9 +92,10 @@ async fn by_method(client: &Client, end: Instant) -> Result<Login, BaoError> {
         // what a login refuses is the login: not a path, and not a token that we have
         let why = match error.kind() {
             Kind::Refused(words) => format!("{words}; {next}"),
-            Kind::Denied(_) | Kind::Token => format!("permission denied; {next}"),
+            // of a method that is not mounted there it says no more
+            Kind::Denied(_) | Kind::Token => format!("permission denied; {next}, and at `auth_mount`"),
             Kind::Missing(_) | Kind::NoRoute(_) => {
-                format!("it has no login at `{path}`; look at `auth_mount` under its [[openbao]]")
+                format!("it has no login at `{path}`; look at `auth_mount` and `namespace` under its [[openbao]]")
             }
             Kind::Garbled(what) => (*what).to_owned(),
             _ => return error,

@@ -183,12 +183,11 @@ impl TransitEngine {
             [input] => Inputs::One(encoded(input)),
             inputs => Inputs::Many { batch_input: inputs.iter().map(encoded).collect() },
         };
-        let is_one = matches!(what, Inputs::One(_));
         let body = json(&Sign { key_version: version, what, how: kind.how() });
         let answer = self.call(Method::POST, &self.path("sign", name)?, Some(body), Retry::Safe).await?;
-        let signed = match is_one {
-            true => vec![answer.data::<One<'_>>()?],
-            false => answer.data::<Signed<'_>>()?.batch_results,
+        let signed = match inputs {
+            [_] => vec![answer.data::<One<'_>>()?],
+            _ => answer.data::<Signed<'_>>()?.batch_results,
         };
         if signed.len() != inputs.len() {
             return Err(answer.garbled("it has another number of signatures"));

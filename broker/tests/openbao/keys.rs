@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ichor_broker::clock::{Clock, SystemClock};
 use ichor_broker::custody::{
-    Custody, CustodyError, For, Home, IdentitySource, Keep, KnownCas, Opened, Place, Places, Record, SettleError,
+    Custody, CustodyError, For, Home, IdentitySource, Keep, KnownCas, OpenedCa, Place, Places, Record, SettleError,
     Settled, Target, TransitKeyError, Vault,
 };
 use ichor_broker::domain::ClusterName;
@@ -40,7 +40,7 @@ fn custody(world: &World) -> Custody {
     Custody::new(vault(world), BTreeMap::from([("main".to_owned(), world.client())]))
 }
 
-async fn open(world: &World, place: &Place) -> Result<Opened, CustodyError> {
+async fn open(world: &World, place: &Place) -> Result<OpenedCa, CustodyError> {
     custody(world).open_place(&cluster(), place, &KnownCas::default()).await
 }
 

@@ -87,7 +87,10 @@ async fn what_is_wrong_with_a_login_is_said_with_the_next_step() {
     }
     let nowhere = Auth::Jwt { mount: "nowhere".into(), role: "ichor".into(), token: world.path("jwt") };
     let error = ask(&world.with_auth(nowhere)).await.unwrap_err().to_string();
-    assert!(error.contains("it has no login at `auth/nowhere/login`; look at `auth_mount`"), "{error}");
+    assert!(error.contains("permission denied; look at `role`") && error.contains("and at `auth_mount`"), "{error}");
+    let strange = Settings { namespace: Some("nowhere".into()), ..world.settings() };
+    let error = ask(&Client::new(strange).unwrap()).await.unwrap_err().to_string();
+    assert!(error.contains("it has no login at `auth/") && error.contains("`auth_mount` and `namespace`"), "{error}");
     std::fs::remove_file(world.path("secret")).unwrap();
     let error = ask(&world.client()).await.unwrap_err().to_string();
     assert!(error.contains("secret` cannot be read: there is no such file"), "{error}");

@@ -242,6 +242,17 @@ async fn a_drill_tells_whose_backup_it_is_and_what_differs_from_what_is_here() -
     let is = |text: &str| said.contains(text);
     let ca = format!("ca of `prod`, certificate sha256 {}: as here", own.shown());
     assert!(is("log `127.0.0.1`: as here") && is("audit key, Ed25519 ") && is(&ca) && !is("DIFFERS"), "{said}");
+    // a CA that was dropped: needed by an older backup, and by none that was made since
+    std::fs::remove_file(&backup)?;
+    own.refused(&["ca", "rotate", "prod", "--wait", "0s", "--node", "127.0.0.1", "--reason", "tests"]);
+    own.run(&make)?;
+    own.run(&["ca", "rotate", "prod", "--abandon", "--reason", "tests"])?;
+    let said = own.run(&drill)?;
+    assert_eq!(said.matches("DIFFERS, here the log says that it was retired").count(), 1, "{said}");
+    std::fs::remove_file(&backup)?;
+    own.run(&make)?;
+    let said = own.run(&drill)?;
+    assert!(said.contains("a key that nothing needs, of a ca of `prod`") && !said.contains("DIFFERS"), "{said}");
     // one that someone else sealed to the same key
     std::fs::remove_file(&backup)?;
     others.run(&make)?;

@@ -12,7 +12,7 @@ use ichor_tests::{CLUSTER, Lives, Options, World, run_command};
 use ichor_wire::profile::CaCertificate;
 use serde_json::json;
 
-use super::{bao, line, start_again, world};
+use super::{bao, line, own_ca, start_again, world};
 
 /// What `ca create` says when it fails.
 async fn refused(world: &World, options: &[&str]) -> String {
@@ -83,6 +83,32 @@ async fn a_token_that_may_let_the_key_out_is_said_at_check_and_in_readiness() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_write_its_secret_is_said_at_check_and_in_readiness() -> anyhow::Result<()> {
+    let world = world(Lives::Kv).await?;
+    let dir = world.dir.display().to_string();
+    let told = async || {
+        let check = run_command(&["check", "--dir", &dir]).await.unwrap_or_else(|error| error.to_string());
+        let ready = line(&world, "ca prod").await;
+        assert!(ready.ok, "{ready:?}");
+        [check, ready.detail.unwrap_or_default()]
+    };
+    // deploy/openbao/kv.hcl, and then one path at a time beyond it
+    let read = || Rule::new("secret/data/ichor/prod", ["read"]);
+    bao(&world).allow_only([read()]);
+    for said in told().await {
+        assert!(!said.contains("our token may"), "{said}");
+    }
+    for (path, may) in [("data", "update"), ("metadata", "delete"), ("delete", "update"), ("destroy", "update")] {
+        let path = format!("secret/{path}/ichor/prod");
+        bao(&world).allow_only([read(), Rule::new(&path, [may, "read"])]);
+        for said in told().await {
+            assert!(said.contains(&format!("our token may write or delete at `{path}`")), "{said}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kv_ca_that_was_made_and_not_recorded_is_gone_on_with() -> anyhow::Result<()> {
     use ichor_standins::openbao::Fault;
 
@@ -125,10 +151,8 @@ async fn a_record_that_was_copied_gives_no_other_cluster_the_ca() -> anyhow::Res
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_imported_is_none_that_was_born_there() -> anyhow::Result<()> {
     let world = world(Lives::Transit).await?;
-    let authority = Authority::new("someone who keeps the key")?;
-    let file = world.scratch().join("ca.pem");
-    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
-    let (dir, from) = (world.dir.display().to_string(), file.display().to_string());
+    // someone keeps the key
+    let (dir, (_, from)) = (world.dir.display().to_string(), own_ca(&world)?);
     let import = ["ca", "import", CLUSTER, "--from", &from, "--custody", "transit", "--key", "planted", "--replace"];
     let recorded = ["--reason", "tests", "--dir", &dir];
     run_command(&[import.as_slice(), &recorded].concat()).await?;
@@ -258,10 +282,7 @@ async fn a_secret_whose_halves_do_not_match_is_said_at_check_and_at_start() -> a
 #[tokio::test(flavor = "multi_thread")]
 async fn one_clusters_ca_does_not_become_anothers_by_a_copied_record() -> anyhow::Result<()> {
     let world = world(Lives::Transit).await?;
-    let authority = Authority::new("their own CA")?;
-    let file = world.scratch().join("ca.pem");
-    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
-    let (from, dir) = (file.display().to_string(), world.dir.display().to_string());
+    let (dir, (authority, from)) = (world.dir.display().to_string(), own_ca(&world)?);
     let at = ["--reason", "tests", "--dir", &dir];
     let import = ["ca", "import", CLUSTER, "--from", &from, "--custody", "transit", "--replace"];
     run_command(&[&import[..], &at].concat()).await?;

@@ -7,14 +7,13 @@ use ichor_broker::app;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::ca::CaFacts;
 use ichor_broker::domain::ClusterName;
-use ichor_standins::authority::Authority;
 use ichor_tests::{CLUSTER, Lives, Options, Person, World};
 use ichor_wire::profile::CaCertificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::life::ca;
-use super::{STUCK, asks, bao, line};
+use super::{STUCK, asks, bao, line, own_ca};
 
 /// An entry about the cluster's CA, as another broker's command writes one: nothing is loaded anew by it.
 async fn tell(world: &World, digest: (&str, &str)) -> anyhow::Result<()> {
@@ -114,10 +113,7 @@ async fn a_ca_that_was_retired_at_another_broker_issues_no_more_while_a_server_h
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_that_began_before_a_retirement_brings_nothing_back() -> anyhow::Result<()> {
     let world = World::with(Options { custody: Lives::Kv, ..Options::default() }).await?;
-    let authority = Authority::new("their own CA")?;
-    let file = world.scratch().join("ca.pem");
-    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
-    let from = file.display().to_string();
+    let (authority, from) = own_ca(&world)?;
     let import = async |custody| {
         let command = ["import", CLUSTER, "--from", &from, "--custody", custody, "--replace", "--reason", "tests"];
         ca(&world, &command).await

@@ -12,7 +12,7 @@ use ichor_tests::{CLUSTER, Faults, Lives, Options, Person, World, run_command};
 use ichor_wire::log::Kind;
 use ichor_wire::profile::CaCertificate;
 
-use super::{asks, bao, line, world};
+use super::{asks, bao, line, own_ca, world};
 
 /// What a `ca` command says.
 pub(super) async fn ca(world: &World, command: &[&str]) -> anyhow::Result<String> {
@@ -302,10 +302,7 @@ async fn a_ca_moves_from_age_to_kv_to_transit_and_no_further() -> anyhow::Result
 #[tokio::test(flavor = "multi_thread")]
 async fn every_act_says_who_where_why_and_of_which_ca() -> anyhow::Result<()> {
     let world = world(Lives::Transit).await?;
-    let authority = Authority::new("the cluster's own")?;
-    let file = world.scratch().join("ca.pem");
-    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
-    let (from, node) = (file.display().to_string(), node(&world));
+    let ((_, from), node) = (own_ca(&world)?, node(&world));
     let (named, retired) = ("digest of certificate", "digest of retired certificate 1");
     // what brings no CA into custody brings none back that was retired meanwhile
     let about = "digest of certificate that it is about";

@@ -6,7 +6,7 @@ use ichor_standins::authority::Authority;
 use ichor_tests::{CLUSTER, Lives, Options, Person, World, run_command};
 use ichor_wire::role::Role;
 
-use super::{asks, bao, line, until_opened, world};
+use super::{asks, bao, line, own_ca, until_opened, world};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_born_in_transit_signs_there_and_the_node_takes_it() -> anyhow::Result<()> {
@@ -69,10 +69,7 @@ async fn a_new_version_in_kv_is_taken_up_though_nobody_says_so() -> anyhow::Resu
 async fn an_imported_key_crosses_once_and_wrapped() -> anyhow::Result<()> {
     let world = world(Lives::Transit).await?;
     let dir = world.dir.display().to_string();
-    let authority = Authority::new("the cluster's own")?;
-    let file = world.scratch().join("ca.pem");
-    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key().unwrap()))?;
-    let from = file.display().to_string();
+    let (authority, from) = own_ca(&world)?;
     let import = [
         "ca",
         "import",

@@ -3,7 +3,9 @@
 mod bad_input;
 mod elsewhere;
 pub(crate) mod faults;
+mod forged;
 mod kinds;
+mod left;
 mod life;
 mod main_job;
 mod own;
@@ -21,6 +23,7 @@ use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::readiness::Check;
 use ichor_broker::store::{EntryFilter, Store};
 use ichor_client::{Error, Held, Wish};
+use ichor_standins::authority::Authority;
 use ichor_standins::openbao::OpenBao;
 use ichor_tests::{CLUSTER, Lives, Options, Person, World};
 use ichor_wire::api::AuditEntry;
@@ -41,6 +44,25 @@ fn bao(world: &World) -> &OpenBao {
 /// The person asks for a certificate of the usual sort.
 async fn asks(person: &Person) -> Result<Held, Error> {
     person.certificate(&Wish { cluster: CLUSTER.into(), ..Wish::default() }).await
+}
+
+/// A CA that somebody made elsewhere, and the file with its certificate and key that it is imported from.
+fn own_ca(world: &World) -> anyhow::Result<(Authority, String)> {
+    let authority = Authority::new("their own CA")?;
+    let file = world.scratch().join("ca.pem");
+    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    Ok((authority, file.display().to_string()))
+}
+
+/// An operator's own call at the server.
+async fn operate(bao: &OpenBao, method: http::Method, path: &str) -> anyhow::Result<()> {
+    let ca = reqwest::Certificate::from_pem(bao.ca_pem().as_bytes())?;
+    #[expect(clippy::disallowed_methods, reason = "an operator's own client")]
+    let http = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build()?;
+    let url = format!("{}/v1/{path}", bao.url());
+    let answer = http.request(method, url).header("x-vault-token", OpenBao::ROOT_TOKEN).send().await?;
+    anyhow::ensure!(answer.status().is_success(), "{path}: {}", answer.status());
+    Ok(())
 }
 
 /// Another broker on the same folder, which looks so often whether something changed.

@@ -7,16 +7,15 @@ use ichor_broker::app;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::ca::CaFacts;
 use ichor_broker::domain::ClusterName;
-use ichor_standins::authority::Authority;
-use ichor_standins::openbao::{Fault, OpenBao};
+use ichor_standins::openbao::Fault;
 use ichor_tests::{CLUSTER, Lives, Person, World};
 use ichor_wire::profile::CaCertificate;
 
 use super::life::{ca, next, node, recorded};
-use super::{asks, bao, line, world};
+use super::{asks, bao, line, operate, own_ca, world};
 
 /// A new CA that the world's node accepts is in force.
-async fn rotated(world: &World, options: &[&str]) -> anyhow::Result<()> {
+pub(super) async fn rotated(world: &World, options: &[&str]) -> anyhow::Result<()> {
     let begin = ["rotate", CLUSTER, "--wait", "0s", "--node", &node(world)];
     let said = recorded(world, &[&begin[..], options].concat()).await.unwrap_err().to_string();
     assert!(said.contains("not every node accepts the new CA yet"), "{said}");
@@ -26,7 +25,7 @@ async fn rotated(world: &World, options: &[&str]) -> anyhow::Result<()> {
 }
 
 /// The record says that the former CAs issued long ago.
-fn past(world: &World) -> anyhow::Result<()> {
+pub(super) fn past(world: &World) -> anyhow::Result<()> {
     let path = world.dir.join("vault/ca/prod.toml");
     let text = std::fs::read_to_string(&path)?;
     let line = |line: &str| match line.starts_with("until = ") {
@@ -37,7 +36,7 @@ fn past(world: &World) -> anyhow::Result<()> {
 }
 
 /// What is printed for a node that accepts these CAs.
-async fn removal(world: &World, cas: &[&str]) -> anyhow::Result<String> {
+pub(super) async fn removal(world: &World, cas: &[&str]) -> anyhow::Result<String> {
     let config = world.scratch().join("node.yaml");
     let listed: String = cas.iter().map(|pem| format!("    - crt: {}\n", BASE64.encode(pem.as_bytes()))).collect();
     std::fs::write(&config, format!("version: v1alpha1\nmachine:\n  type: worker\n  acceptedCAs:\n{listed}"))?;
@@ -46,7 +45,7 @@ async fn removal(world: &World, cas: &[&str]) -> anyhow::Result<String> {
 }
 
 /// What the log says of this CA.
-async fn familiar(world: &World, pem: &str) -> anyhow::Result<String> {
+pub(super) async fn familiar(world: &World, pem: &str) -> anyhow::Result<String> {
     let known = app::known_cas(&Folder::new(&world.dir).load()?.settings).await?;
     let said = known.check(&ClusterName::new(CLUSTER)?, &CaCertificate::parse(pem)?);
     Ok(said.map_or_else(|error| error.to_string(), |familiar| format!("{familiar:?}")))
@@ -83,12 +82,9 @@ async fn what_a_former_ca_leaves_is_its_certificate_for_the_nodes() -> anyhow::R
 #[tokio::test(flavor = "multi_thread")]
 async fn no_former_ca_is_retired_while_the_one_in_force_cannot_be_told_from_it() -> anyhow::Result<()> {
     let world = world(Lives::Kv).await?;
-    let authority = Authority::new("their own CA")?;
-    let file = world.scratch().join("ca.pem");
-    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    let (authority, from) = own_ca(&world)?;
     // one CA, in the vault first and then in KV
     for custody in ["age", "kv"] {
-        let from = file.display().to_string();
         recorded(&world, &["import", CLUSTER, "--from", &from, "--custody", custody, "--replace"]).await?;
     }
     let alice = Person::log_in(&world, "alice").await?;
@@ -106,81 +102,17 @@ async fn no_former_ca_is_retired_while_the_one_in_force_cannot_be_told_from_it()
     Ok(())
 }
 
-/// The record with these words in the place of those, as whoever writes the vault's folder can have it.
-fn forge(world: &World, those: &str, these: &str) -> anyhow::Result<()> {
-    let path = world.dir.join("vault/ca/prod.toml");
-    let text = std::fs::read_to_string(&path)?;
-    anyhow::ensure!(text.contains(those), "{text}");
-    Ok(std::fs::write(&path, text.replace(those, these))?)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_record_keeps_a_ca_in_force_that_is_retired() -> anyhow::Result<()> {
-    let world = world(Lives::Age).await?;
-    let alice = Person::log_in(&world, "alice").await?;
-    let first = ca(&world, &["export-public", CLUSTER]).await?;
-    // a former one that is to come again by the record
-    rotated(&world, &[]).await?;
-    recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
-    past(&world)?;
-    forge(&world, "prod.3.age", "prod.age")?;
-    let said = recorded(&world, &["retire", CLUSTER]).await.unwrap_err().to_string();
-    assert!(said.contains("is in force or to come as well"), "{said}");
-    assert!(world.dir.join("vault/ca/prod.age").exists());
-    // the one in force is to come again: what is compromised is refused all the same
-    forge(&world, "file = \"prod.age\"", "file = \"prod.2.age\"")?;
-    let second = ca(&world, &["export-public", CLUSTER]).await?;
-    let said = recorded(&world, &["retire", CLUSTER, "--compromised", "--certificate", &sha256(&second)?]).await?;
-    assert!(said.contains("by the record the CA to come is the same") && said.contains("--replace"), "{said}");
-    assert!(familiar(&world, &second).await?.contains("was retired by an entry"));
-    assert!(asks(&alice).await.is_err());
-    assert!(!familiar(&world, &first).await?.contains("was retired"));
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_publishes_at_a_former_cas_place_is_not_retired_in_its_stead() -> anyhow::Result<()> {
-    let world = world(Lives::Kv).await?;
-    let first = ca(&world, &["export-public", CLUSTER]).await?;
-    rotated(&world, &[]).await?;
-    past(&world)?;
-    let other = Authority::new("published there")?;
-    let key = data_encoding::BASE64.encode(other.key()?.as_bytes());
-    bao(&world).write_secret("ichor/prod", serde_json::json!({ "certificate": other.certificate(), "key": key }));
-    recorded(&world, &["retire", CLUSTER]).await?;
-    assert!(familiar(&world, &first).await?.contains("was retired by an entry"));
-    assert!(removal(&world, &[&first]).await?.contains("0 other CAs stay"), "its certificate is there for the nodes");
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_was_imported_twice_is_former_and_in_force_also_during_a_rotation() -> anyhow::Result<()> {
     let world = world(Lives::Kv).await?;
-    let authority = Authority::new("their own CA")?;
-    let file = world.scratch().join("ca.pem");
-    std::fs::write(&file, format!("{}\n{}", authority.certificate(), authority.key()?))?;
+    let (authority, from) = own_ca(&world)?;
     for custody in ["age", "kv"] {
-        let from = file.display().to_string();
         recorded(&world, &["import", CLUSTER, "--from", &from, "--custody", custody, "--replace"]).await?;
     }
     recorded(&world, &["rotate", CLUSTER, "--wait", "0s", "--node", &node(&world)]).await.unwrap_err();
     past(&world)?;
     recorded(&world, &["retire", CLUSTER]).await?;
     assert_eq!(familiar(&world, &authority.certificate()).await?, "Named");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_former_ca_is_retired_by_what_it_is_and_not_by_what_its_record_says() -> anyhow::Result<()> {
-    let world = world(Lives::Age).await?;
-    let first = ca(&world, &["export-public", CLUSTER]).await?;
-    rotated(&world, &[]).await?;
-    past(&world)?;
-    let other = Authority::new("another")?.certificate();
-    forge(&world, first.trim(), other.trim())?;
-    recorded(&world, &["retire", CLUSTER]).await?;
-    assert!(familiar(&world, &first).await?.contains("was retired by an entry"));
-    assert!(familiar(&world, &other).await?.contains("which the audit log does not know"), "none that is not ours");
     Ok(())
 }
 
@@ -226,7 +158,7 @@ async fn a_retirement_that_was_ended_in_between_is_gone_on_with() -> anyhow::Res
 }
 
 /// The SHA-256 of a certificate, hex.
-fn sha256(pem: &str) -> anyhow::Result<String> {
+pub(super) fn sha256(pem: &str) -> anyhow::Result<String> {
     Ok(CaFacts::of(&CaCertificate::parse(pem)?).fingerprint)
 }
 
@@ -377,17 +309,6 @@ async fn a_compromised_ca_is_retired_while_its_server_is_out_and_a_rotation_unde
     Ok(())
 }
 
-/// An operator's own call at the server.
-async fn operate(bao: &OpenBao, method: http::Method, path: &str) -> anyhow::Result<()> {
-    let ca = reqwest::Certificate::from_pem(bao.ca_pem().as_bytes())?;
-    #[expect(clippy::disallowed_methods, reason = "an operator's own client")]
-    let http = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build()?;
-    let url = format!("{}/v1/{path}", bao.url());
-    let answer = http.request(method, url).header("x-vault-token", OpenBao::ROOT_TOKEN).send().await?;
-    anyhow::ensure!(answer.status().is_success(), "{path}: {}", answer.status());
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_ca_takes_the_place_of_one_that_was_retired_or_lost() -> anyhow::Result<()> {
     let world = world(Lives::Kv).await?;
@@ -433,39 +354,5 @@ async fn a_secret_that_is_taken_away_ends_its_ca_and_an_outage_does_not() -> any
         assert!(line(&world, "ca prod").await.ok);
         asks(&alice).await?;
     }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_rewrites_the_record_neither_publishes_a_ca_nor_has_the_cluster_make_certificates() -> anyhow::Result<()> {
-    let world = world(Lives::Transit).await?;
-    let alice = Person::log_in(&world, "alice").await?;
-    let own = asks(&alice).await?.answer.issuing_ca;
-    let record = world.dir.join("vault/ca/prod.toml");
-    let good = std::fs::read_to_string(&record)?;
-    let refused = async |text: &str, words: &str| -> anyhow::Result<()> {
-        std::fs::write(&record, text)?;
-        let said = line(&world, "ca prod").await;
-        assert!(!said.ok && said.detail.as_deref().unwrap().contains(words), "{said:?}");
-        assert_eq!(asks(&alice).await?.answer.issuing_ca, own);
-        std::fs::write(&record, &good)?;
-        Ok(())
-    };
-    // a secret that the broker reads, and that someone else writes
-    let other = ichor_standins::authority::Authority::new("another client CA")?;
-    bao(&world).write_secret("ichor/dev", super::main_job::kv_fields(&other));
-    let (head, _) = good.split_once("[active]").context("a place")?;
-    let kv = format!("{head}[active]\ncustody = \"kv\"\nserver = \"main\"\nmount = \"secret\"\npath = \"ichor/dev\"\n");
-    refused(&kv, "which the audit log does not know").await?;
-    let delegated = good.replace("generation = 1\n", "generation = 1\ndelegated = true\n");
-    assert_ne!(delegated, good);
-    refused(&delegated, "no entry of the log says so").await?;
-    // where it is meant it is said, by the same command as ever
-    std::fs::write(&record, delegated)?;
-    recorded(&world, &["delegate", CLUSTER, "--offline"]).await?;
-    assert!(line(&world, "ca prod").await.ok);
-    assert!(asks(&alice).await?.key_made_by_cluster);
-    recorded(&world, &["delegate", CLUSTER, "--end"]).await?;
-    assert!(!asks(&alice).await?.key_made_by_cluster);
     Ok(())
 }

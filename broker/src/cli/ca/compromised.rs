@@ -63,11 +63,11 @@ impl Work<'_> {
                 };
                 return self.end_former(record, number, former, seen, out).await;
             }
-            if let (Place::Retired, Some(rotation)) = (&record.active, &record.rotation) {
+            if let (Place::Retired, Some(next)) = (&record.active, record.next()) {
                 bail!(
                     "the CA of cluster `{cluster}` was retired already: none is in force; `ichor-broker ca rotate {cluster} --continue --reason \
                      …` goes on with the one to come, {}",
-                    rotation.next.said()
+                    next.said()
                 );
             }
             if record.active == Place::Retired {
@@ -120,8 +120,8 @@ impl Work<'_> {
         if record.active != Place::Retired {
             found.push(Candidate { which: Which::Active(&record.active), seen: self.seen(&record.active).await });
         }
-        if let Some(rotation) = &record.rotation {
-            found.push(Candidate { which: Which::Next(&rotation.next), seen: self.seen(&rotation.next).await });
+        if let Some(next) = record.next() {
+            found.push(Candidate { which: Which::Next(next), seen: self.seen(next).await });
         }
         for (number, former) in record.former.iter().enumerate() {
             let which = Which::Former(number, former);
@@ -182,7 +182,7 @@ impl Work<'_> {
     /// The CA in force issues no more. Its digest comes first: from then on the log refuses it everywhere, whatever ends this command.
     async fn end_active(&self, record: &Record, seen: Option<Seen>, out: &mut dyn Write) -> anyhow::Result<bool> {
         let (cluster, sealer) = (self.cluster, self.custody.vault().sealer());
-        let mut next = record.rotation.as_ref().map_or(Place::Retired, |rotation| rotation.next.clone());
+        let mut next = record.next().cloned().unwrap_or(Place::Retired);
         // no rotation makes the same CA again: who writes the folder would have it stay in force
         if let (Some(it), Some(comes)) = (&seen, self.seen(&next).await)
             && it.fingerprint == comes.fingerprint

@@ -21,7 +21,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-pub(super) use show::{idle, leftover};
+pub(super) use show::{idle, left, leftover};
 pub(super) use target::{operator, server_name};
 
 use super::{FolderArg, block_on, vault_key};
@@ -157,8 +157,8 @@ fn certificate(loaded: &Loaded, cluster: &str, which: Which) -> anyhow::Result<S
     let record = custody.record(&cluster)?;
     let place = match which {
         Which::Active => &record.active,
-        Which::Next => match &record.rotation {
-            Some(rotation) => &rotation.next,
+        Which::Next => match record.next() {
+            Some(next) => next,
             None => bail!("no rotation of cluster `{cluster}` is under way"),
         },
     };
@@ -185,8 +185,7 @@ fn formers(loaded: &Loaded, cluster: &str, out: &mut dyn Write) -> anyhow::Resul
         }
     }
     // what was imported again issues
-    let in_use = std::iter::once(&record.active).chain(record.rotation.iter().map(|rotation| &rotation.next));
-    let in_use: Vec<_> = in_use.filter_map(|place| at(place).ok()).map(|found| found.pem()).collect();
+    let in_use: Vec<_> = record.in_use().filter_map(|place| at(place).ok()).map(|found| found.pem()).collect();
     pems.retain(|pem| !in_use.contains(pem));
     Ok(pems)
 }

@@ -128,28 +128,17 @@ impl Work<'_> {
         let places: Vec<_> = record.former.iter().map(|former| former.place.clone()).collect();
         let said: Vec<_> = places.iter().map(Place::said).collect();
         // what issues may be one of them, as after an import of the same into another custody: then it is not retired
-        let mut stays = Vec::new();
-        for place in in_use(record).filter(|place| **place != Place::Retired) {
-            let Some(seen) = self.seen(place).await else {
-                bail!(
-                    "{} cannot be read, so whether it is one of the former CAs cannot be told, and nothing was retired; run this again once \
-                     `ichor-broker check` opens it",
-                    place.said()
-                );
-            };
-            stays.push(seen.fingerprint);
-        }
+        let active = self.staying(Some(&record.active)).await?;
+        let to_come = self.staying(record.next()).await?;
+        let stays: Vec<String> = active.iter().chain(&to_come).cloned().collect();
         // nor does a record make it so: what is in force is what the log named last but for the one to come, which is always another
-        let newest = self.known.newest(cluster);
-        let (to_come, active) = match (stays.as_slice(), &record.rotation) {
-            ([.., next], Some(_)) => (Some(next.as_str()), stays.first().map(String::as_str)),
-            (_, _) => (None, stays.first().map(String::as_str)),
+        let newest = self.known.newest(cluster).map(str::to_owned);
+        let is_so = |it: &String| {
+            let it = Some(it);
+            it != to_come.as_ref() && it == active.as_ref() && (newest == active || newest == to_come)
         };
-        let is_so = |seen: &Seen| {
-            let it = Some(seen.fingerprint.as_str());
-            it != to_come && it == active && (newest == active || newest == to_come)
-        };
-        if let Some(same) = seen.iter().find(|seen| stays.contains(&seen.fingerprint) && !is_so(seen)) {
+        let is_wrong = |seen: &&Seen| stays.contains(&seen.fingerprint) && !is_so(&seen.fingerprint);
+        if let Some(same) = seen.iter().find(is_wrong) {
             bail!(
                 "by the record the former CA with the certificate sha256 {} is in force or to come as well, and the log named another after \
                  it, so nothing was retired; look at who writes the vault's folder, or bring the record of the broker where the new one was made",
@@ -188,6 +177,19 @@ impl Work<'_> {
             writeln!(out, "If a node still accepts one of them, take it out there; for each such node:")?;
         }
         Ok(is_to_go)
+    }
+
+    /// The fingerprint of what issues there, or is to; `None` where nothing does.
+    async fn staying(&self, place: Option<&Place>) -> anyhow::Result<Option<String>> {
+        let Some(place) = place.filter(|place| **place != Place::Retired) else { return Ok(None) };
+        match self.seen(place).await {
+            Some(seen) => Ok(Some(seen.fingerprint)),
+            None => bail!(
+                "{} cannot be read, so whether it is one of the former CAs cannot be told, and nothing was retired; run this again once \
+                 `ichor-broker check` opens it",
+                place.said()
+            ),
+        }
     }
 
     pub(super) fn deed(&self, message: String) -> Deed {
@@ -233,11 +235,6 @@ impl Work<'_> {
 pub(super) fn numbered<'s>(retired: impl Iterator<Item = &'s Seen>, stays: &[String]) -> BTreeMap<String, String> {
     let retired = retired.map(|seen| seen.fingerprint.clone()).filter(|seen| !stays.contains(seen));
     retired.enumerate().map(|(number, fingerprint)| (format!("{RETIRED} {}", number + 1), fingerprint)).collect()
-}
-
-/// What issues, or is to.
-pub(super) fn in_use(record: &Record) -> impl Iterator<Item = &Place> {
-    std::iter::once(&record.active).chain(record.rotation.iter().map(|rotation| &rotation.next))
 }
 
 impl Seen {

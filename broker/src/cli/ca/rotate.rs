@@ -10,7 +10,6 @@ use ichor_wire::profile::CaCertificate;
 
 use super::keep::{about, digests, put, taken_up, tried};
 use super::probe::{Nodes, Probing};
-use super::retire::in_use;
 use super::target::{At, Kind};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
@@ -189,7 +188,7 @@ impl Work<'_> {
         let written = after.replace(self.dir(), &self.cluster, record);
         // another command may have dropped it as well
         let now = Record::read(self.dir(), &self.cluster).ok().flatten();
-        let is_used = now.is_some_and(|now| in_use(&now).any(|place| place == next));
+        let is_used = now.is_some_and(|now| now.in_use().any(|place| place == next));
         if let (Err(error), Some(certificate), true) = (&written, dropped, is_used) {
             let settled = Settled { place: next.clone(), certificate, remarks: Vec::new() };
             let message = format!("rotation not dropped after all: {} may be used: {error}", next.said());

@@ -8,7 +8,7 @@ use crate::app;
 use crate::cli::{block_on, vault_key};
 use crate::config::Loaded;
 use crate::custody::ca::CaFacts;
-use crate::custody::{Custody, Place};
+use crate::custody::{Custody, CustodyError, Place};
 use crate::domain::ClusterName;
 
 /// Prints what may be told of each CA in custody.
@@ -61,6 +61,9 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
     for file in custody.leftovers()? {
         writeln!(out, "{}", leftover(&file))?;
     }
+    for (place, unseen) in block_on(async { Ok(custody.left_at_servers().await?) })? {
+        writeln!(out, "{}", left(&place, unseen.as_ref()))?;
+    }
     for cluster in custody.idle_credentials()? {
         writeln!(out, "{}", idle(&cluster))?;
     }
@@ -70,6 +73,18 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
 /// What to say of a file with a key that no record needs.
 pub(in crate::cli) fn leftover(file: &str) -> String {
     format!("`vault/ca/{file}` still holds the key of a CA, and no record needs it; remove it once nothing does")
+}
+
+/// What to say of a secret at a server in which a key was left that nothing needs.
+pub(in crate::cli) fn left(place: &Place, unseen: Option<&CustodyError>) -> String {
+    let holds = match unseen {
+        None => "still holds".to_owned(),
+        Some(error) => format!("may still hold, which cannot be seen ({error}),"),
+    };
+    format!(
+        "{} {holds} the key of a CA that nothing needs; remove it with all its versions, with a token that may (`bao kv metadata delete`)",
+        place.said()
+    )
 }
 
 /// What to say of an adopted credential where a CA took its place.

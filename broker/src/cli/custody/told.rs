@@ -63,11 +63,15 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
         let held = here.map(|here| match here.cas.check(&ca.cluster, &ca.certificate) {
             Ok(Familiar::Named) => Ok(()),
             Ok(Familiar::First) => Err("the log names no CA of this cluster".to_owned()),
+            // dropped or retired before the backup was made, too
+            Err(ForeignCa::Retired { .. }) if !ca.is_needed => Ok(()),
             Err(ForeignCa::Retired { .. }) => Err("the log says that it was retired".to_owned()),
             Err(ForeignCa::Unknown { known, .. }) => Err(format!("the log names {known}")),
             Err(error @ ForeignCa::OthersKey { .. }) => Err(error.to_string()),
         });
-        line(format!("ca of `{}`, certificate sha256 {}", ca.cluster, CaFacts::of(&ca.certificate).fingerprint), held)?;
+        let whose = if ca.is_needed { "ca" } else { "a key that nothing needs, of a ca" };
+        let fingerprint = CaFacts::of(&ca.certificate).fingerprint;
+        line(format!("{whose} of `{}`, certificate sha256 {fingerprint}", ca.cluster), held)?;
     }
     match (here, differs) {
         (None, _) => writeln!(out, "it was held against no installation: compare these with what you keep elsewhere")?,

@@ -1,19 +1,8 @@
 //! What our token may do with a Transit key beside having it sign: nothing that lets the key out, or ends it.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
-
+use super::super::seen::Seen;
 use super::TransitKeyError;
-use crate::entropy::within;
-use crate::openbao::{BaoError, TokenStanding, TransitEngine};
-
-/// How long, at most, what was seen to be right is taken to be so, as long as nothing says otherwise; half of it at least, by chance, so
-/// that what was asked together is not asked together again. The server reads our token's policies anew
-/// for each path that is asked about: for fifty clusters that is the work of some hundred signatures, each time.
-const RIGHT_FOR: Duration = Duration::from_secs(600);
+use crate::openbao::{BaoError, TransitEngine};
 
 /// Where the key is made one that can be let out, changed, replaced or taken away.
 const CHANGES: [&str; 7] = [
@@ -52,50 +41,28 @@ pub(in crate::custody) struct Powers {
     beyond: Option<String>,
 }
 
-/// The keys of which our token was seen to do what it should and nothing beyond.
-#[derive(Debug, Default)]
-pub(in crate::custody) struct Seen(Mutex<BTreeMap<String, (TokenStanding, Instant)>>);
-
-// === impl Seen ===
-
-impl Seen {
-    /// As [`Powers::ask`], or what is known to be right still. Anything else is asked anew each time.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    pub(in crate::custody) async fn powers(
-        &self,
-        transit: &TransitEngine,
-        key: &str,
-        version: u32,
-    ) -> Result<Powers, BaoError> {
-        let sign = transit.sign_path(key)?;
-        let name = format!("{} {sign} {version}", transit.client().name());
-        // read before asking: a denial meanwhile makes the answer an old one
-        let standing = transit.client().standing();
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
-        if seen.is_some_and(|(then, until)| then == standing && Instant::now() < until) {
-            return Ok(Powers { sign, may_sign: true, beyond: None });
-        }
-        let until = Instant::now() + within(RIGHT_FOR);
-        let powers = Powers::ask(transit, key, version).await?;
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match powers.may_sign && powers.beyond.is_none() {
-            true => drop(seen.insert(name, (standing, until))),
-            false => drop(seen.remove(&name)),
-        }
-        Ok(powers)
-    }
-
-    /// Everything is asked anew.
-    pub(in crate::custody) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
 // === impl Powers ===
 
 impl Powers {
+    /// As [`Self::ask`], or what is known to be right still. Anything else is asked anew each time.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub(in crate::custody) async fn seen(
+        seen: &Seen,
+        transit: &TransitEngine,
+        key: &str,
+        version: u32,
+    ) -> Result<Self, BaoError> {
+        let sign = transit.sign_path(key)?;
+        let Some(asking) = seen.ask(transit.client(), &format!("{sign} {version}")) else {
+            return Ok(Self { sign, may_sign: true, beyond: None });
+        };
+        let powers = Self::ask(transit, key, version).await?;
+        asking.done(powers.may_sign && powers.beyond.is_none());
+        Ok(powers)
+    }
+
     /// What the server says of this version of the key, in one call. A path that its answer lacks is not allowed.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ pub struct ArchivedCa {
     pub cluster: ClusterName,
     /// Its certificate.
     pub certificate: CaCertificate,
+    /// Whether a record in the backup says that it is needed; of a file of the vault, one may not, as of a CA that was dropped.
+    pub is_needed: bool,
 }
 
 /// What a drill says of one file of a backup.
@@ -120,22 +122,25 @@ impl Archived {
         let mut found = Vec::new();
         for (kind, name, content) in &self.files {
             let path = self.path.join(kind.told(name));
-            let (cluster, certificate) = match kind {
+            let cluster = if *kind == Kind::Ca { cluster_of(name) } else { Some(name.as_str()) };
+            let Some(cluster) = cluster.and_then(|name| ClusterName::new(name).ok()) else { continue };
+            let (certificate, is_needed) = match kind {
                 Kind::Ca => {
-                    let cluster = cluster_of(name).unwrap_or_default();
-                    let opened = sealed::ca_in(&path, content, cluster).and_then(pair);
-                    (cluster, opened.ok().map(|ca| ca.certificate().clone()))
+                    let opened = sealed::ca_in(&path, content, cluster.as_str()).and_then(pair);
+                    let file = format!("{name}.age");
+                    let needs = |record: Record| record.needed().any(|place| place.file() == Some(&file));
+                    // where no record can be read, it may be the one that is
+                    let is_needed = self.record(&cluster).is_none_or(needs);
+                    (opened.ok().map(|ca| ca.certificate().clone()), is_needed)
                 }
                 Kind::Record => {
-                    let record =
-                        ClusterName::new(name).ok().and_then(|it| Record::parse(&path, &it, content.as_slice()).ok());
+                    let record = self.record(&cluster);
                     let pem = record.and_then(|record| record.active.certificate().map(str::to_owned));
-                    (name.as_str(), pem.and_then(|pem| CaCertificate::parse(&pem).ok()))
+                    (pem.and_then(|pem| CaCertificate::parse(&pem).ok()), true)
                 }
                 _ => continue,
             };
-            let (Ok(cluster), Some(certificate)) = (ClusterName::new(cluster), certificate) else { continue };
-            found.push(ArchivedCa { cluster, certificate });
+            found.extend(certificate.map(|certificate| ArchivedCa { cluster, certificate, is_needed }));
         }
         found.sort_by(|one, other| one.cluster.cmp(&other.cluster));
         found
@@ -210,6 +215,11 @@ impl Archived {
 
     fn content(&self, kind: Kind, name: &str) -> Option<&LockedBytes> {
         self.files.iter().find(|(of, it, _)| (*of, it.as_str()) == (kind, name)).map(|(_, _, content)| content)
+    }
+
+    fn record(&self, cluster: &ClusterName) -> Option<Record> {
+        let content = self.content(Kind::Record, cluster.as_str())?;
+        Record::parse(&self.path.join(Kind::Record.told(cluster.as_str())), cluster, content.as_slice()).ok()
     }
 
     fn has(&self, kind: Kind, name: &str) -> bool {

@@ -48,9 +48,8 @@ pub(super) fn named_in(path: &Path, kind: Kind, name: &str, text: &[u8]) -> Resu
         Kind::Record => {
             let cluster = ClusterName::new(name).map_err(|_| VaultError::Record(path.to_owned()))?;
             let record = Record::parse(path, &cluster, text)?;
-            let former = record.former.iter().filter(|former| !former.compromised).map(|former| &former.place);
-            let places = std::iter::once(&record.active).chain(record.rotation.iter().map(|it| &it.next)).chain(former);
-            let mut files: Vec<_> = places
+            let mut files: Vec<_> = record
+                .needed()
                 .filter_map(|place| match place {
                     Place::Age { file } => Some((Kind::Ca, file.strip_suffix(".age").unwrap_or(file).to_owned())),
                     Place::TalosApi => Some((Kind::Secret, talos_credential(&cluster))),

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::answer::Answer;
-use super::call::{Call, Verb, no_path, no_route};
+use super::call::{Call, Verb, no_path};
 use super::sys::short_duration;
 use super::{Login, OpenBao, State};
 use crate::random;
@@ -144,7 +144,7 @@ impl Tokens {
 
 /// `auth/<mount>/login`, which needs no token.
 pub(super) fn login(state: &mut State, call: &Call, mount: &str, now: Timestamp) -> Answer {
-    let Some(logins) = state.logins.get(mount) else { return no_route(&call.path) };
+    let Some(logins) = state.logins.get(mount) else { return Answer::bad_token() };
     if let Err(refused) = admit(logins, call) {
         return refused;
     }
