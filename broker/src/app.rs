@@ -20,6 +20,7 @@ mod naming;
 mod nodelog;
 mod places;
 mod prober;
+mod reloading;
 mod serve;
 mod stores;
 mod telling;

@@ -7,4 +7,6 @@ mod world;
 
 pub use faulty::{Fault, Faults, Hold};
 pub use people::{Person, confirm, log_in, sign_in};
-pub use world::{CLUSTER, Lives, Options, Prepare, Surroundings, World, init_folder, run_command, start_openbao};
+pub use world::{
+    CLUSTER, Lives, Options, Prepare, Surroundings, World, init_folder, run_command, start_openbao, tell_elsewhere,
+};

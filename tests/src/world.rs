@@ -20,6 +20,8 @@ use ichor_standins::openbao::{OpenBao, OpenBaoOptions};
 use ichor_standins::provider::{Client, Person as Known, Provider, ProviderOptions};
 use jiff::Timestamp;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use url::Url;
 
 /// The world's cluster, labelled `env=prod`.
@@ -327,6 +329,22 @@ async fn declare_cluster(dir: &Path, node: &Node) -> anyhow::Result<()> {
         &text(dir),
     ];
     run_command(&arguments).await.map(drop)
+}
+
+/// An entry about a cluster's CA, as another broker's command writes one: nothing is loaded anew by it.
+pub async fn tell_elsewhere(world: &World, cluster: &str, digest: (&str, &str)) -> anyhow::Result<()> {
+    let act = serde_json::json!({
+        "ca": true, "cluster": cluster, "message": "done at another broker", "reason": "tests", "host": "broker-b", "os_user": "root",
+        "digests": { digest.0: digest.1 },
+    });
+    let act = act.to_string();
+    let head = format!("content-type: application/json\r\nconnection: close\r\ncontent-length: {}", act.len());
+    let mut socket = UnixStream::connect(world.dir.join("data/admin.sock")).await?;
+    socket.write_all(format!("POST /v1/acts HTTP/1.1\r\nhost: admin\r\n{head}\r\n\r\n{act}").as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Ok(())
 }
 
 /// Runs a command of `ichor-broker` in this process and answers what it printed.

@@ -2,6 +2,7 @@
 //! adopted. The rest is as with every custody: decided, recorded, judged, recorded, answered.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use ichor_broker::app;
@@ -12,7 +13,7 @@ use ichor_client::{Held, Wish};
 use ichor_standins::authority::Leaf;
 use ichor_standins::node::client::NodeClient;
 use ichor_standins::node::{Making, Node, NodeOptions};
-use ichor_tests::{Lives, Options, Person, World, run_command};
+use ichor_tests::{Lives, Options, Person, World, run_command, tell_elsewhere};
 use ichor_wire::role::Role;
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -23,6 +24,9 @@ const CLUSTER: &str = "adopted";
 
 /// How often the cluster made another certificate than was granted.
 const MISMATCHES: &str = "ichor_certificate_mismatches_total{cluster=\"adopted\"}";
+
+/// Nothing takes the broker so long: it stands still.
+const STUCK: Duration = Duration::from_secs(60);
 
 const POLICIES: &str = r#"@id("read") permit (principal, action == Action::"hold:os:reader", resource);
 @id("backup") permit (principal, action == Action::"hold:os:etcd:backup", resource);"#;
@@ -35,10 +39,14 @@ struct Adopting {
 
 impl Adopting {
     async fn start() -> anyhow::Result<Self> {
+        Self::with(Options::default()).await
+    }
+
+    async fn with(options: Options) -> anyhow::Result<Self> {
         let options = Options {
             edits: vec![("[server]\n", "[server]\nhealth_listen = \"127.0.0.1:0\"\n")],
             policies: Some(POLICIES),
-            ..Options::default()
+            ..options
         };
         let world = World::with(options).await?;
         let clock = std::sync::Arc::clone(&world.clock);
@@ -429,6 +437,45 @@ async fn a_credential_that_no_entry_names_is_not_used_though_the_cluster_would_t
     assert!(line().await?.ok);
     adopting.held(&alice, &[]).await?;
     adopting.world.running.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_was_retired_at_another_broker_makes_no_more_whatever_cannot_be_read_here()
+-> anyhow::Result<()> {
+    for is_server_hanging in [false, true] {
+        let look = is_server_hanging.then_some(Duration::from_millis(20));
+        let adopting = Adopting::with(Options { custody: Lives::Kv, look, ..Options::default() }).await?;
+        adopting.adopt_usual().await?;
+        let world = &adopting.world;
+        let alice = Person::log_in(world, "alice").await?;
+        adopting.held(&alice, &[]).await?;
+        let file = world.dir.join("vault/secrets/talos-adopted.age");
+        let vault = Vault::open(&world.dir.join("vault"), IdentitySource::DangerBeside)?;
+        let retired = vault.open_talos_credential(&ClusterName::new(CLUSTER)?)?.fingerprint();
+        let retired = ("retired certificate 1", retired.as_str());
+        let line = async || {
+            let checks = world.running.reload().await;
+            checks.into_iter().find(|check| check.name == format!("ca {CLUSTER}")).context("a line")
+        };
+        if is_server_hanging {
+            let bao = world.bao.as_ref().context("a server")?;
+            let mut hold = bao.hold_answers("secret/data/*");
+            tokio::time::timeout(STUCK, hold.arrived(1)).await?;
+            adopting.held(&alice, &[]).await?;
+            tell_elsewhere(world, CLUSTER, retired).await?;
+            let ended = async { while adopting.held(&alice, &[]).await.is_ok() {} };
+            tokio::time::timeout(STUCK, ended).await?;
+            hold.release();
+        } else {
+            std::fs::write(file, "junk")?;
+            assert!(line().await?.detail.context("a reason")?.contains("stays in force"));
+            adopting.held(&alice, &[]).await?;
+            tell_elsewhere(world, CLUSTER, retired).await?;
+        }
+        assert!(line().await?.detail.context("a reason")?.contains("was retired by an entry of the audit log"));
+        adopting.held(&alice, &[]).await.unwrap_err();
+    }
     Ok(())
 }
 

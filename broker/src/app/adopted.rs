@@ -32,6 +32,8 @@ pub struct Adopted {
     pub issuer: TalosApi,
     /// When the credential ends.
     pub end: End,
+    /// SHA-256 of its certificate, lower-case hex.
+    pub fingerprint: String,
 }
 
 /// Why a cluster whose credential was adopted has no issuer.
@@ -96,7 +98,7 @@ pub async fn adopted(
     }
     credential.check_time(clock.now()).map_err(TalosApiError::from)?;
     let issuer = TalosApi::new(Arc::clone(cluster), Credential::Standing(credential), Arc::clone(clock))?;
-    Ok(Adopted { issuer, end })
+    Ok(Adopted { issuer, end, fingerprint: found })
 }
 
 // === impl End ===

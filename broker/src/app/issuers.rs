@@ -11,7 +11,8 @@ use super::delegating::Delegating;
 use super::digests::Files;
 use super::looks::Looks;
 use crate::clock::SharedClock;
-use crate::custody::{Custody, CustodyError, ForeignCa, KnownCas, Means, OpenedCa, VaultError};
+use crate::custody::ca::CaFacts;
+use crate::custody::{Custody, CustodyError, KnownCas, Means, OpenedCa, VaultError};
 use crate::domain::{Cluster, ClusterName, Clusters};
 use crate::issuer::{Issuer, LocalCa, PkiCa};
 use crate::mint::Issuers;
@@ -70,7 +71,10 @@ pub(super) type Marks = BTreeMap<ClusterName, Mark>;
 pub(super) struct Mark {
     /// Differs if and only if certificates are made in another way.
     text: String,
-    certificate: CaCertificate,
+    /// SHA-256 of the CA's certificate, or of the standing credential's, lower-case hex.
+    fingerprint: String,
+    /// The CA's; `None` of a standing credential.
+    certificate: Option<CaCertificate>,
     /// The vault's file that holds the key, where one does: while that and the record are as they were, nothing is opened.
     file: Option<String>,
     is_rotating: bool,
@@ -117,8 +121,8 @@ pub(super) async fn open(
     for cluster in clusters.values() {
         let name = &cluster.name;
         let Some(found) = found.remove(name) else {
-            if let Some((issuer, mark)) = before.as_it_was(cluster, now) {
-                let end = opened.note_end(name, End::of_ca(&mark.certificate, time));
+            if let Some((issuer, mark, certificate)) = before.as_it_was(cluster, now) {
+                let end = opened.note_end(name, End::of_ca(certificate, time));
                 let warnings: Vec<_> = end.said.into_iter().chain(before.newer(name, mark)).collect();
                 issuers.insert(name.clone(), Arc::clone(issuer));
                 opened.take_files(now, mark.files(name));
@@ -138,7 +142,8 @@ pub(super) async fn open(
             Ok(ca) => {
                 let mark = Mark {
                     text: ca.mark.clone(),
-                    certificate: ca.certificate.clone(),
+                    fingerprint: CaFacts::of(&ca.certificate).fingerprint,
+                    certificate: Some(ca.certificate.clone()),
                     file: ca.file.clone(),
                     is_rotating: ca.is_rotating,
                 };
@@ -147,7 +152,7 @@ pub(super) async fn open(
                     && files.iter().all(|file| before.files.get(file) == now.get(file));
                 opened.changed |= !is_same || old.is_none();
                 opened.unnamed.extend(ca.unnamed());
-                let end = opened.note_end(name, End::of_ca(&mark.certificate, time));
+                let end = opened.note_end(name, End::of_ca(&ca.certificate, time));
                 // one that the log does not name yet is named next, and is the newest then
                 let newer = if ca.is_unnamed { None } else { before.newer(name, &mark) };
                 opened.marks.insert(name.clone(), mark);
@@ -166,7 +171,8 @@ pub(super) async fn open(
                 (is_usable, (!warnings.is_empty()).then(|| warnings.join("; ")))
             }
             Err(error) if error.may_be_adopted() => match adopted(custody, cluster, before.known, clock).await {
-                Ok(Adopted { issuer, end }) => {
+                Ok(Adopted { issuer, end, fingerprint }) => {
+                    opened.marks.insert(name.clone(), Mark::of_credential(fingerprint));
                     let end = opened.note_end(name, end);
                     let file = adopted_file(name);
                     let same = before.files.get(&file).is_some_and(|digest| now.get(&file) == Some(digest));
@@ -189,6 +195,7 @@ pub(super) async fn open(
                     // what was opened before issues nothing either, and says why
                     issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
                     opened.changed |= old.is_some() && kept.is_none();
+                    opened.hold_mark(name, held);
                     opened.take_files(now, files.into_iter().chain([adopted_file(name)]));
                     (false, opened.note_end(name, end).said)
                 }
@@ -243,32 +250,38 @@ pub(super) fn without_retired(issuers: &Issuers, marks: &Marks, known: &KnownCas
 impl Before<'_> {
     /// The issuer and the mark of a cluster whose CA's key is in a file of the vault, where nothing of it is another than
     /// before, nor what the log says of it. Opening it again would tell nothing, and may ask a person to touch a key.
-    fn as_it_was(&self, cluster: &Cluster, now: &Files) -> Option<(&Arc<dyn Issuer>, &Mark)> {
+    fn as_it_was(&self, cluster: &Cluster, now: &Files) -> Option<(&Arc<dyn Issuer>, &Mark, &CaCertificate)> {
         let (issuer, mark) = (self.issuers.get(&cluster.name)?, self.marks.get(&cluster.name)?);
-        let file = mark.file.as_ref()?;
+        let (file, certificate) = (mark.file.as_ref()?, mark.certificate.as_ref()?);
         let is_same = |file: &String| self.files.get(file) == now.get(file);
         let is_there = now.contains_key(file) && mark.files(&cluster.name).iter().all(is_same);
-        let is_known = self.known.check(&cluster.name, &mark.certificate).is_ok();
-        (is_there && is_known && issuer.serves(cluster)).then_some((issuer, mark))
+        let is_known = self.known.check(&cluster.name, certificate).is_ok();
+        (is_there && is_known && issuer.serves(cluster)).then_some((issuer, mark, certificate))
     }
 
-    /// Whether the log says that the CA was retired which issues for this cluster, or did last.
+    /// Whether the log says that the CA, or standing credential, was retired which issues for this cluster, or did last.
     fn is_retired(&self, name: &ClusterName) -> bool {
         self.marks.get(name).is_some_and(|mark| mark.is_retired(name, self.known))
     }
 
     /// What to say where the log names another CA of the cluster later than this one, and no rotation here explains it.
     fn newer(&self, name: &ClusterName, mark: &Mark) -> Option<String> {
-        newer(self.known, name, &mark.certificate).filter(|_| !mark.is_rotating)
+        newer(self.known, name, mark.certificate.as_ref()?).filter(|_| !mark.is_rotating)
     }
 }
 
 // === impl Mark ===
 
 impl Mark {
-    /// Whether the log says that this CA of the cluster was retired.
+    /// That of a standing credential.
+    fn of_credential(fingerprint: String) -> Self {
+        let text = format!("standing credential {fingerprint}");
+        Self { text, fingerprint, certificate: None, file: None, is_rotating: false }
+    }
+
+    /// Whether the log says that this CA, or standing credential, of the cluster was retired.
     fn is_retired(&self, name: &ClusterName, known: &KnownCas) -> bool {
-        matches!(known.check(name, &self.certificate), Err(ForeignCa::Retired { .. }))
+        known.is_retired(name, &self.fingerprint)
     }
 
     /// The vault's files that say how the cluster's certificates are made.
@@ -388,7 +401,7 @@ mod tests {
     use super::*;
     use crate::audit::{self, Sequencer};
     use crate::clock::FrozenClock;
-    use crate::custody::ca::{self, CaFacts};
+    use crate::custody::ca;
     use crate::custody::{CERTIFICATE, IdentitySource, Keep, RETIRED, Vault};
     use crate::mint::Press;
     use crate::policy::{Limits, PolicySet, Source};
@@ -443,7 +456,7 @@ mod tests {
         assert!(same.checks[0].ok && !same.changed && same.in_force == files("one"), "{:?}", same.checks);
         assert!(Arc::ptr_eq(&same.issuers[&name], &first.issuers[&name]));
         // another broker's command brought a newer one, which is said; or retired it, which ends it here too
-        let own = CaFacts::of(&first.marks[&name].certificate).fingerprint;
+        let own = first.marks[&name].fingerprint.clone();
         let mut learnt = KnownCas::default();
         for (said, fingerprint) in [(CERTIFICATE, &*own), (CERTIFICATE, "another"), (&format!("{RETIRED} 1"), &*own)] {
             learnt.learn("prod", &BTreeMap::from([(said.to_owned(), fingerprint.to_owned())]));

@@ -20,6 +20,7 @@ use super::endpoints::Endpoints;
 use super::kits::watch_kits;
 use super::listen::{Listening, bind, bind_unix};
 use super::locks::watch_locks;
+use super::reloading::reload_on_change;
 use super::telling::Telling;
 use super::watching::{sweep, watch_log, watch_providers, watch_requests, watch_server};
 use super::{Live, Parts, Prober, StartError, open_store, places, sequencer_settings};
@@ -434,36 +435,6 @@ async fn answer_probes(
                 let (policies, clusters) = (Arc::clone(&policies.borrow()), clusters.borrow().clone());
                 let made = prober.probe(&policies, &clusters, &probe).await;
                 let _ = done.send(made.map_err(|error| error.to_string()));
-            }
-        }
-    }
-}
-
-/// Reloads when asked, and when a file has changed and then stayed the same from one look to the next; also when the last
-/// reload could not be recorded.
-async fn reload_on_change(
-    mut live: Live,
-    mut reloads: mpsc::Receiver<Reload>,
-    sequencer: Sequencer,
-    readiness: Arc<Readiness>,
-    pace: Duration,
-    stopped: watch::Receiver<bool>,
-) {
-    let mut stop = std::pin::pin!(told(stopped));
-    let mut look = tokio::time::interval(pace);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = &mut stop => return,
-            Some(Reload { by, done }) = reloads.recv() => {
-                let _ = done.send(live.reload(&sequencer, &readiness, by.as_deref()).await);
-            }
-            _ = look.tick() => {
-                if live.look() {
-                    live.reload(&sequencer, &readiness, None).await;
-                } else if live.hears_of_cas().await || live.is_custody_due() {
-                    live.reload_custody(&sequencer, &readiness, || !reloads.is_empty()).await;
-                }
             }
         }
     }

@@ -202,7 +202,7 @@ async fn endpoints(clusters: &Clusters) -> Vec<Check> {
 async fn adopted(custody: &Custody, cluster: &Arc<Cluster>, known: &KnownCas, missing: &CustodyError) -> Check {
     let name = format!("ca {}", cluster.name);
     let clock: SharedClock = Arc::new(SystemClock);
-    let app::Adopted { issuer, end } = match app::adopted(custody, cluster, known, &clock).await {
+    let app::Adopted { issuer, end, .. } = match app::adopted(custody, cluster, known, &clock).await {
         Ok(adopted) => adopted,
         Err(AdoptedError::Vault(VaultError::Missing(_))) => return failed(name, missing),
         Err(error) => return failed(name, &error),

@@ -361,3 +361,26 @@ fn is_unnamed(
 fn mark_of(certificate: &CaCertificate, said: &str) -> String {
     format!("{said}; certificate {}", fingerprint(certificate))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::custody::{IdentitySource, Keep};
+
+    #[tokio::test]
+    async fn what_is_opened_of_the_vault_keeps_nothing_else_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("vault");
+        Vault::create(&dir, Keep::DangerBeside, &[]).unwrap();
+        let custody = Custody::new(Vault::open(&dir, IdentitySource::DangerBeside).unwrap(), BTreeMap::new());
+        // as a plugin that waits for a person, who is told by something else that this thread does
+        let (told, person) = mpsc::channel();
+        let opening =
+            custody.of_vault(move |_| person.recv_timeout(Duration::from_secs(60)).map_err(|_| VaultError::Unopened));
+        let (opened, ()) = tokio::join!(opening, async { told.send(()).unwrap() });
+        assert!(opened.is_ok());
+    }
+}

@@ -7,29 +7,11 @@ use ichor_broker::app;
 use ichor_broker::config::Folder;
 use ichor_broker::custody::ca::CaFacts;
 use ichor_broker::domain::ClusterName;
-use ichor_tests::{CLUSTER, Lives, Options, Person, World};
+use ichor_tests::{CLUSTER, Lives, Options, Person, World, tell_elsewhere};
 use ichor_wire::profile::CaCertificate;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
 use super::life::ca;
 use super::{STUCK, asks, bao, line, own_ca};
-
-/// An entry about the cluster's CA, as another broker's command writes one: nothing is loaded anew by it.
-async fn tell(world: &World, digest: (&str, &str)) -> anyhow::Result<()> {
-    let act = serde_json::json!({
-        "ca": true, "cluster": CLUSTER, "message": "done at another broker", "reason": "tests", "host": "broker-b", "os_user": "root",
-        "digests": { digest.0: digest.1 },
-    });
-    let act = act.to_string();
-    let head = format!("content-type: application/json\r\nconnection: close\r\ncontent-length: {}", act.len());
-    let mut socket = UnixStream::connect(world.dir.join("data/admin.sock")).await?;
-    socket.write_all(format!("POST /v1/acts HTTP/1.1\r\nhost: admin\r\n{head}\r\n\r\n{act}").as_bytes()).await?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await?;
-    anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    Ok(())
-}
 
 /// Returns once the line about the CA in the broker's readiness has these words.
 async fn until_told(world: &World, words: &str) -> anyhow::Result<()> {
@@ -68,7 +50,7 @@ async fn a_ca_that_was_retired_at_another_broker_issues_no_more_here() -> anyhow
         let alice = Person::log_in(&world, "alice").await?;
         let own = CaCertificate::parse(&ca(&world, &["export-public", CLUSTER]).await?)?;
         // one that another broker put in force is told, and this one serves on: nodes accept both
-        tell(&world, ("certificate", &"7".repeat(64))).await?;
+        tell_elsewhere(&world, CLUSTER, ("certificate", &"7".repeat(64))).await?;
         until_told(&world, "bring `ca/prod.toml` of its vault").await?;
         asks(&alice).await?;
         if !said.is_empty() {
@@ -76,7 +58,7 @@ async fn a_ca_that_was_retired_at_another_broker_issues_no_more_here() -> anyhow
             until_told(&world, said).await?;
             asks(&alice).await?;
         }
-        tell(&world, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
+        tell_elsewhere(&world, CLUSTER, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
         until_told(&world, "was retired by an entry of the audit log").await?;
         assert!(asks(&alice).await.is_err());
         // nor does a reload bring it back
@@ -99,7 +81,7 @@ async fn a_ca_that_was_retired_at_another_broker_issues_no_more_while_a_server_h
     tokio::time::timeout(STUCK, hold.arrived(1)).await?;
     let asked = bao(&world).count("secret/data/*");
     asks(&alice).await?;
-    tell(&world, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
+    tell_elsewhere(&world, CLUSTER, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
     // the look at the server is still under way
     let ended = async { while asks(&alice).await.is_ok() {} };
     tokio::time::timeout(STUCK, ended).await?;
@@ -123,7 +105,7 @@ async fn an_import_that_began_before_a_retirement_brings_nothing_back() -> anyho
     let mut hold = bao(&world).hold_answers("secret/data/ichor/prod*");
     let meanwhile = async {
         tokio::time::timeout(STUCK, hold.arrived(1)).await?;
-        tell(&world, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
+        tell_elsewhere(&world, CLUSTER, ("retired certificate 1", &CaFacts::of(&own).fingerprint)).await?;
         hold.release();
         anyhow::Ok(())
     };
