@@ -157,7 +157,7 @@ impl fmt::Display for BaoError {
             Kind::Denied(path) => {
                 write!(
                     f,
-                    "does not allow `{path}` to our token; give its policy what deploy/openbao has, or, where a command makes or \
+                    "does not allow `{path}` to our token, or has no engine mounted there; give its policy what deploy/openbao has, or, where a command makes or \
                      writes what the broker only uses, an operator's token with `--token-file`"
                 )
             }
@@ -233,19 +233,12 @@ impl Kind {
     /// What a status and its body mean, and the request's id. Words that hold something of `sent`, which is secret, are not
     /// passed on.
     pub(super) fn of(status: StatusCode, body: &[u8], path: &str, sent: &Sent<'_>) -> (Self, Option<String>) {
-        // what Go's server answers who speaks plain HTTP to its port for TLS (net/http, `conn.serve`)
-        let is_for_tls =
-            status == StatusCode::BAD_REQUEST && body.starts_with(b"Client sent an HTTP request to an HTTPS");
         // a body that is no error of its API says nothing
         let body: Option<Body> = serde_json::from_slice(body).ok();
         let request = body.as_ref().and_then(|body| body.request_id.as_deref()).and_then(id);
         let is_of_api = body.as_ref().is_some_and(|body| body.errors.is_some() || body.data.is_some());
         let errors = body.and_then(|body| body.errors).unwrap_or_default();
-        let words = match (errors.first(), is_for_tls) {
-            (Some(first), _) => sent.words_of(first),
-            (None, true) => "it speaks TLS there; write `https://` as `address` under its [[openbao]]".into(),
-            (None, false) => "(without a reason)".into(),
-        };
+        let words = errors.first().map_or_else(|| "(without a reason)".into(), |first| sent.words_of(first));
         let says = |words: &str| errors.iter().any(|error| error.contains(words));
         // OpenBao tells a bad token by a bare "permission denied" alone; HashiCorp Vault adds "invalid token"
         let is_bare = errors.iter().any(|e| e.contains("permission denied") && !e.contains("error occurred"));
@@ -315,8 +308,6 @@ mod tests {
         let gone =
             r#"{"data":{"data":null,"metadata":{"version":2}},"request_id":"0b4a1bb2-1111-2222-3333-444455556666"}"#;
         assert_eq!(kind(404, gone), Kind::Missing("transit/sign/k".into()));
-        let plain = "Client sent an HTTP request to an HTTPS server.\n";
-        assert!(matches!(kind(400, plain), Kind::Refused(words) if words.contains("write `https://`")));
         let nowhere = r#"{"errors":["no handler for route \"transit/sign/k\". route entry not found."]}"#;
         let gateways = r#"{"message":"no Route matched with those values"}"#;
         for other in [nowhere, "<h1>Not Found</h1>", "", "{}", gateways] {

@@ -104,13 +104,25 @@ pub(super) async fn exchange(
             return Err(Kind::Garbled("it is larger than 1 MiB"));
         }
         let mut body = Zeroizing::new(Vec::with_capacity(length.unwrap_or(ROOM)));
-        while let Some(chunk) = answer.chunk().await.map_err(|error| Kind::from(&error))? {
-            if body.len() + chunk.len() > LARGEST {
-                return Err(Kind::Garbled("it is larger than 1 MiB"));
+        // what Go's server answers at its port for TLS to who speaks without (net/http, `conn.serve`), often cut off by the end of the
+        // connection
+        let may_want_tls = status == StatusCode::BAD_REQUEST && settings.address.scheme() == "http";
+        let for_tls =
+            || Kind::Refused("it speaks TLS there: write `https://` in `address` under its [[openbao]]".into());
+        loop {
+            match answer.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST => {
+                    return Err(Kind::Garbled("it is larger than 1 MiB"));
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) if may_want_tls && body.starts_with(b"Client sent an HTTP request to an HTTPS") => {
+                    return Err(for_tls());
+                }
+                Ok(None) => return Ok((status, body)),
+                Err(_) if may_want_tls => return Err(for_tls()),
+                Err(error) => return Err(Kind::from(&error)),
             }
-            body.extend_from_slice(&chunk);
         }
-        Ok((status, body))
     };
     tokio::time::timeout(within, exchange).await.unwrap_or(Err(Kind::Late))
 }

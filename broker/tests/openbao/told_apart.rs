@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Method;
 use ichor_broker::openbao::{Client, Retry, Settings};
 use ichor_standins::openbao::{Fault, OpenBao, Rule};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{LONG, SELF, World, ask};
 
@@ -67,7 +68,9 @@ async fn a_denial_is_one_path_and_no_outage() {
     let error = client.call(Method::GET, "transit/keys/k", None, Retry::Safe).await.unwrap_err();
     assert_eq!(error.kind().label(), "denied");
     assert!(
-        error.to_string().contains("does not allow `transit/keys/k` to our token; give its policy what"),
+        error.to_string().contains(
+            "does not allow `transit/keys/k` to our token, or has no engine mounted there; give its policy what"
+        ),
         "{error}"
     );
     assert!(client.state().borrow().ok);
@@ -105,4 +108,25 @@ async fn no_login_is_an_outage_that_ends_when_the_secret_is_right() {
     assert!(!state.borrow_and_update().ok);
     world.write("secret", "the secret id of the broker");
     tokio::time::timeout(LONG, state.wait_for(|state| state.ok)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_port_for_tls_is_named_to_who_speaks_without() {
+    let world = World::new().await;
+    let text = "Client sent an HTTP request to an HTTPS server.\n";
+    // as Go's server says it, whole, and cut off by the end of the connection
+    for length in [text.len(), text.len() + 100] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let answer = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\n\r\n{text}");
+        let serving = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 4096];
+            assert!(socket.read(&mut asked).await.unwrap() > 0);
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        });
+        let error = ask(&Client::new(Settings { address, ..world.settings() }).unwrap()).await.unwrap_err();
+        assert!(error.to_string().contains("it speaks TLS there: write `https://` in `address`"), "{error}");
+        serving.await.unwrap();
+    }
 }

@@ -146,7 +146,7 @@ async function bounded({ bao, broker }) {
   });
   await check('a token that is not told its rules is refused at check, with the path that token.hcl has', async () => {
     const rules = 'sys/internal/ui/resultant-acl';
-    await refused(own.replace(rules, `${rules}/none`), `does not allow \`${rules}\` to our token; give its policy what deploy/openbao has`);
+    await refused(own.replace(rules, `${rules}/none`), `does not allow \`${rules}\` to our token, or has no engine mounted there; give its policy what deploy/openbao has`);
   });
   await check('with the policies of deploy/openbao alone it is taken', async () => {
     await may(own);
