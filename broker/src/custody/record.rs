@@ -428,6 +428,25 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_left_once_nothing_needs_it_and_no_longer_than_that() {
+        let kv = |path: &str| Place::Kv { server: "main".into(), mount: "secret".into(), path: path.into() };
+        let age = Place::Age { file: "prod.2.age".into() };
+        let (first, now) = (Record::first(kv("one")), "2026-11-22T12:00:00Z".parse().unwrap());
+        let left = |record: &Record| record.left().cloned().collect::<Vec<_>>();
+        assert_eq!(left(&first.moved(age.clone())), [kv("one")]);
+        // one that issued before is needed until it is retired
+        let succeeded = first.succeeded_by(age.clone(), now, None);
+        assert_eq!((left(&succeeded), left(&succeeded.without_former())), (vec![], vec![kv("one")]));
+        let dropped = first.rotating(kv("two"), Vec::new(), now).abandoned(None);
+        assert_eq!(left(&dropped), [kv("two")]);
+        // once more, and in use again
+        let again = dropped.rotating(kv("two"), Vec::new(), now);
+        assert_eq!((left(&again), left(&again.abandoned(None))), (vec![], vec![kv("two")]));
+        // nobody reads a key there, or it is a file that is seen
+        assert!(left(&succeeded.moved(Place::TalosApi)).is_empty());
+    }
+
+    #[test]
     fn a_record_comes_back_as_written_and_nothing_else_is_one() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("ca")).unwrap();
@@ -445,6 +464,7 @@ mod tests {
         let mut record = Record::first(place.clone());
         let now = "2026-11-22T12:00:00Z".parse().unwrap();
         record.rotation = Some(Rotation { begun: now, next: Place::TalosApi, nodes: vec!["n".into()] });
+        record.left = vec![Place::Kv { server: "main".into(), mount: "secret".into(), path: "ichor/prod".into() }];
         record.former.push(Former { certificate: Some("c".into()), until: now, compromised: true, place });
         record.write(dir.path(), &cluster, false).unwrap();
         assert_eq!(Record::read(dir.path(), &cluster).unwrap(), Some(record.clone()));
