@@ -74,6 +74,10 @@ pub(super) fn build(settings: &Settings, shows: Shows) -> Result<reqwest::Client
     builder.build().map_err(|error| SettingsError::Client(told(&error)))
 }
 
+/// How the words begin by which Go's server turns away at its port for TLS who speaks without (net/http, `conn.serve`). The end of the
+/// connection often cuts them off.
+const FOR_TLS: &[u8] = b"Client sent an HTTP request to an HTTPS";
+
 /// Sends the request and reads the whole answer.
 pub(super) async fn exchange(
     http: &reqwest::Client,
@@ -104,22 +108,17 @@ pub(super) async fn exchange(
             return Err(Kind::Garbled("it is larger than 1 MiB"));
         }
         let mut body = Zeroizing::new(Vec::with_capacity(length.unwrap_or(ROOM)));
-        // what Go's server answers at its port for TLS to who speaks without (net/http, `conn.serve`), often cut off by the end of the
-        // connection
         let may_want_tls = status == StatusCode::BAD_REQUEST && settings.address.scheme() == "http";
-        let for_tls =
-            || Kind::Refused("it speaks TLS there: write `https://` in `address` under its [[openbao]]".into());
+        let for_tls = Kind::Garbled("it speaks TLS there: write `https://` in `address` under its [[openbao]]");
         loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST => {
                     return Err(Kind::Garbled("it is larger than 1 MiB"));
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) if may_want_tls && body.starts_with(b"Client sent an HTTP request to an HTTPS") => {
-                    return Err(for_tls());
-                }
+                Ok(None) if may_want_tls && body.starts_with(FOR_TLS) => return Err(for_tls),
                 Ok(None) => return Ok((status, body)),
-                Err(_) if may_want_tls => return Err(for_tls()),
+                Err(_) if may_want_tls && FOR_TLS.starts_with(&body) => return Err(for_tls),
                 Err(error) => return Err(Kind::from(&error)),
             }
         }
