@@ -20,7 +20,6 @@ mod naming;
 mod nodelog;
 mod places;
 mod prober;
-mod reloading;
 mod serve;
 mod stores;
 mod telling;

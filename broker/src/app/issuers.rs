@@ -69,15 +69,21 @@ pub(super) type Marks = BTreeMap<ClusterName, Mark>;
 /// What tells a CA from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Differs if and only if certificates are made in another way.
+    /// Differs if and only if certificates are made in another way; of a standing credential that is told by its file.
     text: String,
-    /// SHA-256 of the CA's certificate, or of the standing credential's, lower-case hex.
-    fingerprint: String,
-    /// The CA's; `None` of a standing credential.
-    certificate: Option<CaCertificate>,
+    of: Of,
     /// The vault's file that holds the key, where one does: while that and the record are as they were, nothing is opened.
     file: Option<String>,
     is_rotating: bool,
+}
+
+/// What issues by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Of {
+    /// A CA.
+    Ca(CaCertificate),
+    /// A standing credential, whose certificate has this SHA-256, lower-case hex.
+    Credential(String),
 }
 
 /// What was in force before, and which CAs the log knows by now.
@@ -137,13 +143,14 @@ pub(super) async fn open(
         let is_retired = before.is_retired(name);
         let kept = old.filter(|_| !is_retired);
         let held = before.marks.get(name);
+        // a CA that has no record any more is used no more, whatever became of a credential
+        let is_credential = held.is_some_and(|mark| mark.ca().is_none());
         let files = [format!("{name}.age"), format!("{name}.toml")];
         let (ok, detail) = match found {
             Ok(ca) => {
                 let mark = Mark {
                     text: ca.mark.clone(),
-                    fingerprint: CaFacts::of(&ca.certificate).fingerprint,
-                    certificate: Some(ca.certificate.clone()),
+                    of: Of::Ca(ca.certificate.clone()),
                     file: ca.file.clone(),
                     is_rotating: ca.is_rotating,
                 };
@@ -172,14 +179,15 @@ pub(super) async fn open(
             }
             Err(error) if error.may_be_adopted() => match adopted(custody, cluster, before.known, clock).await {
                 Ok(Adopted { issuer, end, fingerprint }) => {
-                    opened.marks.insert(name.clone(), Mark::of_credential(fingerprint));
+                    let mark = Mark::of_credential(name, fingerprint);
                     let end = opened.note_end(name, end);
                     let file = adopted_file(name);
                     let same = before.files.get(&file).is_some_and(|digest| now.get(&file) == Some(digest));
                     let old = old.filter(|old| same && old.serves(cluster));
                     opened.changed |= old.is_none();
                     issuers.insert(name.clone(), old.map_or_else(|| Arc::new(issuer) as Arc<dyn Issuer>, Arc::clone));
-                    opened.take_files(now, files.into_iter().chain([file]));
+                    opened.take_files(now, mark.files(name));
+                    opened.marks.insert(name.clone(), mark);
                     (!end.is_over, end.said)
                 }
                 Err(AdoptedError::Vault(VaultError::Missing(_))) => {
@@ -188,10 +196,12 @@ pub(super) async fn open(
                 }
                 Err(error @ AdoptedError::Retired { .. }) => {
                     opened.changed |= old.is_some();
+                    opened.hold_mark(name, held);
                     (false, Some(opened.end(name, &error)))
                 }
                 // nothing can be issued, as with a CA that is past its end, and it is the alarm that this is
                 Err(AdoptedError::Over(end)) => {
+                    let kept = kept.filter(|_| is_credential);
                     // what was opened before issues nothing either, and says why
                     issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
                     opened.changed |= old.is_some() && kept.is_none();
@@ -200,6 +210,7 @@ pub(super) async fn open(
                     (false, opened.note_end(name, end).said)
                 }
                 Err(error) => {
+                    let kept = kept.filter(|_| is_credential);
                     issuers.extend(kept.map(|kept| (name.clone(), Arc::clone(kept))));
                     opened.changed |= old.is_some() && kept.is_none();
                     opened.hold_mark(name, held);
@@ -252,7 +263,7 @@ impl Before<'_> {
     /// before, nor what the log says of it. Opening it again would tell nothing, and may ask a person to touch a key.
     fn as_it_was(&self, cluster: &Cluster, now: &Files) -> Option<(&Arc<dyn Issuer>, &Mark, &CaCertificate)> {
         let (issuer, mark) = (self.issuers.get(&cluster.name)?, self.marks.get(&cluster.name)?);
-        let (file, certificate) = (mark.file.as_ref()?, mark.certificate.as_ref()?);
+        let (file, certificate) = (mark.file.as_ref()?, mark.ca()?);
         let is_same = |file: &String| self.files.get(file) == now.get(file);
         let is_there = now.contains_key(file) && mark.files(&cluster.name).iter().all(is_same);
         let is_known = self.known.check(&cluster.name, certificate).is_ok();
@@ -266,7 +277,7 @@ impl Before<'_> {
 
     /// What to say where the log names another CA of the cluster later than this one, and no rotation here explains it.
     fn newer(&self, name: &ClusterName, mark: &Mark) -> Option<String> {
-        newer(self.known, name, mark.certificate.as_ref()?).filter(|_| !mark.is_rotating)
+        newer(self.known, name, mark.ca()?).filter(|_| !mark.is_rotating)
     }
 }
 
@@ -274,14 +285,27 @@ impl Before<'_> {
 
 impl Mark {
     /// That of a standing credential.
-    fn of_credential(fingerprint: String) -> Self {
-        let text = format!("standing credential {fingerprint}");
-        Self { text, fingerprint, certificate: None, file: None, is_rotating: false }
+    fn of_credential(cluster: &ClusterName, fingerprint: String) -> Self {
+        let file = Some(adopted_file(cluster));
+        Self { text: String::new(), of: Of::Credential(fingerprint), file, is_rotating: false }
+    }
+
+    /// The certificate of its CA, where it is one's.
+    fn ca(&self) -> Option<&CaCertificate> {
+        if let Of::Ca(certificate) = &self.of { Some(certificate) } else { None }
+    }
+
+    /// SHA-256 of its CA's certificate, or its credential's, lower-case hex.
+    fn fingerprint(&self) -> String {
+        match &self.of {
+            Of::Ca(certificate) => CaFacts::of(certificate).fingerprint,
+            Of::Credential(fingerprint) => fingerprint.clone(),
+        }
     }
 
     /// Whether the log says that this CA, or standing credential, of the cluster was retired.
     fn is_retired(&self, name: &ClusterName, known: &KnownCas) -> bool {
-        known.is_retired(name, &self.fingerprint)
+        known.is_retired(name, &self.fingerprint())
     }
 
     /// The vault's files that say how the cluster's certificates are made.
@@ -456,7 +480,7 @@ mod tests {
         assert!(same.checks[0].ok && !same.changed && same.in_force == files("one"), "{:?}", same.checks);
         assert!(Arc::ptr_eq(&same.issuers[&name], &first.issuers[&name]));
         // another broker's command brought a newer one, which is said; or retired it, which ends it here too
-        let own = first.marks[&name].fingerprint.clone();
+        let own = first.marks[&name].fingerprint();
         let mut learnt = KnownCas::default();
         for (said, fingerprint) in [(CERTIFICATE, &*own), (CERTIFICATE, "another"), (&format!("{RETIRED} 1"), &*own)] {
             learnt.learn("prod", &BTreeMap::from([(said.to_owned(), fingerprint.to_owned())]));

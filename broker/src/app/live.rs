@@ -5,6 +5,7 @@
 
 mod groups;
 mod meanwhile;
+pub(super) mod on_change;
 mod reload;
 mod sinks;
 mod uncompared;

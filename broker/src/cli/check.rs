@@ -123,10 +123,10 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
                 }
                 Err(error) => checks.push(failed("copies of CA keys", &error)),
             }
-            match custody.left_at_servers().await {
+            match custody.left_at_servers(None).await {
                 Ok(left) if left.is_empty() => {}
                 Ok(left) => {
-                    let said: Vec<_> = left.iter().map(|(at, unseen)| super::ca::left(at, unseen.as_ref())).collect();
+                    let said: Vec<_> = left.iter().map(super::ca::left).collect();
                     checks.push(fine("CA keys left at servers", Some(said.join("; "))));
                 }
                 Err(error) => checks.push(failed("CA keys left at servers", &error)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use ichor_wire::api::Receipt;
@@ -20,8 +21,9 @@ use crate::app;
 use crate::audit::Sequencer;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Loaded;
-use crate::custody::{ABOUT, CERTIFICATE, Custody, DELEGATED, KitEntry, WITHDRAWN, WITHDRAWN_ABOUT};
+use crate::custody::{ABOUT, ACT, CERTIFICATE, Custody, DELEGATED, KitEntry, WITHDRAWN};
 use crate::domain::{ClusterName, check_reason};
+use crate::entropy;
 use crate::http::admin::{Act, Probe, ProbeRequest, user_name};
 use crate::kit::Register;
 use crate::lock::Book;
@@ -150,6 +152,11 @@ impl Desk {
         undone: &str,
         done: impl AsyncFnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
+        let mut deed = deed;
+        if deed.digests.contains_key(CERTIFICATE) || deed.digests.contains_key(ABOUT) {
+            // what it says of a CA is taken back by this, should it fail, and nothing of another act
+            deed.digests.insert(ACT.to_owned(), HEXLOWER.encode(&entropy::bytes::<16>()?));
+        }
         self.record(deed.clone()).await?;
         match done().await {
             Ok(done) => Ok(done),
@@ -157,11 +164,9 @@ impl Desk {
                 let message = format!("{}: failed, {undone}: {error:#}", deed.message);
                 let message = message.chars().take(1_000).collect();
                 let mut digests = deed.digests.clone();
-                // what failed makes no CA known
-                for (named, withdrawn) in [(CERTIFICATE, WITHDRAWN), (ABOUT, WITHDRAWN_ABOUT)] {
-                    if let Some(certificate) = digests.remove(named) {
-                        digests.insert(withdrawn.to_owned(), certificate);
-                    }
+                if let Some(certificate) = digests.remove(CERTIFICATE).or_else(|| digests.remove(ABOUT)) {
+                    // what failed makes no CA known
+                    digests.insert(WITHDRAWN.to_owned(), certificate);
                 }
                 // nor has the cluster make the certificates
                 digests.remove(DELEGATED);

@@ -27,8 +27,8 @@ pub const DELEGATED: &str = "certificate that the cluster is asked with";
 /// The digest by which an entry says that a CA, which an entry before named, was not brought into custody after all.
 pub const WITHDRAWN: &str = "certificate that was not brought";
 
-/// The same where that entry was about a CA that was in custody anyway: [`ABOUT`].
-pub const WITHDRAWN_ABOUT: &str = "certificate that it was not about";
+/// The digest by which an entry that names a CA, and the one that says it failed, name their act: random, hex.
+pub const ACT: &str = "act";
 
 /// What the digests begin with by which an entry names CAs that are to issue no more.
 pub const RETIRED: &str = "retired certificate";
@@ -41,8 +41,35 @@ pub struct KnownCas {
     clusters: BTreeMap<String, Known>,
 }
 
+/// What entries say of one cluster's CAs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {
+    /// What each said, oldest first, but for what failed.
+    said: Vec<Said>,
+    /// What follows from them.
+    so: So,
+}
+
+/// What one entry says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Said {
+    /// Its act; entries of earlier builds have none.
+    act: Option<String>,
+    retired: Vec<String>,
+    /// The fingerprint that it names.
+    named: Option<String>,
+    /// Whether as one that is brought into custody.
+    is_brought: bool,
+    /// The fingerprint of its key.
+    key: Option<String>,
+    /// The secret of KV that it lies in.
+    in_kv: Option<String>,
+    is_delegated: bool,
+}
+
+/// What is so once entries said what they did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct So {
     /// Fingerprints, in the order in which they were last named.
     certificates: Vec<String>,
     retired: BTreeSet<String>,
@@ -51,21 +78,6 @@ struct Known {
     /// The secrets of KV that they lie in, by theirs.
     places: BTreeMap<String, String>,
     is_delegated: bool,
-    /// What was so before each time that a fingerprint was named, for acts lie within one another.
-    before: BTreeMap<String, Vec<Before>>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Before {
-    /// Whether it was named as one that is brought into custody.
-    is_brought: bool,
-    /// Its place among the fingerprints.
-    place: Option<usize>,
-    was_retired: bool,
-    /// The secret of KV that it lay in.
-    in_kv: Option<String>,
-    /// Whether the cluster made the certificates.
-    was_delegated: bool,
 }
 
 /// What the log says of a CA.
@@ -126,32 +138,22 @@ pub enum ForeignCa {
 // === impl KnownCas ===
 
 impl KnownCas {
-    /// Takes in what one entry about CAs says, oldest first.
+    /// Takes in what one entry about CAs says, oldest first. What failed is as though it had never been said, whatever was said since: it
+    /// neither makes a CA known nor brings a retired one back, and undoes nothing of another act.
     pub fn learn(&mut self, cluster: &str, digests: &BTreeMap<String, String>) {
-        let retired = digests.iter().filter(|(name, _)| name.starts_with(RETIRED)).map(|(_, digest)| digest);
-        let retired: Vec<_> = retired.cloned().collect();
-        let brought = digests.get(CERTIFICATE);
-        let named = brought.or_else(|| digests.get(ABOUT));
-        let delegated = digests.contains_key(DELEGATED);
-        let withdrawn =
-            [(WITHDRAWN, true), (WITHDRAWN_ABOUT, false)].map(|(name, is_brought)| (digests.get(name), is_brought));
-        if retired.is_empty() && named.is_none() && withdrawn.iter().all(|(it, _)| it.is_none()) && !delegated {
+        let (said, withdrawn) = (Said::of(digests), digests.get(WITHDRAWN));
+        let says_something = said.named.is_some() || said.is_delegated || !said.retired.is_empty();
+        if !says_something && withdrawn.is_none() {
             return;
         }
         let known = self.clusters.entry(cluster.to_owned()).or_default();
-        known.retired.extend(retired);
-        if let Some(named) = named {
-            // named without one, it is in KV no more
-            known.name(named, brought.is_some());
-            known.places.extend(digests.get(KV_PLACE).map(|place| (named.clone(), place.clone())));
-            known.keys.extend(digests.get(PUBLIC_KEY).map(|key| (named.clone(), key.clone())));
+        if let Some(withdrawn) = withdrawn {
+            known.withdraw(withdrawn, said.act.as_deref());
         }
-        for (withdrawn, is_brought) in withdrawn {
-            if let Some(withdrawn) = withdrawn {
-                known.withdraw(withdrawn, is_brought);
-            }
+        if says_something {
+            known.so.take(&said);
+            known.said.push(said);
         }
-        known.is_delegated |= delegated;
     }
 
     /// What the log says of this CA as that cluster's.
@@ -168,7 +170,7 @@ impl KnownCas {
     /// # Errors
     /// As [`Self::check`].
     pub fn check_fingerprint(&self, cluster: &ClusterName, found: String) -> Result<Familiar, ForeignCa> {
-        let Some(known) = self.clusters.get(cluster.as_str()) else { return Ok(Familiar::First) };
+        let Some(known) = self.so(cluster) else { return Ok(Familiar::First) };
         if known.retired.contains(&found) {
             return Err(ForeignCa::Retired { cluster: cluster.clone(), found });
         }
@@ -182,14 +184,14 @@ impl KnownCas {
     /// The fingerprint of the CA that the newest entry of this cluster names, of those that were not retired.
     #[must_use]
     pub fn newest(&self, cluster: &ClusterName) -> Option<&str> {
-        let known = self.clusters.get(cluster.as_str())?;
+        let known = self.so(cluster)?;
         let mut named = known.certificates.iter().rev().filter(|named| !known.retired.contains(*named));
         named.next().map(String::as_str)
     }
 
     /// The fingerprints that entries of this cluster name, of those that were not retired.
     pub fn in_use(&self, cluster: &ClusterName) -> impl Iterator<Item = &str> {
-        let known = self.clusters.get(cluster.as_str());
+        let known = self.so(cluster);
         let named = known.into_iter().flat_map(|known| known.certificates.iter().map(move |named| (known, named)));
         named.filter(|(known, named)| known.is_in_use(named)).map(|(_, named)| named.as_str())
     }
@@ -197,21 +199,21 @@ impl KnownCas {
     /// Whether entries say that the CA was retired, and none after them that it is one of this cluster's.
     #[must_use]
     pub fn is_retired(&self, cluster: &ClusterName, fingerprint: &str) -> bool {
-        self.clusters.get(cluster.as_str()).is_some_and(|known| known.retired.contains(fingerprint))
+        self.so(cluster).is_some_and(|known| known.retired.contains(fingerprint))
     }
 
     /// The other clusters with a CA that has this key (SubjectPublicKeyInfo, DER) and was not retired.
     pub fn others_with_key(&self, but: &ClusterName, public_key: &[u8]) -> impl Iterator<Item = &str> {
         let key = data_encoding::HEXLOWER.encode(&Sha256::digest(public_key));
         let others = self.clusters.iter().filter(move |(name, _)| name.as_str() != but.as_str());
-        let has_it = move |known: &Known| known.keys.iter().any(|(named, it)| *it == key && known.is_in_use(named));
-        others.filter(move |(_, known)| has_it(known)).map(|(name, _)| name.as_str())
+        let has_it = move |so: &So| so.keys.iter().any(|(named, it)| *it == key && so.is_in_use(named));
+        others.filter(move |(_, known)| has_it(&known.so)).map(|(name, _)| name.as_str())
     }
 
     /// Whether a CA of this cluster that was not retired lies in this secret of KV, so that new versions are published there.
     #[must_use]
     pub fn is_published_at(&self, cluster: &ClusterName, place: &str) -> bool {
-        let known = self.clusters.get(cluster.as_str());
+        let known = self.so(cluster);
         let is_there =
             |(named, there): (&String, &String)| there == place && known.is_some_and(|it| it.is_in_use(named));
         known.is_some_and(|known| known.places.iter().any(is_there))
@@ -220,20 +222,20 @@ impl KnownCas {
     /// What the log says of the secret of KV that this CA of the cluster lies in, if it does: [`kv_place`].
     #[must_use]
     pub fn secret_of(&self, cluster: &ClusterName, fingerprint: &str) -> Option<&str> {
-        self.clusters.get(cluster.as_str())?.places.get(fingerprint).map(String::as_str)
+        self.so(cluster)?.places.get(fingerprint).map(String::as_str)
     }
 
     /// Whether an entry says that the cluster makes the certificates itself, asked with its CA's.
     #[must_use]
     pub fn is_delegated(&self, cluster: &ClusterName) -> bool {
-        self.clusters.get(cluster.as_str()).is_some_and(|known| known.is_delegated)
+        self.so(cluster).is_some_and(|known| known.is_delegated)
     }
 
     /// Whether a CA of this cluster that was retired has this key (SubjectPublicKeyInfo, DER).
     #[must_use]
     pub fn has_retired(&self, cluster: &ClusterName, public_key: &[u8]) -> bool {
         let key = data_encoding::HEXLOWER.encode(&Sha256::digest(public_key));
-        let known = self.clusters.get(cluster.as_str());
+        let known = self.so(cluster);
         known.is_some_and(|known| known.retired.iter().any(|retired| known.keys.get(retired) == Some(&key)))
     }
 
@@ -242,49 +244,65 @@ impl KnownCas {
     pub fn newer(&self, cluster: &ClusterName, certificate: &CaCertificate) -> Option<&str> {
         self.newest(cluster).filter(|newest| *newest != fingerprint(certificate))
     }
+
+    fn so(&self, cluster: &ClusterName) -> Option<&So> {
+        self.clusters.get(cluster.as_str()).map(|known| &known.so)
+    }
 }
 
 // === impl Known ===
 
 impl Known {
+    /// Takes back what an act said of this CA; without its name, as in entries of earlier builds, what was said last.
+    fn withdraw(&mut self, withdrawn: &str, act: Option<&str>) {
+        let is_it = |said: &Said| said.named.as_deref() == Some(withdrawn) && said.act.as_deref() == act;
+        let Some(it) = self.said.iter().rposition(is_it) else { return };
+        self.said.remove(it);
+        self.so = So::default();
+        self.said.iter().for_each(|said| self.so.take(said));
+    }
+}
+
+// === impl Said ===
+
+impl Said {
+    fn of(digests: &BTreeMap<String, String>) -> Self {
+        let retired = digests.iter().filter(|(name, _)| name.starts_with(RETIRED)).map(|(_, digest)| digest.clone());
+        let (brought, told) = (digests.get(CERTIFICATE), |name| digests.get(name).cloned());
+        Self {
+            act: told(ACT),
+            retired: retired.collect(),
+            named: brought.cloned().or_else(|| told(ABOUT)),
+            is_brought: brought.is_some(),
+            key: told(PUBLIC_KEY),
+            in_kv: told(KV_PLACE),
+            is_delegated: digests.contains_key(DELEGATED),
+        }
+    }
+}
+
+// === impl So ===
+
+impl So {
     fn is_in_use(&self, named: &String) -> bool {
         self.certificates.contains(named) && !self.retired.contains(named)
     }
 
-    fn name(&mut self, named: &str, is_brought: bool) {
-        let place = self.certificates.iter().position(|certificate| certificate == named);
-        let was_retired = is_brought && self.retired.remove(named);
-        if let Some(place) = place {
-            self.certificates.remove(place);
+    fn take(&mut self, said: &Said) {
+        self.retired.extend(said.retired.iter().cloned());
+        self.is_delegated |= said.is_delegated;
+        let Some(named) = &said.named else { return };
+        if said.is_brought {
+            self.retired.remove(named);
         }
-        self.certificates.push(named.to_owned());
-        let (in_kv, was_delegated) = (self.places.remove(named), self.is_delegated);
-        let before = Before { is_brought, place, was_retired, in_kv, was_delegated };
-        self.before.entry(named.to_owned()).or_default().push(before);
-    }
-
-    /// As it was before it was last named so: what failed neither makes a CA known nor brings a retired one back. Where it was named
-    /// since in the other way, by an act that has not failed, that stays, and the act that failed brings nothing back all the same.
-    fn withdraw(&mut self, withdrawn: &str, is_brought: bool) {
-        let Some(named) = self.before.get_mut(withdrawn) else { return };
-        let Some(it) = named.iter().rposition(|before| before.is_brought == is_brought) else { return };
-        let failed = named.remove(it);
-        if failed.was_retired {
-            self.retired.insert(withdrawn.to_owned());
+        self.certificates.retain(|certificate| certificate != named);
+        self.certificates.push(named.clone());
+        self.keys.extend(said.key.iter().map(|key| (named.clone(), key.clone())));
+        // named without one, it is in KV no more
+        match &said.in_kv {
+            Some(place) => drop(self.places.insert(named.clone(), place.clone())),
+            None => drop(self.places.remove(named)),
         }
-        if let Some(since) = named.get_mut(it) {
-            // where that fails as well, it is as before both
-            *since = Before { is_brought: since.is_brought, was_retired: since.was_retired, ..failed };
-            return;
-        }
-        let Before { place, in_kv, was_delegated, .. } = failed;
-        self.certificates.retain(|certificate| certificate != withdrawn);
-        if let Some(place) = place {
-            self.certificates.insert(place.min(self.certificates.len()), withdrawn.to_owned());
-        }
-        self.places.remove(withdrawn);
-        self.places.extend(in_kv.map(|place| (withdrawn.to_owned(), place)));
-        self.is_delegated = was_delegated;
     }
 }
 
@@ -326,13 +344,13 @@ mod tests {
         known.learn("prod", &digests(ABOUT, &own));
         let retired = |known: &KnownCas| matches!(known.check(&cluster, &own), Err(ForeignCa::Retired { .. }));
         assert!(retired(&known) && known.newest(&cluster) == Some(&*fingerprint(&other)));
-        known.learn("prod", &digests(WITHDRAWN_ABOUT, &own));
+        known.learn("prod", &digests(WITHDRAWN, &own));
         assert!(retired(&known));
         // retired between the two entries of a command that failed
         known.learn("prod", &digests(CERTIFICATE, &own));
         known.learn("prod", &digests(ABOUT, &own));
         known.learn("prod", &digests(&format!("{RETIRED} 1"), &own));
-        known.learn("prod", &digests(WITHDRAWN_ABOUT, &own));
+        known.learn("prod", &digests(WITHDRAWN, &own));
         known.learn("prod", &digests(WITHDRAWN, &own));
         assert!(retired(&known));
         // who means it says so
@@ -445,23 +463,54 @@ mod tests {
         known.learn("prod", &with(&[KV_PLACE]));
         known.learn("prod", &digests(WITHDRAWN, &own));
         assert!(known.is_delegated(&cluster), "what was so before stays");
-        // nor where another act about it began before the one that failed: whether that one fails then, or is done
-        for (fails, named) in [(true, &other), (false, &retired)] {
-            let mut known = known.clone();
-            known.learn("prod", &digests(CERTIFICATE, named));
-            known.learn("prod", &digests(ABOUT, named));
-            known.learn("prod", &digests(WITHDRAWN, named));
-            match fails {
-                true => {
-                    known.learn("prod", &digests(WITHDRAWN_ABOUT, named));
-                    assert!(matches!(known.check(&cluster, named), Err(ForeignCa::Unknown { .. })));
-                }
-                false => assert!(matches!(known.check(&cluster, named), Err(ForeignCa::Retired { .. }))),
-            }
-        }
         // one that issues while another was named later is told so
         known.learn("prod", &digests(CERTIFICATE, &other));
         assert_eq!(known.newer(&cluster, &own), Some(&*fingerprint(&other)));
         assert_eq!(known.newer(&cluster, &other), None);
+    }
+
+    #[test]
+    fn of_acts_that_overlap_each_takes_back_what_it_said_itself() {
+        let cluster = ClusterName::new("prod").unwrap();
+        let own = made(&cluster);
+        let (one, two) = (kv_place("main", "secret", "one"), kv_place("main", "secret", "two"));
+        let says = |act: &str, name: &str, more: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let more = more.iter().map(|(name, digest)| ((*name).to_owned(), (*digest).to_owned()));
+            digests(name, &own).into_iter().chain([(ACT.to_owned(), act.to_owned())]).chain(more).collect()
+        };
+        let retired = format!("{RETIRED} 1");
+        let after = |entries: &[BTreeMap<String, String>]| {
+            let mut known = KnownCas::default();
+            entries.iter().for_each(|entry| known.learn("prod", entry));
+            known
+        };
+        let is_retired = |known: &KnownCas| matches!(known.check(&cluster, &own), Err(ForeignCa::Retired { .. }));
+        let end = || says("r", &retired, &[]);
+        // an act about a CA keeps none in use that another one failed to bring back, whichever of them ends first
+        let begun = [says("0", CERTIFICATE, &[]), end(), says("a", CERTIFICATE, &[]), says("b", ABOUT, &[])];
+        let failed = |acts: &[&str]| {
+            let ends = acts.iter().map(|act| says(act, WITHDRAWN, &[]));
+            after(&begun.iter().cloned().chain(ends).collect::<Vec<_>>())
+        };
+        assert!(is_retired(&failed(&["a"])) && is_retired(&failed(&["a", "b"])) && is_retired(&failed(&["b", "a"])));
+        assert!(!is_retired(&failed(&["b"])) && !is_retired(&failed(&[])));
+        // none that fails ends what another one of its kind brought
+        let entries = [says("a", CERTIFICATE, &[]), end(), says("b", CERTIFICATE, &[]), says("a", WITHDRAWN, &[])];
+        assert!(!is_retired(&after(&entries)));
+        // nor makes known what nothing else does
+        let entries =
+            [says("a", CERTIFICATE, &[]), says("b", ABOUT, &[]), says("a", WITHDRAWN, &[]), says("b", WITHDRAWN, &[])];
+        assert_eq!(after(&entries).check(&cluster, &own), Ok(Familiar::First));
+        // a place in KV, and who makes the certificates, are those of the act that was done
+        let at = |act, place: &str| says(act, ABOUT, &[(KV_PLACE, place)]);
+        for (fails, (is, is_not)) in [("a", (&two, &one)), ("b", (&one, &two))] {
+            let known = after(&[at("a", &one), at("b", &two), says(fails, WITHDRAWN, &[])]);
+            assert!(known.is_published_at(&cluster, is) && !known.is_published_at(&cluster, is_not));
+        }
+        let delegates = || says("d", ABOUT, &[(DELEGATED, "x")]);
+        let known = after(&[says("a", ABOUT, &[]), delegates(), says("a", WITHDRAWN, &[])]);
+        assert!(known.is_delegated(&cluster));
+        let known = after(&[delegates(), says("a", CERTIFICATE, &[]), says("d", WITHDRAWN, &[])]);
+        assert!(!known.is_delegated(&cluster) && known.check(&cluster, &own) == Ok(Familiar::Named));
     }
 }

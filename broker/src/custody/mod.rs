@@ -26,7 +26,6 @@ mod open_error;
 mod own;
 mod pki;
 mod record;
-mod seen;
 mod servers;
 mod settle;
 mod settle_error;
@@ -34,6 +33,7 @@ mod standing;
 mod target;
 mod transit;
 mod vault;
+mod vetted;
 mod wrap;
 
 pub use audit_key::AuditKey;
@@ -43,10 +43,11 @@ pub use data_key::{DataKey, SealError, TAG};
 pub use harden::{Hardening, Memory, harden_process};
 pub use kit::{Holder, KitEntry, KitPlan, MadeKit, MadeShare, MakeKitError, RecordedKit, make_kit};
 pub use known::{
-    ABOUT, CERTIFICATE, DELEGATED, Familiar, ForeignCa, KV_PLACE, KnownCas, PUBLIC_KEY, RETIRED, WITHDRAWN,
-    WITHDRAWN_ABOUT, kv_place,
+    ABOUT, ACT, CERTIFICATE, DELEGATED, Familiar, ForeignCa, KV_PLACE, KnownCas, PUBLIC_KEY, RETIRED, WITHDRAWN,
+    kv_place,
 };
 pub use kv::{KvCa, KvError, read as read_kv, write as write_kv};
+pub use leftovers::Left;
 pub use local::{KeyLoadError, LocalSigner};
 pub use locked::LockedBytes;
 pub use log_pin::{KeyRotation, LogPin};

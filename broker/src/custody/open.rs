@@ -12,10 +12,10 @@ use super::kv;
 use super::open_error::CustodyError;
 use super::pki::{Pinned, PkiCustody};
 use super::record::{Place, Record};
-use super::seen::Seen;
 use super::servers;
 use super::transit::{Powers, TransitKeyError, TransitSigner};
 use super::vault::{VaultError, cluster_of};
+use super::vetted::Vetted;
 use super::{Signer, StandingCredential, Vault};
 use crate::domain::ClusterName;
 use crate::openbao::{Client, Kv, Pki, TransitEngine};
@@ -26,7 +26,7 @@ use crate::openbao::{Client, Kv, Pki, TransitEngine};
 pub struct Custody {
     vault: Arc<Vault>,
     servers: BTreeMap<String, Client>,
-    seen: Seen,
+    vetted: Vetted,
 }
 
 /// A cluster's CA, opened.
@@ -70,7 +70,7 @@ impl Custody {
     /// Custody over the vault and these servers, by name.
     #[must_use]
     pub fn new(vault: Vault, servers: BTreeMap<String, Client>) -> Self {
-        Self { vault: Arc::new(vault), servers, seen: Seen::default() }
+        Self { vault: Arc::new(vault), servers, vetted: Vetted::default() }
     }
 
     /// The vault.
@@ -95,7 +95,7 @@ impl Custody {
 
     /// What was seen of our tokens is not relied on any more: the next look asks anew what they may do.
     pub fn look_anew(&self) {
-        self.seen.forget();
+        self.vetted.forget();
     }
 
     /// A cluster's record.
@@ -245,8 +245,11 @@ impl Custody {
                 let (certificate, signer) = ca.material.into_parts();
                 let said = format!("{said} version {}", ca.version);
                 let mut opened = OpenedCa::signing(cluster, certificate, Arc::new(signer), said);
-                // the CA is here: what cannot be asked now is asked at the next look
-                opened.warnings.extend(kv::warning(&self.seen, &kv, path).await.ok().flatten());
+                // the CA is here, whatever cannot be asked
+                let asked = kv::warning(&self.vetted, &kv, path).await;
+                opened.warnings.extend(asked.unwrap_or_else(|error| {
+                    Some(format!("what our token may do with the secret beside reading it cannot be asked: {error}"))
+                }));
                 Ok(opened)
             }
             Place::Transit { server, mount, key, key_version, certificate } => {
@@ -254,7 +257,7 @@ impl Custody {
                 let transit = TransitEngine::new(self.server(server)?, mount)?;
                 let found =
                     transit.key(key).await?.ok_or_else(|| TransitKeyError::Missing(format!("{mount}/{key}")))?;
-                let powers = Powers::seen(&self.seen, &transit, key, *key_version).await?;
+                let powers = Powers::unless_vetted(&self.vetted, &transit, key, *key_version).await?;
                 let signer = TransitSigner::new(transit, key, *key_version, &found)?;
                 if signer.public_key() != certificate.public_key() {
                     return Err(TransitKeyError::Other { key: key.clone(), version: *key_version }.into());
@@ -379,7 +382,7 @@ mod tests {
         // as a plugin that waits for a person, who is told by something else that this thread does
         let (told, person) = mpsc::channel();
         let opening =
-            custody.of_vault(move |_| person.recv_timeout(Duration::from_secs(60)).map_err(|_| VaultError::Unopened));
+            custody.of_vault(move |_| person.recv_timeout(Duration::from_secs(5)).map_err(|_| VaultError::Unopened));
         let (opened, ()) = tokio::join!(opening, async { told.send(()).unwrap() });
         assert!(opened.is_ok());
     }

@@ -35,7 +35,7 @@ pub struct Record {
     /// CAs that issued before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
-    /// Secrets at servers that were left with a CA's key in them, which nothing needs: [`Self::left`].
+    /// Secrets at servers that a CA's key was left in, also such as are in use again: see [`Self::left`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left: Vec<Place>,
 }
@@ -228,7 +228,15 @@ impl Record {
     /// The secrets at servers in which a CA's key was left that nothing needs: it was moved, dropped or retired. Whether it is there still
     /// only the server knows.
     pub fn left(&self) -> impl Iterator<Item = &Place> {
-        self.left.iter().filter(|left| !self.places().any(|place| place == *left))
+        let compromised = self.former.iter().filter(|former| former.compromised).map(|former| &former.place);
+        let left = self.left.iter().chain(compromised.filter(|place| matches!(place, Place::Kv { .. })));
+        left.filter(|left| !self.needed().any(|place| place == *left))
+    }
+
+    /// The record once somebody took away what was left at servers.
+    #[must_use]
+    pub fn without_left(&self) -> Self {
+        Self { left: Vec::new(), ..self.clone() }
     }
 
     /// How many CAs there were with this one: its file may bear a higher number, where lower ones were taken.
@@ -437,6 +445,7 @@ mod tests {
         // one that issued before is needed until it is retired
         let succeeded = first.succeeded_by(age.clone(), now, None);
         assert_eq!((left(&succeeded), left(&succeeded.without_former())), (vec![], vec![kv("one")]));
+        assert_eq!(left(&first.compromised_by(age.clone(), now, None)), [kv("one")]);
         let dropped = first.rotating(kv("two"), Vec::new(), now).abandoned(None);
         assert_eq!(left(&dropped), [kv("two")]);
         // once more, and in use again

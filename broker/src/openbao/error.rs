@@ -157,8 +157,8 @@ impl fmt::Display for BaoError {
             Kind::Denied(path) => {
                 write!(
                     f,
-                    "does not allow `{path}` to our token, or has no engine mounted there; give its policy what deploy/openbao has, or, where a command makes or \
-                     writes what the broker only uses, an operator's token with `--token-file`"
+                    "does not allow `{path}` to our token, or has no engine mounted there; give its policy what deploy/openbao has, or, where a \
+                     command makes or writes what the broker only uses, an operator's token with `--token-file`"
                 )
             }
             Kind::Missing(what) => write!(f, "has no `{what}`"),

@@ -34,6 +34,9 @@ pub(in crate::cli) struct Retire {
     /// Needed while a rotation is under way, and where one was retired so before: the same command again never takes the next.
     #[arg(long, value_name = "SHA256", requires = "compromised", value_parser = compromised::fingerprint)]
     certificate: Option<String>,
+    /// What was left of former CAs in KV was taken away at its server: no reminder of it any more. Refused where one is seen to be there.
+    #[arg(long, conflicts_with = "compromised")]
+    left: bool,
     /// Why; it goes into the audit.
     #[arg(long, value_parser = crate::cli::desk::reason)]
     reason: String,
@@ -71,9 +74,10 @@ impl Retire {
             let known = app::known_cas(&loaded.settings).await?;
             let (custody, cluster, reason) = (&custody, &cluster, self.reason.as_str());
             let work = Work { custody, cluster, desk: &desk, known, reason, now: SystemClock.now() };
-            let done = match self.compromised {
-                true => work.compromised(&record, self.certificate.as_deref(), out).await,
-                false => work.former(&record, &loaded, out).await,
+            let done = match (self.compromised, self.left) {
+                (true, _) => work.compromised(&record, self.certificate.as_deref(), out).await,
+                (_, true) => work.left(&record, out).await,
+                _ => work.former(&record, &loaded, out).await,
             };
             let taken = match done {
                 Ok(_) => desk.reload().await,
@@ -177,6 +181,28 @@ impl Work<'_> {
             writeln!(out, "If a node still accepts one of them, take it out there; for each such node:")?;
         }
         Ok(is_to_go)
+    }
+
+    /// What was left at servers is told of no more.
+    async fn left(&self, record: &Record, out: &mut dyn Write) -> anyhow::Result<bool> {
+        let cluster = self.cluster;
+        let said: Vec<_> = record.left().map(Place::said).collect();
+        if said.is_empty() {
+            bail!("nothing of cluster `{cluster}` is known to be left at a server");
+        }
+        if let Some(there) =
+            self.custody.left_at_servers(Some(cluster)).await?.iter().find(|left| left.unseen.is_none())
+        {
+            bail!(
+                "{} is still there; remove it with all its versions first, with a token that may (`bao kv metadata delete`)",
+                there.place.said()
+            );
+        }
+        let deed = self.deed(format!("nothing is left any more, as was said, of: {}", said.join(", ")));
+        let done = async || Ok(record.without_left().replace(self.custody.vault().sealer().dir(), cluster, record)?);
+        self.desk.act(deed, "the record still names them", done).await?;
+        said.iter().try_for_each(|said| writeln!(out, "no reminder of {said} any more"))?;
+        Ok(false)
     }
 
     /// The fingerprint of what issues there, or is to; `None` where nothing does.

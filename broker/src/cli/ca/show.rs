@@ -8,7 +8,7 @@ use crate::app;
 use crate::cli::{block_on, vault_key};
 use crate::config::Loaded;
 use crate::custody::ca::CaFacts;
-use crate::custody::{Custody, CustodyError, Place};
+use crate::custody::{Custody, Left, Place};
 use crate::domain::ClusterName;
 
 /// Prints what may be told of each CA in custody.
@@ -61,8 +61,9 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
     for file in custody.leftovers()? {
         writeln!(out, "{}", leftover(&file))?;
     }
-    for (place, unseen) in block_on(async { Ok(custody.left_at_servers().await?) })? {
-        writeln!(out, "{}", left(&place, unseen.as_ref()))?;
+    let only = only.and_then(|name| ClusterName::new(name).ok());
+    for it in block_on(async { Ok(custody.left_at_servers(only.as_ref()).await?) })? {
+        writeln!(out, "{}", left(&it))?;
     }
     for cluster in custody.idle_credentials()? {
         writeln!(out, "{}", idle(&cluster))?;
@@ -76,13 +77,19 @@ pub(in crate::cli) fn leftover(file: &str) -> String {
 }
 
 /// What to say of a secret at a server in which a key was left that nothing needs.
-pub(in crate::cli) fn left(place: &Place, unseen: Option<&CustodyError>) -> String {
-    let holds = match unseen {
+pub(in crate::cli) fn left(it: &Left) -> String {
+    let holds = match &it.unseen {
         None => "still holds".to_owned(),
         Some(error) => format!("may still hold, which cannot be seen ({error}),"),
     };
+    let Left { cluster, place, .. } = it;
+    let done = match it.unseen {
+        None => String::new(),
+        Some(_) => format!("; where that was done, say so with `ichor-broker ca retire {cluster} --left --reason …`"),
+    };
     format!(
-        "{} {holds} the key of a CA that nothing needs; remove it with all its versions, with a token that may (`bao kv metadata delete`)",
+        "{} {holds} the key of a CA of `{cluster}` that nothing needs; remove it with all its versions, with a token that may (`bao kv metadata \
+         delete`){done}",
         place.said()
     )
 }

@@ -1,6 +1,6 @@
 //! What our token may do with a Transit key beside having it sign: nothing that lets the key out, or ends it.
 
-use super::super::seen::Seen;
+use super::super::vetted::Vetted;
 use super::TransitKeyError;
 use crate::openbao::{BaoError, TransitEngine};
 
@@ -48,18 +48,18 @@ impl Powers {
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub(in crate::custody) async fn seen(
-        seen: &Seen,
+    pub(in crate::custody) async fn unless_vetted(
+        vetted: &Vetted,
         transit: &TransitEngine,
         key: &str,
         version: u32,
     ) -> Result<Self, BaoError> {
         let sign = transit.sign_path(key)?;
-        let Some(asking) = seen.ask(transit.client(), &format!("{sign} {version}")) else {
+        let Some(asking) = vetted.ask(transit.client(), &format!("{sign} {version}")) else {
             return Ok(Self { sign, may_sign: true, beyond: None });
         };
         let powers = Self::ask(transit, key, version).await?;
-        asking.done(powers.may_sign && powers.beyond.is_none());
+        asking.was_right(powers.may_sign && powers.beyond.is_none());
         Ok(powers)
     }
 

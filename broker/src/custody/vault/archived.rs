@@ -36,7 +36,7 @@ pub struct ArchivedCa {
     pub cluster: ClusterName,
     /// Its certificate.
     pub certificate: CaCertificate,
-    /// Whether a record in the backup says that it is needed; of a file of the vault, one may not, as of a CA that was dropped.
+    /// Whether a record in the backup needs it, or none can be read that might; none does of a CA that was dropped.
     pub is_needed: bool,
 }
 
@@ -121,24 +121,22 @@ impl Archived {
     pub fn cas(&self) -> Vec<ArchivedCa> {
         let mut found = Vec::new();
         for (kind, name, content) in &self.files {
-            let path = self.path.join(kind.told(name));
-            let cluster = if *kind == Kind::Ca { cluster_of(name) } else { Some(name.as_str()) };
-            let Some(cluster) = cluster.and_then(|name| ClusterName::new(name).ok()) else { continue };
-            let (certificate, is_needed) = match kind {
-                Kind::Ca => {
-                    let opened = sealed::ca_in(&path, content, cluster.as_str()).and_then(pair);
-                    let file = format!("{name}.age");
-                    let needs = |record: Record| record.needed().any(|place| place.file() == Some(&file));
-                    // where no record can be read, it may be the one that is
-                    let is_needed = self.record(&cluster).is_none_or(needs);
-                    (opened.ok().map(|ca| ca.certificate().clone()), is_needed)
-                }
-                Kind::Record => {
-                    let record = self.record(&cluster);
-                    let pem = record.and_then(|record| record.active.certificate().map(str::to_owned));
-                    (pem.and_then(|pem| CaCertificate::parse(&pem).ok()), true)
-                }
-                _ => continue,
+            let stem = match kind {
+                Kind::Ca => cluster_of(name),
+                Kind::Record => Some(name.as_str()),
+                _ => None,
+            };
+            let Some(cluster) = stem.and_then(|name| ClusterName::new(name).ok()) else { continue };
+            let record = self.record(&cluster);
+            let (certificate, is_needed) = if *kind == Kind::Ca {
+                let path = self.path.join(kind.told(name));
+                let opened = sealed::ca_in(&path, content, cluster.as_str()).and_then(pair);
+                let file = format!("{name}.age");
+                let needs = |record: &Record| record.needed().any(|place| place.file() == Some(&file));
+                (opened.ok().map(|ca| ca.certificate().clone()), record.as_ref().is_none_or(needs))
+            } else {
+                let pem = record.and_then(|record| record.active.certificate().map(str::to_owned));
+                (pem.and_then(|pem| CaCertificate::parse(&pem).ok()), true)
             };
             found.extend(certificate.map(|certificate| ArchivedCa { cluster, certificate, is_needed }));
         }

@@ -16,19 +16,19 @@ const RIGHT_FOR: Duration = Duration::from_secs(600);
 
 /// The keys and secrets of which our token was seen to do what it should and nothing beyond.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<BTreeMap<String, (TokenStanding, Instant)>>);
+pub(super) struct Vetted(Mutex<BTreeMap<String, (TokenStanding, Instant)>>);
 
 /// A question that is about to be asked, as the token stood before: a denial meanwhile makes the answer an old one.
 pub(super) struct Asking<'a> {
-    seen: &'a Seen,
+    vetted: &'a Vetted,
     name: String,
     standing: TokenStanding,
     until: Instant,
 }
 
-// === impl Seen ===
+// === impl Vetted ===
 
-impl Seen {
+impl Vetted {
     /// What to ask of this path with the client's token; `None` where what is known is right still.
     pub(super) fn ask(&self, client: &Client, path: &str) -> Option<Asking<'_>> {
         let name = format!("{} {path}", client.name());
@@ -36,7 +36,7 @@ impl Seen {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
         let is_right = seen.is_some_and(|(then, until)| then == standing && Instant::now() < until);
         let until = Instant::now() + within(RIGHT_FOR);
-        (!is_right).then_some(Asking { seen: self, name, standing, until })
+        (!is_right).then_some(Asking { vetted: self, name, standing, until })
     }
 
     /// Everything is asked anew.
@@ -49,8 +49,8 @@ impl Seen {
 
 impl Asking<'_> {
     /// Takes in what came of it. What is not right is asked anew each time.
-    pub(super) fn done(self, is_right: bool) {
-        let mut seen = self.seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn was_right(self, is_right: bool) {
+        let mut seen = self.vetted.0.lock().unwrap_or_else(PoisonError::into_inner);
         match is_right {
             true => drop(seen.insert(self.name, (self.standing, self.until))),
             false => drop(seen.remove(&self.name)),

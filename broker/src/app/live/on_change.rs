@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Live;
-use super::serve::told;
+use crate::app::Live;
+use crate::app::serve::told;
 use crate::audit::Sequencer;
 use crate::http::admin::Reload;
 use crate::readiness::Readiness;
 
 /// Reloads when asked, and when a file has changed and then stayed the same from one look to the next; also when the last
 /// reload could not be recorded.
-pub(super) async fn reload_on_change(
+pub(in crate::app) async fn reload_on_change(
     mut live: Live,
     mut reloads: mpsc::Receiver<Reload>,
     sequencer: Sequencer,
