@@ -111,7 +111,10 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
     match app::custody(loaded, vault) {
         Ok(custody) => {
             match app::known_cas(settings).await {
-                Ok(known) => checks.extend(cas(&custody, &clusters, &known, &granted).await),
+                Ok(known) => {
+                    checks.extend(cas(&custody, &clusters, &known, &granted).await);
+                    checks.extend(left_at_servers(&custody, &known).await);
+                }
                 // a line of its own says what is wrong with it
                 Err(error) => checks.push(failed("ca keys, held against the audit log", &error)),
             }
@@ -122,14 +125,6 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
                     checks.push(fine("copies of CA keys", Some(said.join("; "))));
                 }
                 Err(error) => checks.push(failed("copies of CA keys", &error)),
-            }
-            match custody.left_at_servers(None).await {
-                Ok(left) if left.is_empty() => {}
-                Ok(left) => {
-                    let said: Vec<_> = left.iter().map(super::ca::left).collect();
-                    checks.push(fine("CA keys left at servers", Some(said.join("; "))));
-                }
-                Err(error) => checks.push(failed("CA keys left at servers", &error)),
             }
             match custody.idle_credentials() {
                 Ok(idle) if idle.is_empty() => {}
@@ -151,6 +146,19 @@ async fn vault_and_clusters(loaded: &Loaded) -> Vec<Check> {
         Err(error) => checks.push(failed("openbao", &error)),
     }
     checks
+}
+
+/// A line where keys of CAs were left at servers.
+async fn left_at_servers(custody: &Custody, known: &KnownCas) -> Option<Check> {
+    const NAME: &str = "CA keys left at servers";
+    match custody.left_at_servers(None, known).await {
+        Ok(left) if left.is_empty() => None,
+        Ok(left) => {
+            let said: Vec<_> = left.iter().map(super::ca::left).collect();
+            Some(fine(NAME, Some(said.join("; "))))
+        }
+        Err(error) => Some(failed(NAME, &error)),
+    }
 }
 
 /// A line for each server and each cluster's CA, opened as the broker would.

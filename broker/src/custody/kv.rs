@@ -31,7 +31,8 @@ pub enum KvError {
     Bao(#[from] BaoError),
     /// No such secret, or deleted.
     #[error(
-        "there is no secret at `{0}`: where it was deleted, `bao kv undelete` brings it back; where there never was one, `ichor-broker ca create \
+        "there is no secret at `{0}`: where the CA was moved or replaced since this record was written, bring the newer record (`ca/CLUSTER.toml` of \
+         the vault); where the secret was deleted, `bao kv undelete` brings it back; where there never was one, `ichor-broker ca create \
          --custody kv --reason …` or `ca import --custody kv --reason …` writes one"
     )]
     Missing(String),

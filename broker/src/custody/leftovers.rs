@@ -1,8 +1,10 @@
 //! Keys of CAs that lie in the vault's folder, or in a secret of KV, and that nothing needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::kv::KvError;
+use super::ca::DEDICATED;
+use super::known::{Familiar, ForeignCa, KnownCas};
+use super::kv::{self, KvError};
 use super::record::{Place, Record};
 use super::vault::cluster_of;
 use super::{Custody, CustodyError};
@@ -16,8 +18,8 @@ pub struct Left {
     pub cluster: ClusterName,
     /// Where it lies.
     pub place: Place,
-    /// Why it cannot be seen whether it is there still.
-    pub unseen: Option<String>,
+    /// Whether it was seen to be there; else our token may not look.
+    pub is_seen: bool,
 }
 
 impl Custody {
@@ -44,12 +46,17 @@ impl Custody {
         Ok(left)
     }
 
-    /// The secrets at servers that a CA's key was left in and that no cluster here needs, by cluster, with what keeps us from seeing
-    /// whether it is still there, where something does. Of one cluster, or of all. None where a record cannot be read, which may need any.
+    /// The secrets at servers that a CA's key was left in and that no cluster here needs, of one cluster, or of all: those that hold a CA
+    /// which the log names as that cluster's, and those that our token may not read. None where a record cannot be read, which may need
+    /// any, nor of a server that is out, which has a line of its own.
     ///
     /// # Errors
     /// When the vault's folder cannot be read.
-    pub async fn left_at_servers(&self, only: Option<&ClusterName>) -> Result<Vec<Left>, CustodyError> {
+    pub async fn left_at_servers(
+        &self,
+        only: Option<&ClusterName>,
+        known: &KnownCas,
+    ) -> Result<Vec<Left>, CustodyError> {
         let dir = self.vault().sealer().dir();
         let mut records = Vec::new();
         for cluster in Record::all(dir)?.iter().filter_map(|name| ClusterName::new(name).ok()) {
@@ -63,36 +70,51 @@ impl Custody {
             let mut needed = records.iter().flat_map(|(_, record)| record.needed());
             needed.any(|place| self.is_one(place, left))
         };
-        let (mut found, mut out) = (Vec::new(), BTreeMap::<String, String>::new());
+        let (mut found, mut out) = (Vec::new(), BTreeSet::new());
         for (cluster, record) in records.iter().filter(|(cluster, _)| only.is_none_or(|only| only == cluster)) {
             for place in record.left().filter(|left| !is_needed(left)) {
                 let Place::Kv { server, mount, path } = place else { continue };
-                let unseen = match out.get(server) {
-                    Some(why) => Some(why.clone()),
-                    None => match self.lies_at(server, mount, path).await {
-                        Ok(false) => continue,
-                        Ok(true) => None,
-                        Err(error) => {
-                            // it is not asked again, so that nobody waits for each
-                            if error.is_passing() {
-                                out.insert(server.clone(), error.to_string());
-                            }
-                            Some(error.to_string())
-                        }
-                    },
+                // it is not asked again, so that nobody waits for each
+                if out.contains(server) {
+                    continue;
+                }
+                let is_seen = match self.is_cas_secret(cluster, server, mount, path, known).await {
+                    Ok(false) => continue,
+                    Ok(true) => true,
+                    Err(error) if error.is_passing() => {
+                        out.insert(server.clone());
+                        continue;
+                    }
+                    Err(_) => false,
                 };
-                found.push(Left { cluster: cluster.clone(), place: place.clone(), unseen });
+                found.push(Left { cluster: cluster.clone(), place: place.clone(), is_seen });
             }
         }
         Ok(found)
     }
 
-    /// Whether something lies in the secret. What was deleted does not, nor where its mount is gone.
-    async fn lies_at(&self, server: &str, mount: &str, path: &str) -> Result<bool, CustodyError> {
-        match Kv::new(self.server(server)?, mount)?.read(path).await {
-            Ok(found) => Ok(found.is_some()),
-            Err(error) if matches!(error.kind(), Kind::NoRoute(_)) => Ok(false),
-            Err(error) => Err(KvError::from(error).into()),
+    /// Whether a CA lies there that the log names as this cluster's. None does where it was deleted, nor where the mount is gone; what
+    /// else somebody wrote there is not ours to have removed.
+    async fn is_cas_secret(
+        &self,
+        cluster: &ClusterName,
+        server: &str,
+        mount: &str,
+        path: &str,
+        known: &KnownCas,
+    ) -> Result<bool, CustodyError> {
+        let kv = Kv::new(self.server(server)?, mount)?;
+        match kv::read(&kv, mount, path).await {
+            Ok(found) => {
+                let certificate = found.material.certificate();
+                let said = known.check(cluster, certificate);
+                let is_named = matches!(said, Ok(Familiar::Named) | Err(ForeignCa::Retired { .. }));
+                // one that was made for it, and named by no entry
+                Ok(is_named || certificate.subject().strip_prefix(DEDICATED) == Some(cluster.as_str()))
+            }
+            Err(KvError::Missing(_) | KvError::Content { .. }) => Ok(false),
+            Err(KvError::Bao(error)) if matches!(error.kind(), Kind::NoRoute(_)) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 

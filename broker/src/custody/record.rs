@@ -214,6 +214,12 @@ impl Record {
         Self { generation, active, ..self.clone() }.leaving([&self.active])
     }
 
+    /// The record once a key was written at this place for nothing.
+    #[must_use]
+    pub fn left_at(&self, place: &Place) -> Self {
+        self.clone().leaving([place])
+    }
+
     /// The record once nothing needs what lies at these places. A key in Transit or the PKI engine is nothing that somebody could read
     /// there, and one in a file is seen to be there.
     fn leaving<'a>(mut self, places: impl IntoIterator<Item = &'a Place>) -> Self {
@@ -284,7 +290,12 @@ impl Record {
             _ => return Err(VaultError::Record(path)),
         }
         let record: Option<Self> = table.try_into().ok();
-        record.filter(|record| record.version == VERSION).ok_or(VaultError::Record(path))
+        let is_one = |record: &Self| {
+            let nodes = record.rotation.iter().flat_map(|rotation| &rotation.nodes).map(String::as_str);
+            let names = record.places().chain(&record.left).flat_map(Place::names).chain(nodes);
+            record.version == VERSION && names.into_iter().all(is_plain)
+        };
+        record.filter(is_one).ok_or(VaultError::Record(path))
     }
 
     /// Returns once the record is durable in the vault's folder `dir`.
@@ -348,6 +359,11 @@ impl Record {
     }
 }
 
+/// Whether it can be shown as it is: a name that somebody wrote into the file speaks to no terminal.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+}
+
 // === impl Place ===
 
 impl Place {
@@ -372,6 +388,29 @@ impl Place {
         match self {
             Self::Transit { certificate, .. } | Self::Pki { certificate, .. } => Some(certificate),
             Self::Age { .. } | Self::Kv { .. } | Self::TalosApi | Self::Retired => None,
+        }
+    }
+
+    /// The names in it.
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Age { file } => vec![file],
+            Self::Kv { server, mount, path } => vec![server, mount, path],
+            Self::Transit { server, mount, key, .. } => vec![server, mount, key],
+            Self::Pki { server, mount, .. } => vec![server, mount],
+            Self::Retired | Self::TalosApi => Vec::new(),
+        }
+    }
+
+    /// How what lies there is taken away for good, by somebody who may: a command for the server's own program.
+    #[must_use]
+    pub fn removal(&self) -> Option<String> {
+        match self {
+            Self::Kv { mount, path, .. } => Some(format!("bao kv metadata delete -mount={mount} {path}")),
+            Self::Transit { mount, key, .. } => Some(format!(
+                "bao write {mount}/keys/{key}/config deletion_allowed=true && bao delete {mount}/keys/{key}"
+            )),
+            Self::Age { .. } | Self::Pki { .. } | Self::Retired | Self::TalosApi => None,
         }
     }
 
@@ -496,6 +535,10 @@ mod tests {
         let copied = Record::read(dir.path(), &ClusterName::new("dev").unwrap());
         assert!(matches!(&copied, Err(VaultError::OthersRecord { owner, .. }) if owner == "prod"), "{copied:?}");
         let unnamed = good.replace("cluster = \"prod\"\n", "");
+        let escape = good.replace("prod.age", "prod\\u001b[31m.age");
+        assert_ne!(escape, good);
+        std::fs::write(dir.path().join("ca/prod.toml"), escape).unwrap();
+        assert!(matches!(Record::read(dir.path(), &cluster), Err(VaultError::Record(_))));
         for bad in [good.replace("version = 1", "version = 2"), format!("{good}more = 1\n"), unnamed, "nothing".into()]
         {
             std::fs::write(dir.path().join("ca/prod.toml"), bad).unwrap();

@@ -47,16 +47,20 @@ impl Client {
     /// What our token may do at these paths.
     ///
     /// # Errors
-    /// When it cannot be asked: `sys/capabilities-self` is in the policy `default` and in deploy/openbao/token.hcl.
+    /// When the answer leaves one of them out, or it cannot be asked: `sys/capabilities-self` is in the policy `default` and in deploy/openbao/token.hcl.
     pub async fn capabilities(&self, paths: &[&str]) -> Result<Capabilities, BaoError> {
         let body = json(&Ask { paths });
         let answer = self.call(Method::POST, "sys/capabilities-self", Some(body), Retry::Safe).await?;
         let told: Told = answer.data()?;
-        let words = |value: &serde_json::Value| {
-            let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
-            list.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        let words = |path: &&str| {
+            let list = told.paths.get(*path)?.as_array()?;
+            let words: Option<Vec<_>> = list.iter().map(|word| word.as_str().map(str::to_owned)).collect();
+            Some(((*path).to_owned(), words?))
         };
-        Ok(Capabilities(told.paths.iter().map(|(path, value)| (path.clone(), words(value))).collect()))
+        // what is not told is not taken to be nothing
+        let told: Option<BTreeMap<_, _>> = paths.iter().map(words).collect();
+        told.map(Capabilities)
+            .ok_or_else(|| answer.garbled("it does not tell of each path what our token may do there"))
     }
 }
 

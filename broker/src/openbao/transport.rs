@@ -118,7 +118,7 @@ pub(super) async fn exchange(
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) if may_want_tls && body.starts_with(FOR_TLS) => return Err(for_tls),
                 Ok(None) => return Ok((status, body)),
-                Err(_) if may_want_tls && FOR_TLS.starts_with(&body) => return Err(for_tls),
+                Err(error) if may_want_tls && !error.is_timeout() && FOR_TLS.starts_with(&body) => return Err(for_tls),
                 Err(error) => return Err(Kind::from(&error)),
             }
         }

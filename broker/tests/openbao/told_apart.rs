@@ -113,9 +113,13 @@ async fn no_login_is_an_outage_that_ends_when_the_secret_is_right() {
 #[tokio::test]
 async fn a_port_for_tls_is_named_to_who_speaks_without() {
     let world = World::new().await;
-    // as Go's server says it, whole, and cut off by the end of the connection
+    let deadline = Duration::from_millis(900);
+    // as Go's server says it, whole, and cut off by the end of the connection; what another one says is not it
     let whole = "Client sent an HTTP request to an HTTPS server.\n";
-    for (text, length) in [(whole, whole.len()), ("Client sent", whole.len()), ("", whole.len())] {
+    let other = "{\"errors\":[\"no\"";
+    for (text, length, expected) in
+        [(whole, whole.len(), true), ("Client sent", whole.len(), true), ("", whole.len(), true), (other, 100, false)]
+    {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let answer = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {length}\r\n\r\n{text}");
@@ -125,11 +129,11 @@ async fn a_port_for_tls_is_named_to_who_speaks_without() {
             assert!(socket.read(&mut asked).await.unwrap() > 0);
             socket.write_all(answer.as_bytes()).await.unwrap();
         });
-        let error = ask(&Client::new(Settings { address, ..world.settings() }).unwrap()).await.unwrap_err();
-        assert!(
-            error.to_string().contains("did not log us in: it speaks TLS there: write `https://` in `address`"),
-            "{error}"
-        );
+        let error = ask(&Client::new(Settings { address, deadline, ..world.settings() }).unwrap()).await.unwrap_err();
+        let (said, for_tls) =
+            (error.to_string(), "did not log us in: it speaks TLS there: write `https://` in `address`");
+        assert_eq!(said.contains(for_tls), expected, "{said}");
+        assert!(!said.contains("secret id"), "{said}");
         serving.await.unwrap();
     }
 }

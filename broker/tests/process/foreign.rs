@@ -259,6 +259,9 @@ async fn a_drill_tells_whose_backup_it_is_and_what_differs_from_what_is_here() -
     let said = own.run(&drill)?;
     let line = |start: &str| said.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned();
     assert!(line("audit key, ").contains(": DIFFERS, here it is "), "{said}");
+    // nor whom it is sealed to
+    assert!(line("opened by age1").contains(": DIFFERS, here age1"), "{said}");
+    assert!(said.contains("all good: a vault can be restored from it; whose it is, what DIFFERS above"), "{said}");
     let ca = line("ca of `prod`, ");
     assert!(ca.contains(&others.shown()) && ca.contains("DIFFERS") && ca.contains(&own.shown()), "{said}");
     assert!(said.contains("be sure whose backup it is before you use it"), "{said}");

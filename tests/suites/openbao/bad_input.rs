@@ -7,7 +7,7 @@ use ichor_broker::custody::ca::CaFacts;
 use ichor_broker::custody::{IdentitySource, Vault};
 use ichor_broker::domain::ClusterName;
 use ichor_standins::authority::Authority;
-use ichor_standins::openbao::{OpenBao, Rule};
+use ichor_standins::openbao::{Fault, OpenBao, Rule};
 use ichor_tests::{CLUSTER, Lives, Options, World, run_command};
 use ichor_wire::profile::CaCertificate;
 use serde_json::json;
@@ -98,11 +98,27 @@ async fn a_token_that_may_write_its_secret_is_said_at_check_and_in_readiness() -
     for said in told().await {
         assert!(!said.contains("our token may"), "{said}");
     }
-    for (path, may) in [("data", "update"), ("metadata", "delete"), ("delete", "update"), ("destroy", "update")] {
-        let path = format!("secret/{path}/ichor/prod");
+    for (path, may) in [
+        ("data/ichor/prod", "update"),
+        ("metadata/ichor/prod", "delete"),
+        ("delete/ichor/prod", "update"),
+        ("undelete/ichor/prod", "update"),
+        ("destroy/ichor/prod", "update"),
+        // the server takes it for the same
+        ("metadata/ichor/prod/", "delete"),
+    ] {
+        let path = format!("secret/{path}");
         bao(&world).allow_only([read(), Rule::new(&path, [may, "read"])]);
         for said in told().await {
             assert!(said.contains(&format!("our token may write or delete at `{path}`")), "{said}");
+        }
+    }
+    // what is not told is not taken to be nothing
+    bao(&world).allow_only([read()]);
+    for told_of in [json!({}), json!({ "secret/data/ichor/prod": "deny" })] {
+        bao(&world).set_fault("sys/capabilities-self", Some(Fault::Instead(json!({ "data": told_of }))));
+        for said in told().await {
+            assert!(said.contains("what our token may do with the secret beside reading it cannot be asked"), "{said}");
         }
     }
     Ok(())
@@ -110,8 +126,6 @@ async fn a_token_that_may_write_its_secret_is_said_at_check_and_in_readiness() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kv_ca_that_was_made_and_not_recorded_is_gone_on_with() -> anyhow::Result<()> {
-    use ichor_standins::openbao::Fault;
-
     let world = world(Lives::Transit).await?;
     let bao = bao(&world);
     // written, and the command never heard of it

@@ -193,6 +193,14 @@ pub(super) async fn tried(
     })
 }
 
+/// The record is to remind of a key that was made for nothing. Where it cannot be written, the command that failed tells where it lies.
+pub(super) fn leave(sealer: &Sealer, cluster: &ClusterName, record: &Record, place: &Place) {
+    let left = record.left_at(place);
+    if left != *record {
+        let _ = left.replace(sealer.dir(), cluster, record);
+    }
+}
+
 /// Whether the running broker has taken up a cluster's CA; `false` where none runs.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::bail;
 use clap::Args;
 
-use super::keep::{about, put, taken_up};
+use super::keep::{about, leave, put, taken_up, tried};
 use super::target::{At, Kind};
 use crate::app;
 use crate::cli::desk::{Deed, Desk};
@@ -44,6 +44,12 @@ impl Move {
         if Kind::of(&record.active).is_ok_and(|kind| kind == self.to) {
             bail!("the CA of cluster `{cluster}` lives there already: {}", record.active.said());
         }
+        if self.remove_old && record.active.file().is_none() {
+            bail!(
+                "`--remove-old` removes a file of the vault, and the CA lives in {}; move it without, then remove it there",
+                record.active.said()
+            );
+        }
         block_on(async {
             let known = &app::known_cas(&loaded.settings).await?;
             let material = custody.material(&cluster, known).await?;
@@ -61,7 +67,8 @@ impl Move {
                 let places = Places { sealer, servers: &servers, known };
                 let of = For { cluster: &cluster, generation: record.generation, replace: false, awaited: None };
                 let settled = places.bring(of, &target, &material).await?;
-                super::keep::tried(&custody, &cluster, &settled.place, known).await?;
+                let tried = tried(&custody, &cluster, &settled.place, known).await;
+                tried.inspect_err(|_| leave(sealer, &cluster, &record, &settled.place))?;
                 let message = format!("{} to {}", deed.message, settled.place.said());
                 let moved = async || {
                     let after = record.moved(settled.place.clone());
@@ -81,10 +88,10 @@ impl Move {
             settled.remarks.iter().try_for_each(|remark| writeln!(out, "{remark}"))?;
             writeln!(out, "the CA's key now lives in {}", settled.place.said())?;
             let is_taken = taken.is_ok();
-            match taken {
+            match &taken {
                 Ok(true) => writeln!(out, "the running broker has taken it up")?,
                 Ok(false) => writeln!(out, "no broker runs on this folder; the next start takes it up")?,
-                Err(why) => writeln!(out, "{why}")?,
+                Err(_) => {}
             }
             match (&record.active, aside) {
                 (Place::Age { file }, _) if self.remove_old && is_taken => {
@@ -96,10 +103,20 @@ impl Move {
                     "the old copy, with the key, lies set aside at `{0}`; remove it once the new one was seen to work: rm {0}",
                     aside.display()
                 )?,
-                (old, None) => writeln!(out, "the old copy is still there; remove it at the server: {}", old.said())?,
+                (old, None) => {
+                    let removal = old.removal().unwrap_or_default();
+                    writeln!(
+                        out,
+                        "the old copy is still there, {}; once the new one was seen to work, remove it with a token that may: {removal}",
+                        old.said()
+                    )?;
+                }
             }
             desk.close().await;
-            Ok(())
+            // by the record it has moved, and the broker that runs would not go on after a restart
+            taken
+                .map(drop)
+                .map_err(|why| anyhow::anyhow!("moved, but keep the old copy until the broker uses the new one. {why}"))
         })
     }
 }

@@ -173,7 +173,10 @@ impl Work<'_> {
                     "removed the adopted credential from the vault; copies of it elsewhere work until it expires"
                 )?,
                 Place::Retired => {}
-                place => writeln!(out, "remove it at the server, with a token that may: {}", place.said())?,
+                place => {
+                    writeln!(out, "remove it at the server, with a token that may: {}", place.said())?;
+                    place.removal().map_or(Ok(()), |removal| writeln!(out, "  {removal}"))?;
+                }
             }
         }
         let is_to_go = kept.former.iter().any(|former| former.certificate.is_some());
@@ -190,12 +193,12 @@ impl Work<'_> {
         if said.is_empty() {
             bail!("nothing of cluster `{cluster}` is known to be left at a server");
         }
-        if let Some(there) =
-            self.custody.left_at_servers(Some(cluster)).await?.iter().find(|left| left.unseen.is_none())
-        {
+        let left = self.custody.left_at_servers(Some(cluster), &self.known).await?;
+        if let Some(there) = left.iter().find(|left| left.is_seen) {
             bail!(
-                "{} is still there; remove it with all its versions first, with a token that may (`bao kv metadata delete`)",
-                there.place.said()
+                "{} is still there; remove it with all its versions first, with a token that may: {}",
+                there.place.said(),
+                there.place.removal().unwrap_or_default()
             );
         }
         let deed = self.deed(format!("nothing is left any more, as was said, of: {}", said.join(", ")));

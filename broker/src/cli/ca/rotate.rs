@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use ichor_wire::profile::CaCertificate;
 
-use super::keep::{about, digests, put, taken_up, tried};
+use super::keep::{about, digests, leave, put, taken_up, tried};
 use super::probe::{Nodes, Probing};
 use super::target::{At, Kind};
 use crate::app;
@@ -99,6 +99,7 @@ impl Rotate {
                     "the key of the one that is dropped stays where it is; remove it there: {}",
                     rotation.next.said()
                 )?;
+                rotation.next.removal().map_or(Ok(()), |removal| writeln!(out, "  {removal}"))?;
                 writeln!(out, "Take it out of nodes that were patched already; for each such node:")?;
                 writeln!(out, "  talosctl -n NODE get machineconfig v1alpha1 -o jsonpath='{{.spec}}' > node.yaml")?;
                 let at = &work.at;
@@ -130,7 +131,8 @@ impl Rotate {
         let make = async || {
             let settled = places.create(of, &target, now, self.years).await?;
             // nothing names it yet
-            tried(&work.custody, cluster, &settled.place, &KnownCas::default()).await?;
+            let tried = tried(&work.custody, cluster, &settled.place, &KnownCas::default()).await;
+            tried.inspect_err(|_| leave(sealer, cluster, record, &settled.place))?;
             anyhow::Ok(settled)
         };
         let settled = work.desk.act(deed, "the CA in force is what it was", make).await?;

@@ -62,7 +62,11 @@ pub(super) fn show(loaded: &Loaded, only: Option<&str>, out: &mut dyn Write) -> 
         writeln!(out, "{}", leftover(&file))?;
     }
     let only = only.and_then(|name| ClusterName::new(name).ok());
-    for it in block_on(async { Ok(custody.left_at_servers(only.as_ref()).await?) })? {
+    let left_there = block_on(async {
+        let known = app::known_cas(&loaded.settings).await?;
+        Ok(custody.left_at_servers(only.as_ref(), &known).await?)
+    })?;
+    for it in left_there {
         writeln!(out, "{}", left(&it))?;
     }
     for cluster in custody.idle_credentials()? {
@@ -78,20 +82,19 @@ pub(in crate::cli) fn leftover(file: &str) -> String {
 
 /// What to say of a secret at a server in which a key was left that nothing needs.
 pub(in crate::cli) fn left(it: &Left) -> String {
-    let holds = match &it.unseen {
-        None => "still holds".to_owned(),
-        Some(error) => format!("may still hold, which cannot be seen ({error}),"),
-    };
-    let Left { cluster, place, .. } = it;
-    let done = match it.unseen {
-        None => String::new(),
-        Some(_) => format!("; where that was done, say so with `ichor-broker ca retire {cluster} --left --reason …`"),
-    };
-    format!(
-        "{} {holds} the key of a CA of `{cluster}` that nothing needs; remove it with all its versions, with a token that may (`bao kv metadata \
-         delete`){done}",
-        place.said()
-    )
+    let Left { cluster, place, is_seen } = it;
+    let removal = place.removal().unwrap_or_default();
+    match is_seen {
+        true => format!(
+            "{} still holds the key of a CA of `{cluster}` that nothing needs; remove it with all its versions, with a token that may: {removal}",
+            place.said()
+        ),
+        false => format!(
+            "{} may still hold the key of a CA of `{cluster}` that nothing needs, and our token may not look; where it was removed ({removal}), say so: \
+             ichor-broker ca retire {cluster} --left --reason …",
+            place.said()
+        ),
+    }
 }
 
 /// What to say of an adopted credential where a CA took its place.

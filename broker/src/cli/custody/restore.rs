@@ -95,7 +95,7 @@ impl Restore {
         let message = format!("backup `{file}` tried out: {good} of {all} good");
         recorded(loaded, deed(message, &self.reason, digest), "", || Ok(()))?;
         writeln!(out, "`{file}` opens; made {}, sha256 {}", archived.made(), archived.digest())?;
-        tell(&archived, here.as_ref(), out)?;
+        let differs = tell(&archived, here.as_ref(), out)?;
         for one in &drilled {
             match &one.found {
                 Ok(found) => writeln!(out, "ok    {}: {found}", one.what)?,
@@ -108,7 +108,8 @@ impl Restore {
                 drilled.len() - good
             );
         }
-        writeln!(out, "all good: a vault can be restored from it; nothing was written")?;
+        let whose = if differs { "; whose it is, what DIFFERS above is to tell you first" } else { "" };
+        writeln!(out, "all good: a vault can be restored from it{whose}; nothing was written but the audit entry")?;
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! Whose backup it is: what it names itself by, held against the installation that is here.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use data_encoding::HEXLOWER;
 use ichor_wire::log::LogKey;
 
 use crate::app;
+use crate::cli::vault_key;
 use crate::config::Loaded;
 use crate::custody::ca::CaFacts;
 use crate::custody::{Archived, Familiar, ForeignCa, KnownCas, LogPin};
@@ -14,6 +16,8 @@ use crate::custody::{Archived, Familiar, ForeignCa, KnownCas, LogPin};
 pub(in crate::cli) struct Present {
     log: Option<LogPin>,
     cas: KnownCas,
+    /// Who can open the vault, where there is one.
+    opened_by: Option<BTreeSet<String>>,
 }
 
 impl Present {
@@ -24,13 +28,15 @@ impl Present {
     pub(super) async fn of(loaded: &Loaded) -> anyhow::Result<Option<Self>> {
         let log = LogPin::read(&loaded.settings.vault)?;
         let cas = app::known_cas(&loaded.settings).await?;
-        Ok((log.is_some() || cas != KnownCas::default()).then_some(Self { log, cas }))
+        let sealer = vault_key::sealer(&loaded.settings).ok();
+        let opened_by = sealer.map(|sealer| sealer.opened_by().into_iter().collect());
+        Ok((log.is_some() || cas != KnownCas::default()).then_some(Self { log, cas, opened_by }))
     }
 }
 
-/// Prints what the backup names itself by, a line each, and how that differs from what is here. Whoever holds the recipients can seal a
+/// Prints what the backup names itself by, a line each, and how that differs from what is here; answers whether it does. Whoever holds the recipients can seal a
 /// backup of their own: what it holds does not say whose it is, these do.
-pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mut dyn Write) -> anyhow::Result<bool> {
     let pin = here.and_then(|here| here.log.as_ref());
     let mut differs = false;
     let mut line = |text: String, held: Option<Result<(), String>>| {
@@ -59,6 +65,12 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
         }
         None => line("the audit key is not in it: it lives elsewhere, or is missing".into(), None)?,
     }
+    // whoever can open it reads the next key that is sealed there
+    let to: BTreeSet<String> = archived.recipients().iter().cloned().collect();
+    let said = |recipients: &BTreeSet<String>| recipients.iter().cloned().collect::<Vec<_>>().join(", ");
+    let held = here.and_then(|here| here.opened_by.as_ref());
+    let held = held.map(|own| if *own == to { Ok(()) } else { Err(said(own)) });
+    line(format!("opened by {}", said(&to)), held)?;
     for ca in archived.cas() {
         let held = here.map(|here| match here.cas.check(&ca.cluster, &ca.certificate) {
             Ok(Familiar::Named) => Ok(()),
@@ -81,5 +93,5 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
         )?,
         (Some(_), false) => {}
     }
-    Ok(())
+    Ok(differs)
 }

@@ -13,6 +13,8 @@ const CHANGES: [&str; 5] = ["data", "metadata", "delete", "undelete", "destroy"]
 pub(in crate::custody) async fn warning(vetted: &Vetted, kv: &Kv, path: &str) -> Result<Option<String>, BaoError> {
     let Some(asking) = vetted.ask(kv.client(), &kv.path("data", path)?) else { return Ok(None) };
     let changes = CHANGES.iter().map(|what| kv.path(what, path)).collect::<Result<Vec<_>, _>>()?;
+    // the server holds a path with a slash behind it against other rules, and deletes the same
+    let changes: Vec<String> = changes.into_iter().flat_map(|path| [format!("{path}/"), path]).collect();
     let asked: Vec<&str> = changes.iter().map(String::as_str).collect();
     let may = kv.client().capabilities(&asked).await?;
     let beyond = changes.iter().find(|path| may.acts(path));

@@ -13,7 +13,7 @@ use super::recipients::Recipients;
 use super::sealer::{check_secret, cluster_of};
 use super::{AUDIT_KEY, DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed, whole};
 use crate::custody::own::{Home, Secret};
-use crate::custody::record::Record;
+use crate::custody::record::{Place, Record};
 use crate::custody::{AuditKey, LockedBytes};
 use crate::domain::ClusterName;
 use crate::regular::folder_of;
@@ -97,6 +97,12 @@ impl Archived {
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Whom a restored vault is sealed to, unless others are given then: a line each.
+    #[must_use]
+    pub fn recipients(&self) -> &[String] {
+        &self.recipients
     }
 
     /// The log that belonged to the vault, where the backup says so.
@@ -243,7 +249,17 @@ impl Archived {
             Kind::Record | Kind::Home => {
                 let named = whole::named_in(&path, kind, name, content.as_slice())?;
                 let lacks = named.iter().find_map(|it| it.lacks(|kind, name| self.has(kind, name)));
-                lacks.map_or(Ok("is one, and what it names in the vault is there".to_owned()), Err)
+                let record = (kind == Kind::Record)
+                    .then(|| ClusterName::new(name).ok().and_then(|it| self.record(&it)))
+                    .flatten();
+                let elsewhere = record.filter(|it| it.active.file().is_none() && it.active != Place::TalosApi);
+                let good = match elsewhere {
+                    None => "is one, and what it names is in the backup".to_owned(),
+                    Some(record) => {
+                        format!("is one; the CA is in no backup and was not looked at: {}", record.active.said())
+                    }
+                };
+                lacks.map_or(Ok(good), Err)
             }
             Kind::Identity if name == identity::SEALED => {
                 Ok("the broker's identity; its passphrase opens it".to_owned())

@@ -300,6 +300,12 @@ impl Sealer {
         &self.dir
     }
 
+    /// Who can open the vault, a line each.
+    #[must_use]
+    pub fn opened_by(&self) -> Vec<String> {
+        self.recipients.lines()
+    }
+
     pub(super) fn recipients(&self) -> &Recipients {
         &self.recipients
     }
