@@ -89,6 +89,7 @@ async function calls(real, standIn, csr) {
     ['POST', 'auth/approle/login', { role_id: 'role', secret_id: 'wrong' }],
     ['POST', 'auth/approle/login', {}],
     ['POST', 'auth/nowhere/login', {}],
+    ['POST', 'auth/nowhere/login', {}, ''],
     ['GET', 'auth/token/lookup-self', undefined, LOGGED_IN],
     ['POST', 'auth/token/renew-self', {}, LOGGED_IN],
     ['POST', 'auth/token/revoke-self', undefined, LOGGED_IN],

@@ -94,7 +94,10 @@ fn act(shared: &Shared, call: &Call) -> Answer {
         return Answer::bad("refused JSON input due to high complexity: exceeded maximum number of strings");
     }
     let auth = call.path.strip_prefix("auth/");
-    if let Some(mount) = auth.and_then(|path| path.strip_suffix("/login")) {
+    // a path of no method is one like any: without a token it is not even told that nothing is there
+    if let Some(mount) = auth.and_then(|path| path.strip_suffix("/login"))
+        && state.logins.contains_key(mount)
+    {
         return auth::login(state, call, mount, now);
     }
     let Some(token) = call.token.as_deref().filter(|token| state.tokens.is_live(token, now)) else {

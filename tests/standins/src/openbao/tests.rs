@@ -160,7 +160,7 @@ async fn every_way_to_log_in_takes_the_right_credential_only() {
     assert_eq!(login("kubernetes", json!({ "role": "ichor", "jwt": "d.e.f" })).await, 200);
     assert_eq!(login("kubernetes", json!({ "role": "ichor", "jwt": "d" })).await, 403);
     assert_eq!(login("cert", json!({})).await, 400);
-    assert_eq!(login("nowhere", json!({})).await, 403);
+    assert_eq!(login("nowhere", json!({})).await, 404);
     let certified = Caller::with(&bao, Some(&bao.client_certificate(&authority).unwrap()));
     assert_eq!(certified.call("POST", "auth/cert/login", json!({})).await.0, 200);
     bao.refuse_logins(Some("error validating token: token not yet valid"));
