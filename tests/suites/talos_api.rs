@@ -513,6 +513,23 @@ async fn a_ca_takes_the_place_of_an_adopted_credential_which_then_goes() -> anyh
     let shown = run_command(&["ca", "show", "--dir", &dir]).await?;
     assert!(shown.contains(idle), "{shown}");
 
+    // a CA that was taken out with its record is used no more, though the idle credential cannot be read either
+    let keys: Vec<_> = std::fs::read_dir(world.dir.join("vault/ca"))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_, std::io::Error>>()?;
+    let own = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("adopted"));
+    let taken: Vec<_> =
+        keys.iter().filter(own).map(|path| Ok((path, std::fs::read(path)?))).collect::<Result<_, std::io::Error>>()?;
+    assert_eq!(taken.len(), 2, "{taken:?}");
+    taken.iter().try_for_each(|(path, _)| std::fs::remove_file(path))?;
+    std::fs::write(&credential, "junk")?;
+    world.running.reload().await;
+    adopting.held(&alice, &[]).await.unwrap_err();
+    taken.iter().try_for_each(|(path, content)| std::fs::write(path, content))?;
+    std::fs::write(&credential, &sealed)?;
+    world.running.reload().await;
+    adopting.held(&alice, &[]).await?;
+
     let text = std::fs::read_to_string(&record)?;
     let past =
         |line: &str| if line.starts_with("until = ") { "until = \"2020-01-01T00:00:00Z\"" } else { line }.to_owned();
