@@ -161,6 +161,15 @@ async fn a_ca_goes_nowhere_that_the_broker_itself_cannot_use_it() -> anyhow::Res
         assert_eq!(record(), before);
         assert_eq!(asks(&alice).await?.answer.issuing_ca, old);
     }
+    // what failed takes back what it said itself
+    let entries = world.entries().await?;
+    let acts = |name: &str| -> Vec<_> {
+        let has = entries.iter().filter(|entry| entry.detail.contains_key(&format!("digest of {name}")));
+        has.map(|entry| entry.detail.get("digest of act").cloned()).collect()
+    };
+    let (said, withdrawn) = (acts("certificate that it is about"), acts("certificate that was not brought"));
+    assert_eq!((said.len(), &said), (1, &withdrawn), "{entries:?}");
+    assert!(said[0].is_some());
     // with what deploy/openbao has, the same commands go on with what is there
     let may = |key: &str| {
         [(format!("transit/keys/{key}"), "read"), (format!("transit/sign/{key}"), "update")]
@@ -348,6 +357,8 @@ async fn every_act_says_who_where_why_and_of_which_ca() -> anyhow::Result<()> {
                 );
             }
             assert_eq!(entry.cluster.as_deref(), Some(CLUSTER), "{act:?}");
+            let names = [named, about].iter().any(|name| entry.detail.contains_key(*name));
+            assert_eq!(entry.detail.contains_key("digest of act"), names, "{act:?}: {entry:?}");
         }
         let digests: Vec<_> = new.iter().filter_map(|entry| entry.detail.get(digest)).collect();
         assert!(digests.iter().any(|digest| digest.len() == 64), "{act:?}: {new:?}");
