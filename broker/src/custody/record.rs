@@ -12,6 +12,7 @@ use super::known::kv_place;
 use super::pki::RoleSet;
 use super::vault::{VaultError, cluster_of, file};
 use crate::domain::ClusterName;
+use crate::openbao::{check_mount, check_name};
 
 /// A cluster's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -402,15 +403,18 @@ impl Place {
         }
     }
 
-    /// How what lies there is taken away for good, by somebody who may: a command for the server's own program.
+    /// How what lies there is taken away for good, by somebody who may: a command for the server's own program. `None` where a name in it is
+    /// none of the server's, which somebody else wrote: nobody is to give that to a shell.
     #[must_use]
     pub fn removal(&self) -> Option<String> {
         match self {
-            Self::Kv { mount, path, .. } => Some(format!("bao kv metadata delete -mount={mount} {path}")),
-            Self::Transit { mount, key, .. } => Some(format!(
+            Self::Kv { mount, path, .. } if check_mount(mount).and(check_mount(path)).is_ok() => {
+                Some(format!("bao kv metadata delete -mount={mount} {path}"))
+            }
+            Self::Transit { mount, key, .. } if check_mount(mount).and(check_name(key)).is_ok() => Some(format!(
                 "bao write {mount}/keys/{key}/config deletion_allowed=true && bao delete {mount}/keys/{key}"
             )),
-            Self::Age { .. } | Self::Pki { .. } | Self::Retired | Self::TalosApi => None,
+            _ => None,
         }
     }
 
@@ -490,6 +494,8 @@ mod tests {
         // once more, and in use again
         let again = dropped.rotating(kv("two"), Vec::new(), now);
         assert_eq!((left(&again), left(&again.abandoned(None))), (vec![], vec![kv("two")]));
+        assert_eq!(kv("ichor/prod").removal().as_deref(), Some("bao kv metadata delete -mount=secret ichor/prod"));
+        assert_eq!(kv("ichor/prod; rm -r ~").removal(), None);
         // nobody reads a key there, or it is a file that is seen
         assert!(left(&succeeded.moved(Place::TalosApi)).is_empty());
     }

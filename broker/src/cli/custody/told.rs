@@ -41,6 +41,8 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
     let mut differs = false;
     let mut line = |text: String, held: Option<Result<(), String>>| {
         differs |= matches!(held, Some(Err(_)));
+        // a stranger's words add no line of their own, and speak to no terminal
+        let text: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
         match held {
             None => writeln!(out, "{text}"),
             Some(Ok(())) => writeln!(out, "{text}: as here"),
