@@ -426,6 +426,16 @@ async fn a_credential_that_no_entry_names_is_not_used_though_the_cluster_would_t
         "{check}"
     );
 
+    // nor is it passed over in a backup
+    let drill = async |name: &str| -> anyhow::Result<String> {
+        let backup = world.scratch().join(name).display().to_string();
+        run_command(&["custody", "backup", &backup, "--reason", "tests", "--dir", &dir]).await?;
+        run_command(&["custody", "restore", &backup, "--drill", "--reason", "tests", "--dir", &dir]).await
+    };
+    let told = format!("adopted credential of `adopted`, certificate sha256 {}: ", other.fingerprint());
+    let said = drill("one.age").await?;
+    assert!(said.contains(&format!("{told}DIFFERS, here the log names ")), "{said}");
+
     // where it is meant after all, an operator says so by its fingerprint
     let record = ["ca", "record", CLUSTER, "--reason", "tests", "--dir", &dir];
     let said = run_command(&record).await.unwrap_err().to_string();
@@ -435,6 +445,8 @@ async fn a_credential_that_no_entry_names_is_not_used_though_the_cluster_would_t
     assert!(said.contains("recorded: a credential of os:admin"), "{said}");
     open().await?.unwrap();
     assert!(line().await?.ok);
+    let said = drill("two.age").await?;
+    assert!(said.contains(&format!("{told}as here")), "{said}");
     adopting.held(&alice, &[]).await?;
     adopting.world.running.stop().await;
     Ok(())

@@ -277,7 +277,7 @@ impl Before<'_> {
 
     /// What to say where the log names another CA of the cluster later than this one, and no rotation here explains it.
     fn newer(&self, name: &ClusterName, mark: &Mark) -> Option<String> {
-        newer(self.known, name, mark.ca()?).filter(|_| !mark.is_rotating)
+        newer(self.known, name, mark.ca()?, mark.is_rotating)
     }
 }
 
@@ -393,10 +393,19 @@ pub(super) fn issuer(backdate: SignedDuration, ca: OpenedCa) -> Arc<dyn Issuer> 
     }
 }
 
-/// What to say where the log names another CA of the cluster later than this one.
+/// What to say where the log names another CA of the cluster later than this one, other than one that a rotation made, where one is under
+/// way by the record.
 #[must_use]
-pub fn newer(known: &KnownCas, cluster: &ClusterName, certificate: &CaCertificate) -> Option<String> {
+pub fn newer(
+    known: &KnownCas,
+    cluster: &ClusterName,
+    certificate: &CaCertificate,
+    is_rotating: bool,
+) -> Option<String> {
     let newer = known.newer(cluster, certificate)?;
+    if is_rotating && !known.may_have_issued(cluster, newer) {
+        return None;
+    }
     Some(format!(
         "the newest entry of the log about its CA names another, with the certificate sha256 {newer}: once that one is in force at \
          another broker, bring `ca/{cluster}.toml` of its vault into this one, with the file that it names"

@@ -179,7 +179,7 @@ async fn cas(custody: &Custody, clusters: &Clusters, known: &KnownCas, granted: 
             Ok(mut opened) => {
                 opened.warn_of_roles(granted).await;
                 let end = app::End::of_ca(&opened.certificate, SystemClock.now());
-                let newer = app::newer(known, &cluster.name, &opened.certificate).filter(|_| !opened.is_rotating);
+                let newer = app::newer(known, &cluster.name, &opened.certificate, opened.is_rotating);
                 let newer = newer.filter(|_| !opened.is_unnamed);
                 let rotating = opened.is_rotating.then(|| {
                     format!(

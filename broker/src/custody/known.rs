@@ -239,7 +239,16 @@ impl KnownCas {
         known.is_some_and(|known| known.retired.iter().any(|retired| known.keys.get(retired) == Some(&key)))
     }
 
-    /// The same where it is another CA than this one: a command at another broker may have put that one in force.
+    /// Whether this CA of the cluster may have issued, as the log has it: it was brought into custody, or named more than once, as one is that
+    /// takes another's place. One that is to come by a rotation was named once, when it was made.
+    #[must_use]
+    pub fn may_have_issued(&self, cluster: &ClusterName, fingerprint: &str) -> bool {
+        let said = self.clusters.get(cluster.as_str()).map(|known| known.said.as_slice()).unwrap_or_default();
+        let mut named = said.iter().filter(|said| said.named.as_deref() == Some(fingerprint));
+        named.next().is_some_and(|first| first.is_brought || named.next().is_some())
+    }
+
+    /// As [`Self::newest`], where it is another CA than this one: a command at another broker may have put that one in force.
     #[must_use]
     pub fn newer(&self, cluster: &ClusterName, certificate: &CaCertificate) -> Option<&str> {
         self.newest(cluster).filter(|newest| *newest != fingerprint(certificate))

@@ -106,7 +106,14 @@ impl Kv {
     pub async fn write<T: Serialize>(&self, path: &str, data: &T, over: u64) -> Result<u64, BaoError> {
         let body = json(&Write { data, options: Options { cas: over } });
         let answer = self.client.call(Method::POST, &self.path("data", path)?, Some(body), Retry::Never).await?;
-        Ok(answer.data::<Written>()?.version)
+        let written: Result<Written, _> = answer.data();
+        let written = written.map_err(|_| {
+            answer.garbled(
+                "it tells of no version that was written, as an engine of KV version 1 does not: take out there what this wrote, and make it \
+                 version 2 (`bao kv enable-versioning`)",
+            )
+        })?;
+        Ok(written.version)
     }
 
     /// Where this is done with a secret: for asking what our token may do.

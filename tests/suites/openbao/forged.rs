@@ -102,3 +102,30 @@ async fn who_rewrites_the_record_neither_publishes_a_ca_nor_has_the_cluster_make
     assert!(!asks(&alice).await?.key_made_by_cluster);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_in_force_that_is_written_down_as_the_one_to_come_is_not_dropped() -> anyhow::Result<()> {
+    let world = world(Lives::Age).await?;
+    let first = ca(&world, &["export-public", CLUSTER]).await?;
+    recorded(&world, &["create", CLUSTER, "--replace"]).await?;
+    let second = ca(&world, &["export-public", CLUSTER]).await?;
+    let path = world.dir.join("vault/ca/prod.toml");
+    let good = std::fs::read_to_string(&path)?;
+    let (head, _) = good.split_once("[active]").context("a place")?;
+    let age = |file: &str| format!("custody = \"age\"\nfile = \"{file}\"\n");
+    let to_come = "[rotation]\nbegun = \"2026-11-22T12:00:00Z\"\nnodes = []\n";
+    let forged = format!("{head}[active]\n{}\n{to_come}\n[rotation.next]\n{}", age("prod.age"), age("prod.2.age"));
+    std::fs::write(&path, &forged)?;
+    // a rotation that is none hides nothing of what the log says
+    let said = line(&world, "ca prod").await;
+    assert!(said.detail.as_deref().unwrap_or_default().contains("names another, with the certificate"), "{said:?}");
+    let abandon = ["rotate", CLUSTER, "--abandon"];
+    let refused = recorded(&world, &abandon).await.unwrap_err().to_string();
+    assert!(refused.contains("may have issued, as the log has it, so nothing was dropped"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&path)?, forged);
+    assert_eq!((familiar(&world, &first).await?, familiar(&world, &second).await?), ("Named".into(), "Named".into()));
+    // who means it names it
+    recorded(&world, &[&abandon[..], &["--certificate", &sha256(&second)?]].concat()).await?;
+    assert!(familiar(&world, &second).await?.contains("was retired by an entry"));
+    Ok(())
+}

@@ -38,6 +38,9 @@ pub(in crate::cli) struct Rotate {
     /// Drop the rotation that is under way: the CA in force stays. Take the new CA out of nodes that were patched already.
     #[arg(long)]
     abandon: bool,
+    /// The CA that is dropped, by the SHA-256 of its certificate, hex, or how that begins. Needed where it may have issued, as the log has it.
+    #[arg(long, value_name = "SHA256", requires = "abandon", value_parser = super::compromised::fingerprint)]
+    certificate: Option<String>,
     /// Where the new CA's key lives, if not where the old one's does.
     #[arg(long, value_enum)]
     custody: Option<Kind>,
@@ -92,7 +95,7 @@ impl Rotate {
                 rotation.begun
             ),
             (Some(rotation), _, true) => {
-                work.abandon(&record, &rotation.next, out).await?;
+                work.abandon(&record, &rotation.next, self.certificate.as_deref(), out).await?;
                 writeln!(out, "dropped; the CA in force is still {}", record.active.said())?;
                 writeln!(
                     out,
@@ -161,7 +164,13 @@ impl Work<'_> {
     /// Records that the new CA is not used, and, by its digest, that it is to issue no more: else the log would go on to name it as
     /// one of this cluster's. Where it cannot be read any more, that is said. Then the record: where another command was first and the
     /// CA is in force or to come all the same, the log has it back.
-    async fn abandon(&self, record: &Record, next: &Place, out: &mut dyn Write) -> anyhow::Result<()> {
+    async fn abandon(
+        &self,
+        record: &Record,
+        next: &Place,
+        named: Option<&str>,
+        out: &mut dyn Write,
+    ) -> anyhow::Result<()> {
         let known = app::known_cas(&self.loaded.settings).await?;
         let in_force = self.custody.certificate(&self.cluster, &known).await.ok();
         let mut deed = self.deed(format!("rotation dropped: {} is not used", next.said()), None);
@@ -177,7 +186,18 @@ impl Work<'_> {
             // a record that was tampered with does not retire the CA in force
             Ok(found) if in_force.as_ref().is_some_and(|it| it.fingerprint() == found.fingerprint()) => {}
             Ok(found) => {
-                deed.digests.insert(format!("{RETIRED} 1"), CaFacts::of(&found).fingerprint);
+                let print = CaFacts::of(&found).fingerprint;
+                let is_named = named.is_some_and(|named| print.starts_with(named));
+                // nor one that was in force and that somebody wrote down as the one to come
+                if known.may_have_issued(&self.cluster, &print) && !is_named {
+                    bail!(
+                        "the CA that is to come by the record, with the certificate sha256 {print}, may have issued, as the log has it, so nothing \
+                         was dropped; look at who writes the vault's folder, and where it is meant all the same, name it: `ichor-broker ca \
+                         rotate {} --abandon --certificate {print} --reason …`",
+                        self.cluster
+                    );
+                }
+                deed.digests.insert(format!("{RETIRED} 1"), print);
                 dropped = Some(found);
             }
             Err(error) => {

@@ -75,17 +75,17 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
     line(format!("opened by {}", said(&to)), held)?;
     for ca in archived.cas() {
         let held = here.map(|here| match here.cas.check(&ca.cluster, &ca.certificate) {
-            Ok(Familiar::Named) => Ok(()),
-            Ok(Familiar::First) => Err("the log names no CA of this cluster".to_owned()),
             // dropped or retired before the backup was made, too
             Err(ForeignCa::Retired { .. }) if !ca.is_needed => Ok(()),
-            Err(ForeignCa::Retired { .. }) => Err("the log says that it was retired".to_owned()),
-            Err(ForeignCa::Unknown { known, .. }) => Err(format!("the log names {known}")),
-            Err(error @ ForeignCa::OthersKey { .. }) => Err(error.to_string()),
+            said => familiar(said),
         });
         let whose = if ca.is_needed { "ca" } else { "a key that nothing needs, of a ca" };
         let fingerprint = CaFacts::of(&ca.certificate).fingerprint;
         line(format!("{whose} of `{}`, certificate sha256 {fingerprint}", ca.cluster), held)?;
+    }
+    for (cluster, fingerprint) in archived.credentials() {
+        let held = here.map(|here| familiar(here.cas.check_fingerprint(&cluster, fingerprint.clone())));
+        line(format!("adopted credential of `{cluster}`, certificate sha256 {fingerprint}"), held)?;
     }
     match (here, differs) {
         (None, _) => writeln!(out, "it was held against no installation: compare these with what you keep elsewhere")?,
@@ -96,4 +96,15 @@ pub(in crate::cli) fn tell(archived: &Archived, here: Option<&Present>, out: &mu
         (Some(_), false) => {}
     }
     Ok(differs)
+}
+
+/// Whether the log that is here names it as this cluster's; else what it says.
+fn familiar(said: Result<Familiar, ForeignCa>) -> Result<(), String> {
+    match said {
+        Ok(Familiar::Named) => Ok(()),
+        Ok(Familiar::First) => Err("the log names none of this cluster".to_owned()),
+        Err(ForeignCa::Retired { .. }) => Err("the log says that it was retired".to_owned()),
+        Err(ForeignCa::Unknown { known, .. }) => Err(format!("the log names {known}")),
+        Err(error @ ForeignCa::OthersKey { .. }) => Err(error.to_string()),
+    }
 }

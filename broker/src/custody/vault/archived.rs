@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 
 use super::backup::{Archive, Kind, LogName, MAX_ARCHIVE, RECORD, VERSION};
 use super::recipients::Recipients;
-use super::sealer::{check_secret, cluster_of};
+use super::sealer::{check_secret, cluster_of, is_talos_credential};
 use super::{AUDIT_KEY, DATA_KEY, IdentitySource, Plugins, Sealer, VaultError, file, identity, pair, sealed, whole};
 use crate::custody::own::{Home, Secret};
 use crate::custody::record::{Place, Record};
-use crate::custody::{AuditKey, LockedBytes};
+use crate::custody::{AuditKey, LockedBytes, StandingCredential};
 use crate::domain::ClusterName;
 use crate::regular::folder_of;
 
@@ -148,6 +148,18 @@ impl Archived {
         }
         found.sort_by(|one, other| one.cluster.cmp(&other.cluster));
         found
+    }
+
+    /// The clusters whose standing credential it has, with the SHA-256 of the credential's certificate, lower-case hex.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<(ClusterName, String)> {
+        let secrets = self.files.iter().filter(|(kind, name, _)| *kind == Kind::Secret && is_talos_credential(name));
+        let read = |(_, name, content): &(Kind, String, LockedBytes)| {
+            let cluster = ClusterName::new(name.strip_prefix("talos-")?).ok()?;
+            let value = sealed::secret_in(&self.path, content, name).ok()?;
+            Some((cluster, StandingCredential::from_sealed(value.as_slice()).ok()?.fingerprint()))
+        };
+        secrets.filter_map(read).collect()
     }
 
     /// What a restore makes files of, a line each.
