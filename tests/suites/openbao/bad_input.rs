@@ -60,23 +60,25 @@ async fn each_is_refused_by_name() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `check` prints, and what a ready broker says of the CA.
+async fn told(world: &World) -> [String; 2] {
+    let dir = world.dir.display().to_string();
+    let check = run_command(&["check", "--dir", &dir]).await.unwrap_or_else(|error| error.to_string());
+    let ready = line(world, "ca prod").await;
+    assert!(ready.ok, "{ready:?}");
+    [check, ready.detail.unwrap_or_default()]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_let_the_key_out_is_said_at_check_and_in_readiness() -> anyhow::Result<()> {
     let world = world(Lives::Transit).await?;
-    let dir = world.dir.display().to_string();
-    let told = async || {
-        let check = run_command(&["check", "--dir", &dir]).await.unwrap_or_else(|error| error.to_string());
-        let ready = line(&world, "ca prod").await;
-        assert!(ready.ok, "{ready:?}");
-        [check, ready.detail.unwrap_or_default()]
-    };
-    for said in told().await {
+    for said in told(&world).await {
         assert!(said.contains("our token may use `transit/keys/ichor-prod/config` of the server"), "{said}");
     }
     // deploy/openbao/transit.hcl
     let sign = Rule::new("transit/sign/ichor-prod", ["update"]);
     bao(&world).allow_only([sign, Rule::new("transit/keys/ichor-prod", ["read"])]);
-    for said in told().await {
+    for said in told(&world).await {
         assert!(!said.contains("our token may use"), "{said}");
     }
     Ok(())
@@ -85,17 +87,10 @@ async fn a_token_that_may_let_the_key_out_is_said_at_check_and_in_readiness() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_may_write_its_secret_is_said_at_check_and_in_readiness() -> anyhow::Result<()> {
     let world = world(Lives::Kv).await?;
-    let dir = world.dir.display().to_string();
-    let told = async || {
-        let check = run_command(&["check", "--dir", &dir]).await.unwrap_or_else(|error| error.to_string());
-        let ready = line(&world, "ca prod").await;
-        assert!(ready.ok, "{ready:?}");
-        [check, ready.detail.unwrap_or_default()]
-    };
     // deploy/openbao/kv.hcl, and then one path at a time beyond it
     let read = || Rule::new("secret/data/ichor/prod", ["read"]);
     bao(&world).allow_only([read()]);
-    for said in told().await {
+    for said in told(&world).await {
         assert!(!said.contains("our token may"), "{said}");
     }
     for (path, may) in [
@@ -109,7 +104,7 @@ async fn a_token_that_may_write_its_secret_is_said_at_check_and_in_readiness() -
     ] {
         let path = format!("secret/{path}");
         bao(&world).allow_only([read(), Rule::new(&path, [may, "read"])]);
-        for said in told().await {
+        for said in told(&world).await {
             assert!(said.contains(&format!("our token may write or delete at `{path}`")), "{said}");
         }
     }
@@ -117,7 +112,7 @@ async fn a_token_that_may_write_its_secret_is_said_at_check_and_in_readiness() -
     bao(&world).allow_only([read()]);
     for told_of in [json!({}), json!({ "secret/data/ichor/prod": "deny" })] {
         bao(&world).set_fault("sys/capabilities-self", Some(Fault::Instead(json!({ "data": told_of }))));
-        for said in told().await {
+        for said in told(&world).await {
             assert!(said.contains("what our token may do with the secret beside reading it cannot be asked"), "{said}");
         }
     }
